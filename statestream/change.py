@@ -1,0 +1,226 @@
+"""The values that travel: Action, Request, Effect, Change, Position, SliceState, Snapshot.
+
+Law: frozen, slotted, keyword-only; no behaviour beyond parsing and printing themselves. A Change is
+the only thing that flows downstream of the store: journal rows, frames and projections are views of
+it. Its `data` is encoded JSON, made once where the change arises and spliced everywhere after.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Literal
+from urllib.parse import quote, unquote
+
+import orjson
+
+from statestream.errors import Malformed
+
+MAX_SEQ: Final = 2**53 - 1
+_POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_KEY = re.compile(r"(?:[A-Za-z0-9._~:@-]|%[0-9A-F]{2})+", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_TAG_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_KEY_SAFE: Final = ":@"  # beside what `quote` never escapes: letters, digits, _ . - ~
+
+
+class _Removed(Enum):
+    REMOVED = "removed"
+
+    def __repr__(self) -> str:
+        return "REMOVED"
+
+
+REMOVED: Final = _Removed.REMOVED
+"""What a handler of a keyed slice returns to remove the instance."""
+
+Kind = Literal["patches", "value", "removed"]
+RequestKey = tuple[str, str]
+"""(actor, id): ids are idempotent for their sender; anonymous callers are the sender ``""``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=False)
+class Position:
+    """A point of the history: `<seq>.<tag>`. Two positions are the same history only if both parts are."""
+
+    seq: int
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.seq}.{self.tag}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """The position that `text` spells. Raises Malformed for anything but the one spelling."""
+        match = _POSITION.fullmatch(text) if len(text) <= 64 else None
+        if match is None or int(match[1]) > MAX_SEQ:
+            raise Malformed("expected a position like 1042.k3v9x2m, as a frame's id gave it; start without one")
+        position = cls(seq=int(match[1]), tag=match[2])
+        if position.seq == 0 and position != START:
+            raise Malformed("expected 0.0 for the start of a history")
+        return position
+
+
+START: Final = Position(seq=0, tag="0")
+
+
+def new_tag() -> str:
+    """The random tag of one written batch: 36 bits, so that a reused number is not taken for the same history."""
+    return "".join(secrets.choice(_TAG_ALPHABET) for _ in range(7))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What somebody wants to happen. The store fills in `id`, `actor` and `at` (Unix ms) at acceptance."""
+
+    type: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    id: str = ""
+    actor: str | None = None
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Which action made a change. `payload` is its encoded JSON, shown to readers that asked for `cause=full`."""
+
+    type: str
+    id: str
+    actor: str | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one action would do to one slice, before the journal has numbered it.
+
+    `data` is encoded JSON: an array of RFC 6902 operations for `patches`, the value for `value`,
+    empty for `removed`.
+    """
+
+    slice: str
+    kind: Kind
+    data: bytes
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What one action did to one slice, at its place in the history of the whole store."""
+
+    position: Position
+    slice: str
+    from_version: int
+    kind: Kind
+    data: bytes
+    cause: Cause
+    at: int
+
+    @property
+    def version(self) -> int:
+        return self.position.seq
+
+    @property
+    def patches(self) -> list[dict[str, Any]]:
+        """The operations, decoded; an empty list unless `kind` is `patches`."""
+        return orjson.loads(self.data) if self.kind == "patches" else []
+
+    @property
+    def value(self) -> Any:
+        """The new value, decoded; None unless `kind` is `value`."""
+        return orjson.loads(self.data) if self.kind == "value" else None
+
+    @property
+    def size(self) -> int:
+        """Bytes that keeping this change costs, nearly."""
+        return len(self.data) + len(self.cause.payload) + 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """How a request ended: what a repeat of it is answered with."""
+
+    digest: bytes
+    position: Position
+    changes: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The answer to a dispatch. `changes` are (slice, version) pairs; empty when nothing changed."""
+
+    id: str
+    position: Position
+    duplicate: bool
+    changes: tuple[tuple[str, int], ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class SliceState:
+    """A slice's value as of its last change. The value is never mutated; its encoding is made at most once."""
+
+    value: Any
+    position: Position
+    _encoded: bytes | None = None
+
+    @property
+    def version(self) -> int:
+        return self.position.seq
+
+    def encoded(self) -> bytes:
+        if self._encoded is None:
+            self._encoded = orjson.dumps(self.value)
+        return self._encoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Slices at one position. Slices that do not exist are absent."""
+
+    position: Position
+    slices: Mapping[str, SliceState]
+
+
+def check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Malformed("expected a slice name of a-z, 0-9 and _, starting with a letter, at most 64 characters")
+    return name
+
+
+def check_key(key: str) -> str:
+    """The key itself, if it is in the one allowed spelling; see `escape_key`."""
+    if not 0 < len(key) <= 128 or not _KEY.fullmatch(key):
+        raise Malformed("expected a key of 1-128 characters A-Za-z0-9._~:@- with anything else percent-encoded")
+    try:
+        text = unquote(key, errors="strict")
+    except UnicodeDecodeError:
+        text = ""
+    if quote(text, safe=_KEY_SAFE) != key:
+        raise Malformed("expected the key in its one spelling: UTF-8, upper-case hex, nothing encoded that need not be")
+    return key
+
+
+def escape_key(text: str) -> str:
+    """Any text as a key: `escape_key("Łódź")` is `%C5%81%C3%B3d%C5%BA`. Raises Malformed if it gets too long."""
+    return check_key(quote(text, safe=_KEY_SAFE))
+
+
+def check_id(request_id: str) -> str:
+    if not _ID.fullmatch(request_id):
+        raise Malformed("expected an id of 1-128 characters A-Za-z0-9._:-")
+    return request_id
+
+
+def split_name(full_name: str) -> tuple[str, str | None]:
+    """`chat/42` as (`chat`, `42`), `board` as (`board`, None). Raises Malformed."""
+    name, slash, key = full_name.partition("/")
+    return check_name(name), check_key(key) if slash else None
+
+
+def total_size(changes: Iterable[Change]) -> int:
+    return sum(change.size for change in changes)

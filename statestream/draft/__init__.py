@@ -1,0 +1,66 @@
+"""A mutable view of immutable state that records what is done to it.
+
+`produce(base, recipe)` runs a recipe on a draft and gives the new value and the RFC 6902 operations
+that lead there. A draft copies the containers that are written to and shares the rest, so the base
+is never touched and an old snapshot stays whole. Cost: the width of the containers touched.
+
+What a draft says of itself: `isinstance(draft, dict)` is False, `isinstance(draft, MutableMapping)`
+True (lists: MutableSequence), so `match` patterns and `**draft` work; `draft == {...}` compares the
+content as Python does; json.dumps and orjson.dumps raise TypeError, `copy.deepcopy(draft)` gives
+plain JSON. After its action a draft refuses every use.
+
+Law: nodes and their recording are in `node`, the two kinds of draft in `containers`; this file only
+runs a recipe and looks at how it ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from statestream.change import REMOVED
+from statestream.draft.containers import DictDraft, ListDraft, kind_of
+from statestream.draft.node import Intake, Recorder, frozen_op
+from statestream.errors import HandlerFailed
+from statestream.patch import Op, diff
+
+__all__ = ["DictDraft", "ListDraft", "produce"]
+
+
+def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
+    """The value that `recipe` makes of `base`, and the operations from one to the other.
+
+    The recipe changes the draft it is given, or returns a new value, or REMOVED; never two of these.
+    Returns `base` itself with no operations if nothing changed, (REMOVED, []) if it asked for that. Values
+    in the operations may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
+    """
+    recorder = Recorder(kind_of)
+    root = recorder.root = recorder.node(base, None, 0) if type(base) in (dict, list) else None
+    try:
+        result = recipe(base if root is None else root)
+        if inspect.isawaitable(result):
+            _refuse_awaitable(result)
+        if result is not None and result is not root:
+            if recorder.live_ops():
+                raise HandlerFailed(
+                    "expected a handler that changes its draft or returns a value, got one that does both; "
+                    "a lambda may return what a method gave back by accident"
+                )
+            return (REMOVED, []) if result is REMOVED else _returned(recorder, base, result)
+        ops = recorder.live_ops()
+        return (root._data, ops) if root is not None and ops else (base, [])
+    finally:
+        recorder.close()
+
+
+def _refuse_awaitable(result: Any) -> NoReturn:
+    if inspect.iscoroutine(result):
+        result.close()
+    raise HandlerFailed("expected a plain function as handler, got a coroutine; do I/O before the dispatch")
+
+
+def _returned(recorder: Recorder, base: Any, result: object) -> tuple[Any, list[Op]]:
+    value = Intake(recorder, None, recorder.root).take(result, 0)
+    ops = [frozen_op(op) for op in diff(base, value)]
+    return (value, ops) if ops else (base, [])

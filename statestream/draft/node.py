@@ -1,0 +1,313 @@
+"""A container of a draft: its place in the tree, copying before the first write, recording.
+
+How it holds together, and what breaks if touched:
+- State is a tree. Every value is copied on its way in, unless it is a draft that has just been taken
+  out of the tree, which moves with its identity. So each container has one place, and `id(container)`
+  finds its draft in `Recorder.nodes`, whatever index it has by now.
+- A node's `_key` is a hint; `_locate` verifies it by identity, so that list shifts re-key nothing.
+- A node without a parent that is not the root is detached: it works like plain data, unrecorded.
+- A recorded value is frozen as bytes at that moment; what is written below it later is an operation
+  of its own. A second write to the same key changes the first operation only if nothing can have been
+  recorded below it or frozen with it since: hence `Recorder.epoch`, raised whenever content is frozen.
+- Cycles between nodes and recorder are cut in `close`; without that every copy waits for the collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from statestream.errors import DraftClosed, NotJSON
+from statestream.patch import Op, change
+from statestream.values import check_depth, check_member, escape, plain, same
+
+MISSING: Final = object()
+
+
+class Closed:
+    """Stands in for the data of a draft whose action is over."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise DraftClosed("expected no use of a draft after its action; copy what must outlive it (copy.deepcopy)")
+
+    __getattr__ = __getitem__ = __len__ = __iter__ = __contains__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+
+CLOSED: Final = Closed()
+
+
+class Recorder:
+    """What one run of a recipe has done so far."""
+
+    __slots__ = ("epoch", "kinds", "nodes", "ops", "root")
+
+    def __init__(self, kinds: Callable[[Any], type[Node]]) -> None:
+        self.kinds = kinds
+        self.nodes: dict[int, Node] = {}
+        self.ops: list[Op] = []
+        self.epoch = 0
+        self.root: Node | None = None
+
+    def node(self, data: Any, parent: Node | None, key: str | int) -> Node:
+        found = self.kinds(data)(self, data, parent, key)
+        self.nodes[id(data)] = found
+        return found
+
+    def live_ops(self) -> list[Op]:
+        return [op for op in self.ops if op]
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            node._data, node._parent, node._written = CLOSED, None, None
+            node._recorder = CLOSED  # type: ignore[assignment]  # cuts the cycle; refuses every use
+        self.nodes.clear()
+
+
+class Node:
+    """What drafts of dicts and lists share: their place, copying before the first write, recording."""
+
+    __slots__ = ("_data", "_key", "_owned", "_parent", "_recorder", "_written")
+    _data: Any
+
+    def __init__(self, recorder: Recorder, data: Any, parent: Node | None, key: str | int) -> None:
+        self._recorder, self._data, self._parent, self._key = recorder, data, parent, key
+        self._owned = False
+        self._written: dict[Any, tuple[Op, Any, int]] | None = None
+
+    def _child(self, key: Any, value: Any) -> Any:
+        """The draft of a container; scalars as they are."""
+        if type(value) is not dict and type(value) is not list:
+            return value
+        node = self._recorder.nodes.get(id(value))
+        return self._recorder.node(value, self, key) if node is None else node
+
+    def _locate(self) -> Any:
+        """The key under which the parent holds this container now."""
+        assert self._parent is not None
+        siblings = self._parent._data
+        try:
+            if siblings[self._key] is self._data:
+                return self._key
+        except (KeyError, IndexError):
+            pass  # the list has become shorter: look for it
+        pairs = siblings.items() if type(siblings) is dict else enumerate(siblings)
+        self._key = next(key for key, value in pairs if value is self._data)
+        return self._key
+
+    def _path(self) -> str | None:
+        """The pointer to this container in the evolving document; None while it is detached."""
+        segments: list[str] = []
+        node = self
+        while (parent := node._parent) is not None:
+            segments.append(escape(str(node._locate())))
+            node = parent
+        if node is not self._recorder.root:
+            return None
+        return "".join(f"/{segment}" for segment in reversed(segments))
+
+    def _depth(self) -> int:
+        """How many containers stand around what this one holds."""
+        depth, node = 1, self
+        while (parent := node._parent) is not None:
+            depth, node = depth + 1, parent
+        return depth
+
+    def _own(self) -> None:
+        """Makes this container and those around it the draft's own, so that they may be written."""
+        if not self._owned:
+            self._become(self._data.copy())
+
+    def _become(self, data: Any) -> None:
+        """Puts `data`, the draft's own, in the place of what this node held."""
+        parent, key = self._parent, None
+        if parent is not None:
+            parent._own()
+            key = self._locate()
+        del self._recorder.nodes[id(self._data)]
+        self._recorder.nodes[id(data)] = self
+        self._data, self._owned = data, True
+        if parent is not None:
+            parent._data[key] = data
+
+    def _detach(self, value: Any) -> None:
+        """What leaves this container lives on unrecorded, if anyone holds its draft."""
+        if type(value) in (dict, list) and (node := self._recorder.nodes.get(id(value))) is not None:
+            node._parent = None
+
+    def _put(self, key: Any, old: Any, value: Any) -> None:
+        """Sets `key`, which holds `old` (or nothing: MISSING)."""
+        if isinstance(value, Node) and value._data is old:
+            return
+        replaced = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
+        intake = Intake(self._recorder, self, replaced)
+        try:
+            raw = intake.take(value, self._depth(), (key,))
+        except NotJSON as error:
+            raise NotJSON(error.problem, f"{self._path() or ''}/{escape(str(key))}{error.place}") from None
+        path = self._path()
+        ops = None
+        if type(raw) is type(old) and type(raw) in (dict, list):
+            ops = change(old, raw, f"{path}/{escape(str(key))}")
+            if not ops:
+                return
+        elif old is not MISSING and same(old, raw):
+            return
+        self._own()
+        self._detach(old)
+        self._data[key] = raw
+        intake.settle()
+        if path is not None:
+            self._record_set(path, key, old, raw) if ops is None else self._record_ops(key, ops)
+
+    def _record_ops(self, key: Any, ops: list[Op]) -> None:
+        if self._written is not None:
+            self._written.pop(key, None)
+        self._recorder.ops.extend(frozen_op(op) for op in ops)
+        self._recorder.epoch += 1
+
+    def _record_set(self, path: str, key: Any, old: Any, new: Any) -> None:
+        """Records that `key` went from `old` to `new` (MISSING: absent), in the earlier operation if that is safe."""
+        epoch = self._recorder.epoch
+        if self._written is None:
+            self._written = {}
+        op, original, written_at = self._written.get(key, (None, None, -1))
+        if op and written_at == epoch and not isinstance(op.get("value"), orjson.Fragment):
+            path_then = op["path"]
+            op.clear()
+            if original is new or (original is not MISSING and new is not MISSING and same(original, new)):
+                del self._written[key]
+            else:
+                op.update(_set_op(path_then, original, new))
+            return
+        op = _set_op(f"{path}/{escape(str(key))}", old, new)
+        self._recorder.ops.append(op)
+        self._written[key] = (op, old, epoch)
+
+    def _rewrite(self, content: Any) -> None:
+        """Gives this container a whole new content, of which what was in it before keeps its identity."""
+        intake = Intake(self._recorder, self, self)
+        try:
+            raw = intake.take(content, self._depth() - 1)
+        except NotJSON as error:
+            raise NotJSON(error.problem, f"{self._path() or ''}{error.place}") from None
+        old, path = self._data, self._path()
+        ops = change(old, raw, path or "")
+        if not ops:
+            return
+        for value in old.values() if type(old) is dict else old:
+            if type(value) in (dict, list):
+                node = self._recorder.nodes.get(id(value))
+                if node is not None and id(node) not in intake.taken:
+                    node._parent = None
+        self._become(raw)
+        intake.settle()
+        self._written = None
+        self._recorder.epoch += 1
+        if path is not None:
+            self._recorder.ops.extend(frozen_op(op) for op in ops)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._data == bare(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<Draft, closed>" if self._data is CLOSED else f"Draft({self._data!r})"
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return plain(self._data)
+
+
+def _set_op(path: str, old: Any, new: Any) -> Op:
+    if new is MISSING:
+        return {"op": "remove", "path": path}
+    return {"op": "add" if old is MISSING else "replace", "path": path, "value": frozen(new)}
+
+
+def bare(value: object) -> Any:
+    return value._data if isinstance(value, Node) else value
+
+
+def frozen(value: Any) -> Any:
+    """The value as it is now: containers as encoded JSON, which later writes cannot change."""
+    return orjson.Fragment(orjson.dumps(value)) if type(value) in (dict, list) else value
+
+
+def frozen_op(op: Op) -> Op:
+    if "value" in op:
+        op["value"] = frozen(op["value"])
+    return op
+
+
+class Intake:
+    """Makes a plain value of what a handler puts into a container, drafts that may move included.
+
+    `into` receives the value (None: it becomes the new root), `replaced` is the container whose place
+    it takes. A draft moves if it is detached, or a direct child of `replaced`, and comes up once; any
+    other draft is copied.
+    """
+
+    __slots__ = ("into", "moved", "recorder", "replaced", "taken")
+
+    def __init__(self, recorder: Recorder, into: Node | None, replaced: Node | None) -> None:
+        self.recorder, self.into, self.replaced = recorder, into, replaced
+        self.moved: list[tuple[Node, tuple[Any, ...]]] = []
+        self.taken: set[int] = set()
+
+    def take(self, value: Any, depth: int, route: tuple[Any, ...] = ()) -> Any:
+        """The plain value; `route` is the way to it from `into`, `depth` the containers around it."""
+        if isinstance(value, Node):
+            return self._take_draft(value, depth, route)
+        kind = type(value)
+        if kind is dict:
+            check_depth(depth)
+            parent_key = route[-1] if route else ""
+            return {
+                check_member(key, parent_key): self._take_item(item, depth + 1, (*route, key))
+                for key, item in value.items()
+            }
+        if kind is list or kind is tuple:
+            check_depth(depth)
+            return [self._take_item(item, depth + 1, (*route, index)) for index, item in enumerate(value)]
+        return plain(value, depth)
+
+    def _take_item(self, value: Any, depth: int, route: tuple[Any, ...]) -> Any:
+        try:
+            return self.take(value, depth, route)
+        except NotJSON as error:
+            raise error.under(escape(str(route[-1]))) from None
+
+    def _take_draft(self, node: Node, depth: int, route: tuple[Any, ...]) -> Any:
+        parent_key = route[-1] if route else ""
+        if node._recorder is not self.recorder or id(node) in self.taken or not self._may_move(node):
+            return plain(node._data, depth, parent_key)
+        if node._parent is None or node._parent is not self.replaced:
+            plain(node._data, depth, parent_key)  # the limits may not hold where it goes
+        self.taken.add(id(node))
+        self.moved.append((node, route))
+        return node._data
+
+    def _may_move(self, node: Node) -> bool:
+        if node._parent is not None:
+            return node._parent is self.replaced
+        above = self.into
+        while above is not None and above is not node:
+            above = above._parent
+        return above is None and node is not self.recorder.root
+
+    def settle(self) -> None:
+        """Tells the moved drafts where they stand now. Call it once the value is in its place."""
+        for node, route in self.moved:
+            parent = self.into
+            assert parent is not None
+            for key in route[:-1]:
+                parent = parent._child(key, parent._data[key])
+            node._parent, node._key = parent, route[-1]
+        if self.moved:
+            self.recorder.epoch += 1

@@ -1,0 +1,156 @@
+"""Every exception of statestream, in one tree.
+
+    StatestreamError
+    ├── Malformed             400 malformed               a request, a name, a key, a cursor
+    │   └── NotJSON           400 malformed               a value breaks the JSON limits; knows the place
+    ├── UnknownAction         404 unknown_action
+    ├── UnknownSlice          404 unknown_slice
+    ├── NotFound              404 not_found               a chat that does not exist
+    ├── ActionIdReused        409 action_id_reused        the id was used for another request
+    ├── VersionConflict       409 version_conflict        `expect` does not hold
+    ├── Refused               409 refused                 a handler said no, with its own code
+    ├── Expired               410 position_expired        older than the journal keeps
+    ├── Forked                410 position_forked         a position of another history
+    ├── TooLarge              413 too_large
+    ├── UnsupportedMediaType  415 unsupported_media_type
+    ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler's signature
+    ├── HandlerFailed         500 handler_failed          a bug in a handler; its changes are gone
+    ├── DraftClosed           500 handler_failed          a draft was used after its action
+    ├── JournalUnusable       500 journal_unusable        another program's file, a damaged or read-only one
+    ├── Unavailable           503 unavailable             retryable: the journal is down, or the outcome unknown
+    ├── Conflict              a slice has moved: between journal and store only
+    ├── Duplicate             these requests are done already: between journal and store only
+    ├── Gap                   a frame does not fit what a replica holds: it must start again
+    └── StreamRefused         the client: the server said no for good
+
+Law: each class has a stable `code`, an HTTP `status` and `retryable`; each message says what was
+expected, what came, and what to do, and never holds a payload. Errors of drivers (sqlite3, aiohttp,
+openai) are translated where they arise and never pass through a public function. Codes are part of
+the protocol: renaming one breaks clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from statestream.change import Record, RequestKey
+
+
+class StatestreamError(Exception):
+    """The root: catches everything that statestream raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+
+class Malformed(StatestreamError, ValueError):
+    code, status = "malformed", 400
+
+
+class NotJSON(Malformed):
+    """A value that is not JSON, or breaks a limit. `place` is an RFC 6901 pointer to it."""
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        self.problem, self.place = problem, place
+        super().__init__(f"at {place or 'the root'}: {problem}")
+
+    def under(self, segment: str) -> NotJSON:
+        """The same problem, seen from one level further up."""
+        return NotJSON(self.problem, f"/{segment}{self.place}")
+
+
+class UnknownAction(StatestreamError):
+    code, status = "unknown_action", 404
+
+
+class UnknownSlice(StatestreamError):
+    code, status = "unknown_slice", 404
+
+
+class NotFound(StatestreamError):
+    code, status = "not_found", 404
+
+
+class ActionIdReused(StatestreamError):
+    code, status = "action_id_reused", 409
+
+
+class VersionConflict(StatestreamError):
+    code, status = "version_conflict", 409
+
+
+class Refused(StatestreamError):
+    """Raised by a handler to say no to the caller: `raise Refused("full", "The room is full.")`."""
+
+    code, status = "refused", 409
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        self.reason, self.sentence = reason, sentence
+        super().__init__(sentence)
+
+
+class Expired(StatestreamError):
+    code, status = "position_expired", 410
+
+
+class Forked(StatestreamError):
+    code, status = "position_forked", 410
+
+
+class TooLarge(StatestreamError):
+    code, status = "too_large", 413
+
+
+class UnsupportedMediaType(StatestreamError):
+    code, status = "unsupported_media_type", 415
+
+
+class InvalidPayload(StatestreamError):
+    code, status = "invalid_payload", 422
+
+
+class HandlerFailed(StatestreamError):
+    code, status = "handler_failed", 500
+
+
+class DraftClosed(StatestreamError, RuntimeError):
+    code, status = "handler_failed", 500
+
+
+class JournalUnusable(StatestreamError):
+    code, status = "journal_unusable", 500
+
+
+class Unavailable(StatestreamError):
+    code, status, retryable = "unavailable", 503, True
+
+
+class Conflict(StatestreamError):
+    """An append was beaten: other changes to the same slices came first."""
+
+    retryable = True
+
+
+class Duplicate(StatestreamError):
+    """Some requests of an append are done already; `records` says how they ended."""
+
+    def __init__(self, records: Mapping[RequestKey, Record]) -> None:
+        self.records = dict(records)
+        super().__init__(f"{len(self.records)} requests were appended before")
+
+
+class Gap(StatestreamError):
+    """A frame does not continue what the replica holds. Start again without a cursor."""
+
+    retryable = True
+
+
+class StreamRefused(StatestreamError):
+    """The server refused for good (a 4xx, or `stream.end` without `retry`): coming back would not help."""
+
+    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+        self.reason, self.http_status = reason, status
+        super().__init__(message)

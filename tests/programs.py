@@ -1,0 +1,169 @@
+"""Random programs that mutate JSON: the same steps run on a draft and on plain data.
+
+A step names a container by a walk (indices, modulo what is there), an operation, and its arguments.
+Where Python would alias one object at two places, the plain run copies, as a draft does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import MutableMapping, MutableSequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from statestream.draft.node import Node
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 1.0, 1.5]), st.sampled_from(["", "a", "/", "~1", "é"])
+)
+keys = st.sampled_from(["a", "b", "c", "", "/", "~", "0", "é"])
+values = st.recursive(scalars, lambda v: st.lists(v, max_size=4) | st.dictionaries(keys, v, max_size=3), max_leaves=8)
+base_documents = st.dictionaries(keys, values, max_size=4) | st.lists(values, max_size=5)
+indices = st.integers(-4, 6)
+steps = st.tuples(
+    st.lists(st.integers(0, 6), max_size=3), st.integers(0, 19), keys, indices, indices, values, st.lists(st.integers(0, 6), max_size=3)
+)
+programs = st.lists(steps, max_size=12)
+LIMIT = 400
+
+
+def run(program: Any, state: Any) -> None:
+    for walk, op, key, i, j, value, other in program:
+        if size(state) > LIMIT:
+            return
+        target = resolve(state, walk)
+        try:
+            if isinstance(target, MutableMapping):
+                on_dict(state, target, op, key, value, other)
+            else:
+                on_list(state, target, op, i, j, value, other)
+        except (IndexError, KeyError, ValueError, TypeError):
+            continue  # both runs must raise alike: what differs shows in the result
+
+
+def resolve(state: Any, walk: list[int]) -> Any:
+    for number in walk:
+        inner = containers(state)
+        if not inner:
+            break
+        state = inner[number % len(inner)]
+    return state
+
+
+def containers(state: Any) -> list[Any]:
+    inner = state.values() if isinstance(state, MutableMapping) else state
+    return [v for v in inner if isinstance(v, (MutableMapping, MutableSequence))]
+
+
+def size(state: Any) -> int:
+    inner = state.values() if isinstance(state, MutableMapping) else state
+    return sum(1 + (size(v) if isinstance(v, (MutableMapping, MutableSequence)) else 0) for v in inner)
+
+
+def placed(value: Any) -> Any:
+    """A container that keeps its place, to be put elsewhere: a draft is copied by itself, plain data here."""
+    return value if isinstance(value, Node) else copy.deepcopy(value)
+
+
+def by_text(value: Any) -> str:
+    return repr(copy.deepcopy(value))
+
+
+def on_dict(state: Any, d: Any, op: int, key: str, value: Any, other: list[int]) -> None:
+    match op:
+        case 0 | 1 | 2:
+            d[key] = copy.deepcopy(value)
+        case 3:
+            del d[key]
+        case 4:
+            d.pop(key)
+        case 5:
+            d.update({key: copy.deepcopy(value), "b": 1})
+        case 6:
+            d |= {key: copy.deepcopy(value)}
+        case 7:
+            found = d.setdefault(key, copy.deepcopy(value))
+            if isinstance(found, MutableSequence):
+                found.append(1)
+        case 8:
+            d.clear()
+        case 9:
+            d.popitem()
+        case 10:
+            d[key] = placed(resolve(state, other))
+        case 11:
+            d[key] += 1
+        case 12:
+            moved = d.pop(key)
+            if isinstance(moved, MutableMapping):
+                moved["moved"] = True
+            target = resolve(state, other)
+            if isinstance(target, MutableMapping):
+                target["here"] = moved
+            else:
+                target.append(moved)
+            if isinstance(moved, MutableSequence):
+                moved.append("later")
+        case 13:
+            d[key] = {**d[key], "spread": copy.deepcopy(value)}
+        case 14:
+            d[key] = [*d[key], copy.deepcopy(value)]
+        case 15:
+            d[key] = [x for n, x in enumerate(d[key]) if n % 2]
+        case 16:
+            for inner in containers(d):
+                inner.clear()
+        case _:
+            d[key] = [copy.deepcopy(value), placed(d[key])]
+
+
+def on_list(state: Any, items: Any, op: int, i: int, j: int, value: Any, other: list[int]) -> None:
+    match op:
+        case 0 | 1:
+            items.append(copy.deepcopy(value))
+        case 2:
+            items.insert(i, copy.deepcopy(value))
+        case 3:
+            items[i] = copy.deepcopy(value)
+        case 4:
+            del items[i]
+        case 5:
+            items.pop(i)
+        case 6:
+            items[i:j] = [copy.deepcopy(value), 1]
+        case 7:
+            del items[i:j]
+        case 8:
+            items[::2] = [copy.deepcopy(value) for _ in items[::2]]
+        case 9:
+            items.sort(key=by_text)
+        case 10:
+            items.reverse()
+        case 11:
+            items += [copy.deepcopy(value)]
+        case 12:
+            moved = items.pop(i)
+            target = resolve(state, other)
+            if isinstance(target, MutableMapping):
+                target["here"] = moved
+            else:
+                target.insert(j, moved)
+            if isinstance(moved, MutableMapping):
+                moved["moved"] = True
+        case 13:
+            items[:] = [x for n, x in enumerate(items) if n != i]
+        case 14:
+            items.append(placed(resolve(state, other)))
+        case 15:
+            items.extend([1, copy.deepcopy(value)])
+        case 16:
+            items.remove(value)
+        case 17:
+            items *= 2 if not containers(items) else 1
+        case 18:
+            items.clear()
+        case _:
+            for inner in containers(items):
+                if isinstance(inner, MutableMapping):
+                    inner["seen"] = i

@@ -1,0 +1,276 @@
+"""Drafts: the same result as plain mutation, patches that replay, a base that nobody touched."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, MutableMapping, MutableSequence
+from typing import Any
+
+import jsonpatch
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statestream.change import REMOVED
+from statestream.draft import produce
+from statestream.errors import DraftClosed, HandlerFailed, NotJSON
+from statestream.values import canonical
+from tests.programs import base_documents, programs, run
+
+Recipe = Any
+
+
+def quiet(recipe: Recipe) -> Recipe:
+    """The recipe without its result: a lambda gives back what a method returned."""
+    return lambda state: (recipe(state), None)[1]
+
+
+def check(base: Any, recipe: Recipe) -> tuple[Any, list[dict[str, Any]]]:
+    """Runs `recipe` on a draft and on plain data; what both give must be the same, and the patch must replay."""
+    before = canonical(base)
+    model = copy.deepcopy(base)
+    value, ops = produce(base, quiet(recipe))
+    recipe(model)
+    wire = orjson.loads(orjson.dumps(ops))
+    assert canonical(value) == canonical(model)
+    assert canonical(base) == before
+    assert canonical(jsonpatch.apply_patch(base, wire)) == canonical(model)
+    assert all(op["op"] in ("add", "remove", "replace") and not op["path"].endswith("/-") for op in wire)
+    return value, wire
+
+
+@settings(max_examples=600, deadline=None)
+@given(base=base_documents, program=programs)
+def test_any_program_does_the_same_to_a_draft_and_to_plain_data(base: Any, program: Any) -> None:
+    check(base, lambda state: run(program, state))
+
+
+@settings(max_examples=300, deadline=None)
+@given(old=base_documents, new=base_documents)
+def test_a_returned_value_is_reached_by_its_operations(old: Any, new: Any) -> None:
+    value, ops = produce(old, lambda _: new)
+    assert canonical(value) == canonical(new)
+    assert canonical(jsonpatch.apply_patch(old, orjson.loads(orjson.dumps(ops)))) == canonical(new)
+    assert bool(ops) == (canonical(old) != canonical(new))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "ops"),
+    [
+        (lambda s: s["list"].append(4), [{"op": "add", "path": "/list/3", "value": 4}]),
+        (lambda s: s["list"].pop(), [{"op": "remove", "path": "/list/2"}]),
+        (lambda s: s["list"].insert(-1, 9), [{"op": "add", "path": "/list/2", "value": 9}]),
+        (lambda s: s["list"].clear(), [{"op": "replace", "path": "/list", "value": []}]),
+        (lambda s: s.__setitem__("n", True), [{"op": "replace", "path": "/n", "value": True}]),
+        (lambda s: s.__setitem__("n", 1.0), [{"op": "replace", "path": "/n", "value": 1.0}]),
+        (lambda s: s["deep"]["a/b~c"].update(x=1), [{"op": "add", "path": "/deep/a~1b~0c/x", "value": 1}]),
+        (lambda s: s["list"].__setitem__(slice(None), [x for x in s["list"] if x != 2]), [{"op": "remove", "path": "/list/1"}]),
+        (lambda s: s.__setitem__("list", [*s["list"], 4]), [{"op": "add", "path": "/list/3", "value": 4}]),
+        (lambda s: s.pop("list"), [{"op": "remove", "path": "/list"}]),
+    ],
+)
+def test_one_thing_done_is_one_operation(recipe: Recipe, ops: list[Any]) -> None:
+    _, got = check({"n": 1, "list": [1, 2, 3], "deep": {"a/b~c": {}}}, recipe)
+    assert canonical(got) == canonical(ops)
+
+
+def increment_and_back(s: Any) -> None:
+    s["n"] += 1
+    s["n"] -= 1
+
+
+def add_and_delete(s: Any) -> None:
+    s["new"] = 1
+    del s["new"]
+
+
+def delete_and_restore(s: Any) -> None:
+    del s["n"]
+    s["n"] = 1
+
+
+def append_nothing(s: Any) -> None:
+    s["list"] += []
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        increment_and_back, add_and_delete, delete_and_restore, append_nothing,
+        lambda s: s.update(n=1), lambda s: s["list"].sort(), lambda s: s.__setitem__("list", [1, 2, 3]),
+        lambda s: s.setdefault("n", 5), lambda s: s["list"].__setitem__(0, 1), lambda s: s.__setitem__("deep", s["deep"]),
+        lambda s: s.__setitem__("deep", {"a": {"b": []}}), lambda s: dict(s), lambda s: [*s["list"]],
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_gives_no_operation(recipe: Recipe) -> None:
+    base = {"n": 1, "list": [1, 2, 3], "deep": {"a": {"b": []}}}
+    value, ops = produce(base, quiet(recipe))
+    assert value is base
+    assert ops == []
+
+
+def test_untouched_parts_are_shared_and_touched_ones_are_copied() -> None:
+    base = {"a": {"x": [1]}, "b": {"y": 2}}
+    value, _ = produce(base, lambda s: s["b"].update(y=3))
+    assert value["a"] is base["a"]
+    assert value["b"] is not base["b"]
+
+
+def test_the_caller_may_mutate_later_what_it_put_in() -> None:
+    mine = {"tags": ["a"]}
+
+    def recipe(s: Any) -> None:
+        s["one"] = mine
+        s["two"] = mine
+        mine["tags"].append("b")
+        s["one"]["tags"].append("c")
+
+    value, ops = produce({}, recipe)
+    assert value == {"one": {"tags": ["a", "c"]}, "two": {"tags": ["a"]}}
+    assert jsonpatch.apply_patch({}, orjson.loads(orjson.dumps(ops))) == value
+
+
+def test_a_draft_that_keeps_its_place_is_copied_when_put_elsewhere() -> None:
+    def recipe(s: Any) -> None:
+        s["b"] = s["a"]
+        s["a"]["x"] = 1
+
+    value, _ = produce({"a": {}}, recipe)
+    assert value == {"a": {"x": 1}, "b": {}}
+
+
+def test_a_draft_cannot_hold_itself() -> None:
+    def recipe(s: Any) -> None:
+        a = s.pop("a")
+        a["self"] = a
+        s["a"] = a
+
+    value, _ = produce({"a": {}}, recipe)
+    assert value == {"a": {"self": {}}}
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "words"),
+    [
+        (object(), "/x", "object"),
+        ({"a": [1, {2}]}, "/x/a/1", "set"),
+        (float("nan"), "/x", "finite"),
+        (float("inf"), "/x", "finite"),
+        (2**53, "/x", "2\\^53"),
+        (b"raw", "/x", "bytes"),
+        ("\ud800", "/x", "surrogate"),
+        ({"a": {3: 1}}, "/x/a", "text as a key"),
+        ({"__proto__": 1}, "/x", "prototype"),
+        ({"constructor": {"prototype": 1}}, "/x/constructor", "prototype"),
+        (json.loads("[" * 64 + "]" * 64), "/x" + "/0" * 63, "containers"),
+    ],
+)
+def test_what_is_not_json_is_refused_with_its_place(value: Any, place: str, words: str) -> None:
+    for recipe in (lambda s: s.__setitem__("x", value), lambda s: {"x": value}):
+        with pytest.raises(NotJSON, match=words) as caught:
+            produce({}, recipe)
+        assert caught.value.place == place
+    with pytest.raises(NotJSON):
+        produce({"l": []}, lambda s: s["l"].append([value]))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        len,
+        list,
+        lambda d: d == 1,
+        lambda d: 1 in d,
+        lambda d: d.clear(),
+        lambda d: d.pop(0),
+        lambda d: d == d.copy(),
+        lambda d: d.__setitem__(0, 1),
+        lambda d: d[0],
+    ],
+)
+def test_a_draft_refuses_to_be_used_after_its_action(use: Any) -> None:
+    kept: list[Any] = []
+    produce({"l": [{"x": 1}], "m": [{}]}, lambda s: kept.extend([s, s["l"], s["l"][0], s["m"].pop()]))
+    for draft in kept:
+        assert repr(draft) == "<Draft, closed>"
+        with pytest.raises(DraftClosed):
+            use(draft)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        lambda s: [s["l"].append(x) for x in s["l"]],
+        lambda s: [s["l"].remove(x) for x in s["l"]],
+        lambda s: [s.__setitem__(k + "2", 1) for k in s],
+        lambda s: [s.pop(k) for k in s],
+    ],
+)
+def test_changing_the_size_while_iterating_raises(loop: Recipe) -> None:
+    with pytest.raises(RuntimeError, match="during iteration"):
+        produce({"l": [1, 2, 3], "m": 1}, loop)
+
+
+def test_what_a_draft_says_of_itself() -> None:
+    def recipe(s: Any) -> None:
+        assert not isinstance(s, dict)
+        assert isinstance(s, MutableMapping)
+        assert isinstance(s["l"], MutableSequence)
+        assert s == {"l": [1, {"a": 2}], "n": 1}
+        assert s["l"] == [1, {"a": 2}]
+        assert {"a": 2} in s["l"]
+        assert s["l"].index({"a": 2}) == 1
+        assert s["l"] < [2]
+        assert s | {"z": 1} == {**s, "z": 1}
+        assert copy.deepcopy(s) == s
+        assert type(copy.deepcopy(s)) is dict
+        match s:
+            case {"n": 1, "l": [1, {"a": a}]}:
+                assert a == 2
+            case _:
+                raise AssertionError("a draft must match a pattern")
+        for dumps in (json.dumps, orjson.dumps):
+            with pytest.raises(TypeError):
+                dumps(s)
+        with pytest.raises(TypeError):
+            hash(s)
+        assert isinstance(s, Mapping)
+
+    assert produce({"l": [1, {"a": 2}], "n": 1}, recipe)[1] == []
+
+
+def test_doing_both_or_awaiting_is_refused_with_the_reason() -> None:
+    with pytest.raises(HandlerFailed, match="both"):
+        produce({"l": [1]}, lambda s: s["l"].pop())
+
+    async def later(s: Any) -> None: ...
+
+    with pytest.raises(HandlerFailed, match="plain function"):
+        produce({}, later)
+
+
+def test_removed_and_scalars() -> None:
+    assert produce({"a": 1}, lambda s: REMOVED) == (REMOVED, [])
+    assert produce(1, lambda n: n + 1) == (2, [{"op": "replace", "path": "", "value": 2}])
+    assert produce(1, lambda n: True)[1] == [{"op": "replace", "path": "", "value": True}]
+    assert produce(1, lambda n: 1) == (1, [])
+
+
+def test_a_recipe_that_raises_leaves_the_base_alone() -> None:
+    base = {"l": [1, 2]}
+
+    def recipe(s: Any) -> None:
+        s["l"].append(3)
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        produce(base, recipe)
+    assert base == {"l": [1, 2]}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=12), st.lists(st.integers(0, 5), max_size=12))
+def test_list_rewrites_of_scalars_replay(old: list[int], new: list[int]) -> None:
+    check({"l": old}, lambda s: s["l"].__setitem__(slice(None), new))
