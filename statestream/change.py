@@ -160,13 +160,19 @@ class Result:
     changes: tuple[tuple[str, int], ...]
 
 
-@dataclass(slots=True, kw_only=True)
 class SliceState:
-    """A slice's value as of its last change. The value is never mutated; its encoding is made at most once."""
+    """A slice's value as of its last change. The value is never mutated; its encoding is made at most once.
 
-    value: Any
-    position: Position
-    _encoded: bytes | None = None
+    `measured` is what the encoding's length was when it was last known; it is looked at again after as
+    many bytes of patches, so that knowing it nearly costs each action no more than its own patch.
+    """
+
+    __slots__ = ("_encoded", "_since", "measured", "position", "value")
+
+    def __init__(self, value: Any, position: Position, encoded: bytes | None = None) -> None:
+        self.value, self.position, self._encoded = value, position, encoded
+        self.measured = len(self.encoded())
+        self._since = 0
 
     @property
     def version(self) -> int:
@@ -176,6 +182,16 @@ class SliceState:
         if self._encoded is None:
             self._encoded = orjson.dumps(self.value)
         return self._encoded
+
+    def patched(self, value: Any, change: Change) -> SliceState:
+        """The state after a change of kind `patches` that led to `value`."""
+        since = self._since + len(change.data)
+        if since > self.measured:
+            return SliceState(value, change.position)
+        after = SliceState.__new__(SliceState)
+        after.value, after.position, after._encoded = value, change.position, None
+        after.measured, after._since = self.measured, since
+        return after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

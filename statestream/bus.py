@@ -1,0 +1,96 @@
+"""Announces committed changes, in order, and keeps the newest of them for readers that come back soon.
+
+Law: synchronous; a listener runs inside the commit and must not await, take long, or raise. One that
+raises is logged and does not stop the others. Positions in the tail are contiguous: a hole would be
+a silent hole for every reader that resumes from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final, Protocol
+
+from statestream.change import START, Change, Position
+from statestream.errors import Forked
+
+log = logging.getLogger("statestream")
+
+TAIL_CHANGES: Final = 10_000
+TAIL_BYTES: Final = 16 << 20
+
+
+class Listener(Protocol):
+    """What is told of every commit, and of a reset: the state is another one, not led to by changes."""
+
+    def changed(self, changes: Sequence[Change]) -> None: ...
+    def reset(self) -> None: ...
+
+
+class Bus:
+    """The listeners, and the tail of what they were told."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+        self._tail: deque[Change] = deque()
+        self._bytes = 0
+        self._floor = START
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener; call what this gives to take it away again."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def announce(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._tail.append(change)
+            self._bytes += change.size
+        while len(self._tail) > TAIL_CHANGES or self._bytes > TAIL_BYTES:
+            oldest = self._tail.popleft()
+            self._bytes -= oldest.size
+            self._floor = oldest.position
+        self._tell(lambda listener: listener.changed(changes))
+
+    def reset(self, position: Position) -> None:
+        """Forgets the tail: what comes next continues `position`."""
+        self._tail.clear()
+        self._bytes = 0
+        self._floor = position
+        self._tell(lambda listener: listener.reset())
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                what(listener)
+            except Exception:
+                log.exception("expected a listener that does not raise, %r did", listener)
+
+    def after(self, position: Position) -> list[Change] | None:
+        """The changes behind `position`, or None where the tail does not reach back so far. Raises Forked.
+
+        The cost is that of what is given, not of the tail.
+        """
+        index = position.seq - self._floor.seq
+        if index < 0:
+            return None
+        count = len(self._tail) - index
+        known = self._floor if index == 0 else self._tail[index - 1].position if count >= 0 else None
+        if known != position:
+            raise Forked("expected a position of this history, got one of another; start without it")
+        return list(islice(reversed(self._tail), count))[::-1]
+
+
+class Each:
+    """A plain function as a listener."""
+
+    def __init__(self, function: Callable[[Change], None]) -> None:
+        self._function = function
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._function(change)
+
+    def reset(self) -> None:
+        """A function is told of changes only."""

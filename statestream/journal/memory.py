@@ -1,0 +1,116 @@
+"""The journal that keeps nothing: for tests, demos, and state that may be lost.
+
+Promise after a crash: none. A new MemoryJournal is another history, which readers notice by the tag.
+One object may serve several stores in one process; they then are nodes of one cluster.
+
+Law: every coroutine but `wait` runs without awaiting, so each is atomic on its event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from statestream.change import START, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag, total_size
+from statestream.errors import Conflict, Duplicate, Expired, Forked
+from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Retention, number, record, replayed, trim_to
+
+
+class MemoryJournal:
+    """See the module's text. `retention` bounds the history: by default at most 64 MiB beyond 10,000 changes."""
+
+    def __init__(self, retention: Retention | None = None) -> None:
+        self.retention = retention or Retention(bytes=64 << 20)
+        self._changes: list[Change] = []
+        self._floor = START
+        self._versions: dict[str, int] = {}
+        self._records: dict[RequestKey, tuple[int, Record]] = {}
+        self._checkpoints: list[tuple[Position, int, int]] = []
+        self._kept: dict[str, tuple[bytes, Position]] = {}
+        self._kept_at = START
+        self._grown = asyncio.Condition()
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def close(self) -> None:
+        """Nothing to release: the history lives as long as the object."""
+
+    @property
+    def _head(self) -> Position:
+        return self._changes[-1].position if self._changes else self._floor
+
+    async def load(self) -> Snapshot:
+        kept: dict[str, tuple[Any, Position]] = {
+            name: (orjson.loads(data), position) for name, (data, position) in self._kept.items()
+        }
+        newer = self._changes[self._kept_at.seq - self._floor.seq :]
+        return Snapshot(position=self._head, slices=replayed(kept, newer))
+
+    async def append(self, batch: Batch) -> list[Appended]:
+        self._verify(batch.read)
+        done = await self.recall(entry.remember for entry in batch.entries if entry.remember)
+        if done:
+            raise Duplicate(done)
+        moved = [name for name, version in batch.versions.items() if self._versions.get(name, 0) != version]
+        if moved:
+            raise Conflict(f"expected to be first to change {', '.join(moved)}; read what came before")
+        outcomes = number(batch, self._head, new_tag())
+        for entry, outcome in zip(batch.entries, outcomes, strict=True):
+            for change in outcome.changes:
+                self._changes.append(change)
+                if change.kind == "removed":
+                    self._versions.pop(change.slice, None)
+                else:
+                    self._versions[change.slice] = change.version
+            if entry.remember:
+                self._records[entry.remember] = (entry.at, record(entry, outcome))
+        async with self._grown:
+            self._grown.notify_all()
+        return outcomes
+
+    async def recall(self, keys: Iterable[RequestKey]) -> dict[RequestKey, Record]:
+        horizon = time.time() * 1000 - REMEMBERED_MS
+        while self._records and (oldest := next(iter(self._records.items())))[1][0] < horizon:
+            del self._records[oldest[0]]
+        return {key: self._records[key][1] for key in keys if key in self._records}
+
+    def _verify(self, position: Position) -> None:
+        """Raises Forked or Expired unless `position` is part of this history and changes behind it are kept."""
+        index = position.seq - self._floor.seq - 1
+        if index < -1:
+            raise Expired(f"expected a position from {self._floor} on, got one that is no longer kept")
+        known = self._floor if index == -1 else self._changes[index].position if index < len(self._changes) else None
+        if known != position:
+            raise Forked("expected a position of this history, got one of another; read the state anew")
+
+    async def read(self, after: Position, limit: int) -> list[Change]:
+        self._verify(after)
+        start = after.seq - self._floor.seq
+        return self._changes[start : start + limit]
+
+    async def wait(self, after: Position) -> None:
+        async with self._grown:
+            await self._grown.wait_for(lambda: self._head != after)
+
+    async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        if position.seq <= self._kept_at.seq:
+            return
+        covered = self._changes[self._kept_at.seq - self._floor.seq : position.seq - self._floor.seq]
+        for name, state in slices.items():
+            if state is None:
+                self._kept.pop(name, None)
+            else:
+                self._kept[name] = (state.encoded(), state.position)
+        now = int(time.time() * 1000)
+        self._kept_at = position
+        self._checkpoints.append((position, now, total_size(covered)))
+        target = trim_to(self._checkpoints, self._head, self.retention, now)
+        if target is not None:
+            del self._changes[: target.seq - self._floor.seq]
+            self._checkpoints = [point for point in self._checkpoints if point[0].seq > target.seq]
+            self._floor = target

@@ -1,0 +1,62 @@
+-- The tables of a SQLite journal, version 1. `application_id` and `user_version` mark the file as ours.
+
+CREATE TABLE changes (
+    seq          INTEGER PRIMARY KEY,
+    tag          TEXT NOT NULL,
+    slice        TEXT NOT NULL,
+    from_version INTEGER NOT NULL,
+    kind         TEXT NOT NULL,
+    data         BLOB NOT NULL,
+    type         TEXT NOT NULL,
+    request      TEXT NOT NULL,
+    actor        TEXT,
+    payload      BLOB NOT NULL,
+    at           INTEGER NOT NULL
+) STRICT;
+
+-- The version of each slice that exists.
+CREATE TABLE versions (
+    slice   TEXT PRIMARY KEY,
+    version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How the requests of the last 24 hours ended.
+CREATE TABLE requests (
+    actor   TEXT NOT NULL,
+    id      TEXT NOT NULL,
+    digest  BLOB NOT NULL,
+    seq     INTEGER NOT NULL,
+    tag     TEXT NOT NULL,
+    changes TEXT NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (actor, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX requests_by_age ON requests (at);
+
+-- Positions at which the state is kept: of each slice the newest row of `snapshots` at or before it.
+CREATE TABLE checkpoints (
+    seq   INTEGER PRIMARY KEY,
+    tag   TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+
+-- `value` is NULL where the slice did not exist at that checkpoint.
+CREATE TABLE snapshots (
+    slice      TEXT NOT NULL,
+    checkpoint INTEGER NOT NULL,
+    version    INTEGER NOT NULL,
+    tag        TEXT NOT NULL,
+    value      BLOB,
+    PRIMARY KEY (slice, checkpoint)
+) STRICT, WITHOUT ROWID;
+
+-- One row: the last trimmed position, which is 0.0 until something is.
+CREATE TABLE floor (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL,
+    tag TEXT NOT NULL
+) STRICT;
+
+INSERT INTO floor VALUES (1, 0, '0');

@@ -1,0 +1,395 @@
+"""The heart: dispatch → reduce → append → announce.
+
+One lock owns the state; whoever holds it, writer or follower, is the only one that changes it.
+The writer takes every waiting request, runs them on drafts, appends what they change in one batch,
+then swaps the committed state, announces it and answers the callers, in that order and without an
+await in between. While an append waits for the disk, new requests gather: that is the group commit.
+
+Law: readers see committed state only, and never wait. Nothing is announced that the journal has not
+got, and nothing in another order than the journal's. After an append whose outcome is unknown the
+state is stale: the journal is read before the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from statestream import journal as journals
+from statestream.bus import Bus, Each
+from statestream.change import (
+    START,
+    Action,
+    Change,
+    Effect,
+    Record,
+    RequestKey,
+    Result,
+    SliceState,
+    check_id,
+    check_key,
+    split_name,
+)
+from statestream.errors import (
+    ActionIdReused,
+    Conflict,
+    Duplicate,
+    Expired,
+    Forked,
+    Malformed,
+    StatestreamError,
+    Unavailable,
+)
+from statestream.journal.contract import Appended, Batch, Entry, Journal
+from statestream.reduce import Request, Rules, Working, accept, follow
+from statestream.slices import Slice
+
+log = logging.getLogger("statestream")
+
+MAX_BATCH: Final = 256
+MAX_WAITING: Final = 10_000
+MAX_ATTEMPTS: Final = 100
+PAGE: Final = 1_000
+RETRY_SECONDS: Final = 1.0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Pending:
+    """A request under way, and the future that its callers wait for."""
+
+    request: Request
+    future: asyncio.Future[Result]
+    effects: list[Effect] = field(default_factory=list)
+    error: StatestreamError | None = None
+
+    def answer(self, result: Result) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: StatestreamError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # a caller that went away must not make the loop complain
+
+
+class Store:
+    """Keeps slices, applies actions, remembers all of it in a journal.
+
+    `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. Use it as `async with store:`, or
+    give it to `create_app`, which does so.
+    """
+
+    def __init__(self, slices: Iterable[Slice], *, journal: str | Journal = "memory:") -> None:
+        self.rules = Rules(slices)
+        self.bus = Bus()
+        self.journal = journals.of(journal) if isinstance(journal, str) else journal
+        self.position = START
+        self._slices: dict[str, SliceState] = {}
+        self.slices: Mapping[str, SliceState] = MappingProxyType(self._slices)
+        self._waiting: deque[_Pending] = deque()
+        self._under_way: dict[RequestKey, _Pending] = {}
+        self._wanted = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._stale = False
+        self._dirty: set[str] = set()
+        self._checkpointed = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # from outside
+
+    async def __aenter__(self) -> Self:
+        """Opens the journal, loads the state, appends the initial values that are missing. Raises JournalUnusable."""
+        if self._tasks:
+            raise RuntimeError("expected a store that is not open yet")
+        await self.journal.open()
+        try:
+            await self._load()
+            await self._begin()
+        except BaseException:
+            await self.journal.close()
+            raise
+        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._follow())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Answers what is under way, keeps a checkpoint, closes the journal."""
+        tasks, self._tasks = self._tasks, []
+        async with self._lock:
+            while self._waiting:
+                await self._round()
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._dirty and not self._stale:
+            await self._checkpoint()
+        await self.journal.close()
+
+    async def dispatch(
+        self,
+        action: Action | Sequence[Action],
+        *,
+        id: str | None = None,
+        actor: str | None = None,
+        expect: Mapping[str, int] | None = None,
+    ) -> Result:
+        """Makes the action, or several as one, take effect; returns when that is durable and announced.
+
+        `id` makes it idempotent for `actor`: a repeat within 24 hours is answered with the first result.
+        `expect` ({slice: version}) makes it conditional. Raises Malformed, UnknownAction, UnknownSlice,
+        InvalidPayload, Refused, VersionConflict, ActionIdReused, HandlerFailed, and Unavailable: then the
+        outcome is unknown, and trying again with the same id is safe.
+        """
+        request = self._accept([action] if isinstance(action, Action) else action, id, actor, expect or {})
+        first = self._under_way.get(request.key) if request.remembered else None
+        if first is not None:
+            self._same_content(request, first.request.digest)
+            return dataclasses.replace(await asyncio.shield(first.future), duplicate=True)
+        if not self._tasks:
+            raise Unavailable("expected an open store; use `async with store:` or serve it")
+        if len(self._waiting) >= MAX_WAITING:
+            raise Unavailable(f"expected at most {MAX_WAITING} requests waiting for the journal; try again later")
+        pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
+        if request.remembered:
+            self._under_way[request.key] = pending
+            pending.future.add_done_callback(lambda _: self._under_way.pop(request.key, None))
+        self._waiting.append(pending)
+        self._wanted.set()
+        return await asyncio.shield(pending.future)
+
+    def get(self, name: str) -> Any:
+        """The committed value of a slice or instance; None where it does not exist. Never to be mutated."""
+        state = self._slices.get(name)
+        return None if state is None else state.value
+
+    def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Calls `listener` with every change, in order, once it is committed. Gives a function that ends it."""
+        return self.bus.subscribe(Each(listener))
+
+    def _accept(
+        self, actions: Sequence[Action], id: str | None, actor: str | None, expect: Mapping[str, int]
+    ) -> Request:
+        for action in actions:
+            self.rules.of(action)
+            if action.key is not None:
+                check_key(action.key)
+        for name, version in expect.items():
+            self.rules.check_slice(*split_name(name))
+            if type(version) is not int or version < 0:
+                raise Malformed("expected versions that are whole numbers of at least 0 in `expect`")
+        return accept(
+            actions,
+            id=check_id(id) if id is not None else secrets.token_urlsafe(9),
+            remembered=id is not None,
+            actor=actor,
+            at=time.time_ns() // 1_000_000,
+            expect=expect,
+        )
+
+    # the writer
+
+    async def _write(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            async with self._lock:
+                while self._waiting:
+                    await self._round()
+
+    async def _round(self) -> None:
+        """Answers a batch of what is waiting, one way or another."""
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+        try:
+            if self._stale:
+                await self._catch_up()
+            await self._commit(batch)
+            if self.position.seq - self._checkpointed >= self.journal.retention.checkpoint:
+                await self._checkpoint()
+        except StatestreamError as error:
+            self._lost(batch, Unavailable(f"the outcome is unknown, try again with the same id: {error}"))
+        except Exception:
+            log.exception("the writer failed; the journal is read before the next batch")
+            self._lost(batch, Unavailable("the outcome is unknown, try again with the same id"))
+        except asyncio.CancelledError:
+            self._lost(batch, Unavailable("the store was closed, try again with the same id"))
+            raise
+
+    def _lost(self, batch: Sequence[_Pending], error: Unavailable) -> None:
+        self._stale = True
+        for pending in batch:
+            pending.fail(error)
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        """Runs, appends, applies, announces, answers; again from the start as often as another node was first."""
+        for _ in range(MAX_ATTEMPTS):
+            working = Working(self.rules, self._slices)
+            for pending in batch:
+                self._run(working, pending)
+            await self._recall_failed(batch)
+            written = [p for p in batch if not p.error and (p.effects or p.request.remembered)]
+            try:
+                outcomes = await self._append(working, written)
+            except Duplicate as duplicate:
+                batch = self._answer_duplicates(batch, duplicate.records)
+                continue
+            except Conflict:
+                await self._catch_up()
+                continue
+            except (Forked, Expired):
+                await self._load()
+                continue
+            self._finish(batch, dict(zip(map(id, written), outcomes, strict=True)))
+            return
+        raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
+
+    def _run(self, working: Working, pending: _Pending) -> None:
+        pending.effects, pending.error = [], None
+        try:
+            pending.effects = working.run(pending.request)
+        except StatestreamError as error:
+            pending.error = error
+
+    async def _recall_failed(self, batch: list[_Pending]) -> None:
+        """A request that fails now may have succeeded before: then it is a duplicate, whatever the state says today."""
+        failed = {p.request.key: p for p in batch if p.error and p.request.remembered}
+        if failed:
+            records = await self.journal.recall(failed)
+            batch[:] = self._answer_duplicates(batch, records)
+
+    def _answer_duplicates(self, batch: Sequence[_Pending], records: Mapping[RequestKey, Record]) -> list[_Pending]:
+        """Answers what is done already; gives the rest."""
+        rest = []
+        for pending in batch:
+            record = records.get(pending.request.key) if pending.request.remembered else None
+            if record is None:
+                rest.append(pending)
+                continue
+            try:
+                self._same_content(pending.request, record.digest)
+            except ActionIdReused as error:
+                pending.fail(error)
+            pending.answer(
+                Result(id=pending.request.id, position=record.position, duplicate=True, changes=record.changes)
+            )
+        return rest
+
+    def _same_content(self, request: Request, digest: bytes) -> None:
+        if request.digest != digest:
+            raise ActionIdReused(
+                "expected a new id for a new request, got one that stands for another; take a fresh one"
+            )
+
+    async def _append(self, working: Working, written: Sequence[_Pending]) -> list[Appended]:
+        if not written:
+            return []
+        entries = [
+            Entry(
+                remember=p.request.key if p.request.remembered else None,
+                digest=p.request.digest,
+                effects=tuple(p.effects),
+                at=p.request.at,
+            )
+            for p in written
+        ]
+        outcomes = await self.journal.append(Batch(read=self.position, versions=working.based_on, entries=entries))
+        changes = [change for outcome in outcomes for change in outcome.changes]
+        if changes:
+            if changes[0].position.seq > self.position.seq + 1:
+                await self._catch_up(before=changes[0].position.seq)
+            self._apply(changes, working.value)
+        return outcomes
+
+    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[int, Appended]) -> None:
+        for pending in batch:
+            if pending.error:
+                pending.fail(pending.error)
+                continue
+            outcome = outcomes.get(id(pending)) or Appended(position=self.position, changes=())
+            pending.answer(
+                Result(
+                    id=pending.request.id,
+                    position=outcome.position,
+                    duplicate=False,
+                    changes=tuple((change.slice, change.version) for change in outcome.changes),
+                )
+            )
+
+    # what is committed
+
+    def _apply(self, changes: Sequence[Change], value_of: Callable[[Change], Any]) -> None:
+        """Swaps the state and announces it."""
+        for change in changes:
+            before = self._slices.get(change.slice)
+            if change.kind == "removed":
+                self._slices.pop(change.slice, None)
+            elif change.kind == "patches" and before is not None:
+                self._slices[change.slice] = before.patched(value_of(change), change)
+            else:
+                self._slices[change.slice] = SliceState(value_of(change), change.position, change.data)
+            self._dirty.add(change.slice)
+        self.position = changes[-1].position
+        self.bus.announce(changes)
+
+    async def _catch_up(self, before: int | None = None) -> None:
+        """Applies what others wrote, and what this node wrote unknowingly: up to the journal's head, or `before`."""
+        try:
+            while before is None or self.position.seq < before - 1:
+                limit = PAGE if before is None else min(PAGE, before - 1 - self.position.seq)
+                changes = await self.journal.read(self.position, limit)
+                for change in changes:
+                    self._apply([change], lambda c: follow(self.get(c.slice), c))
+                if not changes:
+                    break
+        except (Forked, Expired):
+            await self._load()
+        self._stale = False
+
+    async def _load(self) -> None:
+        """The journal's state in the place of this node's; every reader is told."""
+        snapshot = await self.journal.load()
+        self._slices.clear()
+        self._slices.update(snapshot.slices)
+        self.position, self._checkpointed, self._stale = snapshot.position, snapshot.position.seq, False
+        self._dirty.clear()
+        self.bus.reset(self.position)
+
+    async def _begin(self) -> None:
+        """Appends the initial value of plain slices that have none, so that no state rests on code alone."""
+        while effects := self.rules.initial_effects(self._slices, secrets.token_urlsafe(9)):
+            entry = Entry(remember=None, digest=b"", effects=effects, at=time.time_ns() // 1_000_000)
+            versions = {effect.slice: 0 for effect in effects}
+            try:
+                await self.journal.append(Batch(read=self.position, versions=versions, entries=[entry]))
+            except Conflict:
+                log.info("another node has opened the same journal first")
+            await self._catch_up()
+
+    async def _follow(self) -> None:
+        """Applies what other nodes write while this one is idle."""
+        while True:
+            try:
+                seen = self.position
+                await self.journal.wait(seen)
+                async with self._lock:
+                    if self.position == seen:
+                        await self._catch_up()
+            except StatestreamError as error:
+                log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _checkpoint(self) -> None:
+        slices = {name: self._slices.get(name) for name in self._dirty}
+        try:
+            await self.journal.checkpoint(self.position, slices)
+        except StatestreamError as error:
+            log.warning("the journal could not keep a checkpoint, a restart will take longer: %s", error)
+            return
+        self._dirty.clear()
+        self._checkpointed = self.position.seq
