@@ -1,0 +1,56 @@
+"""The application: a store behind its routes.
+
+Law: assembly only. The application opens the store when it starts, and when it shuts down it ends
+the streams first, so that no client waits for a timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from statestream.broadcast.hub import Hub
+from statestream.server import routes, stream
+from statestream.server.bodies import MAX_BODY
+from statestream.server.problems import problems
+from statestream.server.routes import STORE
+from statestream.server.stream import HUB
+from statestream.store import Store
+
+
+def create_app(
+    store: Store, *, heartbeat: float = 15.0, max_readers: int = 10_000, max_body: int = 1 << 20
+) -> web.Application:
+    """An application with `/stream/state`, `/dispatch` and `/state`, alone or for `add_subapp`.
+
+    `heartbeat`: seconds within which every stream says something. `max_readers`: streams at a time;
+    one more is told `busy`. `max_body`: bytes of a request's body.
+    """
+    app = web.Application(middlewares=[problems])
+    app[STORE] = store
+    app[HUB] = Hub(store, heartbeat=heartbeat, max_readers=max_readers)
+    app[MAX_BODY] = max_body
+    app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
+    app.router.add_post("/dispatch", routes.dispatch)
+    app.router.add_get("/state", routes.state, allow_head=False)
+    app.cleanup_ctx.append(_running)
+    app.on_shutdown.append(_end_streams)
+    return app
+
+
+async def _running(app: web.Application) -> AsyncIterator[None]:
+    async with app[STORE]:
+        hub = asyncio.create_task(app[HUB].run())
+        try:
+            yield
+        finally:
+            hub.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await hub
+
+
+async def _end_streams(app: web.Application) -> None:
+    await app[HUB].close()

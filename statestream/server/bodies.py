@@ -1,0 +1,63 @@
+"""Request bodies: bytes from outside to checked values.
+
+Law: every body is read here, with a limit on its size and its time, and parsed with the JSON limits.
+aiohttp's own `request.json()` and `request.read()` are not used: they bound neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from statestream.errors import Malformed, TooLarge, UnsupportedMediaType
+from statestream.values import escape, loads
+
+BODY_SECONDS: Final = 30.0
+MAX_BODY: Final = web.AppKey("statestream_max_body", int)
+
+M = TypeVar("M", bound="Body")
+
+
+class Body(BaseModel):
+    """A JSON object with known members only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+async def read_json(request: web.Request) -> Any:
+    """The body's value. Raises UnsupportedMediaType, TooLarge, NotJSON."""
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType("expected Content-Type: application/json")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise UnsupportedMediaType("expected UTF-8, the only charset of JSON")
+    return loads(await _read(request, request.config_dict[MAX_BODY]))
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge(f"expected a body of at most {limit} bytes, got more")
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Malformed(f"expected the whole body within {BODY_SECONDS:.0f} s") from None
+    except web.RequestPayloadError:
+        raise Malformed("expected a body that can be decoded, got a broken one") from None
+    return b"".join(chunks)
+
+
+def checked(model: type[M], value: Any) -> M:
+    """The value as `model`. Raises Malformed with the place."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = "".join(f"/{escape(str(part))}" for part in first["loc"])
+        raise Malformed(f"at {place or 'the body'}: {first['msg']}") from None

@@ -1,0 +1,102 @@
+"""POST /dispatch and GET /state.
+
+Law: a route reads its request, calls the store, and writes the answer; what is true of the state is
+decided below. Errors are raised, and become problems in one place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from aiohttp import ETag, web
+from pydantic import Field
+
+from statestream.broadcast.selection import Selection
+from statestream.change import Action, Result, SliceState
+from statestream.errors import Malformed
+from statestream.server.bodies import Body, checked, read_json
+from statestream.store import Store
+
+MAX_ACTIONS: Final = 1_000
+STORE: Final = web.AppKey("statestream_store", Store)
+
+
+class _Action(Body):
+    type: str
+    payload: dict[str, Any]
+    key: str | None = None
+
+    def action(self) -> Action:
+        return Action(type=self.type, payload=self.payload, key=self.key)
+
+
+class _One(_Action):
+    id: str | None = None
+    expect: dict[str, int] = Field(default_factory=dict)
+
+
+class _Several(Body):
+    actions: list[_Action] = Field(min_length=1, max_length=MAX_ACTIONS)
+    id: str | None = None
+    expect: dict[str, int] = Field(default_factory=dict)
+
+
+async def dispatch(request: web.Request) -> web.Response:
+    value = await read_json(request)
+    store = request.config_dict[STORE]
+    if isinstance(value, dict) and "actions" in value:
+        several = checked(_Several, value)
+        actions = [item.action() for item in several.actions]
+        result = await store.dispatch(actions, id=several.id, expect=several.expect)
+    else:
+        one = checked(_One, value)
+        result = await store.dispatch(one.action(), id=one.id, expect=one.expect)
+    return json_response(_answer(result))
+
+
+def _answer(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "position": str(result.position),
+        "duplicate": result.duplicate,
+        "changes": [{"slice": name, "version": version} for name, version in result.changes],
+    }
+
+
+async def state(request: web.Request) -> web.Response:
+    store = request.config_dict[STORE]
+    if "at" in request.query:
+        raise Malformed("expected no `at`: this server answers with the newest state only")
+    slices = selection_of(request, store).snapshot(store.slices)
+    etag = _etag(slices)
+    if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
+        response = web.Response(status=304)
+    else:
+        response = json_response(
+            {
+                "position": str(store.position),
+                "slices": {name: orjson.Fragment(part.encoded()) for name, part in slices.items()},
+                "versions": {name: part.version for name, part in slices.items()},
+            }
+        )
+    response.etag = ETag(etag, is_weak=True)  # weak: `position` moves on while the slices stay the same
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _etag(slices: Mapping[str, SliceState]) -> str:
+    names = "\n".join(f"{name} {part.position}" for name, part in sorted(slices.items()))
+    return hashlib.sha256(names.encode()).hexdigest()[:32]
+
+
+def selection_of(request: web.Request, store: Store) -> Selection:
+    """What the query's `slices` asks for. Raises Malformed, UnknownSlice."""
+    asked = request.query.getall("slices", None)
+    return Selection.parse(None if asked is None else ",".join(asked), store.rules)
+
+
+def json_response(body: Any, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), headers={"Content-Type": "application/json"})
