@@ -1,1 +1,48 @@
+"""statestream: named slices, actions, and every change to every reader, exactly once and in order.
+
+The public names. `Chat` lives in `statestream.chat`, journals in `statestream.journal`.
+"""
+
+from statestream.change import REMOVED, Action, Change, Position, Result, escape_key
+from statestream.client import Stream, connect
+from statestream.errors import (
+    ActionIdReused,
+    HandlerFailed,
+    InvalidPayload,
+    Malformed,
+    Refused,
+    StatestreamError,
+    StreamRefused,
+    Unavailable,
+    VersionConflict,
+)
+from statestream.replica import Update
+from statestream.server.app import create_app
+from statestream.slices import Slice
+from statestream.store import Store
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "REMOVED",
+    "Action",
+    "ActionIdReused",
+    "Change",
+    "HandlerFailed",
+    "InvalidPayload",
+    "Malformed",
+    "Position",
+    "Refused",
+    "Result",
+    "Slice",
+    "StatestreamError",
+    "Store",
+    "Stream",
+    "StreamRefused",
+    "Unavailable",
+    "Update",
+    "VersionConflict",
+    "connect",
+    "create_app",
+    "escape_key",
+]

@@ -1,0 +1,167 @@
+/* statestream.js: a live copy of a server's state in a browser, over plain EventSource.
+ *
+ *   const stream = follow("/stream/state?slices=board", (state, updates) => render(state.board));
+ *
+ * Law: the same rules as every client of the protocol. A change is applied where its `from` is what is
+ * held, ignored where it is old, and anything else is a gap: then it starts again without a cursor.
+ * Values are never mutated: what a patch touches is a new object, what it does not keeps its identity.
+ */
+
+const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
+const FIRST_RETRY_MS = 1000;
+const MAX_RETRY_MS = 30000;
+const SILENCE = 2.5; // heartbeats without an event after which the connection is taken for dead
+
+class Gap extends Error {}
+
+/** Follows `url`. `onChange(state, updates)` after every frame that changed something; `onStatus(text)` when the connection changes. */
+export function follow(url, onChange, onStatus = () => {}) {
+  const stream = { state: {}, versions: {}, position: null, close };
+  let source = null, timer = null, watchdog = null, attempt = 0, heartbeat = null, closed = false;
+
+  function open() {
+    const target = new URL(url, location.href);
+    if (stream.position !== null) target.searchParams.set("after", stream.position);
+    source = new EventSource(target);
+    for (const name of EVENTS) source.addEventListener(name, receive);
+    source.onerror = () => {
+      onStatus("reconnecting");
+      if (source.readyState === EventSource.CLOSED) again(); // the browser has given up: 4xx, 5xx
+    };
+    watch();
+  }
+
+  function receive(event) {
+    if (closed) return;
+    watch();
+    try {
+      const data = JSON.parse(event.data);
+      if (data.type === "stream.end") return end(data);
+      const updates = apply(stream, data);
+      if (data.heartbeat) heartbeat = data.heartbeat;
+      stream.position = event.lastEventId;
+      attempt = 0;
+      onStatus("live");
+      if (updates.length) onChange(stream.state, updates);
+    } catch (error) {
+      if (!(error instanceof Gap)) console.error(error);
+      stream.position = null;
+      again();
+    }
+  }
+
+  function end(data) {
+    onStatus(`ended: ${data.reason}`);
+    if (data.retry === undefined) close();
+    else again(data.retry);
+  }
+
+  function again(delay) {
+    source.close();
+    clearTimeout(timer);
+    const wait = delay ?? Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt) * (1 + Math.random() / 2);
+    attempt += 1;
+    timer = setTimeout(open, wait);
+  }
+
+  function watch() {
+    clearTimeout(watchdog);
+    if (heartbeat !== null) watchdog = setTimeout(() => { onStatus("reconnecting"); again(0); }, heartbeat * SILENCE);
+  }
+
+  function close() {
+    closed = true;
+    clearTimeout(timer);
+    clearTimeout(watchdog);
+    source.close();
+  }
+
+  open();
+  return stream;
+}
+
+/** Applies a frame to {state, versions} and gives the updates in it. Throws Gap where it does not continue them. */
+export function apply(replica, frame) {
+  switch (frame.type) {
+    case "state.initial":
+      replica.state = { ...frame.slices };
+      replica.versions = { ...frame.versions };
+      return [{ reason: frame.reason }];
+    case "state.resumed":
+      if (!sameVersions(frame.versions, replica.versions)) throw new Gap("resumed elsewhere");
+      return [];
+    case "state.update":
+      return applyAll(replica, [frame]);
+    case "state.catchup":
+      return applyAll(replica, frame.updates);
+    default:
+      return [];
+  }
+}
+
+function sameVersions(a, b) {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+}
+
+function applyAll(replica, updates) {
+  const state = { ...replica.state }, versions = { ...replica.versions };
+  const newer = updates.filter((update) => update.version > (versions[update.slice] ?? 0));
+  for (const update of newer) {
+    if (update.removed) {
+      delete state[update.slice];
+      delete versions[update.slice];
+      continue;
+    }
+    if ("value" in update) state[update.slice] = update.value;
+    else if (update.from !== (versions[update.slice] ?? 0)) throw new Gap(`${update.slice} is at another version`);
+    else state[update.slice] = patched(state[update.slice], update.patches);
+    versions[update.slice] = update.version;
+  }
+  replica.state = state;
+  replica.versions = versions;
+  return newer;
+}
+
+/** The document after RFC 6902 operations (add, remove, replace), sharing with it what they do not touch. */
+export function patched(document, operations) {
+  const fresh = new Set(); // containers that are ours already
+  let root = document;
+  for (const { op, path, value } of operations) {
+    if (path === "") {
+      root = value;
+      continue;
+    }
+    const segments = path.slice(1).split("/").map((s) => s.replaceAll("~1", "/").replaceAll("~0", "~"));
+    const key = segments.pop();
+    root = own(root, fresh);
+    let target = root;
+    for (const segment of segments) target = target[segment] = own(target[segment], fresh);
+    change(target, op, key, value);
+  }
+  return root;
+}
+
+function own(container, fresh) {
+  if (container === null || typeof container !== "object") throw new Gap("a patch leads nowhere");
+  if (fresh.has(container)) return container;
+  const copy = Array.isArray(container) ? container.slice() : { ...container };
+  fresh.add(copy);
+  return copy;
+}
+
+function change(target, op, key, value) {
+  if (Array.isArray(target)) {
+    const index = Number(key);
+    if (!/^(0|[1-9][0-9]*)$/.test(key) || index > target.length - (op === "add" ? 0 : 1)) throw new Gap("no such element");
+    if (op === "add") target.splice(index, 0, value);
+    else if (op === "remove") target.splice(index, 1);
+    else target[index] = value;
+  } else if (op !== "add" && !Object.hasOwn(target, key)) {
+    throw new Gap("no such member");
+  } else if (op === "remove") {
+    delete target[key];
+  } else {
+    target[key] = value;
+  }
+}

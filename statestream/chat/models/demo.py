@@ -1,0 +1,44 @@
+"""A model that needs no key and no network: it says a few true things about statestream, word by word.
+
+Law: its answer depends on the conversation only, so that a demonstration can be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from statestream.chat.models import Finish, Turn
+
+WORDS_A_SECOND: Final = 30.0
+_SENTENCES: Final = (
+    "Every word you are reading is an action: it was reduced on a draft, written to the journal with an fsync, "
+    "and sent as one small RFC 6902 patch to everybody who watches this chat.",
+    "Open a second window and you will see the same words at the same time, because both are readers of one slice.",
+    "Close this tab while I am talking and I go on: the reply belongs to the server, not to your request.",
+    "Kill the server and start it again: your browser comes back with its last event id and gets just what it missed.",
+    "The board beside this chat is another slice of the same store, and both arrive over one plain EventSource.",
+)
+
+
+class DemoModel:
+    """See the module's text. `words_a_second` is its pace."""
+
+    name = "demo"
+
+    def __init__(self, words_a_second: float = WORDS_A_SECOND) -> None:
+        self._pause = 1 / words_a_second
+
+    async def answer(self, turns: Sequence[Turn]) -> AsyncIterator[str | Finish]:
+        question = turns[-1].text.strip() if turns else ""
+        asked = sum(turn.role == "user" for turn in turns)
+        chosen = [_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2)]
+        for word in re.findall(r"\s*\S+", f"You said: “{question[:200]}”. {' '.join(chosen)}"):
+            yield word
+            await asyncio.sleep(self._pause)
+        yield Finish(reason="stop")
+
+    async def close(self) -> None:
+        """Nothing is open."""

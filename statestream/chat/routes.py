@@ -1,0 +1,100 @@
+"""The chat's own routes: make one, read one, ask and read the answer as plain text.
+
+Law: the store's messages are the conversation; of what a client posts only the last user message
+counts. A response is one viewer of the reply: that it ends early ends nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from statestream.chat import slice as chat
+from statestream.chat.projections.text import TextProjection
+from statestream.errors import Malformed
+from statestream.server.bodies import Body, checked, read_json
+from statestream.server.routes import STORE, json_response
+
+if TYPE_CHECKING:
+    from statestream.chat import Chat
+    from statestream.store import Store
+
+MAX_TEXT: Final = 100_000
+
+
+class _Message(BaseModel):
+    """Front ends post more than we need: ids, parts, their own metadata."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    role: str
+    content: str = Field(max_length=MAX_TEXT)
+
+
+class _Ask(Body):
+    model_config = ConfigDict(strict=True, extra="ignore")
+    messages: list[_Message]
+
+    def question(self) -> str:
+        for message in reversed(self.messages):
+            if message.role == "user" and message.content.strip():
+                return message.content
+        raise Malformed("expected a user message with content in `messages`, got none")
+
+
+def routes_of(battery: Chat) -> list[web.RouteDef]:
+    async def create(request: web.Request) -> web.Response:
+        return json_response({"id": await battery.create(request.config_dict[STORE])}, status=201)
+
+    async def read(request: web.Request) -> web.Response:
+        store, key = request.config_dict[STORE], _key(request)
+        return json_response({"id": key, "position": str(store.position), **battery.state(store, key)})
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        store, key = request.config_dict[STORE], _key(request)
+        body = checked(_Ask, await read_json(request))
+        reply = await battery.ask(store, key, body.question())
+        return await _stream_text(request, store, key, reply)
+
+    return [
+        web.post("/api/chats", create),
+        web.get("/api/chats/{id}", read, allow_head=False),
+        web.post("/api/chats/{id}/stream", ask),
+    ]
+
+
+def _key(request: web.Request) -> str:
+    return request.match_info["id"]
+
+
+async def _stream_text(request: web.Request, store: Store, key: str, reply: str) -> web.StreamResponse:
+    """The reply as it grows. The protocol has no word for failure: a reply that fails cuts the connection."""
+    response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "X-Accel-Buffering": "no"})
+    response.headers["Cache-Control"] = "no-store, no-transform"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    await response.prepare(request)
+    name, view = f"{chat.NAME}/{key}", TextProjection()
+    changed = asyncio.Event()
+    unsubscribe = store.on_change(lambda change: changed.set() if change.slice == name else None)
+    try:
+        while True:
+            message = _reply_in(store, name, reply)
+            text = view.new(message) if message is not None else ""
+            if text:
+                await response.write(text.encode())
+            if message is None or message["status"] != "streaming":
+                break
+            await changed.wait()
+            changed.clear()
+    finally:
+        unsubscribe()
+    if (message is None or message["status"] != "complete") and request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+def _reply_in(store: Store, name: str, reply: str) -> Any:
+    state = store.get(name)
+    return None if state is None else chat.find(state, reply)

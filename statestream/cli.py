@@ -1,0 +1,135 @@
+"""The `statestream` command: `serve` a store of yours, or the `demo`.
+
+Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
+message explains; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from aiohttp import web
+
+from statestream import journal as journals
+from statestream.errors import StatestreamError
+from statestream.server.app import create_app
+from statestream.server.run import serve as serve_app
+from statestream.store import Store
+
+app = typer.Typer(
+    name="statestream",
+    help="State that many people share: actions in, patches out, over plain EventSource.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `serve` and `demo` subcommands."""
+
+
+@app.command()
+def serve(
+    target: Annotated[
+        str, typer.Argument(help="Where the store or web.Application is: app.py:store or package.module:app.")
+    ],
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    journal: Annotated[
+        str | None,
+        typer.Option(help="Where changes are kept, instead of what the store says: memory: or sqlite:///board.db."),
+    ] = None,
+) -> None:
+    """Serves a store of yours, or an application made with create_app."""
+    found = _load(target)
+    if isinstance(found, Store):
+        if journal is not None:
+            try:
+                found.journal = journals.of(journal)
+            except ValueError as error:
+                raise typer.BadParameter(str(error), param_hint="--journal") from None
+        found = create_app(found)
+    elif journal is not None:
+        raise typer.BadParameter("goes with a store, not with an application that has one", param_hint="--journal")
+    _serve(found, host, port)
+
+
+@app.command()
+def demo(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    journal: Annotated[str, typer.Option(help="Where the demo keeps its changes.")] = "sqlite:///statestream-demo.db",
+) -> None:
+    """Serves a board and a chat with a page that follows both. OPENAI_API_KEY chooses a real model."""
+    from statestream.demo import demo_app
+
+    _serve(demo_app(journal), host, port)
+
+
+def _serve(application: web.Application, host: str, port: int) -> None:
+    def ready(bound: int) -> None:
+        typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
+        sys.stdout.flush()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve_app(application, host=host, port=port, ready=ready))
+    except (StatestreamError, OSError) as error:
+        typer.echo(f"statestream: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _loop_factory() -> Any:
+    """uvloop's, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _load(target: str) -> Store | web.Application:
+    """The object that `file.py:name` or `module:name` names."""
+    where, colon, name = target.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise typer.BadParameter(f"expected FILE.py:NAME or MODULE:NAME, got {target!r}", param_hint="TARGET")
+    try:
+        if where.endswith(".py"):
+            module = _load_file(Path(where))
+        else:
+            sys.path.insert(0, str(Path.cwd()))
+            module = importlib.import_module(where)
+        found = getattr(module, name)
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise typer.BadParameter(f"cannot find {target}: {error}", param_hint="TARGET") from None
+    if not isinstance(found, (Store, web.Application)):
+        raise typer.BadParameter(
+            f"expected a Store or a web.Application in {target}, got {type(found).__name__}", param_hint="TARGET"
+        )
+    return found
+
+
+def _load_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    sys.path.insert(0, str(path.resolve().parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    app()
