@@ -1,0 +1,28 @@
+# `make run` starts the demo, `make test` passes all tests; both set up what they need first.
+.PHONY: run test lint bench soak clean
+
+run: .ready/run
+	.venv/bin/statestream demo
+
+test: .ready/test
+	.venv/bin/pytest -m "not soak"
+
+lint: .ready/test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .ready/test
+	.venv/bin/python -m tests.benchmarks
+
+soak: .ready/test
+	.venv/bin/pytest -m soak --timeout 3600 -s
+
+clean:
+	rm -rf .venv .ready tests/node/node_modules
+
+.ready/run: pyproject.toml .ci/setup
+	.ci/setup run
+
+.ready/test: pyproject.toml .ci/setup tests/node/package.json
+	.ci/setup test

@@ -1,0 +1,35 @@
+"""Fixtures that several files share. A real server is a process; in-process tests are for the pure core."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from hypothesis import settings
+
+from tests.support import Server
+
+settings.register_profile("default", print_blob=True, deadline=None)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """The board application on a memory journal."""
+    with Server.serving() as running:
+        yield running
+
+
+@pytest.fixture
+def sqlite_server(tmp_path: Path) -> Iterator[Server]:
+    """The board application on a SQLite journal."""
+    with Server.serving(journal=f"sqlite:///{tmp_path / 'journal.db'}") as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
