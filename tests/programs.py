@@ -15,14 +15,24 @@ from hypothesis import strategies as st
 from statestream.draft.node import Node
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([0.0, 1.0, 1.5]), st.sampled_from(["", "a", "/", "~1", "é"])
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 1.0, 1.5]),
+    st.sampled_from(["", "a", "/", "~1", "é"]),
 )
 keys = st.sampled_from(["a", "b", "c", "", "/", "~", "0", "é"])
 values = st.recursive(scalars, lambda v: st.lists(v, max_size=4) | st.dictionaries(keys, v, max_size=3), max_leaves=8)
 base_documents = st.dictionaries(keys, values, max_size=4) | st.lists(values, max_size=5)
 indices = st.integers(-4, 6)
 steps = st.tuples(
-    st.lists(st.integers(0, 6), max_size=3), st.integers(0, 19), keys, indices, indices, values, st.lists(st.integers(0, 6), max_size=3)
+    st.lists(st.integers(0, 6), max_size=3),
+    st.integers(0, 19),
+    keys,
+    indices,
+    indices,
+    values,
+    st.lists(st.integers(0, 6), max_size=3),
 )
 programs = st.lists(steps, max_size=12)
 LIMIT = 400

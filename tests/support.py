@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import jsonpatch
@@ -35,7 +35,17 @@ class Server:
         return cls("serve", target, *(("--journal", journal) if journal else ()), **more)
 
     def start(self) -> Server:
-        command = [*self.prefix, sys.executable, "-W", "error", "-m", "statestream", *self.arguments, "--port", str(self.port)]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "statestream",
+            *self.arguments,
+            "--port",
+            str(self.port),
+        ]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | self.env
         )
@@ -70,7 +80,7 @@ class Server:
         assert self.process.returncode == 0, errors
         return errors
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -93,7 +103,7 @@ class Frame:
 
 
 class PlainClient:
-    """An EventSource of 60 lines on a raw socket: HTTP/1.0, so that the body is the stream. Keeps state by jsonpatch."""
+    """An EventSource on a raw socket: HTTP/1.0, so that the body is the stream. Keeps state by jsonpatch."""
 
     def __init__(self, port: int, query: str = "slices=*", path: str = "/stream/state") -> None:
         self.port, self.target = port, f"{path}?{query}"
@@ -106,7 +116,9 @@ class PlainClient:
         self.socket: socket.socket | None = None
         self._buffer = b""
 
-    def connect(self, *, cursor: str | None = None, header: str = "Last-Event-ID", timeout: float = 20.0) -> PlainClient:
+    def connect(
+        self, *, cursor: str | None = None, header: str = "Last-Event-ID", timeout: float = 20.0
+    ) -> PlainClient:
         self.close()
         self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
         cursor = self.last_id if cursor is None else cursor
@@ -172,6 +184,19 @@ class PlainClient:
             self.versions[name] = item["version"]
         self.applied.append((name, item["version"]))
 
+    def read_some(self, size: int) -> int:
+        """Takes at most `size` bytes off the stream, wherever they end, and applies the frames that are whole."""
+        before = self.bytes
+        while self.bytes - before < size:
+            try:
+                self._more(size - (self.bytes - before))
+            except (EOFError, ConnectionError, TimeoutError):
+                break
+            while b"\n\n" in self._buffer:
+                block, self._buffer = self._buffer.split(b"\n\n", 1)
+                self._frame(block)
+        return self.bytes - before
+
     def read_until(self, done: Any) -> list[Frame]:
         """The frames up to the first for which `done(frame)` holds. Fails if the stream ends before."""
         seen = []
@@ -198,7 +223,7 @@ class PlainClient:
             self.socket.close()
             self.socket = None
 
-    def __enter__(self) -> PlainClient:
+    def __enter__(self) -> Self:
         return self.connect()
 
     def __exit__(self, *_: object) -> None:

@@ -66,7 +66,10 @@ def test_a_returned_value_is_reached_by_its_operations(old: Any, new: Any) -> No
         (lambda s: s.__setitem__("n", True), [{"op": "replace", "path": "/n", "value": True}]),
         (lambda s: s.__setitem__("n", 1.0), [{"op": "replace", "path": "/n", "value": 1.0}]),
         (lambda s: s["deep"]["a/b~c"].update(x=1), [{"op": "add", "path": "/deep/a~1b~0c/x", "value": 1}]),
-        (lambda s: s["list"].__setitem__(slice(None), [x for x in s["list"] if x != 2]), [{"op": "remove", "path": "/list/1"}]),
+        (
+            lambda s: s["list"].__setitem__(slice(None), [x for x in s["list"] if x != 2]),
+            [{"op": "remove", "path": "/list/1"}],
+        ),
         (lambda s: s.__setitem__("list", [*s["list"], 4]), [{"op": "add", "path": "/list/3", "value": 4}]),
         (lambda s: s.pop("list"), [{"op": "remove", "path": "/list"}]),
     ],

@@ -33,21 +33,22 @@ export function follow(url, onChange, onStatus = () => {}) {
 
   function receive(event) {
     if (closed) return;
-    watch();
+    let updates;
     try {
       const data = JSON.parse(event.data);
       if (data.type === "stream.end") return end(data);
-      const updates = apply(stream, data);
+      updates = apply(stream, data);
       if (data.heartbeat) heartbeat = data.heartbeat;
-      stream.position = event.lastEventId;
-      attempt = 0;
-      onStatus("live");
-      if (updates.length) onChange(stream.state, updates);
     } catch (error) {
       if (!(error instanceof Gap)) console.error(error);
       stream.position = null;
-      again();
+      return again();
     }
+    watch();
+    stream.position = event.lastEventId;
+    attempt = 0;
+    onStatus("live");
+    if (updates.length) onChange(stream.state, updates); // out of the try: what a page does wrong is no gap
   }
 
   function end(data) {
@@ -59,6 +60,7 @@ export function follow(url, onChange, onStatus = () => {}) {
   function again(delay) {
     source.close();
     clearTimeout(timer);
+    clearTimeout(watchdog); // a wait may be longer than its patience
     const wait = delay ?? Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt) * (1 + Math.random() / 2);
     attempt += 1;
     timer = setTimeout(open, wait);
@@ -114,7 +116,7 @@ function applyAll(replica, updates) {
       continue;
     }
     if ("value" in update) state[update.slice] = update.value;
-    else if (update.from !== (versions[update.slice] ?? 0)) throw new Gap(`${update.slice} is at another version`);
+    else if (update.from !== versions[update.slice]) throw new Gap(`${update.slice} is at another version`);
     else state[update.slice] = patched(state[update.slice], update.patches);
     versions[update.slice] = update.version;
   }
@@ -136,7 +138,10 @@ export function patched(document, operations) {
     const key = segments.pop();
     root = own(root, fresh);
     let target = root;
-    for (const segment of segments) target = target[segment] = own(target[segment], fresh);
+    for (const segment of segments) {
+      if (!Object.hasOwn(target, segment)) throw new Gap("a patch leads nowhere"); // what is inherited is no member
+      target = target[segment] = own(target[segment], fresh);
+    }
     change(target, op, key, value);
   }
   return root;

@@ -1,0 +1,94 @@
+/* browser.mjs: Chromium behind lines of JSON. A command comes in on stdin, its answer goes out on stdout.
+ *
+ * Law: no test in here, only what a person could do with a window, what the page has shown, and what it has
+ * complained about. Every window is a browser of its own: nothing is shared but the server.
+ */
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const PATIENCE_MS = 15_000;
+const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const browser = await chromium.launch({
+  executablePath: process.argv[2],
+  args: ["--no-sandbox", "--disable-gpu", ...quiet],
+});
+const windows = new Map();
+
+/** Runs in the page before its own scripts: `seen` keeps the lengths of the growing reply and the events of the stream. */
+function record() {
+  const seen = (globalThis.seen = { lengths: [], events: [], connections: 0 });
+  new MutationObserver(() => {
+    const reply = document.querySelector("#messages li:last-child.streaming");
+    if (reply && reply.textContent.length !== seen.lengths.at(-1)) seen.lengths.push(reply.textContent.length);
+  }).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+  globalThis.EventSource = class extends EventSource {
+    constructor(...given) {
+      super(...given);
+      seen.connections += 1;
+      for (const name of ["state.initial", "state.resumed", "state.update", "state.catchup", "stream.end"])
+        this.addEventListener(name, (event) => seen.events.push({ name, ...JSON.parse(event.data) }));
+    }
+  };
+}
+
+async function open({ window, url, width = 1000, height = 700 }) {
+  const context = await browser.newContext({ viewport: { width, height }, deviceScaleFactor: 1, colorScheme: "light" });
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = await context.newPage();
+  const problems = [];
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && problems.push(message.text()));
+  page.on("pageerror", (error) => problems.push(String(error)));
+  page.on("requestfailed", (request) => {
+    const why = request.failure().errorText;
+    if (why !== "net::ERR_ABORTED") problems.push(`${request.url()}: ${why}`); // aborted: by the page itself
+  });
+  page.on("response", (answer) => answer.status() >= 400 && problems.push(`${answer.url()}: ${answer.status()}`));
+  await page.addInitScript(record);
+  windows.set(window, { context, page, problems });
+  await page.goto(url);
+}
+
+/** The script's value once it is true. It is asked in the page, so that nothing between two looks takes long. */
+async function wait({ page, script }) {
+  const until = `new Promise((resolve, reject) => {
+    const given_up = performance.now() + ${PATIENCE_MS};
+    const look = () => {
+      const value = (${script});
+      if (value) resolve(value);
+      else if (performance.now() > given_up) reject(new Error("never true: " + ${JSON.stringify(script)}));
+      else setTimeout(look, 10);
+    };
+    look();
+  })`;
+  return page.evaluate(until);
+}
+
+const commands = {
+  open,
+  say: async ({ page, field, text }) => {
+    await page.fill(field, text);
+    await page.press(field, "Enter");
+  },
+  click: ({ page, target }) => page.click(target),
+  look: ({ page, script }) => page.evaluate(script),
+  wait,
+  problems: ({ problems }) => problems.splice(0),
+  picture: async ({ page, path }) => (await page.screenshot({ path, type: "png" })).toString("base64"),
+  close: async ({ context, window }) => {
+    windows.delete(window);
+    await context.close();
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  let answer;
+  try {
+    const result = await commands[command.do]({ ...windows.get(command.window), ...command });
+    answer = { result: result ?? null };
+  } catch (error) {
+    answer = { error: error.stack };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();
