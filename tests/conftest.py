@@ -31,5 +31,6 @@ def sqlite_server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    connector = aiohttp.TCPConnector(force_close=True)  # servers are killed: a kept connection would lie
+    async with aiohttp.ClientSession(connector=connector) as session:
         yield session

@@ -147,6 +147,7 @@ class PlainClient:
                 try:
                     self._more()
                 except (EOFError, ConnectionError):
+                    self.close()
                     return
             block, self._buffer = self._buffer.split(b"\n\n", 1)
             yield self._frame(block)

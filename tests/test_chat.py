@@ -615,6 +615,24 @@ async def test_faults_as_another_implementation_makes_them_are_told_apart(
     await assert_no_canary(http, mocked)
 
 
+def ask_as_an_old_proxy(server: Server, chat: str, question: str) -> None:
+    """Asks with HTTP/1.0, as many proxies do: only the end of the connection ends the body."""
+    body = json.dumps(user(question)).encode()
+    head = f"POST /api/chats/{chat}/stream HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        while connection.recv(65_536):
+            pass
+
+
+async def test_a_failed_reply_does_not_look_like_a_whole_one_to_a_proxy_that_speaks_http_1_0(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    question = await script(http, upstream, "Fail, by proxy.", *WORDS, {"chunk": {"error": "x"}})
+    with pytest.raises(ConnectionResetError):
+        await asyncio.to_thread(ask_as_an_old_proxy, patient, await new_chat(http, patient), question)
+
+
 async def test_no_secret_is_logged_or_shown_whatever_goes_wrong(
     upstream: str, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:

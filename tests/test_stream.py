@@ -299,6 +299,7 @@ async def test_a_reader_that_does_not_read_is_brought_up_exactly(server: Server,
     assert slow.bytes < 15_000_000, "it was caught up, not sent 15 MB of old values"
     await eventually(lambda: quick.versions == truth["versions"])
     assert quick.state == truth["slices"]
+    slow.close()
     server.stop()
     await reading
 
@@ -339,8 +340,9 @@ async def test_chunked_streams_end_cleanly(server: Server, http: Http) -> None:
     async with http.get(f"{server.url}/stream/state") as response:
         assert response.headers["Transfer-Encoding"] == "chunked"
         assert b"state.initial" in await response.content.readuntil(b"\n\n")
-        server.process.send_signal(15)
+        ending = asyncio.create_task(asyncio.to_thread(server.stop))
         rest = await response.content.read()
+        await ending
         assert rest.count(b"event: stream.end") == 1
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks import action, fanout, journal, reply
-from tests.benchmarks.measure import machine
+from tests.benchmarks.measure import Others, machine
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "action": action.main,
@@ -24,7 +24,9 @@ def main(names: list[str]) -> int:
     print(machine())
     for name in names or BENCHMARKS:
         print(f"\n## {name}\n", flush=True)
+        others = Others()
         BENCHMARKS[name]()
+        print(f"\nOther processes used {others.percent():.0f} % of a core meanwhile.", flush=True)
     return 0
 
 

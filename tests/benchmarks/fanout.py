@@ -3,7 +3,7 @@
 Every change is a small patch to a slice of 2 kB, dispatched over HTTP by this process, which notes when the last
 reader has read it. So the latencies contain this reader's own work, in Python, on a core that it has for itself:
 they are an upper bound. The server's CPU time is the kernel's count and contains the dispatches. What other
-processes did on the two cores meanwhile stands in the table: where it is more than a few percent, believe no latency.
+processes did meanwhile stands in the table: where it is more than a few percent, believe no latency.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from statestream import Slice, Store
-from tests.benchmarks.measure import median, percentile, short, table
+from tests.benchmarks.measure import TICKS, busy_seconds, median, percentile, short, table
 from tests.support import Server
 
 READERS: Final = 1_000
@@ -27,7 +27,6 @@ RATE: Final = 20
 SECONDS: Final = 10
 ROUNDS: Final = 5
 PATIENCE: Final = 20.0
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 notice = Slice("notice", initial={"n": 0, "note": "", "filler": ["x" * 60] * 31})
 
@@ -137,13 +136,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def busy_seconds(cores: tuple[int, ...]) -> float:
-    """What these cores have spent on anything at all, waiting for nothing."""
-    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
-    of = {line[0]: [int(field) for field in line[1:9]] for line in lines if line[0].startswith("cpu")}
-    return sum(sum(of[f"cpu{core}"]) - sum(of[f"cpu{core}"][3:5]) for core in cores) / TICKS
-
-
 def rss_kb(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
@@ -166,10 +158,10 @@ def one_round() -> dict[str, float]:
         load.until(lambda: all(reader.begun for reader in load.readers))
         idle = rss_kb(server.pid)
         before = sum(reader.bytes for reader in load.readers)
-        cpu, own, all_of_it = cpu_seconds(server.pid), time.process_time(), busy_seconds((0, 1))
+        cpu, own, all_of_it = cpu_seconds(server.pid), time.process_time(), busy_seconds()
         wall = load.run()
         used, own = cpu_seconds(server.pid) - cpu, time.process_time() - own
-        others = busy_seconds((0, 1)) - all_of_it - used - own
+        others = busy_seconds() - all_of_it - used - own
         events = len(load.sent) * READERS
         size = (sum(reader.bytes for reader in load.readers) - before) / events
         load.close()
@@ -181,7 +173,7 @@ def one_round() -> dict[str, float]:
         "server CPU, µs a delivered event": used / events * 1e6,
         "server CPU, % of its core": used / wall * 100,
         "load's CPU, % of its core": own / wall * 100,
-        "anything else on both, %": others / wall * 100,
+        "other processes, % of a core": others / wall * 100,
         "RSS of an idle reader, kB": (idle - empty) / READERS,
     }
 

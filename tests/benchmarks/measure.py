@@ -14,11 +14,12 @@ import statistics
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from statestream.cli import _loop_factory
 
 T = TypeVar("T")
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> str:
@@ -55,6 +56,30 @@ def seconds_each(run: Callable[[], object], times: int) -> float:
         return (time.perf_counter() - start) / times
     finally:
         gc.enable()
+
+
+def busy_seconds() -> float:
+    """What all cores together have spent on anything at all since the system started; 0 where nobody says."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, *interrupts = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(interrupts)) / TICKS
+
+
+class Others:
+    """What other processes than this one and its ended children do while a benchmark runs."""
+
+    def __init__(self) -> None:
+        self._wall, self._busy, self._own = self._now()
+
+    def _now(self) -> tuple[float, float, float]:
+        return time.perf_counter(), busy_seconds(), sum(os.times()[:4])
+
+    def percent(self) -> float:
+        """Of one core, since this was made. More than a few percent: measure again."""
+        wall, busy, own = self._now()
+        return max(0.0, (busy - self._busy - own + self._own) / (wall - self._wall) * 100)
 
 
 def calls_in(run: Callable[[], object], seconds: float) -> int:
