@@ -50,7 +50,7 @@ def demo_app(journal: str) -> web.Application:
 
 
 def _file(name: str, content_type: str) -> Any:
-    policy = "default-src 'self'; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'"
+    policy = "default-src 'self'; img-src data:; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'"
     text = resources.files("statestream.browser").joinpath(name).read_text(encoding="utf-8")
 
     async def serve(_: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ scalars = st.one_of(
     st.sampled_from([0.0, 1.0, 1.5]),
     st.sampled_from(["", "a", "/", "~1", "é"]),
 )
-keys = st.sampled_from(["a", "b", "c", "", "/", "~", "0", "é"])
+keys = st.sampled_from(["a", "b", "c", "", "/", "~", "~1", "0", "é"])
 values = st.recursive(scalars, lambda v: st.lists(v, max_size=4) | st.dictionaries(keys, v, max_size=3), max_leaves=8)
 base_documents = st.dictionaries(keys, values, max_size=4) | st.lists(values, max_size=5)
 indices = st.integers(-4, 6)

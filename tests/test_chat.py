@@ -143,6 +143,8 @@ async def received(response: aiohttp.ClientResponse) -> Answer:
             data += part
     except (aiohttp.ClientPayloadError, aiohttp.ClientOSError):
         cut = True
+    finally:
+        response.close()
     return Answer(response.status, response.content_type, data.decode(), cut)
 
 

@@ -24,7 +24,8 @@ ROUNDS: Final = 5
 OURS_SECONDS: Final = 0.1
 THEIRS_SECONDS: Final = 0.3
 SLOW_SECONDS: Final = 1.0
-"""Where one make_patch takes longer, it is timed in as few rounds as a ratio needs."""
+SLOW_ROUNDS: Final = 2
+"""As many where one make_patch takes longer than SLOW_SECONDS."""
 
 talk = Slice("talk", initial={"messages": [], "meta": {}})
 
@@ -113,7 +114,8 @@ def measured(size: int, name: str, action: Action) -> list[str]:
     theirs_bytes = len(case.theirs())
     slow = seconds_each(case.theirs, 1) > SLOW_SECONDS
     rounds = interleaved(
-        {"ours": timed(case.ours, OURS_SECONDS), "theirs": timed(case.theirs, THEIRS_SECONDS)}, 2 if slow else ROUNDS
+        {"ours": timed(case.ours, OURS_SECONDS), "theirs": timed(case.theirs, THEIRS_SECONDS)},
+        SLOW_ROUNDS if slow else ROUNDS,
     )
     ours, theirs = rounds["ours"], rounds["theirs"]
     figures = [short(median(ours)), short(median(theirs)), f"x{short(ratio(theirs, ours))}"]
@@ -124,5 +126,6 @@ def measured(size: int, name: str, action: Action) -> list[str]:
 def main() -> None:
     rows = [measured(size, name, action) for size in SIZES for name, action in actions(size).items()]
     head = ["messages", "action", "ours, µs", "make_patch, µs", "ratio", "ours, bytes", "make_patch, bytes"]
-    print(f"A message is {len(orjson.dumps(message(1)))} bytes; medians of {ROUNDS} interleaved rounds.\n")
+    print(f"A message is {len(orjson.dumps(message(1)))} bytes; medians of {ROUNDS} interleaved rounds,")
+    print(f"of {SLOW_ROUNDS} where one make_patch takes more than {SLOW_SECONDS:g} s.\n")
     table(head, rows)
