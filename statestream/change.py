@@ -70,7 +70,11 @@ START: Final = Position(seq=0, tag="0")
 
 def new_tag() -> str:
     """The random tag of one written batch: 36 bits, so that a reused number is not taken for the same history."""
-    return "".join(secrets.choice(_TAG_ALPHABET) for _ in range(7))
+    number, tag = secrets.randbelow(36**7), ""
+    for _ in range(7):
+        number, digit = divmod(number, 36)
+        tag += _TAG_ALPHABET[digit]
+    return tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ class Stream:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._ready.wait()
-            if self._failure is not None:
+            if self._failure is not None and self._replica.position is None:
                 raise self._failure
         except TimeoutError:
             await self.__aexit__()
@@ -107,8 +107,10 @@ class Stream:
         """
         follower = _Follower()
         self._followers.add(follower)
+        if self._failure is not None:
+            follower.finish()
         try:
-            while self._failure is None and (update := await follower.next()) is not None:
+            while (update := await follower.next()) is not None:
                 yield update
             if self._failure is not None:
                 raise self._failure

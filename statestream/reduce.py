@@ -31,6 +31,7 @@ from statestream.values import canonical, plain
 
 log = logging.getLogger("statestream")
 
+_UNTOUCHED = object()
 PENDING = -1
 """The version of a slice that an earlier request of the same batch has changed: not known before the append."""
 
@@ -134,12 +135,13 @@ class Working:
     def __init__(self, rules: Rules, committed: Mapping[str, SliceState]) -> None:
         self._rules, self._committed = rules, committed
         self._values: dict[str, Any] = {}
+        self._undo: dict[str, Any] = {}
         self.based_on: dict[str, int] = {}
 
     def run(self, request: Request) -> list[Effect]:
         """What the request would do; the next request sees it. Raises what it is to be answered with."""
         self._check(request.expect)
-        before = dict(self._values)
+        self._undo = {}
         try:
             effects = [
                 effect
@@ -147,7 +149,11 @@ class Working:
                 for effect in self._act(action, payload)
             ]
         except BaseException:
-            self._values = before
+            for name, value in self._undo.items():
+                if value is _UNTOUCHED:
+                    del self._values[name]
+                else:
+                    self._values[name] = value
             raise
         for name in (*request.expect, *(effect.slice for effect in effects)):
             self.based_on[name] = self._committed_version(name)
@@ -199,6 +205,7 @@ class Working:
                 f"the handler of {handler.slice.name} for {action.type} raised {kind}; its changes are gone"
             ) from error
         if effect is not None:
+            self._undo.setdefault(name, self._values.get(name, _UNTOUCHED))
             self._values[name] = value
         return effect
 

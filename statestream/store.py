@@ -157,12 +157,13 @@ class Store:
         if len(self._waiting) >= MAX_WAITING:
             raise Unavailable(f"expected at most {MAX_WAITING} requests waiting for the journal; try again later")
         pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._wanted.set()
         if request.remembered:
             self._under_way[request.key] = pending
             pending.future.add_done_callback(lambda _: self._under_way.pop(request.key, None))
-        self._waiting.append(pending)
-        self._wanted.set()
-        return await asyncio.shield(pending.future)
+            return await asyncio.shield(pending.future)  # others may join it, whom this caller must not cancel
+        return await pending.future
 
     def get(self, name: str) -> Any:
         """The committed value of a slice or instance; None where it does not exist. Never to be mutated."""

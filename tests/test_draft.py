@@ -103,7 +103,8 @@ def append_nothing(s: Any) -> None:
     [
         increment_and_back, add_and_delete, delete_and_restore, append_nothing,
         lambda s: s.update(n=1), lambda s: s["list"].sort(), lambda s: s.__setitem__("list", [1, 2, 3]),
-        lambda s: s.setdefault("n", 5), lambda s: s["list"].__setitem__(0, 1), lambda s: s.__setitem__("deep", s["deep"]),
+        lambda s: s.setdefault("n", 5), lambda s: s["list"].__setitem__(0, 1),
+        lambda s: s.__setitem__("deep", s["deep"]),
         lambda s: s.__setitem__("deep", {"a": {"b": []}}), lambda s: dict(s), lambda s: [*s["list"]],
     ],
 )  # fmt: skip

@@ -45,15 +45,17 @@ class Chat:
         from statestream.chat.routes import routes_of
 
         app.add_routes(routes_of(self))
+        app.on_shutdown.insert(0, self._stop)  # before the streams end, so that viewers see how the replies did
         app.cleanup_ctx.append(self._running)
 
     async def _running(self, app: web.Application) -> AsyncIterator[None]:
         await self._end_orphans(app[STORE])
-        try:
-            yield
-        finally:
-            await self._generations.close()
-            await self._model.close()
+        yield
+        await self._generations.close()
+        await self._model.close()
+
+    async def _stop(self, _: web.Application) -> None:
+        await self._generations.close()
 
     async def _end_orphans(self, store: Store) -> None:
         """No message stays `streaming` whose maker was killed: its text is kept, and the reply ends as an error."""
@@ -74,8 +76,11 @@ class Chat:
 
         Raises NotFound, and Refused (`busy`) while a reply is being made.
         """
-        state = self.state(store, key)
-        turns = self._turns(state, text)
+        turns = self._turns(self.state(store, key), text)
+        return await self._generations.owned(self._ask(store, key, text, turns))
+
+    async def _ask(self, store: Store, key: str, text: str, turns: Sequence[Turn]) -> str:
+        """Not the request's own: one that leaves in the middle must not leave a placeholder that nobody fills."""
         reply = secrets.token_hex(6)
         await store.dispatch(
             chat.asked(
@@ -99,7 +104,10 @@ class Chat:
 
     def _turns(self, state: Any, text: str) -> list[Turn]:
         """What the model is given: the newest messages that say something, the question last."""
-        said = [
-            Turn(role=message["role"], text=chat.text_of(message)) for message in state["messages"][-self._window :]
-        ]
-        return [*(turn for turn in said if turn.text), Turn(role="user", text=text)][-self._window :]
+        turns = [Turn(role="user", text=text)]
+        for message in reversed(state["messages"]):
+            if len(turns) == self._window:
+                break
+            if said := chat.text_of(message):
+                turns.append(Turn(role=message["role"], text=said))
+        return turns[::-1]

@@ -12,17 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from statestream.change import Action
 from statestream.chat import slice as chat
 from statestream.chat.models import Finish, Model, ModelFailed, Turn
-from statestream.errors import StatestreamError, Unavailable
+from statestream.errors import Refused, StatestreamError, Unavailable
 from statestream.store import Store
 
 log = logging.getLogger("statestream")
+T = TypeVar("T")
 
 GATHER_SECONDS: Final = 0.03
 PATIENCE_SECONDS: Final = 60.0
@@ -63,6 +64,11 @@ class Generation:
             await self._say_pieces()
             await self._end(_error("interrupted", "The server stopped before the reply was done."))
             raise
+        except (Refused, Unavailable):
+            raise  # ended or removed by another hand; or the journal has been down for too long
+        except Exception:
+            log.exception("a piece of the model %s could not be kept", self._model.name)
+            end = _error("failed", "The model said something that cannot be kept.")
         finally:
             await _stop(reader, writer)
         await self._end(end)
@@ -78,7 +84,7 @@ class Generation:
                     if isinstance(piece, Finish):
                         finish = piece
                     elif piece:
-                        self._pieces.append(piece)
+                        self._pieces.append(piece.encode(errors="replace").decode())
                         self._news.set()
         except ModelFailed as failure:
             return _error(failure.kind, str(failure))
@@ -142,22 +148,36 @@ class Generations:
     """The replies that this process makes. Started ones are awaited in `close`."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def start(self, generation: Generation, turns: Sequence[Turn]) -> None:
-        task = asyncio.create_task(generation.run(turns))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        self._own(generation.run(turns), self._tasks)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), BaseException):
-            level = logging.WARNING if isinstance(error, StatestreamError) else logging.ERROR
-            log.log(level, "a reply could not be finished", exc_info=error)
+    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work that goes on when its caller is cancelled. Raises Unavailable once closed."""
+        if self._closed:
+            work.close()
+            raise Unavailable("the server is stopping; ask again in a moment")
+        return await asyncio.shield(self._own(work, self._asking))
+
+    def _own(self, work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(_look)
+        return task
 
     async def close(self) -> None:
         """Ends what is being made; each reply keeps its text and is marked as interrupted."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closed = True
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        await _stop(*self._tasks)
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """Nobody may be waiting for the task: what went wrong is logged. A Refused is an answer, not a failure."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refused):
+        level = logging.WARNING if isinstance(error, StatestreamError) else logging.ERROR
+        log.log(level, "a reply could not be made or finished", exc_info=error)

@@ -7,9 +7,11 @@ counts. A response is one viewer of the reply: that it ends early ends nothing e
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ConfigDict, Field
 
 from statestream.chat import slice as chat
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from statestream.store import Store
 
 MAX_TEXT: Final = 100_000
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class _Message(BaseModel):
@@ -38,10 +41,10 @@ class _Ask(Body):
     messages: list[_Message]
 
     def question(self) -> str:
-        for message in reversed(self.messages):
-            if message.role == "user" and message.content.strip():
-                return message.content
-        raise Malformed("expected a user message with content in `messages`, got none")
+        asked = [message.content for message in self.messages if message.role == "user"]
+        if not asked or not asked[-1].strip():
+            raise Malformed("expected a last user message with content in `messages`, got none")
+        return asked[-1]
 
 
 def routes_of(battery: Chat) -> list[web.RouteDef]:
@@ -90,9 +93,19 @@ async def _stream_text(request: web.Request, store: Store, key: str, reply: str)
             changed.clear()
     finally:
         unsubscribe()
-    if (message is None or message["status"] != "complete") and request.transport is not None:
-        request.transport.abort()
+    if message is None or message["status"] != "complete":
+        _cut(request)
     return response
+
+
+def _cut(request: web.Request) -> None:
+    """Ends the connection so that nobody takes the reply for whole; without chunks only a reset says so."""
+    if request.transport is None:
+        return
+    connection = request.transport.get_extra_info("socket")
+    if request.version < HttpVersion11 and connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    request.transport.abort()
 
 
 def _reply_in(store: Store, name: str, reply: str) -> Any:

@@ -1,4 +1,4 @@
-"""The board's store in an application with settings from the environment: short heartbeats, little history, few readers."""
+"""The board's store with settings from the environment: short heartbeats, little history, few readers."""
 
 from __future__ import annotations
 

@@ -51,9 +51,10 @@ class OpenAIModel:
             ) as stream:
                 async for chunk in stream:
                     for choice in chunk.choices or ():
-                        if choice.delta.content:
+                        if isinstance(choice.delta.content, str):  # the package does not check what a provider says
                             yield choice.delta.content
-                        finish = choice.finish_reason or finish
+                        if isinstance(choice.finish_reason, str):
+                            finish = choice.finish_reason
         except openai.APIStatusError as error:
             raise _failed(
                 error, *_SENTENCES.get(error.status_code, ("failed", "The model failed. Try again."))
