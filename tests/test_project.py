@@ -1,0 +1,177 @@
+"""The project as a whole: layers, public names, examples, documentation, the command."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+import statestream
+from tests.support import ROOT, Server, dispatch
+
+PACKAGE = ROOT / "statestream"
+
+# Each layer may import those before it, and itself.
+LAYERS = [
+    ["errors"],
+    ["change", "values", "sse"],
+    ["patch"],
+    ["draft"],
+    ["slices", "journal", "bus"],
+    ["reduce"],
+    ["store"],
+    ["broadcast"],
+    ["server"],
+    ["chat"],
+    ["demo"],
+    ["cli"],
+]
+BESIDE = {"replica": {"errors", "sse", "patch"}, "client": {"errors", "change", "replica", "sse"}}
+ANYTHING = {"__init__", "__main__", "testing", "browser"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of the package that a file imports when it runs, as the first name below `statestream`."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only or not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        if node.module == "statestream":
+            yield from (alias.name for alias in node.names if (PACKAGE / alias.name).with_suffix("").exists())
+        elif node.module.startswith("statestream."):
+            yield node.module.split(".")[1]
+
+
+def test_imports_run_downward_only() -> None:
+    rank = {name: at for at, layer in enumerate(LAYERS) for name in layer}
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own in ANYTHING:
+            continue
+        for name in imports(path):
+            where = f"{path.relative_to(ROOT)} imports {name}"
+            if own in BESIDE:
+                assert name in BESIDE[own], where
+            else:
+                assert name == own or rank[name] <= rank[own], where
+                assert name == own or rank[name] < rank[own] or own in ("slices", "values", "reduce"), where
+    chat_users = {p.relative_to(PACKAGE).parts[0] for p in PACKAGE.rglob("*.py") if "chat" in set(imports(p))}
+    assert chat_users <= {"chat", "demo.py"}
+
+
+def test_every_file_states_its_law() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = ast.get_docstring(ast.parse(path.read_text()))
+        assert text, f"{path.relative_to(ROOT)} opens with what lives there"
+
+
+def test_the_public_names_are_those() -> None:
+    assert sorted(statestream.__all__) == sorted(set(statestream.__all__))
+    public = {name for name in vars(statestream) if not name.startswith("_")}
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    assert public - modules == set(statestream.__all__) - modules
+    assert len(statestream.__all__) <= 25
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_example_without_a_server_runs() -> None:
+    assert run("examples/in_process.py").strip() == "value: 55 after 10 changes"
+
+
+async def test_the_example_board_is_served_and_followed() -> None:
+    with Server.serving(str(ROOT / "examples/board.py:store")) as server:
+        output = await asyncio.to_thread(run, "examples/follow.py", server.url)
+    assert "tasks: []" in output
+    assert "Written by follow.py" in output
+
+
+async def test_the_example_chat_answers() -> None:
+    with Server.serving(str(ROOT / "examples/chat.py:app"), env={"OPENAI_API_KEY": ""}) as server:
+        async with aiohttp.ClientSession() as http:
+            async with http.post(f"{server.url}/api/chats") as response:
+                chat = (await response.json())["id"]
+            body = {"messages": [{"role": "user", "content": "hello"}]}
+            async with http.post(f"{server.url}/api/chats/{chat}/stream", json=body) as response:
+                assert "hello" in await response.text()
+
+
+SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    """The Python snippets of a page are one program, in order. One that begins with `# not run:` says why."""
+    snippets = [s for s in SNIPPET.findall(page.read_text()) if not s.startswith("# not run:")]
+    if not snippets:
+        return
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(snippets))
+    run(str(program))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_option_and_route_is_documented() -> None:
+    docs = "\n".join(page.read_text() for page in PAGES)
+    for command in ("serve", "demo"):
+        for option in re.findall(r"--[a-z-]+", run("-m", "statestream", command, "--help")):
+            assert option in docs or option == "--help", f"{command} {option}"
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    routes = re.findall(r'(?:add_get|add_post|web\.get|web\.post)\(\s*"([^"]+)"', source)
+    assert len(routes) >= 8
+    for route in routes:
+        assert f"`{route}`" in docs or f" {route}`" in docs or route == "/statestream.js", route
+
+
+def test_the_command_explains_itself() -> None:
+    assert "serve" in run("-m", "statestream", "--help")
+    assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
+    assert "cannot find" in run("-m", "statestream", "serve", "no_such_module:store", code=2)
+    assert "expected a Store" in run("-m", "statestream", "serve", "examples/board.py:board", code=2)
+    assert "journal URL" in run("-m", "statestream", "serve", "examples/board.py:store", "--journal", "x", code=2)
+    assert "goes with a store" in run(
+        "-m", "statestream", "serve", "examples/chat.py:app", "--journal", "memory:", code=2
+    )
+
+
+def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("not a database " * 100)
+    arguments = ("serve", "examples/board.py:store", "--journal", f"sqlite:///{tmp_path / 'notes.db'}", "--port", "0")
+    assert "expected a statestream journal" in run("-m", "statestream", *arguments, code=1)
+
+
+async def test_a_port_that_is_taken_is_explained() -> None:
+    with Server.serving() as server:
+        output = await asyncio.to_thread(
+            lambda: run("-m", "statestream", "serve", "examples/board.py:store", "--port", str(server.port), code=1)
+        )
+        assert "address already in use" in output.lower()
+        async with aiohttp.ClientSession() as http:
+            assert (await dispatch(http, server.url, "board/counted"))[0] == 200
