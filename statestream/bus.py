@@ -7,6 +7,7 @@ a silent hole for every reader that resumes from it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -94,3 +95,23 @@ class Each:
 
     def reset(self) -> None:
         """A function is told of changes only."""
+
+
+class Bell:
+    """Rings when something was committed, of one slice or of any, and at a reset."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
+        self._rung = asyncio.Event()
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        if self._name is None or any(change.slice == self._name for change in changes):
+            self._rung.set()
+
+    def reset(self) -> None:
+        self._rung.set()
+
+    async def wait(self) -> None:
+        """Returns once it has rung since the last wait."""
+        await self._rung.wait()
+        self._rung.clear()

@@ -200,10 +200,16 @@ class SliceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Slices at one position. Slices that do not exist are absent."""
+    """Slices at one position. Slices that do not exist are absent.
+
+    `checkpoint` is the seq of the newest checkpoint, `changed` names what has changed since: a writer's
+    next checkpoint must hold these.
+    """
 
     position: Position
     slices: Mapping[str, SliceState]
+    checkpoint: int = 0
+    changed: frozenset[str] = frozenset()
 
 
 def check_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """The `statestream` command: `serve` a store of yours, or the `demo`.
 
 Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
-message explains; a traceback is a bug.
+message explains; a traceback is a bug, in the served module or here.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from statestream.change import Action, Position, Result
 from statestream.errors import Gap, Refused, StatestreamError, StreamRefused, TooLarge, Unavailable
 from statestream.replica import Replica, Update
 from statestream.sse import Decoder
+from statestream.values import plain
 
 FIRST_RETRY_MS: Final = 500
 MAX_RETRY_SECONDS: Final = 30.0
@@ -162,9 +163,9 @@ class Stream:
                     self._tell(self._replica.apply(event))
                 if decoder.retry is not None:
                     self._retry_ms = decoder.retry
-                if self._replica.heartbeat_ms is not None:
-                    silence = SILENCE * self._replica.heartbeat_ms / 1000
-                    watchdog.reschedule(asyncio.get_running_loop().time() + silence)
+                heartbeat = self._replica.heartbeat_ms
+                silence = MAX_RETRY_SECONDS if heartbeat is None else SILENCE * heartbeat / 1000
+                watchdog.reschedule(asyncio.get_running_loop().time() + silence)
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200 and response.content_type == "text/event-stream":
@@ -209,7 +210,7 @@ class Stream:
         """
         if isinstance(action, str):
             action = Action(type=action, payload=payload or {}, key=key)
-        body: dict[str, Any] = {"type": action.type, "payload": action.payload, "id": id or uuid.uuid4().hex}
+        body: dict[str, Any] = {"type": action.type, "payload": plain(action.payload), "id": id or uuid.uuid4().hex}
         if action.key is not None:
             body["key"] = action.key
         if expect:
@@ -226,7 +227,7 @@ class Stream:
 
     async def _post(self, body: bytes) -> Result | None:
         """The answer, or None where trying again may help."""
-        if self._session is None:
+        if self._session is None or self._session.closed:
             raise RuntimeError("expected a stream that is open: use `async with connect(…)`")
         headers = {"Content-Type": "application/json"}
         limit = aiohttp.ClientTimeout(total=30.0)
@@ -234,13 +235,13 @@ class Stream:
             async with self._session.post(
                 f"{self._url}/dispatch", data=body, headers=headers, timeout=limit
             ) as response:
-                answer = orjson.loads(await response.read())
+                answer = await response.read()
                 if response.status == 200:
-                    return _result(answer)
+                    return _result(orjson.loads(answer))
                 if response.status in (429, 502, 503, 504):
                     return None
                 raise _from_problem(answer, response.status)
-        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError):
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
 
@@ -286,9 +287,13 @@ def _result(answer: Any) -> Result:
     )
 
 
-def _from_problem(answer: Any, status: int) -> StatestreamError:
-    """The error that the server raised, from its problem."""
-    code, detail = answer.get("code"), str(answer.get("detail", ""))
+def _from_problem(body: bytes, status: int) -> StatestreamError:
+    """The error that the server raised, from its problem; what somebody in between says is StreamRefused."""
+    try:
+        answer = orjson.loads(body)
+        code, detail = answer["code"], str(answer.get("detail", ""))
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        answer, code, detail = {}, "refused", body[:200].decode(errors="replace")
     if code == Refused.code:
         return Refused(str(answer.get("reason", "")), detail)
     for kind in StatestreamError.__subclasses__():

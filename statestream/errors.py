@@ -3,6 +3,7 @@
     StatestreamError
     ├── Malformed             400 malformed               a request, a name, a key, a cursor
     │   └── NotJSON           400 malformed               a value breaks the JSON limits; knows the place
+    ├── Forbidden             403 forbidden               an action that only the server itself may dispatch
     ├── UnknownAction         404 unknown_action
     ├── UnknownSlice          404 unknown_slice
     ├── NotFound              404 not_found               a chat that does not exist
@@ -60,6 +61,10 @@ class NotJSON(Malformed):
     def under(self, segment: str) -> NotJSON:
         """The same problem, seen from one level further up."""
         return NotJSON(self.problem, f"/{segment}{self.place}")
+
+
+class Forbidden(StatestreamError):
+    code, status = "forbidden", 403
 
 
 class UnknownAction(StatestreamError):

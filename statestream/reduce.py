@@ -17,6 +17,7 @@ import orjson
 from statestream.change import REMOVED, Action, Cause, Change, Effect, RequestKey, SliceState
 from statestream.draft import produce
 from statestream.errors import (
+    Forbidden,
     HandlerFailed,
     Malformed,
     Refused,
@@ -114,6 +115,12 @@ class Rules:
             raise Malformed(f"expected {'a' if keyed else 'no'} key for {action.type}")
         return found
 
+    def check_public(self, action_type: str) -> None:
+        """Raises Forbidden for an action that only the server's own code may dispatch."""
+        part = self.slices.get(action_type.partition("/")[0])
+        if part is not None and part.internal:
+            raise Forbidden(f"expected an action that clients may dispatch, {part.name} is changed by the server only")
+
     def initial_effects(self, existing: Mapping[str, SliceState], request_id: str) -> tuple[Effect, ...]:
         """What gives every plain slice that does not exist yet its initial value."""
         cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
@@ -198,7 +205,9 @@ class Working:
         except StatestreamError as error:
             log.exception("the handler of %s for %s failed", handler.slice.name, action.type)
             raise HandlerFailed(f"the handler of {handler.slice.name} for {action.type} failed: {error}") from error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a handler's CancelledError must not end the writer
             log.exception("the handler of %s for %s failed", handler.slice.name, action.type)
             kind = type(error).__name__
             raise HandlerFailed(

@@ -37,6 +37,7 @@ class Signature:
         fields: dict[str, Any] = {}
         extra = "ignore" if ignore_extra else "forbid"
         self.wants_action = False
+        self._reserved: set[str] = set()
         parameters = list(inspect.signature(handler).parameters.values())
         if not parameters or parameters[0].kind not in (
             parameters[0].POSITIONAL_ONLY,
@@ -49,6 +50,7 @@ class Signature:
                 self.wants_action = True
             elif parameter.kind is parameter.VAR_KEYWORD:
                 extra = "allow"
+                self._reserved = {parameters[0].name, "action"}
             elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
                 raise TypeError(f"expected payload fields that can be named, got {parameter} in {handler.__qualname__}")
             else:
@@ -65,9 +67,12 @@ class Signature:
     def load(self, payload: bytes) -> dict[str, Any]:
         """Fresh keyword arguments from the payload's JSON. Raises InvalidPayload with the place."""
         try:
-            return self._adapter.validate_json(payload)
+            arguments = self._adapter.validate_json(payload)
         except ValidationError as error:
             raise _invalid(error) from None
+        for name in self._reserved & arguments.keys():
+            raise InvalidPayload(f"at /{name}: the name is the handler's own, expected another one")
+        return arguments
 
     def dump(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The plain JSON payload of keyword arguments. Raises InvalidPayload, NotJSON."""
@@ -133,11 +138,12 @@ class Slice:
     """A named part of the state and what changes it.
 
     `initial` is the JSON value it begins with (for a keyed slice: each instance). `keyed=True` makes
-    it a family of instances `name/key`, created by their first action.
+    it a family of instances `name/key`, created by their first action. `internal=True` keeps its actions
+    to the server's own code: POST /dispatch answers them with 403.
     """
 
-    def __init__(self, name: str, *, initial: Any, keyed: bool = False) -> None:
-        self.name, self.keyed = check_name(name), keyed
+    def __init__(self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False) -> None:
+        self.name, self.keyed, self.internal = check_name(name), keyed, internal
         self.initial = plain(initial)
         self.handlers: list[Handler] = []
 

@@ -304,7 +304,8 @@ class Store:
         if changes:
             if changes[0].position.seq > self.position.seq + 1:
                 await self._catch_up(before=changes[0].position.seq)
-            self._apply(changes, working.value)
+            if changes[0].position.seq == self.position.seq + 1:  # or the catching up has loaded them too
+                self._apply(changes, working.value)
         return outcomes
 
     def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[int, Appended]) -> None:
@@ -357,13 +358,16 @@ class Store:
         snapshot = await self.journal.load()
         self._slices.clear()
         self._slices.update(snapshot.slices)
-        self.position, self._checkpointed, self._stale = snapshot.position, snapshot.position.seq, False
-        self._dirty.clear()
+        self.position, self._checkpointed, self._stale = snapshot.position, snapshot.checkpoint, False
+        self._dirty = set(snapshot.changed)
         self.bus.reset(self.position)
 
     async def _begin(self) -> None:
         """Appends the initial value of plain slices that have none, so that no state rests on code alone."""
-        while effects := self.rules.initial_effects(self._slices, secrets.token_urlsafe(9)):
+        for _ in range(MAX_ATTEMPTS):
+            effects = self.rules.initial_effects(self._slices, secrets.token_urlsafe(9))
+            if not effects:
+                return
             entry = Entry(remember=None, digest=b"", effects=effects, at=time.time_ns() // 1_000_000)
             versions = {effect.slice: 0 for effect in effects}
             try:
@@ -371,6 +375,7 @@ class Store:
             except Conflict:
                 log.info("another node has opened the same journal first")
             await self._catch_up()
+        raise Unavailable("expected to write the initial values, others were always first; try again")
 
     async def _follow(self) -> None:
         """Applies what other nodes write while this one is idle."""
@@ -383,6 +388,9 @@ class Store:
                         await self._catch_up()
             except StatestreamError as error:
                 log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("following the journal failed, trying again in %s s", RETRY_SECONDS)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _checkpoint(self) -> None:

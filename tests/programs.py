@@ -1,13 +1,14 @@
 """Random programs that mutate JSON: the same steps run on a draft and on plain data.
 
 A step names a container by a walk (indices, modulo what is there), an operation, and its arguments.
+Containers may be held over steps, written to when they are no longer in the document, and put back.
 Where Python would alias one object at two places, the plain run copies, as a draft does.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import MutableMapping, MutableSequence
+from collections.abc import Iterator, MutableMapping, MutableSequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ base_documents = st.dictionaries(keys, values, max_size=4) | st.lists(values, ma
 indices = st.integers(-4, 6)
 steps = st.tuples(
     st.lists(st.integers(0, 6), max_size=3),
-    st.integers(0, 19),
+    st.integers(0, 26),
     keys,
     indices,
     indices,
@@ -36,13 +37,18 @@ steps = st.tuples(
 )
 programs = st.lists(steps, max_size=12)
 LIMIT = 400
+HOLDING = 20
 
 
 def run(program: Any, state: Any) -> None:
+    held: list[Any] = []
     for walk, op, key, i, j, value, other in program:
         if size(state) > LIMIT:
             return
         target = resolve(state, walk)
+        if op >= HOLDING:
+            hold(state, held, target, op, key, value)
+            continue
         try:
             if isinstance(target, MutableMapping):
                 on_dict(state, target, op, key, value, other)
@@ -50,6 +56,37 @@ def run(program: Any, state: Any) -> None:
                 on_list(state, target, op, i, j, value, other)
         except (IndexError, KeyError, ValueError, TypeError):
             continue  # both runs must raise alike: what differs shows in the result
+
+
+def hold(state: Any, held: list[Any], target: Any, op: int, key: str, value: Any) -> None:
+    """Takes hold of a container, or writes to what is held, or puts it into the document."""
+    if op == HOLDING or not held:
+        held.append(target)
+        return
+    mine = held[-1 if op % 2 else 0]
+    if op < HOLDING + 3:
+        put(mine, key, copy.deepcopy(value))
+    elif mine is not target and not (isinstance(target, MutableMapping) and target.get(key) is mine):
+        put(target, key, mine if isinstance(mine, Node) else moved_or_copied(state, mine))
+
+
+def put(target: Any, key: str, value: Any) -> None:
+    if isinstance(target, MutableMapping):
+        target[key] = value
+    else:
+        target.append(value)
+
+
+def moved_or_copied(state: Any, mine: Any) -> Any:
+    """Plain data as a draft would take it: itself if nothing of it stands in the document, else a copy."""
+    placed_ids = {id(c) for c in everything(state)}
+    return copy.deepcopy(mine) if any(id(c) in placed_ids for c in everything(mine)) else mine
+
+
+def everything(state: Any) -> Iterator[Any]:
+    yield state
+    for inner in containers(state):
+        yield from everything(inner)
 
 
 def resolve(state: Any, walk: list[int]) -> Any:

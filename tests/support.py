@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,14 +47,14 @@ class Server:
             "--port",
             str(self.port),
         ]
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody drains would stop the server
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | self.env
+            command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=os.environ | self.env
         )
         assert self.process.stdout
         line = self.process.stdout.readline()
         if "serving on" not in line:
-            _, errors = self.process.communicate(timeout=START_SECONDS)
-            raise RuntimeError(f"the server did not start: {line}{errors}")
+            raise RuntimeError(f"the server did not start: {line}{self._ended()}")
         self.port = int(line.rsplit(":", 1)[1])
         return self
 
@@ -70,13 +71,24 @@ class Server:
         """kill -9: nothing is flushed, nothing is said."""
         assert self.process
         self.process.kill()
-        self.process.communicate()
+        self._ended()
+
+    def _ended(self) -> str:
+        """Waits for the process, and gives what it wrote to stderr."""
+        assert self.process
+        assert self.process.stdout
+        self.process.wait(timeout=START_SECONDS)
+        self.process.stdout.close()
+        self.errors.seek(0)
+        errors = self.errors.read()
+        self.errors.close()
+        return errors
 
     def stop(self) -> str:
         """SIGTERM, and what it wrote to stderr. A traceback there is a failure."""
         assert self.process
         self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=START_SECONDS)
+        errors = self._ended()
         assert self.process.returncode == 0, errors
         return errors
 
@@ -86,8 +98,7 @@ class Server:
     def __exit__(self, kind: object, *_: object) -> None:
         if self.process and self.process.poll() is None:
             if kind is not None:
-                self.process.kill()
-                self.process.communicate()
+                self.kill()
             else:
                 self.stop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping, MutableSequence
 from typing import Any
 
@@ -143,6 +144,78 @@ def test_a_draft_that_keeps_its_place_is_copied_when_put_elsewhere() -> None:
 
     value, _ = produce({"a": {}}, recipe)
     assert value == {"a": {"x": 1}, "b": {}}
+
+
+def spread_then_put_back(s: Any) -> None:
+    old = s["k"]
+    s["k"] = {**old, "n": 1}
+    s["history"].append(old)
+
+
+def test_a_container_never_stands_in_two_places() -> None:
+    value, _ = check({"k": {"items": [1]}, "history": []}, spread_then_put_back)
+    assert value["k"]["items"] is not value["history"][0]["items"]
+
+    def next_action(s: Any) -> None:
+        assert [h["items"] for h in s["history"]] == [[1]]
+        s["k"]["items"].append("x")
+
+    value, _ = produce(value, next_action)
+    assert value == {"k": {"items": [1, "x"], "n": 1}, "history": [{"items": [1]}]}
+
+
+def restored_but_changed(s: Any) -> None:
+    s["k"]["a"] = 1
+    taken = s.pop("k")
+    taken["z"] = 2
+    s["k"] = dict(taken)
+
+
+def written_after_it_moved(s: Any) -> None:
+    old = s["k"]
+    s["k"] = {**old, "n": 1}
+    old.pop("x")
+    s["k"]["x"]["v"] = 9
+
+
+def put_where_equal_content_stands(s: Any) -> None:
+    taken = s.pop("a")
+    s["b"] = taken
+    taken["v"] = 2
+
+
+def reversed_equals(s: Any) -> None:
+    first, _ = s["l"]
+    s["l"].reverse()
+    first["v"] = 2
+
+
+@pytest.mark.parametrize(
+    ("base", "recipe"),
+    [
+        ({"k": {"a": 0}}, restored_but_changed),
+        ({"k": {"x": {"v": 1}}}, written_after_it_moved),
+        ({"a": {"v": 1}, "b": {"v": 1}}, put_where_equal_content_stands),
+        ({"l": [{"v": 1}, {"v": 1}]}, reversed_equals),
+    ],
+)
+def test_what_moves_keeps_its_identity(base: Any, recipe: Recipe) -> None:
+    check(base, recipe)
+
+
+def test_the_limits_hold_for_what_moves_too() -> None:
+    with pytest.raises(NotJSON, match="prototype"):
+        produce({"x": {"prototype": 1}}, lambda s: {"constructor": s["x"]})
+    with pytest.raises(NotJSON, match="prototype"):
+        produce({}, lambda s: s.update(constructor=OrderedDict(prototype=1)))
+
+    def deeper() -> None:
+        state: Any = {"k": [[1]]}
+        for _ in range(70):
+            state, _ = produce(state, lambda s: s.__setitem__("k", [[s["k"][0]]]))
+
+    with pytest.raises(NotJSON, match="containers"):
+        deeper()
 
 
 def test_a_draft_cannot_hold_itself() -> None:

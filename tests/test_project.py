@@ -33,7 +33,7 @@ LAYERS = [
     ["demo"],
     ["cli"],
 ]
-BESIDE = {"replica": {"errors", "sse", "patch"}, "client": {"errors", "change", "replica", "sse"}}
+BESIDE = {"replica": {"errors", "sse", "patch"}, "client": {"errors", "change", "replica", "sse", "values"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support import PlainClient, Server, dispatch, get_state
+from tests.support import ROOT, PlainClient, Server, dispatch, get_state
 
 Http = aiohttp.ClientSession
 JSON = {"Content-Type": "application/json"}
@@ -97,6 +97,13 @@ async def test_every_error_has_its_code_and_changes_nothing(server: Server, http
     assert await get_state(http, server.url) == before
 
 
+async def test_what_only_the_server_changes_is_forbidden(http: Http) -> None:
+    with Server.serving(str(ROOT / "examples/chat.py:app"), env={"OPENAI_API_KEY": ""}) as server:
+        for action in ("chat/asked", "chat/grew", "chat/ended", "chat/created"):
+            status, problem = await dispatch(http, server.url, action, {}, key="1")
+            assert (status, problem["code"]) == (403, "forbidden")
+
+
 async def test_a_refusal_carries_the_handlers_own_code(server: Server, http: Http) -> None:
     _, problem = await dispatch(http, server.url, "board/refused", {"why": "full"})
     assert (problem["reason"], problem["detail"]) == ("full", "The board says no.")
@@ -146,6 +153,8 @@ async def test_bodies_have_a_type_and_a_limit(server: Server, http: Http) -> Non
         assert (status, problem["code"]) == (413, "too_large")
     assert (await post(http, server, gzip.compress(good), JSON | {"Content-Encoding": "gzip"}))[0] == 200
     assert (await post(http, server, good + b" " * ((1 << 20) - len(good))))[0] == 200
+    status, problem = await post(http, server, good, JSON | {"Content-Encoding": "zz"})
+    assert (status, problem["code"]) == (415, "unsupported_media_type")
     status, problem = await post(http, server, b"not gzip", JSON | {"Content-Encoding": "gzip"})
     assert (status, problem["code"]) == (400, "malformed")
 

@@ -27,6 +27,8 @@ from statestream import (
     Unavailable,
     VersionConflict,
 )
+from statestream.broadcast.resume import missed
+from statestream.broadcast.selection import Selection
 from statestream.change import Position, SliceState
 from statestream.errors import UnknownAction, UnknownSlice
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
@@ -422,6 +424,120 @@ async def test_a_restart_replays_from_the_checkpoint(tmp_path: Path) -> None:
                 await store.dispatch(joined(str(n % 3), name="y") if n % 2 else closed(str(n % 3)))
             states.append({name: state.value for name, state in store.slices.items()})
     assert len(states[-1]["board"]["tasks"]) == 60
+
+
+async def crash(store: Store) -> None:
+    """What kill -9 leaves of a store in this process: nothing is closed, no checkpoint is made."""
+    tasks, store._tasks = store._tasks, []
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@settings(max_examples=80)
+@given(
+    ends=st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=8), st.booleans()), min_size=1, max_size=6),
+    checkpoint=st.integers(1, 5),
+)
+def test_no_mix_of_crashes_and_stops_loses_state(ends: Any, checkpoint: int) -> None:
+    asyncio.run(crash_and_stop(ends, checkpoint))
+
+
+async def crash_and_stop(ends: Any, checkpoint: int) -> None:
+    journal = MemoryJournal(Retention(changes=3, age=0.0, bytes=0, checkpoint=checkpoint))
+    before: Any = None
+    for numbers, clean in ends:
+        store = Store(SLICES, journal=journal)
+        await store.__aenter__()
+        assert before is None or values(store.slices) == before
+        for n in numbers:
+            action = counted() if n < 3 else closed(str(n % 2)) if n < 5 else joined(str(n % 2), name="x")
+            await store.dispatch(action)
+        before = values(store.slices)
+        await (store.__aexit__() if clean else crash(store))
+
+
+async def test_a_crash_before_the_first_checkpoint_and_a_stop_after_it(tmp_path: Path) -> None:
+    store = Store(SLICES, journal=SqliteJournal(tmp_path / "j.db"))
+    await store.__aenter__()
+    await store.dispatch(joined("1", name="x"))
+    await crash(store)
+    await store.journal.close()
+    for count in (1, 2):
+        async with opened(SqliteJournal(tmp_path / "j.db")) as again:
+            await again.dispatch(counted())
+            assert again.get("counter") == count
+            assert again.get("room/1") == {"members": ["x"]}
+
+
+async def test_a_handler_cannot_end_the_writer() -> None:
+    part = Slice("part", initial=0)
+
+    @part.action
+    def bad(state: int) -> int:
+        raise asyncio.CancelledError
+
+    @part.action
+    def good(state: int) -> int:
+        return state + 1
+
+    async with opened(slices=[part]) as store:
+        with pytest.raises(HandlerFailed):
+            await store.dispatch(bad())
+        await store.dispatch(good())
+        assert store.get("part") == 1
+
+
+async def test_a_payload_cannot_name_what_is_the_handlers_own() -> None:
+    part = Slice("part", initial={})
+
+    @part.action
+    def open_to_all(state: Any, **fields: Any) -> None:
+        state.update(fields)
+
+    async with opened(slices=[part]) as store:
+        await store.dispatch(open_to_all(a=1, b=[2]))
+        assert store.get("part") == {"a": 1, "b": [2]}
+        for name in ("state", "action"):
+            with pytest.raises(InvalidPayload, match=name):
+                await store.dispatch(Action(type="part/open_to_all", payload={name: 1}))
+
+
+class Stumbling(MemoryJournal):
+    """Its `wait` raises once what a journal should not."""
+
+    stumbled = False
+
+    async def wait(self, after: Position) -> None:
+        if not self.stumbled:
+            self.stumbled = True
+            raise RuntimeError("a driver's own error")
+        await super().wait(after)
+
+
+async def test_following_survives_a_stumble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.store.RETRY_SECONDS", 0.01)
+    journal = Stumbling()
+    async with opened(journal) as one, opened(journal) as two:
+        await reached(two, (await one.dispatch(counted())).position)
+        await reached(one, (await two.dispatch(counted())).position)
+
+
+async def test_a_resume_through_the_journal_waits_for_the_node() -> None:
+    """Another node has written what this one has not read yet: a cursor from before is honoured all the same."""
+    journal = MemoryJournal()
+    everything = Selection(names=frozenset(), everything=True)
+    async with opened(journal) as one, opened(journal) as two:
+        start = one.position
+        await reached(two, (await one.dispatch(joined("a", name="x"))).position)
+        two.bus.reset(two.position)  # nothing is in memory any more
+        async with two._lock:  # it cannot read on
+            ahead = (await one.dispatch(joined("b", name="x"))).position
+            found = await missed(two, start, everything)
+            assert [change.slice for change in found] == ["room/a"]
+            late = asyncio.create_task(missed(two, ahead, everything))
+            await asyncio.sleep(0)
+        assert await late == []
 
 
 # everything at once

@@ -12,6 +12,7 @@ snapshot joins the stream without a gap and without a repeat.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -170,18 +171,22 @@ class Hub:
         """The reader has got all up to head with these bytes: from here on it gets what all get."""
         audience.flush(self._store.position, audience.wrote_at)
         if first_bytes and not reader.sink.write(Frame(first_bytes)):
+            reader.resync = "lagged"  # it was drained a moment ago: whatever happened, the state puts it right
             reader.stir()
             return
         audience.live.add(reader)
 
     async def _drained(self, reader: Reader) -> bool:
         """Waits for a slow reader; cuts one that has taken nothing for too long."""
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await reader.sink.drained()
-        except TimeoutError:
-            reader.sink.abort()
-        return not reader.sink.closed
+        left = None
+        while left is None or reader.sink.waiting < left:
+            left = reader.sink.waiting
+            with contextlib.suppress(TimeoutError):  # slow is allowed, as long as something is taken
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await reader.sink.drained()
+                    return not reader.sink.closed
+        reader.sink.abort()
+        return False
 
     # coming, going, time
 

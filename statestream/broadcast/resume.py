@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from statestream.broadcast.selection import Selection
+from statestream.bus import Bell
 from statestream.change import Change, Position, SliceState, total_size
 from statestream.errors import Forked, StatestreamError, Unavailable
 from statestream.store import Store
@@ -43,6 +44,9 @@ async def missed(store: Store, cursor: Position, selection: Selection) -> Backlo
         page = await store.journal.read(position, PAGE)
         if not page:
             raise Forked("expected a journal that reaches as far as this node, got a shorter one")
+        page = [change for change in page if change.version <= store.position.seq]  # what is beyond comes live
+        if not page:
+            continue
         position = page[-1].position
         kept = _selected(page, selection)
         found.extend(kept)
@@ -58,12 +62,11 @@ def _selected(changes: Iterable[Change], selection: Selection) -> Backlog:
 async def _reached(store: Store, cursor: Position) -> None:
     """Waits for this node to read what another one has given the cursor for. Raises Forked if nobody has."""
     await store.journal.read(cursor, 1)
-    grown = asyncio.Event()
-    unsubscribe = store.on_change(lambda _: grown.set())
+    grown = Bell()
+    unsubscribe = store.bus.subscribe(grown)
     try:
         async with asyncio.timeout(AHEAD_SECONDS):
             while cursor.seq > store.position.seq:
-                grown.clear()
                 await grown.wait()
     except TimeoutError:
         raise Unavailable("expected to reach a position that the journal has, did not in time; come back") from None

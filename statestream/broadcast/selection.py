@@ -34,17 +34,19 @@ class Selection:
         items = text.split(",")
         if len(items) > MAX_NAMES:
             raise Malformed(f"expected at most {MAX_NAMES} names in `slices`, got {len(items)}")
-        if "*" in items:
-            return cls(names=frozenset(), everything=True)
-        names, families = set(), set()
+        names, families, everything = set(), set(), False
         for item in items:
             name, slash, key = item.partition("/")
-            if slash and key == "*":
+            if item == "*":
+                everything = True
+            elif slash and key == "*":
                 rules.check_slice(check_name(name), key)
                 families.add(name)
             else:
                 rules.check_slice(*split_name(item))
                 names.add(item)
+        if everything:
+            return cls(names=frozenset(), everything=True)
         return cls(
             names=frozenset(n for n in names if n.partition("/")[0] not in families), families=frozenset(families)
         )

@@ -20,6 +20,10 @@ class Sink(Protocol):
     def closed(self) -> bool:
         """Whether the other side is gone, as far as is known."""
 
+    @property
+    def waiting(self) -> int:
+        """Bytes taken that the kernel has not."""
+
     def write(self, frame: Frame) -> bool:
         """Takes the frame, or gives False: too much is waiting, or the sink is closed."""
 
@@ -43,6 +47,10 @@ class TransportSink:
     @property
     def closed(self) -> bool:
         return self._transport.is_closing()
+
+    @property
+    def waiting(self) -> int:
+        return self._transport.get_write_buffer_size()
 
     def write(self, frame: Frame) -> bool:
         if self._protocol.writing_paused or self._transport.is_closing():

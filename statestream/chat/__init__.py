@@ -10,6 +10,7 @@ Law: nothing in the core imports this. A reply is written by `generation` only, 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
@@ -17,9 +18,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from statestream.chat import slice as chat
-from statestream.chat.generation import Generation, Generations, Timeouts
+from statestream.chat.generation import INTERRUPTED, Generation, Generations, Timeouts
 from statestream.chat.models import Model, Turn, default_model
-from statestream.errors import NotFound
+from statestream.errors import NotFound, Refused, Unavailable
 from statestream.server.routes import STORE
 from statestream.slices import Slice
 from statestream.store import Store
@@ -27,7 +28,6 @@ from statestream.store import Store
 __all__ = ["Chat", "Timeouts"]
 
 WINDOW: Final = 20
-_INTERRUPTED: Final = {"kind": "interrupted", "message": "The server stopped before the reply was done."}
 
 
 class Chat:
@@ -63,7 +63,8 @@ class Chat:
             family, _, key = name.partition("/")
             for message in state.value["messages"] if family == chat.NAME else ():
                 if message["status"] == "streaming":
-                    await store.dispatch(chat.ended(key, reply=message["id"], status="error", error=_INTERRUPTED))
+                    with contextlib.suppress(Refused):  # another process was first
+                        await store.dispatch(chat.ended(key, reply=message["id"], **INTERRUPTED))
 
     async def create(self, store: Store) -> str:
         """Makes an empty chat and gives its id."""
@@ -82,17 +83,17 @@ class Chat:
     async def _ask(self, store: Store, key: str, text: str, turns: Sequence[Turn]) -> str:
         """Not the request's own: one that leaves in the middle must not leave a placeholder that nobody fills."""
         reply = secrets.token_hex(6)
-        await store.dispatch(
-            chat.asked(
-                key,
-                question=secrets.token_hex(6),
-                text=text,
-                reply=reply,
-                run=secrets.token_hex(6),
-                model=self._model.name,
-            )
+        asked = chat.asked(
+            key, question=secrets.token_hex(6), text=text, reply=reply, run=secrets.token_hex(6), model=self._model.name
         )
-        self._generations.start(Generation(store, key, reply, self._model, self._timeouts), turns)
+        generation = Generation(store, key, reply, self._model, self._timeouts)
+        try:
+            await store.dispatch(asked)
+        except Unavailable:
+            generation.stop()  # the placeholder may be there all the same: then it ends when the journal is back
+            self._generations.start(generation, turns)
+            raise
+        self._generations.start(generation, turns)
         return reply
 
     def state(self, store: Store, key: str) -> Any:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 GATHER_SECONDS: Final = 0.03
 PATIENCE_SECONDS: Final = 60.0
+CLOSE_SECONDS: Final = 3.0
 RETRY_SECONDS: Final = 0.25
 
 
@@ -46,32 +47,62 @@ class Generation:
         self._store, self._key, self._reply = store, key, reply
         self._model, self._timeouts = model, timeouts
         self._pieces: list[str] = []
-        self._saying, self._said = "", 0
+        self._said = 0
         self._news = asyncio.Event()
-        self._over = False
+        self._reader: asyncio.Task[dict[str, Any]] | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """No more is read from the model; what was read is written, and the reply ends as interrupted."""
+        self._stopped = True
+        if self._reader is not None:
+            self._reader.cancel()
 
     async def run(self, turns: Sequence[Turn]) -> None:
-        """Ends when the reply has. Cancelled, it ends the reply as interrupted."""
-        reader, writer = asyncio.create_task(self._read(turns)), asyncio.create_task(self._write())
+        """Ends when the reply has, and that is written down, however long the journal is away."""
+        reader = self._reader = asyncio.create_task(self._read(turns))
+        reader.add_done_callback(lambda _: self._news.set())
+        if self._stopped:
+            reader.cancel()
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            self._over = reader.done()
-            self._news.set()
-            await writer
-            end = reader.result()
-        except asyncio.CancelledError:
-            await _stop(reader, writer)
-            await self._say_pieces()
-            await self._end(_error("interrupted", "The server stopped before the reply was done."))
-            raise
-        except (Refused, Unavailable):
-            raise  # ended or removed by another hand; or the journal has been down for too long
-        except Exception:
-            log.exception("a piece of the model %s could not be kept", self._model.name)
-            end = _error("failed", "The model said something that cannot be kept.")
+            await self._write(reader)
+            await self._end(INTERRUPTED if reader.cancelled() else reader.result())
+        except Refused:
+            log.info("the reply %s of chat %s was ended by another hand", self._reply, self._key)
         finally:
-            await _stop(reader, writer)
-        await self._end(end)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _write(self, reader: asyncio.Task[Any]) -> None:
+        """Says what was read, a chunk for each frame's time, until the reader is done and all is said."""
+        loop = asyncio.get_running_loop()
+        while not reader.done() or self._pieces:
+            await self._news.wait()
+            self._news.clear()
+            began = loop.time()
+            if self._pieces:
+                text = "".join(self._pieces)
+                self._pieces.clear()
+                await self._say(chat.grew(self._key, reply=self._reply, index=self._said, text=text))
+                self._said += 1
+            if not reader.done():
+                await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
+
+    async def _end(self, end: Mapping[str, Any]) -> None:
+        await self._say(chat.ended(self._key, reply=self._reply, **end), id=secrets.token_urlsafe(9))
+
+    async def _say(self, action: Action, id: str | None = None) -> None:
+        """Dispatches until it is done. A journal that is away for a minute ends the reading, not the trying."""
+        give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while True:
+            try:
+                await self._store.dispatch(action, id=id)
+            except Unavailable:
+                if asyncio.get_running_loop().time() > give_up:
+                    self.stop()
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _read(self, turns: Sequence[Turn]) -> dict[str, Any]:
         """How the model ended; its pieces are left for the writer."""
@@ -84,7 +115,7 @@ class Generation:
                     if isinstance(piece, Finish):
                         finish = piece
                     elif piece:
-                        self._pieces.append(piece.encode(errors="replace").decode())
+                        self._pieces.append(piece.encode(errors="replace").decode())  # no lone surrogates
                         self._news.set()
         except ModelFailed as failure:
             return _error(failure.kind, str(failure))
@@ -97,83 +128,52 @@ class Generation:
             return _error("truncated", "The reply was cut short.")
         return {"status": "complete", "finish_reason": finish.reason}
 
-    async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._over or self._pieces:
-            await self._news.wait()
-            self._news.clear()
-            began = loop.time()
-            await self._say_pieces()
-            if not self._over:
-                await asyncio.sleep(GATHER_SECONDS - (loop.time() - began))
-
-    async def _say_pieces(self) -> None:
-        """What was read and not said, as the next chunk; what was being said when cancelled is said again."""
-        while self._saying or self._pieces:
-            if not self._saying:
-                self._saying = "".join(self._pieces)
-                self._pieces.clear()
-            await self._say(chat.grew(self._key, reply=self._reply, index=self._said, text=self._saying))
-            self._said += 1
-            self._saying = ""
-
-    async def _end(self, end: Mapping[str, Any]) -> None:
-        await self._say(chat.ended(self._key, reply=self._reply, **end), id=secrets.token_urlsafe(9))
-
-    async def _say(self, action: Action, id: str | None = None) -> None:
-        """Dispatches, and tries again for a minute while the journal is down: what the model said is not lost."""
-        give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        while True:
-            try:
-                await self._store.dispatch(action, id=id)
-            except Unavailable:
-                if asyncio.get_running_loop().time() > give_up:
-                    raise
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
-
-
-async def _stop(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
 
 def _error(kind: str, sentence: str) -> dict[str, Any]:
     return {"status": "error", "error": {"kind": kind, "message": sentence}}
 
 
+INTERRUPTED: Final = _error("interrupted", "The server stopped before the reply was done.")
+
+
 class Generations:
-    """The replies that this process makes. Started ones are awaited in `close`."""
+    """The replies that this process makes, and the questions that are being saved. All are awaited in `close`."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._making: dict[asyncio.Task[Any], Generation] = {}
         self._asking: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     def start(self, generation: Generation, turns: Sequence[Turn]) -> None:
-        self._own(generation.run(turns), self._tasks)
+        task = asyncio.create_task(generation.run(turns))
+        self._making[task] = generation
+        task.add_done_callback(lambda _: self._making.pop(task))
+        task.add_done_callback(_look)
+        if self._closed:
+            generation.stop()
 
     async def owned(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of work that goes on when its caller is cancelled. Raises Unavailable once closed."""
         if self._closed:
             work.close()
             raise Unavailable("the server is stopping; ask again in a moment")
-        return await asyncio.shield(self._own(work, self._asking))
-
-    def _own(self, work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
         task.add_done_callback(_look)
-        return task
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Ends what is being made; each reply keeps its text and is marked as interrupted."""
+        """Ends what is being made: each reply keeps its text and is marked as interrupted, if the journal is there."""
         self._closed = True
-        await asyncio.gather(*self._asking, return_exceptions=True)
-        await _stop(*self._tasks)
+        for generation in self._making.values():
+            generation.stop()
+        tasks = (*self._asking, *self._making)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _look(task: asyncio.Task[Any]) -> None:

@@ -6,7 +6,6 @@ counts. A response is one viewer of the reply: that it ends early ends nothing e
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ConfigDict, Field
 
+from statestream.bus import Bell
 from statestream.chat import slice as chat
 from statestream.chat.projections.text import TextProjection
 from statestream.errors import Malformed
@@ -79,8 +79,8 @@ async def _stream_text(request: web.Request, store: Store, key: str, reply: str)
     response.headers["X-Content-Type-Options"] = "nosniff"
     await response.prepare(request)
     name, view = f"{chat.NAME}/{key}", TextProjection()
-    changed = asyncio.Event()
-    unsubscribe = store.on_change(lambda change: changed.set() if change.slice == name else None)
+    changed = Bell(name)
+    unsubscribe = store.bus.subscribe(changed)
     try:
         while True:
             message = _reply_in(store, name, reply)
@@ -90,7 +90,6 @@ async def _stream_text(request: web.Request, store: Store, key: str, reply: str)
             if message is None or message["status"] != "streaming":
                 break
             await changed.wait()
-            changed.clear()
     finally:
         unsubscribe()
     if message is None or message["status"] != "complete":

@@ -20,7 +20,7 @@ from statestream.slices import Slice
 
 NAME: Final = "chat"
 
-chat_slice = Slice(NAME, initial={"messages": []}, keyed=True)
+chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
 
 
 @chat_slice.action

@@ -5,6 +5,8 @@ How it holds together, and what breaks if touched:
   out of the tree, which moves with its identity. So each container has one place, and `id(container)`
   finds its draft in `Recorder.nodes`, whatever index it has by now.
 - A node's `_key` is a hint; `_locate` verifies it by identity, so that list shifts re-key nothing.
+- A container whose children have moved elsewhere is hollow: put back somewhere, it is copied, or its
+  children would stand in two places.
 - A node without a parent that is not the root is detached: it works like plain data, unrecorded.
 - A recorded value is frozen as bytes at that moment; what is written below it later is an operation
   of its own. A second write to the same key changes the first operation only if nothing can have been
@@ -69,12 +71,13 @@ class Recorder:
 class Node:
     """What drafts of dicts and lists share: their place, copying before the first write, recording."""
 
-    __slots__ = ("_data", "_key", "_owned", "_parent", "_recorder", "_written")
+    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_recorder", "_written")
     _data: Any
 
     def __init__(self, recorder: Recorder, data: Any, parent: Node | None, key: str | int) -> None:
         self._recorder, self._data, self._parent, self._key = recorder, data, parent, key
         self._owned = False
+        self._hollow = False
         self._written: dict[Any, tuple[Op, Any, int]] | None = None
 
     def _child(self, key: Any, value: Any) -> Any:
@@ -82,7 +85,11 @@ class Node:
         if type(value) is not dict and type(value) is not list:
             return value
         node = self._recorder.nodes.get(id(value))
-        return self._recorder.node(value, self, key) if node is None else node
+        if node is None:
+            return self._recorder.node(value, self, key)
+        if node._parent is self:
+            node._key = key  # the hint is renewed, or every write after a shift would look for its place
+        return node
 
     def _locate(self) -> Any:
         """The key under which the parent holds this container now."""
@@ -134,7 +141,10 @@ class Node:
 
     def _detach(self, value: Any) -> None:
         """What leaves this container lives on unrecorded, if anyone holds its draft."""
-        if type(value) in (dict, list) and (node := self._recorder.nodes.get(id(value))) is not None:
+        if type(value) not in (dict, list):
+            return
+        node = self._recorder.nodes.get(id(value))
+        if node is not None and node._parent is self:  # or it has moved elsewhere already
             node._parent = None
 
     def _put(self, key: Any, old: Any, value: Any) -> None:
@@ -151,7 +161,7 @@ class Node:
         ops = None
         if type(raw) is type(old) and type(raw) in (dict, list):
             ops = change(old, raw, f"{path}/{escape(str(key))}")
-            if not ops:
+            if not ops and not intake.moved:
                 return
         elif old is not MISSING and same(old, raw):
             return
@@ -177,7 +187,9 @@ class Node:
         if op and written_at == epoch and not isinstance(op.get("value"), orjson.Fragment):
             path_then = op["path"]
             op.clear()
-            if original is new or (original is not MISSING and new is not MISSING and same(original, new)):
+            if original is new or (
+                type(original) not in (dict, list) and original is not MISSING and same(original, new)
+            ):
                 del self._written[key]
             else:
                 op.update(_set_op(path_then, original, new))
@@ -195,13 +207,10 @@ class Node:
             raise NotJSON(error.problem, f"{self._path() or ''}{error.place}") from None
         old, path = self._data, self._path()
         ops = change(old, raw, path or "")
-        if not ops:
+        if not ops and all(old[route[0]] is node._data for node, route in intake.moved if len(route) == 1):
             return
         for value in old.values() if type(old) is dict else old:
-            if type(value) in (dict, list):
-                node = self._recorder.nodes.get(id(value))
-                if node is not None and id(node) not in intake.taken:
-                    node._parent = None
+            self._detach(value)
         self._become(raw)
         intake.settle()
         self._written = None
@@ -275,7 +284,7 @@ class Intake:
         if kind is list or kind is tuple:
             check_depth(depth)
             return [self._take_item(item, depth + 1, (*route, index)) for index, item in enumerate(value)]
-        return plain(value, depth)
+        return plain(value, depth, route[-1] if route else "")
 
     def _take_item(self, value: Any, depth: int, route: tuple[Any, ...]) -> Any:
         try:
@@ -287,7 +296,7 @@ class Intake:
         parent_key = route[-1] if route else ""
         if node._recorder is not self.recorder or id(node) in self.taken or not self._may_move(node):
             return plain(node._data, depth, parent_key)
-        if node._parent is None or node._parent is not self.replaced:
+        if node._parent is None or depth != node._depth() - 1 or parent_key == "constructor":
             plain(node._data, depth, parent_key)  # the limits may not hold where it goes
         self.taken.add(id(node))
         self.moved.append((node, route))
@@ -299,7 +308,7 @@ class Intake:
         above = self.into
         while above is not None and above is not node:
             above = above._parent
-        return above is None and node is not self.recorder.root
+        return above is None and node is not self.recorder.root and not node._hollow
 
     def settle(self) -> None:
         """Tells the moved drafts where they stand now. Call it once the value is in its place."""
@@ -308,6 +317,8 @@ class Intake:
             assert parent is not None
             for key in route[:-1]:
                 parent = parent._child(key, parent._data[key])
+            if node._parent is not None and node._parent is not self.into:
+                node._parent._hollow = True
             node._parent, node._key = parent, route[-1]
         if self.moved:
             self.recorder.epoch += 1

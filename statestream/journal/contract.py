@@ -89,7 +89,7 @@ class Journal(Protocol):
         """Releases everything; may be called twice."""
 
     async def load(self) -> Snapshot:
-        """The state at the newest position. Values are fresh: the caller may keep them."""
+        """The state at the newest position, and what has changed since the newest checkpoint. Values are fresh."""
 
     async def append(self, batch: Batch) -> list[Appended]:
         """Writes the batch and numbers its changes. Raises Forked, Duplicate, Conflict, Unavailable."""

@@ -49,7 +49,12 @@ class MemoryJournal:
             name: (orjson.loads(data), position) for name, (data, position) in self._kept.items()
         }
         newer = self._changes[self._kept_at.seq - self._floor.seq :]
-        return Snapshot(position=self._head, slices=replayed(kept, newer))
+        return Snapshot(
+            position=self._head,
+            slices=replayed(kept, newer),
+            checkpoint=self._kept_at.seq,
+            changed=frozenset(change.slice for change in newer),
+        )
 
     async def append(self, batch: Batch) -> list[Appended]:
         self._verify(batch.read)

@@ -184,9 +184,14 @@ class SqliteJournal:
                 for name, version, tag, value, _ in rows
                 if value is not None
             }
-            newer = sql.execute(f"SELECT {_COLUMNS} FROM changes WHERE seq > ? ORDER BY seq", (kept_at,))
-            slices = replayed(kept, map(_change, newer))
-            return Snapshot(position=self._head(sql), slices=slices)
+            rows = sql.execute(f"SELECT {_COLUMNS} FROM changes WHERE seq > ? ORDER BY seq", (kept_at,))
+            newer = [_change(row) for row in rows]
+            return Snapshot(
+                position=self._head(sql),
+                slices=replayed(kept, newer),
+                checkpoint=kept_at,
+                changed=frozenset(change.slice for change in newer),
+            )
 
     def _head(self, sql: sqlite3.Connection) -> Position:
         row = sql.execute("SELECT seq, tag FROM changes ORDER BY seq DESC LIMIT 1").fetchone()

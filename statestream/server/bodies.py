@@ -33,6 +33,8 @@ async def read_json(request: web.Request) -> Any:
         raise UnsupportedMediaType("expected Content-Type: application/json")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise UnsupportedMediaType("expected UTF-8, the only charset of JSON")
+    if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "deflate"):
+        raise UnsupportedMediaType("expected Content-Encoding: gzip or deflate, or none")
     return loads(await _read(request, request.config_dict[MAX_BODY]))
 
 

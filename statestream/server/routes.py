@@ -29,7 +29,8 @@ class _Action(Body):
     payload: dict[str, Any]
     key: str | None = None
 
-    def action(self) -> Action:
+    def action(self, store: Store) -> Action:
+        store.rules.check_public(self.type)
         return Action(type=self.type, payload=self.payload, key=self.key)
 
 
@@ -49,11 +50,11 @@ async def dispatch(request: web.Request) -> web.Response:
     store = request.config_dict[STORE]
     if isinstance(value, dict) and "actions" in value:
         several = checked(_Several, value)
-        actions = [item.action() for item in several.actions]
+        actions = [item.action(store) for item in several.actions]
         result = await store.dispatch(actions, id=several.id, expect=several.expect)
     else:
         one = checked(_One, value)
-        result = await store.dispatch(one.action(), id=one.id, expect=one.expect)
+        result = await store.dispatch(one.action(store), id=one.id, expect=one.expect)
     return json_response(_answer(result))
 
 

@@ -49,7 +49,10 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     if not chunked:
         del response.headers["Connection"]
         response.force_close()
-    writer = await response.prepare(request)
+    try:
+        writer = await response.prepare(request)
+    except ConnectionError:
+        return response  # it left before the head was sent
     transport = request.transport
     if writer is None or transport is None:
         return response

@@ -18,7 +18,7 @@ from statestream.chat.models import Finish, ModelFailed, Turn
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 log = logging.getLogger("statestream")
 
@@ -50,11 +50,10 @@ class OpenAIModel:
                 model=self.name, messages=messages, stream=True
             ) as stream:
                 async for chunk in stream:
-                    for choice in chunk.choices or ():
-                        if isinstance(choice.delta.content, str):  # the package does not check what a provider says
-                            yield choice.delta.content
-                        if isinstance(choice.finish_reason, str):
-                            finish = choice.finish_reason
+                    text, reason = _said(chunk)
+                    finish = reason or finish
+                    if text:
+                        yield text
         except openai.APIStatusError as error:
             raise _failed(
                 error, *_SENTENCES.get(error.status_code, ("failed", "The model failed. Try again."))
@@ -71,6 +70,17 @@ class OpenAIModel:
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+
+def _said(chunk: ChatCompletionChunk) -> tuple[str, str | None]:
+    """The text and the finish reason in a chunk. The package does not check what a provider sends."""
+    text, reason = "", None
+    for choice in chunk.choices or ():
+        if isinstance(choice.delta.content, str):
+            text += choice.delta.content
+        if isinstance(choice.finish_reason, str):
+            reason = choice.finish_reason
+    return text, reason
 
 
 def _failed(error: Exception, kind: str, sentence: str) -> ModelFailed:
