@@ -67,7 +67,13 @@ def hold(state: Any, held: list[Any], target: Any, op: int, key: str, value: Any
     if op < HOLDING + 3:
         put(mine, key, copy.deepcopy(value))
     elif mine is not target and not (isinstance(target, MutableMapping) and target.get(key) is mine):
-        put(target, key, mine if isinstance(mine, Node) else moved_or_copied(state, mine))
+        replaced = target.get(key) if isinstance(target, MutableMapping) else None
+        put(target, key, mine if isinstance(mine, Node) or is_child(mine, replaced) else moved_or_copied(state, mine))
+
+
+def is_child(mine: Any, replaced: Any) -> bool:
+    """What stood directly in the container whose place it takes moves there."""
+    return isinstance(replaced, (MutableMapping, MutableSequence)) and any(c is mine for c in containers(replaced))
 
 
 def put(target: Any, key: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import socket
 import sqlite3
 import threading
@@ -266,6 +267,18 @@ async def test_a_long_absence_is_one_catch_up(server: Server, http: Http) -> Non
 
 
 async def test_a_catch_up_that_costs_more_than_the_state_is_the_state(server: Server, http: Http) -> None:
+    client = PlainClient(server.port, "slices=counter").connect()
+    first(client)
+    client.close()
+    for _ in range(100):
+        await act(http, server, "counter/added", {"by": 1})
+    client.connect()
+    assert first(client).data["reason"] == "lagged"
+    assert client.state == {"counter": 100}
+    client.close()
+
+
+async def test_of_what_was_replaced_again_and_again_only_the_last_comes(server: Server, http: Http) -> None:
     client = PlainClient(server.port, "slices=board").connect()
     first(client)
     client.close()
@@ -273,13 +286,47 @@ async def test_a_catch_up_that_costs_more_than_the_state_is_the_state(server: Se
         await act(http, server, "board/filled", {"size": 3_000 + n})
     await act(http, server, "board/filled", {"size": 1})
     client.connect()
-    frame = first(client)
-    assert frame.event in ("state.initial", "state.resumed")
     truth = await get_state(http, server.url, "slices=board")
     client.read_to(truth["position"])
     assert client.state == truth["slices"]
     assert client.bytes < 5_000
     client.close()
+
+
+async def test_a_restored_backup_is_another_history(sqlite_server: Server, http: Http, tmp_path: Path) -> None:
+    server, journal = sqlite_server, tmp_path / "journal.db"
+    await act(http, server, "board/counted")
+    server.stop()
+    shutil.copy(journal, tmp_path / "backup.db")
+    server.start()
+    newest = (await act(http, server, "board/counted"))["position"]
+    server.stop()
+    shutil.copy(tmp_path / "backup.db", journal)
+    server.start()
+    assert (await resumed_with(server, newest))["reason"] == "forked"
+    await act(http, server, "board/counted", {"by": 7})
+    frame = await resumed_with(server, newest)
+    assert frame["reason"] == "forked", "the same number, another history"
+    assert frame["slices"]["counter"] == 8
+
+
+async def test_a_journal_that_is_away_ends_only_what_needs_it(tmp_path: Path, http: Http) -> None:
+    flag = tmp_path / "flag"
+    env = {"JOURNAL": str(tmp_path / "j.db"), "FLAG": str(flag), "PYTHONPATH": str(ROOT)}
+    with Server.serving(f"{ROOT / 'tests/apps/flagged.py'}:app", env=env) as server:
+        old = (await act(http, server, "board/counted"))["position"]
+        server.stop()
+        server.start()  # with an empty memory: the cursor is judged by the journal
+        flag.touch()
+        with PlainClient(server.port) as fresh:
+            assert first(fresh).data["reason"] == "start"
+            await act(http, server, "board/counted")
+            assert first(fresh).event == "state.update"
+        came_back = PlainClient(server.port).connect(cursor="1" + old[1:])
+        [end] = list(came_back.frames())
+        assert (end.data["reason"], end.data["retry"] > 0) == ("unavailable", True)
+        flag.unlink()
+        assert (await resumed_with(server, old))["type"] == "state.resumed"
 
 
 # slow readers, many readers, the end

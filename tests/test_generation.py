@@ -1,0 +1,162 @@
+"""A reply in the making, in process: no piece is lost or doubled, whatever the journal does, and it always ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statestream import Store, Unavailable
+from statestream.chat import Chat, Timeouts
+from statestream.chat import slice as chat_slice
+from statestream.chat.models import Finish, Turn
+from tests.support import eventually
+from tests.test_store import Meddled
+
+
+class Script:
+    """A model that says the given pieces; None lets the event loop turn, an exception is raised."""
+
+    name = "script"
+
+    def __init__(self, pieces: Sequence[Any]) -> None:
+        self.pieces = pieces
+
+    async def answer(self, turns: Sequence[Turn]) -> AsyncIterator[str | Finish]:
+        for piece in self.pieces:
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece is None:
+                await asyncio.sleep(0)
+            else:
+                yield piece
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.chat.generation.GATHER_SECONDS", 0.0)
+    monkeypatch.setattr("statestream.chat.generation.RETRY_SECONDS", 0.001)
+
+
+def reply_of(store: Store, key: str) -> Any:
+    return store.get(f"chat/{key}")["messages"][-1]
+
+
+async def replied(store: Store, key: str) -> Any:
+    await eventually(lambda: reply_of(store, key)["status"] != "streaming", every=0.001)
+    return reply_of(store, key)
+
+
+pieces = st.lists(st.one_of(st.none(), st.text(alphabet="ab é", min_size=1, max_size=3)), max_size=30)
+troubles = st.lists(st.sampled_from(["", "", "before", "after"]), max_size=20)
+
+
+@settings(max_examples=100)
+@given(said=pieces, trouble=troubles)
+def test_every_piece_is_kept_once_whatever_the_journal_does(said: Any, trouble: list[str]) -> None:
+    asyncio.run(say(said, trouble))
+
+
+async def say(said: Any, trouble: list[str]) -> None:
+    journal = Meddled()
+    battery = Chat(model=Script([*said, Finish(reason="stop")]))
+    async with Store(battery.slices, journal=journal) as store:
+        key = await battery.create(store)
+        await battery.ask(store, key, "?")
+        journal.fail = list(trouble)
+        reply = await replied(store, key)
+        await battery._generations.close()
+    assert chat_slice.text_of(reply) == "".join(piece for piece in said if piece)
+    assert (reply["status"], reply["finish_reason"]) == ("complete", "stop")
+    assert "chunks" not in reply["parts"][0]
+
+
+@settings(max_examples=60)
+@given(said=pieces, turns=st.integers(0, 40), trouble=troubles)
+def test_a_stop_at_any_moment_keeps_what_was_read(said: Any, turns: int, trouble: list[str]) -> None:
+    asyncio.run(stop_after(said, turns, trouble))
+
+
+async def stop_after(said: Any, turns: int, trouble: list[str]) -> None:
+    journal = Meddled()
+    battery = Chat(model=Script([*said, Finish(reason="stop")]))
+    async with Store(battery.slices, journal=journal) as store:
+        key = await battery.create(store)
+        await battery.ask(store, key, "?")
+        journal.fail = list(trouble)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await battery._generations.close()
+        reply = reply_of(store, key)
+    whole = "".join(piece for piece in said if piece)
+    assert whole.startswith(chat_slice.text_of(reply))
+    if reply["status"] == "complete":
+        assert chat_slice.text_of(reply) == whole
+    else:
+        assert reply["error"]["kind"] == "interrupted"
+
+
+async def test_a_question_of_unknown_outcome_blocks_nobody() -> None:
+    for how in ("before", "after"):
+        journal = Meddled()
+        battery = Chat(model=Script(["hi", Finish(reason="stop")]))
+        async with Store(battery.slices, journal=journal) as store:
+            key = await battery.create(store)
+            journal.fail = [how]
+            with pytest.raises(Unavailable):
+                await battery.ask(store, key, "one")
+            await eventually(lambda battery=battery: not battery._generations._making)
+            await battery.ask(store, key, "two")
+            assert chat_slice.text_of(await replied(store, key)) == "hi"
+
+
+async def test_a_long_outage_ends_the_reply_and_keeps_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.chat.generation.PATIENCE_SECONDS", 0.02)
+    journal = Meddled()
+    endless = ["word ", *[None] * 200_000, "more", Finish(reason="stop")]
+    battery = Chat(model=Script(endless))
+    async with Store(battery.slices, journal=journal) as store:
+        key = await battery.create(store)
+        await battery.ask(store, key, "?")
+        journal.fail = ["before"] * 60
+        reply = await replied(store, key)
+        assert chat_slice.text_of(reply) == "word "
+        assert reply["error"]["kind"] == "interrupted"
+
+
+@pytest.mark.parametrize("bad", [ValueError("a model's own"), asyncio.CancelledError()])
+async def test_a_model_that_raises_ends_the_reply(bad: BaseException) -> None:
+    battery = Chat(model=Script(["some", None, bad]))
+    async with Store(battery.slices) as store:
+        key = await battery.create(store)
+        await battery.ask(store, key, "?")
+        reply = await replied(store, key)
+        assert (chat_slice.text_of(reply), reply["status"]) == ("some", "error")
+
+
+async def test_the_last_twenty_that_say_something_go_to_the_model() -> None:
+    seen: list[Any] = []
+
+    class Curious(Script):
+        async def answer(self, turns: Sequence[Turn]) -> AsyncIterator[str | Finish]:
+            seen.append(turns)
+            if len(seen) % 3:
+                yield f"answer {len(seen)}"
+            yield Finish(reason="stop")
+
+    battery = Chat(model=Curious([]), timeouts=Timeouts(first=5, idle=5, total=5))
+    async with Store(battery.slices) as store:
+        key = await battery.create(store)
+        for n in range(15):
+            await battery.ask(store, key, f"question {n}")
+            await replied(store, key)
+    assert len(seen[-1]) == 20
+    assert seen[-1][-1] == Turn(role="user", text="question 14")
+    assert all(turn.text for turn in seen[-1])
