@@ -164,6 +164,19 @@ def test_a_container_never_stands_in_two_places() -> None:
     assert value == {"k": {"items": [1, "x"], "n": 1}, "history": [{"items": [1]}]}
 
 
+def outer_and_inner(s: Any) -> None:
+    outer = s.pop("k")
+    inner = outer["items"]
+    s["both"] = [outer, inner]
+    s["again"] = [inner, outer]
+
+
+def test_what_left_the_tree_together_comes_back_in_one_place_only() -> None:
+    value, _ = check({"k": {"items": [1]}}, outer_and_inner)
+    places = [value["both"][0]["items"], value["both"][1], value["again"][0], value["again"][1]["items"]]
+    assert len({id(place) for place in places}) == 4
+
+
 def restored_but_changed(s: Any) -> None:
     s["k"]["a"] = 1
     taken = s.pop("k")

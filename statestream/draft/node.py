@@ -115,6 +115,18 @@ class Node:
             return None
         return "".join(f"/{segment}" for segment in reversed(segments))
 
+    def _around(self) -> list[Node]:
+        """Itself and the containers around it, the outermost last."""
+        nodes = [self]
+        while (parent := nodes[-1]._parent) is not None:
+            nodes.append(parent)
+        return nodes
+
+    def _hollow_out(self) -> None:
+        """Tells those around it, which go on holding it when it moves, that they may not be put back as they are."""
+        for outer in self._around()[1:]:
+            outer._hollow = True
+
     def _depth(self) -> int:
         """How many containers stand around what this one holds."""
         depth, node = 1, self
@@ -258,8 +270,8 @@ class Intake:
     """Makes a plain value of what a handler puts into a container, drafts that may move included.
 
     `into` receives the value (None: it becomes the new root), `replaced` is the container whose place
-    it takes. A draft moves if it is detached, or a direct child of `replaced`, and comes up once; any
-    other draft is copied.
+    it takes. A draft moves if it is no longer in the tree, or a direct child of `replaced`, and comes up
+    once; any other draft is copied.
     """
 
     __slots__ = ("into", "moved", "recorder", "replaced", "taken")
@@ -298,17 +310,27 @@ class Intake:
             return plain(node._data, depth, parent_key)
         if node._parent is None or depth != node._depth() - 1 or parent_key == "constructor":
             plain(node._data, depth, parent_key)  # the limits may not hold where it goes
+        if node._parent is not self.replaced:
+            node._own()  # what it leaves behind sees it as it will be, as in Python
+        if node._parent is not self.into:
+            node._hollow_out()
         self.taken.add(id(node))
         self.moved.append((node, route))
         return node._data
 
     def _may_move(self, node: Node) -> bool:
-        if node._parent is not None:
-            return node._parent is self.replaced
+        if node._parent is not None and node._parent is self.replaced:
+            return True
         above = self.into
         while above is not None and above is not node:
             above = above._parent
-        return above is None and node is not self.recorder.root and not node._hollow
+        around = node._around()
+        return (
+            above is None
+            and not node._hollow
+            and around[-1] is not self.recorder.root
+            and not any(id(outer) in self.taken for outer in around)
+        )
 
     def settle(self) -> None:
         """Tells the moved drafts where they stand now. Call it once the value is in its place."""
@@ -317,8 +339,6 @@ class Intake:
             assert parent is not None
             for key in route[:-1]:
                 parent = parent._child(key, parent._data[key])
-            if node._parent is not None and node._parent is not self.into:
-                node._parent._hollow = True
             node._parent, node._key = parent, route[-1]
         if self.moved:
             self.recorder.epoch += 1
