@@ -202,8 +202,8 @@ class SliceState:
 class Snapshot:
     """Slices at one position. Slices that do not exist are absent.
 
-    `checkpoint` is the seq of the newest checkpoint, `changed` names what has changed since: a writer's
-    next checkpoint must hold these.
+    `checkpoint` is the seq of the checkpoint it was made from, `changed` names what has changed since: a
+    writer's next checkpoint must hold these.
     """
 
     position: Position

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from statestream.change import START, Cause, Change, Effect, Position, Record, SliceState, Snapshot
 from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError
-from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention
+from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention, replayed
 from statestream.patch import replay
 
 _CAUSE = Cause(type="test/acted", id="cause", actor="ada", payload=b'{"n":1}')
@@ -192,6 +192,26 @@ class JournalContract:
         assert after.changes[0].version == written[-1].version + 1
         await journal.close()
 
+    async def test_the_state_of_every_kept_position_can_be_had(self) -> None:
+        journal = await self.make(SMALL)
+        written: list[Change] = []
+        states: list[dict[str, tuple[Any, Position]]] = []
+        for n in range(9):
+            written += await _step(journal, n)
+            states.append(plain(await journal.load()))
+        journal = await self.reopen(journal)
+        floor = await journal.floor()
+        assert 0 < floor.seq < written[-1].version
+        for change, state in zip(written[1::2], states, strict=True):
+            if change.version < floor.seq:
+                await raised(Expired, journal.load(change.position))
+            else:
+                assert plain(await journal.load(change.position)) == state
+        await raised(Forked, journal.load(Position(seq=written[-1].version, tag="other")))
+        await raised(Forked, journal.load(Position(seq=written[-1].version + 1, tag="later")))
+        assert (await journal.load(floor)).position == floor
+        await journal.close()
+
 
 async def _step(journal: Journal, n: int) -> Sequence[Change]:
     """Something of everything: a growing slice, and an instance that comes and goes; and a checkpoint of it."""
@@ -302,6 +322,7 @@ def journal_machine(  # noqa: C901  # the machine is one class, made anew for ea
         @rule()
         def checkpoint(self) -> None:
             snapshot = self.do(self.journal.load())
+            assert snapshot.changed == self.dirty
             slices = {name: snapshot.slices.get(name) for name in self.dirty}
             self.do(self.journal.checkpoint(self.head, slices))
             self.dirty.clear()
@@ -320,6 +341,18 @@ def journal_machine(  # noqa: C901  # the machine is one class, made anew for ea
                 self.do(raised(Expired, self.journal.read(position, limit)))
             else:
                 assert self.do(self.journal.read(position, limit)) == self.history[seq : seq + limit]
+
+        @rule(seq=st.integers(0, 40))
+        def load_at(self, seq: int) -> None:
+            seq = min(seq, len(self.history))
+            position = self.history[seq - 1].position if seq else START
+            if seq < self.floor:
+                self.do(raised(Expired, self.journal.load(position)))
+                return
+            snapshot = self.do(self.journal.load(position))
+            expected = replayed({}, self.history[:seq])
+            assert plain(snapshot) == {name: (state.value, state.position) for name, state in expected.items()}
+            assert self.do(self.journal.floor()).seq == self.floor
 
         @invariant()
         def the_state_is_the_models(self) -> None:

@@ -329,6 +329,87 @@ async def test_a_journal_that_is_away_ends_only_what_needs_it(tmp_path: Path, ht
         assert (await resumed_with(server, old))["type"] == "state.resumed"
 
 
+async def fill(http: Http, server: Server, count: int) -> list[tuple[str, Any]]:
+    """Positions and the whole state at each of them."""
+    states = []
+    for n in range(count):
+        action = [("board/task_added", {"id": str(n), "title": "t" * 80}), ("room/joined", {"name": "x"})][n % 2]
+        more = {"key": str(n % 3)} if n % 2 else {}
+        body = await act(http, server, *action, **more)
+        states.append((body["position"], (await get_state(http, server.url))["slices"]))
+    return states
+
+
+async def test_from_the_earliest_every_change_comes_by_itself(sqlite_server: Server, http: Http) -> None:
+    server = sqlite_server
+    states = await fill(http, server, 150)
+    server.stop()
+    server.start()  # with an empty memory: it comes from the journal
+    client = PlainClient(server.port, "slices=*&after=earliest").connect()
+    start = first(client)
+    assert (start.data["reason"], start.data["position"], start.data["slices"]) == ("start", "0.0", {})
+    client.read_some(9_000)
+    client.cut()
+    client.connect()
+    frames = client.read_until(lambda f: f.id == states[-1][0])
+    assert frames[0].event == "state.resumed"
+    assert {frame.event for frame in frames[1:]} == {"state.update"}
+    assert [version for _, version in client.applied] == list(range(1, 153))
+    assert client.state == states[-1][1]
+    await act(http, server, "board/counted")
+    client.read_until(lambda f: f.event == "state.update")
+    client.close()
+
+
+async def test_the_earliest_is_where_trimming_stopped(quick: Server, http: Http) -> None:
+    states = dict(await fill(http, quick, 80))
+    for _ in range(2):
+        client = PlainClient(quick.port, "slices=*&after=earliest").connect()
+        start = first(client)
+        assert start.data["slices"] == states[start.data["position"]]
+        client.read_to(list(states)[-1])
+        assert client.state == list(states.values())[-1]
+        client.close()
+        quick.stop()
+        quick.start()
+
+
+async def test_the_state_and_the_history_of_the_past(quick: Server, http: Http) -> None:
+    states = dict(await fill(http, quick, 80))
+    seen: list[int] = []
+    for position, slices in states.items():
+        async with http.get(f"{quick.url}/state?slices=*&at={position}") as response:
+            body = await response.json(content_type=None)
+            seen.append(response.status)
+            assert body["slices"] == slices if response.status == 200 else body["code"] == "position_expired"
+    assert seen == sorted(seen, reverse=True)
+    assert seen.count(200) >= 20
+    for at, status, code in [
+        ("1.x", 410, "position_expired"),
+        ("9999.x", 410, "position_forked"),
+        ("x", 400, "malformed"),
+    ]:
+        for path in (f"/state?slices=*&at={at}", f"/history?slices=*&after={at}"):
+            async with http.get(quick.url + path) as response:
+                problem = await response.json(content_type=None)
+                assert (response.status, problem["code"]) == (status, code)
+    async with http.get(f"{quick.url}/history?slices=*&cause=full") as response:
+        assert response.content_type == "application/x-ndjson"
+        lines = [json.loads(line) for line in (await response.text()).splitlines()]
+    versions = [line["version"] for line in lines]
+    assert versions == list(range(versions[0], versions[0] + len(versions)))
+    assert lines[-1]["position"] == list(states)[-1]
+    assert lines[-1]["cause"]["payload"] == {"name": "x"}
+    middle = lines[5]["position"]
+    async with http.get(f"{quick.url}/history?slices=*&after={middle}&limit=3") as response:
+        few = [json.loads(line)["version"] for line in (await response.text()).splitlines()]
+    assert few == versions[6:9]
+    async with http.get(f"{quick.url}/history?slices=board&limit=0") as response:
+        assert await response.read() == b""
+    async with http.get(f"{quick.url}/history?limit=-1") as response:
+        assert response.status == 400
+
+
 # slow readers, many readers, the end
 
 

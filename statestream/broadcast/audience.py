@@ -28,12 +28,15 @@ class Interest:
 
 
 class Reader:
-    """One open stream. `position` is meaningful only while it is behind."""
+    """One open stream. `position` is meaningful only while it is behind.
 
-    __slots__ = ("_stirred", "end", "interest", "position", "resync", "sink")
+    `every` is for readers that want each change by itself, never squashed, however many they have missed.
+    """
 
-    def __init__(self, sink: Sink, interest: Interest) -> None:
-        self.sink, self.interest = sink, interest
+    __slots__ = ("_stirred", "end", "every", "interest", "position", "resync", "sink")
+
+    def __init__(self, sink: Sink, interest: Interest, *, every: bool = False) -> None:
+        self.sink, self.interest, self.every = sink, interest, every
         self.position = START
         self.resync: Reason | None = None
         self.end: EndReason | None = None

@@ -68,6 +68,15 @@ def resumed(position: Position, versions: Mapping[str, int], heartbeat_ms: int) 
 
 
 def update(change: Change, *, full: bool) -> bytes:
+    return sse.encode("state.update", b"{" + _members(change, full=full), id=str(change.position))
+
+
+def line(change: Change, *, full: bool) -> bytes:
+    """A change of the history: what `update` says of it, and its position. NDJSON."""
+    return b'{"position":"%b",%b\n' % (str(change.position).encode(), _members(change, full=full))
+
+
+def _members(change: Change, *, full: bool) -> bytes:
     """`full` adds the payload to the cause. Slice names are ASCII without quotes: they are put in as they are."""
     cause = change.cause
     why: dict[str, Any] = {"type": cause.type, "id": cause.id}
@@ -75,7 +84,7 @@ def update(change: Change, *, full: bool) -> bytes:
         why["actor"] = cause.actor
     if full:
         why["payload"] = orjson.Fragment(cause.payload)
-    data = b'{"type":"state.update","slice":"%b","from":%d,"version":%d,%b,"cause":%b,"timestamp":%d}' % (
+    return b'"type":"state.update","slice":"%b","from":%d,"version":%d,%b,"cause":%b,"timestamp":%d}' % (
         change.slice.encode(),
         change.from_version,
         change.version,
@@ -83,7 +92,6 @@ def update(change: Change, *, full: bool) -> bytes:
         orjson.dumps(why),
         change.at,
     )
-    return sse.encode("state.update", data, id=str(change.position))
 
 
 def _content(kind: str, data: bytes) -> bytes:

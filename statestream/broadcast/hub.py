@@ -20,8 +20,9 @@ from typing import Final
 from statestream.broadcast import frames
 from statestream.broadcast.audience import Audience, Interest, Reader
 from statestream.broadcast.frames import EndReason, Frame, Reason
+from statestream.broadcast.replay import replay
 from statestream.broadcast.resume import Backlog, TooFarBehind, missed, versions_at
-from statestream.change import Change, Position
+from statestream.change import START, Change, Position
 from statestream.errors import Expired, Forked, Malformed, TooLarge, Unavailable
 from statestream.store import Store
 
@@ -111,19 +112,24 @@ class Hub:
 
     async def _begin(self, reader: Reader, audience: Audience, cursor: str | None) -> None:
         """The first frame: the state, or `state.resumed` and what was missed."""
-        if cursor is None:
+        if cursor is None and not reader.every:
             self._snapshot(reader, audience, "start", first=True)
             return
         try:
-            reader.position = Position.parse(cursor)
+            reader.position = START if cursor is None else Position.parse(cursor)
         except Malformed:
             self._snapshot(reader, audience, "invalid", first=True)
             return
-        await self._proceed(reader, audience, first=True)
+        await self._proceed(reader, audience, first=True, rewind=cursor is None)
 
-    async def _proceed(self, reader: Reader, audience: Audience, *, first: bool = False) -> None:
+    async def _proceed(self, reader: Reader, audience: Audience, *, first: bool = False, rewind: bool = False) -> None:
         """From the reader's position to head, and live; by a new snapshot where there is no other way."""
         try:
+            if reader.every and reader.resync is None:
+                await replay(
+                    self._store, reader, self._drained, first=first, rewind=rewind, heartbeat=self._heartbeat_ms
+                )
+                first = False
             if reader.resync is None:
                 backlog = await missed(self._store, reader.position, reader.interest.selection)
                 if reader.resync is None:  # no reset came while the journal was read
@@ -136,6 +142,8 @@ class Hub:
             self._snapshot(reader, audience, "expired", first=first)
         except Forked:
             self._snapshot(reader, audience, "forked", first=first)
+        except TooLarge:
+            reader.end = "too_large"
         except Unavailable:
             reader.end = "unavailable"
 
@@ -145,7 +153,8 @@ class Hub:
         if first:
             versions = versions_at(self._store.slices, selection, backlog)
             out.append(frames.resumed(reader.position, versions, self._heartbeat_ms))
-        if len(backlog) <= SINGLES and sum(len(change.data) for change in backlog) <= SINGLES_BYTES:
+        few = len(backlog) <= SINGLES and sum(len(change.data) for change in backlog) <= SINGLES_BYTES
+        if few or reader.every:
             out.extend(frames.update(change, full=reader.interest.full) for change in backlog)
         else:
             items = frames.squash(backlog, self._store.slices)

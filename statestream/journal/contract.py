@@ -88,8 +88,14 @@ class Journal(Protocol):
     async def close(self) -> None:
         """Releases everything; may be called twice."""
 
-    async def load(self) -> Snapshot:
-        """The state at the newest position, and what has changed since the newest checkpoint. Values are fresh."""
+    async def load(self, at: Position | None = None) -> Snapshot:
+        """The state at `at` (None: the newest position), and what has changed since the checkpoint. Values are fresh.
+
+        Raises Forked, Expired, Unavailable.
+        """
+
+    async def floor(self) -> Position:
+        """The oldest position that is kept: `load` and `read` go back as far."""
 
     async def append(self, batch: Batch) -> list[Appended]:
         """Writes the batch and numbers its changes. Raises Forked, Duplicate, Conflict, Unavailable."""

@@ -30,7 +30,7 @@ class MemoryJournal:
         self._versions: dict[str, int] = {}
         self._records: dict[RequestKey, tuple[int, Record]] = {}
         self._checkpoints: list[tuple[Position, int, int]] = []
-        self._kept: dict[str, tuple[bytes, Position]] = {}
+        self._kept: dict[str, list[tuple[int, SliceState | None]]] = {}
         self._kept_at = START
         self._grown = asyncio.Condition()
 
@@ -44,17 +44,26 @@ class MemoryJournal:
     def _head(self) -> Position:
         return self._changes[-1].position if self._changes else self._floor
 
-    async def load(self) -> Snapshot:
-        kept: dict[str, tuple[Any, Position]] = {
-            name: (orjson.loads(data), position) for name, (data, position) in self._kept.items()
-        }
-        newer = self._changes[self._kept_at.seq - self._floor.seq :]
+    async def load(self, at: Position | None = None) -> Snapshot:
+        at = at or self._head
+        self._verify(at)
+        points = [self._floor.seq, *(position.seq for position, _, _ in self._checkpoints)]
+        checkpoint = max(seq for seq in points if seq <= at.seq)
+        held: dict[str, tuple[Any, Position]] = {}
+        for name, versions in self._kept.items():
+            state = next((state for seq, state in reversed(versions) if seq <= checkpoint), None)
+            if state is not None:
+                held[name] = (orjson.loads(state.encoded()), state.position)
+        newer = self._changes[checkpoint - self._floor.seq : at.seq - self._floor.seq]
         return Snapshot(
-            position=self._head,
-            slices=replayed(kept, newer),
-            checkpoint=self._kept_at.seq,
+            position=at,
+            slices=replayed(held, newer),
+            checkpoint=checkpoint,
             changed=frozenset(change.slice for change in newer),
         )
+
+    async def floor(self) -> Position:
+        return self._floor
 
     async def append(self, batch: Batch) -> list[Appended]:
         self._verify(batch.read)
@@ -107,10 +116,7 @@ class MemoryJournal:
             return
         covered = self._changes[self._kept_at.seq - self._floor.seq : position.seq - self._floor.seq]
         for name, state in slices.items():
-            if state is None:
-                self._kept.pop(name, None)
-            else:
-                self._kept[name] = (state.encoded(), state.position)
+            self._kept.setdefault(name, []).append((position.seq, state))
         now = int(time.time() * 1000)
         self._kept_at = position
         self._checkpoints.append((position, now, total_size(covered)))
@@ -119,3 +125,15 @@ class MemoryJournal:
             del self._changes[: target.seq - self._floor.seq]
             self._checkpoints = [point for point in self._checkpoints if point[0].seq > target.seq]
             self._floor = target
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drops what only positions below the floor needed."""
+        for name, versions in tuple(self._kept.items()):
+            at_floor = [entry for entry in versions if entry[0] <= self._floor.seq][-1:]
+            kept = [entry for entry in at_floor if entry[1] is not None]
+            kept += [entry for entry in versions if entry[0] > self._floor.seq]
+            if kept:
+                self._kept[name] = kept
+            else:
+                del self._kept[name]

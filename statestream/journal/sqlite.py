@@ -70,8 +70,11 @@ class SqliteJournal:
         await asyncio.get_running_loop().run_in_executor(thread, self._close)
         thread.shutdown()
 
-    async def load(self) -> Snapshot:
-        return await self._run(self._load)
+    async def load(self, at: Position | None = None) -> Snapshot:
+        return await self._run(self._load, at)
+
+    async def floor(self) -> Position:
+        return await self._run(self._oldest)
 
     async def append(self, batch: Batch) -> list[Appended]:
         return await self._run(self._append, batch)
@@ -173,25 +176,37 @@ class SqliteJournal:
 
     # the jobs
 
-    def _load(self) -> Snapshot:
+    def _load(self, at: Position | None) -> Snapshot:
         with self._transaction() as sql:
-            kept_at = sql.execute("SELECT coalesce(max(seq), 0) FROM checkpoints").fetchone()[0]
+            position = at or self._head(sql)
+            self._verify(sql, position)
+            checkpoint = sql.execute(
+                "SELECT coalesce(max(seq), 0) FROM checkpoints WHERE seq <= ?", (position.seq,)
+            ).fetchone()[0]
             rows = sql.execute(
-                "SELECT slice, version, tag, value, max(checkpoint) FROM snapshots GROUP BY slice"
+                "SELECT slice, version, tag, value, max(checkpoint) FROM snapshots"
+                " WHERE checkpoint <= ? GROUP BY slice",
+                (checkpoint,),
             )  # SQLite takes the other columns from the row that has the maximum
-            kept = {
+            held = {
                 name: (orjson.loads(value), Position(seq=version, tag=tag))
                 for name, version, tag, value, _ in rows
                 if value is not None
             }
-            rows = sql.execute(f"SELECT {_COLUMNS} FROM changes WHERE seq > ? ORDER BY seq", (kept_at,))
+            rows = sql.execute(
+                f"SELECT {_COLUMNS} FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq", (checkpoint, position.seq)
+            )
             newer = [_change(row) for row in rows]
             return Snapshot(
-                position=self._head(sql),
-                slices=replayed(kept, newer),
-                checkpoint=kept_at,
+                position=position,
+                slices=replayed(held, newer),
+                checkpoint=checkpoint,
                 changed=frozenset(change.slice for change in newer),
             )
+
+    def _oldest(self) -> Position:
+        with self._transaction() as sql:
+            return _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
 
     def _head(self, sql: sqlite3.Connection) -> Position:
         row = sql.execute("SELECT seq, tag FROM changes ORDER BY seq DESC LIMIT 1").fetchone()

@@ -24,7 +24,7 @@ from statestream.store import Store
 def create_app(
     store: Store, *, heartbeat: float = 15.0, max_readers: int = 10_000, max_body: int = 1 << 20
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch` and `/state`, alone or for `add_subapp`.
+    """An application with `/stream/state`, `/dispatch`, `/state` and `/history`, alone or for `add_subapp`.
 
     `heartbeat`: seconds within which every stream says something. `max_readers`: streams at a time;
     one more is told `busy`. `max_body`: bytes of a request's body.
@@ -36,6 +36,7 @@ def create_app(
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
     app.router.add_post("/dispatch", routes.dispatch)
     app.router.add_get("/state", routes.state, allow_head=False)
+    app.router.add_get("/history", routes.history, allow_head=False)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
     return app

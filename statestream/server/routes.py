@@ -1,4 +1,4 @@
-"""POST /dispatch and GET /state.
+"""POST /dispatch, GET /state and GET /history.
 
 Law: a route reads its request, calls the store, and writes the answer; what is true of the state is
 decided below. Errors are raised, and become problems in one place.
@@ -14,13 +14,15 @@ import orjson
 from aiohttp import ETag, web
 from pydantic import Field
 
+from statestream.broadcast import frames
 from statestream.broadcast.selection import Selection
-from statestream.change import Action, Result, SliceState
-from statestream.errors import Malformed
+from statestream.change import MAX_SEQ, Action, Position, Result, SliceState
+from statestream.errors import Malformed, StatestreamError
 from statestream.server.bodies import Body, checked, read_json
 from statestream.store import Store
 
 MAX_ACTIONS: Final = 1_000
+PAGE: Final = 1_000
 STORE: Final = web.AppKey("statestream_store", Store)
 
 
@@ -69,16 +71,19 @@ def _answer(result: Result) -> dict[str, Any]:
 
 async def state(request: web.Request) -> web.Response:
     store = request.config_dict[STORE]
+    selection = selection_of(request, store)
     if "at" in request.query:
-        raise Malformed("expected no `at`: this server answers with the newest state only")
-    slices = selection_of(request, store).snapshot(store.slices)
+        then = await store.journal.load(Position.parse(request.query["at"]))
+        position, slices = then.position, selection.snapshot(then.slices)
+    else:
+        position, slices = store.position, selection.snapshot(store.slices)
     etag = _etag(slices)
     if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
         response = web.Response(status=304)
     else:
         response = json_response(
             {
-                "position": str(store.position),
+                "position": str(position),
                 "slices": {name: orjson.Fragment(part.encoded()) for name, part in slices.items()},
                 "versions": {name: part.version for name, part in slices.items()},
             }
@@ -86,6 +91,44 @@ async def state(request: web.Request) -> web.Response:
     response.etag = ETag(etag, is_weak=True)  # weak: `position` moves on while the slices stay the same
     response.headers["Cache-Control"] = "no-cache"
     return response
+
+
+async def history(request: web.Request) -> web.StreamResponse:
+    """Every change behind `after` (absent: the oldest position that is kept), a line each, up to now or `limit`."""
+    store = request.config_dict[STORE]
+    selection, full, left = selection_of(request, store), wants_payloads(request), _limit(request)
+    after = request.query.get("after")
+    position = await store.journal.floor() if after is None else Position.parse(after)
+    page = await store.journal.read(position, PAGE)
+    end = store.position.seq
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    await response.prepare(request)
+    try:
+        while page and left > 0:
+            kept = [change for change in page if change.version <= end and selection.matches(change.slice)][:left]
+            await response.write(b"".join(frames.line(change, full=full) for change in kept))
+            left -= len(kept)
+            page = await store.journal.read(page[-1].position, PAGE) if page[-1].version < end else []
+    except StatestreamError:
+        if request.transport is not None:
+            request.transport.abort()  # the status is sent: a cut body is the only way to say that it is not whole
+    return response
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit", str(MAX_SEQ))
+    if not text.isascii() or not text.isdigit() or len(text) > 16:
+        raise Malformed("expected `limit` to be a whole number of at least 0")
+    return int(text)
+
+
+def wants_payloads(request: web.Request) -> bool:
+    """What the query's `cause` asks for. Raises Malformed."""
+    cause = request.query.get("cause", "brief")
+    if cause not in ("brief", "full"):
+        raise Malformed("expected cause=brief or cause=full")
+    return cause == "full"
 
 
 def _etag(slices: Mapping[str, SliceState]) -> str:

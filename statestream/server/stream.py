@@ -13,9 +13,9 @@ from aiohttp_sse import EventSourceResponse
 
 from statestream.broadcast.audience import Interest, Reader
 from statestream.broadcast.hub import Hub
+from statestream.broadcast.replay import EARLIEST
 from statestream.broadcast.sink import TransportSink
-from statestream.errors import Malformed
-from statestream.server.routes import STORE, selection_of
+from statestream.server.routes import STORE, selection_of, wants_payloads
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
 UNACKNOWLEDGED_SECONDS: Final = 30.0
@@ -38,11 +38,10 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     """Raises Malformed, UnknownSlice and, where there is no cursor, TooLarge; after that it ends in the stream."""
     store, hub = request.config_dict[STORE], request.config_dict[HUB]
     selection = selection_of(request, store)
-    cause = request.query.get("cause", "brief")
-    if cause not in ("brief", "full"):
-        raise Malformed("expected cause=brief or cause=full")
-    cursor = request.headers.get("Last-Event-ID") or request.query.get("after") or None
-    if cursor is None:
+    full = wants_payloads(request)
+    after = request.query.get("after") or None
+    cursor = request.headers.get("Last-Event-ID") or (None if after == EARLIEST else after)
+    if cursor is None and after != EARLIEST:
         selection.snapshot(store.slices)
     response = StreamResponse()
     chunked = request.version >= HttpVersion11
@@ -58,5 +57,6 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
         return response
     writer.send_headers()
     sink = TransportSink(writer, request.protocol, transport, chunked=chunked)
-    await hub.serve(Reader(sink, Interest(selection=selection, full=cause == "full")), cursor)
+    interest = Interest(selection=selection, full=full)
+    await hub.serve(Reader(sink, interest, every=after == EARLIEST), cursor)
     return response
