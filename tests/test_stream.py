@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import socket
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -607,6 +609,32 @@ async def test_a_stream_goes_on_while_the_journal_is_locked(tmp_path: Path, http
         after = await act(http, server, "board/counted", id="again")
         client.read_to(after["position"])
         assert client.state["counter"] == 1
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or sys.platform != "linux", reason="mounts a file system, which takes root on Linux"
+)
+async def test_a_full_disk_stops_writing_and_nothing_else(tmp_path: Path, http: Http) -> None:
+    """The server's own name space has a small file system where its journal is."""
+    script = f'mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec "$@"'
+    env = {"JOURNAL": str(tmp_path / "j.db"), "HEARTBEAT": "0.4", "PYTHONPATH": str(ROOT)}
+    prefix = ("unshare", "-m", "sh", "-c", script, "sh")
+    with Server.serving(QUICK, env=env, prefix=prefix) as server, PlainClient(server.port) as client:
+        first(client)
+        answers = []
+        while not answers or answers[-1] == 200:
+            body = {"type": "board/filled", "payload": {"size": 20_000 + len(answers)}}
+            async with http.post(f"{server.url}/dispatch", json=body) as response:
+                answers.append(response.status)
+                retry_after = response.headers.get("Retry-After")
+        assert (answers[-1], retry_after) == (503, "1")
+        client.read_until(lambda f: f.event == "heartbeat")
+        truth = await get_state(http, server.url)
+        client.read_to(truth["position"])
+        assert client.state == truth["slices"]
+        assert len(truth["slices"]["board"]["filler"]) == 20_000 + len(answers) - 2, (
+            "the last one that was acknowledged"
+        )
 
 
 async def test_half_a_request_holds_nobody_up(server: Server, http: Http) -> None:
