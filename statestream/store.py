@@ -1,13 +1,12 @@
 """The heart: dispatch → reduce → append → announce.
 
-One lock owns the state; whoever holds it, writer or follower, is the only one that changes it.
 The writer takes every waiting request, runs them on drafts, appends what they change in one batch,
 then swaps the committed state, announces it and answers the callers, in that order and without an
 await in between. While an append waits for the disk, new requests gather: that is the group commit.
 
-Law: readers see committed state only, and never wait. Nothing is announced that the journal has not
-got, and nothing in another order than the journal's. After an append whose outcome is unknown the
-state is stale: the journal is read before the next one.
+Law: one lock owns the committed state; whoever holds it, writer or follower, is the only one that
+changes it. Readers see committed state only, and never wait. Every request is answered, one way or
+another; what became of it is unknown only where the answer says so.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from typing import Any, Final, Self
 from statestream import journal as journals
 from statestream.bus import Bus, Each
 from statestream.change import (
-    START,
     Action,
     Change,
     Effect,
+    Position,
     Record,
     RequestKey,
     Result,
@@ -38,6 +37,7 @@ from statestream.change import (
     check_key,
     split_name,
 )
+from statestream.committed import Committed
 from statestream.errors import (
     ActionIdReused,
     Conflict,
@@ -48,8 +48,8 @@ from statestream.errors import (
     StatestreamError,
     Unavailable,
 )
-from statestream.journal.contract import Appended, Batch, Entry, Journal
-from statestream.reduce import Request, Rules, Working, accept, follow
+from statestream.journal.contract import Appended, Entry, Journal
+from statestream.reduce import Request, Rules, Working, accept
 from statestream.slices import Slice
 
 log = logging.getLogger("statestream")
@@ -57,7 +57,6 @@ log = logging.getLogger("statestream")
 MAX_BATCH: Final = 256
 MAX_WAITING: Final = 10_000
 MAX_ATTEMPTS: Final = 100
-PAGE: Final = 1_000
 RETRY_SECONDS: Final = 1.0
 
 
@@ -90,20 +89,29 @@ class Store:
     def __init__(self, slices: Iterable[Slice], *, journal: str | Journal = "memory:") -> None:
         self.rules = Rules(slices)
         self.bus = Bus()
-        self.journal = journals.of(journal) if isinstance(journal, str) else journal
-        self.position = START
-        self._slices: dict[str, SliceState] = {}
-        self.slices: Mapping[str, SliceState] = MappingProxyType(self._slices)
+        self._committed = Committed(journals.of(journal) if isinstance(journal, str) else journal, self.bus)
+        self.slices: Mapping[str, SliceState] = MappingProxyType(self._committed.slices)
         self._waiting: deque[_Pending] = deque()
         self._under_way: dict[RequestKey, _Pending] = {}
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._stale = False
-        self._dirty: set[str] = set()
-        self._checkpointed = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    # from outside
+    @property
+    def journal(self) -> Journal:
+        """Where the changes are kept. Another one may be set until the store is opened."""
+        return self._committed.journal
+
+    @journal.setter
+    def journal(self, journal: Journal) -> None:
+        if self._tasks:
+            raise RuntimeError("expected a store that is not open yet")
+        self._committed.journal = journal
+
+    @property
+    def position(self) -> Position:
+        """How far this node's state has got."""
+        return self._committed.position
 
     async def __aenter__(self) -> Self:
         """Opens the journal, loads the state, appends the initial values that are missing. Raises JournalUnusable."""
@@ -111,8 +119,8 @@ class Store:
             raise RuntimeError("expected a store that is not open yet")
         await self.journal.open()
         try:
-            await self._load()
-            await self._begin()
+            await self._committed.load()
+            await self._committed.begin(self.rules)
         except BaseException:
             await self.journal.close()
             raise
@@ -128,8 +136,7 @@ class Store:
             for task in tasks:
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._dirty and not self._stale:
-            await self._checkpoint()
+        await self._committed.checkpoint(due=1)
         await self.journal.close()
 
     async def dispatch(
@@ -167,7 +174,7 @@ class Store:
 
     def get(self, name: str) -> Any:
         """The committed value of a slice or instance; None where it does not exist. Never to be mutated."""
-        state = self._slices.get(name)
+        state = self.slices.get(name)
         return None if state is None else state.value
 
     def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
@@ -208,11 +215,10 @@ class Store:
         """Answers a batch of what is waiting, one way or another."""
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
         try:
-            if self._stale:
-                await self._catch_up()
+            if self._committed.stale:
+                await self._committed.catch_up()
             await self._commit(batch)
-            if self.position.seq - self._checkpointed >= self.journal.retention.checkpoint:
-                await self._checkpoint()
+            await self._committed.checkpoint(due=self.journal.retention.checkpoint)
         except StatestreamError as error:
             self._lost(batch, Unavailable(f"the outcome is unknown, try again with the same id: {error}"))
         except Exception:
@@ -223,14 +229,14 @@ class Store:
             raise
 
     def _lost(self, batch: Sequence[_Pending], error: Unavailable) -> None:
-        self._stale = True
+        self._committed.stale = True
         for pending in batch:
             pending.fail(error)
 
     async def _commit(self, batch: list[_Pending]) -> None:
         """Runs, appends, applies, announces, answers; again from the start as often as another node was first."""
         for _ in range(MAX_ATTEMPTS):
-            working = Working(self.rules, self._slices)
+            working = Working(self.rules, self.slices)
             for pending in batch:
                 self._run(working, pending)
             await self._recall_failed(batch)
@@ -241,10 +247,10 @@ class Store:
                 batch = self._answer_duplicates(batch, duplicate.records)
                 continue
             except Conflict:
-                await self._catch_up()
+                await self._committed.catch_up()
                 continue
             except (Forked, Expired):
-                await self._load()
+                await self._committed.load()
                 continue
             self._finish(batch, dict(zip(map(id, written), outcomes, strict=True)))
             return
@@ -299,14 +305,7 @@ class Store:
             )
             for p in written
         ]
-        outcomes = await self.journal.append(Batch(read=self.position, versions=working.based_on, entries=entries))
-        changes = [change for outcome in outcomes for change in outcome.changes]
-        if changes:
-            if changes[0].position.seq > self.position.seq + 1:
-                await self._catch_up(before=changes[0].position.seq)
-            if changes[0].position.seq == self.position.seq + 1:  # or the catching up has loaded them too
-                self._apply(changes, working.value)
-        return outcomes
+        return await self._committed.append(entries, working.based_on, working.value)
 
     def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[int, Appended]) -> None:
         for pending in batch:
@@ -323,60 +322,6 @@ class Store:
                 )
             )
 
-    # what is committed
-
-    def _apply(self, changes: Sequence[Change], value_of: Callable[[Change], Any]) -> None:
-        """Swaps the state and announces it."""
-        for change in changes:
-            before = self._slices.get(change.slice)
-            if change.kind == "removed":
-                self._slices.pop(change.slice, None)
-            elif change.kind == "patches" and before is not None:
-                self._slices[change.slice] = before.patched(value_of(change), change)
-            else:
-                self._slices[change.slice] = SliceState(value_of(change), change.position, change.data)
-            self._dirty.add(change.slice)
-        self.position = changes[-1].position
-        self.bus.announce(changes)
-
-    async def _catch_up(self, before: int | None = None) -> None:
-        """Applies what others wrote, and what this node wrote unknowingly: up to the journal's head, or `before`."""
-        try:
-            while before is None or self.position.seq < before - 1:
-                limit = PAGE if before is None else min(PAGE, before - 1 - self.position.seq)
-                changes = await self.journal.read(self.position, limit)
-                for change in changes:
-                    self._apply([change], lambda c: follow(self.get(c.slice), c))
-                if not changes:
-                    break
-        except (Forked, Expired):
-            await self._load()
-        self._stale = False
-
-    async def _load(self) -> None:
-        """The journal's state in the place of this node's; every reader is told."""
-        snapshot = await self.journal.load()
-        self._slices.clear()
-        self._slices.update(snapshot.slices)
-        self.position, self._checkpointed, self._stale = snapshot.position, snapshot.checkpoint, False
-        self._dirty = set(snapshot.changed)
-        self.bus.reset(self.position)
-
-    async def _begin(self) -> None:
-        """Appends the initial value of plain slices that have none, so that no state rests on code alone."""
-        for _ in range(MAX_ATTEMPTS):
-            effects = self.rules.initial_effects(self._slices, secrets.token_urlsafe(9))
-            if not effects:
-                return
-            entry = Entry(remember=None, digest=b"", effects=effects, at=time.time_ns() // 1_000_000)
-            versions = {effect.slice: 0 for effect in effects}
-            try:
-                await self.journal.append(Batch(read=self.position, versions=versions, entries=[entry]))
-            except Conflict:
-                log.info("another node has opened the same journal first")
-            await self._catch_up()
-        raise Unavailable("expected to write the initial values, others were always first; try again")
-
     async def _follow(self) -> None:
         """Applies what other nodes write while this one is idle."""
         while True:
@@ -385,20 +330,10 @@ class Store:
                 await self.journal.wait(seen)
                 async with self._lock:
                     if self.position == seen:
-                        await self._catch_up()
+                        await self._committed.catch_up()
             except StatestreamError as error:
                 log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 log.exception("following the journal failed, trying again in %s s", RETRY_SECONDS)
                 await asyncio.sleep(RETRY_SECONDS)
-
-    async def _checkpoint(self) -> None:
-        slices = {name: self._slices.get(name) for name in self._dirty}
-        try:
-            await self.journal.checkpoint(self.position, slices)
-        except StatestreamError as error:
-            log.warning("the journal could not keep a checkpoint, a restart will take longer: %s", error)
-            return
-        self._dirty.clear()
-        self._checkpointed = self.position.seq

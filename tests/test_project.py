@@ -26,6 +26,7 @@ LAYERS = [
     ["draft"],
     ["slices", "journal", "bus"],
     ["reduce"],
+    ["committed"],
     ["store"],
     ["broadcast"],
     ["server"],
