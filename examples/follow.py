@@ -10,11 +10,9 @@ import statestream
 async def main(url: str) -> None:
     async with statestream.connect(url, slices=["board"]) as stream:
         print("tasks:", [task["title"] for task in stream.state["board"]["tasks"]])
-        updates = aiter(stream)
-        coming = asyncio.ensure_future(anext(updates))
-        await asyncio.sleep(0)  # `coming` is looking from here on
+        updates = aiter(stream)  # looks from here on
         await stream.dispatch("board/task_added", {"id": uuid.uuid4().hex, "title": "Written by follow.py"})
-        update = await coming
+        update = await anext(updates)
         print("then:", update.kind, update.patches or stream.state["board"])
 
 

@@ -3,7 +3,7 @@
 The public names. `Chat` lives in `statestream.chat`, journals in `statestream.journal`.
 """
 
-from statestream.change import REMOVED, Action, Change, Position, Result, escape_key
+from statestream.change import REMOVED, Action, Change, Position, Result
 from statestream.client import Stream, connect
 from statestream.errors import (
     ActionIdReused,
@@ -16,6 +16,7 @@ from statestream.errors import (
     Unavailable,
     VersionConflict,
 )
+from statestream.names import escape_key
 from statestream.replica import Update
 from statestream.server.app import create_app
 from statestream.slices import Slice

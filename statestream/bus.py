@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from statestream.change import START, Change, Position
 from statestream.errors import Forked
@@ -23,11 +23,15 @@ TAIL_CHANGES: Final = 10_000
 TAIL_BYTES: Final = 16 << 20
 
 
+Why = Literal["forked", "expired"]
+"""Why the state is another one: the history was replaced, or this node had fallen behind what is kept."""
+
+
 class Listener(Protocol):
     """What is told of every commit, and of a reset: the state is another one, not led to by changes."""
 
     def changed(self, changes: Sequence[Change]) -> None: ...
-    def reset(self) -> None: ...
+    def reset(self, why: Why) -> None: ...
 
 
 class Bus:
@@ -45,6 +49,10 @@ class Bus:
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     def announce(self, changes: Sequence[Change]) -> None:
+        self._remember(changes)
+        self._tell(lambda listener: listener.changed(changes))
+
+    def _remember(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self._tail.append(change)
             self._bytes += change.size
@@ -52,14 +60,14 @@ class Bus:
             oldest = self._tail.popleft()
             self._bytes -= oldest.size
             self._floor = oldest.position
-        self._tell(lambda listener: listener.changed(changes))
 
-    def reset(self, position: Position) -> None:
-        """Forgets the tail: what comes next continues `position`."""
+    def reset(self, since: Position, changes: Sequence[Change], why: Why) -> None:
+        """Takes another tail: the `changes` behind `since`, which nobody is told of one by one."""
         self._tail.clear()
         self._bytes = 0
-        self._floor = position
-        self._tell(lambda listener: listener.reset())
+        self._floor = since
+        self._remember(changes)
+        self._tell(lambda listener: listener.reset(why))
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in tuple(self._listeners):
@@ -93,7 +101,7 @@ class Each:
         for change in changes:
             self._function(change)
 
-    def reset(self) -> None:
+    def reset(self, why: Why) -> None:
         """A function is told of changes only."""
 
 
@@ -108,7 +116,7 @@ class Bell:
         if self._name is None or any(change.slice == self._name for change in changes):
             self._rung.set()
 
-    def reset(self) -> None:
+    def reset(self, why: Why) -> None:
         self._rung.set()
 
     async def wait(self) -> None:

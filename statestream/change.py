@@ -1,8 +1,9 @@
-"""The values that travel: Action, Request, Effect, Change, Position, SliceState, Snapshot.
+"""The values that travel: Action, Effect, Change, Position, Result, Snapshot.
 
-Law: frozen, slotted, keyword-only; no behaviour beyond parsing and printing themselves. A Change is
-the only thing that flows downstream of the store: journal rows, frames and projections are views of
-it. Its `data` is encoded JSON, made once where the change arises and spliced everywhere after.
+Law: frozen, slotted, keyword-only; no behaviour beyond parsing and printing themselves (SliceState
+also keeps its own encoding). A Change is the only thing that flows downstream of the store: journal
+rows, frames and projections are views of it. Its `data` is encoded JSON, made once where the change
+arises and spliced everywhere after.
 """
 
 from __future__ import annotations
@@ -13,19 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Literal
-from urllib.parse import quote, unquote
 
 import orjson
 
 from statestream.errors import Malformed
+from statestream.values import MAX_INT
 
-MAX_SEQ: Final = 2**53 - 1
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-_KEY = re.compile(r"(?:[A-Za-z0-9._~:@-]|%[0-9A-F]{2})+", re.ASCII)
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _TAG_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-_KEY_SAFE: Final = ":@"  # beside what `quote` never escapes: letters, digits, _ . - ~
 
 
 class _Removed(Enum):
@@ -43,7 +39,7 @@ RequestKey = tuple[str, str]
 """(actor, id): ids are idempotent for their sender; anonymous callers are the sender ``""``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
     """A point of the history: `<seq>.<tag>`. Two positions are the same history only if both parts are."""
 
@@ -57,7 +53,7 @@ class Position:
     def parse(cls, text: str) -> Position:
         """The position that `text` spells. Raises Malformed for anything but the one spelling."""
         match = _POSITION.fullmatch(text) if len(text) <= 64 else None
-        if match is None or int(match[1]) > MAX_SEQ:
+        if match is None or int(match[1]) > MAX_INT:
             raise Malformed("expected a position like 1042.k3v9x2m, as a frame's id gave it; start without one")
         position = cls(seq=int(match[1]), tag=match[2])
         if position.seq == 0 and position != START:
@@ -202,50 +198,15 @@ class SliceState:
 class Snapshot:
     """Slices at one position. Slices that do not exist are absent.
 
-    `checkpoint` is the seq of the checkpoint it was made from, `changed` names what has changed since: a
-    writer's next checkpoint must hold these.
+    It was made from the checkpoint at seq `checkpoint`. `changes` are those behind `since`, which is that
+    checkpoint or before it: a writer's next checkpoint must hold what they changed.
     """
 
     position: Position
     slices: Mapping[str, SliceState]
     checkpoint: int = 0
-    changed: frozenset[str] = frozenset()
-
-
-def check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise Malformed("expected a slice name of a-z, 0-9 and _, starting with a letter, at most 64 characters")
-    return name
-
-
-def check_key(key: str) -> str:
-    """The key itself, if it is in the one allowed spelling; see `escape_key`."""
-    if not 0 < len(key) <= 128 or not _KEY.fullmatch(key):
-        raise Malformed("expected a key of 1-128 characters A-Za-z0-9._~:@- with anything else percent-encoded")
-    try:
-        text = unquote(key, errors="strict")
-    except UnicodeDecodeError:
-        text = ""
-    if quote(text, safe=_KEY_SAFE) != key:
-        raise Malformed("expected the key in its one spelling: UTF-8, upper-case hex, nothing encoded that need not be")
-    return key
-
-
-def escape_key(text: str) -> str:
-    """Any text as a key: `escape_key("Łódź")` is `%C5%81%C3%B3d%C5%BA`. Raises Malformed if it gets too long."""
-    return check_key(quote(text, safe=_KEY_SAFE))
-
-
-def check_id(request_id: str) -> str:
-    if not _ID.fullmatch(request_id):
-        raise Malformed("expected an id of 1-128 characters A-Za-z0-9._:-")
-    return request_id
-
-
-def split_name(full_name: str) -> tuple[str, str | None]:
-    """`chat/42` as (`chat`, `42`), `board` as (`board`, None). Raises Malformed."""
-    name, slash, key = full_name.partition("/")
-    return check_name(name), check_key(key) if slash else None
+    since: Position = START
+    changes: tuple[Change, ...] = ()
 
 
 def total_size(changes: Iterable[Change]) -> int:

@@ -15,6 +15,7 @@ aiohttp do not pass.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import uuid
 from collections import deque
@@ -25,16 +26,19 @@ import aiohttp
 import orjson
 
 from statestream.change import Action, Position, Result
-from statestream.errors import Gap, Refused, StatestreamError, StreamRefused, TooLarge, Unavailable
+from statestream.errors import Gap, Malformed, Refused, StatestreamError, StreamRefused, TooLarge, Unavailable
 from statestream.replica import Replica, Update
 from statestream.sse import Decoder
 from statestream.values import plain
+
+log = logging.getLogger("statestream")
 
 FIRST_RETRY_MS: Final = 500
 MAX_RETRY_SECONDS: Final = 30.0
 SILENCE: Final = 2.5  # heartbeats without a byte after which a connection is taken for dead
 MAX_UPDATES: Final = 10_000
 DISPATCH_TRIES: Final = 8
+BUSY: Final = (429, 502, 503, 504)  # also said by what stands in between
 
 
 def connect(url: str, *, slices: Sequence[str] | None = None, cause: str = "brief", timeout: float = 30.0) -> Stream:
@@ -47,7 +51,7 @@ def connect(url: str, *, slices: Sequence[str] | None = None, cause: str = "brie
 
 
 class Stream:
-    """See `connect`. `state` maps slice names to values; they change in place as updates come."""
+    """See `connect`. `state` maps slice names to values; each update makes new ones, what you hold stays."""
 
     def __init__(self, url: str, slices: Sequence[str] | None, cause: str, timeout: float) -> None:
         self._url = url
@@ -101,7 +105,7 @@ class Stream:
         if self._session is not None:
             await self._session.close()
 
-    async def __aiter__(self) -> AsyncIterator[Update]:
+    def __aiter__(self) -> AsyncIterator[Update]:
         """Every update from now on. Whoever falls more than 10,000 behind gets one `initial`, reason `lagged`, instead.
 
         Ends when the stream is closed. Raises StreamRefused if the server refused for good.
@@ -110,6 +114,9 @@ class Stream:
         self._followers.add(follower)
         if self._failure is not None:
             follower.finish()
+        return self._updates(follower)
+
+    async def _updates(self, follower: _Follower) -> AsyncIterator[Update]:
         try:
             while (update := await follower.next()) is not None:
                 yield update
@@ -139,6 +146,10 @@ class Stream:
                 pass  # it says so itself, and the backoff below is the answer
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # the connection is gone: come back where we left off
+            except Exception as error:
+                log.exception("following %s failed", self._url)
+                self._fail(StreamRefused(f"following {self._url} failed: {error!r}", reason="failed"))
+                return
             await asyncio.sleep(self._backoff() if delay is None else delay)
 
     def _backoff(self) -> float:
@@ -237,10 +248,11 @@ class Stream:
             ) as response:
                 answer = await response.read()
                 if response.status == 200:
-                    return _result(orjson.loads(answer))
-                if response.status in (429, 502, 503, 504):
+                    return _result(answer)
+                error = _from_problem(answer, response.status)
+                if error.retryable or response.status in BUSY:
                     return None
-                raise _from_problem(answer, response.status)
+                raise error
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
@@ -278,13 +290,19 @@ class _Follower:
         return self._updates.popleft()
 
 
-def _result(answer: Any) -> Result:
-    return Result(
-        id=answer["id"],
-        position=Position.parse(answer["position"]),
-        duplicate=answer["duplicate"],
-        changes=tuple((change["slice"], change["version"]) for change in answer["changes"]),
-    )
+def _result(body: bytes) -> Result:
+    try:
+        answer = orjson.loads(body)
+        return Result(
+            id=answer["id"],
+            position=Position.parse(answer["position"]),
+            duplicate=answer["duplicate"],
+            changes=tuple((change["slice"], change["version"]) for change in answer["changes"]),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, Malformed):
+        raise StreamRefused(
+            "expected a dispatch's answer, got something else; is this the right URL?", reason="answer"
+        ) from None
 
 
 def _from_problem(body: bytes, status: int) -> StatestreamError:

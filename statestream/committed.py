@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from statestream.bus import Bus
+from statestream.bus import Bus, Why
 from statestream.change import START, Change, SliceState
-from statestream.errors import Conflict, Expired, Forked, StatestreamError, Unavailable
+from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError, Unavailable
 from statestream.journal.contract import Appended, Batch, Entry, Journal
 from statestream.reduce import Rules, follow
 
@@ -37,14 +37,14 @@ class Committed:
         self._dirty: set[str] = set()
         self._checkpointed = 0
 
-    async def load(self) -> None:
-        """The journal's state in the place of this node's; every listener is told. Raises Unavailable."""
+    async def load(self, why: Why = "forked") -> None:
+        """The journal's state in the place of this node's; every listener is told why. Raises Unavailable."""
         snapshot = await self.journal.load()
         self.slices.clear()
         self.slices.update(snapshot.slices)
         self.position, self._checkpointed, self.stale = snapshot.position, snapshot.checkpoint, False
-        self._dirty = set(snapshot.changed)
-        self._bus.reset(self.position)
+        self._dirty = {change.slice for change in snapshot.changes if change.version > snapshot.checkpoint}
+        self._bus.reset(snapshot.since, snapshot.changes, why)
 
     async def begin(self, rules: Rules) -> None:
         """Appends the initial value of plain slices that have none, so that no state rests on code alone."""
@@ -68,13 +68,18 @@ class Committed:
 
         Raises Forked, Duplicate, Conflict: nothing was written. After anything else the state is stale.
         """
-        outcomes = await self.journal.append(Batch(read=self.position, versions=versions, entries=entries))
-        changes = [change for outcome in outcomes for change in outcome.changes]
-        if changes:
-            if changes[0].version > self.position.seq + 1:
+        try:
+            outcomes = await self.journal.append(Batch(read=self.position, versions=versions, entries=entries))
+            changes = [change for outcome in outcomes for change in outcome.changes]
+            if changes and changes[0].version > self.position.seq + 1:
                 await self.catch_up(before=changes[0].version)
-            if changes[0].version == self.position.seq + 1:  # or the catching up has loaded them too
+            if changes and changes[0].version == self.position.seq + 1:  # or the catching up has loaded them too
                 self._apply(changes, value_of)
+        except (Forked, Expired, Duplicate, Conflict):
+            raise
+        except BaseException:
+            self.stale = True
+            raise
         return outcomes
 
     async def catch_up(self, before: int | None = None) -> None:
@@ -87,8 +92,10 @@ class Committed:
                     self._apply([change], self._followed)
                 if not changes:
                     break
-        except (Forked, Expired):
-            await self.load()
+        except Expired:
+            await self.load("expired")
+        except Forked:
+            await self.load("forked")
         self.stale = False
 
     def _followed(self, change: Change) -> Any:

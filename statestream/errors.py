@@ -1,4 +1,5 @@
-"""Every exception of statestream, in one tree.
+"""The exceptions of statestream, in one tree. Two more stand where they are raised and caught:
+`TooFarBehind` in broadcast/resume.py, `ModelFailed` in chat/models.
 
     StatestreamError
     ├── Malformed             400 malformed               a request, a name, a key, a cursor

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from statestream.change import REMOVED, Action, Cause, Change, Effect, RequestKey, SliceState
-from statestream.draft import produce
+from statestream.draft import patched, produce
 from statestream.errors import (
     Forbidden,
     HandlerFailed,
@@ -26,7 +26,6 @@ from statestream.errors import (
     UnknownSlice,
     VersionConflict,
 )
-from statestream.patch import replay
 from statestream.slices import Handler, Slice
 from statestream.values import canonical, plain
 
@@ -228,9 +227,7 @@ class Working:
 
 def follow(base: Any, change: Change) -> Any:
     """The value after a change that another node made, sharing with `base` what it did not touch."""
-    if change.kind == "value":
-        return change.value
-    return produce(base, lambda draft: replay(draft, change.patches) and None)[0]
+    return change.value if change.kind == "value" else patched(base, change.patches)
 
 
 def _effect(

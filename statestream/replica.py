@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import orjson
 
+from statestream.draft import patched
 from statestream.errors import Gap
-from statestream.patch import Op, replay
+from statestream.patch import Op
 from statestream.sse import Event
 
 
@@ -44,7 +45,7 @@ class End:
 
 
 class Replica:
-    """A copy of the selected slices, kept by frames. Values are changed in place: copy what must stay."""
+    """A copy of the selected slices, kept by frames. Values are never mutated: what you hold stays as it was."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -79,43 +80,61 @@ class Replica:
             case "state.catchup":
                 return self._updates(data["updates"], position, None, data["timestamp"])
             case "stream.end":
-                self.end = End(reason=data["reason"], retry=data.get("retry"))
+                retry = data.get("retry")
+                self.end = End(reason=data["reason"], retry=None if retry is None else _milliseconds(retry))
         return []  # a heartbeat moves the position; a frame of a later version is nothing to us
 
     def _initial(self, data: Any, position: str) -> list[Update]:
-        self.state, self.versions = dict(data["slices"]), dict(data["versions"])
-        self.heartbeat_ms = data["heartbeat"]
+        heartbeat = _milliseconds(data["heartbeat"])
+        self.state, self.versions, self.heartbeat_ms = dict(data["slices"]), dict(data["versions"]), heartbeat
         return [Update(kind="initial", position=position, reason=data["reason"], timestamp=data["timestamp"])]
 
     def _resumed(self, data: Any) -> None:
-        self.heartbeat_ms = data["heartbeat"]
+        self.heartbeat_ms = _milliseconds(data["heartbeat"])
         if data["versions"] != self.versions:
             raise Gap("expected to resume where this replica stands, the server stands elsewhere; start again")
 
     def _updates(self, items: Any, position: str, cause: Any, timestamp: int) -> list[Update]:
-        newer = [item for item in items if item["version"] > self.versions.get(item["slice"], 0)]
-        for item in newer:
-            if "patches" in item and item["from"] != self.versions.get(item["slice"], 0):
-                raise Gap(f"expected a change from version {self.versions.get(item['slice'], 0)} of {item['slice']}")
-        return [self._update(item, position, cause, timestamp) for item in newer]
+        """All of the frame's updates, or none."""
+        state, versions = dict(self.state), dict(self.versions)
+        newer = [item for item in items if item["version"] > versions.get(item["slice"], 0)]
+        updates = [_update(state, versions, item, position, cause, timestamp) for item in newer]
+        self.state, self.versions = state, versions
+        return updates
 
-    def _update(self, item: Any, position: str, cause: Any, timestamp: int) -> Update:
-        name, version = item["slice"], item["version"]
-        kind: Literal["patches", "value", "removed"]
-        patches: tuple[Op, ...] = ()
-        if "patches" in item:
-            kind, patches = "patches", tuple(item["patches"])
-            self.state[name] = replay(self.state[name], item["patches"])
-        elif "value" in item:
-            kind = "value"
-            self.state[name] = item["value"]
-        else:
-            kind = "removed"
-            self.state.pop(name, None)
-        if kind == "removed":
-            self.versions.pop(name, None)
-        else:
-            self.versions[name] = version
-        return Update(
-            kind=kind, position=position, slice=name, version=version, patches=patches, cause=cause, timestamp=timestamp
-        )
+
+def _update(
+    state: dict[str, Any], versions: dict[str, int], item: Any, position: str, cause: Any, timestamp: int
+) -> Update:
+    """Applies one update to `state` and `versions`. Raises Gap."""
+    name, version = item["slice"], item["version"]
+    kind: Literal["patches", "value", "removed"]
+    if "patches" in item:
+        kind, held = "patches", versions.get(name, 0)
+        if item["from"] != held or name not in state:
+            raise Gap(f"expected a change from version {held} of {name}, got one from {item['from']}; start again")
+        state[name] = patched(state[name], item["patches"])
+    elif "value" in item:
+        kind, state[name] = "value", item["value"]
+    else:
+        kind = "removed"
+        state.pop(name, None)
+    if kind == "removed":
+        versions.pop(name, None)
+    else:
+        versions[name] = version
+    return Update(
+        kind=kind,
+        position=position,
+        slice=name,
+        version=version,
+        patches=tuple(item["patches"]) if kind == "patches" else (),
+        cause=cause,
+        timestamp=timestamp,
+    )
+
+
+def _milliseconds(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= 2**31:
+        raise Gap("expected a time in whole milliseconds")
+    return value

@@ -18,8 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import NotRequired, Required, TypedDict
 
-from statestream.change import Action, check_key, check_name
+from statestream.change import Action
 from statestream.errors import InvalidPayload, Malformed
+from statestream.names import check_key, check_name
 from statestream.values import escape, plain
 
 P = ParamSpec("P")
@@ -84,9 +85,14 @@ class Signature:
 
 
 def _invalid(error: ValidationError) -> InvalidPayload:
+    return InvalidPayload(first_problem(error))
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found, with its place and without what was given."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = "".join(f"/{escape(str(part))}" for part in first["loc"])
-    return InvalidPayload(f"at {place or 'the payload'}: {first['msg']}")
+    return f"at {place or 'the root'}: {first['msg']}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

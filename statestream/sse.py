@@ -1,7 +1,7 @@
 """Server-Sent Events, to bytes and back (WHATWG HTML, section 9.2).
 
 Law: pure, no I/O, no knowledge of frames. The decoder accepts every stream that the standard accepts,
-split anywhere, and keeps at most `limit` bytes of an unfinished event.
+split anywhere, and keeps at most `limit` characters of an unfinished event.
 """
 
 from __future__ import annotations

@@ -24,19 +24,7 @@ from typing import Any, Final, Self
 
 from statestream import journal as journals
 from statestream.bus import Bus, Each
-from statestream.change import (
-    Action,
-    Change,
-    Effect,
-    Position,
-    Record,
-    RequestKey,
-    Result,
-    SliceState,
-    check_id,
-    check_key,
-    split_name,
-)
+from statestream.change import Action, Change, Effect, Position, Record, RequestKey, Result, SliceState
 from statestream.committed import Committed
 from statestream.errors import (
     ActionIdReused,
@@ -49,6 +37,7 @@ from statestream.errors import (
     Unavailable,
 )
 from statestream.journal.contract import Appended, Entry, Journal
+from statestream.names import check_id, check_key, split_name
 from statestream.reduce import Request, Rules, Working, accept
 from statestream.slices import Slice
 
@@ -130,14 +119,16 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         """Answers what is under way, keeps a checkpoint, closes the journal."""
         tasks, self._tasks = self._tasks, []
-        async with self._lock:
-            while self._waiting:
-                await self._round()
+        try:
+            async with self._lock:
+                while self._waiting:
+                    await self._round()
+            await self._committed.checkpoint(due=1)
+        finally:
             for task in tasks:
                 task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._committed.checkpoint(due=1)
-        await self.journal.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.journal.close()
 
     async def dispatch(
         self,
@@ -217,7 +208,7 @@ class Store:
         try:
             if self._committed.stale:
                 await self._committed.catch_up()
-            await self._commit(batch)
+            await self._commit(list(batch))
             await self._committed.checkpoint(due=self.journal.retention.checkpoint)
         except StatestreamError as error:
             self._lost(batch, Unavailable(f"the outcome is unknown, try again with the same id: {error}"))
@@ -229,31 +220,33 @@ class Store:
             raise
 
     def _lost(self, batch: Sequence[_Pending], error: Unavailable) -> None:
-        self._committed.stale = True
         for pending in batch:
             pending.fail(error)
 
     async def _commit(self, batch: list[_Pending]) -> None:
         """Runs, appends, applies, announces, answers; again from the start as often as another node was first."""
+        certain = False
         for _ in range(MAX_ATTEMPTS):
             working = Working(self.rules, self.slices)
             for pending in batch:
                 self._run(working, pending)
-            await self._recall_failed(batch)
+            if not certain and not all(pending.effects for pending in batch):
+                certain = True
+                if await self._look_again(batch):
+                    continue
             written = [p for p in batch if not p.error and (p.effects or p.request.remembered)]
             try:
                 outcomes = await self._append(working, written)
             except Duplicate as duplicate:
-                batch = self._answer_duplicates(batch, duplicate.records)
-                continue
+                await self._committed.catch_up()  # what was done elsewhere shows here before it is answered
+                self._answer_duplicates(batch, duplicate.records)
             except Conflict:
                 await self._committed.catch_up()
-                continue
             except (Forked, Expired):
                 await self._committed.load()
-                continue
-            self._finish(batch, dict(zip(map(id, written), outcomes, strict=True)))
-            return
+            else:
+                self._finish(batch, dict(zip(written, outcomes, strict=True)))
+                return
         raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
 
     def _run(self, working: Working, pending: _Pending) -> None:
@@ -263,29 +256,33 @@ class Store:
         except StatestreamError as error:
             pending.error = error
 
-    async def _recall_failed(self, batch: list[_Pending]) -> None:
-        """A request that fails now may have succeeded before: then it is a duplicate, whatever the state says today."""
-        failed = {p.request.key: p for p in batch if p.error and p.request.remembered}
-        if failed:
-            records = await self.journal.recall(failed)
-            batch[:] = self._answer_duplicates(batch, records)
+    async def _look_again(self, batch: list[_Pending]) -> bool:
+        """Before anyone is told no, or that nothing changed: whether there is news that the batch must be run on.
 
-    def _answer_duplicates(self, batch: Sequence[_Pending], records: Mapping[RequestKey, Record]) -> list[_Pending]:
-        """Answers what is done already; gives the rest."""
-        rest = []
-        for pending in batch:
+        A request that fails now may also have succeeded before: then it is a duplicate, whatever the state says.
+        """
+        failed = [p.request.key for p in batch if p.error and p.request.remembered]
+        records = await self.journal.recall(failed) if failed else {}
+        before = self.position
+        await self._committed.catch_up()
+        self._answer_duplicates(batch, records)
+        return self.position != before
+
+    def _answer_duplicates(self, batch: list[_Pending], records: Mapping[RequestKey, Record]) -> None:
+        """Answers what is done already, and takes it out of the batch."""
+        for pending in tuple(batch):
             record = records.get(pending.request.key) if pending.request.remembered else None
             if record is None:
-                rest.append(pending)
                 continue
+            batch.remove(pending)
             try:
                 self._same_content(pending.request, record.digest)
             except ActionIdReused as error:
                 pending.fail(error)
-            pending.answer(
-                Result(id=pending.request.id, position=record.position, duplicate=True, changes=record.changes)
-            )
-        return rest
+            else:
+                pending.answer(
+                    Result(id=pending.request.id, position=record.position, duplicate=True, changes=record.changes)
+                )
 
     def _same_content(self, request: Request, digest: bytes) -> None:
         if request.digest != digest:
@@ -307,12 +304,12 @@ class Store:
         ]
         return await self._committed.append(entries, working.based_on, working.value)
 
-    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[int, Appended]) -> None:
+    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended]) -> None:
         for pending in batch:
             if pending.error:
                 pending.fail(pending.error)
                 continue
-            outcome = outcomes.get(id(pending)) or Appended(position=self.position, changes=())
+            outcome = outcomes.get(pending) or Appended(position=self.position, changes=())
             pending.answer(
                 Result(
                     id=pending.request.id,

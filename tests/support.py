@@ -131,7 +131,8 @@ class PlainClient:
         self, *, cursor: str | None = None, header: str = "Last-Event-ID", timeout: float = 20.0
     ) -> PlainClient:
         self.close()
-        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        self.socket = socket.create_connection(("127.0.0.1", self.port))  # blocking: loopback answers at once
+        self.socket.settimeout(timeout)
         cursor = self.last_id if cursor is None else cursor
         line = f"{header}: {cursor}\r\n" if cursor else ""
         self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: x\r\n{line}\r\n".encode())

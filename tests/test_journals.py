@@ -18,6 +18,9 @@ from statestream.errors import JournalUnusable, Unavailable
 from statestream.journal import Journal, MemoryJournal, Retention, SqliteJournal, of
 from statestream.testing import JournalContract, entry, journal_machine, value, write
 
+DIRECTORIES: list[Path] = []
+"""Of the journals that were made here: a Hypothesis machine has no fixture that takes them away."""
+
 
 async def new_memory(retention: Retention) -> Journal:
     return MemoryJournal(retention)
@@ -28,7 +31,8 @@ async def same(journal: Journal) -> Journal:
 
 
 async def new_sqlite(retention: Retention) -> Journal:
-    journal = SqliteJournal(Path(tempfile.mkdtemp(prefix="statestream-")) / "journal.db", retention)
+    DIRECTORIES.append(Path(tempfile.mkdtemp(prefix="statestream-")))
+    journal = SqliteJournal(DIRECTORIES[-1] / "journal.db", retention)
     await journal.open()
     return journal
 
@@ -160,5 +164,5 @@ def test_urls() -> None:
 
 
 def teardown_module() -> None:
-    for directory in Path(tempfile.gettempdir()).glob("statestream-*"):
-        shutil.rmtree(directory, ignore_errors=True)
+    for directory in DIRECTORIES:
+        shutil.rmtree(directory)

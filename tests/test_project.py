@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 import statestream
+from statestream import errors
 from tests.support import ROOT, Server, dispatch
 
 PACKAGE = ROOT / "statestream"
@@ -21,7 +22,8 @@ PACKAGE = ROOT / "statestream"
 # Each layer may import those before it, and itself.
 LAYERS = [
     ["errors"],
-    ["change", "values", "sse"],
+    ["values", "names", "sse"],
+    ["change"],
     ["patch"],
     ["draft"],
     ["slices", "journal", "bus"],
@@ -34,7 +36,10 @@ LAYERS = [
     ["demo"],
     ["cli"],
 ]
-BESIDE = {"replica": {"errors", "sse", "patch"}, "client": {"errors", "change", "replica", "sse", "values"}}
+BESIDE = {
+    "replica": {"errors", "sse", "patch", "draft"},
+    "client": {"errors", "change", "names", "replica", "sse", "values"},
+}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 
@@ -48,10 +53,13 @@ def imports(path: Path) -> Iterator[str]:
         for child in ast.walk(node)
     }
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("statestream.") for alias in node.names), f"{path}: from … import"
         if node in typing_only or not isinstance(node, ast.ImportFrom) or not node.module:
             continue
         if node.module == "statestream":
-            yield from (alias.name for alias in node.names if (PACKAGE / alias.name).with_suffix("").exists())
+            modules = {path.stem for path in PACKAGE.iterdir()}
+            yield from (alias.name for alias in node.names if alias.name in modules)
         elif node.module.startswith("statestream."):
             yield node.module.split(".")[1]
 
@@ -68,7 +76,7 @@ def test_imports_run_downward_only() -> None:
                 assert name in BESIDE[own], where
             else:
                 assert name == own or rank[name] <= rank[own], where
-                assert name == own or rank[name] < rank[own] or own in ("slices", "values", "reduce"), where
+                assert name == own or rank[name] < rank[own], where
     chat_users = {p.relative_to(PACKAGE).parts[0] for p in PACKAGE.rglob("*.py") if "chat" in set(imports(p))}
     assert chat_users <= {"chat", "demo.py"}
 
@@ -77,6 +85,15 @@ def test_every_file_states_its_law() -> None:
     for path in PACKAGE.rglob("*.py"):
         text = ast.get_docstring(ast.parse(path.read_text()))
         assert text, f"{path.relative_to(ROOT)} opens with what lives there"
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    tree = ast.get_docstring(ast.parse((PACKAGE / "errors.py").read_text()))
+    drawn = set(re.findall(r"[├└]── (\w+)", tree or ""))
+    classes = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
+    assert drawn == {name for name in classes if issubclass(getattr(errors, name), errors.StatestreamError)} - {
+        "StatestreamError"
+    }
 
 
 def test_the_public_names_are_those() -> None:

@@ -176,6 +176,31 @@ async def test_the_state_comes_with_an_etag(server: Server, http: Http) -> None:
         assert response.headers["ETag"] != etag
 
 
+async def test_the_state_has_its_errors_and_a_star(server: Server, http: Http) -> None:
+    for query, status, code in [
+        ("slices=nothing", 404, "unknown_slice"),
+        ("slices=Bad", 400, "malformed"),
+        ("slices=*,Bad", 400, "malformed"),
+    ]:
+        async with http.get(f"{server.url}/state?{query}") as response:
+            assert (response.status, (await response.json(content_type=None))["code"]) == (status, code)
+    async with http.get(f"{server.url}/state", headers={"If-None-Match": "*"}) as response:
+        assert response.status == 304
+
+
+async def test_what_http_itself_refuses_is_a_problem_too(server: Server, http: Http) -> None:
+    for method, path, status, code in [
+        ("GET", "/none", 404, "not_found"),
+        ("PUT", "/state", 405, "method_not_allowed"),
+    ]:
+        async with http.request(method, server.url + path) as response:
+            assert (response.status, (await response.json(content_type="application/problem+json"))["code"]) == (
+                status,
+                code,
+            )
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_the_answer_comes_after_the_announcement(server: Server, http: Http) -> None:
     """A snapshot that begins after the answer includes what was answered."""
     for _ in range(50):
@@ -229,7 +254,7 @@ async def test_the_application_can_be_a_part_of_another(prefix: str) -> None:
     def counted(state: Any) -> None:
         state["n"] += 1
 
-    app = create_app(Store([part]))
+    app = create_app(Store([part]), max_body=100)
     if prefix:
         outer = web.Application()
         outer.add_subapp(prefix, app)
@@ -240,6 +265,7 @@ async def test_the_application_can_be_a_part_of_another(prefix: str) -> None:
         assert (await (await client.get(f"{prefix}/state")).json())["slices"] == {"part": {"n": 1}}
         problem = await client.post(f"{prefix}/dispatch", json={})
         assert (await problem.json(content_type=None))["code"] == "malformed"
+        assert (await client.post(f"{prefix}/dispatch", json=body | {"key": "x" * 100})).status == 413
         response = await client.get(f"{prefix}/stream/state")
         assert b"state.initial" in await response.content.readuntil(b"\n\n")
         response.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -20,11 +21,14 @@ from typing import Final
 from statestream.broadcast import frames
 from statestream.broadcast.audience import Audience, Interest, Reader
 from statestream.broadcast.frames import EndReason, Frame, Reason
-from statestream.broadcast.replay import replay
+from statestream.broadcast.replay import Replay
 from statestream.broadcast.resume import Backlog, TooFarBehind, missed, versions_at
-from statestream.change import START, Change, Position
+from statestream.bus import Why
+from statestream.change import Change, Position
 from statestream.errors import Expired, Forked, Malformed, TooLarge, Unavailable
 from statestream.store import Store
+
+log = logging.getLogger("statestream")
 
 DRAIN_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 2.0
@@ -50,10 +54,6 @@ class Hub:
         self._closing = False
         self._empty = asyncio.Event()
 
-    @property
-    def readers(self) -> int:
-        return len(self._readers)
-
     # told by the bus
 
     def changed(self, changes: Sequence[Change]) -> None:
@@ -69,12 +69,12 @@ class Hub:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def reset(self) -> None:
+    def reset(self, why: Why) -> None:
         for audience in self._audiences.values():
             for reader in tuple(audience.live):
                 audience.drop(reader)
         for reader in self._readers:
-            reader.resync = "forked"
+            reader.resync = why
             reader.stir()
 
     def _following(self, name: str) -> list[Audience]:
@@ -112,36 +112,34 @@ class Hub:
 
     async def _begin(self, reader: Reader, audience: Audience, cursor: str | None) -> None:
         """The first frame: the state, or `state.resumed` and what was missed."""
-        if cursor is None and not reader.every:
-            self._snapshot(reader, audience, "start", first=True)
-            return
         try:
-            reader.position = START if cursor is None else Position.parse(cursor)
+            if cursor is not None:
+                reader.position = Position.parse(cursor)
+            elif not reader.every:
+                reader.resync = "start"
         except Malformed:
-            self._snapshot(reader, audience, "invalid", first=True)
-            return
+            reader.resync = "invalid"
         await self._proceed(reader, audience, first=True, rewind=cursor is None)
 
     async def _proceed(self, reader: Reader, audience: Audience, *, first: bool = False, rewind: bool = False) -> None:
         """From the reader's position to head, and live; by a new snapshot where there is no other way."""
         try:
-            if reader.every and reader.resync is None:
-                await replay(
-                    self._store, reader, self._drained, first=first, rewind=rewind, heartbeat=self._heartbeat_ms
-                )
-                first = False
-            if reader.resync is None:
-                backlog = await missed(self._store, reader.position, reader.interest.selection)
+            try:
+                if reader.every and reader.resync is None:
+                    replay = Replay(self._store, reader, self._drained, self._heartbeat_ms)
+                    first = await replay.run(first=first, rewind=rewind)
+                if reader.resync is None:
+                    backlog = await missed(self._store, reader.position, reader.interest.selection)
                 if reader.resync is None:  # no reset came while the journal was read
                     self._continue(reader, audience, backlog, first=first)
                     return
+            except TooFarBehind:
+                reader.resync = "lagged"
+            except Expired:
+                reader.resync = "expired"
+            except Forked:
+                reader.resync = "forked"
             self._snapshot(reader, audience, reader.resync, first=first)
-        except TooFarBehind:
-            self._snapshot(reader, audience, "lagged", first=first)
-        except Expired:
-            self._snapshot(reader, audience, "expired", first=first)
-        except Forked:
-            self._snapshot(reader, audience, "forked", first=first)
         except TooLarge:
             reader.end = "too_large"
         except Unavailable:
@@ -159,18 +157,16 @@ class Hub:
         else:
             items = frames.squash(backlog, self._store.slices)
             if sum(map(len, items)) > sum(state.measured for _, state in selection.of(self._store.slices)):
-                self._snapshot(reader, audience, "lagged", first=first)
-                return
+                with contextlib.suppress(TooLarge):  # where the state may not be sent at once, the catch-up is
+                    self._snapshot(reader, audience, "lagged", first=first)
+                    return
             out.append(frames.catchup(self._store.position, items))
         self._go_live(reader, audience, b"".join(out))
 
     def _snapshot(self, reader: Reader, audience: Audience, reason: Reason, *, first: bool) -> None:
+        """The state, and live. Raises TooLarge."""
         reader.resync = None
-        try:
-            slices = reader.interest.selection.snapshot(self._store.slices)
-        except TooLarge:
-            reader.end = "too_large"
-            return
+        slices = reader.interest.selection.snapshot(self._store.slices)
         retry = frames.RETRY_MS if first else None
         self._go_live(
             reader, audience, frames.initial(reason, self._store.position, slices, self._heartbeat_ms, retry=retry)
@@ -246,7 +242,10 @@ class Hub:
         try:
             while True:
                 await asyncio.sleep(self._heartbeat / TICKS)
-                self._tick()
+                try:
+                    self._tick()
+                except Exception:
+                    log.exception("a heartbeat failed; the next one comes")
         finally:
             unsubscribe()
 

@@ -1,7 +1,7 @@
 """For readers that want every single change: `after=earliest`.
 
 Law: a page at a time, whatever the history's length; each page is taken by the reader before the
-next is read. The caller brings the reader to head from where this leaves it.
+next is read. The hub brings the reader to head from where this leaves it.
 """
 
 from __future__ import annotations
@@ -12,51 +12,63 @@ from typing import Final
 from statestream.broadcast import frames
 from statestream.broadcast.audience import Reader
 from statestream.broadcast.frames import Frame
-from statestream.errors import Unavailable
+from statestream.errors import Forked, Unavailable
 from statestream.store import Store
 
 EARLIEST: Final = "earliest"
 PAGE: Final = 1_000
 
-
-async def replay(
-    store: Store,
-    reader: Reader,
-    drained: Callable[[Reader], Awaitable[bool]],
-    *,
-    first: bool,
-    rewind: bool,
-    heartbeat: int,
-) -> None:
-    """Writes the first frame, if it is due, and every change that is no longer in memory.
-
-    `rewind` begins at the oldest position that is kept, with the state there; else `state.resumed` is due.
-    Raises Forked, Expired, TooLarge, and Unavailable where the journal or the reader is away.
-    """
-    if first:
-        await _begin(store, reader, rewind, heartbeat)
-    selection, full = reader.interest.selection, reader.interest.full
-    while reader.position.seq < store.position.seq and store.bus.after(reader.position) is None:
-        page = await store.journal.read(reader.position, PAGE)
-        kept = [frames.update(change, full=full) for change in page if selection.matches(change.slice)]
-        await _write(reader, b"".join(kept), drained)
-        reader.position = page[-1].position
+Drained = Callable[[Reader], Awaitable[bool]]
 
 
-async def _begin(store: Store, reader: Reader, rewind: bool, heartbeat: int) -> None:
-    snapshot = await store.journal.load(await store.journal.floor() if rewind else reader.position)
-    reader.position = snapshot.position
-    selection = reader.interest.selection
-    if rewind:
-        slices = selection.snapshot(snapshot.slices)
-        frame = frames.initial("start", reader.position, slices, heartbeat, retry=frames.RETRY_MS)
-    else:
-        versions = {name: state.version for name, state in selection.of(snapshot.slices)}
-        frame = frames.resumed(reader.position, versions, heartbeat)
-    reader.sink.write(Frame(frame))
+class Replay:
+    """One reader's way from its position to what is in memory. `drained` waits until it has taken what was written."""
 
+    def __init__(
+        self, store: Store, reader: Reader, drained: Callable[[Reader], Awaitable[bool]], heartbeat: int
+    ) -> None:
+        self._store, self._reader, self._drained, self._heartbeat = store, reader, drained, heartbeat
 
-async def _write(reader: Reader, frames_: bytes, drained: Callable[[Reader], Awaitable[bool]]) -> None:
-    """One write that is taken whole, once the reader has taken what was before it."""
-    if frames_ and not (await drained(reader) and reader.sink.write(Frame(frames_))):
-        raise Unavailable("expected a reader that takes its frames, it has gone")
+    async def run(self, *, first: bool, rewind: bool) -> bool:
+        """Writes every change that is no longer in memory; gives whether the first frame is still due.
+
+        `rewind` begins at the oldest position that is kept, with the state there. Raises Forked, Expired,
+        TooLarge, and Unavailable where the journal or the reader is away.
+        """
+        reader = self._reader
+        if rewind:
+            await self._begin(rewind=True)
+            first = False
+        while not self._in_memory() and reader.resync is None and reader.end is None:
+            if first:
+                await self._begin(rewind=False)
+                first = False
+            page = await self._store.journal.read(reader.position, PAGE)
+            if not page:
+                raise Forked("expected a journal that reaches as far as this node, got a shorter one")
+            matching = filter(lambda change: reader.interest.selection.matches(change.slice), page)
+            await self._write(b"".join(frames.update(change, full=reader.interest.full) for change in matching))
+            reader.position = page[-1].position
+        return first
+
+    def _in_memory(self) -> bool:
+        position = self._reader.position
+        return position.seq >= self._store.position.seq or self._store.bus.after(position) is not None
+
+    async def _begin(self, *, rewind: bool) -> None:
+        reader, selection = self._reader, self._reader.interest.selection
+        at = await self._store.journal.floor() if rewind else reader.position
+        snapshot = await self._store.journal.load(at, selection.matches)
+        if rewind:
+            reader.position = at
+            slices = selection.snapshot(snapshot.slices)
+            frame = frames.initial("start", at, slices, self._heartbeat, retry=frames.RETRY_MS)
+        else:
+            versions = {name: state.version for name, state in snapshot.slices.items()}
+            frame = frames.resumed(at, versions, self._heartbeat)
+        await self._write(frame)
+
+    async def _write(self, data: bytes) -> None:
+        """One write that is taken whole, once the reader has taken what was before it."""
+        if data and not (await self._drained(self._reader) and self._reader.sink.write(Frame(data))):
+            raise Unavailable("expected a reader that takes its frames, it has gone")

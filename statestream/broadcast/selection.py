@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from statestream.change import SliceState, check_name, split_name
+from statestream.change import SliceState
 from statestream.errors import Malformed, TooLarge
+from statestream.names import check_name, split_name
 from statestream.reduce import Rules
 
 MAX_NAMES: Final = 1_000

@@ -16,6 +16,7 @@ class Gap extends Error {}
 
 /** Follows `url`. `onChange(state, updates)` after every frame that changed something; `onStatus(text)` when the connection changes. */
 export function follow(url, onChange, onStatus = () => {}) {
+  if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() keeps the cursor itself: give it no `after`");
   const stream = { state: {}, versions: {}, position: null, close };
   let source = null, timer = null, watchdog = null, attempt = 0, heartbeat = null, closed = false;
 
@@ -156,6 +157,7 @@ function own(container, fresh) {
 }
 
 function change(target, op, key, value) {
+  if (op !== "add" && op !== "remove" && op !== "replace") throw new Gap(`an operation that is not the protocol's: ${op}`);
   if (Array.isArray(target)) {
     const index = Number(key);
     if (!/^(0|[1-9][0-9]*)$/.test(key) || index > target.length - (op === "add" ? 0 : 1)) throw new Gap("no such element");

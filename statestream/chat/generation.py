@@ -69,6 +69,9 @@ class Generation:
             await self._end(INTERRUPTED if reader.cancelled() else reader.result())
         except Refused:
             log.info("the reply %s of chat %s was ended by another hand", self._reply, self._key)
+        except StatestreamError:
+            log.exception("what the model %s said cannot be kept", self._model.name)
+            await self._end(_error("failed", "The model said something that cannot be kept."))
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -126,7 +129,7 @@ class Generation:
             return _error("failed", "The model broke off with an error.")
         if finish is None:
             return _error("truncated", "The reply was cut short.")
-        return {"status": "complete", "finish_reason": finish.reason}
+        return {"status": "complete", "finish_reason": finish.reason.encode(errors="replace").decode()}
 
 
 def _error(kind: str, sentence: str) -> dict[str, Any]:

@@ -6,11 +6,9 @@ counts. A response is one viewer of the reply: that it ends early ends nothing e
 
 from __future__ import annotations
 
-import socket
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from statestream.bus import Bell
@@ -18,6 +16,7 @@ from statestream.chat import slice as chat
 from statestream.chat.projections.text import TextProjection
 from statestream.errors import Malformed
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.cut import cut
 from statestream.server.routes import STORE, json_response
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from statestream.store import Store
 
 MAX_TEXT: Final = 100_000
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class _Message(BaseModel):
@@ -93,18 +91,8 @@ async def _stream_text(request: web.Request, store: Store, key: str, reply: str)
     finally:
         unsubscribe()
     if message is None or message["status"] != "complete":
-        _cut(request)
+        cut(request)
     return response
-
-
-def _cut(request: web.Request) -> None:
-    """Ends the connection so that nobody takes the reply for whole; without chunks only a reset says so."""
-    if request.transport is None:
-        return
-    connection = request.transport.get_extra_info("socket")
-    if request.version < HttpVersion11 and connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    request.transport.abort()
 
 
 def _reply_in(store: Store, name: str, reply: str) -> Any:

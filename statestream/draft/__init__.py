@@ -22,10 +22,10 @@ from typing import Any, NoReturn
 from statestream.change import REMOVED
 from statestream.draft.containers import DictDraft, ListDraft, kind_of
 from statestream.draft.node import Intake, Recorder, frozen_op
-from statestream.errors import HandlerFailed
-from statestream.patch import Op, diff
+from statestream.errors import Gap, HandlerFailed, NotJSON
+from statestream.patch import Op, diff, replay
 
-__all__ = ["DictDraft", "ListDraft", "produce"]
+__all__ = ["DictDraft", "ListDraft", "patched", "produce"]
 
 
 def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
@@ -52,6 +52,20 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
         return (root._data, ops) if root is not None and ops else (base, [])
     finally:
         recorder.close()
+
+
+def patched(base: Any, operations: list[Op]) -> Any:
+    """The value after operations from elsewhere, sharing with `base` what they do not touch. Raises Gap."""
+    try:
+        return produce(base, lambda draft: _replay_on(draft, operations))[0]
+    except (NotJSON, HandlerFailed) as error:
+        raise Gap(f"expected operations that lead to JSON: {error}; start again") from None
+
+
+def _replay_on(draft: Any, operations: list[Op]) -> Any:
+    """None where the draft was changed in place; the root's new value where it was replaced."""
+    result = replay(draft, operations)
+    return None if result is draft else result
 
 
 def _refuse_awaitable(result: Any) -> NoReturn:

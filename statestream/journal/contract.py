@@ -24,7 +24,7 @@ Unavailable while running, JournalUnusable at `open`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,7 @@ from statestream.change import Change, Effect, Position, Record, RequestKey, Sli
 from statestream.patch import replay
 
 REMEMBERED_MS: Final = 24 * 3600 * 1000
+RECENT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,11 @@ class Appended:
     changes: tuple[Change, ...]
 
 
+def everything(_: str) -> bool:
+    """Every slice is wanted."""
+    return True
+
+
 class Journal(Protocol):
     """See the module's text for the guarantees. One store uses a journal object at a time, unless it says otherwise."""
 
@@ -88,10 +94,11 @@ class Journal(Protocol):
     async def close(self) -> None:
         """Releases everything; may be called twice."""
 
-    async def load(self, at: Position | None = None) -> Snapshot:
-        """The state at `at` (None: the newest position), and what has changed since the checkpoint. Values are fresh.
+    async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
+        """The state at `at` (None: the newest position) of the `wanted` slices. Values are fresh.
 
-        Raises Forked, Expired, Unavailable.
+        It tells the changes since the checkpoint before; of the newest state, further back where there are
+        fewer than RECENT. Raises Forked, Expired, Unavailable.
         """
 
     async def floor(self) -> Position:

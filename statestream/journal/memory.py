@@ -10,14 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from statestream.change import START, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag, total_size
 from statestream.errors import Conflict, Duplicate, Expired, Forked
-from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Retention, number, record, replayed, trim_to
+from statestream.journal.contract import (
+    RECENT,
+    REMEMBERED_MS,
+    Appended,
+    Batch,
+    Retention,
+    everything,
+    number,
+    record,
+    replayed,
+    trim_to,
+)
 
 
 class MemoryJournal:
@@ -44,22 +55,25 @@ class MemoryJournal:
     def _head(self) -> Position:
         return self._changes[-1].position if self._changes else self._floor
 
-    async def load(self, at: Position | None = None) -> Snapshot:
-        at = at or self._head
-        self._verify(at)
-        points = [self._floor.seq, *(position.seq for position, _, _ in self._checkpoints)]
-        checkpoint = max(seq for seq in points if seq <= at.seq)
+    async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
+        position = at or self._head
+        self._verify(position)
+        points = [self._floor.seq, *(point.seq for point, _, _ in self._checkpoints)]
+        checkpoint = max(seq for seq in points if seq <= position.seq)
+        since = checkpoint if at else max(self._floor.seq, min(checkpoint, position.seq - RECENT))
         held: dict[str, tuple[Any, Position]] = {}
         for name, versions in self._kept.items():
             state = next((state for seq, state in reversed(versions) if seq <= checkpoint), None)
-            if state is not None:
+            if state is not None and wanted(name):
                 held[name] = (orjson.loads(state.encoded()), state.position)
-        newer = self._changes[checkpoint - self._floor.seq : at.seq - self._floor.seq]
+        behind = self._changes[since - self._floor.seq : position.seq - self._floor.seq]
+        changes = tuple(change for change in behind if wanted(change.slice))
         return Snapshot(
-            position=at,
-            slices=replayed(held, newer),
+            position=position,
+            slices=replayed(held, (change for change in changes if change.version > checkpoint)),
             checkpoint=checkpoint,
-            changed=frozenset(change.slice for change in newer),
+            since=self._floor if since == self._floor.seq else self._changes[since - self._floor.seq - 1].position,
+            changes=changes,
         )
 
     async def floor(self) -> Position:
@@ -82,6 +96,7 @@ class MemoryJournal:
                 else:
                     self._versions[change.slice] = change.version
             if entry.remember:
+                self._records.pop(entry.remember, None)  # in the order of age
                 self._records[entry.remember] = (entry.at, record(entry, outcome))
         async with self._grown:
             self._grown.notify_all()
@@ -91,7 +106,8 @@ class MemoryJournal:
         horizon = time.time() * 1000 - REMEMBERED_MS
         while self._records and (oldest := next(iter(self._records.items())))[1][0] < horizon:
             del self._records[oldest[0]]
-        return {key: self._records[key][1] for key in keys if key in self._records}
+        found = {key: self._records[key] for key in keys if key in self._records}
+        return {key: kept for key, (at, kept) in found.items() if at >= horizon}
 
     def _verify(self, position: Position) -> None:
         """Raises Forked or Expired unless `position` is part of this history and changes behind it are kept."""

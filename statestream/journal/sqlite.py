@@ -4,8 +4,8 @@ Promise after a crash of the process, of the system or of its power: whatever `a
 there, because the write-ahead log is flushed (synchronous=FULL) before it returns. The promise is as
 good as the disk's own word about a flush.
 
-Law: one thread owns the connection; every public coroutine is one job on it and one transaction. SQL
-of the tables stands in schema.sql. Every sqlite3 error is translated here.
+Law: every public coroutine is one job and one transaction, on the connection that writes or on the
+one that reads, so that nobody who reads the past holds up a commit. The tables stand in schema.sql.
 """
 
 from __future__ import annotations
@@ -14,32 +14,31 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 
 from statestream.change import START, Cause, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag
-from statestream.errors import Conflict, Duplicate, Expired, Forked, JournalUnusable, Unavailable
+from statestream.errors import Conflict, Duplicate, Expired, Forked, Gap, JournalUnusable, Unavailable
 from statestream.journal.contract import (
+    RECENT,
     REMEMBERED_MS,
     Appended,
     Batch,
     Entry,
     Retention,
+    everything,
     number,
     record,
     replayed,
     trim_to,
 )
+from statestream.journal.lane import Lane, transaction
 
-T = TypeVar("T")
 APPLICATION_ID: Final = 0x53745374  # "StSt"
 SCHEMA_VERSION: Final = 1
-BUSY_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
 _COLUMNS: Final = "seq, tag, slice, from_version, kind, data, type, request, actor, payload, at"
 
@@ -50,83 +49,60 @@ class SqliteJournal:
     def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
         self.path = Path(path)
         self.retention = retention or Retention()
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: sqlite3.Connection | None = None
-
-    # running on the thread
+        self._writing = Lane(self.path, "IMMEDIATE")
+        self._reading = Lane(self.path, "DEFERRED")
 
     async def open(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="statestream-sqlite")
         try:
-            await self._run(self._open)
+            await self._writing.open(self._prepare)
+            await self._reading.open(lambda _: None)
+        except (sqlite3.Error, OSError, Unavailable) as error:
+            await self.close()
+            raise JournalUnusable(
+                f"expected a statestream journal at {self.path} that can be read and written: {error}"
+            ) from error
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        if self._thread is None:
-            return
-        thread, self._thread = self._thread, None
-        await asyncio.get_running_loop().run_in_executor(thread, self._close)
-        thread.shutdown()
+        await self._reading.close()
+        await self._writing.close()
 
-    async def load(self, at: Position | None = None) -> Snapshot:
-        return await self._run(self._load, at)
+    async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
+        return await self._reading.run(self._load, at, wanted)
 
     async def floor(self) -> Position:
-        return await self._run(self._oldest)
+        return await self._reading.run(_floor)
 
     async def append(self, batch: Batch) -> list[Appended]:
-        return await self._run(self._append, batch)
+        return await self._writing.run(self._append, batch)
 
     async def recall(self, keys: Iterable[RequestKey]) -> dict[RequestKey, Record]:
-        return await self._run(self._recall, list(keys))
+        return await self._reading.run(_find, list(keys))
 
     async def read(self, after: Position, limit: int) -> list[Change]:
-        return await self._run(self._read, after, limit)
+        return await self._reading.run(_read, after, limit)
 
     async def wait(self, after: Position) -> None:
         """Polls: another process on the same file cannot wake this one."""
         await asyncio.sleep(POLL_SECONDS)
-        while await self._run(self._newest) == after:
+        while await self._reading.run(_head) == after:
             await asyncio.sleep(POLL_SECONDS)
 
     async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
-        rows = [
-            (
-                name,
-                position.seq,
-                *((0, "0", None) if state is None else (state.version, state.position.tag, state.encoded())),
-            )
-            for name, state in slices.items()
-        ]
-        await self._run(self._checkpoint, position, rows)
+        rows = [(name, position.seq, *_kept(state)) for name, state in slices.items()]
+        await self._writing.run(self._checkpoint, position, rows)
 
-    async def _run(self, job: Callable[..., T], *arguments: Any) -> T:
-        if self._thread is None:
-            raise Unavailable(f"expected an open journal, {self.path} is closed")
-        future = asyncio.get_running_loop().run_in_executor(self._thread, job, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
+    # the file
 
-    # the connection
-
-    def _open(self) -> None:
-        try:
-            self._connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-            self._check_owner(self._connection)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            with self._transaction("IMMEDIATE") as sql:
-                if sql.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    self._create(sql)
-        except (sqlite3.Error, OSError, Unavailable) as error:
-            raise JournalUnusable(
-                f"expected a statestream journal at {self.path} that can be read and written: {error}"
-            ) from error
+    def _prepare(self, sql: sqlite3.Connection) -> None:
+        self._check_owner(sql)
+        sql.execute("PRAGMA journal_mode = WAL")
+        sql.execute("PRAGMA synchronous = FULL")
+        with transaction(sql, "IMMEDIATE", self.path):
+            if sql.execute("PRAGMA user_version").fetchone()[0] == 0:
+                self._create(sql)
 
     def _check_owner(self, sql: sqlite3.Connection) -> None:
         owner = sql.execute("PRAGMA application_id").fetchone()[0]
@@ -149,181 +125,168 @@ class SqliteJournal:
         sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    @contextmanager
-    def _transaction(self, mode: str = "DEFERRED") -> Iterator[sqlite3.Connection]:
-        """All or nothing. Every error of sqlite3 leaves it as Unavailable, after a rollback."""
-        sql = self._connection
-        if sql is None:
-            raise Unavailable(f"expected an open journal, {self.path} is closed")
-        try:
-            sql.execute(f"BEGIN {mode}")
-            try:
-                yield sql
-                sql.execute("COMMIT")
-            except BaseException:
-                if sql.in_transaction:
-                    sql.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise Unavailable(
-                f"the journal {self.path} could not be used: {error}; try again with the same id"
-            ) from error
-
     # the jobs
 
-    def _load(self, at: Position | None) -> Snapshot:
-        with self._transaction() as sql:
-            position = at or self._head(sql)
-            self._verify(sql, position)
-            checkpoint = sql.execute(
-                "SELECT coalesce(max(seq), 0) FROM checkpoints WHERE seq <= ?", (position.seq,)
-            ).fetchone()[0]
-            rows = sql.execute(
-                "SELECT slice, version, tag, value, max(checkpoint) FROM snapshots"
-                " WHERE checkpoint <= ? GROUP BY slice",
-                (checkpoint,),
-            )  # SQLite takes the other columns from the row that has the maximum
+    def _load(self, sql: sqlite3.Connection, at: Position | None, wanted: Callable[[str], bool]) -> Snapshot:
+        position = at or _head(sql)
+        _verify(sql, position)
+        query = "SELECT coalesce(max(seq), 0) FROM checkpoints WHERE seq <= ?"
+        checkpoint = sql.execute(query, (position.seq,)).fetchone()[0]
+        since = _since(sql, position, checkpoint) if at is None else _at(sql, checkpoint)
+        rows = sql.execute(
+            "SELECT slice, version, tag, value, max(checkpoint) FROM snapshots WHERE checkpoint <= ? GROUP BY slice",
+            (checkpoint,),
+        )  # SQLite takes the other columns from the row that has the maximum
+        try:
             held = {
                 name: (orjson.loads(value), Position(seq=version, tag=tag))
                 for name, version, tag, value, _ in rows
-                if value is not None
+                if value is not None and wanted(name)
             }
-            rows = sql.execute(
-                f"SELECT {_COLUMNS} FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq", (checkpoint, position.seq)
-            )
-            newer = [_change(row) for row in rows]
-            return Snapshot(
-                position=position,
-                slices=replayed(held, newer),
-                checkpoint=checkpoint,
-                changed=frozenset(change.slice for change in newer),
-            )
+            changes = tuple(change for change in _between(sql, since.seq, position.seq) if wanted(change.slice))
+            slices = replayed(held, (change for change in changes if change.version > checkpoint))
+        except (Gap, KeyError, orjson.JSONDecodeError) as error:
+            raise JournalUnusable(
+                f"expected changes in {self.path} that fit each other, got others: {error}"
+            ) from error
+        return Snapshot(position=position, slices=slices, checkpoint=checkpoint, since=since, changes=changes)
 
-    def _oldest(self) -> Position:
-        with self._transaction() as sql:
-            return _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
-
-    def _head(self, sql: sqlite3.Connection) -> Position:
-        row = sql.execute("SELECT seq, tag FROM changes ORDER BY seq DESC LIMIT 1").fetchone()
-        return _position(row or sql.execute("SELECT seq, tag FROM floor").fetchone())
-
-    def _newest(self) -> Position:
-        with self._transaction() as sql:
-            return self._head(sql)
-
-    def _verify(self, sql: sqlite3.Connection, position: Position) -> None:
-        floor = _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
-        if position.seq < floor.seq:
-            raise Expired(f"expected a position from {floor} on, got one that is no longer kept")
-        row = sql.execute("SELECT tag FROM changes WHERE seq = ?", (position.seq,)).fetchone()
-        if position != floor and (row is None or row[0] != position.tag):
-            raise Forked("expected a position of this history, got one of another; read the state anew")
-
-    def _append(self, batch: Batch) -> list[Appended]:
-        with self._transaction("IMMEDIATE") as sql:
-            self._verify(sql, batch.read)
-            done = self._find(sql, [entry.remember for entry in batch.entries if entry.remember])
-            if done:
-                raise Duplicate(done)
-            self._compare(sql, batch.versions)
-            outcomes = number(batch, self._head(sql), new_tag())
-            sql.executemany(
-                f"INSERT INTO changes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_row(change) for outcome in outcomes for change in outcome.changes],
-            )
-            self._move(sql, batch, outcomes)
-            self._remember(sql, batch.entries, outcomes)
+    def _append(self, sql: sqlite3.Connection, batch: Batch) -> list[Appended]:
+        _verify(sql, batch.read)
+        done = _find(sql, [entry.remember for entry in batch.entries if entry.remember])
+        if done:
+            raise Duplicate(done)
+        _compare(sql, batch.versions)
+        outcomes = number(batch, _head(sql), new_tag())
+        sql.executemany(
+            f"INSERT INTO changes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_row(change) for outcome in outcomes for change in outcome.changes],
+        )
+        _move(sql, outcomes)
+        _remember(sql, batch.entries, outcomes)
         return outcomes
 
-    def _compare(self, sql: sqlite3.Connection, versions: Mapping[str, int]) -> None:
-        for name, version in versions.items():
-            row = sql.execute("SELECT version FROM versions WHERE slice = ?", (name,)).fetchone()
-            if (row[0] if row else 0) != version:
-                raise Conflict(f"expected to be first to change {name}; read what came before")
-
-    def _move(self, sql: sqlite3.Connection, batch: Batch, outcomes: Sequence[Appended]) -> None:
-        versions: dict[str, int] = {}
-        for outcome in outcomes:
-            versions.update((c.slice, 0 if c.kind == "removed" else c.version) for c in outcome.changes)
-        sql.executemany(
-            "DELETE FROM versions WHERE slice = ?", [(name,) for name, version in versions.items() if not version]
-        )
-        sql.executemany(
-            "INSERT INTO versions VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
-            [item for item in versions.items() if item[1]],
-        )
-
-    def _remember(self, sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended]) -> None:
-        rows = []
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            if entry.remember:
-                kept = record(entry, outcome)
-                where = (kept.position.seq, kept.position.tag, orjson.dumps(kept.changes).decode(), entry.at)
-                rows.append((*entry.remember, kept.digest, *where))
-        if rows:
-            sql.execute("DELETE FROM requests WHERE at < ?", (_now() - REMEMBERED_MS,))
-            sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-
-    def _recall(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Record]:
-        with self._transaction() as sql:
-            return self._find(sql, keys)
-
-    def _find(self, sql: sqlite3.Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Record]:
-        found = {}
-        query = "SELECT digest, seq, tag, changes FROM requests WHERE actor = ? AND id = ? AND at >= ?"
-        for key in keys:
-            row = sql.execute(query, (*key, _now() - REMEMBERED_MS)).fetchone()
-            if row is not None:
-                changes = tuple((name, version) for name, version in orjson.loads(row[3]))
-                found[key] = Record(digest=row[0], position=Position(seq=row[1], tag=row[2]), changes=changes)
-        return found
-
-    def _read(self, after: Position, limit: int) -> list[Change]:
-        with self._transaction() as sql:
-            self._verify(sql, after)
-            query = f"SELECT {_COLUMNS} FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
-            return [_change(row) for row in sql.execute(query, (after.seq, limit))]
-
-    def _checkpoint(self, position: Position, rows: Sequence[tuple[Any, ...]]) -> None:
-        with self._transaction("IMMEDIATE") as sql:
-            kept_at = sql.execute("SELECT coalesce(max(seq), 0) FROM checkpoints").fetchone()[0]
-            if position.seq <= kept_at:
-                return
-            size = sql.execute(
-                "SELECT coalesce(sum(length(data) + length(payload) + 200), 0) FROM changes WHERE seq > ? AND seq <= ?",
-                (kept_at, position.seq),
-            ).fetchone()[0]
-            sql.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", (position.seq, position.tag, _now(), size))
-            sql.executemany(
-                "INSERT INTO snapshots (slice, checkpoint, version, tag, value) VALUES (?, ?, ?, ?, ?)", rows
-            )
-            self._trim(sql)
-
-    def _trim(self, sql: sqlite3.Connection) -> None:
-        """Takes the oldest changes away, up to a checkpoint, and the snapshots that only older positions needed."""
-        points = [
-            (Position(seq=seq, tag=tag), at, size)
-            for seq, tag, at, size in sql.execute("SELECT seq, tag, at, bytes FROM checkpoints ORDER BY seq")
-        ]
-        floor = _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
-        newer = [point for point in points if point[0].seq > floor.seq]
-        target = trim_to(newer, self._head(sql), self.retention, _now())
-        if target is None:
+    def _checkpoint(self, sql: sqlite3.Connection, position: Position, rows: Sequence[tuple[Any, ...]]) -> None:
+        kept_at = sql.execute("SELECT coalesce(max(seq), 0) FROM checkpoints").fetchone()[0]
+        if position.seq <= kept_at:
             return
-        sql.execute("DELETE FROM changes WHERE seq <= ?", (target.seq,))
-        sql.execute("DELETE FROM checkpoints WHERE seq < ?", (target.seq,))
-        sql.execute("UPDATE floor SET seq = ?, tag = ?", (target.seq, target.tag))
-        sql.execute(
-            "DELETE FROM snapshots AS old WHERE checkpoint < ("
-            " SELECT max(checkpoint) FROM snapshots WHERE slice = old.slice AND checkpoint <= :floor)",
-            {"floor": target.seq},
-        )
-        sql.execute("DELETE FROM snapshots WHERE value IS NULL AND checkpoint <= ?", (target.seq,))
+        size = sql.execute(
+            "SELECT coalesce(sum(length(data) + length(payload) + 200), 0) FROM changes WHERE seq > ? AND seq <= ?",
+            (kept_at, position.seq),
+        ).fetchone()[0]
+        sql.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", (position.seq, position.tag, _now(), size))
+        sql.executemany("INSERT INTO snapshots (slice, checkpoint, version, tag, value) VALUES (?, ?, ?, ?, ?)", rows)
+        _trim(sql, self.retention)
+
+
+def _floor(sql: sqlite3.Connection) -> Position:
+    return _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
+
+
+def _head(sql: sqlite3.Connection) -> Position:
+    row = sql.execute("SELECT seq, tag FROM changes ORDER BY seq DESC LIMIT 1").fetchone()
+    return _position(row) if row else _floor(sql)
+
+
+def _at(sql: sqlite3.Connection, seq: int) -> Position:
+    """The position with that seq, which is kept."""
+    row = sql.execute("SELECT seq, tag FROM changes WHERE seq = ?", (seq,)).fetchone()
+    return _position(row) if row else _floor(sql)
+
+
+def _since(sql: sqlite3.Connection, head: Position, checkpoint: int) -> Position:
+    """From where the newest state tells its changes: the checkpoint, or further back for readers that return soon."""
+    return _at(sql, max(_floor(sql).seq, min(checkpoint, head.seq - RECENT)))
+
+
+def _between(sql: sqlite3.Connection, after: int, until: int) -> Iterator[Change]:
+    query = f"SELECT {_COLUMNS} FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq"
+    return map(_change, sql.execute(query, (after, until)))
+
+
+def _read(sql: sqlite3.Connection, after: Position, limit: int) -> list[Change]:
+    _verify(sql, after)
+    return list(_between(sql, after.seq, after.seq + limit))
+
+
+def _verify(sql: sqlite3.Connection, position: Position) -> None:
+    """Raises Forked or Expired unless `position` is part of this history and what comes behind it is kept."""
+    floor = _floor(sql)
+    if position.seq < floor.seq:
+        raise Expired(f"expected a position from {floor} on, got one that is no longer kept")
+    row = sql.execute("SELECT tag FROM changes WHERE seq = ?", (position.seq,)).fetchone()
+    if position != floor and (row is None or row[0] != position.tag):
+        raise Forked("expected a position of this history, got one of another; read the state anew")
+
+
+def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> None:
+    for name, version in versions.items():
+        row = sql.execute("SELECT version FROM versions WHERE slice = ?", (name,)).fetchone()
+        if (row[0] if row else 0) != version:
+            raise Conflict(f"expected to be first to change {name}; read what came before")
+
+
+def _move(sql: sqlite3.Connection, outcomes: Sequence[Appended]) -> None:
+    """The versions of the slices that have changed."""
+    versions: dict[str, int] = {}
+    for outcome in outcomes:
+        versions.update((c.slice, 0 if c.kind == "removed" else c.version) for c in outcome.changes)
+    sql.executemany(
+        "DELETE FROM versions WHERE slice = ?", [(name,) for name, version in versions.items() if not version]
+    )
+    sql.executemany(
+        "INSERT INTO versions VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
+        [item for item in versions.items() if item[1]],
+    )
+
+
+def _remember(sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended]) -> None:
+    rows = []
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if entry.remember:
+            kept = record(entry, outcome)
+            where = (kept.position.seq, kept.position.tag, orjson.dumps(kept.changes).decode(), entry.at)
+            rows.append((*entry.remember, kept.digest, *where))
+    if rows:
+        sql.execute("DELETE FROM requests WHERE at < ?", (_now() - REMEMBERED_MS,))
+        sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _find(sql: sqlite3.Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Record]:
+    found = {}
+    query = "SELECT digest, seq, tag, changes FROM requests WHERE actor = ? AND id = ? AND at >= ?"
+    for key in keys:
+        row = sql.execute(query, (*key, _now() - REMEMBERED_MS)).fetchone()
+        if row is not None:
+            changes = tuple((name, version) for name, version in orjson.loads(row[3]))
+            found[key] = Record(digest=row[0], position=Position(seq=row[1], tag=row[2]), changes=changes)
+    return found
+
+
+def _trim(sql: sqlite3.Connection, retention: Retention) -> None:
+    """Takes the oldest changes away, up to a checkpoint, and the snapshots that only older positions needed."""
+    floor = _floor(sql)
+    points = [
+        (Position(seq=seq, tag=tag), at, size)
+        for seq, tag, at, size in sql.execute("SELECT seq, tag, at, bytes FROM checkpoints ORDER BY seq")
+        if seq > floor.seq
+    ]
+    target = trim_to(points, _head(sql), retention, _now())
+    if target is None:
+        return
+    sql.execute("DELETE FROM changes WHERE seq <= ?", (target.seq,))
+    sql.execute("DELETE FROM checkpoints WHERE seq < ?", (target.seq,))
+    sql.execute("UPDATE floor SET seq = ?, tag = ?", (target.seq, target.tag))
+    sql.execute(
+        "DELETE FROM snapshots AS old WHERE checkpoint < ("
+        " SELECT max(checkpoint) FROM snapshots WHERE slice = old.slice AND checkpoint <= :floor)",
+        {"floor": target.seq},
+    )
+    sql.execute("DELETE FROM snapshots WHERE value IS NULL AND checkpoint <= ?", (target.seq,))
+
+
+def _kept(state: SliceState | None) -> tuple[int, str, bytes | None]:
+    return (0, "0", None) if state is None else (state.version, state.position.tag, state.encoded())
 
 
 def _now() -> int:

@@ -13,7 +13,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from statestream.errors import Malformed, TooLarge, UnsupportedMediaType
-from statestream.values import escape, loads
+from statestream.slices import first_problem
+from statestream.values import loads
 
 BODY_SECONDS: Final = 30.0
 MAX_BODY: Final = web.AppKey("statestream_max_body", int)
@@ -60,6 +61,4 @@ def checked(model: type[M], value: Any) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = "".join(f"/{escape(str(part))}" for part in first["loc"])
-        raise Malformed(f"at {place or 'the body'}: {first['msg']}") from None
+        raise Malformed(first_problem(error)) from None

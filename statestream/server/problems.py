@@ -7,36 +7,35 @@ own sentence, which never holds a payload; what a bug raised is logged, and answ
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from statestream.errors import Refused, StatestreamError, Unavailable
+from statestream.errors import Refused, StatestreamError
 
 log = logging.getLogger("statestream")
 
 RETRY_AFTER_SECONDS: Final = 1
+STARTED: Final = web.RequestKey("statestream_started", bool)
 
 
 def problem(error: StatestreamError) -> web.Response:
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "code": error.code,
-        "detail": str(error),
-    }
-    if isinstance(error, Refused):
-        body["reason"] = error.reason
-    response = web.Response(
-        status=error.status, body=orjson.dumps(body), headers={"Content-Type": "application/problem+json"}
-    )
-    if isinstance(error, Unavailable):
+    more = {"reason": error.reason} if isinstance(error, Refused) else {}
+    response = _problem(error.status, error.code, str(error), **more)
+    if error.retryable:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def _problem(status: int, code: str, detail: str, allow: Sequence[str] = (), **more: str) -> web.Response:
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail, **more}
+    headers = {"Content-Type": "application/problem+json"} | ({"Allow": ",".join(allow)} if allow else {})
+    return web.Response(status=status, body=orjson.dumps(body), headers=headers)
 
 
 @web.middleware
@@ -44,9 +43,30 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Turns StatestreamError into its problem; forbids sniffing and caching of every answer."""
     try:
         response = await handler(request)
-    except StatestreamError as error:
-        response = problem(error)
+    except ConnectionError:
+        raise  # the client has left: nobody is there to be told
+    except Exception as error:
+        if STARTED in request:
+            raise
+        response = _answer(request, error)
     if not response.prepared:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Cache-Control", "no-store")
     return response
+
+
+def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
+    if isinstance(error, StatestreamError):
+        return problem(error)
+    if not isinstance(error, web.HTTPException):
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        return _problem(500, "internal", "the server failed; the details are in its log")
+    if error.status < 400 or error.content_type != "text/plain":
+        raise error  # a route's own answer
+    code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
+    return _problem(error.status, code, f"the request was refused: {error.reason}", error.headers.getall("Allow", []))
+
+
+async def mark_started(request: web.Request, _: web.StreamResponse) -> None:
+    """For `on_response_prepare`: from here on an error can be said by cutting the connection only."""
+    request[STARTED] = True

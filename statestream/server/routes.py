@@ -16,10 +16,12 @@ from pydantic import Field
 
 from statestream.broadcast import frames
 from statestream.broadcast.selection import Selection
-from statestream.change import MAX_SEQ, Action, Position, Result, SliceState
+from statestream.change import Action, Position, Result, SliceState
 from statestream.errors import Malformed, StatestreamError
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.cut import cut
 from statestream.store import Store
+from statestream.values import MAX_INT
 
 MAX_ACTIONS: Final = 1_000
 PAGE: Final = 1_000
@@ -73,7 +75,7 @@ async def state(request: web.Request) -> web.Response:
     store = request.config_dict[STORE]
     selection = selection_of(request, store)
     if "at" in request.query:
-        then = await store.journal.load(Position.parse(request.query["at"]))
+        then = await store.journal.load(Position.parse(request.query["at"]), selection.matches)
         position, slices = then.position, selection.snapshot(then.slices)
     else:
         position, slices = store.position, selection.snapshot(store.slices)
@@ -111,13 +113,12 @@ async def history(request: web.Request) -> web.StreamResponse:
             left -= len(kept)
             page = await store.journal.read(page[-1].position, PAGE) if page[-1].version < end else []
     except StatestreamError:
-        if request.transport is not None:
-            request.transport.abort()  # the status is sent: a cut body is the only way to say that it is not whole
+        cut(request)
     return response
 
 
 def _limit(request: web.Request) -> int:
-    text = request.query.get("limit", str(MAX_SEQ))
+    text = request.query.get("limit", str(MAX_INT))
     if not text.isascii() or not text.isdigit() or len(text) > 16:
         raise Malformed("expected `limit` to be a whole number of at least 0")
     return int(text)

@@ -33,8 +33,8 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
-    await runner.setup()
     try:
+        await runner.setup()
         site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
         await site.start()
         gc.collect()
