@@ -10,10 +10,12 @@ import statestream
 async def main(url: str) -> None:
     async with statestream.connect(url, slices=["board"]) as stream:
         print("tasks:", [task["title"] for task in stream.state["board"]["tasks"]])
-        updates = aiter(stream)  # looks from here on
-        await stream.dispatch("board/task_added", {"id": uuid.uuid4().hex, "title": "Written by follow.py"})
-        update = await anext(updates)
-        print("then:", update.kind, update.patches or stream.state["board"])
+        added = await stream.dispatch("board/task_added", {"id": uuid.uuid4().hex, "title": "Written by follow.py"})
+        async for update in stream:
+            print(update.kind, update.reason or update.patches or "")
+            if update.position == str(added.position):
+                break
+        print("tasks:", [task["title"] for task in stream.state["board"]["tasks"]])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from aiohttp import web
 
+from statestream import __version__
 from statestream import journal as journals
 from statestream.errors import StatestreamError
 from statestream.server.app import create_app
@@ -34,9 +35,19 @@ Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"statestream {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
-    """Keeps `serve` and `demo` subcommands."""
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """What goes before a command."""
 
 
 @app.command()
@@ -129,7 +140,3 @@ def _load_file(path: Path) -> Any:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
-
-
-def main() -> None:
-    app()

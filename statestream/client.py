@@ -62,7 +62,9 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._failure: StatestreamError | None = None
-        self._followers: set[_Follower] = set()
+        self._unseen: _Follower | None = _Follower()
+        self._followers: set[_Follower] = {self._unseen}
+        self._trouble = "nothing was answered"
         self._retry_ms = FIRST_RETRY_MS
         self._attempt = 0
 
@@ -90,7 +92,9 @@ class Stream:
                 raise self._failure
         except TimeoutError:
             await self.__aexit__()
-            raise Unavailable(f"expected a state from {self._url} within {self._timeout:g} s, got none") from None
+            raise Unavailable(
+                f"expected a state from {self._url} within {self._timeout:g} s: {self._trouble}"
+            ) from None
         except BaseException:
             await self.__aexit__()
             raise
@@ -106,11 +110,12 @@ class Stream:
             await self._session.close()
 
     def __aiter__(self) -> AsyncIterator[Update]:
-        """Every update from now on. Whoever falls more than 10,000 behind gets one `initial`, reason `lagged`, instead.
+        """Every update: for the first who iterates from the beginning, for others from now on.
 
-        Ends when the stream is closed. Raises StreamRefused if the server refused for good.
+        Whoever falls more than 10,000 behind gets one `initial`, reason `lagged`, in their stead. Ends
+        when the stream is closed. Raises StreamRefused if the server refused for good.
         """
-        follower = _Follower()
+        follower, self._unseen = self._unseen or _Follower(), None
         self._followers.add(follower)
         if self._failure is not None:
             follower.finish()
@@ -142,10 +147,8 @@ class Stream:
                 return
             except Gap:
                 self._replica.forget_position()
-            except Unavailable:
-                pass  # it says so itself, and the backoff below is the answer
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                pass  # the connection is gone: come back where we left off
+            except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._trouble = str(error) or type(error).__name__  # then come back where we left off
             except Exception as error:
                 log.exception("following %s failed", self._url)
                 self._fail(StreamRefused(f"following {self._url} failed: {error!r}", reason="failed"))

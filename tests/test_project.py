@@ -7,6 +7,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,8 +121,7 @@ def test_the_example_without_a_server_runs() -> None:
 async def test_the_example_board_is_served_and_followed() -> None:
     with Server.serving(str(ROOT / "examples/board.py:store")) as server:
         output = await asyncio.to_thread(run, "examples/follow.py", server.url)
-    assert "tasks: []" in output
-    assert "Written by follow.py" in output
+    assert output.splitlines() == ["tasks: []", "initial start", "value ", "tasks: ['Written by follow.py']"]
 
 
 async def test_the_example_chat_answers() -> None:
@@ -168,7 +168,23 @@ def test_every_option_and_route_is_documented() -> None:
         assert f"`{route}`" in docs or f" {route}`" in docs or route == "/statestream.js", route
 
 
+def test_the_command_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('No module named typer', name='typer')")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from statestream.__main__ import main; main()"
+    assert "statestream[cli]" in run("-c", script, code=1)
+
+
+def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
+    run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
+    [wheel] = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("py.typed", "journal/schema.sql", "browser/statestream.js", "browser/demo.html"):
+        assert f"statestream/{name}" in names
+    assert not any(name.startswith(("tests/", "docs/")) for name in names)
+
+
 def test_the_command_explains_itself() -> None:
+    assert run("-m", "statestream", "--version").strip() == f"statestream {statestream.__version__}"
     assert "serve" in run("-m", "statestream", "--help")
     assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
     assert "cannot find" in run("-m", "statestream", "serve", "no_such_module:store", code=2)

@@ -18,6 +18,5 @@ def of(url: str) -> Journal:
         return MemoryJournal()
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1 and not parts.query:
         return SqliteJournal(unquote(parts.path[1:]))
-    raise ValueError(
-        f"expected a journal URL like memory: or sqlite:///path.db, got {parts.scheme or 'no'}: {parts.path!r}"
-    )
+    shown = url if parts.password is None else url.replace(parts.password, "…")
+    raise ValueError(f"expected a journal URL like memory: or sqlite:///path.db, got {shown!r}")

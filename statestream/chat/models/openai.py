@@ -9,6 +9,7 @@ what a provider says may hold keys or prompts, so it is logged by its type only.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -35,6 +36,8 @@ class OpenAIModel:
     """See the module's text. `name` is the provider's name of the model."""
 
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
+        if importlib.util.find_spec("openai") is None:
+            raise ImportError("expected the openai package: pip install 'statestream[chat]'", name="openai")
         self.name = name
         self._base_url, self._api_key = base_url, api_key
         self._client: AsyncOpenAI | None = None
