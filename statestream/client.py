@@ -65,6 +65,7 @@ class Stream:
         self._unseen: _Follower | None = _Follower()
         self._followers: set[_Follower] = {self._unseen}
         self._trouble = "nothing was answered"
+        self._closed = False
         self._retry_ms = FIRST_RETRY_MS
         self._attempt = 0
 
@@ -104,6 +105,7 @@ class Stream:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._closed = True
         for follower in self._followers:
             follower.finish()
         if self._session is not None:
@@ -117,7 +119,7 @@ class Stream:
         """
         follower, self._unseen = self._unseen or _Follower(), None
         self._followers.add(follower)
-        if self._failure is not None:
+        if self._failure is not None or self._closed:
             follower.finish()
         return self._updates(follower)
 

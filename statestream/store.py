@@ -225,15 +225,17 @@ class Store:
 
     async def _commit(self, batch: list[_Pending]) -> None:
         """Runs, appends, applies, announces, answers; again from the start as often as another node was first."""
-        certain = False
+        looked = False
         for _ in range(MAX_ATTEMPTS):
             working = Working(self.rules, self.slices)
             for pending in batch:
                 self._run(working, pending)
-            if not certain and not all(pending.effects for pending in batch):
-                certain = True
-                if await self._look_again(batch):
+            if not looked and not all(pending.effects for pending in batch):
+                looked, before = True, self.position
+                await self._committed.catch_up()  # before anyone is told no, or that nothing changed
+                if self.position != before:
                     continue
+            await self._answer_repeats(batch)
             written = [p for p in batch if not p.error and (p.effects or p.request.remembered)]
             try:
                 outcomes = await self._append(working, written)
@@ -256,17 +258,13 @@ class Store:
         except StatestreamError as error:
             pending.error = error
 
-    async def _look_again(self, batch: list[_Pending]) -> bool:
-        """Before anyone is told no, or that nothing changed: whether there is news that the batch must be run on.
-
-        A request that fails now may also have succeeded before: then it is a duplicate, whatever the state says.
-        """
+    async def _answer_repeats(self, batch: list[_Pending]) -> None:
+        """A request that fails now may have succeeded before: then it is a duplicate, whatever the state says today."""
         failed = [p.request.key for p in batch if p.error and p.request.remembered]
         records = await self.journal.recall(failed) if failed else {}
-        before = self.position
-        await self._committed.catch_up()
-        self._answer_duplicates(batch, records)
-        return self.position != before
+        if records:
+            await self._committed.catch_up()  # what was done elsewhere shows here before it is answered
+            self._answer_duplicates(batch, records)
 
     def _answer_duplicates(self, batch: list[_Pending], records: Mapping[RequestKey, Record]) -> None:
         """Answers what is done already, and takes it out of the batch."""

@@ -76,6 +76,39 @@ def is_child(mine: Any, replaced: Any) -> bool:
     return isinstance(replaced, (MutableMapping, MutableSequence)) and any(c is mine for c in containers(replaced))
 
 
+def run_wild(program: Any, state: Any) -> None:
+    """Moves containers about, inside and outside the document, in ways that plain data would alias. For drafts only."""
+    held: list[Any] = [state]
+    for walk, op, key, i, j, value, other in program:
+        if size(state) > LIMIT:
+            return
+        inside = held[i % len(held)]
+        target, source = resolve(inside, walk), resolve(held[j % len(held)], other)
+        try:
+            wild_step(held, target, source, op, key, value)
+        except (IndexError, KeyError, ValueError, TypeError):
+            continue
+
+
+def wild_step(held: list[Any], target: Any, source: Any, op: int, key: str, value: Any) -> None:
+    match op % 7:
+        case 0:
+            held.append(source)
+        case 1:
+            taken = target.pop(key) if isinstance(target, MutableMapping) else target.pop()
+            held.extend([taken] if isinstance(taken, Node) else [])
+        case 2 | 3:
+            put(target, key, source)
+        case 4:
+            put(target, key, copy.deepcopy(value))
+        case 5 if isinstance(target, MutableMapping):
+            target[key] = {**source, "spread": 1} if isinstance(source, MutableMapping) else [*source, source[0]]
+        case 5:
+            target[:] = [*target[::-1], source]
+        case _:
+            put(source, key, target)
+
+
 def put(target: Any, key: str, value: Any) -> None:
     if isinstance(target, MutableMapping):
         target[key] = value

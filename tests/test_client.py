@@ -125,6 +125,13 @@ async def test_who_iterates_slowly_is_told_what_was_missed(server: Server, monke
         assert len(kinds) <= 22
 
 
+async def test_a_closed_stream_ends_every_iteration(server: Server) -> None:
+    async with statestream.connect(server.url) as stream:
+        before = aiter(stream)
+    assert [update.kind async for update in before] == ["initial"]
+    assert [update async for update in stream] == []
+
+
 async def test_what_is_refused_for_good_raises(server: Server) -> None:
     with pytest.raises(StreamRefused) as refused:
         async with statestream.connect(server.url, slices=["nothing"]):

@@ -18,7 +18,7 @@ from statestream.change import REMOVED
 from statestream.draft import produce
 from statestream.errors import DraftClosed, HandlerFailed, NotJSON
 from statestream.values import canonical
-from tests.programs import base_documents, programs, run
+from tests.programs import base_documents, everything, programs, run, run_wild
 
 Recipe = Any
 
@@ -46,6 +46,17 @@ def check(base: Any, recipe: Recipe) -> tuple[Any, list[dict[str, Any]]]:
 @given(base=base_documents, program=programs)
 def test_any_program_does_the_same_to_a_draft_and_to_plain_data(base: Any, program: Any) -> None:
     check(base, lambda state: run(program, state))
+
+
+@settings(max_examples=500, deadline=None)
+@given(base=base_documents, program=programs)
+def test_whatever_moves_where_the_patch_leads_to_the_value(base: Any, program: Any) -> None:
+    before = canonical(base)
+    value, ops = produce(base, quiet(lambda state: run_wild(program, state)))
+    assert canonical(jsonpatch.apply_patch(base, orjson.loads(orjson.dumps(ops)))) == canonical(value)
+    assert canonical(base) == before
+    places = [id(container) for container in everything(value)]
+    assert len(places) == len(set(places)), "a container stands in two places"
 
 
 @settings(max_examples=300, deadline=None)
@@ -175,6 +186,33 @@ def test_what_left_the_tree_together_comes_back_in_one_place_only() -> None:
     value, _ = check({"k": {"items": [1]}}, outer_and_inner)
     places = [value["both"][0]["items"], value["both"][1], value["again"][0], value["again"][1]["items"]]
     assert len({id(place) for place in places}) == 4
+
+
+def moved_within_what_left(s: Any) -> None:
+    held = s.pop("l")
+    held.append(held[0])
+    s["l"] = held
+    s["l"][0]["x"] = 1
+
+
+def written_through_an_old_name(s: Any) -> None:
+    held = s["b"]
+    s["b"] = {**held, "n": 1}
+    held["c"] = {**held["c"], "z": 0}
+    s["b"]["c"]["a"]["x"] = 1
+
+
+@pytest.mark.parametrize(
+    ("base", "recipe", "expected"),
+    [
+        ({"l": [{}]}, moved_within_what_left, {"l": [{"x": 1}, {}]}),
+        ({"b": {"c": {"a": {}}}}, written_through_an_old_name, {"b": {"c": {"a": {"x": 1}}, "n": 1}}),
+    ],
+)
+def test_json_has_no_aliases(base: Any, recipe: Recipe, expected: Any) -> None:
+    value, ops = produce(base, recipe)
+    assert value == expected
+    assert jsonpatch.apply_patch(base, orjson.loads(orjson.dumps(ops))) == expected
 
 
 def restored_but_changed(s: Any) -> None:

@@ -69,6 +69,6 @@ class Replay:
         await self._write(frame)
 
     async def _write(self, data: bytes) -> None:
-        """One write that is taken whole, once the reader has taken what was before it."""
-        if data and not (await self._drained(self._reader) and self._reader.sink.write(Frame(data))):
+        """One write, and the wait until the reader has taken it: the hub goes on without one."""
+        if data and not (self._reader.sink.write(Frame(data)) and await self._drained(self._reader)):
             raise Unavailable("expected a reader that takes its frames, it has gone")

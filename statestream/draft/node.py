@@ -164,6 +164,8 @@ class Node:
         if isinstance(value, Node) and value._data is old:
             return
         replaced = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
+        if replaced is not None and replaced._parent is not self:
+            replaced = None  # its draft has moved elsewhere and keeps its children there
         intake = Intake(self._recorder, self, replaced)
         try:
             raw = intake.take(value, self._depth(), (key,))
@@ -312,7 +314,7 @@ class Intake:
             plain(node._data, depth, parent_key)  # the limits may not hold where it goes
         if node._parent is not self.replaced:
             node._own()  # what it leaves behind sees it as it will be, as in Python
-        if node._parent is not self.into:
+        if node._parent is not self.into or self.into is not self.replaced:
             node._hollow_out()
         self.taken.add(id(node))
         self.moved.append((node, route))
