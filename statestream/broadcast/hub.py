@@ -174,7 +174,7 @@ class Hub:
 
     def _go_live(self, reader: Reader, audience: Audience, first_bytes: bytes) -> None:
         """The reader has got all up to head with these bytes: from here on it gets what all get."""
-        audience.flush(self._store.position, audience.wrote_at)
+        audience.flush(self._store.position, asyncio.get_running_loop().time())
         if first_bytes and not reader.sink.write(Frame(first_bytes)):
             reader.resync = "lagged"  # it was drained a moment ago: whatever happened, the state puts it right
             reader.stir()
