@@ -76,14 +76,18 @@ class Bus:
             except Exception:
                 log.exception("expected a listener that does not raise, %r did", listener)
 
+    def reaches(self, position: Position) -> bool:
+        """Whether the tail begins at `position` or before."""
+        return position.seq >= self._floor.seq
+
     def after(self, position: Position) -> list[Change] | None:
         """The changes behind `position`, or None where the tail does not reach back so far. Raises Forked.
 
         The cost is that of what is given, not of the tail.
         """
-        index = position.seq - self._floor.seq
-        if index < 0:
+        if not self.reaches(position):
             return None
+        index = position.seq - self._floor.seq
         count = len(self._tail) - index
         known = self._floor if index == 0 else self._tail[index - 1].position if count >= 0 else None
         if known != position:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -71,6 +72,11 @@ def new_tag() -> str:
         number, digit = divmod(number, 36)
         tag += _TAG_ALPHABET[digit]
     return tag
+
+
+def now_ms() -> int:
+    """The Unix time in ms: what every stamp of the system is."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.bus import Bus, Why
-from statestream.change import START, Change, SliceState
+from statestream.change import START, Change, SliceState, now_ms
 from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError, Unavailable
-from statestream.journal.contract import Appended, Batch, Entry, Journal
+from statestream.journal.contract import PAGE, Appended, Batch, Entry, Journal
 from statestream.reduce import Rules, follow
 
 log = logging.getLogger("statestream")
 
-PAGE: Final = 1_000
 BEGIN_ATTEMPTS: Final = 100
 
 
@@ -52,7 +50,7 @@ class Committed:
             effects = rules.initial_effects(self.slices, secrets.token_urlsafe(9))
             if not effects:
                 return
-            entry = Entry(remember=None, digest=b"", effects=effects, at=time.time_ns() // 1_000_000)
+            entry = Entry(remember=None, digest=b"", effects=effects, at=now_ms())
             versions = {effect.slice: 0 for effect in effects}
             try:
                 await self.journal.append(Batch(read=self.position, versions=versions, entries=[entry]))

@@ -41,7 +41,7 @@ class Request:
     """Actions that take effect together, as accepted from a caller.
 
     `id` names the request in causes; `remembered` says that the caller gave it, so that a repeat is a
-    duplicate. `payloads` are the encoded payloads of `actions`. `digest` is the same for the same content.
+    duplicate, for which `digest` is the same where the content is. `payloads` are those of `actions`, encoded.
     """
 
     id: str
@@ -76,7 +76,7 @@ def accept(
         ),
         payloads=tuple(orjson.dumps(item["payload"]) for item in content),
         expect=expect,
-        digest=hashlib.sha256(canonical(content)).digest(),
+        digest=hashlib.sha256(canonical(content)).digest() if remembered else b"",
     )
 
 
@@ -199,19 +199,13 @@ class Working:
             if value is REMOVED and not handler.slice.keyed:
                 raise HandlerFailed("expected REMOVED from a handler of a keyed slice only")
             effect = _effect(name, exists, value, operations, cause, self._committed.get(name))
-        except Refused:
-            raise
-        except StatestreamError as error:
-            log.exception("the handler of %s for %s failed", handler.slice.name, action.type)
-            raise HandlerFailed(f"the handler of {handler.slice.name} for {action.type} failed: {error}") from error
-        except (KeyboardInterrupt, SystemExit):
+        except (Refused, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a handler's CancelledError must not end the writer
             log.exception("the handler of %s for %s failed", handler.slice.name, action.type)
-            kind = type(error).__name__
-            raise HandlerFailed(
-                f"the handler of {handler.slice.name} for {action.type} raised {kind}; its changes are gone"
-            ) from error
+            ours = isinstance(error, StatestreamError)
+            how = f"failed: {error}" if ours else f"raised {type(error).__name__}; its changes are gone"
+            raise HandlerFailed(f"the handler of {handler.slice.name} for {action.type} {how}") from error
         if effect is not None:
             self._undo.setdefault(name, self._values.get(name, _UNTOUCHED))
             self._values[name] = value

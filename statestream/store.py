@@ -15,7 +15,6 @@ import asyncio
 import dataclasses
 import logging
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Any, Final, Self
 
 from statestream import journal as journals
 from statestream.bus import Bus, Each
-from statestream.change import Action, Change, Effect, Position, Record, RequestKey, Result, SliceState
+from statestream.change import Action, Change, Effect, Position, Record, RequestKey, Result, SliceState, now_ms
 from statestream.committed import Committed
 from statestream.errors import (
     ActionIdReused,
@@ -188,7 +187,7 @@ class Store:
             id=check_id(id) if id is not None else secrets.token_urlsafe(9),
             remembered=id is not None,
             actor=actor,
-            at=time.time_ns() // 1_000_000,
+            at=now_ms(),
             expect=expect,
         )
 
@@ -240,8 +239,7 @@ class Store:
             try:
                 outcomes = await self._append(working, written)
             except Duplicate as duplicate:
-                await self._committed.catch_up()  # what was done elsewhere shows here before it is answered
-                self._answer_duplicates(batch, duplicate.records)
+                await self._answer_duplicates(batch, duplicate.records)
             except Conflict:
                 await self._committed.catch_up()
             except (Forked, Expired):
@@ -263,11 +261,11 @@ class Store:
         failed = [p.request.key for p in batch if p.error and p.request.remembered]
         records = await self.journal.recall(failed) if failed else {}
         if records:
-            await self._committed.catch_up()  # what was done elsewhere shows here before it is answered
-            self._answer_duplicates(batch, records)
+            await self._answer_duplicates(batch, records)
 
-    def _answer_duplicates(self, batch: list[_Pending], records: Mapping[RequestKey, Record]) -> None:
-        """Answers what is done already, and takes it out of the batch."""
+    async def _answer_duplicates(self, batch: list[_Pending], records: Mapping[RequestKey, Record]) -> None:
+        """Answers what is done already, once it shows on this node too, and takes it out of the batch."""
+        await self._committed.catch_up()
         for pending in tuple(batch):
             record = records.get(pending.request.key) if pending.request.remembered else None
             if record is None:

@@ -14,7 +14,6 @@ Law: only the contract's promises are tested, through its own methods; nothing h
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ import orjson
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from statestream.change import START, Cause, Change, Effect, Position, Record, SliceState, Snapshot
+from statestream.change import START, Cause, Change, Effect, Position, Record, SliceState, Snapshot, now_ms
 from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError
 from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention, replayed
 from statestream.patch import replay
@@ -44,7 +43,7 @@ def removed(name: str) -> Effect:
 
 
 def entry(*effects: Effect, id: str | None = None, at: int | None = None) -> Entry:
-    now = time.time_ns() // 1_000_000 if at is None else at
+    now = now_ms() if at is None else at
     return Entry(remember=None if id is None else ("ada", id), digest=b"digest", effects=effects, at=now)
 
 
@@ -154,7 +153,7 @@ class JournalContract:
 
     async def test_requests_are_forgotten_after_a_day_by_their_own_clock(self) -> None:
         journal = await self.make(Retention())
-        old = time.time_ns() // 1_000_000 - REMEMBERED_MS - 60_000
+        old = now_ms() - REMEMBERED_MS - 60_000
         await write(journal, entry(value("a", 1), id="old", at=old), entry(id="new"))
         assert set(await journal.recall([("ada", "old"), ("ada", "new")])) == {("ada", "new")}
         await write(journal, entry(value("a", 2), id="old"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import signal
@@ -259,7 +260,7 @@ async def get_state(session: aiohttp.ClientSession, url: str, query: str = "slic
 async def eventually(check: Any, *, seconds: float = 10.0, every: float = 0.02) -> Any:
     """Polls what has no event to wait for (another process's memory, files): the result of `check` once it is true."""
     deadline = time.monotonic() + seconds
-    while not (result := check()):
+    while not (result := await found if inspect.isawaitable(found := check()) else found):
         assert time.monotonic() < deadline, f"not within {seconds} s: {check}"
         await asyncio.sleep(every)
     return result

@@ -176,12 +176,12 @@ async def asked(http: aiohttp.ClientSession, upstream: str, question: str) -> An
 
 async def ended(http: aiohttp.ClientSession, server: Server, chat: str) -> Any:
     """The chat's last message, once it is not being made any more."""
-    for _ in range(500):
+
+    async def whole() -> Any:
         message = (await read_chat(http, server, chat))["messages"][-1]
-        if message["status"] != "streaming":
-            return message
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"it never ended: {message}")
+        return message if message["status"] != "streaming" else None
+
+    return await eventually(whole)
 
 
 def text_of(message: Any) -> str:
@@ -568,11 +568,7 @@ async def test_a_provider_that_keeps_everybody_waiting_is_given_up(
     async def gone() -> bool:
         return bool((await asked(http, upstream, question))[-1]["ended"] == "gone")
 
-    for _ in range(500):
-        if await gone():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("the provider is still being listened to")
+    await eventually(gone)
 
 
 def piece(**choice: Any) -> Any:

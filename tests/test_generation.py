@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -64,13 +65,20 @@ def test_every_piece_is_kept_once_whatever_the_journal_does(said: Any, trouble: 
     asyncio.run(say(said, trouble))
 
 
-async def say(said: Any, trouble: list[str]) -> None:
+@asynccontextmanager
+async def answering(said: Any, trouble: list[str]) -> AsyncIterator[tuple[Chat, Store, str]]:
+    """A chat whose model says these pieces, on a journal that gives trouble once it has been asked."""
     journal = Meddled()
     battery = Chat(model=Script([*said, Finish(reason="stop")]))
     async with Store(battery.slices, journal=journal) as store:
         key = await battery.create(store)
         await battery.ask(store, key, "?")
         journal.fail = list(trouble)
+        yield battery, store, key
+
+
+async def say(said: Any, trouble: list[str]) -> None:
+    async with answering(said, trouble) as (battery, store, key):
         reply = await replied(store, key)
         await battery._generations.close()
     assert chat_slice.text_of(reply) == "".join(piece for piece in said if piece)
@@ -85,12 +93,7 @@ def test_a_stop_at_any_moment_keeps_what_was_read(said: Any, turns: int, trouble
 
 
 async def stop_after(said: Any, turns: int, trouble: list[str]) -> None:
-    journal = Meddled()
-    battery = Chat(model=Script([*said, Finish(reason="stop")]))
-    async with Store(battery.slices, journal=journal) as store:
-        key = await battery.create(store)
-        await battery.ask(store, key, "?")
-        journal.fail = list(trouble)
+    async with answering(said, trouble) as (battery, store, key):
         for _ in range(turns):
             await asyncio.sleep(0)
         await battery._generations.close()

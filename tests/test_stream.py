@@ -39,6 +39,13 @@ def first(client: PlainClient) -> Any:
     return next(client.frames())
 
 
+def gone_away(client: PlainClient) -> PlainClient:
+    """A client that has the state, and is not there while more happens."""
+    first(client.connect())
+    client.close()
+    return client
+
+
 async def act(http: Http, server: Server, type: str, payload: Any = None, **more: Any) -> Any:
     status, body = await dispatch(http, server.url, type, payload, **more)
     assert status == 200, body
@@ -259,9 +266,7 @@ async def test_a_memory_journal_that_restarts_is_another_history(server: Server,
 
 async def test_a_long_absence_is_one_catch_up(server: Server, http: Http) -> None:
     await act(http, server, "board/filled", {"size": 20_000})
-    client = PlainClient(server.port).connect()
-    first(client)
-    client.close()
+    client = gone_away(PlainClient(server.port))
     await act(http, server, "room/joined", {"name": "x"}, key="gone")
     await act(http, server, "room/closed", key="gone")
     for n in range(100):
@@ -281,9 +286,7 @@ async def test_a_long_absence_is_one_catch_up(server: Server, http: Http) -> Non
 
 
 async def test_a_catch_up_that_costs_more_than_the_state_is_the_state(server: Server, http: Http) -> None:
-    client = PlainClient(server.port, "slices=counter").connect()
-    first(client)
-    client.close()
+    client = gone_away(PlainClient(server.port, "slices=counter"))
     for _ in range(100):
         await act(http, server, "counter/added", {"by": 1})
     client.connect()
@@ -293,9 +296,7 @@ async def test_a_catch_up_that_costs_more_than_the_state_is_the_state(server: Se
 
 
 async def test_of_what_was_replaced_again_and_again_only_the_last_comes(server: Server, http: Http) -> None:
-    client = PlainClient(server.port, "slices=board").connect()
-    first(client)
-    client.close()
+    client = gone_away(PlainClient(server.port, "slices=board"))
     for n in range(100):
         await act(http, server, "board/filled", {"size": 3_000 + n})
     await act(http, server, "board/filled", {"size": 1})

@@ -70,13 +70,10 @@ class Audience:
         if self._pending:
             frame = Frame(b"".join(self._pending) if len(self._pending) > 1 else self._pending[0])
             self._pending.clear()
-            self._write(frame, now)
+            self.write(frame, now)
         self.covered = head
 
-    def heartbeat(self, frame: Frame, now: float) -> None:
-        self._write(frame, now)
-
-    def _write(self, frame: Frame, now: float) -> None:
+    def write(self, frame: Frame, now: float) -> None:
         self.wrote_at = now
         refused = [reader for reader in self.live if not reader.sink.write(frame)]
         for reader in refused:

@@ -7,14 +7,13 @@ is a field changed for every client.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import orjson
 
 from statestream import sse
-from statestream.change import Change, Position, SliceState
+from statestream.change import Change, Position, SliceState, now_ms
 
 Reason = Literal["start", "expired", "forked", "invalid", "lagged"]
 EndReason = Literal["shutdown", "busy", "unavailable", "too_large"]
@@ -35,10 +34,6 @@ class Frame:
         if self._chunked is None:
             self._chunked = b"%x\r\n%b\r\n" % (len(self.raw), self.raw)
         return self._chunked
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def initial(

@@ -258,7 +258,7 @@ class Hub:
         for audience in self._audiences.values():
             if audience.wrote_at <= due:
                 audience.flush(self._store.position, now)
-                audience.heartbeat(frame, now)
+                audience.write(frame, now)
 
     async def close(self) -> None:
         """Ends every stream and waits until they have said so."""

@@ -12,11 +12,11 @@ from typing import Final
 from statestream.broadcast import frames
 from statestream.broadcast.audience import Reader
 from statestream.broadcast.frames import Frame
-from statestream.errors import Forked, Unavailable
+from statestream.broadcast.resume import page_after
+from statestream.errors import Unavailable
 from statestream.store import Store
 
 EARLIEST: Final = "earliest"
-PAGE: Final = 1_000
 
 Drained = Callable[[Reader], Awaitable[bool]]
 
@@ -24,9 +24,7 @@ Drained = Callable[[Reader], Awaitable[bool]]
 class Replay:
     """One reader's way from its position to what is in memory. `drained` waits until it has taken what was written."""
 
-    def __init__(
-        self, store: Store, reader: Reader, drained: Callable[[Reader], Awaitable[bool]], heartbeat: int
-    ) -> None:
+    def __init__(self, store: Store, reader: Reader, drained: Drained, heartbeat: int) -> None:
         self._store, self._reader, self._drained, self._heartbeat = store, reader, drained, heartbeat
 
     async def run(self, *, first: bool, rewind: bool) -> bool:
@@ -43,17 +41,15 @@ class Replay:
             if first:
                 await self._begin(rewind=False)
                 first = False
-            page = await self._store.journal.read(reader.position, PAGE)
-            if not page:
-                raise Forked("expected a journal that reaches as far as this node, got a shorter one")
-            matching = filter(lambda change: reader.interest.selection.matches(change.slice), page)
-            await self._write(b"".join(frames.update(change, full=reader.interest.full) for change in matching))
+            page = await page_after(self._store, reader.position)
+            kept = reader.interest.selection.among(page)
+            await self._write(b"".join(frames.update(change, full=reader.interest.full) for change in kept))
             reader.position = page[-1].position
         return first
 
     def _in_memory(self) -> bool:
         position = self._reader.position
-        return position.seq >= self._store.position.seq or self._store.bus.after(position) is not None
+        return position.seq >= self._store.position.seq or self._store.bus.reaches(position)
 
     async def _begin(self, *, rewind: bool) -> None:
         reader, selection = self._reader, self._reader.interest.selection

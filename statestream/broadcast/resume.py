@@ -7,16 +7,16 @@ head, and stays so only until the caller awaits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from statestream.broadcast.selection import Selection
 from statestream.bus import Bell
 from statestream.change import Change, Position, SliceState, total_size
 from statestream.errors import Forked, StatestreamError, Unavailable
+from statestream.journal.contract import PAGE
 from statestream.store import Store
 
-PAGE: Final = 1_000
 MAX_BACKLOG: Final = 16 << 20
 AHEAD_SECONDS: Final = 5.0
 
@@ -40,23 +40,25 @@ async def missed(store: Store, cursor: Position, selection: Selection) -> Backlo
     while True:
         tail = store.bus.after(position)
         if tail is not None:
-            return found + _selected(tail, selection)
-        page = await store.journal.read(position, PAGE)
-        if not page:
-            raise Forked("expected a journal that reaches as far as this node, got a shorter one")
+            return found + selection.among(tail)
+        page = await page_after(store, position)
         page = [change for change in page if change.version <= store.position.seq]  # what is beyond comes live
         if not page:
             continue
         position = page[-1].position
-        kept = _selected(page, selection)
+        kept = selection.among(page)
         found.extend(kept)
         size += total_size(kept)
         if size > MAX_BACKLOG:
             raise TooFarBehind("expected a backlog that is worth sending, got more than the limit")
 
 
-def _selected(changes: Iterable[Change], selection: Selection) -> Backlog:
-    return [change for change in changes if selection.matches(change.slice)]
+async def page_after(store: Store, position: Position) -> list[Change]:
+    """The journal's next changes, of which this node knows that there are some. Raises Forked, Expired, Unavailable."""
+    page = await store.journal.read(position, PAGE)
+    if not page:
+        raise Forked("expected a journal that reaches as far as this node, got a shorter one")
+    return page
 
 
 async def _reached(store: Store, cursor: Position) -> None:

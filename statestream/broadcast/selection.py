@@ -5,11 +5,11 @@ Law: a Selection is a value: two readers with equal ones share an audience. It k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from statestream.change import SliceState
+from statestream.change import Change, SliceState
 from statestream.errors import Malformed, TooLarge
 from statestream.names import check_name, split_name
 from statestream.reduce import Rules
@@ -54,6 +54,10 @@ class Selection:
 
     def matches(self, name: str) -> bool:
         return self.everything or name in self.names or ("/" in name and name.partition("/")[0] in self.families)
+
+    def among(self, changes: Iterable[Change]) -> list[Change]:
+        """The changes of selected slices."""
+        return [change for change in changes if self.matches(change.slice)]
 
     def of(self, slices: Mapping[str, SliceState]) -> Iterator[tuple[str, SliceState]]:
         """The selected slices that exist."""

@@ -20,6 +20,7 @@ from aiohttp import web
 from statestream.chat import slice as chat
 from statestream.chat.generation import INTERRUPTED, Generation, Generations, Timeouts
 from statestream.chat.models import Model, Turn, default_model
+from statestream.chat.routes import routes_of
 from statestream.errors import NotFound, Refused, Unavailable
 from statestream.server.routes import STORE
 from statestream.slices import Slice
@@ -42,8 +43,6 @@ class Chat:
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes to an application of `create_app` whose store has `slices`."""
-        from statestream.chat.routes import routes_of
-
         app.add_routes(routes_of(self))
         app.on_shutdown.insert(0, self._stop)  # before the streams end, so that viewers see how the replies did
         app.cleanup_ctx.append(self._running)

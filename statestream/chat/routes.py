@@ -74,7 +74,6 @@ async def _stream_text(request: web.Request, store: Store, key: str, reply: str)
     """The reply as it grows. The protocol has no word for failure: a reply that fails cuts the connection."""
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", "X-Accel-Buffering": "no"})
     response.headers["Cache-Control"] = "no-store, no-transform"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     await response.prepare(request)
     name, view = f"{chat.NAME}/{key}", TextProjection()
     changed = Bell(name)

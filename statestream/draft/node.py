@@ -129,10 +129,7 @@ class Node:
 
     def _depth(self) -> int:
         """How many containers stand around what this one holds."""
-        depth, node = 1, self
-        while (parent := node._parent) is not None:
-            depth, node = depth + 1, parent
-        return depth
+        return len(self._around())
 
     def _own(self) -> None:
         """Makes this container and those around it the draft's own, so that they may be written."""
@@ -323,13 +320,11 @@ class Intake:
     def _may_move(self, node: Node) -> bool:
         if node._parent is not None and node._parent is self.replaced:
             return True
-        above = self.into
-        while above is not None and above is not node:
-            above = above._parent
+        if self.into is not None and any(outer is node for outer in self.into._around()):
+            return False  # nothing can hold itself
         around = node._around()
         return (
-            above is None
-            and not node._hollow
+            not node._hollow
             and around[-1] is not self.recorder.root
             and not any(id(outer) in self.taken for outer in around)
         )

@@ -35,6 +35,8 @@ from statestream.patch import replay
 
 REMEMBERED_MS: Final = 24 * 3600 * 1000
 RECENT: Final = 1_000
+PAGE: Final = 1_000
+"""How many changes are read at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

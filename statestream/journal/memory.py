@@ -9,13 +9,23 @@ Law: every coroutine but `wait` runs without awaiting, so each is atomic on its 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from statestream.change import START, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag, total_size
+from statestream.change import (
+    START,
+    Change,
+    Position,
+    Record,
+    RequestKey,
+    SliceState,
+    Snapshot,
+    new_tag,
+    now_ms,
+    total_size,
+)
 from statestream.errors import Conflict, Duplicate, Expired, Forked
 from statestream.journal.contract import (
     RECENT,
@@ -103,7 +113,7 @@ class MemoryJournal:
         return outcomes
 
     async def recall(self, keys: Iterable[RequestKey]) -> dict[RequestKey, Record]:
-        horizon = time.time() * 1000 - REMEMBERED_MS
+        horizon = now_ms() - REMEMBERED_MS
         while self._records and (oldest := next(iter(self._records.items())))[1][0] < horizon:
             del self._records[oldest[0]]
         found = {key: self._records[key] for key in keys if key in self._records}
@@ -133,7 +143,7 @@ class MemoryJournal:
         covered = self._changes[self._kept_at.seq - self._floor.seq : position.seq - self._floor.seq]
         for name, state in slices.items():
             self._kept.setdefault(name, []).append((position.seq, state))
-        now = int(time.time() * 1000)
+        now = now_ms()
         self._kept_at = position
         self._checkpoints.append((position, now, total_size(covered)))
         target = trim_to(self._checkpoints, self._head, self.retention, now)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from statestream.change import START, Cause, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag
+from statestream.change import START, Cause, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag, now_ms
 from statestream.errors import Conflict, Duplicate, Expired, Forked, Gap, JournalUnusable, Unavailable
 from statestream.journal.contract import (
     RECENT,
@@ -174,7 +173,7 @@ class SqliteJournal:
             "SELECT coalesce(sum(length(data) + length(payload) + 200), 0) FROM changes WHERE seq > ? AND seq <= ?",
             (kept_at, position.seq),
         ).fetchone()[0]
-        sql.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", (position.seq, position.tag, _now(), size))
+        sql.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", (position.seq, position.tag, now_ms(), size))
         sql.executemany("INSERT INTO snapshots (slice, checkpoint, version, tag, value) VALUES (?, ?, ?, ?, ?)", rows)
         _trim(sql, self.retention)
 
@@ -248,7 +247,7 @@ def _remember(sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Seque
             where = (kept.position.seq, kept.position.tag, orjson.dumps(kept.changes).decode(), entry.at)
             rows.append((*entry.remember, kept.digest, *where))
     if rows:
-        sql.execute("DELETE FROM requests WHERE at < ?", (_now() - REMEMBERED_MS,))
+        sql.execute("DELETE FROM requests WHERE at < ?", (now_ms() - REMEMBERED_MS,))
         sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
@@ -256,7 +255,7 @@ def _find(sql: sqlite3.Connection, keys: Sequence[RequestKey]) -> dict[RequestKe
     found = {}
     query = "SELECT digest, seq, tag, changes FROM requests WHERE actor = ? AND id = ? AND at >= ?"
     for key in keys:
-        row = sql.execute(query, (*key, _now() - REMEMBERED_MS)).fetchone()
+        row = sql.execute(query, (*key, now_ms() - REMEMBERED_MS)).fetchone()
         if row is not None:
             changes = tuple((name, version) for name, version in orjson.loads(row[3]))
             found[key] = Record(digest=row[0], position=Position(seq=row[1], tag=row[2]), changes=changes)
@@ -271,7 +270,7 @@ def _trim(sql: sqlite3.Connection, retention: Retention) -> None:
         for seq, tag, at, size in sql.execute("SELECT seq, tag, at, bytes FROM checkpoints ORDER BY seq")
         if seq > floor.seq
     ]
-    target = trim_to(points, _head(sql), retention, _now())
+    target = trim_to(points, _head(sql), retention, now_ms())
     if target is None:
         return
     sql.execute("DELETE FROM changes WHERE seq <= ?", (target.seq,))
@@ -287,10 +286,6 @@ def _trim(sql: sqlite3.Connection, retention: Retention) -> None:
 
 def _kept(state: SliceState | None) -> tuple[int, str, bytes | None]:
     return (0, "0", None) if state is None else (state.version, state.position.tag, state.encoded())
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 def _position(row: tuple[int, str]) -> Position:

@@ -15,7 +15,7 @@ from aiohttp import web
 from statestream.broadcast.hub import Hub
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY
-from statestream.server.problems import mark_started, problems
+from statestream.server.problems import problems, starting
 from statestream.server.routes import STORE
 from statestream.server.stream import HUB
 from statestream.store import Store
@@ -37,7 +37,7 @@ def create_app(
     app.router.add_post("/dispatch", routes.dispatch)
     app.router.add_get("/state", routes.state, allow_head=False)
     app.router.add_get("/history", routes.history, allow_head=False)
-    app.on_response_prepare.append(mark_started)
+    app.on_response_prepare.append(starting)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
     return app

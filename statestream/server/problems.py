@@ -40,19 +40,15 @@ def _problem(status: int, code: str, detail: str, allow: Sequence[str] = (), **m
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns StatestreamError into its problem; forbids sniffing and caching of every answer."""
+    """Turns whatever a route raises into its problem."""
     try:
-        response = await handler(request)
+        return await handler(request)
     except ConnectionError:
         raise  # the client has left: nobody is there to be told
     except Exception as error:
         if STARTED in request:
             raise
-        response = _answer(request, error)
-    if not response.prepared:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Cache-Control", "no-store")
-    return response
+        return _answer(request, error)
 
 
 def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
@@ -67,6 +63,11 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     return _problem(error.status, code, f"the request was refused: {error.reason}", error.headers.getall("Allow", []))
 
 
-async def mark_started(request: web.Request, _: web.StreamResponse) -> None:
-    """For `on_response_prepare`: from here on an error can be said by cutting the connection only."""
+async def starting(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`: no answer is sniffed or, unless it says so, kept.
+
+    From here on an error can be said by cutting the connection only.
+    """
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")
     request[STARTED] = True

@@ -18,13 +18,13 @@ from statestream.broadcast import frames
 from statestream.broadcast.selection import Selection
 from statestream.change import Action, Position, Result, SliceState
 from statestream.errors import Malformed, StatestreamError
+from statestream.journal.contract import PAGE
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.cut import cut
 from statestream.store import Store
 from statestream.values import MAX_INT
 
 MAX_ACTIONS: Final = 1_000
-PAGE: Final = 1_000
 STORE: Final = web.AppKey("statestream_store", Store)
 
 
@@ -103,12 +103,11 @@ async def history(request: web.Request) -> web.StreamResponse:
     position = await store.journal.floor() if after is None else Position.parse(after)
     page = await store.journal.read(position, PAGE)
     end = store.position.seq
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     try:
         while page and left > 0:
-            kept = [change for change in page if change.version <= end and selection.matches(change.slice)][:left]
+            kept = selection.among(change for change in page if change.version <= end)[:left]
             await response.write(b"".join(frames.line(change, full=full) for change in kept))
             left -= len(kept)
             page = await store.journal.read(page[-1].position, PAGE) if page[-1].version < end else []

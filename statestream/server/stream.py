@@ -28,7 +28,6 @@ class StreamResponse(EventSourceResponse):
         super().__init__(send_timeout=UNACKNOWLEDGED_SECONDS)
         self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
         self.headers["Cache-Control"] = "no-store, no-transform"
-        self.headers["X-Content-Type-Options"] = "nosniff"
 
     async def _ping(self) -> None:
         """Heartbeats come from the hub, for all readers at once."""
