@@ -26,7 +26,7 @@ from statestream.broadcast.reader import Reader
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
 LAST_CHUNK: Final = b"0\r\n\r\n"
-UNSENT: Final = 256 << 10
+UNSENT: Final = 1 << 20
 """Bytes that the kernel may hold for a reader beyond what is on its way. Without it that is megabytes of the past."""
 AVAILABLE: Final = sys.platform == "linux"
 

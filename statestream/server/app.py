@@ -15,6 +15,7 @@ from aiohttp import web
 from statestream.broadcast.hub import Hub
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY
+from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
 from statestream.server.routes import STORE
 from statestream.server.stream import HUB, TAKEOVER
@@ -29,7 +30,7 @@ def create_app(
     max_body: int = 1 << 20,
     takeover: bool = True,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state` and `/history`, alone or for `add_subapp`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`, alone or for `add_subapp`.
 
     `heartbeat`: seconds within which every stream says something. `max_readers`: streams at a time;
     one more is told `busy`. `max_body`: bytes of a request's body. `takeover`: whether streams take their sockets
@@ -45,6 +46,7 @@ def create_app(
     app.router.add_post("/dispatch", routes.dispatch)
     app.router.add_get("/state", routes.state, allow_head=False)
     app.router.add_get("/history", routes.history, allow_head=False)
+    app.router.add_get("/metrics", metrics, allow_head=False)
     app.on_response_prepare.append(starting)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
