@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import resource
+import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -193,3 +197,101 @@ async def test_a_wire_that_is_cut_is_noticed(each_mode: str, far_away: str, http
             subprocess.run(["ip", "link", "set", f"{far_away}a", "down"], check=True)
             await eventually(lambda: has(http, server, "readers", 0), seconds=60)
             client.kill()
+
+
+def followed(client: PlainClient, everything: dict[str, Any]) -> dict[str, Any]:
+    names = client.target.partition("slices=")[2].split(",")
+    return {name: value for name, value in everything.items() if "*" in names or name in names}
+
+
+class Churn:
+    """A crowd in one thread: some read, some freeze, some are cut and come back, some leave for good."""
+
+    def __init__(self, port: int, seed: int, size: int) -> None:
+        self.port, self.chance = port, random.Random(seed)
+        self.clients = [self.newcomer() for _ in range(size)]
+        self.did: Counter[str] = Counter()
+
+    def newcomer(self) -> PlainClient:
+        return PlainClient(self.port, self.chance.choice(["slices=*", "slices=board", "slices=room/1,counter"]))
+
+    def step(self) -> None:
+        at = self.chance.randrange(len(self.clients))
+        client = self.clients[at]
+        what = self.chance.choices(["read", "cut", "half", "shout", "leave"], [40, 4, 2, 2, 2])[0]
+        if client.socket is None:
+            what = "connect"
+            client.connect(timeout=20.0)
+        elif what == "read":
+            client.socket.settimeout(0.002)
+            client.read_some(self.chance.randrange(1, 200_000))
+            if client.socket:
+                client.socket.settimeout(20.0)
+        elif what == "cut":
+            client.cut()
+        elif what == "half":
+            client.socket.shutdown(socket.SHUT_WR)
+            for _ in client.frames():
+                pass
+            client.close()
+        elif what == "shout":
+            client.socket.sendall(b"x" * self.chance.randrange(1, 5_000))
+        else:
+            client.close()
+            self.clients[at] = self.newcomer()
+        self.did[what] += 1
+
+    def run(self, until: float) -> None:
+        while time.monotonic() < until:
+            self.step()
+
+    def at_end(self, client: PlainClient, position: str) -> bool:
+        """Reads to there; False where the stream ended before."""
+        try:
+            client.read_to(position)
+        except AssertionError:
+            return False
+        return True
+
+    def settle(self, truth: Any) -> None:
+        """Everybody who is here reads to the end, and has what the server has."""
+        for client in self.clients:
+            while client.socket is None or not self.at_end(client, truth["position"]):
+                client.connect()  # one that was not read for 30 s was cut meanwhile
+            assert client.state == followed(client, truth["slices"])
+            assert client.versions == followed(client, truth["versions"])
+            assert set(client.reasons) <= {"start", "lagged"}
+            client.cut()
+
+
+@pytest.mark.soak
+async def test_a_crowd_that_comes_and_goes(each_mode: str, tmp_path: Path, http: Http) -> None:
+    seconds = float(os.environ.get("SOAK_SECONDS", "120"))
+    seed = random.SystemRandom().randrange(2**32)
+    over = asyncio.Event()
+
+    async def write(n: int) -> None:
+        while not over.is_set():
+            await dispatch(http, server.url, "board/filled", {"size": n * 1_000 + random.randrange(9)})
+            await dispatch(http, server.url, "room/joined", {"name": "x" * 50}, key=str(n % 3))
+            await dispatch(http, server.url, "board/counted")
+            if random.random() < 0.02:
+                await dispatch(http, server.url, "room/closed", key=str(n % 3))
+
+    with Server.serving(journal=f"sqlite:///{tmp_path / 'j.db'}") as server:
+        handles = Path(f"/proc/{server.pid}/fd")
+        before = len(list(handles.iterdir()))
+        crowds = [Churn(server.port, seed + n, 60) for n in range(4)]
+        writers = [asyncio.create_task(write(n)) for n in range(4)]
+        until = time.monotonic() + seconds
+        await asyncio.gather(*(asyncio.to_thread(crowd.run, until) for crowd in crowds))
+        over.set()
+        await asyncio.gather(*writers)
+        truth = await get_state(http, server.url)
+        for crowd in crowds:
+            await asyncio.to_thread(crowd.settle, truth)
+        await eventually(lambda: has(http, server, "readers", 0))
+        await eventually(lambda: len(list(handles.iterdir())) <= before + 2)
+        did = sum((crowd.did for crowd in crowds), Counter())
+        print(f"{each_mode}: seed {seed}, {truth['position']}, {dict(did)}")
+        assert server.stop() == ""
