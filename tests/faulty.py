@@ -60,6 +60,7 @@ class Faulty:
         self.seq = 1
         self.readers: dict[int, web.StreamResponse] = {}
         self.seen = 0
+        self.peers: list[str | None] = []
 
     async def __aenter__(self) -> Self:
         app = web.Application()
@@ -84,6 +85,7 @@ class Faulty:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         number, self.seen = self.seen, self.seen + 1
+        self.peers.append(request.remote)
         await response.write(initial(self.seq))
         self.readers[number] = response
         try:

@@ -152,11 +152,11 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     gaps, deliveries, errors = found["gaps"], found["deliveries"], found["changes"]["errors"]
     lost, undelivered = found["disconnects"]["count"], deliveries["undelivered"]
     said = [
-        (gaps["missing"], f"{gaps['missing']:,} deliveries are missing: readers got what came after them"),
-        (gaps["repeated"], f"{gaps['repeated']:,} updates came twice"),
-        (gaps["breaks"], f"{gaps['breaks']:,} updates did not continue what the reader held"),
-        (undelivered, f"{undelivered:,} deliveries had not been made when the waiting ended"),
-        (lost, f"{lost:,} of {found['readers']:,} readers lost their stream"),
-        (errors, f"{sum(errors.values()):,} changes were not accepted"),
+        (gaps["missing"], f"deliveries that are missing, though readers got what came later: {gaps['missing']:,}"),
+        (gaps["repeated"], f"updates that came again: {gaps['repeated']:,}"),
+        (gaps["breaks"], f"updates that did not continue what the reader held: {gaps['breaks']:,}"),
+        (undelivered, f"deliveries that had not been made when the waiting ended: {undelivered:,}"),
+        (lost, f"readers that lost their stream: {lost:,} of {found['readers']:,}"),
+        (errors, f"changes that were not accepted: {sum(errors.values()):,}"),
     ]
     return [sentence for wrong, sentence in said if wrong]

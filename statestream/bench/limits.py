@@ -5,6 +5,8 @@ Law: said before the first reader is opened, with what to do about it.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import resource
 from pathlib import Path
@@ -17,7 +19,15 @@ OTHER_FILES: Final = 64
 READERS_A_PROCESS: Final = 250
 READERS_A_SOURCE: Final = 25_000
 LOOPBACK: Final = "127.0.0.1"
+MAX_CHANGES: Final = 1_000_000
 _PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def raise_files() -> None:
+    """Lets this process open as many files as it may allow itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems say "unlimited" and mean less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def processes_for(readers: int, asked: int | None) -> int:
@@ -57,6 +67,14 @@ def _ports() -> int:
         return 16_384
     low, high = map(int, _PORTS.read_text().split())
     return high - low + 1
+
+
+def changes_of(rate: float, seconds: float) -> int:
+    """How many changes that is. Raises TooLarge: each has a place in every worker."""
+    changes = max(1, math.floor(rate * seconds + 1e-9))
+    if changes > MAX_CHANGES:
+        raise TooLarge(f"expected at most {MAX_CHANGES:,} changes, got {changes:,}; take a lower --rate or --seconds")
+    return changes
 
 
 def check_server(server: ServerProcess, readers: int) -> None:

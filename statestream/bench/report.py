@@ -10,6 +10,7 @@ from typing import Any
 
 NAME = 12
 COLUMN = 12
+LEAST_BYTES = 500
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -102,6 +103,8 @@ def _server(server: Mapping[str, Any]) -> list[str]:
             f"{size(server['rss_per_reader'])} a reader",
         ),
     ]
+    if server["rss_per_reader"] < LEAST_BYTES:
+        lines.append(_row("", "it used what was free from before: measure memory on a fresh server"))
     if "cpu_percent" not in server:
         return [*lines, _row("CPU", f"unknown: {server['unknown']}")]
     each = server["cpu_us_per_delivery"]

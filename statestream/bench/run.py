@@ -7,7 +7,6 @@ StatestreamError, whose message is for the person at the terminal.
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from statestream.bench.crew import Crew
 from statestream.bench.dispatcher import ANSWER_SECONDS, Answers, Dispatcher, Template
 from statestream.bench.figures import Server, Setting, figures
 from statestream.bench.histogram import Histogram
-from statestream.bench.limits import check_server, processes_for, sources_for
+from statestream.bench.limits import changes_of, check_server, processes_for, raise_files, sources_for
 from statestream.bench.report import count, short
 from statestream.bench.server_process import ServerProcess, Unknown
 from statestream.bench.tally import Tally
@@ -30,7 +29,7 @@ from statestream.errors import StatestreamError, Unavailable
 
 T = TypeVar("T")
 AT_ONCE: Final = 200
-SETTLE_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 0.5
 HEAD_START_NS: Final = 200_000_000
 JOIN_SILENCE: Final = 15.0
 END_SILENCE: Final = 5.0
@@ -81,6 +80,7 @@ class _Bench:
         self._plan, self._show = plan, show
         self._run = f"bench-{secrets.token_hex(4)}-"
         self._processes = processes_for(plan.readers, plan.processes)
+        self._changes = changes_of(plan.rate, plan.seconds) if plan.template else 0
         self._process: ServerProcess | None = None
         self._server = Server()
 
@@ -88,6 +88,7 @@ class _Bench:
         plan, target = self._plan, self._plan.target
         if plan.template is not None:
             plan.template.body(self._run, 0)
+        raise_files()
         timeout, connector = aiohttp.ClientTimeout(total=ANSWER_SECONDS), aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(headers=target.headers, timeout=timeout, connector=connector) as session:
             family, address = await target.address()
@@ -174,8 +175,8 @@ class _Bench:
 
     async def _measure(self, crew: Crew, session: aiohttp.ClientSession) -> tuple[Answers, Tally, float]:
         plan = self._plan
-        changes = max(1, math.floor(plan.rate * plan.seconds + 1e-9)) if plan.template else 0
-        start = Start(first_ns=time.monotonic_ns() + HEAD_START_NS, apart_ns=round(1e9 / plan.rate), changes=changes)
+        changes, apart = self._changes, round(1e9 / plan.rate)
+        start = Start(first_ns=time.monotonic_ns() + HEAD_START_NS, apart_ns=apart, changes=changes)
         crew.start(start)
         before, own, began = self._of_server(ServerProcess.cpu_seconds), time.process_time(), time.monotonic()
         if plan.template is None:

@@ -8,8 +8,9 @@ Law: JSON lines in and out, see `Assignment`, `Start` and the `_say`s. A failure
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -22,6 +23,7 @@ from typing import Any, Final
 import orjson
 
 from statestream.bench.histogram import Histogram
+from statestream.bench.limits import raise_files
 from statestream.bench.reader import Counts, Frames, Reader
 from statestream.bench.tally import Tally
 from statestream.errors import StatestreamError
@@ -114,7 +116,9 @@ class Worker:
             sock.bind((self._task.sources[self._opened % len(self._task.sources)], 0))
         connection = Connection(sock, Reader(self._frames, self._counts))
         self._opened += 1
-        sock.connect_ex(tuple(self._task.address))  # what came of it is seen when the socket is writable
+        trouble = sock.connect_ex(tuple(self._task.address))
+        if trouble not in (0, errno.EINPROGRESS):  # else what came of it is seen when the socket is writable
+            raise OSError(trouble, os.strerror(trouble))
         self._alive.add(connection)
         self._selector.register(sock, selectors.EVENT_WRITE, connection)
 
@@ -232,21 +236,21 @@ class Worker:
         )
 
     def _say(self, what: str, **more: Any) -> None:
-        data = orjson.dumps({"what": what, **more}) + b"\n"
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        data = memoryview(orjson.dumps({"what": what, **more}) + b"\n")
+        while data:
+            data = data[os.write(sys.stdout.fileno(), data) :]
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_files()
     assignment = Assignment(**orjson.loads(sys.stdin.buffer.readline()))
     worker = Worker(assignment)
-    try:
-        worker.run()
-    except (OSError, StatestreamError) as error:
-        worker.fail(str(error))
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more: an end like any other
+        try:
+            worker.run()
+        except (OSError, StatestreamError) as error:
+            worker.fail(str(error))
 
 
 if __name__ == "__main__":
