@@ -45,18 +45,22 @@ def heartbeat(seq: int) -> bytes:
 
 
 class Faulty:
-    """`async with Faulty(fault) as server:`. `answer(seq)` may give another status for a dispatch."""
+    """`async with Faulty(fault) as server:`. `answer(seq)` may give another status for a dispatch; none
+    is answered before as many as `barrier` are under way.
+    """
 
     def __init__(
         self,
         fault: Fault = lambda reader, seq, frame: frame,
         *,
         answer: Callable[[int], int] = lambda seq: 200,
+        barrier: int = 0,
         token: str | None = None,
         prefix: str = "",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.fault, self.answer, self.token, self.prefix, self.tls = fault, answer, token, prefix, tls
+        self.barrier, self.arrived, self.enough = barrier, 0, asyncio.Event()
         self.seq = 1
         self.readers: dict[int, web.StreamResponse] = {}
         self.seen = 0
@@ -97,6 +101,10 @@ class Faulty:
     async def dispatch(self, request: web.Request) -> web.Response:
         self.check(request)
         asked = await request.json()
+        self.arrived += 1
+        if self.arrived >= self.barrier:
+            self.enough.set()
+        await self.enough.wait()
         status = self.answer(self.seq + 1)
         if status != 200:
             return web.json_response({"code": "unavailable", "detail": "not now"}, status=status)

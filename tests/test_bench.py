@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -12,14 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from statestream.bench.crew import Crew
 from statestream.bench.target import Target
 from statestream.bench.worker import Assignment
 from tests.faulty import Faulty, catchup, heartbeat, initial
-from tests.support import ROOT, Server, eventually
+from tests.support import ROOT, Server, eventually, get_state
 
+Http = aiohttp.ClientSession
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
 COUNTED = ("--action", "board/counted", "--slices", "board")
 FAULTY = ("--action", "s/counted", "--readers", "5", "--rate", "50", "--seconds", "0.4")
@@ -58,6 +61,17 @@ async def bench(*arguments: str, **more: Any) -> Ran:
     return await ended(await started(*arguments, **more))
 
 
+async def heard(process: asyncio.subprocess.Process, word: bytes) -> None:
+    """Waits until the command has said so."""
+    assert process.stderr
+    while word not in (line := await process.stderr.readline()):
+        assert line, "it ended before"
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 # a good server
 
 
@@ -87,6 +101,7 @@ async def test_the_servers_process_is_found_and_looked_at(server: Server) -> Non
     assert 10 << 20 < seen["rss_before"] < seen["rss_idle"] < 1 << 30
     assert seen["rss_per_reader"] == (seen["rss_idle"] - seen["rss_before"]) / 200
     assert seen["cpu_percent"] >= 0
+    assert 0 <= ran.json["load"]["machine_percent"] <= 100
 
 
 async def test_several_processes_add_up(server: Server) -> None:
@@ -127,6 +142,30 @@ async def test_the_report_fits_a_terminal(server: Server) -> None:
     words = ["delivered   200 of 200", "to each reader", "p99.9", "gaps        0", "a reader", "µs a delivery"]
     assert [word for word in words if word not in ran.out] == []
     assert "\x1b" not in ran.out + ran.err, "nobody is at a terminal"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the worker in /proc")
+async def test_readers_that_fell_behind_are_resynced_and_miss_nothing(server: Server, http: Http) -> None:
+    action = ("--action", "board/filled", "--payload", '{"size": 1000{n}}', "--slices", "board")
+    process = await started(server.url, *action, "--readers", "3", "--rate", "50", "--seconds", "2", "--json")
+    await heard(process, b"sending")
+    [worker] = children(process.pid)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        await eventually(lambda: accepted(http, server, 100), seconds=30)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    found = (await ended(process)).json
+    assert found["problems"] == []
+    assert found["resyncs"]["initial"] + found["resyncs"]["catchup"] > 0
+    assert found["deliveries"]["resynced"] > 0
+    assert found["deliveries"]["delivered"] + found["deliveries"]["resynced"] == found["deliveries"]["owed"] == 300
+
+
+async def accepted(http: Http, server: Server, changes: int) -> bool:
+    """On a server whose slices were written once, when it began."""
+    state = await get_state(http, server.url, "slices=board")
+    return bool(int(state["position"].partition(".")[0]) >= changes)
 
 
 # a server that breaks the protocol: what is said about it is true
@@ -226,6 +265,12 @@ class Answers:
         return self.left.pop(0) if self.left else 200
 
 
+async def test_changes_are_sent_when_they_are_due_whatever_became_of_those_before() -> None:
+    ran = await with_fault(lambda reader, seq, said: said, barrier=20)
+    assert ran.code == 0, "a client that waits for an answer before it goes on would never get one"
+    assert ran.json["changes"]["accepted"] == 20
+
+
 async def test_a_frame_that_cannot_be_read_ends_that_reader() -> None:
     ran = await with_fault(at(3, 12, lambda said: b"event: state.update\nid: 12.tag\ndata: {]\n\n"))
     assert list(ran.json["disconnects"]["reasons"]) == [
@@ -269,9 +314,7 @@ async def test_a_server_may_speak_tls(tmp_path: Path) -> None:
 
 async def test_a_server_that_is_killed_in_the_middle_is_said(server: Server) -> None:
     process = await started(server.url, *COUNTED, "--readers", "50", "--rate", "50", "--seconds", "30", "--json")
-    assert process.stderr
-    while b"sending" not in await process.stderr.readline():
-        pass
+    await heard(process, b"sending")
     server.kill()
     ran = await ended(process)
     assert (ran.code, ran.out) == (1, "")
@@ -280,9 +323,7 @@ async def test_a_server_that_is_killed_in_the_middle_is_said(server: Server) -> 
 
 async def test_a_server_that_stops_in_the_middle_says_why(server: Server) -> None:
     process = await started(server.url, "--readers", "50", "--seconds", "30")
-    assert process.stderr
-    while b"listening" not in await process.stderr.readline():
-        pass
+    await heard(process, b"listening")
     await asyncio.to_thread(server.stop)
     ran = await ended(process)
     assert ran.code == 1
@@ -357,18 +398,12 @@ async def test_a_server_that_may_not_open_so_many_files_is_said() -> None:
 
 async def test_whoever_is_interrupted_leaves_no_process_behind(server: Server) -> None:
     process = await started(server.url, "--readers", "5", "--seconds", "30", "--processes", "2")
-    assert process.stderr
-    while b"listening" not in await process.stderr.readline():
-        pass
+    await heard(process, b"listening")
     workers = children(process.pid)
     assert len(workers) == 2
     process.terminate()
     await ended(process)
     await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere 127.0.0.2 has to be set up first")

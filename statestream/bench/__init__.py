@@ -7,6 +7,7 @@
     worker     one process of readers: plain sockets and a selector
     reader     what one stream's bytes say: which changes came, and whether one is missing
     body       HTTP's part of it
+    server_process, machine, limits: memory, CPU, and how many readers fit
     tally      what a worker counts
     figures    everybody's counts as one answer; report prints it
 

@@ -45,6 +45,16 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The time that counts: `seconds` from the first change's time to the last delivery, or those of the wait."""
+
+    answers: Answers
+    tally: Tally
+    seconds: float
+    machine_percent: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """What became of every delivery that was owed."""
 
@@ -73,15 +83,9 @@ def settle(seqs: Mapping[int, int], tally: Tally, readers: int) -> Settled:
 
 
 def figures(
-    setting: Setting,
-    joining: Histogram,
-    joined_seconds: float,
-    answers: Answers,
-    tally: Tally,
-    server: Server,
-    wall: float,
+    setting: Setting, joining: Histogram, joined_seconds: float, window: Window, server: Server
 ) -> dict[str, Any]:
-    """`wall`: the seconds that count, from the first change's time to the last delivery, or those of the wait."""
+    answers, tally, wall = window.answers, window.tally, window.seconds
     settled = settle(answers.seqs, tally, setting.readers)
     delivered, counts = tally.latency.count, tally.counts
     last = Histogram()
@@ -120,7 +124,11 @@ def figures(
         "bytes_per_second": tally.bytes / wall,
         "bytes_per_update": tally.bytes / counts.updates if counts.updates else None,
         "server": _server(server, setting.readers, delivered, wall),
-        "load": {"busiest_percent": tally.busy * 100, "late": _times(answers.late)},
+        "load": {
+            "busiest_percent": tally.busy * 100,
+            "machine_percent": window.machine_percent,
+            "late": _times(answers.late),
+        },
     }
     return found | {"problems": problems(found)}
 

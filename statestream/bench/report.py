@@ -11,6 +11,7 @@ from typing import Any
 NAME = 12
 COLUMN = 12
 LEAST_BYTES = 500
+TOO_BUSY = 85.0
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -114,14 +115,13 @@ def _server(server: Mapping[str, Any]) -> list[str]:
 
 def _load(found: Mapping[str, Any]) -> list[str]:
     load = found["load"]
-    rest = f"{short(load['busiest_percent'])} % of a core in the busiest process"
-    lines = [_row("this load", rest)]
-    if load["late"]["p99_ms"] is not None:
-        lines.append(
-            _row("", f"changes set out late by p50 {ms(load['late']['p50_ms'])}, p99 {ms(load['late']['p99_ms'])}")
-        )
-    if load["busiest_percent"] > 80:
-        lines.append(_row("", "too busy to be believed: take more processes, or another machine"))
+    busiest, machine, late = load["busiest_percent"], load["machine_percent"], load["late"]
+    rest = "" if machine is None else f"; all cores here {short(machine)} % busy"
+    lines = [_row("this load", f"{short(busiest)} % of a core in its busiest process{rest}")]
+    if late["p99_ms"] is not None:
+        lines.append(_row("", f"changes set out late by p50 {ms(late['p50_ms'])}, p99 {ms(late['p99_ms'])}"))
+    if busiest > TOO_BUSY or (machine or 0) > TOO_BUSY:
+        lines.append(_row("", "too busy: latencies are this machine's, not the server's alone"))
     return lines
 
 

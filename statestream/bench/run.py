@@ -17,9 +17,10 @@ import aiohttp
 
 from statestream.bench.crew import Crew
 from statestream.bench.dispatcher import ANSWER_SECONDS, Answers, Dispatcher, Template
-from statestream.bench.figures import Server, Setting, figures
+from statestream.bench.figures import Server, Setting, Window, figures
 from statestream.bench.histogram import Histogram
 from statestream.bench.limits import changes_of, check_server, processes_for, raise_files, sources_for
+from statestream.bench.machine import Meter
 from statestream.bench.report import count, short
 from statestream.bench.server_process import ServerProcess, Unknown
 from statestream.bench.tally import Tally
@@ -98,8 +99,8 @@ class _Bench:
             async with Crew(assignments) as crew, asyncio.TaskGroup() as group:
                 group.create_task(crew.follow())
                 joining, joined_seconds = await self._join(crew)
-                answers, tally, wall = await self._measure(crew, session)
-        return figures(self._setting(), joining, joined_seconds, answers, tally, self._server, wall)
+                window = await self._measure(crew, session)
+        return figures(self._setting(), joining, joined_seconds, window, self._server)
 
     def _setting(self) -> Setting:
         plan = self._plan
@@ -173,12 +174,11 @@ class _Bench:
 
     # what counts
 
-    async def _measure(self, crew: Crew, session: aiohttp.ClientSession) -> tuple[Answers, Tally, float]:
-        plan = self._plan
-        changes, apart = self._changes, round(1e9 / plan.rate)
-        start = Start(first_ns=time.monotonic_ns() + HEAD_START_NS, apart_ns=apart, changes=changes)
+    async def _measure(self, crew: Crew, session: aiohttp.ClientSession) -> Window:
+        plan, changes = self._plan, self._changes
+        start = Start(first_ns=time.monotonic_ns() + HEAD_START_NS, apart_ns=round(1e9 / plan.rate), changes=changes)
         crew.start(start)
-        before, own, began = self._of_server(ServerProcess.cpu_seconds), time.process_time(), time.monotonic()
+        meter, before = Meter(), self._of_server(ServerProcess.cpu_seconds)
         if plan.template is None:
             answers = Answers()
             await self._listen(crew, start)
@@ -186,16 +186,20 @@ class _Bench:
             dispatcher = Dispatcher(plan.target, plan.template, self._run, session)
             answers = dispatcher.answers
             await self._send(crew, dispatcher, start)
-        busy = (time.process_time() - own) / (time.monotonic() - began)
+        own, machine = meter.own_share(), meter.machine_percent()
         used = self._of_server(ServerProcess.cpu_seconds)
         if before is not None and used is not None:
             self._server = replace(self._server, cpu_seconds=used - before)
+        tally = await self._tally(crew)
+        tally.busy = max(tally.busy, own)
+        seconds = max(start.apart_ns * changes / 1e9, tally.ended_us / 1e6) if changes else plan.seconds
+        return Window(answers=answers, tally=tally, seconds=seconds, machine_percent=machine)
+
+    async def _tally(self, crew: Crew) -> Tally:
         crew.finish()
         while (tally := crew.tally()) is None:
             await crew.stirred(LOOK_SECONDS)
-        tally.busy = max(tally.busy, busy)
-        wall = max(start.apart_ns * changes / 1e9, tally.ended_us / 1e6) if changes else plan.seconds
-        return answers, tally, wall
+        return tally
 
     async def _listen(self, crew: Crew, start: Start) -> None:
         self._show.phase(f"listening: {short(self._plan.seconds)} s", self._plan.seconds)
