@@ -269,6 +269,7 @@ async def test_changes_are_sent_when_they_are_due_whatever_became_of_those_befor
     ran = await with_fault(lambda reader, seq, said: said, barrier=20)
     assert ran.code == 0, "a client that waits for an answer before it goes on would never get one"
     assert ran.json["changes"]["accepted"] == 20
+    assert ran.json["latency"]["reader"]["max_ms"] >= 19 * 20, "the first waited until the last was due"
 
 
 async def test_a_frame_that_cannot_be_read_ends_that_reader() -> None:
