@@ -4,7 +4,7 @@ The public names. `Chat` lives in `statestream.chat`, journals in `statestream.j
 """
 
 from statestream.change import REMOVED, Action, Change, Position, Result
-from statestream.client import Stream, connect
+from statestream.client import BlockingStream, Stream, connect, connect_sync
 from statestream.errors import (
     ActionIdReused,
     HandlerFailed,
@@ -13,6 +13,7 @@ from statestream.errors import (
     Refused,
     StatestreamError,
     StreamRefused,
+    TimedOut,
     Unavailable,
     VersionConflict,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "REMOVED",
     "Action",
     "ActionIdReused",
+    "BlockingStream",
     "Change",
     "HandlerFailed",
     "InvalidPayload",
@@ -40,10 +42,12 @@ __all__ = [
     "Store",
     "Stream",
     "StreamRefused",
+    "TimedOut",
     "Unavailable",
     "Update",
     "VersionConflict",
     "connect",
+    "connect_sync",
     "create_app",
     "escape_key",
 ]

@@ -23,6 +23,7 @@
     ├── Conflict              a slice has moved: between journal and store only
     ├── Duplicate             these requests are done already: between journal and store only
     ├── Gap                   a frame does not fit what a replica holds: it must start again
+    ├── TimedOut              the client: what was waited for did not come in time
     └── StreamRefused         the client: the server said no for good
 
 Law: each class has a stable `code`, an HTTP `status` and `retryable`; each message says what was
@@ -152,6 +153,10 @@ class Gap(StatestreamError):
     """A frame does not continue what the replica holds. Start again without a cursor."""
 
     retryable = True
+
+
+class TimedOut(StatestreamError, TimeoutError):
+    code = "timed_out"
 
 
 class StreamRefused(StatestreamError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,13 +14,13 @@ import pytest
 from aiohttp import web
 
 import statestream
-from statestream import Action, InvalidPayload, Refused, Stream, StreamRefused, Unavailable, VersionConflict
-from statestream import client as client_module
+from statestream import Action, InvalidPayload, Refused, Stream, StreamRefused, TimedOut, Unavailable, VersionConflict
+from statestream.client import followers
 from statestream.errors import Gap
 from statestream.replica import Replica
 from statestream.sse import Decoder, Event
 from tests.apps.board import task_added
-from tests.support import Server, dispatch, eventually, get_state
+from tests.support import ROOT, Server, dispatch, eventually, get_state
 
 Http = aiohttp.ClientSession
 
@@ -80,7 +82,7 @@ async def test_a_dispatch_raises_what_the_store_raised(server: Server) -> None:
 
 async def test_a_server_that_is_killed_is_found_again(sqlite_server: Server, http: Http) -> None:
     async with statestream.connect(sqlite_server.url, slices=["*"]) as stream:
-        stream._retry_ms = 20
+        stream._connection.retry_ms = 20
         reasons: list[Any] = []
 
         async def watch() -> None:
@@ -104,7 +106,7 @@ async def test_a_server_that_is_killed_is_found_again(sqlite_server: Server, htt
 
 async def test_another_history_replaces_everything(server: Server, http: Http) -> None:
     async with statestream.connect(server.url) as stream:
-        stream._retry_ms = 20
+        stream._connection.retry_ms = 20
         await stream.dispatch("board/counted", {})
         server.kill()
         server.start()
@@ -112,7 +114,7 @@ async def test_another_history_replaces_everything(server: Server, http: Http) -
 
 
 async def test_who_iterates_slowly_is_told_what_was_missed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "MAX_UPDATES", 20)
+    monkeypatch.setattr(followers, "MAX_UPDATES", 20)
     async with statestream.connect(server.url) as stream:
         updates = aiter(stream)
         assert (await anext(updates)).reason == "start"
@@ -123,6 +125,106 @@ async def test_who_iterates_slowly_is_told_what_was_missed(server: Server, monke
         while kinds[-1] != "initial":
             kinds.append((await anext(updates)).kind)
         assert len(kinds) <= 22
+
+
+async def test_the_changes_of_one_slice_are_its_own(server: Server) -> None:
+    async with statestream.connect(server.url, slices=["*"]) as stream:
+        rooms, counter = stream.changes("room/*"), stream.changes("counter")
+        waiting = [asyncio.ensure_future(anext(rooms)), asyncio.ensure_future(anext(counter))]
+        await stream.dispatch("board/task_added", {"id": "1", "title": "t"})
+        await stream.dispatch("room/joined", {"name": "Ada"}, key="7")
+        await stream.dispatch("counter/added", {"by": 2})
+        assert [update.slice for update in await asyncio.gather(*waiting)] == ["room/7", "counter"]
+
+
+async def test_what_is_waited_for_comes_or_is_said_not_to(server: Server) -> None:
+    async with statestream.connect(server.url) as stream:
+        waiting = asyncio.create_task(stream.wait_for(lambda state: state["counter"] >= 3 and state["board"]["count"]))
+        for _ in range(4):
+            await stream.dispatch("board/counted", {})
+        assert await waiting >= 3
+        assert await stream.wait_for(lambda state: "board" in state, timeout=0.1)
+        with pytest.raises(TimedOut, match=r"within 0\.05 s"):
+            await stream.wait_for(lambda state: state["counter"] == 99, timeout=0.05)
+        endless = asyncio.create_task(stream.wait_for(lambda state: False))
+        await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="closed"):
+        await endless
+
+
+async def test_health_is_how_long_nothing_was_heard() -> None:
+    """A server that says one thing and then nothing, twice, and is asked again each time."""
+    turns: list[tuple[str, float]] = []
+    began = asyncio.get_running_loop().time()
+
+    def turned(health: str) -> None:
+        turns.append((health, asyncio.get_running_loop().time() - began))
+
+    quiet = initial("1.a", 1).replace(b'"heartbeat":15000', b'"heartbeat":200')
+    async with (
+        scripted([quiet], [quiet], [initial("2.a", 2)]) as (url, asked),
+        statestream.connect(url, on_health=turned) as stream,
+    ):
+        assert stream.health == "healthy"
+        await stream.wait_for(lambda state: state["s"] == {"n": 2}, timeout=20)
+        assert stream.health == "healthy"
+        assert asked[0] is None
+    names = [name for name, _ in turns]
+    assert names[0] == "healthy"
+    assert names[-1] == "failed", "a closed stream is heard no more"
+
+
+async def test_a_silent_connection_is_made_anew(server: Server) -> None:
+    """A server that is stopped, not ended: its connection stands, and says nothing."""
+    env = {"HEARTBEAT": "0.4", "PYTHONPATH": str(ROOT)}
+    with Server.serving(f"{ROOT / 'tests/apps/quick.py'}:app", env=env) as frozen:
+        turns: list[str] = []
+        async with statestream.connect(frozen.url, slices=["*"], on_health=turns.append) as stream:
+            assert stream.health == "healthy"
+            os.kill(frozen.pid, signal.SIGSTOP)
+            await eventually(lambda: stream.health == "degraded")
+            await eventually(lambda: stream.health == "failed")
+            os.kill(frozen.pid, signal.SIGCONT)
+            await eventually(lambda: stream.health == "healthy")
+            await stream.dispatch("board/counted", {})
+            await stream.wait_for(lambda state: state["counter"] == 1, timeout=20)
+        assert turns[:3] == ["healthy", "degraded", "failed"]
+        assert set(turns[3:]) >= {"healthy"}
+
+
+async def test_a_callback_that_raises_stops_nothing(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: str) -> None:
+        raise LookupError("mine")
+
+    async with statestream.connect(server.url, on_health=broken) as stream:
+        await stream.dispatch("board/counted", {})
+        await stream.wait_for(lambda state: state["counter"] == 1, timeout=20)
+    assert "callback for health" in caplog.text
+
+
+def test_a_script_needs_no_event_loop(server: Server) -> None:
+    with statestream.connect_sync(server.url, slices=["*"]) as stream:
+        assert stream.state["counter"] == 0
+        assert (stream.health, set(stream.versions)) == ("healthy", {"board", "counter"})
+        first = stream.dispatch("board/counted", {"by": 2})
+        assert stream.wait_for(lambda state: state["counter"], timeout=10) == 2
+        seen = iter(stream)
+        assert next(seen).kind == "initial"
+        while next(seen).position != str(first.position):
+            pass
+        rooms = stream.changes("room/*")
+        stream.dispatch("room/joined", {"name": "Ada"}, key="1")
+        assert next(rooms).slice == "room/1"
+        with pytest.raises(TimedOut):
+            stream.wait_for(lambda state: False, timeout=0.05)
+        with pytest.raises(InvalidPayload):
+            stream.dispatch("board/counted", {"by": "x"})
+    with pytest.raises(RuntimeError, match="open"):
+        stream.dispatch("board/counted", {})
+    with pytest.raises(StreamRefused):
+        statestream.connect_sync(server.url, slices=["nothing"]).__enter__()
+    with pytest.raises(Unavailable):
+        statestream.connect_sync("http://127.0.0.1:9", timeout=0.2).__enter__()
 
 
 async def test_a_closed_stream_ends_every_iteration(server: Server) -> None:

@@ -223,10 +223,11 @@ class Hub:
         return True
 
     def _count(self, reader: Reader, frame: Frame) -> None:
+        initial = frame.raw.startswith(b"event: state.initial")
         if reader.first:
-            self.counts.began[reader.resync or "resumed"] += 1
+            self.counts.began[(reader.resync or "lagged") if initial else "resumed"] += 1
         elif frame is not NOTHING:
-            self.counts.lagged["initial" if frame.raw.startswith(b"event: state.initial") else "catchup"] += 1
+            self.counts.lagged["initial" if initial else "catchup"] += 1
 
     async def _drained(self, reader: Reader) -> bool:
         """Waits for a slow reader; cuts one that has taken nothing for too long."""

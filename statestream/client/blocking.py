@@ -1,0 +1,151 @@
+"""The client for scripts and notebooks: the same stream, without an event loop of one's own.
+
+    with connect_sync("http://127.0.0.1:8000", slices=["board"]) as stream:
+        stream.dispatch("board/task_added", {"id": "1", "title": "Ship it"})
+        print(stream.wait_for(lambda state: state["board"]["tasks"]))
+
+Law: a facade. A thread runs the loop that owns the stream; every call hands over to it and waits. Values are
+never mutated, so the state may be read from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, Self, TypeVar
+
+from statestream.change import Action, Result
+from statestream.client.health import Health
+from statestream.client.stream import Stream, connect
+from statestream.errors import Unavailable
+from statestream.replica import Update
+
+T = TypeVar("T")
+
+
+def connect_sync(
+    url: str,
+    *,
+    slices: Sequence[str] | None = None,
+    cause: str = "brief",
+    timeout: float = 30.0,
+    on_health: Callable[[Health], None] | None = None,
+) -> BlockingStream:
+    """As `connect`, to be used with `with`. `on_health` is called in another thread."""
+    return BlockingStream(lambda: connect(url, slices=slices, cause=cause, timeout=timeout, on_health=on_health))
+
+
+class BlockingStream:
+    """See `connect_sync`; every method is that of `Stream`, and may be called from any thread."""
+
+    def __init__(self, make: Callable[[], Stream]) -> None:
+        self._make = make
+        self._opened: Future[Stream] = Future()
+        self._thread = threading.Thread(target=self._run, name="statestream", daemon=True)
+        self._over: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop
+
+    def __enter__(self) -> Self:
+        """Connects and waits for the state. Raises StreamRefused, or Unavailable after `timeout`."""
+        self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self._over.set_result(None)  # the thread may still be connecting: it ends by itself
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set_result(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._live())
+
+    async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with self._make() as stream:
+                self._opened.set_result(stream)
+                await asyncio.wrap_future(self._over)
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
+
+    @property
+    def _stream(self) -> Stream:
+        if not self._opened.done():
+            raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
+        return self._opened.result()
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs it where the stream lives."""
+        if not self._thread.is_alive():
+            coroutine.close()
+            raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise Unavailable("expected a stream that is open, it was closed") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        return self._stream.state
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        return self._stream.versions
+
+    @property
+    def position(self) -> str | None:
+        return self._stream.position
+
+    @property
+    def health(self) -> Health:
+        return self._stream.health
+
+    def __iter__(self) -> Iterator[Update]:
+        return self._each(self._wait(self._begin(self._stream.__aiter__)))
+
+    def changes(self, name: str) -> Iterator[Update]:
+        return self._each(self._wait(self._begin(lambda: self._stream.changes(name))))
+
+    async def _begin(self, start: Callable[[], AsyncIterator[Update]]) -> AsyncIterator[Update]:
+        return start()
+
+    def _each(self, updates: AsyncIterator[Update]) -> Iterator[Update]:
+        async def following() -> Update | None:
+            return await anext(updates, None)
+
+        try:
+            while (update := self._wait(following())) is not None:
+                yield update
+        finally:
+            if self._thread.is_alive():
+                asyncio.run_coroutine_threadsafe(_close(updates), self._loop)
+
+    def wait_for(self, predicate: Callable[[Mapping[str, Any]], T], timeout: float | None = None) -> T:
+        return self._wait(self._stream.wait_for(predicate, timeout))
+
+    def dispatch(
+        self,
+        action: Action | str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        expect: Mapping[str, int] | None = None,
+    ) -> Result:
+        return self._wait(self._stream.dispatch(action, payload, key=key, id=id, expect=expect))
+
+
+async def _close(updates: AsyncIterator[Update]) -> None:
+    if isinstance(updates, AsyncGenerator):
+        await updates.aclose()

@@ -1,0 +1,89 @@
+"""Dispatching over HTTP so that it happens once, whatever becomes of the connection.
+
+Law: a request always has an id, so trying again is safe; what the server refused is raised as the error that
+it was there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from statestream.change import Action, Position, Result
+from statestream.errors import Malformed, Refused, StatestreamError, StreamRefused, Unavailable
+from statestream.values import plain
+
+TRIES: Final = 8
+BUSY: Final = (429, 502, 503, 504)  # also said by what stands in between
+ANSWER_SECONDS: Final = 30.0
+
+
+async def dispatch(
+    session: aiohttp.ClientSession, url: str, action: Action, *, id: str | None, expect: Mapping[str, int] | None
+) -> Result:
+    """Raises what `Store.dispatch` raises, and Unavailable when trying again has not helped."""
+    body: dict[str, Any] = {"type": action.type, "payload": plain(action.payload), "id": id or uuid.uuid4().hex}
+    if action.key is not None:
+        body["key"] = action.key
+    if expect:
+        body["expect"] = dict(expect)
+    encoded = orjson.dumps(body)
+    for attempt in range(TRIES):
+        answer = await _post(session, url, encoded)
+        if answer is not None:
+            return answer
+        await asyncio.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+    raise Unavailable(f"expected an answer from {url}, got none in {TRIES} tries; the outcome is unknown")
+
+
+async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result | None:
+    """The answer, or None where trying again may help."""
+    headers = {"Content-Type": "application/json"}
+    limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    try:
+        async with session.post(f"{url}/dispatch", data=body, headers=headers, timeout=limit) as response:
+            answer = await response.read()
+            if response.status == 200:
+                return _result(answer)
+            error = _from_problem(answer, response.status)
+            if error.retryable or response.status in BUSY:
+                return None
+            raise error
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return None
+
+
+def _result(body: bytes) -> Result:
+    try:
+        answer = orjson.loads(body)
+        return Result(
+            id=answer["id"],
+            position=Position.parse(answer["position"]),
+            duplicate=answer["duplicate"],
+            changes=tuple((change["slice"], change["version"]) for change in answer["changes"]),
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, Malformed):
+        raise StreamRefused(
+            "expected a dispatch's answer, got something else; is this the right URL?", reason="answer"
+        ) from None
+
+
+def _from_problem(body: bytes, status: int) -> StatestreamError:
+    """The error that the server raised, from its problem; what somebody in between says is StreamRefused."""
+    try:
+        answer = orjson.loads(body)
+        code, detail = answer["code"], str(answer.get("detail", ""))
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        answer, code, detail = {}, "refused", body[:200].decode(errors="replace")
+    if code == Refused.code:
+        return Refused(str(answer.get("reason", "")), detail)
+    for kind in StatestreamError.__subclasses__():
+        if kind.code == code and kind is not StreamRefused:
+            return kind(detail)
+    return StreamRefused(f"the server refused with status {status}: {detail}", reason=str(code), status=status)
