@@ -61,6 +61,13 @@ def serve(
         str | None,
         typer.Option(help="Where changes are kept, instead of what the store says: memory: or sqlite:///board.db."),
     ] = None,
+    takeover: Annotated[
+        bool,
+        typer.Option(
+            "--takeover/--no-takeover",
+            help="Whether streams take their sockets over from aiohttp: a tenth of the memory.",
+        ),
+    ] = True,
 ) -> None:
     """Serves a store of yours, or an application made with create_app."""
     found = _load(target)
@@ -70,7 +77,9 @@ def serve(
                 found.journal = journals.of(journal)
             except ValueError as error:
                 raise typer.BadParameter(str(error), param_hint="--journal") from None
-        found = create_app(found)
+        found = create_app(found, takeover=takeover)
+    elif not takeover:
+        raise typer.BadParameter("goes with a store; an application says so to create_app", param_hint="--no-takeover")
     elif journal is not None:
         raise typer.BadParameter("goes with a store, not with an application that has one", param_hint="--journal")
     _serve(found, host, port)

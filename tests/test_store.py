@@ -27,7 +27,7 @@ from statestream import (
     Unavailable,
     VersionConflict,
 )
-from statestream.broadcast.resume import missed
+from statestream.broadcast.resume import Backlogs
 from statestream.broadcast.selection import Selection
 from statestream.change import Position, SliceState
 from statestream.errors import UnknownAction, UnknownSlice
@@ -554,9 +554,9 @@ async def test_a_resume_through_the_journal_waits_for_the_node() -> None:
         two.bus.reset(two.position, (), "forked")  # nothing is in memory any more
         async with two._lock:  # it cannot read on
             ahead = (await one.dispatch(joined("b", name="x"))).position
-            found = await missed(two, start, everything)
+            found = await Backlogs(two).missed(start, everything)
             assert [change.slice for change in found] == ["room/a"]
-            late = asyncio.create_task(missed(two, ahead, everything))
+            late = asyncio.create_task(Backlogs(two).missed(ahead, everything))
             await asyncio.sleep(0)
         assert await late == []
 

@@ -1,8 +1,8 @@
 """Readers that follow the same slices with the same detail, and get the same bytes.
 
 An audience gathers the frames of one loop turn and writes them to every live reader in one write of
-one bytes object. A reader is live, or behind: a reader whose sink refuses leaves the live set with
-the position up to which it has got everything, and is woken to catch up by itself.
+one bytes object. It is of bounded size, so that writing to it is a bounded part of a turn: more readers
+of one interest are several audiences, which share the encoded frames.
 
 Law: synchronous. `covered` is the position up to which every live reader has got all that matches;
 it moves only where frames are written, so that no id is ever ahead of what was sent.
@@ -10,77 +10,48 @@ it moves only where frames are written, so that no id is ever ahead of what was 
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-
-from statestream.broadcast.frames import EndReason, Frame, Reason
-from statestream.broadcast.selection import Selection
-from statestream.broadcast.sink import Sink
-from statestream.change import START, Position
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interest:
-    """What makes two readers the same to us: the slices, and whether causes carry the payload."""
-
-    selection: Selection
-    full: bool
-
-
-class Reader:
-    """One open stream. `position` is meaningful only while it is behind.
-
-    `every` is for readers that want each change by itself, never squashed, however many they have missed.
-    """
-
-    __slots__ = ("_stirred", "end", "every", "interest", "position", "resync", "sink")
-
-    def __init__(self, sink: Sink, interest: Interest, *, every: bool = False) -> None:
-        self.sink, self.interest, self.every = sink, interest, every
-        self.position = START
-        self.resync: Reason | None = None
-        self.end: EndReason | None = None
-        self._stirred = asyncio.Event()
-
-    def stir(self) -> None:
-        """Wakes the reader's own coroutine: it is behind, or its stream ends."""
-        self._stirred.set()
-
-    async def stirred(self) -> None:
-        await self._stirred.wait()
-        self._stirred.clear()
+from statestream.broadcast.counts import Counts
+from statestream.broadcast.frames import Frame
+from statestream.broadcast.reader import Interest, Reader
+from statestream.change import Position
 
 
 class Audience:
-    """The live readers of one interest."""
+    """The readers of one interest: `readers` counts them all, `live` are those that get what comes."""
 
-    def __init__(self, interest: Interest, covered: Position) -> None:
-        self.interest = interest
-        self.live: set[Reader] = set()
+    __slots__ = ("_counts", "_pending", "covered", "interest", "live", "readers", "slot", "wrote_at")
+
+    def __init__(self, interest: Interest, covered: Position, slot: int, counts: Counts) -> None:
+        self.interest, self.covered, self.slot, self._counts = interest, covered, slot, counts
+        self.live: dict[Reader, None] = {}
         self.readers = 0
-        self.covered = covered
         self.wrote_at = 0.0
         self._pending: list[bytes] = []
 
     def add(self, frame: bytes) -> None:
         self._pending.append(frame)
 
-    def flush(self, head: Position, now: float) -> None:
-        """Writes what has gathered; every live reader has then got everything up to `head`."""
-        if self._pending:
-            frame = Frame(b"".join(self._pending) if len(self._pending) > 1 else self._pending[0])
-            self._pending.clear()
-            self.write(frame, now)
+    def flush(self, head: Position, now: float) -> list[Reader]:
+        """Writes what has gathered; every live reader has then got everything up to `head`. Gives who fell behind."""
         self.covered = head
+        if not self._pending:
+            return []
+        frame = Frame(b"".join(self._pending) if len(self._pending) > 1 else self._pending[0])
+        self._counts.deliveries += len(self._pending) * len(self.live)
+        self._pending.clear()
+        return self.write(frame, now)
 
-    def write(self, frame: Frame, now: float) -> None:
+    def write(self, frame: Frame, now: float) -> list[Reader]:
+        """Gives who is live no longer: it took the frame and can take no more for now, or its sink is closed."""
         self.wrote_at = now
-        refused = [reader for reader in self.live if not reader.sink.write(frame)]
-        for reader in refused:
+        self._counts.bytes += len(frame) * len(self.live)
+        behind = [reader for reader in self.live if not reader.sink.write(frame)]
+        for reader in behind:
             self.drop(reader)
-            reader.stir()
+        return behind
 
     def drop(self, reader: Reader) -> None:
         """The reader is live no longer: it has got everything up to `covered`, and nothing behind it."""
-        self.live.discard(reader)
-        reader.position = self.covered
+        if reader in self.live:
+            del self.live[reader]
+            reader.position = self.covered

@@ -23,17 +23,14 @@ RETRY_MS: Final = 2_000
 class Frame:
     """Bytes for many readers: as they are, and as one chunk of HTTP/1.1's chunked encoding, made once."""
 
-    __slots__ = ("_chunked", "raw")
+    __slots__ = ("chunked", "raw")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self._chunked: bytes | None = None
+        self.chunked = b"%x\r\n%b\r\n" % (len(raw), raw)
 
-    @property
-    def chunked(self) -> bytes:
-        if self._chunked is None:
-            self._chunked = b"%x\r\n%b\r\n" % (len(self.raw), self.raw)
-        return self._chunked
+    def __len__(self) -> int:
+        return len(self.raw)
 
 
 def initial(

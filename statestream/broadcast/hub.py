@@ -2,11 +2,13 @@
 
 The bus tells the hub of a commit; each change is encoded once for each detail that somebody wants,
 given to the audiences that follow its slice (an index finds them, no reader is asked), and all that
-one loop turn brought is written at its end. A reader's own coroutine runs only while it is behind:
-joining, resuming and lagging are that one state. It becomes live synchronously, at head, after a flush.
+one loop turn brought is written at its end. A live reader has no task, no queue and no timer. One that
+is behind has a task while it waits for the journal or for its socket; it becomes live synchronously, at head,
+after a flush.
 
 Law: between reading the store and adding a reader to the live set there is no await. That is why a
-snapshot joins the stream without a gap and without a repeat.
+snapshot joins the stream without a gap and without a repeat. What is done for many readers in one turn of
+the loop is bounded, so that the others keep their latency.
 """
 
 from __future__ import annotations
@@ -19,10 +21,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from statestream.broadcast import frames
-from statestream.broadcast.audience import Audience, Interest, Reader
-from statestream.broadcast.frames import EndReason, Frame, Reason
+from statestream.broadcast.audience import Audience
+from statestream.broadcast.audiences import SLOTS, Audiences
+from statestream.broadcast.counts import Counts
+from statestream.broadcast.frames import EndReason, Frame
+from statestream.broadcast.openings import NOTHING, Openings
+from statestream.broadcast.reader import Interest, Reader
 from statestream.broadcast.replay import Replay
-from statestream.broadcast.resume import Backlog, TooFarBehind, missed, versions_at
+from statestream.broadcast.resume import Backlog, Backlogs, TooFarBehind
+from statestream.broadcast.sink import Sink
+from statestream.broadcast.sockets import Sockets
 from statestream.bus import Why
 from statestream.change import Change, Position
 from statestream.errors import Expired, Forked, Malformed, TooLarge, Unavailable
@@ -32,8 +40,7 @@ log = logging.getLogger("statestream")
 
 DRAIN_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 2.0
-SINGLES: Final = 64
-SINGLES_BYTES: Final = 64 << 10
+TURN_SECONDS: Final = 0.01
 TICKS: Final = 8
 
 
@@ -41,145 +48,185 @@ class Hub:
     """The readers of one store. `heartbeat` in seconds; at most `max_readers` streams at a time."""
 
     def __init__(self, store: Store, *, heartbeat: float, max_readers: int) -> None:
+        self.counts = Counts()
+        self.sockets = Sockets(self.leave)
         self._store = store
         self._heartbeat = heartbeat
         self._max_readers = max_readers
-        self._audiences: dict[Interest, Audience] = {}
-        self._by_name: dict[str, set[Audience]] = {}
-        self._by_family: dict[str, set[Audience]] = {}
-        self._everything: set[Audience] = set()
-        self._dirty: set[Audience] = set()
-        self._readers: set[Reader] = set()
+        self._audiences = Audiences(self.counts)
+        self._openings = Openings(store, int(heartbeat * 1000))
+        self._backlogs = Backlogs(store)
+        self._readers: dict[Reader, None] = {}
+        self._dirty: dict[Audience, None] = {}
         self._flushing = False
         self._closing = False
         self._empty = asyncio.Event()
+        self._turnstile = asyncio.Lock()
+        """One reader a turn, of those that were behind: a thousand that come back must not hold up the live."""
+        self._tasks: asyncio.TaskGroup
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    @property
+    def behind(self) -> int:
+        """Readers that wait for the journal or for their socket."""
+        return sum(reader.task is not None for reader in self._readers)
 
     # told by the bus
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
             encoded: dict[bool, bytes] = {}
-            for audience in self._following(change.slice):
+            for audience in self._audiences.following(change.slice):
                 full = audience.interest.full
                 if full not in encoded:
                     encoded[full] = frames.update(change, full=full)
                 audience.add(encoded[full])
-                self._dirty.add(audience)
+                self._dirty[audience] = None
         if self._dirty and not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def reset(self, why: Why) -> None:
-        for audience in self._audiences.values():
-            for reader in tuple(audience.live):
-                audience.drop(reader)
-        for reader in self._readers:
+        for reader in tuple(self._readers):
+            reader.audience.drop(reader)
             reader.resync = why
-            reader.stir()
-
-    def _following(self, name: str) -> list[Audience]:
-        found = [*self._by_name.get(name, ()), *self._everything]
-        if "/" in name:
-            found.extend(self._by_family.get(name.partition("/")[0], ()))
-        return found
+            self._fell_behind(reader)
 
     def _flush(self) -> None:
+        """Writes what gathered, as much as a turn has room for; who had to wait gets all that came meanwhile as one."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TURN_SECONDS
+        while self._dirty:
+            now = loop.time()
+            if now > until:
+                loop.call_soon(self._flush)
+                return
+            audience = next(iter(self._dirty))
+            del self._dirty[audience]
+            self._flush_to(audience, now)
         self._flushing = False
-        now = asyncio.get_running_loop().time()
-        for audience in self._dirty:
-            audience.flush(self._store.position, now)
-        self._dirty.clear()
+
+    def _flush_to(self, audience: Audience, now: float) -> None:
+        for reader in audience.flush(self._store.position, now):
+            self._fell_behind(reader)
+
+    def _fell_behind(self, reader: Reader) -> None:
+        if reader.sink.closed:
+            self.leave(reader)
+        elif reader.task is None:
+            reader.task = self._tasks.create_task(self._bring(reader))
 
     # a reader's stream
 
-    async def serve(self, reader: Reader, cursor: str | None) -> None:
-        """Writes the reader's frames until its stream ends or the other side is gone. It resumes from `cursor`."""
-        if self._closing or len(self._readers) >= self._max_readers:
-            self._say_end(reader, "shutdown" if self._closing else "busy")
-            return
-        audience = self._enter(reader)
-        try:
-            await self._begin(reader, audience, cursor)
-            while not reader.end and not reader.sink.closed:
-                await reader.stirred()
-                behind = not reader.end and reader not in audience.live
-                if behind and await self._drained(reader):
-                    await self._proceed(reader, audience)
-            if reader.end:
-                self._say_end(reader, reader.end)
-        finally:
-            self._leave(reader, audience)
+    def join(self, sink: Sink, interest: Interest, cursor: str | None, *, every: bool) -> Reader | None:
+        """Begins a stream, from `cursor` if there is one; None where it was ended at once.
 
-    async def _begin(self, reader: Reader, audience: Audience, cursor: str | None) -> None:
-        """The first frame: the state, or `state.resumed` and what was missed."""
+        `every`: each change by itself, never squashed; without a cursor from the oldest that is kept.
+        """
+        if self._closing or len(self._readers) >= self._max_readers:
+            self._say_end(sink, "shutdown" if self._closing else "busy")
+            sink.finish()
+            return None
+        reader = Reader(sink, self._audiences.enter(interest, self._store.position), every=every)
+        self._readers[reader] = None
+        self._empty.clear()
         try:
             if cursor is not None:
                 reader.position = Position.parse(cursor)
-            elif not reader.every:
+            elif not every:
                 reader.resync = "start"
         except Malformed:
             reader.resync = "invalid"
-        await self._proceed(reader, audience, first=True, rewind=cursor is None)
+        if not self._at_once(reader) and reader in self._readers and reader.task is None:
+            reader.task = self._tasks.create_task(self._bring(reader, rewind=every and cursor is None))
+        return reader
 
-    async def _proceed(self, reader: Reader, audience: Audience, *, first: bool = False, rewind: bool = False) -> None:
-        """From the reader's position to head, and live; by a new snapshot where there is no other way."""
+    def _at_once(self, reader: Reader) -> bool:
+        """Makes the reader live without waiting for anything, where that can be."""
         try:
-            try:
-                if reader.every and reader.resync is None:
-                    replay = Replay(self._store, reader, self._drained, self._heartbeat_ms)
-                    first = await replay.run(first=first, rewind=rewind)
-                if reader.resync is None:
-                    backlog = await missed(self._store, reader.position, reader.interest.selection)
-                if reader.resync is None:  # no reset came while the journal was read
-                    self._continue(reader, audience, backlog, first=first)
-                    return
-            except TooFarBehind:
-                reader.resync = "lagged"
-            except Expired:
-                reader.resync = "expired"
-            except Forked:
-                reader.resync = "forked"
-            self._snapshot(reader, audience, reader.resync, first=first)
+            if reader.resync is not None:
+                return self._go_live(reader, self._openings.initial(reader, reader.resync))
+            if reader.every:
+                return False
+            known = self._openings.known(reader)
+            if known is not None:
+                return self._go_live(reader, known)
+            backlog = self._backlogs.in_memory(reader.position, reader.interest.selection)
+            return backlog is not None and self._go_live(reader, self._openings.continued(reader, backlog))
+        except Forked:
+            reader.resync = "forked"
+            return self._at_once(reader)
         except TooLarge:
-            reader.end = "too_large"
+            self._end(reader, "too_large")
+            return False
+
+    async def _bring(self, reader: Reader, *, rewind: bool = False) -> None:
+        """Owns a reader that is behind until it is live, or gone."""
+        reason: EndReason | None = None
+        try:
+            await self._to_head(reader, rewind=rewind)
+        except TooLarge:
+            reason = "too_large"
         except Unavailable:
-            reader.end = "unavailable"
+            reason = "unavailable"
+        except Exception:
+            log.exception("expected to bring a reader to head, got an error; it is cut")
+            reader.sink.abort()
+        reader.task = None
+        if reader.sink.closed:
+            self.leave(reader)
+        elif reason is not None:
+            self._end(reader, reason)
 
-    def _continue(self, reader: Reader, audience: Audience, backlog: Backlog, *, first: bool) -> None:
-        selection = reader.interest.selection
-        out: list[bytes] = []
-        if first:
-            versions = versions_at(self._store.slices, selection, backlog)
-            out.append(frames.resumed(reader.position, versions, self._heartbeat_ms))
-        few = len(backlog) <= SINGLES and sum(len(change.data) for change in backlog) <= SINGLES_BYTES
-        if few or reader.every:
-            out.extend(frames.update(change, full=reader.interest.full) for change in backlog)
-        else:
-            items = frames.squash(backlog, self._store.slices)
-            if sum(map(len, items)) > sum(state.measured for _, state in selection.of(self._store.slices)):
-                with contextlib.suppress(TooLarge):  # where the state may not be sent at once, the catch-up is
-                    self._snapshot(reader, audience, "lagged", first=first)
-                    return
-            out.append(frames.catchup(self._store.position, items))
-        self._go_live(reader, audience, b"".join(out))
+    async def _to_head(self, reader: Reader, *, rewind: bool) -> None:
+        """Waits for the reader's socket and for the journal until it is live, or closed."""
+        while not reader.live and await self._drained(reader):
+            async with self._turnstile:
+                await asyncio.sleep(0)
+            backlog = await self._missed(reader, rewind=rewind)
+            rewind = False
+            if reader.resync is not None or backlog is None:
+                self._go_live(reader, self._openings.initial(reader, reader.resync or "lagged"))
+            else:
+                self._go_live(reader, self._openings.continued(reader, backlog))
 
-    def _snapshot(self, reader: Reader, audience: Audience, reason: Reason, *, first: bool) -> None:
-        """The state, and live. Raises TooLarge."""
-        reader.resync = None
-        slices = reader.interest.selection.snapshot(self._store.slices)
-        retry = frames.RETRY_MS if first else None
-        self._go_live(
-            reader, audience, frames.initial(reason, self._store.position, slices, self._heartbeat_ms, retry=retry)
-        )
+    async def _missed(self, reader: Reader, *, rewind: bool) -> Backlog | None:
+        """What it has missed; None where it is to get the state, for the reason that `resync` then says."""
+        try:
+            if reader.every and reader.resync is None:
+                self.counts.began["earliest"] += reader.first
+                await Replay(self._store, reader, self._drained, int(self._heartbeat * 1000)).run(rewind=rewind)
+            if reader.resync is None:
+                return await self._backlogs.missed(reader.position, reader.interest.selection)
+        except TooFarBehind:
+            reader.resync = "lagged"
+        except Expired:
+            reader.resync = "expired"
+        except Forked:
+            reader.resync = "forked"
+        return None
 
-    def _go_live(self, reader: Reader, audience: Audience, first_bytes: bytes) -> None:
-        """The reader has got all up to head with these bytes: from here on it gets what all get."""
-        audience.flush(self._store.position, asyncio.get_running_loop().time())
-        if first_bytes and not reader.sink.write(Frame(first_bytes)):
-            reader.resync = "lagged"  # it was drained a moment ago: whatever happened, the state puts it right
-            reader.stir()
-            return
-        audience.live.add(reader)
+    def _go_live(self, reader: Reader, frame: Frame) -> bool:
+        """The reader has got all up to head with this frame: from here on it gets what all get. False: not yet."""
+        audience, now = reader.audience, asyncio.get_running_loop().time()
+        self._flush_to(audience, now)
+        self._count(reader, frame)
+        reader.first, reader.resync, reader.position = False, None, self._store.position
+        if frame is not NOTHING and not reader.sink.write(frame):
+            return False
+        if not audience.live:
+            audience.wrote_at = now
+        audience.live[reader] = None
+        return True
+
+    def _count(self, reader: Reader, frame: Frame) -> None:
+        if reader.first:
+            self.counts.began[reader.resync or "resumed"] += 1
+        elif frame is not NOTHING:
+            self.counts.lagged["initial" if frame.raw.startswith(b"event: state.initial") else "catchup"] += 1
 
     async def _drained(self, reader: Reader) -> bool:
         """Waits for a slow reader; cuts one that has taken nothing for too long."""
@@ -190,82 +237,83 @@ class Hub:
                 async with asyncio.timeout(DRAIN_SECONDS):
                     await reader.sink.drained()
                     return not reader.sink.closed
+        self.counts.cut += 1
         reader.sink.abort()
         return False
 
-    # coming, going, time
+    # ends
 
-    @property
-    def _heartbeat_ms(self) -> int:
-        return int(self._heartbeat * 1000)
+    def _end(self, reader: Reader, reason: EndReason) -> None:
+        """Says why, and ends the stream as soon as the reader has taken that."""
+        reader.audience.drop(reader)
+        self.counts.ended[reason] += 1
+        self._say_end(reader.sink, reason)
+        if reader.task is not None:
+            reader.task.cancel()
+        if reader.sink.waiting:
+            reader.task = self._tasks.create_task(self._last_words(reader))
+        else:
+            self.leave(reader)
 
-    def _indexes(self, audience: Audience) -> list[tuple[dict[str, set[Audience]], str]]:
-        selection = audience.interest.selection
-        return [(self._by_name, name) for name in selection.names] + [(self._by_family, f) for f in selection.families]
+    def _say_end(self, sink: Sink, reason: EndReason) -> None:
+        retry = None if reason == "too_large" else random.randint(frames.RETRY_MS // 2, frames.RETRY_MS * 2)  # noqa: S311
+        sink.write(Frame(frames.end(reason, retry)))
 
-    def _enter(self, reader: Reader) -> Audience:
-        audience = self._audiences.get(reader.interest)
-        if audience is None:
-            audience = self._audiences[reader.interest] = Audience(reader.interest, self._store.position)
-            for index, name in self._indexes(audience):
-                index.setdefault(name, set()).add(audience)
-            if reader.interest.selection.everything:
-                self._everything.add(audience)
-        audience.readers += 1
-        self._readers.add(reader)
-        self._empty.clear()
-        return audience
+    async def _last_words(self, reader: Reader) -> None:
+        await self._drained(reader)
+        self.leave(reader)
 
-    def _leave(self, reader: Reader, audience: Audience) -> None:
-        audience.live.discard(reader)
-        audience.readers -= 1
-        self._readers.discard(reader)
+    def leave(self, reader: Reader) -> None:
+        """Forgets the reader, and ends its response if its connection still stands. May be called again."""
+        if reader not in self._readers:
+            return
+        del self._readers[reader]
+        reader.audience.live.pop(reader, None)
+        self._audiences.leave(reader.audience)
+        if not reader.audience.readers:
+            self._dirty.pop(reader.audience, None)
+        if reader.task is not None and reader.task is not asyncio.current_task():
+            reader.task.cancel()
+        reader.sink.finish()
         if not self._readers:
             self._empty.set()
-        if audience.readers:
-            return
-        del self._audiences[audience.interest]
-        self._dirty.discard(audience)
-        self._everything.discard(audience)
-        for index, name in self._indexes(audience):
-            index[name].discard(audience)
-            if not index[name]:
-                del index[name]
 
-    def _say_end(self, reader: Reader, reason: EndReason) -> None:
-        retry = None if reason == "too_large" else random.randint(frames.RETRY_MS // 2, frames.RETRY_MS * 2)  # noqa: S311
-        reader.sink.write(Frame(frames.end(reason, retry)))
+    # time
 
     async def run(self) -> None:
         """Follows the store and sends heartbeats, until cancelled."""
         unsubscribe = self._store.bus.subscribe(self)
+        self.sockets.open()
         try:
-            while True:
-                await asyncio.sleep(self._heartbeat / TICKS)
-                try:
-                    self._tick()
-                except Exception:
-                    log.exception("a heartbeat failed; the next one comes")
+            async with asyncio.TaskGroup() as self._tasks:
+                while True:
+                    for slot in range(SLOTS):
+                        await asyncio.sleep(self._heartbeat / TICKS / SLOTS)
+                        await self._beat(slot)
         finally:
             unsubscribe()
+            self.sockets.close()
 
-    def _tick(self) -> None:
-        """A heartbeat to every audience that would else be silent for longer than was promised."""
-        self._flush()
-        now = asyncio.get_running_loop().time()
-        due = now - self._heartbeat * (TICKS - 2) / TICKS
-        frame = Frame(frames.heartbeat(self._store.position))
-        for audience in self._audiences.values():
-            if audience.wrote_at <= due:
-                audience.flush(self._store.position, now)
-                audience.write(frame, now)
+    async def _beat(self, slot: int) -> None:
+        """A heartbeat to every audience of the slot that would else be silent for longer than was promised."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TURN_SECONDS
+        for audience in self._audiences.in_slot(slot):
+            now = loop.time()
+            if audience.wrote_at > now - self._heartbeat * (TICKS - 2) / TICKS:
+                continue
+            if now > until:
+                await asyncio.sleep(0)
+                until = loop.time() + TURN_SECONDS
+            self._flush_to(audience, now)
+            for reader in audience.write(Frame(frames.heartbeat(self._store.position)), now):
+                self._fell_behind(reader)
 
     async def close(self) -> None:
         """Ends every stream and waits until they have said so."""
         self._closing = True
-        for reader in self._readers:
-            reader.end = "shutdown"
-            reader.stir()
+        for reader in tuple(self._readers):
+            self._end(reader, "shutdown")
         if self._readers:
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
@@ -273,3 +321,4 @@ class Hub:
             except TimeoutError:
                 for reader in tuple(self._readers):
                     reader.sink.abort()
+                    self.leave(reader)

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from statestream.broadcast import frames
-from statestream.broadcast.audience import Reader
 from statestream.broadcast.frames import Frame
+from statestream.broadcast.reader import Reader
 from statestream.broadcast.resume import page_after
 from statestream.errors import Unavailable
 from statestream.store import Store
@@ -27,8 +27,8 @@ class Replay:
     def __init__(self, store: Store, reader: Reader, drained: Drained, heartbeat: int) -> None:
         self._store, self._reader, self._drained, self._heartbeat = store, reader, drained, heartbeat
 
-    async def run(self, *, first: bool, rewind: bool) -> bool:
-        """Writes every change that is no longer in memory; gives whether the first frame is still due.
+    async def run(self, *, rewind: bool) -> None:
+        """Writes every change that is no longer in memory.
 
         `rewind` begins at the oldest position that is kept, with the state there. Raises Forked, Expired,
         TooLarge, and Unavailable where the journal or the reader is away.
@@ -36,16 +36,13 @@ class Replay:
         reader = self._reader
         if rewind:
             await self._begin(rewind=True)
-            first = False
-        while not self._in_memory() and reader.resync is None and reader.end is None:
-            if first:
+        while not self._in_memory() and reader.resync is None:
+            if reader.first:
                 await self._begin(rewind=False)
-                first = False
             page = await page_after(self._store, reader.position)
             kept = reader.interest.selection.among(page)
             await self._write(b"".join(frames.update(change, full=reader.interest.full) for change in kept))
             reader.position = page[-1].position
-        return first
 
     def _in_memory(self) -> bool:
         position = self._reader.position
@@ -62,9 +59,13 @@ class Replay:
         else:
             versions = {name: state.version for name, state in snapshot.slices.items()}
             frame = frames.resumed(at, versions, self._heartbeat)
+        reader.first = False
         await self._write(frame)
 
     async def _write(self, data: bytes) -> None:
         """One write, and the wait until the reader has taken it: the hub goes on without one."""
-        if data and not (self._reader.sink.write(Frame(data)) and await self._drained(self._reader)):
+        if not data:
+            return
+        self._reader.sink.write(Frame(data))
+        if not await self._drained(self._reader):
             raise Unavailable("expected a reader that takes its frames, it has gone")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from statestream.broadcast.selection import Selection
 from statestream.bus import Bell
@@ -27,30 +27,90 @@ class TooFarBehind(StatestreamError):
     """Catching up would cost more than it may: the state itself is cheaper."""
 
 
-async def missed(store: Store, cursor: Position, selection: Selection) -> Backlog:
-    """The selected changes from the cursor to the store's head.
+class Backlogs:
+    """What readers have missed. Those that come with the same cursor for the same slices share the reading."""
 
-    Raises Forked, Expired, TooFarBehind, and Unavailable where the journal has to be asked and is down.
-    """
-    if cursor.seq > store.position.seq:
-        await _reached(store, cursor)
-    found: Backlog = []
-    size = 0
-    position = cursor
-    while True:
-        tail = store.bus.after(position)
-        if tail is not None:
-            return found + selection.among(tail)
-        page = await page_after(store, position)
-        page = [change for change in page if change.version <= store.position.seq]  # what is beyond comes live
-        if not page:
-            continue
-        position = page[-1].position
-        kept = selection.among(page)
-        found.extend(kept)
-        size += total_size(kept)
-        if size > MAX_BACKLOG:
-            raise TooFarBehind("expected a backlog that is worth sending, got more than the limit")
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._readings: dict[tuple[Position, Selection], _Reading] = {}
+
+    def in_memory(self, cursor: Position, selection: Selection) -> Backlog | None:
+        """The selected changes from the cursor to head; None where that takes the journal. Raises Forked."""
+        if cursor.seq > self._store.position.seq:
+            return None
+        tail = self._store.bus.after(cursor)
+        return None if tail is None else selection.among(tail)
+
+    async def missed(self, cursor: Position, selection: Selection) -> Backlog:
+        """The same, however far back it is.
+
+        Raises Forked, Expired, TooFarBehind, and Unavailable where the journal has to be asked and is down.
+        """
+        if cursor.seq > self._store.position.seq:
+            await _reached(self._store, cursor)
+        backlog: Backlog = []
+        while True:
+            found = await self._read(cursor, selection)
+            backlog, cursor = backlog + found.backlog, found.until
+            tail = self.in_memory(cursor, selection)
+            if tail is not None:
+                return backlog + tail
+
+    async def _read(self, cursor: Position, selection: Selection) -> _Found:
+        """From the cursor to where memory begins, once for all who ask for it at the time."""
+        key = (cursor, selection)
+        reading = self._readings.setdefault(key, _Reading())
+        reading.readers += 1
+        try:
+            async with reading.lock:
+                if reading.outcome is None:
+                    reading.outcome = await self._outcome(cursor, selection)
+        finally:
+            reading.readers -= 1
+            if not reading.readers:
+                del self._readings[key]
+        if isinstance(reading.outcome, StatestreamError):
+            raise reading.outcome.with_traceback(None)
+        return reading.outcome
+
+    async def _outcome(self, cursor: Position, selection: Selection) -> _Found | StatestreamError:
+        try:
+            return await self._from_journal(cursor, selection)
+        except StatestreamError as refused:
+            return refused
+
+    async def _from_journal(self, cursor: Position, selection: Selection) -> _Found:
+        found: Backlog = []
+        size = 0
+        position = cursor
+        while not self._store.bus.reaches(position):
+            page = await page_after(self._store, position)
+            page = [
+                change for change in page if change.version <= self._store.position.seq
+            ]  # what is beyond comes live
+            if not page:
+                continue
+            position = page[-1].position
+            kept = selection.among(page)
+            found.extend(kept)
+            size += total_size(kept)
+            if size > MAX_BACKLOG:
+                raise TooFarBehind("expected a backlog that is worth sending, got more than the limit")
+        return _Found(found, position)
+
+
+class _Found(NamedTuple):
+    backlog: Backlog
+    until: Position
+
+
+class _Reading:
+    """One walk through the journal, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.readers = 0
+        self.outcome: _Found | StatestreamError | None = None
 
 
 async def page_after(store: Store, position: Position) -> list[Change]:

@@ -1,7 +1,8 @@
 """Where a reader's bytes go: the one small interface between the broadcaster and sockets.
 
 Law: the broadcaster writes through a Sink and knows nothing else of connections. `write` never waits
-and never takes part of a frame: a frame is taken whole, or refused because too much waits already.
+and never calls back: it takes the frame whole, keeps what the kernel does not take, and says whether
+another one may follow. Half a frame is never left behind while the connection lasts.
 """
 
 from __future__ import annotations
@@ -25,24 +26,31 @@ class Sink(Protocol):
         """Bytes taken that the kernel has not."""
 
     def write(self, frame: Frame) -> bool:
-        """Takes the frame, or gives False: too much is waiting, or the sink is closed."""
+        """Takes the frame. False: it is closed, or nothing more may come until it is `drained`."""
 
     async def drained(self) -> None:
-        """Returns when the sink takes frames again, or is closed."""
+        """Returns when it takes frames again, or is closed."""
+
+    def finish(self) -> None:
+        """Ends the response behind what was written, which has been drained."""
 
     def abort(self) -> None:
         """Cuts the connection, dropping what waits."""
 
 
 class TransportSink:
-    """Writes to the transport that aiohttp made, past its response, whose head has been sent."""
+    """Writes to the transport that aiohttp made, past its response, whose head has been sent.
 
-    __slots__ = ("_chunked", "_protocol", "_transport", "_writer")
+    The request's handler waits for `finished`, and aiohttp then ends the response.
+    """
+
+    __slots__ = ("_chunked", "_finished", "_protocol", "_transport", "_writer")
 
     def __init__(
         self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport, *, chunked: bool
     ) -> None:
         self._writer, self._protocol, self._transport, self._chunked = writer, protocol, transport, chunked
+        self._finished = asyncio.Event()
 
     @property
     def closed(self) -> bool:
@@ -53,10 +61,10 @@ class TransportSink:
         return self._transport.get_write_buffer_size()
 
     def write(self, frame: Frame) -> bool:
-        if self._protocol.writing_paused or self._transport.is_closing():
+        if self._transport.is_closing():
             return False
         self._transport.write(frame.chunked if self._chunked else frame.raw)
-        return True
+        return not self._protocol.writing_paused
 
     async def drained(self) -> None:
         try:
@@ -64,5 +72,12 @@ class TransportSink:
         except ConnectionError:
             self._transport.abort()
 
+    def finish(self) -> None:
+        self._finished.set()
+
+    async def finished(self) -> None:
+        await self._finished.wait()
+
     def abort(self) -> None:
         self._transport.abort()
+        self._finished.set()

@@ -15,28 +15,38 @@ from aiohttp import web
 from statestream.broadcast.hub import Hub
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY
+from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
 from statestream.server.routes import STORE
-from statestream.server.stream import HUB
+from statestream.server.stream import HUB, TAKEOVER
 from statestream.store import Store
 
 
 def create_app(
-    store: Store, *, heartbeat: float = 15.0, max_readers: int = 10_000, max_body: int = 1 << 20
+    store: Store,
+    *,
+    heartbeat: float = 15.0,
+    max_readers: int = 10_000,
+    max_body: int = 1 << 20,
+    takeover: bool = True,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state` and `/history`, alone or for `add_subapp`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`, alone or for `add_subapp`.
 
     `heartbeat`: seconds within which every stream says something. `max_readers`: streams at a time;
-    one more is told `busy`. `max_body`: bytes of a request's body.
+    one more is told `busy`. `max_body`: bytes of a request's body. `takeover`: whether streams take their sockets
+    over from aiohttp, where they can (plain TCP and Unix sockets on Linux): a tenth of the memory, but aiohttp's
+    access log, middlewares and signals see such a request end when its stream begins.
     """
     app = web.Application(middlewares=[problems])
     app[STORE] = store
     app[HUB] = Hub(store, heartbeat=heartbeat, max_readers=max_readers)
     app[MAX_BODY] = max_body
+    app[TAKEOVER] = takeover
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
     app.router.add_post("/dispatch", routes.dispatch)
     app.router.add_get("/state", routes.state, allow_head=False)
     app.router.add_get("/history", routes.history, allow_head=False)
+    app.router.add_get("/metrics", metrics, allow_head=False)
     app.on_response_prepare.append(starting)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)

@@ -1,13 +1,14 @@
 """Serving an application until the process is told to stop.
 
 Law: production settings live here: handlers are cancelled when their client goes, so that a reader
-that left is forgotten at once; the accept queue is long enough for everyone to come back together;
-what start-up made is taken out of the garbage collector's way.
+that left is forgotten at once; as many descriptors as the system allows; what start-up made is taken out
+of the garbage collector's way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Callable
@@ -15,13 +16,15 @@ from typing import Final
 
 from aiohttp import web
 
-BACKLOG: Final = 4_096
+from statestream.server.listen import Site
+
 SHUTDOWN_SECONDS: Final = 5.0
 KEEPALIVE_SECONDS: Final = 75.0
 
 
 async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[int], None]) -> None:
     """Serves until SIGTERM or SIGINT. `ready` is told the port, which matters where `port` is 0."""
+    _allow_descriptors()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,11 +38,21 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
     )
     try:
         await runner.setup()
-        site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
+        site = Site(runner, host, port)
         await site.start()
         gc.collect()
         gc.freeze()
-        ready(runner.addresses[0][1])
+        ready(site.address[1])
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def _allow_descriptors() -> None:
+    """As many as the system allows this process: a reader is one."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):  # some systems call the limit infinite and refuse it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

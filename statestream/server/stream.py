@@ -1,7 +1,8 @@
 """GET /stream/state: from a request to a reader of the hub.
 
 Law: what can be refused with a status is refused before the head is sent; from then on the stream
-speaks for itself (`stream.end`). After the head, only the hub writes to the connection.
+speaks for itself (`stream.end`). After the head, only the hub writes to the connection, and where it takes
+the socket over, aiohttp is done with the request: its log, middlewares and `finally` blocks end here.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from statestream.broadcast.audience import Interest, Reader
 from statestream.broadcast.hub import Hub
+from statestream.broadcast.reader import Interest
 from statestream.broadcast.replay import EARLIEST
 from statestream.broadcast.sink import TransportSink
 from statestream.server.routes import STORE, selection_of, wants_payloads
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
+TAKEOVER: Final = web.AppKey("statestream_takeover", bool)
 UNACKNOWLEDGED_SECONDS: Final = 30.0
 
 
@@ -28,34 +31,58 @@ class StreamResponse(EventSourceResponse):
         super().__init__(send_timeout=UNACKNOWLEDGED_SECONDS)
         self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
         self.headers["Cache-Control"] = "no-store, no-transform"
+        self.taken_over = False
 
     async def _ping(self) -> None:
         """Heartbeats come from the hub, for all readers at once."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """A connection that was taken over is ended by the hub."""
+        if not self.taken_over:
+            await super().write_eof(data)
 
 
 async def stream_state(request: web.Request) -> web.StreamResponse:
     """Raises Malformed, UnknownSlice and, where there is no cursor, TooLarge; after that it ends in the stream."""
     store, hub = request.config_dict[STORE], request.config_dict[HUB]
     selection = selection_of(request, store)
-    full = wants_payloads(request)
+    interest = Interest(selection=selection, full=wants_payloads(request))
     after = request.query.get("after") or None
-    cursor = request.headers.get("Last-Event-ID") or (None if after == EARLIEST else after)
-    if cursor is None and after != EARLIEST:
+    every = after == EARLIEST
+    cursor = request.headers.get("Last-Event-ID") or (None if every else after)
+    if cursor is None and not every:
         selection.snapshot(store.slices)
     response = StreamResponse()
+    writer = await _head_sent(request, response)
+    transport = request.transport
+    if writer is None or transport is None:
+        return response
     chunked = request.version >= HttpVersion11
-    if not chunked:
+    taken = hub.sockets.take_over(transport, chunked=chunked) if request.config_dict[TAKEOVER] else None
+    if taken is not None:
+        response.taken_over = True
+        hub.counts.taken_over += 1
+        taken.owner = hub.join(taken, interest, cursor, every=every)
+        return response
+    sink = TransportSink(writer, request.protocol, transport, chunked=chunked)
+    reader = hub.join(sink, interest, cursor, every=every)
+    try:
+        await sink.finished()
+    finally:
+        if reader is not None:
+            hub.leave(reader)
+    return response
+
+
+async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
+    """None where the client left before."""
+    if request.version < HttpVersion11:
         del response.headers["Connection"]
         response.force_close()
     try:
         writer = await response.prepare(request)
     except ConnectionError:
-        return response  # it left before the head was sent
-    transport = request.transport
-    if writer is None or transport is None:
-        return response
-    writer.send_headers()
-    sink = TransportSink(writer, request.protocol, transport, chunked=chunked)
-    interest = Interest(selection=selection, full=full)
-    await hub.serve(Reader(sink, interest, every=after == EARLIEST), cursor)
-    return response
+        return None
+    if writer is not None:
+        writer.send_headers()
+    return writer

@@ -1,0 +1,27 @@
+"""What the broadcaster counts, for whoever watches it.
+
+Law: numbers that only grow. They are read from outside and change nothing in here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """`began` by what the stream opened with (`resumed`, or the reason of its `state.initial`), `ended` by reason.
+
+    `lagged` by what a slow reader got when it took frames again: `catchup` or `initial`. `cut`: readers that took
+    nothing for too long. `deliveries`: changes times readers. `bytes`: what live readers were sent, without
+    what brought them to head.
+    """
+
+    began: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    lagged: Counter[str] = field(default_factory=Counter)
+    taken_over: int = 0
+    cut: int = 0
+    deliveries: int = 0
+    bytes: int = 0

@@ -1,0 +1,52 @@
+"""One open stream, as the broadcaster sees it.
+
+A reader is live, or it has a position behind the head: joining, resuming and lagging are that one state.
+Law: no I/O and no state of the slices; a reader costs two small objects and nothing that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from statestream.broadcast.frames import Reason
+from statestream.broadcast.selection import Selection
+from statestream.broadcast.sink import Sink
+from statestream.change import START
+
+if TYPE_CHECKING:
+    from statestream.broadcast.audience import Audience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """What makes two readers the same to us: the slices, and whether causes carry the payload."""
+
+    selection: Selection
+    full: bool
+
+
+class Reader:
+    """`position` is up to where it has got everything, while it is behind; `resync` why it needs the state instead.
+
+    `every` is for readers that want each change by itself, never squashed, however many they have missed.
+    `first`: nothing was sent yet. `task` brings it to head while that takes waiting.
+    """
+
+    __slots__ = ("audience", "every", "first", "position", "resync", "sink", "task")
+
+    def __init__(self, sink: Sink, audience: Audience, *, every: bool) -> None:
+        self.sink, self.audience, self.every = sink, audience, every
+        self.position = START
+        self.resync: Reason | None = None
+        self.first = True
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def interest(self) -> Interest:
+        return self.audience.interest
+
+    @property
+    def live(self) -> bool:
+        return self in self.audience.live

@@ -1,0 +1,112 @@
+"""Accepting connections, a few in each turn of the loop.
+
+When thousands come at once, an event loop's own server accepts all of them in one turn and answers them all
+in the next, and whoever is connected already waits for both. Here a turn has room for a few newcomers; the
+others wait in the kernel's queue.
+
+Law: a connection belongs to this file until the event loop has made a transport for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import Final
+
+from aiohttp import web
+
+log = logging.getLogger("statestream")
+
+BACKLOG: Final = 4_096
+A_TURN: Final = 16
+SILENT_SECONDS: Final = 5
+"""A connection is accepted when its request has begun to come: a turn's newcomers are then a turn's requests."""
+PAUSE_SECONDS: Final = 1.0
+EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Site(web.BaseSite):
+    """A listening socket of an aiohttp runner."""
+
+    def __init__(self, runner: web.BaseRunner, host: str, port: int) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._address = (host, port)
+        self._sockets: list[socket.socket] = []
+        self._newcomers: set[asyncio.Task[None]] = set()
+
+    @property
+    def name(self) -> str:
+        host, port = self.address
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, with the port that a 0 became."""
+        host, port = self._sockets[0].getsockname()[:2]
+        return host, port
+
+    async def start(self) -> None:
+        """Raises OSError where the address cannot be had."""
+        await super().start()
+        host, port = self._address
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, protocol)
+            self._sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
+            listening.bind(address)
+            listening.setblocking(False)
+            listening.listen(self._backlog)
+            self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(A_TURN):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(listening, error)
+                return
+            connection.setblocking(False)
+            task = asyncio.get_running_loop().create_task(self._welcome(connection))
+            self._newcomers.add(task)
+            task.add_done_callback(self._newcomers.discard)
+
+    def _pause(self, listening: socket.socket, error: OSError) -> None:
+        """Out of descriptors or memory: the others may end some; asking again at once would only spin."""
+        if error.errno not in EXHAUSTED:
+            raise error
+        log.error("expected to accept a connection, got %s; trying again in %g s", error, PAUSE_SECONDS)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        loop.call_later(PAUSE_SECONDS, self._listen, listening)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._runner.server is not None
+        try:
+            await loop.connect_accepted_socket(self._runner.server, connection)
+        except OSError:
+            connection.close()  # it left while it waited
+
+    async def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            loop.remove_reader(listening)
+            listening.close()
+        if self._newcomers:
+            await asyncio.wait(self._newcomers)
+        await super().stop()
