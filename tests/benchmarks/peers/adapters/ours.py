@@ -11,7 +11,6 @@ CHATS     changes are tokens, which go round in so many chats, `chat/1` …
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 from typing import Any, Final
 
@@ -62,8 +61,7 @@ async def control(request: web.Request) -> web.Response:
 
 
 def made() -> web.Application:
-    chosen = {"takeover": TAKEOVER} if "takeover" in inspect.signature(create_app).parameters else {}
-    made = create_app(store, max_readers=1_000_000, **chosen)
+    made = create_app(store, max_readers=1_000_000, takeover=TAKEOVER)
     made.router.add_get("/ctl", control)
     return made
 
