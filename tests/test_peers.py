@@ -78,7 +78,7 @@ async def all_events(running: Running, load: Load, readers: int) -> None:
     assert got == readers * CHANGES
 
 
-@pytest.mark.parametrize("name", ["floor-joined", "statestream", "statestream-transport"])
+@pytest.mark.parametrize("name", ["floor", "statestream", "statestream-transport"])
 async def test_the_load_counts_every_event_of_every_reader_that_reads(name: str) -> None:
     with Running(ALL[name], ITEMS=ITEMS) as running, Load(running, 30, frozen=10) as load:
         assert load.joined()["joined"] == 30

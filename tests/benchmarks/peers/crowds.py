@@ -34,13 +34,14 @@ FROZEN: Final = 100
 SPARE_FILES: Final = 300
 SOURCES: Final = 4
 CHANGES: Final = 5
+FROZEN_RATE: Final = 50
 FILL_RATE, FILL_SECONDS = 4_000, 6.0
 """Six megabytes a reader: more than a socket's buffers take, so that a frozen reader is behind in earnest."""
 
 IDLE_KB: Final = "kB a reader"
 REACHED: Final = "a change has reached all, ms"
 STORM: Final = "all have the state, s"
-STORM_LIVE: Final = f"p99 of {LIVE} live readers meanwhile, ms"
+STORM_LIVE: Final = f"p99 of {LIVE} live readers, ms"
 WITHOUT: Final = "p99 without frozen readers, ms"
 WITH: Final = f"p99 with {FROZEN} frozen, ms"
 WITH_TO_WITHOUT: Final = "with to without"
@@ -82,9 +83,9 @@ def most_readers() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
 
 
-def crowd(server: Server) -> Figures:
-    """As many as the system allows, all idle; then single changes, each of which goes to all."""
-    readers = most_readers()
+def crowd(server: Server, readers: int = 0) -> Figures:
+    """So many, or as many as the system allows, all idle; then single changes, each of which goes to all."""
+    readers = readers or most_readers()
     with Running(server) as running:
         before, kernel = settled_kb(running), kernel_mb()
         with Load(running, readers, sources=SOURCES) as load:
@@ -104,9 +105,18 @@ def crowd(server: Server) -> Figures:
 
 
 def storm(server: Server) -> Figures:
-    """Everyone joins at once, on 200 kB: alone, and then with some who are there already and get changes."""
+    """Everyone joins at once, on 200 kB."""
     with Running(server, ITEMS=LARGE) as running, Load(running, JOINERS, at_a_time=JOINERS) as load:
-        alone = load.joined()["join_s"]
+        said = load.joined()
+        return {
+            STORM: said["join_s"],
+            "half of them, s": said["join"]["p50"] / 1e3,
+            "server's MB": running.rss_kb() / 1024,
+        }
+
+
+def gale(server: Server) -> Figures:
+    """The same storm, while some who are there already get changes."""
     with Running(server, ITEMS=LARGE) as running, Load(running, LIVE) as live:
         live.joined()
         running.control(CALM_RATE)
@@ -115,12 +125,7 @@ def storm(server: Server) -> Figures:
         with Load(running, JOINERS, at_a_time=JOINERS) as load:
             meanwhile = load.joined()["join_s"]
             said = live.so_far()
-    return {
-        STORM: alone,
-        "with changes meanwhile, s": meanwhile,
-        STORM_LIVE: said["made"]["p99"],
-        "the worst of them, ms": said["made"]["max"],
-    }
+    return {STORM_LIVE: said["made"]["p99"], "the worst of them, ms": said["made"]["max"], STORM: meanwhile}
 
 
 def frozen(server: Server) -> Figures:
@@ -139,12 +144,12 @@ def with_frozen(server: Server, some: int) -> tuple[float, float]:
     """The p99 of the others, and by how many kB the server has grown: the history that it keeps is in there."""
     with Running(server) as running, Load(running, READERS + some, frozen=some) as load:
         load.joined()
-        running.control(CALM_RATE)
+        running.control(FROZEN_RATE)
         time.sleep(WARM_SECONDS)
         before = running.rss_kb()
         running.control(FILL_RATE)
         time.sleep(FILL_SECONDS)
-        running.control(CALM_RATE)
+        running.control(FROZEN_RATE)
         time.sleep(WARM_SECONDS)
         grown = running.rss_kb() - before
         said = observed(running, load, CALM_SECONDS)
@@ -165,7 +170,7 @@ CROWDS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="crowd",
-            title="as many readers as the limit on open files allows",
+            title=f"as many readers as the limit on open files allows, from {SOURCES} source addresses",
             servers=("floor", *OURS),
             measure=crowd,
             figure=REACHED,
@@ -182,12 +187,21 @@ CROWDS: Final[Mapping[str, Scenario]] = {
             rounds=3,
         ),
         Scenario(
+            name="gale",
+            title=f"the same storm, while {LIVE} readers get {CALM_RATE} changes a second",
+            servers=("floor", *OURS, "better-sse", "nchan"),
+            measure=gale,
+            figure=STORM_LIVE,
+            base="floor",
+            rounds=3,
+        ),
+        Scenario(
             name="frozen",
             title=f"{READERS:,} readers, and {FROZEN} that do not read",
-            servers=("floor-joined", *OURS),
+            servers=("floor", *OURS),
             measure=frozen,
             figure=WITH,
-            base="floor-joined",
+            base="floor",
             rounds=3,
         ),
     )

@@ -1,17 +1,18 @@
 // floor.c: the limit. The least that a server can do for the same readers: one epoll, one send() a reader and turn.
 //
-// Law: nothing is parsed, no patch is computed, no HTTP beyond a head: the frames are those of statestream, printed once, and the
-// same bytes go to every reader. What is faster than this has left work out, or this is wrong.
+// Law: nothing is parsed, no patch is computed, no HTTP beyond a head: the frames are those of statestream, printed
+// once, and the same bytes go to every reader. What is faster than this has left work out, or this is wrong.
 //
-// What it taught (1,000 readers, a core for the server, one for the load). An earlier pair of such programs was beaten by Python, which
-// cannot be: both Python and C had stopped at 6 million events a second, because the load needed all of its core for that, a sixth of it
-// for memmem() in every event; and C joined whatever was due without a bound, so that, once late, its turns grew to 900 kB, more than a
-// socket's buffer takes: it copied rests and waited for EPOLLOUT while its core idled, and fell to 4 million. With a load that looks
-// where the stamp stood last time, and with turns of at most TURN bytes, this reaches 15 million. 32 kB is as fast within the noise, half
-// a megabyte is slower. With one change a turn it is the system call that costs: 4 microseconds of kernel a send(), 1 % of user time;
-// write() or send(), chunks or none, made no difference that could be seen.
+// What it taught (1,000 readers, a core for the server, one for the load). An earlier pair of such programs was
+// beaten by Python, which cannot be: both Python and C had stopped at 6 million events a second, because the load
+// needed all of its core for that, a sixth of it for memmem() in every event; and C joined whatever was due without a
+// bound, so that, once late, its turns grew to 900 kB, more than a socket's buffer takes: it copied rests and waited
+// for EPOLLOUT while its core idled, and fell to 4 million. With a load that looks where the stamp stood last time,
+// and with bounded turns, this reaches 15 million: from 32 to 256 kB a turn within the noise, less beyond. With one
+// change a turn it is the system call that costs: 4 microseconds of kernel a send(), 1 % of user time; write() or
+// send(), chunks or none, made no difference that could be seen.
 //
-// env: PORT; ITEMS in the slice (100 bytes each); JOINED=1 sends all the changes that are due in a turn at once, else each by itself.
+// env: PORT; ITEMS in the slice (100 bytes each); TURN changes at most in a send().
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,11 +29,15 @@
 #include <unistd.h>
 
 typedef int64_t i64;
-typedef struct { int fd, at; char *rest; size_t begin, end; } Reader; // at: in `live`; rest: what the kernel has not taken
+typedef struct {
+    int fd, at; // at: its place in `live`
+    char *rest; // what the kernel has not taken
+    size_t begin, end;
+} Reader;
 
-enum { WAKES = 512, FRAME = 1024, TURN = 64 << 10, MOST_BEHIND = 64 << 20 };
+enum { WAKES = 512, FRAME = 512, MOST_TURN = 4096, MOST_BEHIND = 64 << 20 };
 static Reader **live;
-static int readers, room, poll_fd, items = 20, joined;
+static int readers, room, poll_fd, items, most_in_turn;
 static i64 seq, left = -1, due;
 static double rate;
 
@@ -53,7 +58,8 @@ static char *state(void)
     if (!text) text = malloc(256 * (items + 2));
     char *p = text + sprintf(text, "{\"items\":[");
     for (int i = 0; i < items; i++)
-        p += sprintf(p, "%s{\"id\":\"i%d\",\"done\":false,\"note\":\"item %d lorem ipsum dolor sit amet consectetur adipi\",\"n\":%ld}",
+        p += sprintf(p, "%s{\"id\":\"i%d\",\"done\":false,"
+                        "\"note\":\"item %d lorem ipsum dolor sit amet consectetur adipi\",\"n\":%ld}",
                      i ? "," : "", i, i, i == items - 1 ? seq : 0);
     strcpy(p, "]}");
     of = seq;
@@ -65,9 +71,11 @@ static int frame(char *to, i64 was_due)
     i64 made = clock_ns(CLOCK_MONOTONIC);
     seq++;
     return sprintf(to,
-        "event: state.update\nid: %ld.k3v9x2m\ndata: {\"type\":\"state.update\",\"slice\":\"app\",\"from\":%ld,\"version\":%ld,"
-        "\"patches\":[{\"op\":\"replace\",\"path\":\"/items/%d/n\",\"value\":%ld}],\"cause\":{\"type\":\"app/tick\",\"id\":\"uavJaCLbqUQg\","
-        "\"payload\":{\"seq\":%ld,\"t\":%ld,\"due\":%ld}},\"timestamp\":%ld}\n\n",
+        "event: state.update\nid: %ld.k3v9x2m\n"
+        "data: {\"type\":\"state.update\",\"slice\":\"app\",\"from\":%ld,\"version\":%ld,"
+        "\"patches\":[{\"op\":\"replace\",\"path\":\"/items/%d/n\",\"value\":%ld}],"
+        "\"cause\":{\"type\":\"app/tick\",\"id\":\"uavJaCLbqUQg\",\"payload\":{\"seq\":%ld,\"t\":%ld,\"due\":%ld}},"
+        "\"timestamp\":%ld}\n\n",
         seq, seq - 1, seq, items - 1, seq, seq, made, was_due, clock_ns(CLOCK_REALTIME) / 1000000);
 }
 
@@ -129,7 +137,8 @@ static void control(Reader *r, const char *query)
     left = count && atoll(count + 6) > 0 ? atoll(count + 6) : -1;
     due = clock_ns(CLOCK_MONOTONIC) + (rate > 0 ? (i64)(1e9 / rate) : 0);
     int size = sprintf(body, "{\"seq\":%ld}", seq);
-    push(r, answer, sprintf(answer, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", size, body));
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s";
+    push(r, answer, sprintf(answer, head, size, body));
 }
 
 static void join(Reader *r)
@@ -138,8 +147,8 @@ static void join(Reader *r)
     if (!first) first = malloc(256 * (items + 8));
     int size = sprintf(first,
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-        "event: state.initial\nid: %ld.k3v9x2m\nretry: 2000\ndata: {\"type\":\"state.initial\",\"reason\":\"start\",\"slices\":{\"app\":%s},"
-        "\"versions\":{\"app\":%ld},\"heartbeat\":15000,\"timestamp\":%ld}\n\n",
+        "event: state.initial\nid: %ld.k3v9x2m\nretry: 2000\ndata: {\"type\":\"state.initial\",\"reason\":\"start\","
+        "\"slices\":{\"app\":%s},\"versions\":{\"app\":%ld},\"heartbeat\":15000,\"timestamp\":%ld}\n\n",
         seq, state(), seq, clock_ns(CLOCK_REALTIME) / 1000000);
     if (readers == room) live = realloc(live, (room = room * 2 + 1024) * sizeof *live);
     r->at = readers;
@@ -176,15 +185,16 @@ static void take_all(int listener)
 
 static void turn(void)
 {
-    static char out[TURN + FRAME];
+    static char out[MOST_TURN * FRAME];
     i64 now = clock_ns(CLOCK_MONOTONIC);
     if (rate <= 0 || !left || now < due) return;
     size_t size = 0;
+    int made = 0;
     do {
         size += frame(out + size, due);
         due += (i64)(1e9 / rate);
         if (left > 0) left--;
-    } while (joined && left && due <= now && size < TURN);
+    } while (++made < most_in_turn && left && due <= now);
     for (int i = 0; i < readers;)
         if (push(live[i], out, size)) i++;
         else drop(live[i]);
@@ -218,7 +228,8 @@ int main(void)
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     items = atoi(setting("ITEMS", "20"));
-    joined = atoi(setting("JOINED", "0"));
+    most_in_turn = atoi(setting("TURN", "256"));
+    if (most_in_turn > MOST_TURN) most_in_turn = MOST_TURN;
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(atoi(setting("PORT", "8000"))),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

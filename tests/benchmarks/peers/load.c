@@ -1,11 +1,13 @@
 // load.c: the readers. Opens N event streams on one epoll, reads every event of every one of them, and counts.
 //
 // Law: every event is parsed on every connection, chunked or not; nothing is sampled. An event carries
-// "seq":n,"t":ns,"due":ns in this order, within the last TAIL bytes of its data line: its number, when the change was made, and when
-// the open schedule wanted it made (so that a late server cannot hide behind late changes). The first event is the state.
-// It must be faster than what it measures: where its own CPU time comes near 100 %, it is the load that was measured.
+// "seq":n,"t":ns,"due":ns in this order, within the last TAIL bytes of its data line: its number, when the change was
+// made, and when the open schedule wanted it made (so that a late server cannot hide behind late changes). The first
+// event is the state. It must be faster than what it measures: where its own CPU time comes near 100 %, it is the
+// load that was measured.
 //
-// load -p port -n readers [-u path] [-m frozen] [-i connecting at a time] [-s source addresses] [-w seconds to join in]
+// load -p port -n readers [-u path] [-m frozen] [-i connecting at a time] [-s source addresses]
+// [-w seconds to join in]
 //   %d in the path is the reader's number, from 1: every reader then has a stream, and numbers, of its own.
 //   The first `frozen` readers take the state and then never read again; they are left out of every figure.
 // It prints a line of JSON when all have joined, or no more will, and one for each line it reads:
@@ -14,20 +16,17 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-typedef int64_t i64;
+#include "times.h"
+#include "stream.h"
 
 static i64 clock_ns(void)
 {
@@ -36,57 +35,17 @@ static i64 clock_ns(void)
     return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-// ---- times: a histogram with 64 steps for each power of two, so off by less than 1.6 % ----
-
-enum { STEPS = 6, CELLS = 64 << STEPS };
-typedef struct { uint64_t cell[CELLS], count; i64 most; } Times;
-
-static void add(Times *times, i64 ns)
-{
-    if (ns < 1) ns = 1;
-    int power = 63 - __builtin_clzll(ns);
-    uint64_t at = power <= STEPS ? (uint64_t)ns
-                                 : ((uint64_t)(power - STEPS + 1) << STEPS) | ((ns >> (power - STEPS)) & ((1 << STEPS) - 1));
-    times->cell[at]++;
-    times->count++;
-    if (ns > times->most) times->most = ns;
-}
-
-static double middle_of(uint64_t at)
-{
-    uint64_t power = at >> STEPS;
-    if (power < 2) return at;
-    return ((1ULL << STEPS | (at & ((1 << STEPS) - 1))) + 0.5) * (1ULL << (power - 1));
-}
-
-static double percentile_ms(const Times *times, double share)
-{
-    uint64_t wanted = ceil(share * times->count), seen = 0;
-    for (uint64_t at = 0; times->count && at < CELLS; at++)
-        if ((seen += times->cell[at]) >= wanted && seen) return fmin(middle_of(at), times->most) / 1e6;
-    return 0;
-}
-
-static void print_times(const char *name, const Times *times)
-{
-    printf(",\"%s\":{\"count\":%lu,\"p50\":%.4f,\"p99\":%.4f,\"max\":%.4f}", name, times->count,
-           percentile_ms(times, .5), percentile_ms(times, .99), times->most / 1e6);
-}
-
 // ---- the readers, and what is counted ----
 
-enum { TAIL = 256, SPAN = 1 << 18, WAKES = 1024, ROUNDS = 1 << 16 };
-enum stage { WAITING, CONNECTING, HEAD, BODY, GONE };
-enum chunk { SIZE, EXTENSION, DATA, AFTER };
+enum { SPAN = 1 << 18, WAKES = 1024, ROUNDS = 1 << 16 };
+enum stage { WAITING, CONNECTING, OPEN, GONE };
 
 typedef struct {
+    Stream stream; // first, so that its address is the reader's
     int fd;
-    uint8_t stage, chunk, chunked, frozen, joined, refused;
-    uint8_t has_data, overflowed, data_line;
-    uint16_t kept;            // bytes in tail: the line so far, or its end
-    uint32_t left, events;    // of the chunk; in the window
-    i64 began, seq, made, due, last;
-    char tail[TAIL];
+    uint8_t stage, frozen, joined;
+    uint32_t events; // in the window
+    i64 began, last; // when it began to connect; the number of its last event
 } Reader;
 
 static struct { i64 seq, slowest; int readers; } rounds[ROUNDS]; // who has got an event, by its number
@@ -111,7 +70,6 @@ static void leave(Reader *r, int failed)
 static void join(Reader *r)
 {
     r->joined = 1;
-    r->made = 0;
     connecting--;
     add(&to_join, now - r->began);
     if (++joined == wanted) all_joined = now;
@@ -134,131 +92,30 @@ static void in_round(i64 seq, i64 took)
     }
 }
 
-static void event(Reader *r)
+static void event(Stream *s)
 {
+    Reader *r = (Reader *)s;
+    i64 made = s->made;
+    s->made = 0;
     if (!r->joined) {
         join(r);
         return;
     }
-    if (!r->made) {
+    if (!made) {
         count.unstamped++; // a heartbeat, or a catch-up: then numbers are missing, too
         return;
     }
     count.events++;
     r->events++;
-    add(&from_made, now - r->made);
-    add(&from_due, now - r->due);
-    if (r->last && r->seq > r->last + 1) count.gaps += r->seq - r->last - 1;
-    if (r->last && r->seq <= r->last) count.repeats++;
-    if (!own_streams) in_round(r->seq, now - r->made);
-    r->last = r->seq;
-    r->made = 0;
+    add(&from_made, now - made);
+    add(&from_due, now - s->due);
+    if (r->last && s->seq > r->last + 1) count.gaps += s->seq - r->last - 1;
+    if (r->last && s->seq <= r->last) count.repeats++;
+    if (!own_streams) in_round(s->seq, now - made);
+    r->last = s->seq;
 }
 
-// ---- Server-Sent Events, and HTTP's framing of them ----
-
-static const char *number(const char *p, const char *end, i64 *value)
-{
-    while (p < end && (*p < '0' || *p > '9')) p++;
-    for (*value = 0; p < end && *p >= '0' && *p <= '9'; p++) *value = *value * 10 + (*p - '0');
-    return p;
-}
-
-static void stamp(Reader *r, const char *text, size_t size)
-{
-    static size_t usual; // where it stood last time, from the end: nearly always there again
-    const char *end = text + size, *at = end - usual;
-    if (usual < 6 || usual > size || memcmp(at, "\"seq\":", 6)) {
-        size_t within = size < TAIL ? size : TAIL;
-        at = memmem(end - within, within, "\"seq\":", 6);
-        if (!at) return;
-        usual = end - at;
-    }
-    at = number(at + 5, end, &r->seq);
-    at = number(at + 5, end, &r->made);
-    number(at + 5, end, &r->due);
-}
-
-static void head_line(Reader *r, const char *text, size_t size)
-{
-    static const char coding[] = "transfer-encoding: chunked";
-    if (size >= 9 && !memcmp(text, "HTTP/1.1 ", 9)) r->refused = memcmp(text + 9, "200", 3) != 0;
-    if (size >= sizeof coding - 1 && !strncasecmp(text, coding, sizeof coding - 1)) r->chunked = 1;
-    if (size <= 1) r->stage = BODY;
-}
-
-static void line(Reader *r, const char *text, size_t size)
-{
-    if (r->stage == HEAD) {
-        head_line(r, text, size);
-    } else if (size == 0 || (size == 1 && *text == '\r')) {
-        if (r->has_data) event(r);
-        r->has_data = 0;
-    } else if (r->overflowed ? r->data_line : size > 5 && !memcmp(text, "data:", 5)) {
-        r->has_data = 1;
-        stamp(r, text, size);
-    }
-}
-
-static void keep(Reader *r, const char *p, size_t size)
-{
-    size_t room = TAIL - r->kept, first = size < room ? size : room;
-    memcpy(r->tail + r->kept, p, first);
-    r->kept += first;
-    p += first;
-    size -= first;
-    if (!size) return;
-    if (!r->overflowed) r->data_line = !memcmp(r->tail, "data:", 5);
-    r->overflowed = 1;
-    size_t last = size < TAIL ? size : TAIL;
-    memmove(r->tail, r->tail + last, TAIL - last);
-    memcpy(r->tail + TAIL - last, p + size - last, last);
-}
-
-// Reads lines until the span ends, or the head does; gives where.
-static const char *lines(Reader *r, const char *p, const char *end)
-{
-    int stage = r->stage;
-    while (p < end && r->stage == stage) {
-        const char *stop = memchr(p, '\n', end - p);
-        if (!stop) {
-            keep(r, p, end - p);
-            return end;
-        }
-        if (r->kept) {
-            keep(r, p, stop - p);
-            line(r, r->tail, r->kept);
-            r->kept = r->overflowed = 0;
-        } else {
-            line(r, p, stop - p);
-        }
-        p = stop + 1;
-    }
-    return p;
-}
-
-static void size_digit(Reader *r, char c)
-{
-    if (c >= '0' && c <= '9') r->left = r->left * 16 + c - '0';
-    else if ((c | 32) >= 'a' && (c | 32) <= 'f') r->left = r->left * 16 + (c | 32) - 'a' + 10;
-    else r->chunk = c == '\n' ? DATA : EXTENSION;
-}
-
-static void chunks(Reader *r, const char *p, const char *end)
-{
-    while (p < end) {
-        if (r->chunk == SIZE) {
-            size_digit(r, *p++);
-        } else if (r->chunk == DATA) {
-            const char *stop = r->left < (size_t)(end - p) ? p + r->left : end;
-            r->left -= stop - p;
-            p = lines(r, p, stop);
-            if (!r->left) r->chunk = AFTER;
-        } else if (*p++ == '\n') {
-            r->chunk = r->chunk == AFTER ? SIZE : DATA;
-        }
-    }
-}
+// ---- reading and connecting ----
 
 static void receive(Reader *r)
 {
@@ -271,16 +128,10 @@ static void receive(Reader *r)
         }
         now = clock_ns();
         count.bytes += size;
-        const char *p = span, *end = span + size;
-        if (r->stage == HEAD) p = lines(r, p, end);
-        if (r->refused) leave(r, 1);
-        else if (r->chunked) chunks(r, p, end);
-        else lines(r, p, end);
+        if (!feed(&r->stream, span, size)) leave(r, 1);
         if (size < SPAN) return;
     }
 }
-
-// ---- connecting ----
 
 static void watch(Reader *r, int how, uint32_t what)
 {
@@ -304,7 +155,9 @@ static void begin(Reader *r, int number)
     r->frozen = number < frozen;
     r->began = clock_ns();
     connecting++;
-    if (bind(r->fd, (void *)&from, sizeof from) || (connect(r->fd, (void *)&to, sizeof to) && errno != EINPROGRESS)) leave(r, 1);
+    int failed = bind(r->fd, (void *)&from, sizeof from) ||
+                 (connect(r->fd, (void *)&to, sizeof to) && errno != EINPROGRESS);
+    if (failed) leave(r, 1);
     else watch(r, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
@@ -315,13 +168,14 @@ static void connected(Reader *r)
     socklen_t size = sizeof error;
     getsockopt(r->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     snprintf(target, sizeof target, path, (int)(r - readers) + 1);
-    int length = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n",
-                          target, port);
+    static const char text[] = "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n";
+    int length = snprintf(request, sizeof request, text, target, port);
     if (error || send(r->fd, request, length, MSG_NOSIGNAL) != length) {
         leave(r, 1);
         return;
     }
-    r->stage = HEAD;
+    r->stage = OPEN;
+    r->stream.in_head = 1;
     watch(r, EPOLL_CTL_MOD, EPOLLIN);
 }
 
@@ -354,10 +208,12 @@ static void report(void)
         if (readers[i].events > most) most = readers[i].events;
         silent += !readers[i].frozen && !readers[i].events;
     }
-    printf("{\"seconds\":%.4f,\"joined\":%d,\"join_s\":%.4f,\"events\":%lu,\"rate\":%.1f,\"bytes\":%lu,\"gaps\":%lu,\"repeats\":%lu,"
-           "\"unstamped\":%lu,\"lost\":%lu,\"failed\":%lu,\"complete\":%lu,\"silent\":%d,\"most\":%u,\"cpu\":%.4f",
-           seconds, joined, all_joined ? (all_joined - started) / 1e9 : -1, count.events, count.events / seconds, count.bytes,
-           count.gaps, count.repeats, count.unstamped, count.lost, count.failed, count.complete, silent, most,
+    printf("{\"seconds\":%.4f,\"joined\":%d,\"join_s\":%.4f,\"events\":%lu,\"rate\":%.1f,\"bytes\":%lu,"
+           "\"gaps\":%lu,\"repeats\":%lu,\"unstamped\":%lu,"
+           "\"lost\":%lu,\"failed\":%lu,\"complete\":%lu,\"silent\":%d,\"most\":%u,\"cpu\":%.4f",
+           seconds, joined, all_joined ? (all_joined - started) / 1e9 : -1, count.events, count.events / seconds,
+           count.bytes, count.gaps, count.repeats, count.unstamped, count.lost, count.failed, count.complete,
+           silent, most,
            (cpu_seconds() - window_cpu) / seconds);
     print_times("made", &from_made);
     print_times("due", &from_due);

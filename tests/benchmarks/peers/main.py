@@ -10,14 +10,17 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from tests.benchmarks.measure import Others, machine, median, ratio, short, table
 from tests.benchmarks.peers import rig, targets
-from tests.benchmarks.peers.crowds import CROWDS
+from tests.benchmarks.peers.crowds import CROWDS, crowd
 from tests.benchmarks.peers.scenarios import SCENARIOS, Figures, Scenario
 from tests.benchmarks.peers.servers import ALL, BUILT
 
@@ -32,6 +35,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="instead of the scenario's own number")
     parser.add_argument("--only", help="servers, by comma")
+    parser.add_argument("--readers", type=int, help="of `crowd`: instead of as many as there may be")
     given = parser.parse_args(words)
     unknown = [name for name in given.scenarios if name not in EVERY]
     given.only = given.only.split(",") if given.only else list(ALL)
@@ -66,23 +70,17 @@ def measured(scenario: Scenario, names: Sequence[str], rounds: int) -> Iterator[
                 print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
 
 
-def run(scenario: Scenario, names: Sequence[str], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """All rounds; what came is kept as it comes."""
+def run(scenario: Scenario, names: Sequence[str], rounds: int, began: int) -> dict[str, dict[str, list[float]]]:
+    """All rounds; what came is kept as it comes. `began` tells the records of one run from another's."""
     found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    same = {"run": began, "machine": machine(), "scenario": scenario.name}
     with RAW.open("a") as raw:
         for name, number, figures in measured(scenario, names, rounds):
-            record = {
-                "scenario": scenario.name,
-                "server": name,
-                "round": number,
-                "at": int(time.time()),
-                "figures": figures,
-            }
-            raw.write(json.dumps(record) + "\n")
+            raw.write(json.dumps({**same, "server": name, "round": number, "figures": figures}) + "\n")
             raw.flush()
             for figure, value in figures.items():
                 found[name].setdefault(figure, []).append(value)
-    return {name: of for name, of in found.items() if of and len(of[scenario.figure]) == rounds}
+    return {name: of for name, of in found.items() if len(of.get(scenario.figure, ())) == rounds}
 
 
 def show(scenario: Scenario, found: targets.Rounds) -> None:
@@ -92,7 +90,7 @@ def show(scenario: Scenario, found: targets.Rounds) -> None:
         return
     figures = list(next(iter(found.values())))
     base = found.get(scenario.base)
-    head = ["server", *figures, f"{scenario.figure}: x {scenario.base}"]
+    head = ["server", *figures, f"x {scenario.base}"]
     rows = []
     for name, of in found.items():
         beside = f"x{short(ratio(of[scenario.figure], base[scenario.figure]))}" if base else "–"
@@ -109,16 +107,21 @@ def main(words: Sequence[str] = ()) -> int:
     if missing := lacking():
         print(f"needs {missing}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     most = rig.raise_limits()
     rig.build()
     os.sched_setaffinity(0, {int(rig.LOAD_CORE)})
     print(f"{machine()}; at most {most:,} open files a process")
+    began = int(time.time())
     for name in given.scenarios or EVERY:
         scenario = EVERY[name]
+        if given.readers and name == "crowd":
+            scenario = replace(scenario, measure=partial(crowd, readers=given.readers))
         rounds = given.rounds or scenario.rounds
         print(f"\n### {name}\n\n{scenario.title}; medians of {rounds} interleaved rounds.\n", flush=True)
         able = [server for server in scenario.servers if server in given.only and fit(server)]
-        show(scenario, run(scenario, able, rounds))
+        show(scenario, run(scenario, able, rounds, began))
     return 0
 
 

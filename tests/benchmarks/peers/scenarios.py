@@ -23,6 +23,7 @@ LARGE: Final = 2_000
 
 WARM_SECONDS: Final = 1.0
 FLOOD_SECONDS: Final = 3.0
+SINGLE_FLOOD: Final = 500
 CALM_RATE: Final = 20
 CALM_SECONDS: Final = 8.0
 
@@ -64,11 +65,11 @@ def observed(running: Running, load: Load, seconds: float) -> dict[str, Any]:
     return said
 
 
-def flooded(server: Server, items: int = SMALL) -> Figures:
+def flooded(server: Server, *, items: int = SMALL, one_a_turn: bool = False) -> Figures:
     """More changes are due than it can bring to everyone: how many events does it bring?"""
-    with Running(server, ITEMS=items) as running, Load(running, READERS) as load:
+    with Running(server, ITEMS=items, TURN=1 if one_a_turn else server.turn) as running, Load(running, READERS) as load:
         load.joined()
-        running.control(server.flood)
+        running.control(min(server.flood, SINGLE_FLOOD) if one_a_turn else server.flood)
         time.sleep(WARM_SECONDS)
         said = observed(running, load, FLOOD_SECONDS)
     return {
@@ -80,9 +81,14 @@ def flooded(server: Server, items: int = SMALL) -> Figures:
     }
 
 
+def singly(server: Server) -> Figures:
+    """The flood, one change a turn of the loop: nothing can be joined."""
+    return flooded(server, one_a_turn=True)
+
+
 def large(server: Server) -> Figures:
     """The flood with 2 kB and with 200 kB of state, whose change is the same few bytes."""
-    small, big = flooded(server)[EVENTS], flooded(server, LARGE)[EVENTS]
+    small, big = flooded(server)[EVENTS], flooded(server, items=LARGE)[EVENTS]
     return {"2 kB, events a second": small, "200 kB, events a second": big, LARGE_TO_SMALL: big / small}
 
 
@@ -137,26 +143,26 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario(
             name="joined",
             title=f"{READERS:,} readers, a slice of 2 kB, more changes than can be sent; a turn's changes are joined",
-            servers=("floor-joined", *OURS, "statestream-asyncio", *PEERS),
+            servers=("floor", *OURS, "statestream-asyncio", *PEERS),
             measure=flooded,
             figure=EVENTS,
-            base="floor-joined",
+            base="floor",
         ),
         Scenario(
             name="single",
             title=f"{READERS:,} readers, a slice of 2 kB, more changes than can be sent; each is written by itself",
-            servers=("floor", "statestream-single", "statestream-single-transport", *PEERS),
-            measure=flooded,
+            servers=("floor", *OURS, "better-sse", "reference", "naive"),  # nchan takes what is posted as it likes
+            measure=singly,
             figure=EVENTS,
             base="floor",
         ),
         Scenario(
             name="large",
             title=f"{READERS:,} readers; the same change in 2 kB and in 200 kB of state",
-            servers=("floor-joined", *OURS, "better-sse", "reference"),
+            servers=("floor", *OURS, "better-sse", "reference"),
             measure=large,
             figure=LARGE_TO_SMALL,
-            base="floor-joined",
+            base="floor",
             rounds=3,
         ),
         Scenario(

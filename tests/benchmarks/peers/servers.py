@@ -22,14 +22,15 @@ STREAM: Final = "/stream/state"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """`flood`: more changes a second than it can bring to a thousand readers; `ours`: it is statestream."""
+    """`flood`: more changes a second than it can bring to a thousand readers. `turn`: how many it makes at most before
+    its loop turns; eight for the peers, who gain nothing by more, and some of whom would take seconds over a turn."""
 
     name: str
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     path: str = STREAM
-    flood: int = 500
-    ours: bool = False
+    flood: int
+    turn: int = 256
     nchan: bool = False
 
     def missing(self) -> str | None:
@@ -46,25 +47,26 @@ WITHOUT_UVLOOP: Final = "import sys; sys.modules['uvloop'] = None; from statestr
 ON_ASYNCIO: Final = (sys.executable, "-c", WITHOUT_UVLOOP, *SERVE[3:])
 
 
-def ours(name: str, *, flood: int, command: tuple[str, ...] = SERVE, **env: str) -> Server:
-    return Server(name=name, command=(*command, "PORT"), env=env, path=f"{STREAM}?cause=full", flood=flood, ours=True)
+JOINING: Final = 30_000
+PEERS_TURN: Final = 8
+
+
+def ours(name: str, *, command: tuple[str, ...] = SERVE, **env: str) -> Server:
+    return Server(name=name, command=(*command, "PORT"), env=env, path=f"{STREAM}?cause=full", flood=JOINING)
 
 
 FLOOR: Final = (str(BUILT / "floor"),)
 ALL: Final = {
     server.name: server
     for server in (
-        Server(name="floor", command=FLOOR),
-        Server(name="floor-joined", command=FLOOR, env={"JOINED": "1"}, flood=30_000),
-        ours("statestream", flood=30_000),
-        ours("statestream-transport", flood=30_000, TAKEOVER="0"),
-        ours("statestream-asyncio", flood=30_000, command=ON_ASYNCIO),
-        ours("statestream-single", flood=500, TURN="1"),
-        ours("statestream-single-transport", flood=500, TURN="1", TAKEOVER="0"),
-        Server(name="better-sse", command=("node", str(ADAPTERS / "better_sse.mjs")), flood=300),
-        Server(name="nchan", command=("nginx", "-c", "nginx.conf", "-p"), flood=300, nchan=True),
-        Server(name="reference", command=("node", str(ADAPTERS / "reference.mjs")), flood=50),
-        Server(name="naive", command=(sys.executable, str(ADAPTERS / "naive.py")), flood=8),
+        Server(name="floor", command=FLOOR, flood=JOINING),
+        ours("statestream"),
+        ours("statestream-transport", TAKEOVER="0"),
+        ours("statestream-asyncio", command=ON_ASYNCIO),
+        Server(name="better-sse", command=("node", str(ADAPTERS / "better_sse.mjs")), flood=300, turn=PEERS_TURN),
+        Server(name="nchan", command=("nginx", "-c", "nginx.conf", "-p"), flood=500, nchan=True, turn=PEERS_TURN),
+        Server(name="reference", command=("node", str(ADAPTERS / "reference.mjs")), flood=50, turn=PEERS_TURN),
+        Server(name="naive", command=(sys.executable, str(ADAPTERS / "naive.py")), flood=10, turn=PEERS_TURN),
     )
 }
 """`reference` compares the states for each connection, in Node; `naive` does so in Python."""

@@ -41,12 +41,12 @@ class Target:
 
 
 TARGETS: Final = (
-    Target(scenario="joined", server="statestream", figure=scenarios.EVENTS, base="floor-joined", at_least=0.8),
+    Target(scenario="joined", server="statestream", figure=scenarios.EVENTS, base="floor", at_least=0.8),
     *(
         Target(scenario="joined", server="statestream", figure=scenarios.EVENTS, base=peer, at_least=30)
         for peer in scenarios.PEERS
     ),
-    Target(scenario="single", server="statestream-single", figure=scenarios.EVENTS, base="floor", at_least=1.0),
+    Target(scenario="single", server="statestream", figure=scenarios.EVENTS, base="floor", at_least=1.0),
     Target(scenario="large", server="statestream", figure=scenarios.LARGE_TO_SMALL, at_least=0.95),
     Target(scenario="latency", server="statestream", figure=scenarios.P50, base="floor", at_most=1.3),
     Target(scenario="latency", server="statestream", figure=scenarios.P99, base="floor", at_most=1.3),

@@ -4,7 +4,7 @@ export const BACKLOG = 4096
 export const SLICE = 'app'
 const ITEMS = Number(process.env.ITEMS ?? 20)
 const PAUSE = 10
-const BURST = 8
+const TURN = Number(process.env.TURN ?? 256)
 const now = () => Number(process.hrtime.bigint())
 
 const item = i => ({ id: `i${i}`, done: false, note: `item ${i} lorem ipsum dolor sit amet consectetur adipi`, n: 0 })
@@ -49,7 +49,7 @@ export class Ticker {
   run = () => {
     const wait = this.rate && this.left ? (this.due - now()) / 1e6 : PAUSE
     if (wait > 0) return void setTimeout(this.run, Math.min(wait, PAUSE))
-    for (let made = 0; this.left && this.due <= now() && made < BURST; made++) {
+    for (let made = 0; this.left && this.due <= now() && made < TURN; made++) {
       if (this.left > 0) this.left--
       const due = Math.floor(this.due)
       this.due += 1e9 / this.rate

@@ -1,7 +1,8 @@
 """The work, for the adapters in Python: the state, what a change does to it, and when changes are due.
 
-ITEMS of 100 bytes; change `seq` sets `n` of the last one. Every change carries its number, when it was made,
-and when it was due by an open schedule: a server that is late makes the missed changes, it does not skip them.
+ITEMS of 100 bytes; change `seq` sets `n` of the last one. TURN changes at most are made before the loop turns.
+Every change carries its number, when it was made, and when it was due by an open schedule: a server that is late
+makes the missed changes, it does not skip them.
 State is immutable: a change makes new objects along its path, so that who compares states may skip what is the same.
 
 Law: `workload.mjs` is this file for Node, `floor.c` has the same state and schedule. Change all three.
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 PORT: Final = int(os.environ.get("PORT", "8000"))
 ITEMS: Final = int(os.environ.get("ITEMS", "20"))
+TURN: Final = int(os.environ.get("TURN", "256"))
 SLICE: Final = "app"
 PAUSE: Final = 0.01
 LEAST: Final = 0.001
@@ -58,10 +60,10 @@ def snapshot(state: Any) -> dict[str, Any]:
 
 
 class Ticker:
-    """Calls `make` with the number and the due time of every change, up to `burst` before it lets the loop turn."""
+    """Calls `make` with the number and the due time of every change, TURN of them at most before the loop turns."""
 
-    def __init__(self, make: Callable[[list[tuple[int, int]]], Awaitable[None]], burst: int) -> None:
-        self.make, self.burst = make, burst
+    def __init__(self, make: Callable[[list[tuple[int, int]]], Awaitable[None]]) -> None:
+        self.make = make
         self.seq, self.rate, self.left, self.due = 0, 0.0, -1, 0
         self.task: asyncio.Task[None] | None = None
 
@@ -84,7 +86,7 @@ class Ticker:
 
     def take(self) -> list[tuple[int, int]]:
         taken = []
-        while self.left and self.due <= time.monotonic_ns() and len(taken) < self.burst:
+        while self.left and self.due <= time.monotonic_ns() and len(taken) < TURN:
             self.seq += 1
             self.left -= self.left > 0
             taken.append((self.seq, self.due))

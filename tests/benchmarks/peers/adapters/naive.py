@@ -27,7 +27,7 @@ class Source:
 
 
 source = Source()
-ticker = workload.Ticker(source.make, burst=8)
+ticker = workload.Ticker(source.make)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:

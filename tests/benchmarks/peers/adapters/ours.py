@@ -1,10 +1,10 @@
 """statestream itself, by its public names only, on the memory journal: served by `statestream serve ours.py:app`.
 
-Every change is an action that goes the whole way: payload check, handler, journal, encoding. Its stamps are in the
-payload, so a reader asks for `cause=full`, and a delivery is timed from the dispatch on.
+Every change is an action that goes the whole way, those of a turn together: payload check, handler, journal,
+encoding. Its stamps are in the payload, so a reader asks for `cause=full`, and a delivery is timed from the
+dispatch on.
 
 TAKEOVER  1: readers' sockets are taken over from aiohttp; 0: they stay on its transport
-TURN      how many due changes are dispatched together; 1: each is announced and written before the next is made
 CHATS     changes are tokens, which go round in so many chats, `chat/1` …
 """
 
@@ -20,7 +20,6 @@ from statestream import Slice, Store, create_app
 from tests.benchmarks.peers import workload
 
 CHATS: Final = int(os.environ.get("CHATS", "0"))
-TURN: Final = int(os.environ.get("TURN", "256"))
 TAKEOVER: Final = os.environ.get("TAKEOVER", "1") == "1"
 
 app_slice = Slice(workload.SLICE, initial=workload.initial())
@@ -53,7 +52,7 @@ async def make(due: list[tuple[int, int]]) -> None:
         await asyncio.gather(*(store.dispatch(action(*each)) for each in due))
 
 
-ticker = workload.Ticker(make, burst=TURN)
+ticker = workload.Ticker(make)
 
 
 async def control(request: web.Request) -> web.Response:

@@ -25,7 +25,7 @@ def post(event: str, data: object) -> bytes:
 
 class Publisher:
     def __init__(self) -> None:
-        self.ticker = workload.Ticker(self.make, burst=8)
+        self.ticker = workload.Ticker(self.make)
 
     async def make(self, due: list[tuple[int, int]]) -> None:
         for seq, was_due in due:
