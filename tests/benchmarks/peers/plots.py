@@ -89,7 +89,7 @@ def label(server: str) -> str:
 
 
 def draw(plot: Plot, rounds: Rounds, folder: Path, kind: str = "svg") -> Path:
-    """One file of horizontal bars, the best on top as the table has them."""
+    """One file of horizontal bars, from the top in the order of the table."""
     values = {name: median(of[plot.figure]) for name, of in rounds.items()}
     with mpl.rc_context(STYLE):
         from matplotlib import pyplot

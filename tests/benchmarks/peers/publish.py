@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -84,8 +85,7 @@ def publish(raw: Path, docs: Path) -> None:
 
 def as_text(results: Results) -> str:
     """JSON with a line for each server's figure, so that a new run reads well in a diff."""
-    text = json.dumps(results, indent=1)
-    return text.replace("[\n", "[").replace("\n     ", " ").replace("\n    ]", "]") + "\n"
+    return re.sub(r"\[[^]]*\]", lambda found: " ".join(found[0].split()), json.dumps(results, indent=1)) + "\n"
 
 
 if __name__ == "__main__":
