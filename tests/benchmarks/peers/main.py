@@ -65,7 +65,7 @@ def measured(scenario: Scenario, names: Sequence[str], rounds: int) -> Iterator[
                 figures = scenario.measure(ALL[name])
                 figures["others' CPU, % of a core"] = others.percent()
                 yield name, number, figures
-            except rig.Unfit as error:
+            except (rig.Unfit, OSError) as error:
                 unfit.add(name)
                 print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
 
