@@ -1,4 +1,4 @@
-"""The `statestream` command: `serve` a store of yours, or the `demo`.
+"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs.
 
 Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
 message explains; a traceback is a bug, in the served module or here.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
-from statestream.errors import StatestreamError
+from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
 from statestream.server.run import serve as serve_app
 from statestream.store import Store
@@ -95,6 +96,61 @@ def demo(
     from statestream.demo import demo_app
 
     _serve(demo_app(journal), host, port)
+
+
+@app.command()
+def bench(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The server's root, like http://127.0.0.1:8000.")],
+    action: Annotated[
+        str | None, typer.Option(help="What to dispatch, like board/task_added; without it readers only listen.")
+    ] = None,
+    payload: Annotated[
+        str, typer.Option(help="Its payload: JSON, with {n} for the number of the change, {run} for this run.")
+    ] = "{}",
+    key: Annotated[str | None, typer.Option(help="Its key, for an action of a keyed slice; may hold {n}.")] = None,
+    slices: Annotated[str | None, typer.Option(help="What readers follow: names, name/*, *.")] = None,
+    readers: Annotated[int, typer.Option(help="How many readers to open.", min=1)] = 1_000,
+    rate: Annotated[float, typer.Option(help="Changes a second.", min=0.01, max=100_000)] = 20.0,
+    seconds: Annotated[float, typer.Option(help="For how long.", min=0.1, max=86_400)] = 10.0,
+    processes: Annotated[
+        str, typer.Option(help="How many processes read; auto: one for 250 readers, a core left to the server.")
+    ] = "auto",
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="Sent with every request; may be given again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
+) -> None:
+    """Measures a server: many readers, changes at a rate, what came of it and when. Exit code 1: something is wrong."""
+    from statestream.bench import report
+    from statestream.bench.dispatcher import Template
+    from statestream.bench.progress import watcher
+    from statestream.bench.run import Plan
+    from statestream.bench.run import bench as run_bench
+    from statestream.bench.target import Target
+
+    if action is None and (key is not None or payload != "{}"):
+        raise typer.BadParameter("goes with --action", param_hint="--key" if key is not None else "--payload")
+    if processes != "auto" and not (processes.isdecimal() and int(processes)):
+        raise typer.BadParameter(f"expected auto or a number, got {processes!r}", param_hint="--processes")
+    try:
+        plan = Plan(
+            target=Target.parse(url, slices, header or []),
+            template=Template(type=action, payload=payload, key=key) if action is not None else None,
+            readers=readers,
+            rate=rate,
+            seconds=seconds,
+            processes=None if processes == "auto" else int(processes),
+        )
+        with watcher() as show, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            found = runner.run(run_bench(plan, show))
+    except StatestreamError as error:
+        typer.echo(f"statestream: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, (Malformed, TooLarge)) else 1) from None
+    typer.echo(json.dumps(found) if as_json else report.text(found))
+    for problem in found["problems"]:
+        typer.echo(f"statestream: {problem}", err=True)
+    if found["problems"]:
+        raise typer.Exit(1)
 
 
 def _serve(application: web.Application, host: str, port: int) -> None:

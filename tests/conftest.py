@@ -9,10 +9,18 @@ import aiohttp
 import pytest
 from hypothesis import settings
 
-from tests.support import Server
+from tests.support import MODES, Server
 
 settings.register_profile("default", print_blob=True, deadline=None)
 settings.load_profile("default")
+
+
+@pytest.fixture(params=MODES)
+def each_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs once with each way in which a server can own its sockets."""
+    monkeypatch.setattr(Server, "mode", request.param)
+    mode: str = request.param
+    return mode
 
 
 @pytest.fixture

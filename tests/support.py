@@ -24,8 +24,16 @@ BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
 START_SECONDS = 30.0
 
 
+MODES = ("taken over", "on transports", "taken over, asyncio")
+
+
 class Server:
-    """`statestream serve` in a process of its own. `with Server(...) as server:` ends it with SIGTERM."""
+    """`statestream serve` in a process of its own. `with Server(...) as server:` ends it with SIGTERM.
+
+    `mode` is one of MODES: who owns the sockets of streams, and the event loop (uvloop unless it says).
+    """
+
+    mode = MODES[0]
 
     def __init__(self, *arguments: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
         self.arguments, self.prefix, self.env = arguments, prefix, env or {}
@@ -45,12 +53,13 @@ class Server:
             "-m",
             "statestream",
             *self.arguments,
+            *self._options(),
             "--port",
             str(self.port),
         ]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody drains would stop the server
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=os.environ | self.env
+            command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=self._environment()
         )
         assert self.process.stdout
         line = self.process.stdout.readline()
@@ -58,6 +67,26 @@ class Server:
             raise RuntimeError(f"the server did not start: {line}{self._ended()}")
         self.port = int(line.rsplit(":", 1)[1])
         return self
+
+    def _options(self) -> list[str]:
+        a_store = any(argument.endswith(":store") for argument in self.arguments)
+        return ["--no-takeover"] if a_store and self.mode == "on transports" else []
+
+    def _environment(self) -> dict[str, str]:
+        """An application is told by TAKEOVER: it has no options on the command line."""
+        takeover = "0" if self.mode == "on transports" else "1"
+        environment = os.environ | {"TAKEOVER": takeover} | self.env
+        if self.mode.endswith("asyncio"):
+            paths = [str(ROOT / "tests/apps/without_uvloop"), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        return environment
+
+    async def metric(self, http: aiohttp.ClientSession, name: str) -> float:
+        """A figure of /metrics, with its labels as they are there."""
+        async with http.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        found = [float(line.rsplit(" ", 1)[1]) for line in lines if line.rsplit(" ", 1)[0] == f"statestream_{name}"]
+        return found[0] if found else 0.0
 
     @property
     def url(self) -> str:
@@ -131,12 +160,21 @@ class PlainClient:
     def connect(
         self, *, cursor: str | None = None, header: str = "Last-Event-ID", timeout: float = 20.0
     ) -> PlainClient:
+        self.dial(timeout)
+        self.ask(self.last_id if cursor is None else cursor, header)
+        return self.answered()
+
+    def dial(self, timeout: float = 20.0) -> None:
         self.close()
         self.socket = socket.create_connection(("127.0.0.1", self.port))  # blocking: loopback answers at once
         self.socket.settimeout(timeout)
-        cursor = self.last_id if cursor is None else cursor
+
+    def ask(self, cursor: str = "", header: str = "Last-Event-ID") -> None:
+        assert self.socket
         line = f"{header}: {cursor}\r\n" if cursor else ""
         self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: x\r\n{line}\r\n".encode())
+
+    def answered(self) -> PlainClient:
         self._buffer = b""
         while b"\r\n\r\n" not in self._buffer:
             self._more()

@@ -23,6 +23,8 @@ import pytest
 from statestream import escape_key
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
 
+pytestmark = pytest.mark.usefixtures("each_mode")
+
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
 Http = aiohttp.ClientSession
 

@@ -80,7 +80,7 @@ class SocketSink:
     def finish(self) -> None:
         if not self.closed:
             with contextlib.suppress(OSError):
-                if self._chunked:
+                if self._chunked and not self._rest:
                     os.write(self._fd, LAST_CHUNK)
                 os.read(self._fd, DISCARD)  # closing over unread bytes would be a reset, and take the end with it
         self.abort()
@@ -125,12 +125,11 @@ class SocketSink:
     def _hear(self) -> None:
         """A client has nothing more to say. The end of what it sends is the end of the stream."""
         try:
-            heard = os.read(self._fd, DISCARD)
+            if not os.read(self._fd, DISCARD):
+                self.finish()
         except BlockingIOError:
             return
         except OSError:
-            heard = b""
-        if not heard:
             self.abort()
 
     def _wake(self) -> None:

@@ -76,8 +76,8 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
 
 async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
     """None where the client left before."""
-    if request.version < HttpVersion11:
-        del response.headers["Connection"]
+    if request.version < HttpVersion11 or request.config_dict[TAKEOVER]:
+        del response.headers["Connection"]  # aiohttp says what is true: it ends with the stream
         response.force_close()
     try:
         writer = await response.prepare(request)

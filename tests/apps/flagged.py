@@ -18,4 +18,7 @@ class Flagged(SqliteJournal):
         return await super().read(after, limit)
 
 
-app = create_app(Store([board, room, counter], journal=Flagged(os.environ["JOURNAL"])))
+app = create_app(
+    Store([board, room, counter], journal=Flagged(os.environ["JOURNAL"])),
+    takeover=os.environ.get("TAKEOVER") != "0",
+)

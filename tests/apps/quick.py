@@ -15,4 +15,5 @@ app = create_app(
     Store([board, room, counter], journal=journal),
     heartbeat=float(os.environ.get("HEARTBEAT", "15")),
     max_readers=int(os.environ.get("MAX_READERS", "10000")),
+    takeover=os.environ.get("TAKEOVER") != "0",
 )

@@ -62,8 +62,8 @@ async def row_bytes() -> int:
     return len(change.data) + len(change.cause.payload) + sum(map(len, words)) + 16
 
 
-def bare(path: Path, size: int) -> float:
-    """Transactions a second of one INSERT of `size` bytes each."""
+def bare(path: Path, size: int, group: int) -> float:
+    """Rows a second, of `size` bytes each, in transactions of `group` rows."""
     sql = sqlite3.connect(path, isolation_level=None)
     try:
         sql.execute("PRAGMA journal_mode = WAL")
@@ -74,9 +74,9 @@ def bare(path: Path, size: int) -> float:
         start = time.perf_counter()
         while time.perf_counter() - start < SECONDS:
             sql.execute("BEGIN IMMEDIATE")
-            sql.execute("INSERT INTO rows (data) VALUES (?)", (data,))
+            sql.executemany("INSERT INTO rows (data) VALUES (?)", [(data,)] * group)
             sql.execute("COMMIT")
-            done += 1
+            done += group
         return done / (time.perf_counter() - start)
     finally:
         sql.close()
@@ -92,7 +92,8 @@ def variants(folder: Path, size: int) -> dict[str, Callable[[], float]]:
         return run(dispatched(f"sqlite:///{fresh()}", callers, with_id=with_id))
 
     return {
-        "bare sqlite3, a transaction each": lambda: bare(fresh(), size),
+        "bare sqlite3, a transaction each": lambda: bare(fresh(), size, 1),
+        f"bare sqlite3, {MANY} rows a transaction": lambda: bare(fresh(), size, MANY),
         "sqlite, 1 caller": lambda: store(1),
         f"sqlite, {MANY} callers": lambda: store(MANY),
         f"sqlite, {MANY} callers, ids": lambda: store(MANY, with_id=True),
