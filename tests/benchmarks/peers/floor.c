@@ -8,9 +8,10 @@
 // needed all of its core for that, a sixth of it for memmem() in every event; and C joined whatever was due without a
 // bound, so that, once late, its turns grew to 900 kB, more than a socket's buffer takes: it copied rests and waited
 // for EPOLLOUT while its core idled, and fell to 4 million. With a load that looks where the stamp stood last time,
-// and with bounded turns, this reaches 15 million: from 32 to 256 kB a turn within the noise, less beyond. With one
-// change a turn it is the system call that costs: 4 microseconds of kernel a send(), 1 % of user time; write() or
-// send(), chunks or none, made no difference that could be seen.
+// and with bounded turns, this reaches 15 million and more, where the load's core is full as well: from 32 to 256 kB
+// a turn within the noise, less beyond. With one change a turn it is the system call that costs: 4 microseconds of
+// kernel a send(), 1 % of user time; write() or send(), MSG_DONTWAIT or O_NONBLOCK, chunks or none, made no
+// difference that could be seen.
 //
 // env: PORT; ITEMS in the slice (100 bytes each); TURN changes at most in a send().
 #define _GNU_SOURCE
