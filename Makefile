@@ -12,17 +12,20 @@ lint: .ready/test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .ready/test
+bench: .ready/bench
 	.venv/bin/python -m tests.benchmarks
 
 soak: .ready/test
 	.venv/bin/pytest -m soak --timeout 3600 -s
 
 clean:
-	rm -rf .venv .ready tests/node/node_modules
+	rm -rf .venv .ready tests/node/node_modules tests/benchmarks/peers/node_modules
 
 .ready/run: pyproject.toml .ci/setup
 	.ci/setup run
 
 .ready/test: pyproject.toml .ci/setup tests/node/package.json
 	.ci/setup test
+
+.ready/bench: pyproject.toml .ci/setup tests/node/package.json tests/benchmarks/peers/package.json
+	.ci/setup bench

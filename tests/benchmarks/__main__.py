@@ -1,25 +1,30 @@
-"""`python -m tests.benchmarks` runs all of them, `python -m tests.benchmarks action reply` these two."""
+"""`python -m tests.benchmarks` runs all of them, `python -m tests.benchmarks action reply` these two.
+
+What follows `peers` is for that one: its scenarios and options.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import action, fanout, journal, reply
+from tests.benchmarks import action, journal, reply
 from tests.benchmarks.measure import Others, machine
+from tests.benchmarks.peers import main as peers
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "action": action.main,
     "journal": journal.main,
-    "fanout": fanout.main,
     "reply": reply.main,
 }
 
 
 def main(names: list[str]) -> int:
+    if names[:1] == ["peers"]:
+        return peers.main(names[1:])
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        print(f"expected names out of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}", file=sys.stderr)
+        print(f"expected names out of {', '.join(BENCHMARKS)}, peers, got {', '.join(unknown)}", file=sys.stderr)
         return 2
     print(machine())
     for name in names or BENCHMARKS:
@@ -27,6 +32,9 @@ def main(names: list[str]) -> int:
         others = Others()
         BENCHMARKS[name]()
         print(f"\nOther processes used {others.percent():.0f} % of a core meanwhile.", flush=True)
+    if not names:
+        print("\n## peers\n")
+        peers.main()
     return 0
 
 
