@@ -219,7 +219,7 @@ class Hub:
             return False
         if not audience.live:
             audience.wrote_at = now
-        audience.live[reader] = None
+        audience.live.add(reader)
         return True
 
     def _count(self, reader: Reader, frame: Frame) -> None:
@@ -269,7 +269,7 @@ class Hub:
         if reader not in self._readers:
             return
         del self._readers[reader]
-        reader.audience.live.pop(reader, None)
+        reader.audience.live.discard(reader)
         self._audiences.leave(reader.audience)
         if not reader.audience.readers:
             self._dirty.pop(reader.audience, None)

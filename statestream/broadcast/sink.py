@@ -8,15 +8,26 @@ another one may follow. Half a frame is never left behind while the connection l
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 
 from statestream.broadcast.frames import Frame
 
+GONE: Final = -1
+
 
 class Sink(Protocol):
+    direct: bool
+    """Whether the `descriptor` may be written to past the sink while nothing waits; `took` is told what came of it."""
+    chunked: bool
+    """Which of a frame's two forms goes out."""
+
+    @property
+    def descriptor(self) -> int:
+        """The open socket, where writing is direct."""
+
     @property
     def closed(self) -> bool:
         """Whether the other side is gone, as far as is known."""
@@ -27,6 +38,9 @@ class Sink(Protocol):
 
     def write(self, frame: Frame) -> bool:
         """Takes the frame. False: it is closed, or nothing more may come until it is `drained`."""
+
+    def took(self, data: bytes, sent: int) -> None:
+        """So much of `data` was taken at the descriptor, less than all of it; GONE: the other side is."""
 
     async def drained(self) -> None:
         """Returns when it takes frames again, or is closed."""
@@ -44,12 +58,14 @@ class TransportSink:
     The request's handler waits for `finished`, and aiohttp then ends the response.
     """
 
-    __slots__ = ("_chunked", "_finished", "_protocol", "_transport", "_writer")
+    __slots__ = ("_finished", "_protocol", "_transport", "_writer", "chunked")
+    direct = False
+    descriptor = GONE
 
     def __init__(
         self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport, *, chunked: bool
     ) -> None:
-        self._writer, self._protocol, self._transport, self._chunked = writer, protocol, transport, chunked
+        self._writer, self._protocol, self._transport, self.chunked = writer, protocol, transport, chunked
         self._finished = asyncio.Event()
 
     @property
@@ -63,8 +79,11 @@ class TransportSink:
     def write(self, frame: Frame) -> bool:
         if self._transport.is_closing():
             return False
-        self._transport.write(frame.chunked if self._chunked else frame.raw)
+        self._transport.write(frame.chunked if self.chunked else frame.raw)
         return not self._protocol.writing_paused
+
+    def took(self, data: bytes, sent: int) -> None:
+        raise AssertionError("nobody writes past a transport")
 
     async def drained(self) -> None:
         try:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
+from statestream.broadcast.sink import GONE
 
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
@@ -38,13 +39,18 @@ if AVAILABLE:
 class SocketSink:
     """A Sink on a socket of our own. `owner` is the reader who is told of when the other side has gone."""
 
-    __slots__ = ("_chunked", "_drained", "_fd", "_rest", "_sockets", "owner")
+    __slots__ = ("_drained", "_fd", "_rest", "_sockets", "chunked", "owner")
+    direct = True
 
     def __init__(self, sockets: Sockets, fd: int, *, chunked: bool) -> None:
-        self._sockets, self._fd, self._chunked = sockets, fd, chunked
+        self._sockets, self._fd, self.chunked = sockets, fd, chunked
         self._rest: deque[memoryview] | None = None
         self._drained: asyncio.Future[None] | None = None
         self.owner: Reader | None = None
+
+    @property
+    def descriptor(self) -> int:
+        return self._fd
 
     @property
     def closed(self) -> bool:
@@ -55,7 +61,7 @@ class SocketSink:
         return sum(map(len, self._rest or ()))
 
     def write(self, frame: Frame) -> bool:
-        data = frame.chunked if self._chunked else frame.raw
+        data = frame.chunked if self.chunked else frame.raw
         if self._rest:
             self._rest.append(memoryview(data))
             return False
@@ -64,13 +70,18 @@ class SocketSink:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.abort()
-            return False
+            sent = GONE
         if sent == len(data):
             return True
-        self._rest = deque([memoryview(data)[sent:]])
-        self._sockets.watch(self._fd, LISTEN | WRITABLE)
+        self.took(data, sent)
         return False
+
+    def took(self, data: bytes, sent: int) -> None:
+        if sent == GONE:
+            self.abort()
+        else:
+            self._rest = deque([memoryview(data)[sent:]])
+            self._sockets.watch(self._fd, LISTEN | WRITABLE)
 
     async def drained(self) -> None:
         if self._rest:
@@ -80,7 +91,7 @@ class SocketSink:
     def finish(self) -> None:
         if not self.closed:
             with contextlib.suppress(OSError):
-                if self._chunked and not self._rest:
+                if self.chunked and not self._rest:
                     os.write(self._fd, LAST_CHUNK)
                 os.read(self._fd, DISCARD)  # closing over unread bytes would be a reset, and take the end with it
         self.abort()
