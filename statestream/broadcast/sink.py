@@ -66,7 +66,7 @@ class TransportSink:
         self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport, *, chunked: bool
     ) -> None:
         self._writer, self._protocol, self._transport, self.chunked = writer, protocol, transport, chunked
-        self._finished = asyncio.Event()
+        self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def closed(self) -> bool:
@@ -91,12 +91,15 @@ class TransportSink:
         except ConnectionError:
             self._transport.abort()
 
-    def finish(self) -> None:
-        self._finished.set()
+    @property
+    def finished(self) -> asyncio.Future[None]:
+        """Done when nothing more will be written."""
+        return self._finished
 
-    async def finished(self) -> None:
-        await self._finished.wait()
+    def finish(self) -> None:
+        if not self._finished.done():
+            self._finished.set_result(None)
 
     def abort(self) -> None:
         self._transport.abort()
-        self._finished.set()
+        self.finish()

@@ -29,11 +29,25 @@ DISCARD: Final = 1 << 16
 LAST_CHUNK: Final = b"0\r\n\r\n"
 UNSENT: Final = 1 << 20
 """Bytes that the kernel may hold for a reader beyond what is on its way. Without it that is megabytes of the past."""
+UNACKNOWLEDGED_MS: Final = 30_000
+"""What a peer has not acknowledged for so long, it will never."""
 AVAILABLE: Final = sys.platform == "linux"
 
 if AVAILABLE:
     LISTEN: Final = select.EPOLLIN | select.EPOLLRDHUP
     WRITABLE: Final = select.EPOLLOUT
+
+
+def watch_over(fd: int, family: int) -> None:
+    """Lets the kernel end the connection of a peer that has vanished, and refuse more than it should hold."""
+    if family == socket.AF_UNIX or not AVAILABLE:
+        return
+    connection = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    finally:
+        connection.detach()
 
 
 class SocketSink:
@@ -191,12 +205,11 @@ class Sockets:
         except OSError:
             return None
         try:
+            watch_over(fd, connection.family)
             self._epoll.register(fd, LISTEN)
         except OSError:
             os.close(fd)
             return None
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         transport.abort()
         sink = self._sinks[fd] = SocketSink(self, fd, chunked=chunked)
         return sink
