@@ -1,7 +1,7 @@
 """One action end to end: dispatch, draft, memory journal, announcement, the frame that readers are sent.
 
-A list of messages of 316 bytes each, and an action that sets a flag in the middle one. What it costs is processor time of
-the whole process, event loop included; nobody reads the frames.
+A list of messages of 316 bytes each, and an action that sets a flag in the middle one. What it costs is processor
+time of the whole process, event loop included; nobody reads the frames.
 """
 
 from __future__ import annotations
