@@ -8,6 +8,7 @@ another one may follow. Half a frame is never left behind while the connection l
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Final, Protocol
 
 from aiohttp.abc import AbstractStreamWriter
@@ -15,7 +16,21 @@ from aiohttp.base_protocol import BaseProtocol
 
 from statestream.broadcast.frames import Frame
 
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
 GONE: Final = -1
+
+
+def unacknowledged(descriptor: int) -> int:
+    """What the kernel holds for the other side of a connection, in bytes; 0 where it does not say."""
+    if sys.platform == "win32":
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class Sink(Protocol):
@@ -35,6 +50,10 @@ class Sink(Protocol):
     @property
     def waiting(self) -> int:
         """Bytes taken that the kernel has not."""
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes taken that the other side has not acknowledged, as far as is known: it falls while a reader reads."""
 
     def write(self, frame: Frame) -> bool:
         """Takes the frame. False: it is closed, or nothing more may come until it is `drained`."""
@@ -58,7 +77,7 @@ class TransportSink:
     The request's handler waits for `finished`, and aiohttp then ends the response.
     """
 
-    __slots__ = ("_finished", "_protocol", "_transport", "_writer", "chunked")
+    __slots__ = ("_draining", "_finished", "_protocol", "_transport", "_writer", "chunked")
     direct = False
     descriptor = GONE
 
@@ -66,6 +85,7 @@ class TransportSink:
         self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport, *, chunked: bool
     ) -> None:
         self._writer, self._protocol, self._transport, self.chunked = writer, protocol, transport, chunked
+        self._draining: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -75,6 +95,11 @@ class TransportSink:
     @property
     def waiting(self) -> int:
         return self._transport.get_write_buffer_size()
+
+    @property
+    def outstanding(self) -> int:
+        connection = self._transport.get_extra_info("socket")
+        return self.waiting + (0 if connection is None else unacknowledged(connection.fileno()))
 
     def write(self, frame: Frame) -> bool:
         if self._transport.is_closing():
@@ -86,6 +111,13 @@ class TransportSink:
         raise AssertionError("nobody writes past a transport")
 
     async def drained(self) -> None:
+        """Who waits may be cancelled, aiohttp's waiter must not be: it is one for all, and would stay cancelled."""
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+        await asyncio.shield(self._draining)
+
+    async def _drain(self) -> None:
+        """Ends when the client reads, and when the connection is lost."""
         try:
             await self._writer.drain()
         except ConnectionError:

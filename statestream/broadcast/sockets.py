@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import weakref
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
-from statestream.broadcast.sink import GONE
+from statestream.broadcast.sink import GONE, unacknowledged
 
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
@@ -74,6 +75,10 @@ class SocketSink:
     def waiting(self) -> int:
         return sum(map(len, self._rest or ()))
 
+    @property
+    def outstanding(self) -> int:
+        return self.waiting + unacknowledged(self._fd)
+
     def write(self, frame: Frame) -> bool:
         data = frame.chunked if self.chunked else frame.raw
         if self._rest:
@@ -114,7 +119,7 @@ class SocketSink:
         if self.closed:
             return
         fd, self._fd = self._fd, -1
-        self._rest = None
+        self._rest = self.owner = None
         self._sockets.forget(fd)
         self._wake()
 
@@ -174,8 +179,8 @@ class Sockets:
         return len(self._sinks)
 
     def open(self) -> None:
-        """Hangs the epoll into the running loop."""
-        if AVAILABLE:
+        """Hangs the epoll into the running loop; not where writing to a peer that has left would end the process."""
+        if AVAILABLE and signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
             _open.add(self)
@@ -225,8 +230,9 @@ class Sockets:
     def _ready(self) -> None:
         """What happened to the sockets. A number that is closed and given out again in here belongs to another sink."""
         for sink, events in [(self._sinks[fd], events) for fd, events in self._epoll.poll(0, EVENTS)]:
-            if not sink.closed and not sink.happened(events) and sink.owner is not None:
-                self._gone(sink.owner)
+            owner = sink.owner
+            if not sink.closed and not sink.happened(events) and owner is not None:
+                self._gone(owner)
 
     def close_in_child(self) -> None:
         """A forked process shares our descriptors: it must not hold a reader's connection open."""
@@ -236,13 +242,14 @@ class Sockets:
         self._sinks.clear()
         self._epoll.close()
         self._epoll = None
+        _open.discard(self)
 
 
 _open: weakref.WeakSet[Sockets] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for sockets in _open:
+    for sockets in tuple(_open):
         sockets.close_in_child()
 
 
