@@ -1,0 +1,301 @@
+"""The files of the how-tos, used as their readers would: in a browser, from another program, with pytest.
+
+`pip install fastapi uvicorn django` runs two more: they are no dependencies of the project.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.pages import DOCS, files_of, write_files
+from tests.support import ROOT, Server, dispatch, eventually, get_state
+from tests.test_browser import NODE, Node, is_of_the_cut
+
+USED = {
+    "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
+    "howto/chat-page.md": {"chatpage.py", "chat.html"},
+    "howto/producers.md": {"live.py", "shop_fastapi.py", "shop_django.py"},
+    "howto/eventsource.md": {"client.mjs"},
+    "howto/proxies.md": {"statestream.conf", "Caddyfile"},
+    "howto/testing.md": {"board.py", "test_board.py"},
+}
+NO_KEY = {"OPENAI_API_KEY": ""}
+
+
+def test_every_file_of_a_page_is_used_by_a_test() -> None:
+    found = {str(page.relative_to(DOCS)): set(files_of(str(page.relative_to(DOCS)))) for page in DOCS.rglob("*.md")}
+    assert {page: names for page, names in found.items() if names} == USED
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Node]:
+    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
+        yield running
+
+
+def served(page: str, target: str, folder: Path) -> Server:
+    """The server of a page, with its files, and its journal, in a folder of its own."""
+    write_files(page, folder)
+    program = folder / target
+    text = program.read_text().replace("sqlite:///", f"sqlite:///{folder}/")
+    program.write_text(text)
+    return Server("serve", f"{program}:app", env=NO_KEY)
+
+
+class Tab:
+    """A window on any page."""
+
+    def __init__(self, browser: Node, name: str, url: str) -> None:
+        self.browser, self.name = browser, name
+        self.do("open", url=url)
+
+    def do(self, what: str, **more: Any) -> Any:
+        return self.browser.ask(what, window=self.name, **more)
+
+    def wait(self, script: str) -> Any:
+        return self.do("wait", script=script)
+
+    def look(self, script: str) -> Any:
+        return self.do("look", script=script)
+
+    def close(self) -> list[str]:
+        """What the browser had to complain about."""
+        problems: list[str] = self.do("problems")
+        self.do("close")
+        return problems
+
+
+def text_is(selector: str, text: str) -> str:
+    return f"document.querySelector({json.dumps(selector)})?.textContent === {json.dumps(text)}"
+
+
+async def test_the_dashboard_shows_both_slices_and_redraws_only_what_has_changed(
+    browser: Node, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    with served("howto/dashboard.md", "dashboard.py", tmp_path) as server:
+        tab = Tab(browser, "dashboard", server.url)
+        tab.wait(text_is("#status", "live"))
+        await dispatch(http, server.url, "machine/reported", {"load": 40, "job": "backup"}, key="a")
+        await dispatch(http, server.url, "machine/reported", {"load": 10}, key="%C5%81")
+        await dispatch(http, server.url, "totals/ordered", {"amount": 1250})
+        tab.wait(text_is("#revenue", "12.50"))
+        tab.wait("document.querySelectorAll('#machines li').length === 2")
+        assert tab.look("[...document.querySelectorAll('li')].map((li) => li.textContent.trim())") == ["Ł", "a  backup"]
+        tab.look("void (globalThis.kept = document.querySelector('li:last-child meter'))")
+        await dispatch(http, server.url, "totals/ordered", {"amount": 1})
+        tab.wait(text_is("#orders", "2"))
+        assert tab.look("kept.isConnected"), "a machine that nothing happened to was drawn again"
+        assert tab.look("kept.value") == 40
+        await dispatch(http, server.url, "machine/left", key="a")
+        tab.wait("document.querySelectorAll('#machines li').length === 1")
+        assert tab.close() == []
+
+
+def test_the_chats_page_shows_a_reply_in_two_windows(browser: Node, tmp_path: Path) -> None:
+    with served("howto/chat-page.md", "chatpage.py", tmp_path) as server:
+        first = Tab(browser, "first", server.url)
+        first.wait("location.hash.length > 1")
+        second = Tab(browser, "second", str(first.look("location.href")))
+        first.do("say", field="input", text="What is this?")
+        replies = [tab.wait("document.querySelector('.assistant.complete')?.textContent") for tab in (first, second)]
+        assert replies[0] == replies[1]
+        assert replies[0].startswith("You said: “What is this?”.")
+        first.do("say", field="input", text="One")
+        second.wait("document.querySelector('.streaming') !== null")
+        second.do("say", field="input", text="Two")
+        assert "answered already" in second.wait("document.querySelector('#problem').textContent")
+        first.wait("document.querySelectorAll('.assistant.complete').length === 2")
+        assert first.close() == []
+        assert [problem for problem in second.close() if "409" not in problem] == []
+
+
+def test_the_boards_tests_pass_and_can_fail(tmp_path: Path) -> None:
+    write_files("howto/testing.md", tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+    board = tmp_path / "board.py"
+    board.write_text(board.read_text().replace('task["done"] = True', "pass"))
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False).returncode == 1
+
+
+CLIENT_APP = """
+from pathlib import Path
+from tests.apps.board import board, counter, room
+from statestream import Store, create_app
+app = create_app(Store([board, room, counter], journal="sqlite:///{folder}/journal.db"))
+app.router.add_static("/page", "{folder}")
+app.router.add_static("/patch", "{patch}")
+"""
+CLIENT_PAGE = """<!doctype html><link rel="icon" href="data:,"><title>client</title>
+<script type="importmap">{"imports": {"fast-json-patch": "/patch/index.mjs"}}</script>
+<script type="module">
+  import { listen } from "./client.mjs";
+  globalThis.shown = [];
+  listen(new URL("/stream/state?slices=board,room/*", location), (state) => shown.push(structuredClone(state)));
+</script>"""
+
+
+async def test_the_plain_client_holds_the_servers_state_also_after_a_kill(
+    browser: Node, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    write_files("howto/eventsource.md", tmp_path)
+    (tmp_path / "index.html").write_text(CLIENT_PAGE)
+    (tmp_path / "app.py").write_text(CLIENT_APP.format(folder=tmp_path, patch=NODE / "node_modules/fast-json-patch"))
+    with Server("serve", f"{tmp_path / 'app.py'}:app", env={"PYTHONPATH": str(ROOT)}) as server:
+        tab = Tab(browser, "client", f"{server.url}/page/index.html")
+        tab.wait("globalThis.shown?.length === 1")
+        for number in range(20):
+            await dispatch(http, server.url, "board/task_added", {"id": str(number), "title": "Ship it"})
+        await dispatch(http, server.url, "room/joined", {"name": "Ada"}, key="42")
+        await self_same(tab, http, server)
+        assert {"patches", "value"} <= kinds(tab)
+        server.kill()
+        server.start()
+        await dispatch(http, server.url, "board/task_moved", {"at": 3, "to": 9})
+        await self_same(tab, http, server)
+        names = tab.look("seen.events.map((event) => event.name)")
+        assert names.count("state.initial") == 1
+        assert names.count("state.resumed") == 1
+        assert [problem for problem in tab.close() if not is_of_the_cut(problem)] == []
+
+
+async def self_same(tab: Tab, http: aiohttp.ClientSession, server: Server) -> None:
+    state = (await get_state(http, server.url, "slices=board,room/*"))["slices"]
+    await eventually(lambda: tab.look("shown.at(-1)") == state)
+
+
+def kinds(tab: Tab) -> set[str]:
+    return set(tab.look("seen.events.flatMap((event) => Object.keys(event))"))
+
+
+SEND = """
+import json, sys, live
+try:
+    print(json.dumps(live.dispatch(*json.loads(sys.argv[1]), **json.loads(sys.argv[2]))))
+except (live.NotAccepted, TimeoutError) as error:
+    print(json.dumps([type(error).__name__, getattr(error, "reason", None), str(error)]))
+"""
+
+
+async def sent(folder: Path, server: Server, type: str, payload: Any, **more: Any) -> Any:
+    """What live.py says of a dispatch, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", SEND, json.dumps([type, payload]), json.dumps(more),
+        cwd=folder, env=os.environ | {"STATESTREAM_URL": server.url}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return json.loads(output)
+
+
+async def test_a_producer_waits_for_a_server_that_is_away_and_counts_once(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    write_files("howto/producers.md", tmp_path)
+    with served("howto/dashboard.md", "dashboard.py", tmp_path) as server:
+        server.kill()
+        waiting = asyncio.create_task(sent(tmp_path, server, "totals/ordered", {"amount": 5}, id="order-1"))
+        with socket.create_server(("127.0.0.1", server.port)) as nobody:
+            nobody.setblocking(False)
+            connection, _ = await asyncio.get_running_loop().sock_accept(nobody)  # it has begun to try
+            connection.close()
+        server.start()
+        assert (await waiting)["duplicate"] is False
+        again = await sent(tmp_path, server, "totals/ordered", {"amount": 5}, id="order-1")
+        assert again["duplicate"] is True
+        assert (await get_state(http, server.url))["slices"]["totals"] == {"orders": 1, "revenue": 5}
+        kind, _, sentence = await sent(tmp_path, server, "totals/ordered", {"amount": "5"}, id="order-2")
+        assert kind == "NotAccepted"
+        assert "/amount" in sentence
+        server.kill()
+        kind, _, sentence = await sent(tmp_path, server, "totals/ordered", {"amount": 5}, id="order-3", seconds=0.3)
+        assert kind == "TimeoutError"
+        assert "order-3" in sentence
+        server.start()
+
+
+DJANGO = """
+import django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
+                   DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+django.setup()
+from django.core.wsgi import get_wsgi_application
+from django.urls import path
+import shop_django
+urlpatterns = [path("orders", shop_django.order)]
+application = get_wsgi_application()
+import sys
+from wsgiref.simple_server import make_server
+with make_server("127.0.0.1", int(sys.argv[1]), application) as server:
+    server.serve_forever()
+"""
+
+
+@contextmanager
+def running(folder: Path, port: int, *command: str, env: dict[str, str]) -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, env=os.environ | env, stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return int(unused.getsockname()[1])
+
+
+@pytest.mark.parametrize("framework", ["fastapi", "django"])
+async def test_an_order_in_another_framework_counts_once(
+    framework: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    for module in {"fastapi": ("fastapi", "uvicorn"), "django": ("django",)}[framework]:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: it is no dependency of the project")
+    write_files("howto/producers.md", tmp_path)
+    (tmp_path / "serve_django.py").write_text(DJANGO)
+    port = free_port()
+    command = {
+        "fastapi": ("-m", "uvicorn", "shop_fastapi:app", "--port", str(port)),
+        "django": ("serve_django.py", str(port)),
+    }[framework]
+    with (
+        served("howto/dashboard.md", "dashboard.py", tmp_path) as server,
+        running(tmp_path, port, *command, env={"STATESTREAM_URL": server.url}) as shop,
+    ):
+        for _ in range(2):
+            answer = await eventually(lambda: asyncio.to_thread(order, shop), seconds=30)
+            assert answer in (200, 201)
+        assert (await get_state(http, server.url))["slices"]["totals"] == {"orders": 1, "revenue": 900}
+
+
+def order(shop: str) -> int | None:
+    """The status of the answer; None while nobody listens."""
+    body = json.dumps({"number": "7", "amount": 900}).encode()
+    request = urllib.request.Request(f"{shop}/orders", data=body, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError:
+        raise
+    except OSError:
+        return None
