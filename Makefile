@@ -1,5 +1,5 @@
 # `make run` starts the demo, `make test` passes all tests; both set up what they need first.
-.PHONY: run test lint bench soak clean
+.PHONY: run test lint docs bench soak clean
 
 run: .ready/run
 	.venv/bin/statestream demo
@@ -12,6 +12,9 @@ lint: .ready/test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+docs: .ready/docs
+	.venv/bin/mkdocs build --strict --quiet
+
 bench: .ready/bench
 	.venv/bin/python -m tests.benchmarks
 
@@ -19,13 +22,16 @@ soak: .ready/test
 	.venv/bin/pytest -m soak --timeout 3600 -s
 
 clean:
-	rm -rf .venv .ready tests/node/node_modules tests/benchmarks/peers/node_modules
+	rm -rf .venv .ready site tests/node/node_modules tests/benchmarks/peers/node_modules
 
 .ready/run: pyproject.toml .ci/setup
 	.ci/setup run
 
 .ready/test: pyproject.toml .ci/setup tests/node/package.json
 	.ci/setup test
+
+.ready/docs: pyproject.toml .ci/setup
+	.ci/setup docs
 
 .ready/bench: pyproject.toml .ci/setup tests/node/package.json tests/benchmarks/peers/package.json
 	.ci/setup bench

@@ -1,0 +1,193 @@
+"""Streams through the proxies of docs/howto/proxies.md: Debian's nginx and Caddy, with the page's own files.
+
+A proxy runs as a process of the test's, with a folder and a port of its own; the system's service is not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.pages import files_of
+from tests.support import ROOT, PlainClient, Server, dispatch, eventually
+
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+PROXIES = ("nginx", "nginx, HTTP/1.0", "nginx, nothing said", "caddy")
+QUIET = f"{ROOT / 'tests/apps/quick.py'}:app"
+HEARTBEAT = 0.2
+READ_TIMEOUT = 1
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 1000; }}
+http {{
+    access_log off; gzip on; gzip_http_version 1.0; gzip_proxied any; gzip_types application/json text/plain;
+    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    {site}
+}}
+"""
+
+
+class Reader(PlainClient):
+    """Offers compression, as every browser does."""
+
+    def ask(self, cursor: str = "", header: str = "Last-Event-ID") -> None:
+        assert self.socket
+        lines = [f"GET {self.target} HTTP/1.0", "Host: x", "Accept-Encoding: gzip, deflate"]
+        lines += [f"{header}: {cursor}"] if cursor else []
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        return int(unused.getsockname()[1])
+
+
+def nginx_site(kind: str, port: int, upstream: int) -> str:
+    """The page's file with other ports and a shorter patience; as `kind` says also with the page's advice left out."""
+    site = files_of("howto/proxies.md")["statestream.conf"]
+    for given, wanted in [("127.0.0.1:8000", f"127.0.0.1:{upstream}"), ("listen 8080", f"listen 127.0.0.1:{port}")]:
+        assert site.count(given) == 1
+        site = site.replace(given, wanted)
+    if kind == "nginx, HTTP/1.0":
+        site = site.replace("proxy_http_version 1.1", "proxy_http_version 1.0")
+    if kind == "nginx, nothing said":
+        site = re.sub(r"^ +proxy_(http_version|set_header|read_timeout).*\n", "", site, flags=re.MULTILINE)
+        return site.replace("location / {", f"location / {{ proxy_read_timeout {READ_TIMEOUT}s;")
+    assert "proxy_read_timeout 60s" in site
+    return site.replace("proxy_read_timeout 60s", f"proxy_read_timeout {READ_TIMEOUT}s")
+
+
+def command(kind: str, folder: Path, port: int, upstream: int) -> list[str]:
+    program = shutil.which(kind.split(",")[0], path=PATH)
+    if program is None:
+        pytest.skip(f"{kind} is not installed: .ci/setup test does that")
+    if kind == "caddy":
+        text = files_of("howto/proxies.md")["Caddyfile"]
+        assert ":8080 {" in text
+        text = text.replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
+        text = text.replace(":8080 {", f":{port} {{\n\tbind 127.0.0.1")
+        (folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https off\n}\n" + text)
+        return [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, site=nginx_site(kind, port, upstream)))
+    return [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+
+
+@contextmanager
+def proxy(kind: str, folder: Path, upstream: int) -> Iterator[int]:
+    """The port of a proxy before `upstream`."""
+    port = free_port()
+    home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    errors = folder / "output.log"
+    with errors.open("w") as output:
+        process = subprocess.Popen(
+            command(kind, folder, port, upstream), env=os.environ | home, stdout=output, stderr=output
+        )
+    try:
+        yield port
+    finally:
+        alive = process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        said = "".join(log.read_text() for log in (folder / "error.log", errors) if log.exists())
+        assert alive, f"the proxy ended by itself: {said}"
+        assert "[emerg]" not in said, said
+
+
+async def listens(port: int) -> None:
+    async def there() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    await eventually(there)
+
+
+@pytest.fixture(params=PROXIES)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+async def test_a_stream_passes_at_once_and_is_resumed(
+    kind: str, tmp_path: Path, server: Server, http: aiohttp.ClientSession
+) -> None:
+    with proxy(kind, tmp_path, server.port) as port, ExitStack() as stack:
+        await listens(port)
+        url = f"http://127.0.0.1:{port}"
+        client = Reader(port, "slices=*")
+        stack.callback(client.close)
+        await asyncio.to_thread(client.connect)
+        assert client.status == 200
+        assert "text/event-stream" in client.head
+        assert "content-encoding" not in client.head.lower()
+        await asyncio.to_thread(client.read_until, lambda frame: frame.event == "state.initial")
+        for number in range(3):  # one by one: an update that waits for the next one to push it would never come
+            status, answer = await dispatch(http, url, "board/task_added", {"id": str(number), "title": "Ship it"})
+            assert status == 200
+            await asyncio.to_thread(client.read_to, answer["position"])
+        assert len(client.state["board"]["tasks"]) == 3
+        client.cut()
+        _, missed = await dispatch(http, url, "board/counted")
+        await asyncio.to_thread(client.connect)
+        await asyncio.to_thread(client.read_to, missed["position"])
+        assert client.state["board"]["count"] == 1
+        assert client.reasons == ["start"], "the cursor was not passed on"
+
+
+async def test_nginx_keeps_the_metrics_to_the_house(
+    tmp_path: Path, server: Server, http: aiohttp.ClientSession
+) -> None:
+    with proxy("nginx", tmp_path, server.port) as port:
+        await listens(port)
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert answer.status == 403
+
+
+async def test_a_quiet_stream_outlives_the_proxys_patience_and_its_end_is_told(
+    kind: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    with Server("serve", QUIET, env={"HEARTBEAT": str(HEARTBEAT)}) as server:
+        with proxy(kind, tmp_path, server.port) as port, ExitStack() as stack:
+            await listens(port)
+            client = Reader(port, "slices=board")
+            stack.callback(client.close)
+            await asyncio.to_thread(client.connect)
+            beats = 0
+            while beats * HEARTBEAT < 2 * READ_TIMEOUT:
+                frames = await asyncio.to_thread(client.read_until, lambda frame: frame.event == "heartbeat")
+                assert [frame.event for frame in frames[-1:]] == ["heartbeat"]
+                beats += 1
+            assert await server.metric(http, "readers") == 1
+            client.close()
+
+            async def nobody() -> bool:
+                return await server.metric(http, "readers") == 0
+
+            await eventually(nobody)
+
+
+@pytest.mark.parametrize("kind", ["nginx", "nginx, HTTP/1.0", "nginx, nothing said"])
+async def test_a_stream_without_heartbeats_is_cut_by_the_proxy(kind: str, tmp_path: Path, server: Server) -> None:
+    """The test before this one could not fail otherwise: the proxy's patience is real."""
+    with proxy(kind, tmp_path, server.port) as port, ExitStack() as stack:
+        await listens(port)
+        client = Reader(port, "slices=board")
+        stack.callback(client.close)
+        await asyncio.to_thread(client.connect)
+        frames = await asyncio.to_thread(lambda: list(client.frames()))
+        assert [frame.event for frame in frames] == ["state.initial"]
