@@ -50,6 +50,8 @@ class StatestreamError(Exception):
 
 
 class Malformed(StatestreamError, ValueError):
+    """A request, a name, a key or a cursor that cannot be read; the message says where."""
+
     code, status = "malformed", 400
 
 
@@ -66,26 +68,38 @@ class NotJSON(Malformed):
 
 
 class Forbidden(StatestreamError):
+    """An action that only the server's own code may dispatch."""
+
     code, status = "forbidden", 403
 
 
 class UnknownAction(StatestreamError):
+    """No slice of the store has such an action."""
+
     code, status = "unknown_action", 404
 
 
 class UnknownSlice(StatestreamError):
+    """The store has no such slice."""
+
     code, status = "unknown_slice", 404
 
 
 class NotFound(StatestreamError):
+    """What the request is about, a chat for example, does not exist."""
+
     code, status = "not_found", 404
 
 
 class ActionIdReused(StatestreamError):
+    """The id stands for another request already: take a fresh one."""
+
     code, status = "action_id_reused", 409
 
 
 class VersionConflict(StatestreamError):
+    """`expect` does not hold: somebody was there first."""
+
     code, status = "version_conflict", 409
 
 
@@ -100,38 +114,56 @@ class Refused(StatestreamError):
 
 
 class Expired(StatestreamError):
+    """The position is older than what the journal keeps."""
+
     code, status = "position_expired", 410
 
 
 class Forked(StatestreamError):
+    """The position belongs to another history."""
+
     code, status = "position_forked", 410
 
 
 class TooLarge(StatestreamError):
+    """A body, or a snapshot, that is over its limit."""
+
     code, status = "too_large", 413
 
 
 class UnsupportedMediaType(StatestreamError):
+    """The body's `Content-Type` is not `application/json`."""
+
     code, status = "unsupported_media_type", 415
 
 
 class InvalidPayload(StatestreamError):
+    """The payload does not fit the handler's signature; the message says where."""
+
     code, status = "invalid_payload", 422
 
 
 class HandlerFailed(StatestreamError):
+    """A handler raised: a bug. Its changes are gone, the details are in the server's log."""
+
     code, status = "handler_failed", 500
 
 
 class DraftClosed(StatestreamError, RuntimeError):
+    """A draft was used after its action."""
+
     code, status = "handler_failed", 500
 
 
 class JournalUnusable(StatestreamError):
+    """The journal cannot be opened: another program's file, a damaged or a read-only one, or one of a newer version."""
+
     code, status = "journal_unusable", 500
 
 
 class Unavailable(StatestreamError):
+    """The journal is down, or the outcome unknown: try again with the same id."""
+
     code, status, retryable = "unavailable", 503, True
 
 
@@ -156,6 +188,8 @@ class Gap(StatestreamError):
 
 
 class TimedOut(StatestreamError, TimeoutError):
+    """What a client waited for has not come in time."""
+
     code = "timed_out"
 
 

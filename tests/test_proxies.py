@@ -161,24 +161,27 @@ async def test_nginx_keeps_the_metrics_to_the_house(
 async def test_a_quiet_stream_outlives_the_proxys_patience_and_its_end_is_told(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    with Server("serve", QUIET, env={"HEARTBEAT": str(HEARTBEAT)}) as server:
-        with proxy(kind, tmp_path, server.port) as port, ExitStack() as stack:
-            await listens(port)
-            client = Reader(port, "slices=board")
-            stack.callback(client.close)
-            await asyncio.to_thread(client.connect)
-            beats = 0
-            while beats * HEARTBEAT < 2 * READ_TIMEOUT:
-                frames = await asyncio.to_thread(client.read_until, lambda frame: frame.event == "heartbeat")
-                assert [frame.event for frame in frames[-1:]] == ["heartbeat"]
-                beats += 1
-            assert await server.metric(http, "readers") == 1
-            client.close()
+    with (
+        Server("serve", QUIET, env={"HEARTBEAT": str(HEARTBEAT)}) as server,
+        proxy(kind, tmp_path, server.port) as port,
+        ExitStack() as stack,
+    ):
+        await listens(port)
+        client = Reader(port, "slices=board")
+        stack.callback(client.close)
+        await asyncio.to_thread(client.connect)
+        beats = 0
+        while beats * HEARTBEAT < 2 * READ_TIMEOUT:
+            frames = await asyncio.to_thread(client.read_until, lambda frame: frame.event == "heartbeat")
+            assert [frame.event for frame in frames[-1:]] == ["heartbeat"]
+            beats += 1
+        assert await server.metric(http, "readers") == 1
+        client.close()
 
-            async def nobody() -> bool:
-                return await server.metric(http, "readers") == 0
+        async def nobody() -> bool:
+            return await server.metric(http, "readers") == 0
 
-            await eventually(nobody)
+        await eventually(nobody)
 
 
 @pytest.mark.parametrize("kind", ["nginx", "nginx, HTTP/1.0", "nginx, nothing said"])

@@ -38,7 +38,7 @@ def connect_sync(
 
 
 class BlockingStream:
-    """See `connect_sync`; every method is that of `Stream`, and may be called from any thread."""
+    """What `connect_sync` makes: every method is that of `Stream`, and may be called from any thread."""
 
     def __init__(self, make: Callable[[], Stream]) -> None:
         self._make = make
@@ -97,24 +97,30 @@ class BlockingStream:
 
     @property
     def state(self) -> Mapping[str, Any]:
+        """The newest value of each slice, by name."""
         return self._stream.state
 
     @property
     def versions(self) -> Mapping[str, int]:
+        """The version of each slice."""
         return self._stream.versions
 
     @property
     def position(self) -> str | None:
+        """The cursor: up to where this copy has everything."""
         return self._stream.position
 
     @property
     def health(self) -> Health:
+        """As of `Stream.health`."""
         return self._stream.health
 
     def __iter__(self) -> Iterator[Update]:
+        """Every update, as iterating over a `Stream` gives them."""
         return self._each(self._wait(self._begin(self._stream.__aiter__)))
 
     def changes(self, name: str) -> Iterator[Update]:
+        """The updates of one slice or of a family, as of `Stream.changes`."""
         return self._each(self._wait(self._begin(lambda: self._stream.changes(name))))
 
     async def _begin(self, start: Callable[[], AsyncIterator[Update]]) -> AsyncIterator[Update]:
@@ -132,6 +138,7 @@ class BlockingStream:
                 asyncio.run_coroutine_threadsafe(_close(updates), self._loop)
 
     def wait_for(self, predicate: Callable[[Mapping[str, Any]], T], timeout: float | None = None) -> T:
+        """Waits until `predicate(state)` is true, as `Stream.wait_for` does."""
         return self._wait(self._stream.wait_for(predicate, timeout))
 
     def dispatch(
@@ -143,6 +150,7 @@ class BlockingStream:
         id: str | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> Result:
+        """Makes an action happen on the server, as `Stream.dispatch` does."""
         return self._wait(self._stream.dispatch(action, payload, key=key, id=id, expect=expect))
 
 

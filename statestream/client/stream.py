@@ -41,7 +41,7 @@ def connect(
 
 
 class Stream:
-    """See `connect`. `state` maps slice names to values."""
+    """A live copy of a server's slices, which `connect` makes. Iterate over it for updates."""
 
     def __init__(
         self,
@@ -66,10 +66,12 @@ class Stream:
 
     @property
     def state(self) -> Mapping[str, Any]:
+        """The newest value of each slice, by name. Values are never mutated: what you hold stays as it was."""
         return self._replica.state
 
     @property
     def versions(self) -> Mapping[str, int]:
+        """The version of each slice: what `expect` of a dispatch is compared with."""
         return self._replica.versions
 
     @property

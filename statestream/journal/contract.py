@@ -86,7 +86,10 @@ def everything(_: str) -> bool:
 
 
 class Journal(Protocol):
-    """See the module's text for the guarantees. One store uses a journal object at a time, unless it says otherwise."""
+    """What every journal has; the module's text says what it guarantees.
+
+    One store uses a journal object at a time, unless it says otherwise.
+    """
 
     retention: Retention
 

@@ -42,7 +42,10 @@ from statestream.journal.contract import (
 
 
 class MemoryJournal:
-    """See the module's text. `retention` bounds the history: by default at most 64 MiB beyond 10,000 changes."""
+    """A journal that keeps nothing over a restart.
+
+    `retention` bounds the history: by default at most 64 MiB beyond 10,000 changes.
+    """
 
     def __init__(self, retention: Retention | None = None) -> None:
         self.retention = retention or Retention(bytes=64 << 20)

@@ -43,7 +43,7 @@ _COLUMNS: Final = "seq, tag, slice, from_version, kind, data, type, request, act
 
 
 class SqliteJournal:
-    """See the module's text. `path` is created with its tables if there is no file yet."""
+    """The journal in the file at `path`, created where there is none: what `append` returned for survives a crash."""
 
     def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
         self.path = Path(path)

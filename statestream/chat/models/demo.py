@@ -24,7 +24,7 @@ _SENTENCES: Final = (
 
 
 class DemoModel:
-    """See the module's text. `words_a_second` is its pace."""
+    """A model that needs no network. `words_a_second` is its pace."""
 
     name = "demo"
 

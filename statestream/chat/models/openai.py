@@ -33,7 +33,7 @@ _SENTENCES: Final = {
 
 
 class OpenAIModel:
-    """See the module's text. `name` is the provider's name of the model."""
+    """A model behind an OpenAI-compatible API. `name` is the provider's name of the model."""
 
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
         if importlib.util.find_spec("openai") is None:
