@@ -35,14 +35,18 @@ LAYERS = [
     ["server"],
     ["chat"],
     ["demo"],
+    ["commands"],
     ["cli"],
 ]
 BESIDE = {
     "replica": {"errors", "sse", "patch", "draft"},
-    "client": {"errors", "change", "names", "replica", "sse", "values"},
+    "recording": {"errors", "change", "names", "replica", "sse", "values"},
+    "replaying": {"errors", "recording", "replica"},
+    "client": {"errors", "change", "names", "recording", "replica", "sse", "values"},
+    "playback": {"errors", "names", "recording", "replaying", "replica", "server", "sse"},
     "bench": {"bench", "errors", "names", "sse", "values"},
 }
-BESIDE_USERS = {"cli": {"bench"}}
+BESIDE_USERS = {"cli": {"bench"}, "commands": {"client", "playback", "recording", "replaying", "replica"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 
