@@ -35,7 +35,6 @@ LAYERS = [
     ["server"],
     ["chat"],
     ["demo"],
-    ["commands"],
     ["cli"],
 ]
 BESIDE = {
@@ -43,10 +42,11 @@ BESIDE = {
     "recording": {"errors", "change", "names", "replica", "sse", "values"},
     "replaying": {"errors", "recording", "replica"},
     "client": {"errors", "change", "names", "recording", "replica", "sse", "values"},
-    "playback": {"errors", "names", "recording", "replaying", "replica", "server", "sse"},
+    "playback": {"errors", "change", "names", "recording", "replaying", "replica", "server", "sse"},
+    "commands": {"client", "errors", "playback", "recording", "replaying", "replica", "server"},
     "bench": {"bench", "errors", "names", "sse", "values"},
 }
-BESIDE_USERS = {"cli": {"bench"}, "commands": {"client", "playback", "recording", "replaying", "replica"}}
+BESIDE_USERS = {"cli": {"bench", "commands"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 
