@@ -23,7 +23,7 @@ from statestream.change import now_ms
 from statestream.errors import Malformed, UnknownSlice
 from statestream.names import check_name, split_name
 from statestream.recording import Frame
-from statestream.replaying import Pace, Replay, Turns, replay
+from statestream.replaying import Pace, Replay, Turns, replay, taken
 from statestream.replica import Replica, Update
 from statestream.server.problems import problems, starting
 
@@ -53,8 +53,11 @@ def create_playback(
     refused here and not in the middle of a stream.
     """
     played = replay(path, speed=speed, until=until)
-    if not sum(frame.event.event == "state.initial" for frame in played.recording):
+    replica = Replica()
+    if all(taken(frame, replica) is None for frame in played.within()):
         raise Malformed(f"expected a recording with a state to begin with, {path} ends before it")
+    for _ in played.recording:
+        pass
     app = web.Application(middlewares=[problems])
     app[REPLAY], app[OVER] = played, asyncio.Event()
     app.router.add_get("/stream/state", stream_state, allow_head=False)
@@ -191,7 +194,8 @@ class Viewer:
         return orjson.dumps(data)
 
     def _first(self, frame: Frame, reason: str) -> bytes:
-        return orjson.dumps(self._chosen(orjson.loads(frame.event.data)) | {"reason": reason})
+        data = orjson.loads(frame.event.data) | {"reason": reason}
+        return orjson.dumps(data if self._wanted is None else _chosen(data, self._wanted))
 
     def _shown(self, frame: Frame) -> bytes | None:
         """What the viewer gets of a frame; None: nothing."""
@@ -199,21 +203,22 @@ class Viewer:
             return None
         if self._wanted is None:
             return frame.event.data.encode()
-        data = self._chosen(orjson.loads(frame.event.data))
-        if data.get("slice") is not None and not self._wanted(data["slice"]):
-            return None
-        return None if data.get("updates") == [] else orjson.dumps(data)
+        data = _chosen(orjson.loads(frame.event.data), self._wanted)
+        return None if data is None else orjson.dumps(data)
 
-    def _chosen(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The frame with the wanted slices only."""
-        if self._wanted is None:
-            return data
-        for name in ("slices", "versions"):
-            if name in data:
-                data[name] = {key: value for key, value in data[name].items() if self._wanted(key)}
-        if "updates" in data:
-            data["updates"] = [item for item in data["updates"] if self._wanted(item["slice"])]
-        return data
+
+def _chosen(data: dict[str, Any], wanted: Wanted) -> dict[str, Any] | None:
+    """The frame with the wanted slices only; None where it has none of them."""
+    match data["type"]:
+        case "state.initial":
+            for part in ("slices", "versions"):
+                data[part] = {name: value for name, value in data[part].items() if wanted(name)}
+        case "state.update":
+            return data if wanted(data["slice"]) else None
+        case "state.catchup":
+            data["updates"] = [item for item in data["updates"] if wanted(item["slice"])]
+            return data if data["updates"] else None
+    return data
 
 
 def _wanted(asked: Sequence[str] | None, played: Replay) -> Wanted | None:

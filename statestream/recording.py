@@ -38,6 +38,10 @@ log = logging.getLogger("statestream")
 VERSION: Final = 1
 MAX_LINE: Final = MAX_EVENT
 """Bytes of a line, with its end."""
+_TEXT: Final = rb'"([^"\\\x00-\x1f]*)"'
+_OURS: Final = re.compile(
+    rb'\{"at":(0|[1-9][0-9]{0,15}),"event":%b,"id":%b,"data":(.+)\}\n' % (_TEXT, _TEXT), re.DOTALL
+)
 _BREAKS: Final = re.compile(r"[\r\n]")
 
 
@@ -68,7 +72,7 @@ class Recorder:
         self.path = Path(path)
         self.frames = self.bytes = 0
         self.failure: RecordingFailed | None = None
-        self._began = time.monotonic_ns()
+        self._began, self._ended = time.monotonic_ns(), 0
         self._lock = threading.Lock()  # whoever closes may be in another thread than the stream
         self._file: BinaryIO | None = self._opened(overwrite)
         lines = [_header(url, slices)]
@@ -95,8 +99,8 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
-        return (time.monotonic_ns() - self._began) / 1e9
+        """From the beginning until now, or until it was closed."""
+        return ((self._ended or time.monotonic_ns()) - self._began) / 1e9
 
     def heard(self, event: Event) -> None:
         """One more frame."""
@@ -130,6 +134,7 @@ class Recorder:
     def _end(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            self._ended = time.monotonic_ns()
             file.close()
 
     def close(self) -> None:
@@ -265,24 +270,34 @@ def _object(line: bytes, number: int) -> dict[str, Any]:
 
 
 def _frame(line: bytes, number: int, before: int, end: int) -> Frame:
-    value = _object(line, number)
-    at, event, id, data = (value.get(name) for name in ("at", "event", "id", "data"))
+    at, event, id, data = _as_we_write_it(line) or _as_others_do(line, number)
     if type(at) is not int or not before <= at <= MAX_INT:
         raise Malformed(f"line {number}: expected `at` in whole ms, not before the line above's")
     if not _is_field(event) or not event or not _is_field(id):
         raise Malformed(f"line {number}: expected `event` and `id` as a stream gave them")
+    return Frame(at=at, event=Event(event=event, data=data, last_id=id), end=end)
+
+
+def _as_we_write_it(line: bytes) -> tuple[Any, Any, Any, str] | None:
+    """`at`, `event`, `id` and the text of `data`, if the line is spelt as a Recorder spells it."""
+    found = _OURS.fullmatch(line)
+    if found is None:
+        return None
+    try:
+        whole = type(orjson.loads(found[4])) is dict
+        return (int(found[1]), found[2].decode(), found[3].decode(), found[4].decode()) if whole else None
+    except ValueError:  # no JSON, no UTF-8: the line as a whole tells why
+        return None
+
+
+def _as_others_do(line: bytes, number: int) -> tuple[Any, Any, Any, str]:
+    """The same of any line of JSON. Raises Malformed."""
+    value = _object(line, number)
+    data = value.get("data")
     if type(data) is not dict:
         raise Malformed(f"line {number}: expected `data`, the frame's JSON object")
-    return Frame(at=at, event=Event(event=event, data=_spliced(line, value, number), last_id=id), end=end)
-
-
-def _spliced(line: bytes, value: dict[str, Any], number: int) -> str:
-    """The text of `data` as it stands in the line; made anew where another program has written the line."""
-    head = orjson.dumps({name: value[name] for name in ("at", "event", "id")})[:-1] + b',"data":'
-    if line.startswith(head) and len(value) == 4:
-        return line[len(head) : -2].decode()
     try:
-        return orjson.dumps(value["data"]).decode()
+        return value.get("at"), value.get("event"), value.get("id"), orjson.dumps(data).decode()
     except orjson.JSONEncodeError as error:
         raise Malformed(f"line {number}: expected `data` of a frame, it cannot be written as JSON ({error})") from None
 

@@ -10,9 +10,10 @@ When a frame is due follows from the beginning, not from the frame before, so th
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from statestream.errors import Gap, Malformed
@@ -82,16 +83,18 @@ class Replay:
         self, replica: Replica, due: Callable[[Frame], Awaitable[None]]
     ) -> AsyncIterator[tuple[Frame, list[Update]]]:
         """Applies each frame up to `until` to `replica` once `due(frame)` has returned; gives those that count."""
-        last_ms = math.inf if self.until is None or isinstance(self.until, str) else self.until * 1000
-        for frame in self.recording:
-            if frame.at > last_ms:
-                return
+        for frame in self.within():
             await due(frame)
-            updates = _taken(frame, replica)
+            updates = taken(frame, replica)
             if updates is not None:
                 yield frame, updates
                 if replica.position == self.until:
                     return
+
+    def within(self) -> Iterator[Frame]:
+        """The frames within the seconds that `until` allows."""
+        last_ms = math.inf if self.until is None or isinstance(self.until, str) else self.until * 1000
+        return itertools.takewhile(lambda frame: frame.at <= last_ms, self.recording)
 
 
 class Pace:
@@ -123,7 +126,7 @@ class Turns:
             await asyncio.sleep(max(0.0, seconds))
 
 
-def _taken(frame: Frame, replica: Replica) -> list[Update] | None:
+def taken(frame: Frame, replica: Replica) -> list[Update] | None:
     """What the frame changed; None where it does not count."""
     if replica.position is None and frame.event.event != "state.initial":
         return None

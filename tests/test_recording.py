@@ -278,8 +278,13 @@ async def test_lines_of_another_program_and_frames_of_many_lines_are_read(tmp_pa
     state = {"s": {"é\u2028": ["\\\n", '","data":']}}
     assert (await replayed(tmp_path / "r"))[1].state == state
     lines = [json.loads(line) for line in (tmp_path / "r").read_text().split("\n")[:-1]]
-    (tmp_path / "r").write_text("".join(json.dumps(dict(reversed(line.items()))) + "\n" for line in lines))
-    assert (await replayed(tmp_path / "r"))[1].state == state
+    for end in ("\n", " \n", "\r\n"):
+        (tmp_path / "r").write_text("".join(json.dumps(dict(reversed(line.items()))) + end for line in lines))
+        assert (await replayed(tmp_path / "r"))[1].state == state
+    ours = written(tmp_path / "r", (0, initial("1.a", 1)), (0, update("2.a", 2))).read_bytes()
+    for theirs in (ours.replace(b"}\n", b"} \n"), ours.replace(b'"data":', b'"data":{},"data":')):
+        (tmp_path / "r").write_bytes(theirs)
+        assert (await replayed(tmp_path / "r"))[1].state == {"s": 2}
 
 
 # where a file ends, and what it may not hold

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import os
 import random
@@ -65,7 +66,7 @@ class Soak:
                 self.did["actions"] += 1
             except (aiohttp.ClientError, OSError):
                 await asyncio.sleep(0.01)  # the server is being started again: nothing tells a client when
-            await self.rest(0.02)
+            await self.rest(self.chance.choice([0.01, 0.01, 1.0]))  # some are caught up with, some are too far ahead
 
     async def cut(self) -> None:
         while not self.over.is_set():
@@ -99,7 +100,9 @@ class Soak:
 
     async def check(self, path: Path) -> None:
         frames = list(Recording(path))
-        self.events.update(frame.event.event for frame in frames)
+        self.events.update(frame.event.event for frame in frames[1:])
+        again = [json.loads(frame.event.data) for frame in frames[1:] if frame.event.event == "state.initial"]
+        assert {data["reason"] for data in again} <= {"lagged"}, "resumed, or too far behind to be worth it: no gap"
         positions = sorted({frame.event.last_id for frame in frames})
         some = self.chance.sample(positions, min(2, len(positions)))
         for until in (None, *some):
