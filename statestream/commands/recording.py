@@ -31,6 +31,8 @@ from statestream.replaying import replay as played
 from statestream.replica import Update
 
 LOOK_SECONDS: Final = 0.2
+FIRST_SECONDS: Final = 10.0
+"""Until when the first state must have come."""
 OPERATIONS: Final = 3
 
 
@@ -62,7 +64,7 @@ def record(
         raise typer.BadParameter(f"{output} exists; name another file, or say --force", param_hint="--output")
     names = None if slices is None else slices.split(",")
     with _explained():
-        asyncio.run(_record(connect(url, slices=names, cause=cause), output, seconds, force))
+        asyncio.run(_record(connect(url, slices=names, cause=cause, timeout=FIRST_SECONDS), output, seconds, force))
 
 
 async def _record(connecting: Stream, output: Path, seconds: float | None, force: bool) -> None:
