@@ -638,6 +638,17 @@ async def test_a_viewer_that_lost_its_connection_goes_on_where_it_was(tmp_path: 
         client.close()
 
 
+async def test_the_pace_of_who_resumes_begins_where_they_are(tmp_path: Path) -> None:
+    """An hour lies before that frame: who has seen it does not wait for it again."""
+    path = written(tmp_path / "r", (0, initial("1.a")), (3_600_000, update("2.a", 2)), (3_600_050, update("3.a", 3)))
+    with served(path) as playback:
+        client = PlainClient(playback.port, "")
+        client.last_id, client.state, client.versions = "2.a", {"s": 2}, {"s": 2}
+        with client:
+            assert client.read_until(lambda frame: frame.id == "3.a")[0].event == "state.resumed"
+            assert client.state == {"s": 3}
+
+
 async def test_a_served_recording_is_never_silent(tmp_path: Path) -> None:
     """Between frames that are far apart, in a gap, and behind the last."""
     gap = event("state.update", "9.a", slice="s", version=9, patches=[], cause={}, **{"from": 8})
@@ -658,6 +669,7 @@ async def test_a_served_recording_is_never_silent(tmp_path: Path) -> None:
         assert said[0] == ("state.initial", "1.a")
         assert said[-1] == ("state.initial", "5.a")
         assert said.count(("heartbeat", "1.a")) == len(said) - 2 >= 3
+        assert {frame.data["position"] for frame in frames if frame.event == "heartbeat"} == {"1.a"}
         after = [next(client.frames()) for _ in range(3)]
         assert [(frame.event, frame.id) for frame in after] == [("heartbeat", "5.a")] * 3
 

@@ -66,7 +66,7 @@ class Soak:
                 self.did["actions"] += 1
             except (aiohttp.ClientError, OSError):
                 await asyncio.sleep(0.01)  # the server is being started again: nothing tells a client when
-            await self.rest(self.chance.choice([0.01, 0.01, 1.0]))  # some are caught up with, some are too far ahead
+            await self.rest(self.chance.choice([0.01, 0.01, 0.3]))  # some are caught up with, some are too far ahead
 
     async def cut(self) -> None:
         while not self.over.is_set():
