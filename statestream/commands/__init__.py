@@ -1,0 +1,7 @@
+"""Commands that have a module of their own, registered by `cli`.
+
+    recording   record, replay
+    serving     what every command that serves has in common
+
+Law: as in `cli`: arguments, messages and exit codes only.
+"""
