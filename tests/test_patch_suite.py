@@ -1,7 +1,8 @@
 """Both replicas against other people's cases: json-patch-test-suite, whole, and what it does not ask.
 
-The protocol has `add`, `remove` and `replace`, and array positions as indices. The Python replica applies patches with a
-library that knows all of RFC 6902; the browser's knows the protocol's part, and must refuse the rest by name: `NOT_OURS`.
+The protocol has `add`, `remove` and `replace`, and array positions as indices. The Python replica applies patches
+with a library that knows all of RFC 6902; the browser's knows the protocol's part, and must refuse the rest by
+name: `NOT_OURS`.
 """
 
 from __future__ import annotations
