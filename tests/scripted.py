@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from aiohttp import web
 
-from tests.support import ROOT
+from tests.support import ROOT, eventually
 from tests.transcripts import NO_CURSOR, Transcript
 from tests.vectors import Vector
 
@@ -20,10 +20,15 @@ PAGES = {
 
 
 class Scripted:
-    """`async with Scripted() as server:`; `server.asked` has the cursors of each transcript, or vector, in order."""
+    """`async with Scripted() as server:`; `server.asked` has the cursors of each transcript, or vector, in order.
+
+    `position[name]()` is where a transcript's client stands: no connection is cut before it has what was sent, because
+    whoever is cut may lose what it has not read.
+    """
 
     def __init__(self, vectors: Sequence[Vector] = ()) -> None:
         self.asked: defaultdict[str, list[str]] = defaultdict(list)
+        self.position: defaultdict[str, Callable[[], str | None]] = defaultdict(lambda: lambda: None)
         self.transcripts = {one.name: one for one in Transcript.all()}
         self.vectors = vectors
 
@@ -52,7 +57,10 @@ class Scripted:
         return web.Response(text=PAGES[request.path].read_text(), content_type="text/javascript")
 
     async def count(self, request: web.Request) -> web.Response:
-        return web.json_response(len(self.asked[request.match_info["name"]]))
+        """How often there was a request; and the page says where it stands."""
+        name, position = request.match_info["name"], request.query["at"]
+        self.position[name] = lambda: position
+        return web.json_response(len(self.asked[name]))
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
@@ -70,6 +78,8 @@ class Scripted:
         for sent in [*(frame for frame, _ in connection.frames), connection.rest]:
             await response.write(sent)
         if connection.ending == "X":
+            wanted = connection.frames[-1][1].position if connection.frames else None
+            await eventually(lambda: wanted is None or self.position[name]() == wanted)
             assert request.transport
             request.transport.close()  # all is sent, but the body has no end
         elif connection.ending == "open":

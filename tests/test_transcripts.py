@@ -108,6 +108,7 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
 ) -> None:
     last, seen, refused = transcript.last, [], None
     stream = statestream.connect(f"{scripted.url}/{transcript.name}", timeout=10)
+    scripted.position[transcript.name] = lambda: stream.position
     wanted = [one for outcome in transcript.telling for one in outcome.told]
     asked = scripted.asked[transcript.name]
     async with asyncio.timeout(20):

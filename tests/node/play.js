@@ -42,9 +42,9 @@ export const play = (jobs) => pooled(jobs, async ({ name, tellings, position, as
   const stream = follow(`/${name}/stream/state`, note, (text) => statuses.push(text));
   const given_up = performance.now() + PATIENCE_MS;
   const there = async () => {
+    const asked = await (await fetch(`/asked/${name}?at=${stream.position ?? "-"}`)).json();
     if (seen.length < tellings || stream.position !== position) return false;
-    if (over && statuses.at(-1) !== `ended: ${over}`) return false;
-    return (await (await fetch(`/asked/${name}`)).json()) >= asks;
+    return asked >= asks && (!over || statuses.at(-1) === `ended: ${over}`);
   };
   while (!(await there()) && performance.now() < given_up) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   if (!over) stream.close();
