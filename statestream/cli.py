@@ -19,6 +19,7 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
+from statestream.commands.conformance import conformance
 from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
 from statestream.server.run import serve as serve_app
@@ -151,6 +152,9 @@ def bench(
         typer.echo(f"statestream: {problem}", err=True)
     if found["problems"]:
         raise typer.Exit(1)
+
+
+app.command()(conformance)
 
 
 def _serve(application: web.Application, host: str, port: int) -> None:

@@ -1,0 +1,1 @@
+"""Commands of `statestream`, a file each; cli.py registers them."""
