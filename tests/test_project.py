@@ -35,14 +35,16 @@ LAYERS = [
     ["server"],
     ["chat"],
     ["demo"],
+    ["commands"],
     ["cli"],
 ]
 BESIDE = {
     "replica": {"errors", "sse", "patch", "draft"},
     "client": {"errors", "change", "names", "replica", "sse", "values"},
     "bench": {"bench", "errors", "names", "sse", "values"},
+    "conformance": {"bench", "draft", "errors", "values"},
 }
-BESIDE_USERS = {"cli": {"bench"}}
+BESIDE_USERS = {"cli": {"bench"}, "commands": {"bench", "conformance"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 
@@ -162,7 +164,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_option_and_route_is_documented() -> None:
     docs = "\n".join(page.read_text() for page in PAGES)
-    for command in ("serve", "demo", "bench"):
+    for command in ("serve", "demo", "bench", "conformance"):
         for option in re.findall(r"--[a-z-]+", run("-m", "statestream", command, "--help")):
             assert option in docs or option == "--help", f"{command} {option}"
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))

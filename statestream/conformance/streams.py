@@ -8,6 +8,7 @@ from typing import Final
 
 from statestream.conformance.check import Section, expect
 from statestream.conformance.subject import Subject, Watch, expect_problem
+from statestream.conformance.view import seq_of
 
 STREAM: Final = Section("GET /stream/state")
 HEADERS: Final = {"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
@@ -118,6 +119,8 @@ async def earliest(subject: Subject) -> None:
     async with subject.watch(query={"after": "earliest"}) as watch:
         frame = await watch.first()
         expect(frame.data["reason"] == "start", f"expected the reason start, got {frame.data['reason']!r}")
+        kept = seq_of(frame.id) < seq_of(answers[0]["position"])
+        expect(kept, f"expected to begin before the last {len(answers)} changes, got {frame.id}")
         await watch.until(answers[-1]["position"])
         events = {frame.event for frame in watch.frames[1:]}
         expect(events <= {"state.update", "heartbeat"}, f"expected single updates only, got {sorted(events)}")

@@ -102,7 +102,7 @@ class Subject:
         except TimeoutError:
             raise Breach(f"expected an answer to {what} within {PATIENCE:.0f} s, got none") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Breach(f"expected an answer to {what}, got {error!r}") from None
+            raise Breach(f"expected an answer to {what}, got none: {error}") from None
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, **more: Any) -> Answer:
         return await self.ask("GET", path, query, **more)
@@ -167,7 +167,7 @@ class Subject:
         except TimeoutError:
             raise Breach(f"expected a stream within {PATIENCE:.0f} s, got none") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Breach(f"expected a stream, got {error!r}") from None
+            raise Breach(f"expected a stream, got none: {error}") from None
         try:
             if response.status != 200:
                 body = (await response.content.read(500)).decode(errors="replace")
