@@ -20,6 +20,7 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
+from statestream.commands.conformance import conformance
 from statestream.commands.recording import record, replay
 from statestream.commands.serving import Host, Port, loop_factory
 from statestream.commands.serving import serve as _serve
@@ -153,7 +154,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (record, replay):
+for command in (record, replay, conformance):
     app.command()(command)
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     ["server"],
     ["chat"],
     ["demo"],
+    ["commands"],
     ["cli"],
 ]
 BESIDE = {
@@ -43,8 +44,9 @@ BESIDE = {
     "replaying": {"errors", "recording", "replica"},
     "client": {"errors", "change", "names", "recording", "replica", "sse", "values"},
     "playback": {"errors", "change", "names", "recording", "replaying", "replica", "server", "sse"},
-    "commands": {"client", "errors", "playback", "recording", "replaying", "replica", "server"},
+    "commands": {"bench", "client", "conformance", "errors", "playback", "recording", "replaying", "replica", "server"},
     "bench": {"bench", "errors", "names", "sse", "values"},
+    "conformance": {"bench", "draft", "errors", "values"},
 }
 BESIDE_USERS = {"cli": {"bench", "commands"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
@@ -166,7 +168,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_option_and_route_is_documented() -> None:
     docs = "\n".join(page.read_text() for page in PAGES)
-    for command in ("serve", "demo", "bench", "record", "replay"):
+    for command in ("serve", "demo", "bench", "record", "replay", "conformance"):
         for option in re.findall(r"--[a-z-]+", run("-m", "statestream", command, "--help")):
             assert option in docs or option == "--help", f"{command} {option}"
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
