@@ -1,4 +1,5 @@
-"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs.
+"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs. What else
+talks to one stands in `commands`, and is only registered here.
 
 Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
 message explains; a traceback is a bug, in the served module or here.
@@ -19,6 +20,10 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
+from statestream.commands.asking import Headers
+from statestream.commands.dispatch import dispatch
+from statestream.commands.history import history
+from statestream.commands.state import state
 from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
 from statestream.server.run import serve as serve_app
@@ -115,9 +120,7 @@ def bench(
     processes: Annotated[
         str, typer.Option(help="How many processes read; auto: one for 250 readers, a core left to the server.")
     ] = "auto",
-    header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="Sent with every request; may be given again.")
-    ] = None,
+    header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
 ) -> None:
     """Measures a server: many readers, changes at a rate, what came of it and when. Exit code 1: something is wrong."""
@@ -151,6 +154,10 @@ def bench(
         typer.echo(f"statestream: {problem}", err=True)
     if found["problems"]:
         raise typer.Exit(1)
+
+
+for command in (dispatch, state, history):
+    app.command()(command)
 
 
 def _serve(application: web.Application, host: str, port: int) -> None:

@@ -41,8 +41,9 @@ BESIDE = {
     "replica": {"errors", "sse", "patch", "draft"},
     "client": {"errors", "change", "names", "replica", "sse", "values"},
     "bench": {"bench", "errors", "names", "sse", "values"},
+    "commands": {"bench", "change", "client", "errors", "names", "patch", "replica", "sse", "values"},
 }
-BESIDE_USERS = {"cli": {"bench"}}
+BESIDE_USERS = {"cli": {"bench", "commands"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 
