@@ -24,6 +24,7 @@ from statestream.commands.asking import Headers
 from statestream.commands.dispatch import dispatch
 from statestream.commands.history import history
 from statestream.commands.state import state
+from statestream.commands.watch.command import watch
 from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
 from statestream.server.run import serve as serve_app
@@ -156,7 +157,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (dispatch, state, history):
+for command in (watch, dispatch, state, history):
     app.command()(command)
 
 

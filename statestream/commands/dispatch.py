@@ -93,7 +93,8 @@ async def _dispatch(target: Target, action: Action, id: str, expect: Mapping[str
             result = await send(http, str(target.url).rstrip("/"), action, id=id, expect=expect)
         except Unavailable:
             raise Unavailable(
-                f"expected an answer from {shown_url(target)}, got none; the outcome is unknown: repeat it with --id {id}"
+                f"expected an answer from {shown_url(target)}, got none; "
+                f"the outcome is unknown: repeat it with --id {id}"
             ) from None
     _say_json(result) if as_json else _say(result)
 

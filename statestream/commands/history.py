@@ -76,7 +76,7 @@ def _read(line: bytes, target: Target) -> Any:
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """aiohttp's own are of bounded length; a change may be as long as a slice."""
+    """Unlike those of aiohttp, which are of bounded length, as long as a change may be."""
     rest: list[bytes] = []
     async for chunk in response.content.iter_any():
         first, *others = chunk.split(b"\n")

@@ -15,20 +15,21 @@ from rich.cells import cell_len, chop_cells
 
 MORE: Final = "…"
 _SHORT_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SELECTORS: Final = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 _UNSEEN_IN_JSON: Final = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def safe(text: str) -> str:
     """`text` in one line that a terminal only prints: a space is the only blank, escapes stand for the rest."""
-    if text.isprintable() and ("\ufe0e" > text or not re.search("[\ufe0e\ufe0f]", text)):
+    if text.isprintable() and (text.isascii() or not _SELECTORS.search(text)):
         return text
     return "".join(character if _printable(character) else _escaped(character) for character in text)
 
 
 def _printable(character: str) -> bool:
     """Variation selectors count as not: terminals do not agree on the width that they make."""
-    return character.isprintable() and character not in "\ufe0e\ufe0f"
+    return character.isprintable() and not _SELECTORS.match(character)
 
 
 def _escaped(character: str) -> str:
@@ -88,7 +89,8 @@ def scalar(value: Any) -> str:
 
 def brief(value: Any, width: int) -> str:
     """A value in at most `width` columns."""
-    found, left = [], width
+    found: list[str] = []
+    left = width
     for part in _parts(value, max(8, width // 2)):
         if cells(part) > left:
             return cut("".join(found) + part, width)
