@@ -34,15 +34,17 @@ def operations(change: Mapping[str, Any]) -> str:
     return short_patches(change["patches"])
 
 
-def short_patches(patches: Sequence[Mapping[str, Any]]) -> str:
-    said = [_operation(patch) for patch in patches[:OPERATIONS]]
+def short_patches(patches: Sequence[Mapping[str, Any]], room: int = 0) -> str:
+    """The first operations; with more than one line's `room`, longer values."""
+    width = max(VALUE, room // max(1, min(len(patches), OPERATIONS)))
+    said = [_operation(patch, width) for patch in patches[:OPERATIONS]]
     more = len(patches) - len(said)
     return "  ".join([*said, *([f"… {more:,} more"] if more else [])])
 
 
-def _operation(patch: Mapping[str, Any]) -> str:
+def _operation(patch: Mapping[str, Any], width: int) -> str:
     sign = _SIGNS.get(patch.get("op", ""), "?")
-    value = f" {brief(patch['value'], VALUE)}" if "value" in patch else ""
+    value = f" {brief(patch['value'], width)}" if "value" in patch else ""
     return f"{sign} {safe(str(patch.get('path'))) or '/'}{value}"
 
 

@@ -14,6 +14,8 @@ from statestream.commands.watch.marks import Mark
 
 FRESH_SECONDS: Final = 0.4
 WARM_SECONDS: Final = 1.0
+SHORTEST: Final = 12
+"""Columns that a text in a container has at least, if it is as long."""
 Piece = tuple[str, str]
 """Safe text, and the name of its style."""
 Row = list[Piece]
@@ -53,13 +55,16 @@ def whole(value: Any, mark: Mark | None, room: int, now: float, inherited: str) 
 
 def shortened(value: Any, mark: Mark | None, room: int, now: float, inherited: str) -> Row:
     """As much as there is room for, long texts in it shortened."""
-    line = _Line(room, now, max(16, room // 3))
     style = hue(mark, now, inherited) or inherited
     if isinstance(value, str):
         return [(middle(value, room), style or "text")]
-    with suppress(_Full):  # it ends in `…` then
-        line.value(value, mark, style)
-    return line.row
+    line = _Line(room, now, 0)
+    for longest in sorted({max(SHORTEST, room // part) for part in (2, 3, 5)} | {SHORTEST}, reverse=True):
+        line = _Line(room, now, longest)
+        with suppress(_Full):
+            line.value(value, mark, style)
+            break
+    return line.row  # where nothing fitted it ends in `…`
 
 
 class _Line:
@@ -98,7 +103,8 @@ class _Line:
         between = ""
         for key, item in value.items():
             below, own = self._below(mark, key, style)
-            self._put(f"{between}{name(key)}: ", own or "key")
+            self._put(between, under(style) or "quiet")
+            self._put(f"{name(key)}: ", own or "key")
             self.value(item, below, own)
             between = ", "
         self._put("}", style or "quiet")
@@ -108,7 +114,7 @@ class _Line:
         for at, item in enumerate(value):
             below, own = self._below(mark, at, style)
             if at:
-                self._put(", ", own or "quiet")
+                self._put(", ", under(style) or "quiet")
             self.value(item, below, own)
         self._put("]", style or "quiet")
 

@@ -6,7 +6,7 @@ the terminal, and nothing in them but text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from statestream.commands.watch.marks import Mark
 from statestream.commands.watch.news import Entry
 from statestream.commands.watch.tree import tree
 
-VALUE: Final = 60
+VALUE: Final = 40
+MIN_COLUMN: Final = 8
 LOG_SHARE: Final = 3
 """A third of the lines is for the log, if the state needs the rest."""
 HEADS: Final = 3
@@ -52,7 +53,7 @@ def picture(view: View, width: int, height: int) -> list[Row]:
     state = tree(view.state, view.versions, view.marks, view.now, width, lines - least)
     log = log[: lines - len(state)]
     gap: list[Row] = [[] for _ in range(lines - len(state) - len(log))]
-    rows = [_where(view, width), _health(view, width), *state, *gap, _rule(width), *(_entry(e, width) for e in log)]
+    rows = [_where(view, width), _health(view, width), *state, *gap, _rule(width), *_entries(log, width)]
     return rows[:height]
 
 
@@ -88,15 +89,31 @@ def _rule(width: int) -> Row:
     return [(cut(title + "─" * max(0, width - len(title)), width), "quiet")]
 
 
-def _entry(entry: Entry, width: int) -> Row:
+def _entries(log: Sequence[Entry], width: int) -> list[Row]:
+    changes = [entry for entry in log if entry.slice]
+    slices = _column((safe(entry.slice) for entry in changes), width // 6)
+    causes = _column((by(entry.cause) for entry in changes), width // 4)
+    return [_entry(entry, slices, causes, width) for entry in log]
+
+
+def _column(texts: Iterable[str], most: int) -> int:
+    return max(MIN_COLUMN, min(most, max(map(cells, texts), default=0)))
+
+
+def _in_column(text: str, width: int) -> str:
+    text = cut(text, width)
+    return text + " " * (width - cells(text))
+
+
+def _entry(entry: Entry, slices: int, causes: int, width: int) -> Row:
     """Time and place, why, what, how long; the size stands at the right."""
     size = f"{amount(entry.size):>9}"
     if entry.slice:
         left: list[Piece] = [
             (clock(entry.at), "quiet"),
-            (safe(entry.slice), "slice"),
-            (by(entry.cause), "cause"),
-            (_did(entry), "plain"),
+            (_in_column(safe(entry.slice), slices), "slice"),
+            (_in_column(by(entry.cause) or "caught up", causes), "cause"),
+            (_did(entry, width - slices - causes - 28), "plain"),
         ]
     else:
         left = [(clock(entry.at) if entry.at else " " * 12, "quiet"), (safe(entry.what), "event")]
@@ -106,12 +123,12 @@ def _entry(entry: Entry, width: int) -> Row:
     return [*row, (" " * (width - len(size) - row_cells(row)), ""), (size, "quiet")]
 
 
-def _did(entry: Entry) -> str:
+def _did(entry: Entry, room: int) -> str:
     if entry.what == "removed":
         return "removed"
     if entry.what == "value":
-        return f"= {brief(entry.value, VALUE)}"
-    return short_patches(entry.patches)
+        return f"= {brief(entry.value, max(VALUE, room))}"
+    return short_patches(entry.patches, room - 20)
 
 
 def fitting(pieces: Iterable[Piece], width: int) -> Row:

@@ -92,7 +92,8 @@ class _Drawing:
         if (short := whole(value, mark, room, self._now, style)) is not None:
             return [head + short]
         if lines < 2 or not self._opens(value, label, depth):
-            head[1] = (label, (aged("changed", self._now - mark.newest) if mark else "") or head[1][1])
+            within = "" if mark is None else aged("changed", self._now - mark.newest)
+            head[1] = (label, style or within or head[1][1])
             return [head + shortened(value, mark, room, self._now, style)]
         size = f"[{len(value):,}]" if isinstance(value, list) else f"{{{len(value):,}}}"
         version = f"  version {self._versions.get(step, 0)}" if depth == 0 and isinstance(step, str) else ""
