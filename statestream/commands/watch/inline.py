@@ -25,6 +25,15 @@ def row_cells(row: Row) -> int:
     return sum(cells(text) for text, _ in row)
 
 
+def clipped(row: Row, width: int) -> Row:
+    """What of it is in a terminal that is narrower than anything was made for."""
+    found, left = Row(), width
+    for text, style in row:
+        found.append((cut(text, left), style))
+        left -= cells(found[-1][0])
+    return found if row_cells(row) > width else row
+
+
 class _Full(Exception):
     """No room is left."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from statestream.commands.lines import amount, by, clock, short_patches
 from statestream.commands.text import brief, cells, cut, safe
-from statestream.commands.watch.inline import Piece, Row, row_cells
+from statestream.commands.watch.inline import Piece, Row, clipped, row_cells
 from statestream.commands.watch.marks import Mark
 from statestream.commands.watch.news import Entry
 from statestream.commands.watch.tree import tree
@@ -54,7 +54,7 @@ def picture(view: View, width: int, height: int) -> list[Row]:
     log = log[: lines - len(state)]
     gap: list[Row] = [[] for _ in range(lines - len(state) - len(log))]
     rows = [_where(view, width), _health(view, width), *state, *gap, _rule(width), *_entries(log, width)]
-    return rows[:height]
+    return [clipped(row, width) for row in rows[:height]]
 
 
 def _where(view: View, width: int) -> Row:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.commands.text import cells, cut, name, safe
-from statestream.commands.watch.inline import Row, aged, hue, shortened, under, whole
+from statestream.commands.watch.inline import Row, aged, clipped, hue, shortened, under, whole
 from statestream.commands.watch.marks import Mark
 
 INDENT: Final = "  "
@@ -28,7 +28,7 @@ def tree(
     if not state:
         return [[(cut("nothing: no slice that is followed exists", width), "quiet")]]
     drawing = _Drawing(versions, now, width)
-    return drawing.children(state, root, "", 0, lines)
+    return [clipped(row, width) for row in drawing.children(state, root, "", 0, lines)]
 
 
 def chosen(count: int, newest_first: Iterable[int], lines: int) -> list[int]:
@@ -91,7 +91,7 @@ class _Drawing:
         room = self._width - len(INDENT) * depth - cells(label)
         if (short := whole(value, mark, room, self._now, style)) is not None:
             return [head + short]
-        if lines < 2 or not self._opens(value, label, depth):
+        if not self._opens(value, depth) or lines < 1 + min(len(value), 2):  # a line that says `… 9` says nothing
             within = "" if mark is None else aged("changed", self._now - mark.newest)
             head[1] = (label, style or within or head[1][1])
             return [head + shortened(value, mark, room, self._now, style)]
@@ -100,13 +100,13 @@ class _Drawing:
         head.append((cut(size + version, room), style or "quiet"))
         return [head, *self.children(value, mark, under(style), depth + 1, lines - 1)]
 
-    def _opens(self, value: Any, label: str, depth: int) -> bool:
+    def _opens(self, value: Any, depth: int) -> bool:
         """Whether it has lines of its own if there are some."""
         return isinstance(value, (dict, list)) and self._width - len(INDENT) * (depth + 1) >= NARROW
 
     def _need(self, value: Any, label: str, depth: int, limit: int) -> int:
         """How many lines would show all of it, as far as `limit`."""
-        if limit < 2 or not self._opens(value, label, depth):
+        if limit < 2 or not self._opens(value, depth):
             return 1
         room = self._width - len(INDENT) * depth - cells(label)
         if whole(value, None, room, self._now, "") is not None:
