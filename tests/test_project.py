@@ -163,7 +163,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_option_and_route_is_documented() -> None:
     docs = "\n".join(page.read_text() for page in PAGES)
-    for command in ("serve", "demo", "bench"):
+    for command in ("serve", "demo", "bench", "watch", "dispatch", "state", "history"):
         for option in re.findall(r"--[a-z-]+", run("-m", "statestream", command, "--help")):
             assert option in docs or option == "--help", f"{command} {option}"
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))

@@ -27,7 +27,9 @@ NASTY = "\x1b]0;owned\x07\x1b[2J\r\n\t\x00\x7f\x9b31m\u202eabc\u2028\u200b\ufeff
 WIDE = "日本語🦊 Łódź e\u0301 ❤\ufe0f 👩\u200d🚀"
 texts = st.text(max_size=30) | st.sampled_from([NASTY, WIDE, "x" * 500, "漢" * 200, '"\\'])
 keys = st.sampled_from(["a", "b", "tasks", "", "/", "~1", NASTY, WIDE, "k" * 90])
-scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts
+)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=12) | st.dictionaries(keys, inner, max_size=8), max_leaves=30
 )

@@ -57,13 +57,14 @@ def history(
 
 async def _print(target: Target, query: dict[str, str], as_json: bool) -> None:
     async with answer(target, "history", "application/x-ndjson", query) as response:
-        async for line in _lines(response):
-            change = _read(line, target)
-            if as_json:
-                write_json(line)
-            else:
-                write(change_line(change, len(line)).encode())
-    sys.stdout.flush()
+        async for lines in _lines(response):
+            for line in lines:
+                change = _read(line, target)
+                if as_json:
+                    write_json(line)
+                else:
+                    write(change_line(change, len(line)).encode())
+            sys.stdout.flush()
 
 
 def _read(line: bytes, target: Target) -> Any:
@@ -75,12 +76,13 @@ def _read(line: bytes, target: Target) -> Any:
     return change
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Unlike those of aiohttp, which are of bounded length, as long as a change may be."""
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
+    """The lines that have come. Unlike aiohttp's own they may be as long as a change may be."""
     rest: list[bytes] = []
     async for chunk in response.content.iter_any():
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        for other in others:
-            yield b"".join(rest)
-            rest = [other]
+        *lines, begun = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*rest, lines[0]])
+            rest = []
+            yield lines
+        rest.append(begun)
