@@ -35,11 +35,11 @@ STYLES: Final = {
     "healthy": "bold green",
     "degraded": "bold yellow",
     "failed": "bold red",
-    "added fresh": "bold black on green",
+    "added fresh": "reverse green",
     "added warm": "green",
-    "changed fresh": "bold black on yellow",
+    "changed fresh": "reverse yellow",
     "changed warm": "yellow",
-    "removed fresh": "bold white on red",
+    "removed fresh": "reverse red",
     "removed warm": "red",
 }
 _OPEN: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
