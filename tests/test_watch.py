@@ -286,6 +286,15 @@ def test_what_is_hidden_shows_that_it_changed() -> None:
     assert "n: " in styled(rows, "changed fresh") or "b: " in styled(rows, "changed fresh")
 
 
+def test_of_a_list_that_grows_the_newest_is_seen() -> None:
+    value = {"chunks": [f"word{n}" for n in range(100)], "beside": 1}
+    marks = Marks()
+    marks.patched("reply", value, [{"op": "add", "path": "/chunks/99", "value": "word99"}], 1.0)
+    rows = tree({"reply": value}, {}, marks.root, 1.0, 80, 3)
+    assert plain(rows)[1] == '  chunks: [… 95, "word95", "word96", "word97", "word98", "word99"]'
+    assert styled(rows, "added fresh") == '"word99"'
+
+
 def test_what_is_left_after_a_removal_is_not_new() -> None:
     marks = Marks()
     marks.touch(["list"], "removed", 1.0)

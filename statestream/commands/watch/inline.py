@@ -16,6 +16,8 @@ FRESH_SECONDS: Final = 0.4
 WARM_SECONDS: Final = 1.0
 SHORTEST: Final = 12
 """Columns that a text in a container has at least, if it is as long."""
+BEFORE_NEWEST: Final = 4
+"""Elements that are shown before the one that changed last."""
 Piece = tuple[str, str]
 """Safe text, and the name of its style."""
 Row = list[Piece]
@@ -32,6 +34,12 @@ def clipped(row: Row, width: int) -> Row:
         found.append((cut(text, left), style))
         left -= cells(found[-1][0])
     return found if row_cells(row) > width else row
+
+
+def _start(value: Sequence[Any], mark: Mark | None) -> int:
+    """Where a list that is too long begins: a few elements before the newest, for lists that grow at their end."""
+    newest = next((step for step in mark.newest_first() if isinstance(step, int)), 0) if mark is not None else 0
+    return max(0, min(newest, len(value) - 1) - BEFORE_NEWEST)
 
 
 class _Full(Exception):
@@ -120,11 +128,14 @@ class _Line:
 
     def _elements(self, value: Sequence[Any], mark: Mark | None, style: str) -> None:
         self._put("[", style or "quiet")
-        for at, item in enumerate(value):
+        start = 0 if self._longest is None else _start(value, mark)
+        if start:
+            self._put(f"… {start:,}", under(style) or "quiet")
+        for at in range(start, len(value)):
             below, own = self._below(mark, at, style)
             if at:
                 self._put(", ", under(style) or "quiet")
-            self.value(item, below, own)
+            self.value(value[at], below, own)
         self._put("]", style or "quiet")
 
     def _below(self, mark: Mark | None, step: str | int, style: str) -> tuple[Mark | None, str]:
