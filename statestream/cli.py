@@ -1,5 +1,5 @@
 """The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs. What else
-talks to one stands in `commands`, and is only registered here.
+talks to one, or keeps what it says, stands in `commands`, and is only registered here.
 
 Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
 message explains; a traceback is a bug, in the served module or here.
@@ -23,11 +23,13 @@ from statestream import journal as journals
 from statestream.commands.asking import Headers
 from statestream.commands.dispatch import dispatch
 from statestream.commands.history import history
+from statestream.commands.recording import record, replay
+from statestream.commands.serving import Host, Port, loop_factory
+from statestream.commands.serving import serve as _serve
 from statestream.commands.state import state
 from statestream.commands.watch.command import watch
 from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
-from statestream.server.run import serve as serve_app
 from statestream.store import Store
 
 app = typer.Typer(
@@ -37,9 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
 
 
 def _say_version(wanted: bool) -> None:
@@ -145,7 +144,7 @@ def bench(
             seconds=seconds,
             processes=None if processes == "auto" else int(processes),
         )
-        with watcher() as show, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with watcher() as show, asyncio.Runner(loop_factory=loop_factory()) as runner:
             found = runner.run(run_bench(plan, show))
     except StatestreamError as error:
         typer.echo(f"statestream: {error}", err=True)
@@ -157,30 +156,8 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (watch, dispatch, state, history):
+for command in (watch, dispatch, state, history, record, replay):
     app.command()(command)
-
-
-def _serve(application: web.Application, host: str, port: int) -> None:
-    def ready(bound: int) -> None:
-        typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
-        sys.stdout.flush()
-
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve_app(application, host=host, port=port, ready=ready))
-    except (StatestreamError, OSError) as error:
-        typer.echo(f"statestream: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _loop_factory() -> Any:
-    """uvloop's, where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _load(target: str) -> Store | web.Application:

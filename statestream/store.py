@@ -46,6 +46,8 @@ MAX_BATCH: Final = 256
 MAX_WAITING: Final = 10_000
 MAX_ATTEMPTS: Final = 100
 RETRY_SECONDS: Final = 1.0
+FOLLOW_SECONDS: Final = 0.01
+"""How long a node that is writing itself leaves others' changes unread: its own appends read them anyway."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -321,6 +323,9 @@ class Store:
             try:
                 seen = self.position
                 await self.journal.wait(seen)
+                if self.position != seen:
+                    await asyncio.sleep(FOLLOW_SECONDS)
+                    continue
                 async with self._lock:
                     if self.position == seen:
                         await self._committed.catch_up()

@@ -196,6 +196,7 @@ async def test_a_client_that_leaves_at_once_is_forgotten(server: Server, http: H
     await eventually(lambda: connections(server) == before)
     assert await count(http, server, "readers") == 0
     await rests(server)
+    assert server.stop() == ""
 
 
 async def test_the_places_of_those_who_left_are_free(tmp_path: Path, http: Http) -> None:
@@ -488,7 +489,7 @@ async def test_middlewares_see_the_request_end_quietly(tmp_path: Path, http: Htt
     with Server.serving(f"{app}:app", env={"PYTHONPATH": str(ROOT)}) as server:
         client = PlainClient(server.port, path="/sub/stream/state").connect()
         assert next(client.frames()).event == "state.initial"
-        await eventually(notes.exists)
+        await eventually(lambda: notes.exists() and notes.read_text().endswith("\n"))
         assert [json.loads(line) for line in notes.read_text().splitlines()] == [["/sub/stream/state", "200"]]
         client.cut()
         assert server.stop() == ""

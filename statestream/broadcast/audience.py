@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from statestream.broadcast.counts import Counts
 from statestream.broadcast.frames import Frame
+from statestream.broadcast.live import Live
 from statestream.broadcast.reader import Interest, Reader
 from statestream.change import Position
 
@@ -23,7 +24,7 @@ class Audience:
 
     def __init__(self, interest: Interest, covered: Position, slot: int, counts: Counts) -> None:
         self.interest, self.covered, self.slot, self._counts = interest, covered, slot, counts
-        self.live: dict[Reader, None] = {}
+        self.live = Live()
         self.readers = 0
         self.wrote_at = 0.0
         self._pending: list[bytes] = []
@@ -45,13 +46,12 @@ class Audience:
         """Gives who is live no longer: it took the frame and can take no more for now, or its sink is closed."""
         self.wrote_at = now
         self._counts.bytes += len(frame) * len(self.live)
-        behind = [reader for reader in self.live if not reader.sink.write(frame)]
+        behind = self.live.write(frame)
         for reader in behind:
-            self.drop(reader)
+            reader.position = self.covered
         return behind
 
     def drop(self, reader: Reader) -> None:
         """The reader is live no longer: it has got everything up to `covered`, and nothing behind it."""
-        if reader in self.live:
-            del self.live[reader]
+        if self.live.discard(reader):
             reader.position = self.covered

@@ -31,6 +31,7 @@ from statestream.broadcast.replay import Replay
 from statestream.broadcast.resume import Backlog, Backlogs, TooFarBehind
 from statestream.broadcast.sink import Sink
 from statestream.broadcast.sockets import Sockets
+from statestream.broadcast.turnstile import Turnstile
 from statestream.bus import Why
 from statestream.change import Change, Position
 from statestream.errors import Expired, Forked, Malformed, TooLarge, Unavailable
@@ -61,8 +62,7 @@ class Hub:
         self._flushing = False
         self._closing = False
         self._empty = asyncio.Event()
-        self._turnstile = asyncio.Lock()
-        """One reader a turn, of those that were behind: a thousand that come back must not hold up the live."""
+        self._turnstile = Turnstile()
         self._tasks: asyncio.TaskGroup
 
     @property
@@ -127,7 +127,9 @@ class Hub:
         `every`: each change by itself, never squashed; without a cursor from the oldest that is kept.
         """
         if self._closing or len(self._readers) >= self._max_readers:
-            self._say_end(sink, "shutdown" if self._closing else "busy")
+            reason: EndReason = "shutdown" if self._closing else "busy"
+            self.counts.ended[reason] += 1
+            self._say_end(sink, reason)
             sink.finish()
             return None
         reader = Reader(sink, self._audiences.enter(interest, self._store.position), every=every)
@@ -175,7 +177,9 @@ class Hub:
         except Exception:
             log.exception("expected to bring a reader to head, got an error; it is cut")
             reader.sink.abort()
-        reader.task = None
+        finally:
+            if reader.task is asyncio.current_task():
+                reader.task = None
         if reader.sink.closed:
             self.leave(reader)
         elif reason is not None:
@@ -184,8 +188,7 @@ class Hub:
     async def _to_head(self, reader: Reader, *, rewind: bool) -> None:
         """Waits for the reader's socket and for the journal until it is live, or closed."""
         while not reader.live and await self._drained(reader):
-            async with self._turnstile:
-                await asyncio.sleep(0)
+            await self._turnstile.passed()  # a thousand that come back must not hold up the live
             backlog = await self._missed(reader, rewind=rewind)
             rewind = False
             if reader.resync is not None or backlog is None:
@@ -197,8 +200,9 @@ class Hub:
         """What it has missed; None where it is to get the state, for the reason that `resync` then says."""
         try:
             if reader.every and reader.resync is None:
-                self.counts.began["earliest"] += reader.first
+                opening = reader.first
                 await Replay(self._store, reader, self._drained, int(self._heartbeat * 1000)).run(rewind=rewind)
+                self.counts.began["earliest"] += opening and not reader.first
             if reader.resync is None:
                 return await self._backlogs.missed(reader.position, reader.interest.selection)
         except TooFarBehind:
@@ -219,7 +223,7 @@ class Hub:
             return False
         if not audience.live:
             audience.wrote_at = now
-        audience.live[reader] = None
+        audience.live.add(reader)
         return True
 
     def _count(self, reader: Reader, frame: Frame) -> None:
@@ -232,8 +236,8 @@ class Hub:
     async def _drained(self, reader: Reader) -> bool:
         """Waits for a slow reader; cuts one that has taken nothing for too long."""
         left = None
-        while left is None or reader.sink.waiting < left:
-            left = reader.sink.waiting
+        while left is None or reader.sink.outstanding < left:
+            left = reader.sink.outstanding
             with contextlib.suppress(TimeoutError):  # slow is allowed, as long as something is taken
                 async with asyncio.timeout(DRAIN_SECONDS):
                     await reader.sink.drained()
@@ -246,6 +250,9 @@ class Hub:
 
     def _end(self, reader: Reader, reason: EndReason) -> None:
         """Says why, and ends the stream as soon as the reader has taken that."""
+        if reader.ending:
+            return
+        reader.ending = True
         reader.audience.drop(reader)
         self.counts.ended[reason] += 1
         self._say_end(reader.sink, reason)
@@ -269,7 +276,7 @@ class Hub:
         if reader not in self._readers:
             return
         del self._readers[reader]
-        reader.audience.live.pop(reader, None)
+        reader.audience.live.discard(reader)
         self._audiences.leave(reader.audience)
         if not reader.audience.readers:
             self._dirty.pop(reader.audience, None)
@@ -290,7 +297,10 @@ class Hub:
                 while True:
                     for slot in range(SLOTS):
                         await asyncio.sleep(self._heartbeat / TICKS / SLOTS)
-                        await self._beat(slot)
+                        try:
+                            await self._beat(slot)
+                        except Exception:
+                            log.exception("a heartbeat failed; the next one comes")
         finally:
             unsubscribe()
             self.sockets.close()

@@ -1,7 +1,7 @@
 """The frames that bring a reader to head: the state, or what it has missed.
 
-Ten thousand that join together, or come back with the same cursor, get the same bytes: what was made at
-this head is kept until the next change.
+Ten thousand that join together, or come back with the same cursor, get the same bytes: the newest of what was
+made at this head are kept for a moment.
 
 Law: synchronous, and the store's head must not move between making a frame and writing it.
 """
@@ -9,6 +9,8 @@ Law: synchronous, and the store's head must not move between making a frame and 
 from __future__ import annotations
 
 import contextlib
+import time
+from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
@@ -22,7 +24,9 @@ from statestream.store import Store
 
 SINGLES: Final = 64
 SINGLES_BYTES: Final = 64 << 10
+KEPT: Final = 64
 KEPT_BYTES: Final = 32 << 20
+KEPT_SECONDS: Final = 1.0
 NOTHING: Final = Frame(b"")
 
 
@@ -31,9 +35,10 @@ class Openings:
 
     def __init__(self, store: Store, heartbeat: int) -> None:
         self._store, self._heartbeat = store, heartbeat
-        self._made: dict[Hashable, Frame] = {}
+        self._made: OrderedDict[Hashable, Frame] = OrderedDict()
         self._bytes = 0
         self._at: Position | None = None
+        self._since = 0.0
 
     def known(self, reader: Reader) -> Frame | None:
         """What another one with the same cursor was given, at this head."""
@@ -48,25 +53,29 @@ class Openings:
 
     def continued(self, reader: Reader, backlog: Backlog) -> Frame:
         """What the reader has missed, or the state where that is shorter."""
-        self._forget_the_past()
-        return self._keep(self._key(reader), self._continued(reader, backlog))
+        return self.known(reader) or self._keep(self._key(reader), self._continued(reader, backlog))
 
     def _key(self, reader: Reader) -> Hashable:
         return reader.interest, reader.position, reader.first, reader.every
 
     def _forget_the_past(self) -> None:
-        if self._at is not self._store.position:
+        """What was made is good until the next change; its time of day, for a moment."""
+        now = time.monotonic()
+        if self._at is not self._store.position or now > self._since + KEPT_SECONDS:
             self._made.clear()
             self._bytes = 0
-            self._at = self._store.position
+            self._at, self._since = self._store.position, now
 
     def _keep(self, key: Hashable, raw: bytes) -> Frame:
         if not raw:
             return NOTHING
         frame = Frame(raw)
-        self._bytes += 2 * len(raw)
-        if self._bytes <= KEPT_BYTES:
+        if len(raw) <= KEPT_BYTES:
             self._made[key] = frame
+            self._bytes += len(raw)
+        while self._bytes > KEPT_BYTES or len(self._made) > KEPT:
+            _, oldest = self._made.popitem(last=False)
+            self._bytes -= len(oldest)
         return frame
 
     def _initial(self, reader: Reader, reason: Reason) -> bytes:

@@ -31,16 +31,19 @@ class Reader:
     """`position` is up to where it has got everything, while it is behind; `resync` why it needs the state instead.
 
     `every` is for readers that want each change by itself, never squashed, however many they have missed.
-    `first`: nothing was sent yet. `task` brings it to head while that takes waiting.
+    `first`: nothing was sent yet; `ending`: the end was said. `place` is where it stands among the live. `task`
+    brings it to head while that takes waiting.
     """
 
-    __slots__ = ("audience", "every", "first", "position", "resync", "sink", "task")
+    __slots__ = ("audience", "ending", "every", "first", "place", "position", "resync", "sink", "task")
 
     def __init__(self, sink: Sink, audience: Audience, *, every: bool) -> None:
         self.sink, self.audience, self.every = sink, audience, every
         self.position = START
+        self.place = -1
         self.resync: Reason | None = None
         self.first = True
+        self.ending = False
         self.task: asyncio.Task[None] | None = None
 
     @property

@@ -41,7 +41,8 @@ class Replay:
                 await self._begin(rewind=False)
             page = await page_after(self._store, reader.position)
             kept = reader.interest.selection.among(page)
-            await self._write(b"".join(frames.update(change, full=reader.interest.full) for change in kept))
+            updates = b"".join(frames.update(change, full=reader.interest.full) for change in kept)
+            await self._write(updates or frames.heartbeat(page[-1].position))
             reader.position = page[-1].position
 
     def _in_memory(self) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 import weakref
@@ -22,12 +23,15 @@ from typing import Any, Final
 
 from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
+from statestream.broadcast.sink import GONE, unacknowledged
 
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
 LAST_CHUNK: Final = b"0\r\n\r\n"
 UNSENT: Final = 1 << 20
 """Bytes that the kernel may hold for a reader beyond what is on its way. Without it that is megabytes of the past."""
+UNACKNOWLEDGED_MS: Final = 30_000
+"""What a peer has not acknowledged for so long, it will never."""
 AVAILABLE: Final = sys.platform == "linux"
 
 if AVAILABLE:
@@ -35,16 +39,33 @@ if AVAILABLE:
     WRITABLE: Final = select.EPOLLOUT
 
 
+def watch_over(fd: int, family: int) -> None:
+    """Lets the kernel end the connection of a peer that has vanished, and refuse more than it should hold."""
+    if family == socket.AF_UNIX or not AVAILABLE:
+        return
+    connection = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    finally:
+        connection.detach()
+
+
 class SocketSink:
     """A Sink on a socket of our own. `owner` is the reader who is told of when the other side has gone."""
 
-    __slots__ = ("_chunked", "_drained", "_fd", "_rest", "_sockets", "owner")
+    __slots__ = ("_drained", "_fd", "_rest", "_sockets", "chunked", "owner")
+    direct = True
 
     def __init__(self, sockets: Sockets, fd: int, *, chunked: bool) -> None:
-        self._sockets, self._fd, self._chunked = sockets, fd, chunked
+        self._sockets, self._fd, self.chunked = sockets, fd, chunked
         self._rest: deque[memoryview] | None = None
         self._drained: asyncio.Future[None] | None = None
         self.owner: Reader | None = None
+
+    @property
+    def descriptor(self) -> int:
+        return self._fd
 
     @property
     def closed(self) -> bool:
@@ -54,8 +75,12 @@ class SocketSink:
     def waiting(self) -> int:
         return sum(map(len, self._rest or ()))
 
+    @property
+    def outstanding(self) -> int:
+        return self.waiting + unacknowledged(self._fd)
+
     def write(self, frame: Frame) -> bool:
-        data = frame.chunked if self._chunked else frame.raw
+        data = frame.chunked if self.chunked else frame.raw
         if self._rest:
             self._rest.append(memoryview(data))
             return False
@@ -64,13 +89,18 @@ class SocketSink:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.abort()
-            return False
+            sent = GONE
         if sent == len(data):
             return True
-        self._rest = deque([memoryview(data)[sent:]])
-        self._sockets.watch(self._fd, LISTEN | WRITABLE)
+        self.took(data, sent)
         return False
+
+    def took(self, data: bytes, sent: int) -> None:
+        if sent == GONE:
+            self.abort()
+        else:
+            self._rest = deque([memoryview(data)[sent:]])
+            self._sockets.watch(self._fd, LISTEN | WRITABLE)
 
     async def drained(self) -> None:
         if self._rest:
@@ -80,7 +110,7 @@ class SocketSink:
     def finish(self) -> None:
         if not self.closed:
             with contextlib.suppress(OSError):
-                if self._chunked and not self._rest:
+                if self.chunked and not self._rest:
                     os.write(self._fd, LAST_CHUNK)
                 os.read(self._fd, DISCARD)  # closing over unread bytes would be a reset, and take the end with it
         self.abort()
@@ -89,7 +119,7 @@ class SocketSink:
         if self.closed:
             return
         fd, self._fd = self._fd, -1
-        self._rest = None
+        self._rest = self.owner = None
         self._sockets.forget(fd)
         self._wake()
 
@@ -149,8 +179,8 @@ class Sockets:
         return len(self._sinks)
 
     def open(self) -> None:
-        """Hangs the epoll into the running loop."""
-        if AVAILABLE:
+        """Hangs the epoll into the running loop; not where writing to a peer that has left would end the process."""
+        if AVAILABLE and signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
             _open.add(self)
@@ -180,12 +210,11 @@ class Sockets:
         except OSError:
             return None
         try:
+            watch_over(fd, connection.family)
             self._epoll.register(fd, LISTEN)
         except OSError:
             os.close(fd)
             return None
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         transport.abort()
         sink = self._sinks[fd] = SocketSink(self, fd, chunked=chunked)
         return sink
@@ -201,8 +230,9 @@ class Sockets:
     def _ready(self) -> None:
         """What happened to the sockets. A number that is closed and given out again in here belongs to another sink."""
         for sink, events in [(self._sinks[fd], events) for fd, events in self._epoll.poll(0, EVENTS)]:
-            if not sink.closed and not sink.happened(events) and sink.owner is not None:
-                self._gone(sink.owner)
+            owner = sink.owner
+            if not sink.closed and not sink.happened(events) and owner is not None:
+                self._gone(owner)
 
     def close_in_child(self) -> None:
         """A forked process shares our descriptors: it must not hold a reader's connection open."""
@@ -212,13 +242,14 @@ class Sockets:
         self._sinks.clear()
         self._epoll.close()
         self._epoll = None
+        _open.discard(self)
 
 
 _open: weakref.WeakSet[Sockets] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for sockets in _open:
+    for sockets in tuple(_open):
         sockets.close_in_child()
 
 

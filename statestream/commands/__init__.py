@@ -1,9 +1,12 @@
-"""The commands that talk to a server which runs: each in a module of its own, registered by `cli`.
+"""Commands that have a module of their own, registered by `cli`.
 
-    asking     what they share: their options, the way to the server, errors as sentences and exit codes
-    text       other people's text, made safe for a terminal and short
-    lines      a change as one line
-    dispatch, state, history, watch
+    watch, dispatch, state, history    one each: they talk to a server that runs
+    asking      what these share: their options, the way to the server, errors as sentences and exit codes
+    text        other people's text, made safe for a terminal and short
+    lines       a change as one line
+    recording   record, replay
+    serving     what every command that serves has in common
 
-Law: they are clients. Nothing of the store or the server is imported: what they know was answered.
+Law: as in `cli`: arguments, messages and exit codes. Those that talk to a server import nothing of the store or the
+server: what they know was answered.
 """

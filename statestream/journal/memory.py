@@ -53,7 +53,7 @@ class MemoryJournal:
         self._checkpoints: list[tuple[Position, int, int]] = []
         self._kept: dict[str, list[tuple[int, SliceState | None]]] = {}
         self._kept_at = START
-        self._grown = asyncio.Condition()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     async def open(self) -> None:
         """Nothing to prepare."""
@@ -108,8 +108,9 @@ class MemoryJournal:
             if entry.remember:
                 self._records.pop(entry.remember, None)  # in the order of age
                 self._records[entry.remember] = (entry.at, record(entry, outcome))
-        async with self._grown:
-            self._grown.notify_all()
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
         return outcomes
 
     async def recall(self, keys: Iterable[RequestKey]) -> dict[RequestKey, Record]:
@@ -134,8 +135,13 @@ class MemoryJournal:
         return self._changes[start : start + limit]
 
     async def wait(self, after: Position) -> None:
-        async with self._grown:
-            await self._grown.wait_for(lambda: self._head != after)
+        while self._head == after:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
 
     async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         if position.seq <= self._kept_at.seq:

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import logging
 import socket
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -23,7 +23,9 @@ BACKLOG: Final = 4_096
 A_TURN: Final = 16
 SILENT_SECONDS: Final = 5
 """A connection is accepted when its request has begun to come: a turn's newcomers are then a turn's requests."""
-PAUSE_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.05
+COMPLAIN_SECONDS: Final = 60.0
+ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -35,6 +37,7 @@ class Site(web.BaseSite):
         self._address = (host, port)
         self._sockets: list[socket.socket] = []
         self._newcomers: set[asyncio.Task[None]] = set()
+        self._complained_at = float("-inf")
 
     @property
     def name(self) -> str:
@@ -54,18 +57,35 @@ class Site(web.BaseSite):
         found = await asyncio.get_running_loop().getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, protocol)
-            self._sockets.append(listening)
+        missing: OSError | None = None
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                self._bind(family, (address[0], self.address[1] if self._sockets else port, *address[2:]))
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+                missing = error  # a name may stand for an IPv6 address too, where there is no IPv6
+        if missing is not None and not self._sockets:
+            raise OSError(missing.errno, f"cannot listen on {host}:{port}: {missing.strerror}")
+        for listening in self._sockets:
+            self._listen(listening)
+
+    def _bind(self, family: int, address: tuple[Any, ...]) -> None:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_DEFER_ACCEPT"):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
             listening.bind(address)
             listening.setblocking(False)
             listening.listen(self._backlog)
-            self._listen(listening)
+        except BaseException:
+            listening.close()
+            raise
+        self._sockets.append(listening)
 
     def _listen(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
@@ -89,8 +109,10 @@ class Site(web.BaseSite):
         """Out of descriptors or memory: the others may end some; asking again at once would only spin."""
         if error.errno not in EXHAUSTED:
             raise error
-        log.error("expected to accept a connection, got %s; trying again in %g s", error, PAUSE_SECONDS)
         loop = asyncio.get_running_loop()
+        if loop.time() > self._complained_at + COMPLAIN_SECONDS:
+            self._complained_at = loop.time()
+            log.error("expected to accept a connection, got %s; trying again until there is room", error)
         loop.remove_reader(listening)
         loop.call_later(PAUSE_SECONDS, self._listen, listening)
 

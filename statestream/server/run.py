@@ -37,6 +37,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=SHUTDOWN_SECONDS,
+        tcp_keepalive=False,  # its site has said so to the listening socket, which passes it on
     )
     try:
         await runner.setup()

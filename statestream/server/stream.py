@@ -17,24 +17,25 @@ from statestream.broadcast.hub import Hub
 from statestream.broadcast.reader import Interest
 from statestream.broadcast.replay import EARLIEST
 from statestream.broadcast.sink import TransportSink
+from statestream.broadcast.sockets import watch_over
 from statestream.server.routes import STORE, selection_of, wants_payloads
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
 TAKEOVER: Final = web.AppKey("statestream_takeover", bool)
-UNACKNOWLEDGED_SECONDS: Final = 30.0
 
 
 class StreamResponse(EventSourceResponse):
     """The response that starts a stream: our headers, and no task of its own."""
 
     def __init__(self) -> None:
-        super().__init__(send_timeout=UNACKNOWLEDGED_SECONDS)
+        super().__init__(send_timeout=None)
         self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
         self.headers["Cache-Control"] = "no-store, no-transform"
         self.taken_over = False
 
-    async def _ping(self) -> None:
-        """Heartbeats come from the hub, for all readers at once."""
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Past the library's own, which starts a task to ping: heartbeats come from the hub, for all at once."""
+        return await web.StreamResponse.prepare(self, request)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """A connection that was taken over is ended by the hub."""
@@ -64,10 +65,14 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
         hub.counts.taken_over += 1
         taken.owner = hub.join(taken, interest, cursor, every=every)
         return response
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        watch_over(connection.fileno(), connection.family)
     sink = TransportSink(writer, request.protocol, transport, chunked=chunked)
     reader = hub.join(sink, interest, cursor, every=every)
+    del selection, interest, writer, connection  # while the stream lasts, the handler holds what it needs
     try:
-        await sink.finished()
+        await sink.finished
     finally:
         if reader is not None:
             hub.leave(reader)

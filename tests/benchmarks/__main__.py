@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import action, journal, reply
+from tests.benchmarks import action, journal, path, reply
 from tests.benchmarks.measure import Others, machine
 from tests.benchmarks.peers import main as peers
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "action": action.main,
+    "path": path.main,
     "journal": journal.main,
     "reply": reply.main,
 }

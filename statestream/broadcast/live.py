@@ -1,0 +1,83 @@
+"""The readers of an audience that get what comes, in the form in which writing to them is cheapest.
+
+Where a sink's descriptor may be written to directly, the descriptors stand in a flat list for each of the two
+framings: a loop over a thousand of them touches nothing but numbers and the frame. Going through the objects of
+each reader costs a tenth more, because the system call before has emptied the processor's caches of them.
+
+Law: synchronous. A descriptor stands here as long as its sink is open and no longer: whoever closes a live reader's
+sink takes the reader out before anything else can open a descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from statestream.broadcast.frames import Frame
+from statestream.broadcast.reader import Reader
+from statestream.broadcast.sink import GONE
+
+
+class Live:
+    """Readers in the order in which they came, a group for each way of writing to them."""
+
+    __slots__ = ("_chunked", "_others", "_raw")
+
+    def __init__(self) -> None:
+        self._chunked: dict[int, Reader] = {}
+        self._raw: dict[int, Reader] = {}
+        self._others: dict[int, Reader] = {}
+
+    def add(self, reader: Reader) -> None:
+        reader.place = reader.sink.descriptor if reader.sink.direct else id(reader)
+        self._group(reader)[reader.place] = reader
+
+    def discard(self, reader: Reader) -> bool:
+        """Whether it was live."""
+        group = self._group(reader)
+        if group.get(reader.place) is not reader:
+            return False
+        del group[reader.place]
+        return True
+
+    def __contains__(self, reader: Reader) -> bool:
+        return self._group(reader).get(reader.place) is reader
+
+    def __len__(self) -> int:
+        return len(self._chunked) + len(self._raw) + len(self._others)
+
+    def __iter__(self) -> Iterator[Reader]:
+        for group in (self._chunked, self._raw, self._others):
+            yield from group.values()
+
+    def _group(self, reader: Reader) -> dict[int, Reader]:
+        if not reader.sink.direct:
+            return self._others
+        return self._chunked if reader.sink.chunked else self._raw
+
+    def write(self, frame: Frame) -> list[Reader]:
+        """To everybody. Gives who can take no more for now, or is gone: they are live no longer."""
+        behind = [reader for reader in self._others.values() if not reader.sink.write(frame)]
+        behind += _write(self._chunked, frame.chunked)
+        behind += _write(self._raw, frame.raw)
+        for reader in behind:
+            self.discard(reader)
+        return behind
+
+
+def _write(readers: dict[int, Reader], data: bytes) -> list[Reader]:
+    """Writes the bytes to each descriptor; what it did not take, its sink finishes."""
+    write, size = os.write, len(data)
+    short: list[tuple[Reader, int]] = []
+    for descriptor in readers:
+        try:
+            sent = write(descriptor, data)
+            if sent != size:
+                short.append((readers[descriptor], sent))
+        except BlockingIOError:
+            short.append((readers[descriptor], 0))
+        except OSError:
+            short.append((readers[descriptor], GONE))
+    for reader, sent in short:
+        reader.sink.took(data, sent)
+    return [reader for reader, _ in short]
