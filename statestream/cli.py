@@ -1,5 +1,5 @@
-"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs;
-`record` and `replay` keep what it says.
+"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs. What else
+talks to one, or keeps what it says, stands in `commands`, and is only registered here.
 
 Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
 message explains; a traceback is a bug, in the served module or here.
@@ -20,10 +20,15 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
+from statestream.commands.asking import Headers
 from statestream.commands.conformance import conformance
+from statestream.commands.dispatch import dispatch
+from statestream.commands.history import history
 from statestream.commands.recording import record, replay
 from statestream.commands.serving import Host, Port, loop_factory
 from statestream.commands.serving import serve as _serve
+from statestream.commands.state import state
+from statestream.commands.watch.command import watch
 from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
 from statestream.store import Store
@@ -116,9 +121,7 @@ def bench(
     processes: Annotated[
         str, typer.Option(help="How many processes read; auto: one for 250 readers, a core left to the server.")
     ] = "auto",
-    header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="Sent with every request; may be given again.")
-    ] = None,
+    header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
 ) -> None:
     """Measures a server: many readers, changes at a rate, what came of it and when. Exit code 1: something is wrong."""
@@ -154,7 +157,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (record, replay, conformance):
+for command in (watch, dispatch, state, history, record, replay, conformance):
     app.command()(command)
 
 
