@@ -18,6 +18,7 @@ from statestream.errors import (
     VersionConflict,
 )
 from statestream.names import escape_key
+from statestream.replaying import replay
 from statestream.replica import Update
 from statestream.server.app import create_app
 from statestream.slices import Slice
@@ -50,4 +51,5 @@ __all__ = [
     "connect_sync",
     "create_app",
     "escape_key",
+    "replay",
 ]

@@ -1,4 +1,5 @@
-"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs.
+"""The `statestream` command: `serve` a store of yours, or the `demo`; `bench` measures a server that runs. What else
+talks to one, or keeps what it says, stands in `commands`, and is only registered here.
 
 Law: arguments, messages and exit codes only. Exit code 2 is a wrong call, 1 is a failure that the
 message explains; a traceback is a bug, in the served module or here.
@@ -19,9 +20,17 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
+from statestream.commands.asking import Headers
+from statestream.commands.conformance import conformance
+from statestream.commands.dispatch import dispatch
+from statestream.commands.history import history
+from statestream.commands.recording import record, replay
+from statestream.commands.serving import Host, Port, loop_factory
+from statestream.commands.serving import serve as _serve
+from statestream.commands.state import state
+from statestream.commands.watch.command import watch
 from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.app import create_app
-from statestream.server.run import serve as serve_app
 from statestream.store import Store
 
 app = typer.Typer(
@@ -31,9 +40,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
 
 
 def _say_version(wanted: bool) -> None:
@@ -115,9 +121,7 @@ def bench(
     processes: Annotated[
         str, typer.Option(help="How many processes read; auto: one for 250 readers, a core left to the server.")
     ] = "auto",
-    header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="Sent with every request; may be given again.")
-    ] = None,
+    header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
 ) -> None:
     """Measures a server: many readers, changes at a rate, what came of it and when. Exit code 1: something is wrong."""
@@ -141,7 +145,7 @@ def bench(
             seconds=seconds,
             processes=None if processes == "auto" else int(processes),
         )
-        with watcher() as show, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with watcher() as show, asyncio.Runner(loop_factory=loop_factory()) as runner:
             found = runner.run(run_bench(plan, show))
     except StatestreamError as error:
         typer.echo(f"statestream: {error}", err=True)
@@ -153,26 +157,8 @@ def bench(
         raise typer.Exit(1)
 
 
-def _serve(application: web.Application, host: str, port: int) -> None:
-    def ready(bound: int) -> None:
-        typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
-        sys.stdout.flush()
-
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve_app(application, host=host, port=port, ready=ready))
-    except (StatestreamError, OSError) as error:
-        typer.echo(f"statestream: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _loop_factory() -> Any:
-    """uvloop's, where it is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+for command in (watch, dispatch, state, history, record, replay, conformance):
+    app.command()(command)
 
 
 def _load(target: str) -> Store | web.Application:

@@ -24,6 +24,7 @@
     ├── Duplicate             these requests are done already: between journal and store only
     ├── Gap                   a frame does not fit what a replica holds: it must start again
     ├── TimedOut              the client: what was waited for did not come in time
+    ├── RecordingFailed       the client: a recording cannot be written, or read from the disk
     └── StreamRefused         the client: the server said no for good
 
 Law: each class has a stable `code`, an HTTP `status` and `retryable`; each message says what was
@@ -191,6 +192,10 @@ class TimedOut(StatestreamError, TimeoutError):
     """What a client waited for has not come in time."""
 
     code = "timed_out"
+
+
+class RecordingFailed(StatestreamError):
+    code = "recording_failed"
 
 
 class StreamRefused(StatestreamError):

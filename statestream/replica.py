@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -16,6 +16,8 @@ from statestream.draft import patched
 from statestream.errors import Gap
 from statestream.patch import Op
 from statestream.sse import Event
+
+MIN_HEARTBEAT_MS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +87,14 @@ class Replica:
         return []  # a heartbeat moves the position; a frame of a later version is nothing to us
 
     def _initial(self, data: Any, position: str) -> list[Update]:
-        heartbeat = _milliseconds(data["heartbeat"])
+        heartbeat = _heartbeat(data)
+        if not isinstance(data["slices"], dict) or not isinstance(data["versions"], dict):
+            raise Gap("expected slices and versions by name")
         self.state, self.versions, self.heartbeat_ms = dict(data["slices"]), dict(data["versions"]), heartbeat
         return [Update(kind="initial", position=position, reason=data["reason"], timestamp=data["timestamp"])]
 
     def _resumed(self, data: Any) -> None:
-        self.heartbeat_ms = _milliseconds(data["heartbeat"])
+        self.heartbeat_ms = _heartbeat(data)
         if data["versions"] != self.versions:
             raise Gap("expected to resume where this replica stands, the server stands elsewhere; start again")
 
@@ -132,6 +136,11 @@ def _update(
         cause=cause,
         timestamp=timestamp,
     )
+
+
+def _heartbeat(data: Any) -> int:
+    """What a watchdog counts on: it must take some time."""
+    return max(MIN_HEARTBEAT_MS, _milliseconds(data["heartbeat"]))
 
 
 def _milliseconds(value: Any) -> int:

@@ -1,10 +1,12 @@
-"""Tests for others to use: what every journal must pass.
+"""Tests for others to use: what every journal must pass, and every server.
 
     class TestMyJournal(JournalContract):
         async def make(self, retention): return MyJournal(..., retention=retention)
         async def reopen(self, journal): await journal.close(); return the same data, opened anew
 
     TestMyMachine = journal_machine(make, reopen).TestCase
+
+and `check_server`, what every server must pass: the checks behind `statestream conformance`.
 
 Needs pytest (with an asyncio plugin in auto mode) and hypothesis; nothing of statestream imports this.
 
@@ -22,6 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from statestream.change import START, Cause, Change, Effect, Position, Record, SliceState, Snapshot, now_ms
+from statestream.conformance import CHECKS as CHECKS
+from statestream.conformance import check_server as check_server
 from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError
 from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention, replayed
 from statestream.patch import replay

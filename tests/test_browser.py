@@ -21,6 +21,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import statestream
 from statestream.draft import produce
 from statestream.errors import Gap
 from statestream.replica import Replica
@@ -152,6 +153,26 @@ def windows(browser: Node, demo: Server) -> Iterator[tuple[Window, Window]]:
     yield left, right
     left.do("close")
     right.do("close")
+
+
+# a recording's page
+
+
+def test_a_served_recording_is_followed_by_its_page(browser: Node, demo: Server, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with statestream.connect_sync(demo.url, slices=["board", "chat/*"]) as stream, stream.record(path):
+        for n in range(3):
+            stream.dispatch("board/task_added", {"id": str(n), "title": f"<b>{n}</b>"})
+        stream.wait_for(lambda state: len(state["board"]["tasks"]) == 3, timeout=10)
+        position = stream.position
+    with Server("replay", str(path), "--serve") as playback:
+        window = Window(browser, LEFT, playback.url)
+        window.wait(f"document.querySelector('#position').textContent === {json.dumps(position)}")
+        shown = window.look("[...document.querySelectorAll('h2, pre')].map((part) => part.textContent)")
+        assert shown[0] == f"board version {str(position).split('.')[0]}"
+        assert json.loads(shown[1])["tasks"][2] == {"id": "2", "title": "<b>2</b>", "done": False}
+        assert window.problems == []
+        window.do("close")
 
 
 # the page

@@ -364,6 +364,7 @@ async def test_an_end_with_retry_is_a_pause() -> None:
         "null",
         '{"type":"state.update"}',
         '{"type":"state.initial","slices":[]}',
+        '{"type":"state.initial","reason":"start","slices":[["a",1]],"versions":{},"heartbeat":1,"timestamp":1}',
         '{"no":"type"}',
     ],
 )

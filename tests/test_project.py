@@ -35,14 +35,23 @@ LAYERS = [
     ["server"],
     ["chat"],
     ["demo"],
+    ["commands"],
     ["cli"],
 ]
 BESIDE = {
     "replica": {"errors", "sse", "patch", "draft"},
-    "client": {"errors", "change", "names", "replica", "sse", "values"},
+    "recording": {"errors", "change", "names", "replica", "sse", "values"},
+    "replaying": {"errors", "recording", "replica"},
+    "client": {"errors", "change", "names", "recording", "replica", "sse", "values"},
+    "playback": {"errors", "change", "names", "recording", "replaying", "replica", "server", "sse"},
     "bench": {"bench", "errors", "names", "sse", "values"},
+    "conformance": {"bench", "draft", "errors", "values"},
+    "commands": (
+        {"bench", "change", "client", "errors", "names", "patch", "replica", "sse", "values"}
+        | {"conformance", "playback", "recording", "replaying", "server"}
+    ),
 }
-BESIDE_USERS = {"cli": {"bench"}}
+BESIDE_USERS = {"cli": {"bench", "commands"}}
 ANYTHING = {"__init__", "__main__", "testing", "browser"}
 
 
@@ -162,7 +171,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_option_and_route_is_documented() -> None:
     docs = "\n".join(page.read_text() for page in PAGES)
-    for command in ("serve", "demo", "bench"):
+    commands = "serve demo bench watch dispatch state history record replay conformance"
+    for command in commands.split():
         for option in re.findall(r"--[a-z-]+", run("-m", "statestream", command, "--help")):
             assert option in docs or option == "--help", f"{command} {option}"
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))

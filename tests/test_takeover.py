@@ -196,6 +196,7 @@ async def test_a_client_that_leaves_at_once_is_forgotten(server: Server, http: H
     await eventually(lambda: connections(server) == before)
     assert await count(http, server, "readers") == 0
     await rests(server)
+    assert server.stop() == ""
 
 
 async def test_the_places_of_those_who_left_are_free(tmp_path: Path, http: Http) -> None:

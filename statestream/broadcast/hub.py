@@ -297,7 +297,10 @@ class Hub:
                 while True:
                     for slot in range(SLOTS):
                         await asyncio.sleep(self._heartbeat / TICKS / SLOTS)
-                        await self._beat(slot)
+                        try:
+                            await self._beat(slot)
+                        except Exception:
+                            log.exception("a heartbeat failed; the next one comes")
         finally:
             unsubscribe()
             self.sockets.close()

@@ -25,7 +25,7 @@ GONE: Final = -1
 
 def unacknowledged(descriptor: int) -> int:
     """What the kernel holds for the other side of a connection, in bytes; 0 where it does not say."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or descriptor < 0:
         return 0
     try:
         return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

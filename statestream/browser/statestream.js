@@ -8,6 +8,8 @@
  */
 
 const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
+const OPERATIONS = new Set(["add", "remove", "replace"]);
+const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; `__proto__` is no key of the protocol
 const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 30000;
 const SILENCE = 2.5; // heartbeats without an event after which the connection is taken for dead
@@ -131,6 +133,7 @@ export function patched(document, operations) {
   const fresh = new Set(); // containers that are ours already
   let root = document;
   for (const { op, path, value } of operations) {
+    check(op, path, value);
     if (path === "") {
       root = value;
       continue;
@@ -148,6 +151,13 @@ export function patched(document, operations) {
   return root;
 }
 
+/** Whether it is an operation of the protocol at all, wherever it leads. */
+function check(op, path, value) {
+  if (!OPERATIONS.has(op)) throw new Gap(`an operation that is not the protocol's: ${op}`);
+  if (!POINTER.test(path) || (path === "" && op === "remove")) throw new Gap("a path that cannot be read");
+  if (op !== "remove" && value === undefined) throw new Gap("an operation without its value");
+}
+
 function own(container, fresh) {
   if (container === null || typeof container !== "object") throw new Gap("a patch leads nowhere");
   if (fresh.has(container)) return container;
@@ -157,7 +167,6 @@ function own(container, fresh) {
 }
 
 function change(target, op, key, value) {
-  if (op !== "add" && op !== "remove" && op !== "replace") throw new Gap(`an operation that is not the protocol's: ${op}`);
   if (Array.isArray(target)) {
     const index = Number(key);
     if (!/^(0|[1-9][0-9]*)$/.test(key) || index > target.length - (op === "add" ? 0 : 1)) throw new Gap("no such element");

@@ -11,6 +11,7 @@ never mutated, so the state may be read from any thread.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -20,6 +21,7 @@ from statestream.change import Action, Result
 from statestream.client.health import Health
 from statestream.client.stream import Stream, connect
 from statestream.errors import Unavailable
+from statestream.recording import Recorder
 from statestream.replica import Update
 
 T = TypeVar("T")
@@ -140,6 +142,12 @@ class BlockingStream:
     def wait_for(self, predicate: Callable[[Mapping[str, Any]], T], timeout: float | None = None) -> T:
         """Waits until `predicate(state)` is true, as `Stream.wait_for` does."""
         return self._wait(self._stream.wait_for(predicate, timeout))
+
+    def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
+        async def begun() -> Recorder:
+            return self._stream.record(path, overwrite=overwrite)
+
+        return self._wait(begun())
 
     def dispatch(
         self,

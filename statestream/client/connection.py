@@ -27,7 +27,10 @@ TEMPORARY: Final = (408, 425, 429)
 
 
 class Connection:
-    """Follows `url` with `query` into `replica`. `heard` gets each event with what it changed."""
+    """Follows `url` with `query` into `replica`. `heard` gets each event with what it changed.
+
+    `opened` counts the streams that began; `trouble` says why the last one did not, or what broke it.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class Connection:
         heard: Callable[[Event, Sequence[Update]], None],
     ) -> None:
         self.trouble = "nothing was answered"
+        self.opened = 0
+        self.is_open = False
         self.retry_ms = FIRST_RETRY_MS
         self._url, self._query, self._replica, self._pulse, self._heard = url, query, replica, pulse, heard
         self._attempt = 0
@@ -58,6 +63,7 @@ class Connection:
             except Exception as error:
                 log.exception("following %s failed", self._url)
                 return StreamRefused(f"following {self._url} failed: {error!r}", reason="failed")
+            self.is_open = False
             await asyncio.sleep(self._backoff() if delay is None else delay)
 
     def _pause(self) -> float | None:
@@ -84,6 +90,7 @@ class Connection:
         request = session.get(f"{self._url}/stream/state", params=self._query, headers=headers)
         async with asyncio.timeout(MAX_RETRY_SECONDS) as watchdog, request as response:
             await self._check(response)
+            self.opened, self.is_open = self.opened + 1, True
             decoder = Decoder(last_id=self._replica.position or "")
             async for chunk in response.content.iter_any():
                 for event in decoder.feed(chunk):

@@ -7,6 +7,7 @@ a program holds stays as it was.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -18,6 +19,7 @@ from statestream.client.dispatching import dispatch
 from statestream.client.followers import Follower, selects
 from statestream.client.health import Health, Pulse
 from statestream.errors import StatestreamError, TimedOut, Unavailable
+from statestream.recording import Recorder
 from statestream.replica import Replica, Update
 from statestream.sse import Event
 
@@ -52,7 +54,7 @@ class Stream:
         on_health: Callable[[Health], None] | None,
     ) -> None:
         query = {"cause": cause} | ({} if slices is None else {"slices": ",".join(slices)})
-        self._url, self._timeout = url, timeout
+        self._url, self._slices, self._timeout = url, slices, timeout
         self._replica = Replica()
         self._pulse = Pulse(on_health)
         self._connection = Connection(url, query, self._replica, self._pulse, self._heard)
@@ -62,6 +64,7 @@ class Stream:
         self._failure: StatestreamError | None = None
         self._unseen: Follower | None = Follower()
         self._followers: set[Follower] = {self._unseen}
+        self._recorders: list[Recorder] = []
         self._closed = False
 
     @property
@@ -119,10 +122,14 @@ class Stream:
     def _end(self) -> None:
         self._closed = True
         self._pulse.stop()
+        for recorder in self._recorders:
+            recorder.stop()
         for follower in self._followers:
             follower.finish()
 
-    def _heard(self, _: Event, updates: Sequence[Update]) -> None:
+    def _heard(self, event: Event, updates: Sequence[Update]) -> None:
+        for recorder in self._recorders:
+            recorder.heard(event)
         if self._replica.position is not None:
             self._ready.set()
         for follower in self._followers:
@@ -165,6 +172,19 @@ class Stream:
         finally:
             self._followers.discard(follower)
         return found
+
+    def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
+        """Keeps the stream in a file from now on, until it or the recording is closed: for `statestream.replay`.
+
+        To be used with `with`, or closed by `close`. The file begins with the state as it is now. Several at once
+        are allowed. Raises RecordingFailed where `path` exists and `overwrite` does not say so, or cannot be
+        written; what the disk says later is raised when the recording is closed, and the stream goes on.
+        """
+        if self._task is None or self._closed:
+            raise RuntimeError("expected a stream that is open: use `async with connect(…)`")
+        recorder = Recorder(path, url=self._url, slices=self._slices, replica=self._replica, overwrite=overwrite)
+        self._recorders = [one for one in self._recorders if not one.closed] + [recorder]
+        return recorder
 
     def _follow(self, follower: Follower) -> Follower:
         self._followers.add(follower)

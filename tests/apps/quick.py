@@ -9,7 +9,7 @@ from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from tests.apps.board import board, counter, room
 
 path = os.environ.get("JOURNAL")
-retention = Retention(changes=20, age=0.0, bytes=0, checkpoint=10)
+retention = Retention(changes=int(os.environ.get("KEPT", "20")), age=0.0, bytes=0, checkpoint=10)
 journal = SqliteJournal(path, retention) if path else MemoryJournal(retention)
 app = create_app(
     Store([board, room, counter], journal=journal),

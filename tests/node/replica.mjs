@@ -54,6 +54,17 @@ function replay({ base, patch, result }) {
   };
 }
 
+/** `doc` after `patch` as text, beside what was expected; or why it is a gap. Writing to `doc` would throw. */
+function patch({ doc, patch, expected }) {
+  frozen([doc, patch]);
+  try {
+    return { after: text(patched(doc, patch)), expected: text(expected) };
+  } catch (error) {
+    if (error.constructor.name !== "Gap") throw error;
+    return { gap: error.message };
+  }
+}
+
 /** A replica of `state` and `versions` after `frames`: what it holds, what it told, and at which frame it saw a gap. */
 function follow({ state, versions, frames }) {
   const replica = { state: frozen(state), versions: frozen(versions) };
@@ -72,7 +83,7 @@ function follow({ state, versions, frames }) {
   return { ...replica, told, gap: null, kept: true };
 }
 
-const commands = { replay, follow };
+const commands = { replay, patch, follow };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);

@@ -1,0 +1,56 @@
+"""`statestream conformance URL`: does a running server keep the protocol's promises?
+
+Law: arguments, messages and exit codes only; the checks are the package's. Exit code 1: a promise was not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from statestream.bench.dispatcher import Template
+from statestream.bench.target import Target
+from statestream.conformance import CHECKS, Outcome, check_server, report
+from statestream.errors import Malformed, StatestreamError
+
+
+def conformance(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The server's root, like http://127.0.0.1:8000.")],
+    action: Annotated[str, typer.Option(help="What changes something each time, like board/task_added.")],
+    payload: Annotated[
+        str, typer.Option(help="Its payload: JSON, with {n} for the number of the change, {run} for this run.")
+    ] = "{}",
+    key: Annotated[str | None, typer.Option(help="Its key, for an action of a keyed slice; may hold {n}.")] = None,
+    slices: Annotated[
+        str | None, typer.Option(help="What to follow: names, name/*, *; without it what the action changes.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A check to run, by its name; may be given again.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="Sent with every request; may be given again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON, and nothing else.")] = False,
+) -> None:
+    """Checks whether a running server keeps the protocol's promises. It writes to it by the action."""
+    shown: list[str] = []
+
+    def tell(outcome: Outcome) -> None:
+        if outcome.check.section not in shown:
+            shown.append(outcome.check.section)
+            typer.echo(report.head(outcome.check.section))
+        typer.echo(report.line(outcome))
+
+    try:
+        target, template = Target.parse(url, slices, header or []), Template(type=action, payload=payload, key=key)
+        template.body("run-", 1)
+        quiet = (lambda _: None) if as_json else tell
+        outcomes = asyncio.run(check_server(target, template, only=only or (), tell=quiet))
+    except StatestreamError as error:
+        known = f"; there are {', '.join(check.name for check in CHECKS)}" if "names of checks" in str(error) else ""
+        typer.echo(f"statestream: {error}{known}", err=True)
+        raise typer.Exit(2 if isinstance(error, Malformed) else 1) from None
+    typer.echo(json.dumps(report.as_json(url, outcomes)) if as_json else f"\n{report.summary(outcomes)}")
+    if not all(outcome.passed for outcome in outcomes):
+        raise typer.Exit(1)

@@ -1,0 +1,44 @@
+"""The outcomes as a table for a terminal, or as JSON.
+
+Law: pure. A line for what was kept, and one more with the sentence for what was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from statestream.conformance.check import Outcome
+
+
+def line(outcome: Outcome) -> str:
+    word = "passed" if outcome.passed else "FAILED"
+    text = f"{word}  {outcome.check.name:<22} {outcome.check.promise}"
+    return text if outcome.passed else f"{text}\n        {outcome.problem} [{outcome.check.section}]"
+
+
+def head(section: str) -> str:
+    return f"\n{section}"
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    failed = [outcome.check.name for outcome in outcomes if not outcome.passed]
+    kept = len(outcomes) - len(failed)
+    return f"{kept} of {len(outcomes)} promises kept" + (f"; not kept: {', '.join(failed)}" if failed else "")
+
+
+def as_json(url: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "url": url,
+        "passed": all(outcome.passed for outcome in outcomes),
+        "checks": [
+            {
+                "name": outcome.check.name,
+                "section": outcome.check.section,
+                "promise": outcome.check.promise,
+                "passed": outcome.passed,
+                "problem": outcome.problem,
+            }
+            for outcome in outcomes
+        ],
+    }

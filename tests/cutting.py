@@ -1,0 +1,64 @@
+"""A bad network between clients and a server: a TCP proxy that cuts connections, between any two bytes.
+
+It knows nothing of what it carries. The server behind it may be killed and come back on the same port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Self
+
+
+class Proxy:
+    """`async with Proxy(port) as proxy:`; clients go to `proxy.url`."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.cuts = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    def cut(self, chance: random.Random) -> None:
+        """Cuts one of those that are open, at random."""
+        if self._open:
+            chance.choice(list(self._open.values())).transport.abort()
+            self.cuts += 1
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
+        there: asyncio.StreamWriter | None = None
+        try:
+            answers, there = await asyncio.open_connection("127.0.0.1", self._port)
+            ways = [asyncio.ensure_future(_pipe(reader, there)), asyncio.ensure_future(_pipe(answers, writer))]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        except OSError:
+            pass  # nobody is there: the client is told by being cut
+        finally:
+            del self._open[task]
+            for end in (writer, there):
+                if end is not None:
+                    end.transport.abort()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()

@@ -1,0 +1,201 @@
+"""The golden transcripts and the event streams of the standard, held against everything that reads them.
+
+The pure replica goes through the transcripts frame by frame; the Python client and `statestream.js` in Chromium
+through a server that plays them. Chromium's own EventSource says what it makes of the event streams that the decoder
+is held to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+import statestream
+from statestream.errors import Gap, StreamRefused
+from statestream.replica import Replica, Update
+from statestream.sse import Decoder
+from tests.scripted import Scripted
+from tests.support import eventually
+from tests.test_browser import Node
+from tests.transcripts import NO_CURSOR, Outcome, Transcript
+from tests.vectors import Vector
+
+TRANSCRIPTS = Transcript.all()
+NOT_YET = {
+    "unknown_events_of_any_content": "the Python replica goes by `type` in the data, not by the event's name",
+    "gap_no_content": "the Python replica takes an update without content for a removal",
+}
+"""Where the Python replica disagrees with the protocol's page."""
+LONG = 6_000
+"""A `retry` from here on is not waited for in a test."""
+
+
+def transcripts() -> list[Any]:
+    xfail = {name: pytest.mark.xfail(reason=reason) for name, reason in NOT_YET.items()}
+    return [pytest.param(one, id=one.name, marks=xfail.get(one.name, ())) for one in TRANSCRIPTS]
+
+
+def told(updates: Sequence[Update]) -> list[Any]:
+    return [
+        ["initial", update.reason] if update.kind == "initial" else [update.kind, update.slice, update.version]
+        for update in updates
+    ]
+
+
+def test_every_frame_of_the_protocol_has_its_transcript() -> None:
+    assert set(NOT_YET) <= {one.name for one in TRANSCRIPTS}
+    sent = b"".join(frame for one in TRANSCRIPTS for link in one.connections for frame, _ in link.frames).decode()
+    for event in ("state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"):
+        assert f"event: {event}\n" in sent
+    for reason in ("start", "expired", "forked", "invalid", "lagged", "shutdown", "busy", "unavailable", "too_large"):
+        assert f'"reason":"{reason}"' in sent
+    kinds = {told[0] for one in TRANSCRIPTS for outcome in one.outcomes for told in outcome.told}
+    assert kinds == {"initial", "patches", "value", "removed"}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+@pytest.mark.parametrize("transcript", transcripts())
+def test_the_replica_holds_and_tells_what_the_transcript_says(transcript: Transcript, size: int) -> None:
+    replica = Replica()
+    for connection in transcript.connections:
+        assert (replica.position or NO_CURSOR) == connection.cursor
+        replica.end = None
+        decoder = Decoder(last_id=replica.position or "")
+        for frame, outcome in connection.frames:
+            events = [event for at in range(0, len(frame), size) for event in decoder.feed(frame[at : at + size])]
+            assert len(events) <= 1  # none: a comment
+            updates: list[Update] = []
+            if outcome.kind == "gap":
+                with pytest.raises(Gap):
+                    replica.apply(events[0])
+                replica.forget_position()
+            elif events:
+                updates = replica.apply(events[0])
+            check(replica, updates, outcome)
+        assert decoder.feed(connection.rest) == []
+
+
+def check(replica: Replica, updates: list[Update], outcome: Outcome) -> None:
+    assert told(updates) == outcome.told
+    assert same(replica.state, outcome.state)
+    assert replica.versions == outcome.versions
+    assert replica.position == outcome.position
+    if outcome.kind in ("ended", "over"):
+        assert replica.end is not None
+        assert replica.end.reason == outcome.reason
+        assert (replica.end.retry is None) == (outcome.kind == "over")
+
+
+def same(one: Any, other: Any) -> bool:
+    """As JSON: 1, 1.0 and true differ."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@pytest.fixture
+async def scripted() -> Any:
+    async with Scripted(VECTORS) as server:
+        yield server
+
+
+@pytest.mark.parametrize("transcript", transcripts())
+async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
+    scripted: Scripted, transcript: Transcript
+) -> None:
+    last, seen, refused = transcript.last, [], None
+    stream = statestream.connect(f"{scripted.url}/{transcript.name}", timeout=10)
+    scripted.position[transcript.name] = lambda: stream.position
+    wanted = [one for outcome in transcript.telling for one in outcome.told]
+    asked = scripted.asked[transcript.name]
+    async with asyncio.timeout(20):
+        try:
+            async with stream:
+                async for update in stream:
+                    seen += told([update])
+                    if len(seen) == len(wanted) and last.kind != "over":
+                        break
+                await eventually(lambda: stream.position == last.position and len(asked) == len(transcript.asks))
+        except StreamRefused as error:
+            refused = error.reason
+    assert refused == (last.reason if last.kind == "over" else None)
+    assert asked == transcript.asks
+    assert seen == wanted
+    assert same(stream.state, last.state)
+    assert stream.versions == last.versions
+    assert stream.position == last.position
+
+
+# Chromium
+
+
+VECTORS = Vector.all()
+CHROMIUM_DIFFERS = {
+    "one leading U+FEFF is stripped, by the UTF-8 decode algorithm: a byte order mark, then the end of a line",
+    "one leading U+FEFF is stripped, by the UTF-8 decode algorithm: a byte order mark before a CR",
+}
+"""It loses what follows. No server of ours sends a byte order mark."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Node]:
+    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
+        yield running
+
+
+async def in_a_page(browser: Node, server: Scripted, script: str) -> Any:
+    """What a function of play.js gives, in a window of its own."""
+    ask = browser.ask
+    await asyncio.to_thread(ask, "open", window="page", url=server.url)
+    try:
+        return await asyncio.to_thread(
+            ask, "look", window="page", script=f"import('/play.js').then((at) => at.{script})"
+        )
+    finally:
+        await asyncio.to_thread(ask, "close", window="page")
+
+
+async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_say(
+    scripted: Scripted, browser: Node
+) -> None:
+    jobs = [
+        {
+            "name": one.name,
+            "tellings": len(one.telling),
+            "position": one.last.position,
+            "asks": len(one.asks),
+            "over": one.last.reason if one.last.kind == "over" else None,
+        }
+        for one in TRANSCRIPTS
+    ]
+    found = await in_a_page(browser, scripted, f"play({json.dumps(jobs)})")
+    for transcript, got in zip(TRANSCRIPTS, found, strict=True):
+        wanted = [
+            {"told": one.told, "state": one.state, "versions": one.versions, "position": one.position}
+            for one in transcript.telling
+        ]
+        assert same(got.pop("seen"), wanted), transcript.name
+        last = transcript.last
+        assert got == {"state": last.state, "versions": last.versions, "position": last.position}, transcript.name
+        assert scripted.asked[transcript.name] == transcript.asks, transcript.name
+
+
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+async def test_chromiums_eventsource_says_what_the_standard_says(
+    scripted: Scripted, browser: Node, pieces: str
+) -> None:
+    """Also what it comes back with: the last event id."""
+    types = sorted({"message", *(event[0] for vector in VECTORS for event in vector.events)})
+    jobs = [
+        {"url": f"/vector/{number}/{pieces}", "types": types, "once": (vector.retry or 0) >= LONG}
+        for number, vector in enumerate(VECTORS)
+    ]
+    found = await in_a_page(browser, scripted, f"hear({json.dumps(jobs)})")
+    for number, (vector, events) in enumerate(zip(VECTORS, found, strict=True)):
+        agrees = [tuple(event) for event in events] == list(vector.events)
+        assert agrees is (vector.name not in CHROMIUM_DIFFERS), (vector.name, events)
+        ids = ["", vector.last_id.strip()] if (vector.retry or 0) < LONG else [""]
+        assert scripted.asked[f"{number} {pieces}"] == ids, vector.name
