@@ -195,6 +195,8 @@ class TimedOut(StatestreamError, TimeoutError):
 
 
 class RecordingFailed(StatestreamError):
+    """A recording cannot be read, or cannot be written."""
+
     code = "recording_failed"
 
 
