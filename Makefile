@@ -13,7 +13,7 @@ lint: .ready/test
 	.venv/bin/mypy
 
 docs: .ready/docs
-	.venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 bench: .ready/bench
 	.venv/bin/python -m tests.benchmarks

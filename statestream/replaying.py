@@ -35,7 +35,7 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0, until: str | flo
 
 
 class Replay:
-    """See `replay`. Each loop over it begins at the beginning; `state` is that of the loop begun last."""
+    """What `replay` makes. Each loop over it begins at the beginning; `state` is that of the loop begun last."""
 
     def __init__(self, recording: Recording, speed: float, until: str | float | None) -> None:
         if not speed > 0:
@@ -49,10 +49,12 @@ class Replay:
 
     @property
     def state(self) -> Mapping[str, Any]:
+        """The value of each slice, as the updates so far have made it."""
         return self._replica.state
 
     @property
     def versions(self) -> Mapping[str, int]:
+        """The version of each slice."""
         return self._replica.versions
 
     @property
