@@ -22,9 +22,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests import scripted
 from tests.pages import DOCS, files_of, write_files
 from tests.support import ROOT, Server, dispatch, eventually, get_state
 from tests.test_browser import NODE, Node, is_of_the_cut
+from tests.transcripts import Transcript
 
 USED = {
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
@@ -186,6 +188,65 @@ async def self_same(tab: Tab, http: aiohttp.ClientSession, server: Server) -> No
 
 def kinds(tab: Tab) -> set[str]:
     return set(tab.look("seen.events.flatMap((event) => Object.keys(event))"))
+
+
+LISTEN = """import("/client.mjs").then(async ({ listen }) => {
+  const sorted = (_, it) => it?.constructor === Object ? Object.fromEntries(Object.entries(it).sort()) : it;
+  const text = (value) => JSON.stringify(value, sorted);
+  const waiting = JOBS, found = {};
+  async function one({ name, asks, state }) {
+    let at = "-", shown = null;
+    class Heard extends EventSource {
+      addEventListener(name, listener) {
+        super.addEventListener(name, (event) => {
+          listener(event);
+          at = event.lastEventId || at;
+        });
+      }
+    }
+    const client = listen(new URL(`/${name}/stream/state`, location), (state) => (shown = state), Heard);
+    const until = performance.now() + 20000;
+    while (performance.now() < until) {
+      const asked = await (await fetch(`/asked/${name}?at=${at}`)).json();
+      if (asked >= asks && text(shown) === text(state)) break;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    client.close();
+    found[name] = shown;
+  }
+  const worker = async () => {
+    while (waiting.length) await one(waiting.shift());
+  };
+  await Promise.all([worker(), worker(), worker(), worker()]); // a browser opens six connections to a host
+  return found;
+})"""
+LIBRARY_TAKES = {"gap_no_such_dash"}
+"""What the protocol rules out in a server, and a library for RFC 6902 accepts."""
+
+
+async def test_the_plain_client_asks_and_holds_what_the_transcripts_say(
+    browser: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = NODE / "node_modules/fast-json-patch"
+    client = tmp_path / "client.mjs"
+    client.write_text(files_of("howto/eventsource.md")["client.mjs"].replace('"fast-json-patch"', '"/index.mjs"'))
+    monkeypatch.setitem(scripted.PAGES, "/client.mjs", client)
+    for name in ("index.mjs", "module/core.mjs", "module/duplex.mjs", "module/helpers.mjs"):
+        monkeypatch.setitem(scripted.PAGES, f"/{name}", library / name)
+    chosen = [one for one in Transcript.all() if one.name not in LIBRARY_TAKES and one.telling]
+    jobs = [{"name": one.name, "asks": len(one.asks), "state": one.last.state} for one in chosen]
+    async with scripted.Scripted() as server:
+        shown = await asyncio.to_thread(in_a_tab, browser, server.url, LISTEN.replace("JOBS", json.dumps(jobs)))
+        got = {name: (state, server.asked[name]) for name, state in shown.items()}
+    assert got == {one.name: (one.last.state, one.asks) for one in chosen}
+
+
+def in_a_tab(browser: Node, url: str, script: str) -> Any:
+    tab = Tab(browser, "scripted", url)
+    try:
+        return tab.look(script)
+    finally:
+        tab.close()
 
 
 SEND = """
