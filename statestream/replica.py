@@ -18,6 +18,7 @@ from statestream.patch import Op
 from statestream.sse import Event
 
 MIN_HEARTBEAT_MS: Final = 10
+FRAMES: Final = {"state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +62,24 @@ class Replica:
         self.position = None
 
     def apply(self, event: Event) -> list[Update]:
-        """What the frame changed. Raises Gap if it does not continue what is held, or cannot be read."""
+        """What the frame changed. Raises Gap if it does not continue what is held, or cannot be read.
+
+        An event of a name that is not known is of a later version of the protocol: nothing to us.
+        """
+        if event.event not in FRAMES:
+            self.position = event.last_id or self.position
+            return []
         try:
             data = orjson.loads(event.data)
-            updates = self._frame(data, event.last_id)
+            updates = self._frame(event.event, data, event.last_id)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise Gap(f"expected a frame of the state stream, got one that cannot be read ({error!r})") from None
-        if data["type"] != "stream.end":
+        if event.event != "stream.end":
             self.position = event.last_id
         return updates
 
-    def _frame(self, data: Any, position: str) -> list[Update]:
-        match data["type"]:
+    def _frame(self, name: str, data: Any, position: str) -> list[Update]:
+        match name:
             case "state.initial":
                 return self._initial(data, position)
             case "state.resumed":
@@ -84,7 +91,7 @@ class Replica:
             case "stream.end":
                 retry = data.get("retry")
                 self.end = End(reason=data["reason"], retry=None if retry is None else _milliseconds(retry))
-        return []  # a heartbeat moves the position; a frame of a later version is nothing to us
+        return []  # a heartbeat moves the position
 
     def _initial(self, data: Any, position: str) -> list[Update]:
         heartbeat = _heartbeat(data)
@@ -120,9 +127,11 @@ def _update(
         state[name] = patched(state[name], item["patches"])
     elif "value" in item:
         kind, state[name] = "value", item["value"]
-    else:
+    elif item.get("removed") is True:
         kind = "removed"
         state.pop(name, None)
+    else:
+        raise Gap("expected an update with patches, a value or a removal, got none of them")
     if kind == "removed":
         versions.pop(name, None)
     else:

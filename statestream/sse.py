@@ -16,6 +16,7 @@ from statestream.errors import TooLarge
 _DIGITS: Final = re.compile(r"[0-9]+", re.ASCII)
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 MAX_EVENT: Final = 64 << 20
+MAX_DIGITS: Final = 4_000  # Python reads no longer numbers
 
 
 def encode(event: str, data: bytes, *, id: str | None = None, retry: int | None = None) -> bytes:
@@ -102,7 +103,7 @@ class Decoder:
         elif name == "id" and "\0" not in value:
             self._id = value
         elif name == "retry" and _DIGITS.fullmatch(value):
-            self.retry = int(value[:18])
+            self.retry = int(value.lstrip("0")[:MAX_DIGITS] or 0)
         return None
 
     def _dispatch(self) -> Event | None:

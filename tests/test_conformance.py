@@ -70,7 +70,6 @@ async def test_a_proxy_that_spoils_nothing_is_a_good_server(good: Server) -> Non
         assert [(o.check.name, o.problem) for o in await outcomes(proxy.url) if not o.passed] == []
 
 
-@pytest.mark.xfail(reason="a trim between the journal's `floor` and `load` is answered with `expired`")
 async def test_the_earliest_position_may_be_trimmed_while_somebody_asks_for_it() -> None:
     with Server.serving(f"{ROOT / 'tests/apps/trimmed.py'}:app", env={"PYTHONPATH": str(ROOT)}) as server:
         assert [(o.check.name, o.problem) for o in await outcomes(server.url, "earliest") if not o.passed] == []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,25 +11,13 @@ from statestream.sse import Decoder, Event, encode
 from tests.vectors import Vector
 
 VECTORS = Vector.all()
-NOT_YET = {
-    "retry is digits only, and counts at once: many leading zeros",
-    "retry is digits only, and counts at once: a number beyond 64 bits",
-}
-"""Where the decoder disagrees with the standard: it reads the first 18 digits of a `retry` only."""
 
 
 def test_there_are_enough_vectors_and_each_has_a_name() -> None:
     assert len({vector.name for vector in VECTORS}) == len(VECTORS) >= 120
-    assert {vector.name for vector in VECTORS} >= NOT_YET
 
 
-def vectors() -> Iterator[Any]:
-    for vector in VECTORS:
-        marks = pytest.mark.xfail(reason="see NOT_YET") if vector.name in NOT_YET else ()
-        yield pytest.param(vector, id=vector.name, marks=marks)
-
-
-@pytest.mark.parametrize("vector", list(vectors()))
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
 def test_every_split_gives_what_the_standard_says(vector: Vector) -> None:
     """In one piece, in two, in three, wherever the splits are, and byte by byte."""
     raw, wanted = vector.raw, [Event(event=kind, data=data, last_id=id) for kind, data, id in vector.events]

@@ -26,18 +26,12 @@ from tests.transcripts import NO_CURSOR, Outcome, Transcript
 from tests.vectors import Vector
 
 TRANSCRIPTS = Transcript.all()
-NOT_YET = {
-    "unknown_events_of_any_content": "the Python replica goes by `type` in the data, not by the event's name",
-    "gap_no_content": "the Python replica takes an update without content for a removal",
-}
-"""Where the Python replica disagrees with the protocol's page."""
 LONG = 6_000
 """A `retry` from here on is not waited for in a test."""
 
 
 def transcripts() -> list[Any]:
-    xfail = {name: pytest.mark.xfail(reason=reason) for name, reason in NOT_YET.items()}
-    return [pytest.param(one, id=one.name, marks=xfail.get(one.name, ())) for one in TRANSCRIPTS]
+    return [pytest.param(one, id=one.name) for one in TRANSCRIPTS]
 
 
 def told(updates: Sequence[Update]) -> list[Any]:
@@ -48,7 +42,6 @@ def told(updates: Sequence[Update]) -> list[Any]:
 
 
 def test_every_frame_of_the_protocol_has_its_transcript() -> None:
-    assert set(NOT_YET) <= {one.name for one in TRANSCRIPTS}
     sent = b"".join(frame for one in TRANSCRIPTS for link in one.connections for frame, _ in link.frames).decode()
     for event in ("state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"):
         assert f"event: {event}\n" in sent

@@ -6,6 +6,7 @@ next is read. The hub brings the reader to head from where this leaves it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -13,10 +14,12 @@ from statestream.broadcast import frames
 from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
 from statestream.broadcast.resume import page_after
-from statestream.errors import Unavailable
+from statestream.change import Position, Snapshot
+from statestream.errors import Expired, Unavailable
 from statestream.store import Store
 
 EARLIEST: Final = "earliest"
+TRIES: Final = 5
 
 Drained = Callable[[Reader], Awaitable[bool]]
 
@@ -51,17 +54,26 @@ class Replay:
 
     async def _begin(self, *, rewind: bool) -> None:
         reader, selection = self._reader, self._reader.interest.selection
-        at = await self._store.journal.floor() if rewind else reader.position
-        snapshot = await self._store.journal.load(at, selection.matches)
+        snapshot = await self._earliest() if rewind else await self._at(reader.position)
         if rewind:
-            reader.position = at
+            reader.position = at = snapshot.position
             slices = selection.snapshot(snapshot.slices)
             frame = frames.initial("start", at, slices, self._heartbeat, retry=frames.RETRY_MS)
         else:
             versions = {name: state.version for name, state in snapshot.slices.items()}
-            frame = frames.resumed(at, versions, self._heartbeat)
+            frame = frames.resumed(reader.position, versions, self._heartbeat)
         reader.first = False
         await self._write(frame)
+
+    async def _at(self, position: Position) -> Snapshot:
+        return await self._store.journal.load(position, self._reader.interest.selection.matches)
+
+    async def _earliest(self) -> Snapshot:
+        """The oldest state that is kept. It may be trimmed between asking where it is and reading it."""
+        for _ in range(TRIES):
+            with contextlib.suppress(Expired):
+                return await self._at(await self._store.journal.floor())
+        raise Unavailable("expected to read the oldest state, it was trimmed again and again; come back")
 
     async def _write(self, data: bytes) -> None:
         """One write, and the wait until the reader has taken it: the hub goes on without one."""

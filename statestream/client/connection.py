@@ -14,6 +14,7 @@ from typing import Final
 
 import aiohttp
 
+from statestream.client.dispatching import detail_of
 from statestream.client.health import FAILED, Pulse
 from statestream.errors import Gap, StatestreamError, StreamRefused, TooLarge, Unavailable
 from statestream.replica import Replica, Update
@@ -113,9 +114,9 @@ class Connection:
             return
         if response.status >= 500 or response.status in TEMPORARY:
             raise Unavailable(f"expected a stream from {self._url}, got status {response.status}; trying again")
-        body = await response.content.read(4096)
+        said = detail_of(await response.content.read(4096))
         raise StreamRefused(
-            f"expected a stream from {self._url}, got status {response.status}: {body.decode(errors='replace')[:500]}",
+            f"expected a stream from {self._url}, got status {response.status}: {said}",
             reason="refused",
             status=response.status,
         )

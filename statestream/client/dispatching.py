@@ -7,6 +7,7 @@ it was there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import Mapping
@@ -47,7 +48,9 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result
     headers = {"Content-Type": "application/json"}
     limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     try:
-        async with session.post(f"{url}/dispatch", data=body, headers=headers, timeout=limit) as response:
+        async with session.post(
+            f"{url}/dispatch", data=body, headers=headers, timeout=limit, allow_redirects=False
+        ) as response:
             answer = await response.read()
             if response.status == 200:
                 return _result(answer)
@@ -74,16 +77,24 @@ def _result(body: bytes) -> Result:
         ) from None
 
 
+def detail_of(body: bytes) -> str:
+    """The sentence of a problem, or the beginning of whatever else it is."""
+    with contextlib.suppress(orjson.JSONDecodeError, TypeError, KeyError):
+        return str(orjson.loads(body)["detail"])
+    return body[:200].decode(errors="replace")
+
+
 def _from_problem(body: bytes, status: int) -> StatestreamError:
     """The error that the server raised, from its problem; what somebody in between says is StreamRefused."""
     try:
         answer = orjson.loads(body)
         code, detail = answer["code"], str(answer.get("detail", ""))
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
-        answer, code, detail = {}, "refused", body[:200].decode(errors="replace")
+        answer, code, detail = {}, "", detail_of(body)
     if code == Refused.code:
         return Refused(str(answer.get("reason", "")), detail)
     for kind in StatestreamError.__subclasses__():
         if kind.code == code and kind is not StreamRefused:
             return kind(detail)
-    return StreamRefused(f"the server refused with status {status}: {detail}", reason=str(code), status=status)
+    reason = str(code) or "refused"
+    return StreamRefused(f"the server refused with status {status}: {detail}", reason=reason, status=status)

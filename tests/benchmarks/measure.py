@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from statestream.cli import _loop_factory
+from statestream.commands.serving import loop_factory
 
 T = TypeVar("T")
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -37,12 +37,12 @@ def _cpu() -> str:
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs it on the loop that `statestream serve` would take."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(coroutine)
 
 
 def loop_name() -> str:
-    return "uvloop" if _loop_factory() else "asyncio"
+    return "uvloop" if loop_factory() else "asyncio"
 
 
 def seconds_each(run: Callable[[], object], times: int) -> float:
