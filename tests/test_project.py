@@ -197,6 +197,26 @@ def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
+def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
+    """In an environment of its own, with what the core depends on and nothing else."""
+    run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
+    [wheel] = tmp_path.glob("*.whl")
+    run("-m", "venv", str(tmp_path / "venv"))
+    python = str(tmp_path / "venv/bin/python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True, timeout=100)
+
+    def there(*arguments: str) -> str:
+        done = subprocess.run([python, "-I", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+        return done.stdout + done.stderr
+
+    assert there(str(ROOT / "examples/in_process.py")).strip() == "value: 55 after 10 changes"
+    names = (
+        "import statestream; print(statestream.__version__, all(map(statestream.__dict__.get, statestream.__all__)))"
+    )
+    assert there("-c", names).strip() == f"{statestream.__version__} True"
+    assert "statestream[cli]" in there("-m", "statestream", "--help")
+
+
 def test_the_command_explains_itself() -> None:
     assert run("-m", "statestream", "--version").strip() == f"statestream {statestream.__version__}"
     assert "serve" in run("-m", "statestream", "--help")
