@@ -20,7 +20,7 @@ from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
-from statestream.commands.asking import Headers
+from statestream.commands.asking import Headers, Url
 from statestream.commands.conformance import conformance
 from statestream.commands.dispatch import dispatch
 from statestream.commands.history import history
@@ -106,7 +106,7 @@ def demo(
 
 @app.command()
 def bench(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The server's root, like http://127.0.0.1:8000.")],
+    url: Url,
     action: Annotated[
         str | None, typer.Option(help="What to dispatch, like board/task_added; without it readers only listen.")
     ] = None,

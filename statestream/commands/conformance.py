@@ -13,12 +13,13 @@ import typer
 
 from statestream.bench.dispatcher import Template
 from statestream.bench.target import Target
+from statestream.commands.asking import Headers, Url
 from statestream.conformance import CHECKS, Outcome, check_server, report
 from statestream.errors import Malformed, StatestreamError
 
 
 def conformance(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The server's root, like http://127.0.0.1:8000.")],
+    url: Url,
     action: Annotated[str, typer.Option(help="What changes something each time, like board/task_added.")],
     payload: Annotated[
         str, typer.Option(help="Its payload: JSON, with {n} for the number of the change, {run} for this run.")
@@ -28,9 +29,7 @@ def conformance(
         str | None, typer.Option(help="What to follow: names, name/*, *; without it what the action changes.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="A check to run, by its name; may be given again.")] = None,
-    header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="Sent with every request; may be given again.")
-    ] = None,
+    header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON, and nothing else.")] = False,
 ) -> None:
     """Checks whether a running server keeps the protocol's promises. It writes to it by the action."""

@@ -22,6 +22,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from statestream.client.stream import Stream, connect
+from statestream.commands.asking import Url
 from statestream.commands.serving import serve
 from statestream.errors import StatestreamError
 from statestream.playback import create_playback
@@ -37,7 +38,7 @@ OPERATIONS: Final = 3
 
 
 def record(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The server's root, like http://127.0.0.1:8000.")],
+    url: Url,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, like run.jsonl.")],
     slices: Annotated[
         str | None,
