@@ -66,8 +66,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
-        raise typer.Exit(0) from None
+        raise seen_enough() from None
     except OSError as error:
         raise failed(f"cannot write: {error}") from None
     return result
@@ -76,6 +75,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 def failed(sentence: str) -> typer.Exit:
     typer.echo(f"statestream: {safe(sentence)}", err=True)
     return typer.Exit(1)
+
+
+def seen_enough() -> typer.Exit:
+    """Whoever read stdout has closed it: what is left in the buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return typer.Exit(0)
 
 
 def write(line: bytes) -> None:

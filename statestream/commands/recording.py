@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from statestream.client.stream import Stream, connect
-from statestream.commands.asking import Url
+from statestream.commands.asking import Url, seen_enough
 from statestream.commands.serving import serve
 from statestream.errors import StatestreamError
 from statestream.playback import create_playback
@@ -231,5 +230,4 @@ def _explained() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
-        raise typer.Exit(0) from None
+        raise seen_enough() from None
