@@ -194,6 +194,8 @@ class Working:
             arguments["action"] = action
         try:
             name = handler.target(action)
+            if name is None:
+                return None
             exists, base = self._value(name, handler.slice)
             value, operations = produce(base, lambda draft: handler.function(draft, **arguments))
             if value is REMOVED and not handler.slice.keyed:

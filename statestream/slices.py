@@ -24,8 +24,8 @@ from statestream.names import check_key, check_name
 from statestream.values import escape, plain
 
 P = ParamSpec("P")
-KeyOf = Callable[[Action], str]
-"""Picks the instance of a keyed slice that an action of another slice concerns."""
+KeyOf = Callable[[Action], str | None]
+"""Picks the instance of a keyed slice that an action of another slice concerns; None: it concerns none."""
 
 
 class Signature:
@@ -105,11 +105,13 @@ class Handler:
     signature: Signature
     key_of: KeyOf | None
 
-    def target(self, action: Action) -> str:
-        """The full name of the slice or instance that the action concerns. Raises Malformed."""
-        key = self.key_of(action) if self.key_of is not None else action.key
+    def target(self, action: Action) -> str | None:
+        """The full name of the slice or instance that the action concerns; None for none. Raises Malformed."""
         if not self.slice.keyed:
             return self.slice.name
+        key = action.key
+        if self.key_of is not None and (key := self.key_of(action)) is None:
+            return None
         if key is None:
             raise Malformed(f"expected a key for {self.action_type}: {self.slice.name} is a keyed slice")
         return f"{self.slice.name}/{check_key(key)}"

@@ -1,16 +1,21 @@
 """An OpenAI-compatible provider that does what it is told: the faults that a well-behaved mock cannot make.
 
     python tests/upstream.py            says "serving on http://127.0.0.1:PORT" and serves until it is ended
-    POST /scripts   {"question", "steps"}    what happens when the last user message is `question`
+    POST /scripts   {"question", "steps"}    what happens when the last user message is `question`; what follows the
+                                             outcomes of tools stands under the question with a + for each round
     POST /gates/NAME                         lets every {"wait": NAME} go on, now and later
+    GET  /v1/gates/NAME                      answers once that gate is open
     GET  /requests?question=                 what was asked so far: body, key, what was looked at, how it ended
 
 A step is an object with one member:
 
+    {"think": text}     a chunk of reasoning              {"call": {"index", "id"?, "name"?, "arguments"?}}
     {"say": text}       a chunk with that text        {"chunk": {…}}    a chunk with that body
     {"raw": text}       that, as it is                {"pause": s}      waits; {"wait": NAME} for a gate
     {"look": url}       GETs the url and records what it found, before going on
     {"finish": reason}  the last chunk and [DONE]     {"cut": true}     loses the connection
+    {"last": reason}    the same without [DONE], for a usage that follows
+    {"decline": text}   a chunk of a refusal              {"usage": {…}}  the chunk that comes last
     {"refuse": {"status", "body", "headers"?}}        answers that instead of a stream
     {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace
 
@@ -53,6 +58,10 @@ class Upstream:
         self.gate(request.match_info["name"]).set()
         return web.json_response({})
 
+    async def await_gate(self, request: web.Request) -> web.Response:
+        await self.gate(request.match_info["name"]).wait()
+        return web.Response(text="open")
+
     async def asked(self, request: web.Request) -> web.Response:
         question = request.query.get("question")
         return web.json_response([r for r in self.requests if question in (None, r["question"])])
@@ -60,17 +69,29 @@ class Upstream:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions, by the script of the last user message."""
         body = await request.json()
-        question = [message["content"] for message in body["messages"] if message["role"] == "user"][-1]
+        question = text_of([message for message in body["messages"] if message["role"] == "user"][-1])
         record = {"question": question, "body": body, "key": request.headers.get("Authorization"), "looked": []}
         self.requests.append(record | {"ended": None})
         record = self.requests[-1]
         try:
-            response = await Call(self, request, record).run(self.scripts[question])
+            response = await Call(self, request, record).run(self.scripts[question + "+" * rounds(body["messages"])])
         except (asyncio.CancelledError, ConnectionError):
             record["ended"] = "gone"
             raise
         record["ended"] = "done"
         return response
+
+
+def text_of(message: Any) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def rounds(messages: list[Any]) -> int:
+    """How often the model has called tools since the last question."""
+    roles = [message["role"] for message in messages]
+    behind = roles[len(roles) - roles[::-1].index("user") :]
+    return behind.count("assistant")
 
 
 class Call:
@@ -103,7 +124,24 @@ class Call:
         await self.do_raw(f"data: {json.dumps(body)}\n\n")
 
     async def do_say(self, text: str) -> None:
-        await self.do_chunk({**CHUNK, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+        await self.do_delta({"content": text})
+
+    async def do_think(self, text: str) -> None:
+        await self.do_delta({"reasoning_content": text})
+
+    async def do_call(self, call: Any) -> None:
+        function = {name: call[name] for name in ("name", "arguments") if name in call}
+        ids = {"id": call["id"], "type": "function"} if "id" in call else {}
+        await self.do_delta({"tool_calls": [{"index": call["index"], **ids, "function": function}]})
+
+    async def do_decline(self, text: str) -> None:
+        await self.do_delta({"refusal": text})
+
+    async def do_delta(self, delta: Any) -> None:
+        await self.do_chunk({**CHUNK, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+    async def do_usage(self, usage: Any) -> None:
+        await self.do_chunk({**CHUNK, "choices": [], "usage": usage})
 
     async def do_drip(self, drip: Any) -> None:
         clock = asyncio.get_running_loop().time
@@ -112,8 +150,11 @@ class Call:
             await self.do_say(drip["text"])
             await asyncio.sleep(began + (number + 1) * drip["every"] - clock())
 
-    async def do_finish(self, reason: str) -> None:
+    async def do_last(self, reason: str) -> None:
         await self.do_chunk({**CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+
+    async def do_finish(self, reason: str) -> None:
+        await self.do_last(reason)
         await self.do_raw("data: [DONE]\n\n")
 
     async def do_pause(self, seconds: float) -> None:
@@ -139,6 +180,7 @@ async def serve() -> None:
     app.router.add_post("/v1/chat/completions", upstream.complete)
     app.router.add_post("/scripts", upstream.set_script)
     app.router.add_post("/gates/{name}", upstream.open_gate)
+    app.router.add_get("/v1/gates/{name}", upstream.await_gate)
     app.router.add_get("/requests", upstream.asked)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from statestream.broadcast import frames
@@ -121,18 +121,30 @@ class Hub:
 
     # a reader's stream
 
-    def join(self, sink: Sink, interest: Interest, cursor: str | None, *, every: bool) -> Reader | None:
+    def join(
+        self,
+        sink: Sink,
+        interest: Interest,
+        cursor: str | None,
+        *,
+        every: bool,
+        left: Callable[[], None] | None = None,
+    ) -> Reader | None:
         """Begins a stream, from `cursor` if there is one; None where it was ended at once.
 
-        `every`: each change by itself, never squashed; without a cursor from the oldest that is kept.
+        `every`: each change by itself, never squashed; without a cursor from the oldest that is kept. `left` is
+        called once, when the stream has ended.
         """
         if self._closing or len(self._readers) >= self._max_readers:
             reason: EndReason = "shutdown" if self._closing else "busy"
             self.counts.ended[reason] += 1
             self._say_end(sink, reason)
             sink.finish()
+            if left is not None:
+                left()
             return None
         reader = Reader(sink, self._audiences.enter(interest, self._store.position), every=every)
+        reader.left = left
         self._readers[reader] = None
         self._empty.clear()
         try:
@@ -283,6 +295,8 @@ class Hub:
         if reader.task is not None and reader.task is not asyncio.current_task():
             reader.task.cancel()
         reader.sink.finish()
+        if reader.left is not None:
+            reader.left()
         if not self._readers:
             self._empty.set()
 

@@ -7,6 +7,7 @@ Law: no I/O and no state of the slices; a reader costs two small objects and not
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,10 @@ class Reader:
 
     `every` is for readers that want each change by itself, never squashed, however many they have missed.
     `first`: nothing was sent yet; `ending`: the end was said. `place` is where it stands among the live. `task`
-    brings it to head while that takes waiting.
+    brings it to head while that takes waiting. `left` is called once, when the stream has ended.
     """
 
-    __slots__ = ("audience", "ending", "every", "first", "place", "position", "resync", "sink", "task")
+    __slots__ = ("audience", "ending", "every", "first", "left", "place", "position", "resync", "sink", "task")
 
     def __init__(self, sink: Sink, audience: Audience, *, every: bool) -> None:
         self.sink, self.audience, self.every = sink, audience, every
@@ -44,6 +45,7 @@ class Reader:
         self.resync: Reason | None = None
         self.first = True
         self.ending = False
+        self.left: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
 
     @property

@@ -1,10 +1,10 @@
-"""Replies in the making: from a model's pieces to actions on the chat.
+"""One reply in the making: from a model's pieces to actions on the chat, through the tools that it calls.
 
-Pieces are gathered for a frame's time and dispatched as one action, the first at once, so that what
-a reply costs does not depend on how finely the provider cuts it.
+Pieces are gathered for a frame's time and dispatched as one request, the first at once, so that what a reply costs
+does not depend on how finely the provider cuts it.
 
-Law: a reply belongs to the server, never to a request. However it ends, its text so far stays, and its
-last action says how: complete, or error with a sentence.
+Law: a reply belongs to the server, never to a request. However it ends, its text so far stays, and its last action
+says how: complete, stopped, or error with a sentence.
 """
 
 from __future__ import annotations
@@ -12,94 +12,136 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from statestream.change import Action
-from statestream.chat import slice as chat
-from statestream.chat.models import Finish, Model, ModelFailed, Turn
+from statestream.chat import conversation as chat
+from statestream.chat.growth import Growth
+from statestream.chat.models import CallPiece, Finish, Model, ModelFailed, Piece, Reasoning, Refusal, Turn, Usage
+from statestream.chat.tools import Tools
 from statestream.errors import Refused, StatestreamError, Unavailable
 from statestream.store import Store
 
 log = logging.getLogger("statestream")
-T = TypeVar("T")
 
 GATHER_SECONDS: Final = 0.03
 PATIENCE_SECONDS: Final = 60.0
-CLOSE_SECONDS: Final = 3.0
 RETRY_SECONDS: Final = 0.25
+MAX_STEPS: Final = 8
+"""Answers of the model in one reply; between two of them tools are run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds until a reply is given up: for its first piece, between two, and in all."""
+    """Seconds until a reply is given up: for a model's first piece, between two, and in all; and for each tool."""
 
     first: float = 60.0
     idle: float = 60.0
     total: float = 300.0
+    tool: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The reply to make, for whom; `turns` reads what the model is given from the chat as it is then."""
+
+    key: str
+    reply: str
+    user: str | None
+    turns: Callable[[], Sequence[Turn]]
+
+
+def failed(kind: str, sentence: str) -> dict[str, Any]:
+    """An end with an error."""
+    return {"status": "error", "error": {"kind": kind, "message": sentence}}
+
+
+INTERRUPTED: Final = failed("interrupted", "The server stopped before the reply was done.")
+STOPPED: Final = {"status": "stopped"}
 
 
 class Generation:
-    """One reply: reads the model and writes what it says into the chat, until it is over."""
+    """Reads the model, runs the tools, and writes both into the chat, until the reply is over."""
 
-    def __init__(self, store: Store, key: str, reply: str, model: Model, timeouts: Timeouts) -> None:
-        self._store, self._key, self._reply = store, key, reply
-        self._model, self._timeouts = model, timeouts
-        self._pieces: list[str] = []
-        self._said = 0
-        self._news = asyncio.Event()
-        self._reader: asyncio.Task[dict[str, Any]] | None = None
-        self._stopped = False
+    def __init__(self, store: Store, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
+        self._store, self._job, self._model, self._tools, self._timeouts = store, job, model, tools, timeouts
+        self._growth = Growth(job.key, job.reply)
+        self._news, self._said = asyncio.Event(), asyncio.Event()
+        self._reader: asyncio.Task[Mapping[str, Any]] | None = None
+        self._stop: Mapping[str, Any] | None = None
+        self._usage: dict[str, int] = {}
+        self._began = asyncio.get_running_loop().time()
+        self._first: float | None = None
+        self._pieces = 0
 
-    def stop(self) -> None:
-        """No more is read from the model; what was read is written, and the reply ends as interrupted."""
-        self._stopped = True
+    @property
+    def reply(self) -> str:
+        return self._job.reply
+
+    def stop(self, how: Mapping[str, Any] = INTERRUPTED) -> None:
+        """No more is read from the model; what was read is written, and the reply ends that way."""
+        self._stop = self._stop or how
         if self._reader is not None:
             self._reader.cancel()
 
-    async def run(self, turns: Sequence[Turn]) -> None:
+    async def run(self) -> None:
         """Ends when the reply has, and that is written down, however long the journal is away."""
-        reader = self._reader = asyncio.create_task(self._read(turns))
+        reader = self._reader = asyncio.create_task(self._read())
         reader.add_done_callback(lambda _: self._news.set())
-        if self._stopped:
+        if self._stop:
             reader.cancel()
         try:
             await self._write(reader)
-            await self._end(INTERRUPTED if reader.cancelled() else reader.result())
+            await self._end((self._stop or INTERRUPTED) if reader.cancelled() else reader.result())
         except Refused:
-            log.info("the reply %s of chat %s was ended by another hand", self._reply, self._key)
+            log.info("the reply %s of chat %s was ended by another hand", self._job.reply, self._job.key)
         except StatestreamError:
             log.exception("what the model %s said cannot be kept", self._model.name)
-            await self._end(_error("failed", "The model said something that cannot be kept."))
+            await self._end(failed("failed", "The model said something that cannot be kept."))
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
+    # what is written
+
     async def _write(self, reader: asyncio.Task[Any]) -> None:
-        """Says what was read, a chunk for each frame's time, until the reader is done and all is said."""
+        """Says what was read, once for each frame's time, until the reader is done and all is said."""
         loop = asyncio.get_running_loop()
-        while not reader.done() or self._pieces:
+        while not reader.done() or self._growth:
             await self._news.wait()
             self._news.clear()
             began = loop.time()
-            if self._pieces:
-                text = "".join(self._pieces)
-                self._pieces.clear()
-                await self._say(chat.grew(self._key, reply=self._reply, index=self._said, text=text))
-                self._said += 1
+            if actions := self._growth.take():
+                await self._say(actions)
+            if not self._growth:
+                self._said.set()
             if not reader.done():
                 await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
 
     async def _end(self, end: Mapping[str, Any]) -> None:
-        await self._say(chat.ended(self._key, reply=self._reply, **end), id=secrets.token_urlsafe(9))
+        usage = {"usage": self._usage} if self._usage else {}
+        user = {} if self._job.user is None else {"user": self._job.user}
+        ended = chat.ended(self._job.key, reply=self._job.reply, figures=self._figures(), **usage, **user, **end)
+        await self._say([ended], id=secrets.token_urlsafe(9))
 
-    async def _say(self, action: Action, id: str | None = None) -> None:
+    def _figures(self) -> dict[str, float]:
+        """Milliseconds the run took and until the first piece came, pieces, and tokens a second from then on."""
+        now = asyncio.get_running_loop().time()
+        figures: dict[str, float] = {"duration_ms": round((now - self._began) * 1000), "pieces": self._pieces}
+        if self._first is not None:
+            figures["first_piece_ms"] = round((self._first - self._began) * 1000)
+            if "output" in self._usage and now > self._first:
+                figures["tokens_per_second"] = round(self._usage["output"] / (now - self._first), 1)
+        return figures
+
+    async def _say(self, actions: Sequence[Action], id: str | None = None) -> None:
         """Dispatches until it is done. A journal that is away for a minute ends the reading, not the trying."""
         give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while True:
             try:
-                await self._store.dispatch(action, id=id)
+                await self._store.dispatch(actions, id=id)
             except Unavailable:
                 if asyncio.get_running_loop().time() > give_up:
                     self.stop()
@@ -107,80 +149,74 @@ class Generation:
             else:
                 return
 
-    async def _read(self, turns: Sequence[Turn]) -> dict[str, Any]:
+    # what is read
+
+    async def _read(self) -> Mapping[str, Any]:
         """How the model ended; its pieces are left for the writer."""
-        finish: Finish | None = None
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeouts.total), asyncio.timeout(self._timeouts.first) as silence:
-                async for piece in self._model.answer(turns):
-                    silence.reschedule(loop.time() + self._timeouts.idle)
-                    if isinstance(piece, Finish):
-                        finish = piece
-                    elif piece:
-                        self._pieces.append(piece.encode(errors="replace").decode())  # no lone surrogates
-                        self._news.set()
+            async with asyncio.timeout(self._timeouts.total):
+                for _ in range(MAX_STEPS):
+                    end = await self._answer(self._job.turns())
+                    if end is not None:
+                        return end
+                    await self._run_tools()
         except ModelFailed as failure:
-            return _error(failure.kind, str(failure))
+            return failed(failure.kind, str(failure))
         except TimeoutError:
-            return _error("timeout", "The model has not answered in time.")
+            return failed("timeout", "The model has not answered in time.")
         except Exception:
             log.exception("the model %s raised what a model should not", self._model.name)
-            return _error("failed", "The model broke off with an error.")
+            return failed("failed", "The model broke off with an error.")
+        return failed("too_many_steps", f"The model called tools {MAX_STEPS} times without an answer.")
+
+    async def _answer(self, turns: Sequence[Turn]) -> Mapping[str, Any] | None:
+        """How one answer of the model ended; None where it ended with calls of tools."""
+        finish, refused = None, False
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeouts.first) as silence:
+            async for piece in self._model.answer(turns, self._tools.specs):
+                silence.reschedule(loop.time() + self._timeouts.idle)
+                refused = refused or isinstance(piece, Refusal)
+                finish = piece if isinstance(piece, Finish) else finish
+                self._take(piece)
         if finish is None:
-            return _error("truncated", "The reply was cut short.")
+            return failed("truncated", "The reply was cut short.")
+        if refused:
+            return failed("refused", "The model declined to answer.")
+        if self._growth.calling:
+            return None
+        if self._growth.empty:
+            return failed("empty", "The model said nothing.")
         return {"status": "complete", "finish_reason": finish.reason.encode(errors="replace").decode()}
 
+    def _take(self, piece: Piece) -> None:
+        if isinstance(piece, Finish):
+            return
+        if isinstance(piece, Usage):
+            for name, tokens in asdict(piece).items():
+                self._usage[name] = self._usage.get(name, 0) + tokens
+            return
+        if self._first is None:
+            self._first = asyncio.get_running_loop().time()
+        self._pieces += 1
+        if isinstance(piece, CallPiece):
+            self._growth.call(piece)
+        elif isinstance(piece, Reasoning):
+            self._growth.text("reasoning", piece.text)
+        else:
+            self._growth.text("text", piece if isinstance(piece, str) else piece.text)
+        self._news.set()
 
-def _error(kind: str, sentence: str) -> dict[str, Any]:
-    return {"status": "error", "error": {"kind": kind, "message": sentence}}
+    async def _run_tools(self) -> None:
+        """Runs what was called, all at once; returns when every outcome stands in the chat."""
+        tools = self._growth.called()
+        self._news.set()
+        await asyncio.gather(*(self._run_tool(part, tool) for part, tool in tools.items()))
+        self._said.clear()
+        self._news.set()
+        await self._said.wait()
 
-
-INTERRUPTED: Final = _error("interrupted", "The server stopped before the reply was done.")
-
-
-class Generations:
-    """The replies that this process makes, and the questions that are being saved. All are awaited in `close`."""
-
-    def __init__(self) -> None:
-        self._making: dict[asyncio.Task[Any], Generation] = {}
-        self._asking: set[asyncio.Task[Any]] = set()
-        self._closed = False
-
-    def start(self, generation: Generation, turns: Sequence[Turn]) -> None:
-        task = asyncio.create_task(generation.run(turns))
-        self._making[task] = generation
-        task.add_done_callback(lambda _: self._making.pop(task))
-        task.add_done_callback(_look)
-        if self._closed:
-            generation.stop()
-
-    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of work that goes on when its caller is cancelled. Raises Unavailable once closed."""
-        if self._closed:
-            work.close()
-            raise Unavailable("the server is stopping; ask again in a moment")
-        task = asyncio.create_task(work)
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-        task.add_done_callback(_look)
-        return await asyncio.shield(task)
-
-    async def close(self) -> None:
-        """Ends what is being made: each reply keeps its text and is marked as interrupted, if the journal is there."""
-        self._closed = True
-        for generation in self._making.values():
-            generation.stop()
-        tasks = (*self._asking, *self._making)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _look(task: asyncio.Task[Any]) -> None:
-    """Nobody may be waiting for the task: what went wrong is logged. A Refused is an answer, not a failure."""
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refused):
-        level = logging.WARNING if isinstance(error, StatestreamError) else logging.ERROR
-        log.log(level, "a reply could not be made or finished", exc_info=error)
+    async def _run_tool(self, part: int, tool: Mapping[str, str]) -> None:
+        outcome = await self._tools.run(tool["name"], tool["arguments"], self._timeouts.tool)
+        self._growth.returned(part, outcome)
+        self._news.set()

@@ -18,7 +18,7 @@ from statestream.server.bodies import MAX_BODY
 from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
 from statestream.server.routes import STORE
-from statestream.server.stream import HUB, TAKEOVER
+from statestream.server.stream import FOLLOWERS, HUB, TAKEOVER
 from statestream.store import Store
 
 
@@ -42,6 +42,7 @@ def create_app(
     app[HUB] = Hub(store, heartbeat=heartbeat, max_readers=max_readers)
     app[MAX_BODY] = max_body
     app[TAKEOVER] = takeover
+    app[FOLLOWERS] = []
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
     app.router.add_post("/dispatch", routes.dispatch)
     app.router.add_get("/state", routes.state, allow_head=False)

@@ -7,6 +7,8 @@ the socket over, aiohttp is done with the request: its log, middlewares and `fin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -16,12 +18,16 @@ from aiohttp_sse import EventSourceResponse
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.reader import Interest
 from statestream.broadcast.replay import EARLIEST
+from statestream.broadcast.selection import Selection
 from statestream.broadcast.sink import TransportSink
 from statestream.broadcast.sockets import watch_over
 from statestream.server.routes import STORE, selection_of, wants_payloads
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
 TAKEOVER: Final = web.AppKey("statestream_takeover", bool)
+Follower = Callable[[web.Request, Selection], Callable[[], None] | None]
+"""Is told of each stream that opens, and what it follows; gives what is to be called, once, when it has closed."""
+FOLLOWERS: Final = web.AppKey("statestream_followers", list[Follower])
 
 
 class StreamResponse(EventSourceResponse):
@@ -53,30 +59,44 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     cursor = request.headers.get("Last-Event-ID") or (None if every else after)
     if cursor is None and not every:
         selection.snapshot(store.slices)
+    left = _left(request, selection)
     response = StreamResponse()
     writer = await _head_sent(request, response)
     transport = request.transport
     if writer is None or transport is None:
+        if left is not None:
+            left()
         return response
     chunked = request.version >= HttpVersion11
     taken = hub.sockets.take_over(transport, chunked=chunked) if request.config_dict[TAKEOVER] else None
     if taken is not None:
         response.taken_over = True
         hub.counts.taken_over += 1
-        taken.owner = hub.join(taken, interest, cursor, every=every)
+        taken.owner = hub.join(taken, interest, cursor, every=every, left=left)
         return response
     connection = transport.get_extra_info("socket")
     if connection is not None:
         watch_over(connection.fileno(), connection.family)
     sink = TransportSink(writer, request.protocol, transport, chunked=chunked)
-    reader = hub.join(sink, interest, cursor, every=every)
-    del selection, interest, writer, connection  # while the stream lasts, the handler holds what it needs
+    reader = hub.join(sink, interest, cursor, every=every, left=left)
+    del selection, interest, writer, connection, left  # while the stream lasts, the handler holds what it needs
     try:
         await sink.finished
     finally:
         if reader is not None:
             hub.leave(reader)
     return response
+
+
+def _left(request: web.Request, selection: Selection) -> Callable[[], None] | None:
+    """Tells who wants to know that the stream has opened; gives what tells them that it has closed."""
+    calls = [left for follower in request.config_dict[FOLLOWERS] if (left := follower(request, selection)) is not None]
+    return partial(_call_all, calls) if calls else None
+
+
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:

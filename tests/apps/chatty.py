@@ -1,24 +1,62 @@
 """The application under test for the chat: its model is wherever CHATTY_UPSTREAM says, through the openai package.
 
-CHATTY_JOURNAL, and CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL (seconds) come from the environment too: an
-application has no options on the command line. The key is OPENAI_API_KEY, as in production.
+CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP and
+CHATTY_TITLES come from the environment too: an application has no options on the command line. The key is
+OPENAI_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that name.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from statestream import Store, create_app
+import aiohttp
+
+from statestream import Refused, Store, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
 
+UPSTREAM = os.environ["CHATTY_UPSTREAM"]
+
+
+def seconds(name: str, default: str) -> float:
+    return float(os.environ.get(f"CHATTY_{name}", default))
+
+
 chat = Chat(
-    model=OpenAIModel("test-model", base_url=os.environ["CHATTY_UPSTREAM"]),
+    model=OpenAIModel("test-model", base_url=UPSTREAM),
     timeouts=Timeouts(
-        first=float(os.environ.get("CHATTY_FIRST", "30")),
-        idle=float(os.environ.get("CHATTY_IDLE", "30")),
-        total=float(os.environ.get("CHATTY_TOTAL", "60")),
+        first=seconds("FIRST", "30"),
+        idle=seconds("IDLE", "30"),
+        total=seconds("TOTAL", "60"),
+        tool=seconds("TOOL", "10"),
     ),
+    lease=seconds("LEASE", "1"),
+    keep=int(os.environ.get("CHATTY_KEEP", "500")),
+    titles=os.environ.get("CHATTY_TITLES", "") == "yes",
 )
+
+
+@chat.tool
+def weather(city: str, days: int = 1) -> dict[str, Any]:
+    """The weather in a city."""
+    if city == "Atlantis":
+        raise Refused("no_city", "There is no weather in Atlantis.")
+    return {"city": city, "celsius": [20 + day for day in range(days)]}
+
+
+@chat.tool
+async def wait(gate: str) -> str:
+    """Waits for a gate of the upstream."""
+    async with aiohttp.ClientSession() as session, session.get(f"{UPSTREAM}/gates/{gate}") as response:
+        return await response.text()
+
+
+@chat.tool
+async def broken() -> None:
+    """Fails."""
+    raise ValueError("sk-canary in a traceback")
+
+
 app = create_app(Store(chat.slices, journal=os.environ.get("CHATTY_JOURNAL", "memory:")))
 chat.add_to(app)

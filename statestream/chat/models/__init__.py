@@ -1,4 +1,4 @@
-"""Who answers: a model is asked with the conversation and gives pieces of text as they come.
+"""Who answers: a model is asked with the conversation and gives pieces of its answer as they come.
 
 Law: a model knows nothing of chats, stores or requests. It ends with exactly one Finish, or raises
 ModelFailed with a sentence that may be shown to a person: no key, no prompt, no traceback in it. If it
@@ -8,26 +8,89 @@ ends without a Finish, its answer was cut short.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from statestream.errors import StatestreamError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One message of a conversation, as a model sees it."""
+class ToolCall:
+    """A tool that the model has called. `arguments` is JSON text, as the model wrote it."""
 
-    role: str
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a conversation, as a model sees it.
+
+    `images` are URLs that stand beside a user's text; `calls` are the tools that an assistant called; `answers` is the
+    id of the call whose outcome a tool's text is.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str
+    images: tuple[str, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    answers: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """A tool that the model may call. `parameters` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reasoning:
+    """A piece of what the model thinks aloud."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallPiece:
+    """A piece of a tool call. `index` says which of the answer's calls; the first piece has `id` and `name`."""
+
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A piece of the sentence with which the model declines to answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an answer cost, in tokens. `reasoning` and `cached` are parts of the others."""
+
+    input: int
+    output: int
+    reasoning: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """Why the model stopped: `stop`, `length`, `content_filter`, …"""
+    """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`, …"""
 
     reason: str
+
+
+Piece = str | Reasoning | CallPiece | Refusal | Usage | Finish
+"""What a model gives; a plain string is a piece of the answer's text."""
 
 
 class ModelFailed(StatestreamError):
@@ -45,7 +108,7 @@ class Model(Protocol):
 
     name: str
 
-    def answer(self, turns: Sequence[Turn]) -> AsyncIterator[str | Finish]:
+    def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
         """The pieces of the answer. Raises ModelFailed."""
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from statestream.chat.models import Finish, Turn
+from statestream.chat.models import Finish, Piece, ToolSpec, Turn
 
 WORDS_A_SECOND: Final = 30.0
 _SENTENCES: Final = (
@@ -31,8 +31,12 @@ class DemoModel:
     def __init__(self, words_a_second: float = WORDS_A_SECOND) -> None:
         self._pause = 1 / words_a_second
 
-    async def answer(self, turns: Sequence[Turn]) -> AsyncIterator[str | Finish]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
         question = turns[-1].text.strip() if turns else ""
+        if turns and turns[0].role == "system":  # it is asked for a title
+            yield next((turn.text.strip() for turn in turns if turn.role == "user"), "")[:60]
+            yield Finish(reason="stop")
+            return
         asked = sum(turn.role == "user" for turn in turns)
         chosen = [_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2)]
         for word in re.findall(r"\s*\S+", f"You said: “{question[:200]}”. {' '.join(chosen)}"):

@@ -1,0 +1,71 @@
+"""The slice `chat_archive`: the messages that a chat does not hold live any more, in pages that never change.
+
+    chat_archive/<chat>:<page>  {"messages": [PAGE of them, in the order of creation]}
+
+Pages are counted from 0, oldest first. One request puts a page here and takes it out of the chat, or does neither.
+
+Law: a page is written once and read by `older` only; no stream needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, Final
+
+from statestream.change import Action
+from statestream.chat import conversation as chat
+from statestream.errors import NotFound
+from statestream.slices import Slice
+from statestream.store import Store
+
+NAME: Final = "chat_archive"
+PAGE: Final = 50
+KEY_ROOM: Final = 16
+"""Characters of an instance's key that the page takes: a chat's own key must leave them free."""
+
+archive_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
+
+
+@archive_slice.action
+def archived(state: Any, *, messages: list[dict[str, Any]]) -> None:
+    """These messages left the chat."""
+    if not state["messages"]:
+        state["messages"] = messages
+
+
+def due(store: Store, key: str, keep: int) -> tuple[Sequence[Action], Mapping[str, int]]:
+    """What moves a page out of a chat that holds one more than `keep`, and the versions it goes by; or nothing."""
+    name = f"{chat.NAME}/{key}"
+    held = store.slices.get(name)
+    messages = [] if held is None else held.value["messages"]
+    if held is None or len(messages) < keep + PAGE:
+        return (), {}
+    page = messages[:PAGE]
+    actions = (archived(_key(key, _pages(store, key)), messages=page), chat.trimmed(key, up_to=page[-1]["id"]))
+    return actions, {name: held.version}
+
+
+def older(store: Store, key: str, *, before: str, limit: int) -> list[Any]:
+    """Up to `limit` messages that were made before that one, oldest first, wherever they stand. Raises NotFound."""
+    found: list[Any] = []
+    seen = False
+    pages = (store.get(f"{NAME}/{_key(key, page)}")["messages"] for page in range(_pages(store, key) - 1, -1, -1))
+    for messages in (store.get(f"{chat.NAME}/{key}")["messages"], *pages):
+        for message in reversed(messages):
+            if seen:
+                found.append(message)
+                if len(found) == limit:
+                    return found[::-1]
+            seen = seen or message["id"] == before
+    if not seen:
+        raise NotFound("expected the id of a message of this chat in `before`")
+    return found[::-1]
+
+
+def _pages(store: Store, key: str) -> int:
+    return next(page for page in count() if f"{NAME}/{_key(key, page)}" not in store.slices)
+
+
+def _key(key: str, page: int) -> str:
+    return f"{key}:{page}"

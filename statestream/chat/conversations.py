@@ -1,0 +1,266 @@
+"""Conversations over an open store: ask, ask otherwise, answer again, stop; and what keeps them true.
+
+Every protocol comes in here. A question and the place of its reply are saved by one action before the model is
+called; whoever repeats a question gets the run that there is.
+
+Law: the store's messages are the conversation. No request owns a reply: it is made by a task of `runs`, whose node
+has a lease; when the node is gone, another one ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from statestream.change import Action
+from statestream.chat import archive, presence
+from statestream.chat import conversation as chat
+from statestream.chat.generation import INTERRUPTED, Generation, Job, Timeouts
+from statestream.chat.index import Index
+from statestream.chat.leases import Lease
+from statestream.chat.messages import find, path, reply_to, streaming
+from statestream.chat.models import Model
+from statestream.chat.presence import Presence
+from statestream.chat.runs import Runs
+from statestream.chat.titles import title_of
+from statestream.chat.tools import Tools
+from statestream.chat.turns import turns_of
+from statestream.chat.watch import Watch
+from statestream.errors import Malformed, NotFound, Refused, Unavailable, VersionConflict
+from statestream.store import Store
+
+log = logging.getLogger("statestream")
+
+MAX_KEY: Final = 128 - archive.KEY_ROOM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a Chat was told, see there."""
+
+    model: Model
+    tools: Tools
+    timeouts: Timeouts
+    window: int
+    keep: int
+    lease: float
+    titles: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A message of a person. `edits`: the message that it is to stand in the place of."""
+
+    parts: Sequence[dict[str, Any]]
+    id: str | None = None
+    author: str | None = None
+    edits: str | None = None
+
+    @classmethod
+    def text(cls, said: str, *, author: str | None = None) -> Self:
+        """A message that is nothing but text."""
+        return cls(parts=[{"type": "text", "text": said}], author=author)
+
+
+class Conversations:
+    """The chats of one store. Use it as `async with`, while the store is open."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self._settings = settings
+        self._runs = Runs()
+        self.watch = Watch()
+        self._index: Index
+        self._lease = Lease(store, settings.lease, self._in_use, lambda: self._index.nodes())
+        self.presence = Presence(store, self._lease.node, self._lease.take)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unsubscribe: list[Callable[[], None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._index = Index(self.store.slices, self._reply_ended)
+        self._unsubscribe = [self.store.bus.subscribe(self._index), self.store.bus.subscribe(self.watch)]
+        self._tasks = [
+            asyncio.create_task(self._lease.keep(self._node_gone)),
+            asyncio.create_task(self.presence.run()),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.presence.close()
+        await self._lease.give_back()
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+
+    async def stop_all(self) -> None:
+        """Ends every reply that is being made here, then every viewer's stream."""
+        await self._runs.close()
+        self.watch.close()
+
+    # chats
+
+    async def create(self, *, user: str | None = None) -> str:
+        """Makes an empty chat, whose it is, and gives its key."""
+        key = secrets.token_hex(6)
+        await self.store.dispatch(chat.created(key, **_given(user=user)))
+        return key
+
+    def state(self, key: str) -> Any:
+        """The chat's committed state. Raises NotFound."""
+        state = self.store.get(name_of(key))
+        if state is None:
+            raise NotFound("expected the id of a chat that exists; make one with POST /api/chats")
+        return state
+
+    def find(self, key: str) -> Any:
+        """The chat's committed state, or that of an empty one."""
+        return self.store.get(name_of(key)) or chat.chat_slice.initial
+
+    def older(self, key: str, *, before: str, limit: int) -> list[Any]:
+        """The messages made before that one, oldest first, also those that are not live any more. Raises NotFound."""
+        self.state(key)
+        return archive.older(self.store, key, before=before, limit=limit)
+
+    async def branch(self, key: str, message: str) -> None:
+        """Shows the branch with that message. Raises NotFound, Refused."""
+        self.state(key)
+        await self.store.dispatch(chat.branched(key, message=message))
+
+    # questions and replies
+
+    async def ask(self, key: str, asked: Asked, *, create: bool = False) -> str:
+        """Saves the question and the reply's place, then lets the model answer; gives the reply's id.
+
+        A question that is there already, by its id, gives the reply that it has. `create`: a chat that does not
+        exist is made. Raises NotFound, and Refused (`busy`) while a reply is being made.
+        """
+        if not create:
+            self.state(key)
+        elif len(key) > MAX_KEY:
+            raise Malformed(f"expected the id of a chat of at most {MAX_KEY} characters, got more")
+        question: chat.Question = {"id": asked.id or secrets.token_hex(6), "parts": list(asked.parts)}
+        if asked.author is not None:
+            question["author"] = asked.author
+        if asked.edits is not None:
+            question["edits"] = asked.edits
+        known = reply_to(self.find(key), question["id"])
+        if known is not None and self._shows(key, known):
+            return str(known["id"])
+        user = self._user(key, asked.author)
+        make = [chat.created(key, **_given(user=user))] if self.store.get(name_of(key)) is None else []
+
+        def actions(reply: chat.Reply) -> list[Action]:
+            return [*make, chat.asked(key, question=question, reply=reply, **_given(user=user))]
+
+        reply = await self._runs.owned(self._answer(key, user, actions))
+        if find(self.find(key), reply) is not None:
+            return reply
+        known = reply_to(self.find(key), question["id"])
+        if known is None:
+            raise Unavailable("expected the question to be in the chat, it is not; ask again")
+        return str(known["id"])
+
+    async def regenerate(self, key: str, question: str) -> str:
+        """Another reply to a question that is there; gives its id. Raises NotFound, Refused."""
+        self.state(key)
+        user = self._user(key, None)
+        return await self._runs.owned(
+            self._answer(
+                key, user, lambda reply: [chat.regenerated(key, question=question, reply=reply, **_given(user=user))]
+            )
+        )
+
+    async def stop(self, key: str, reply: str | None = None) -> bool:
+        """Ends the reply that is being made, or only if it is that one; its text stays. False where there is none."""
+        making = streaming(self.state(key))
+        if making is None or reply not in (None, making["id"]):
+            return False
+        if not self._runs.stop(key, making["id"]):
+            try:
+                await self._end(key, making["id"], status="stopped")
+            except Refused:
+                return False
+        return True
+
+    async def _answer(self, key: str, user: str | None, actions: Callable[[chat.Reply], list[Action]]) -> str:
+        """Not the request's own: one that leaves in the middle must not leave a place that nobody fills."""
+        await self._lease.take()
+        settings = self._settings
+        reply: chat.Reply = {
+            "id": secrets.token_hex(6),
+            "run": secrets.token_hex(6),
+            "node": self._lease.node,
+            "model": settings.model.name,
+        }
+        job = Job(key=key, reply=reply["id"], user=user, turns=lambda: turns_of(path(self.state(key)), settings.window))
+        generation = Generation(self.store, job, settings.model, settings.tools, settings.timeouts)
+        try:
+            await self.store.dispatch(actions(reply))
+        except Unavailable:
+            generation.stop()  # the place may be there all the same: then it ends when the journal is back
+            self._runs.start(key, generation, self._after(job))
+            raise
+        if find(self.find(key), reply["id"]) is not None:
+            self._runs.start(key, generation, self._after(job))
+        return reply["id"]
+
+    async def _after(self, job: Job) -> None:
+        """What follows a reply: the oldest messages leave the chat, and the chat gets a title."""
+        actions, expect = archive.due(self.store, job.key, self._settings.keep)
+        if actions:
+            with contextlib.suppress(Refused, VersionConflict):  # something came between: after the next reply then
+                await self.store.dispatch(actions, expect=expect)
+        state = self.find(job.key)
+        reply = find(state, job.reply)
+        if self._settings.titles and "title" not in state and reply is not None and reply["status"] == "complete":
+            title = await title_of(turns_of(path(state)[:2], 2), self._settings.model)
+            if title is not None:
+                await self.store.dispatch(chat.titled(job.key, title=title, **_given(user=job.user)))
+
+    def _shows(self, key: str, reply: Any) -> bool:
+        return any(message["id"] == reply["id"] for message in path(self.find(key)))
+
+    def _user(self, key: str, author: str | None) -> str | None:
+        """Whose chat it is; one that does not exist yet is its first author's."""
+        state = self.store.get(name_of(key))
+        user = author if state is None else state.get("user")
+        return None if user is None else str(user)
+
+    # what keeps it true
+
+    def _in_use(self) -> bool:
+        return bool(self._runs) or self.presence.in_use
+
+    def _reply_ended(self, key: str) -> None:
+        self._runs.let_go(key)
+
+    async def _node_gone(self, node: str) -> None:
+        """A node's lease has run out: its replies end, and nobody is present by it any more."""
+        for key, (reply, owner) in tuple(self._index.making.items()):
+            if owner == node:
+                with contextlib.suppress(Refused):  # another node was first
+                    await self._end(key, reply, **INTERRUPTED)
+        for key in self._index.presences(node):
+            await self.store.dispatch(presence.node_lost(key, node=node))
+        log.info("node %s is gone; what it left behind was ended", node)
+
+    async def _end(self, key: str, reply: str, **how: Any) -> None:
+        await self.store.dispatch(chat.ended(key, reply=reply, **how, **_given(user=self._user(key, None))))
+
+
+def name_of(key: str) -> str:
+    """The full name of a chat's slice."""
+    return f"{chat.NAME}/{key}"
+
+
+def _given(**fields: str | None) -> dict[str, Any]:
+    """What is not None: an optional field of a payload is absent, not null."""
+    return {name: value for name, value in fields.items() if value is not None}

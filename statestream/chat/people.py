@@ -1,0 +1,57 @@
+"""Who is behind a request, and whose stream is open in which chat.
+
+Law: a name is what `who` says; the default believes what the request says about itself, because there is nothing yet
+that could prove it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from statestream.broadcast.selection import Selection
+from statestream.chat import presence
+from statestream.chat.conversations import Conversations
+from statestream.errors import Malformed
+from statestream.names import escape_key
+from statestream.server.stream import Follower
+
+MAX_NAME: Final = 64
+
+Who = Callable[[web.Request], str | None]
+
+
+def named(request: web.Request) -> str | None:
+    """The name that the request gives itself, by `user=` in its query."""
+    return request.query.get("user") or None
+
+
+def person(request: web.Request, who: Who) -> str | None:
+    """The name of the person, as a key; None for nobody. Raises Malformed."""
+    name = who(request)
+    if name is None:
+        return None
+    if len(name) > MAX_NAME:
+        raise Malformed(f"expected a person's name of at most {MAX_NAME} characters, got more")
+    return escape_key(name)
+
+
+def present(conversations: Conversations, who: Who) -> Follower:
+    """Whoever follows `presence/<chat>` on a stream is present in that chat as long as it is open."""
+
+    def opened(request: web.Request, selection: Selection) -> Callable[[], None] | None:
+        keys = [name.partition("/")[2] for name in selection.names if name.startswith(f"{presence.NAME}/")]
+        user = person(request, who) if keys else None
+        if user is None:
+            return None
+        return partial(_leave, [conversations.presence.enter(key, user) for key in keys])
+
+    return opened
+
+
+def _leave(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -1,0 +1,188 @@
+"""The slice `presence`, and who is there: a person is in a chat while a stream of theirs is open, on any node.
+
+    presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}}}
+
+Several streams of a person count once. Each node says about its own streams only, what has changed and at most once
+a second for each chat, however many come and go; the first at once. Who comes back soon was never away. What a node
+that died has said is taken back when its lease has run out.
+
+Law: presence rests on open streams and leases, never on a message that somebody must send in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal
+
+from statestream.change import REMOVED, Action
+from statestream.errors import StatestreamError
+from statestream.slices import Slice
+from statestream.store import Store
+
+log = logging.getLogger("statestream")
+
+NAME: Final = "presence"
+PACE_SECONDS: Final = 1.0
+LINGER_SECONDS: Final = 1.5
+TYPING_SECONDS: Final = 6.0
+
+Doing = Literal["here", "typing", "gone"]
+
+presence_slice = Slice(NAME, initial={"people": {}}, keyed=True, internal=True)
+
+
+@presence_slice.action
+def seen(state: Any, action: Action, *, node: str, people: dict[str, Doing]) -> Any:
+    """What has changed among the streams that a node holds."""
+    for user, doing in people.items():
+        entry = state["people"].get(user)
+        if doing != "gone":
+            if entry is None:
+                state["people"][user] = {"since": action.at, "typing": doing == "typing", "nodes": {node: doing}}
+            else:
+                entry["nodes"][node] = doing
+                entry["typing"] = "typing" in entry["nodes"].values()
+        elif entry is not None:
+            _without(state, user, node)
+    return REMOVED if not state["people"] else None
+
+
+@presence_slice.action
+def node_lost(state: Any, *, node: str) -> Any:
+    """A node is gone, and with it the streams that it held."""
+    for user in list(state["people"]):
+        _without(state, user, node)
+    return REMOVED if not state["people"] else None
+
+
+def _without(state: Any, user: str, node: str) -> None:
+    entry = state["people"][user]
+    if entry["nodes"].pop(node, None) is not None and not entry["nodes"]:
+        del state["people"][user]
+    else:
+        entry["typing"] = "typing" in entry["nodes"].values()
+
+
+class Person:
+    """One person in one chat, as this node knows them. Times are the event loop's."""
+
+    __slots__ = ("here_until", "streams", "typing_until")
+
+    def __init__(self) -> None:
+        self.streams = 0
+        self.here_until = 0.0
+        self.typing_until = 0.0
+
+    def doing(self, now: float) -> Doing:
+        if not self.streams and self.here_until <= now:
+            return "gone"
+        return "typing" if self.typing_until > now else "here"
+
+
+class Presence:
+    """The people whose streams this node holds."""
+
+    def __init__(self, store: Store, node: str, lease: Callable[[], Awaitable[None]]) -> None:
+        self._store, self._node, self._lease = store, node, lease
+        self._chats: dict[str, dict[str, Person]] = {}
+        self._said_at: dict[str, float] = {}
+        self._due: list[tuple[float, str]] = []
+        self._wanted = asyncio.Event()
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self._chats)
+
+    def enter(self, key: str, user: str) -> Callable[[], None]:
+        """A stream of that person has opened in that chat; call what this gives, once, when it has closed."""
+        person = self._chats.setdefault(key, {}).setdefault(user, Person())
+        person.streams += 1
+        self._look_at(key, 0.0)
+
+        def leave() -> None:
+            person.streams -= 1
+            person.here_until = asyncio.get_running_loop().time() + LINGER_SECONDS
+            self._look_at(key, LINGER_SECONDS)
+
+        return leave
+
+    def typing(self, key: str, user: str, *, on: bool) -> bool:
+        """The person types, for some seconds unless it is said again. False where no stream of theirs is open here."""
+        person = self._chats.get(key, {}).get(user)
+        if person is None:
+            return False
+        person.typing_until = asyncio.get_running_loop().time() + (TYPING_SECONDS if on else 0.0)
+        self._look_at(key, 0.0)
+        if on:
+            self._look_at(key, TYPING_SECONDS)
+        return True
+
+    def look_at_all(self) -> None:
+        """For when the state may say something else than what is true."""
+        for key in self._chats:
+            self._look_at(key, 0.0)
+
+    def _look_at(self, key: str, after: float) -> None:
+        heapq.heappush(self._due, (asyncio.get_running_loop().time() + after, key))
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Says what has changed, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wanted.clear()
+            wait = self._due[0][0] - loop.time() if self._due else None
+            if wait is None or wait > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    pass
+                continue
+            _, key = heapq.heappop(self._due)
+            try:
+                await self._say(key, loop.time())
+            except StatestreamError as error:
+                log.warning("who is in a chat could not be said, trying again soon: %s", error)
+                self._look_at(key, PACE_SECONDS)
+
+    async def _say(self, key: str, now: float) -> None:
+        """What this node has to say of a chat, unless it has spoken within the last second: then it does later."""
+        again = self._said_at.get(key, 0.0) + PACE_SECONDS
+        if again > now:
+            if not any(due == key and at <= again for at, due in self._due):
+                heapq.heappush(self._due, (again, key))
+            return
+        news = self._news(key, now)
+        if news:
+            await self._lease()
+            self._said_at = {chat: at for chat, at in self._said_at.items() if at + PACE_SECONDS > now} | {key: now}
+            await self._store.dispatch(seen(key, node=self._node, people=news))
+
+    def _news(self, key: str, now: float) -> dict[str, Doing]:
+        """What the state says of this node's people that is not so; who is gone is forgotten here."""
+        state = self._store.get(f"{NAME}/{key}")
+        known = (
+            {} if state is None else {user: entry["nodes"].get(self._node) for user, entry in state["people"].items()}
+        )
+        people = self._chats.get(key, {})
+        true = {user: person.doing(now) for user, person in people.items()}
+        for user, doing in true.items():
+            if doing == "gone":
+                del people[user]
+        if not people:
+            self._chats.pop(key, None)
+        news = {user: doing for user, doing in true.items() if known.get(user) != doing and doing != "gone"}
+        return news | {user: "gone" for user, said in known.items() if said and true.get(user, "gone") == "gone"}
+
+    async def close(self) -> None:
+        """Takes back what this node has said, if the journal is there."""
+        for name in [name for name in self._store.slices if name.startswith(f"{NAME}/")]:
+            try:
+                await self._store.dispatch(node_lost(name.partition("/")[2], node=self._node))
+            except StatestreamError as error:
+                log.warning("who was in a chat could not be taken back: %s", error)
+                return

@@ -1,0 +1,117 @@
+"""What front ends post, and what of it counts: one message of a person, new, changed, or to be answered again.
+
+    {"messages": [{"role", "content"}, …]}                            the oldest front ends
+    {"id", "messages": [UIMessage, …], "trigger"?, "messageId"?}      the AI SDK's transports, both majors
+    {"id", "message": UIMessage, …}                                   the same, cut down to the last message
+
+The posted history is the client's copy and is never believed: an id says which message is meant, and for a new or
+changed one its parts are taken. An edited message keeps its id at the client; here it is a sibling with an id made
+from the old one and what it says now, so that posting it again finds it.
+
+Law: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from statestream.chat.conversations import Asked
+from statestream.chat.messages import State, find, path
+from statestream.errors import Malformed, Refused
+from statestream.server.bodies import Body
+from statestream.values import canonical
+
+MAX_TEXT: Final = 100_000
+MAX_PARTS: Final = 100
+MAX_ID: Final = 128
+
+
+class _Posted(BaseModel):
+    """Front ends post more than we need: their own metadata, states of parts."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    role: str
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+    content: str | None = None
+    parts: list[dict[str, Any]] | None = Field(default=None, max_length=MAX_PARTS)
+
+    def said(self) -> list[dict[str, Any]]:
+        """The parts that a person's message may have. Raises Malformed."""
+        if not self.parts:
+            parts = [{"type": "text", "text": self.content or ""}]
+        else:
+            parts = [part for posted in self.parts if (part := _part(posted)) is not None]
+        size = sum(len(part["text"]) for part in parts if part["type"] == "text")
+        if size > MAX_TEXT:
+            raise Malformed(f"expected a message of at most {MAX_TEXT} characters, got {size}")
+        if all(part["type"] == "text" and not part["text"].strip() for part in parts):
+            raise Malformed("expected a last user message with content in `messages`, got none")
+        return parts
+
+
+def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
+    """A posted part as it is kept; None for one that only a model's message can have."""
+    kind = posted.get("type")
+    wanted: dict[str, bool] = {}
+    if kind == "text":
+        wanted = {"text": True}
+    elif kind == "file":
+        wanted = {"mediaType": True, "url": True, "filename": False}
+    elif isinstance(kind, str) and kind.startswith("data-"):
+        data = {name: posted[name] for name in ("id", "data") if posted.get(name) is not None}
+        return {"type": kind, **data}
+    if not wanted:
+        return None
+    for name, needed in wanted.items():
+        if not isinstance(posted.get(name, None if needed else ""), str):
+            raise Malformed(f"expected text as `{name}` of a {kind} part")
+    return {"type": kind, **{name: posted[name] for name in wanted if name in posted}}
+
+
+class Post(Body):
+    """The body of a question. `trigger` and `messageId` are the AI SDK's."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    id: str | None = Field(default=None, min_length=1)
+    messages: list[_Posted] = Field(default_factory=list)
+    message: _Posted | None = None
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
+
+    @property
+    def _last(self) -> _Posted | None:
+        """The person's message that this is about."""
+        posted = [*self.messages, self.message] if self.message is not None else self.messages
+        return next((message for message in reversed(posted) if message.role == "user"), None)
+
+    def asked(self, state: State, author: str | None) -> Asked:
+        """The question. Raises Malformed where there is none."""
+        if self._last is None:
+            raise Malformed("expected a last user message with content in `messages`, got none")
+        parts, known = self._last.said(), find(state, self.messageId)
+        if self.messageId is not None and known is not None:
+            if canonical(known["parts"]) == canonical(parts):
+                return Asked(parts=parts, id=self.messageId, author=author)
+            return Asked(parts=parts, id=_edited(self.messageId, parts), author=author, edits=self.messageId)
+        return Asked(parts=parts, id=self._last.id, author=author)
+
+    def to_answer_again(self, state: State) -> str:
+        """The id of the question that is to be answered again. Raises Refused where there is none."""
+        named = find(state, self.messageId)
+        if named is not None and named["role"] == "assistant" and "parent" in named:
+            return str(named["parent"])
+        candidates = [named["id"]] if named is not None else []
+        if self._last is not None and self._last.id is not None:
+            candidates += [_edited(self._last.id, self._last.said()), self._last.id]
+        candidates += [message["id"] for message in path(state)[::-1] if message["role"] == "user"]
+        for candidate in candidates:
+            if (found := find(state, candidate)) is not None and found["role"] == "user":
+                return str(found["id"])
+        raise Refused("unknown_message", "There is nothing in this chat to answer again.")
+
+
+def _edited(message_id: str, parts: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(message_id.encode() + b"\n" + canonical(parts)).hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""The runs that this process makes: each reply and title a task, found by its chat, all awaited at the end.
+
+Law: a task that was started here ends here: `close` returns when none is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from statestream.chat.generation import STOPPED, Generation
+from statestream.errors import Refused, StatestreamError, Unavailable
+
+log = logging.getLogger("statestream")
+T = TypeVar("T")
+
+CLOSE_SECONDS: Final = 3.0
+
+
+class Runs:
+    """Replies in the making, by the chat's key, and whatever else must not end with a request."""
+
+    def __init__(self) -> None:
+        self._making: dict[str, Generation] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._making)
+
+    def start(self, key: str, generation: Generation, then: Coroutine[Any, Any, None]) -> None:
+        """Makes the reply, then what comes after it."""
+        self._making[key] = generation
+        if self._closed:
+            generation.stop()
+        self.own(self._make(key, generation, then))
+
+    async def _make(self, key: str, generation: Generation, then: Coroutine[Any, Any, None]) -> None:
+        try:
+            await generation.run()
+        except BaseException:
+            then.close()
+            raise
+        finally:
+            if self._making.get(key) is generation:
+                del self._making[key]
+        await then
+
+    def own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that nobody need wait for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_look)
+        return task
+
+    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work that goes on when its caller is cancelled. Raises Unavailable once closed."""
+        if self._closed:
+            work.close()
+            raise Unavailable("the server is stopping; ask again in a moment")
+        return await asyncio.shield(self.own(work))
+
+    def stop(self, key: str, reply: str) -> bool:
+        """Ends that reply, if this process makes it: it keeps its text and is marked as stopped."""
+        generation = self._making.get(key)
+        if generation is None or generation.reply != reply:
+            return False
+        generation.stop(STOPPED)
+        return True
+
+    def let_go(self, key: str) -> None:
+        """The reply has ended, by whatever hand: nothing more need be read for it."""
+        if (generation := self._making.get(key)) is not None:
+            generation.stop()
+
+    async def close(self) -> None:
+        """Ends what is being made: each reply keeps its text and is marked as interrupted, if the journal is there."""
+        self._closed = True
+        for generation in self._making.values():
+            generation.stop()
+        if self._tasks:
+            tasks = tuple(self._tasks)
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """Nobody may be waiting for the task: what went wrong is logged. A Refused is an answer, not a failure."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refused):
+        level = logging.WARNING if isinstance(error, StatestreamError) else logging.ERROR
+        log.log(level, "a reply could not be made or finished", exc_info=error)

@@ -1,0 +1,61 @@
+"""What a model is given: the newest messages of the conversation, as turns.
+
+A reply that called tools is several turns: what it said and called, the outcome of each call, what it said then. The
+window never stands between a call and its outcome: providers refuse such a conversation.
+
+Law: pure. The store's messages are the conversation, whatever a client has posted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from statestream.chat.messages import Message, Part, shown, text_of
+from statestream.chat.models import ToolCall, Turn
+
+NO_OUTCOME = "The tool was not run."
+
+
+def turns_of(messages: Iterable[Message], window: int) -> list[Turn]:
+    """The last `window` turns of these messages, and as many more as the first of them needs to be understood."""
+    turns = [turn for message in messages for turn in _of(message)]
+    start = max(0, len(turns) - window)
+    while start and turns[start].role == "tool":
+        start -= 1
+    return turns[start:]
+
+
+def _of(message: Message) -> Iterator[Turn]:
+    """The turns of one message; none of one that says nothing."""
+    if message["role"] == "user":
+        files = [part for part in message["parts"] if part["type"] == "file"]
+        images = tuple(part["url"] for part in files if part["mediaType"].startswith("image/"))
+        text = text_of(message)
+        if text or images:
+            yield Turn(role="user", text=text, images=images)
+        return
+    for _, parts in groupby(message["parts"], key=lambda part: part.get("step", 0)):
+        yield from _step(list(parts))
+
+
+def _step(parts: Sequence[Part]) -> Iterator[Turn]:
+    """One answer of the model: its text, its calls, and their outcomes."""
+    text = "".join(shown(part) for part in parts if part["type"] == "text")
+    tools = [part for part in parts if part["type"] == "tool"]
+    calls = tuple(ToolCall(id=tool["call"], name=tool["name"], arguments=shown(tool)) for tool in tools)
+    if text or calls:
+        yield Turn(role="assistant", text=text, calls=calls)
+    for tool in tools:
+        yield Turn(role="tool", text=outcome(tool), answers=tool["call"])
+
+
+def outcome(tool: Part) -> str:
+    """What a model is told of a tool: its result, text as it is and all else as JSON, or why there is none."""
+    if tool["status"] == "error":
+        return str(tool["error"])
+    result: Any = tool.get("result", NO_OUTCOME)
+    return result if isinstance(result, str) else orjson.dumps(result).decode()

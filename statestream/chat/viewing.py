@@ -1,0 +1,42 @@
+"""One viewer of a chat over a response: woken by changes, shown what is new, kept alive in between.
+
+Law: a viewer that is slow holds up nobody: what came meanwhile is seen at its next look, as one. What ends a viewer
+ends nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from statestream.chat.watch import Watch
+
+KEEP_ALIVE_SECONDS: Final = 15.0
+
+Look = Callable[[], tuple[bytes, bool]]
+"""What is new since the last look, and whether that was the last of it."""
+
+STREAM_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+
+
+async def show(
+    response: web.StreamResponse, watch: Watch, names: Iterable[str], look: Look, *, keep_alive: bytes = b""
+) -> None:
+    """Writes what `look` gives whenever one of these slices has changed, until it is over or the server stops."""
+    with watch.on(names) as bell:
+        while True:
+            bell.clear()
+            data, last = look()
+            if data:
+                await response.write(data)
+            if last or watch.closed:
+                return
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    await bell.wait()
+            except TimeoutError:
+                if keep_alive:
+                    await response.write(keep_alive)
