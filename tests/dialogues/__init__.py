@@ -1,0 +1,213 @@
+"""Replies as they come to be, and how each protocol shows them: read by the tests in Python and by those in Node.
+
+`DIALOGUES[name]()` gives the states of a chat, oldest first: an empty reply, then one state for each look of a viewer,
+until the reply is over. `<name>.<protocol>` is a file with what a viewer is sent who was there from the start,
+in the protocol's own bytes.
+
+Law: the states come from the chat's own handlers. A golden file changes only when a protocol's bytes are meant to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from statestream.change import Action
+from statestream.chat import conversation as chat
+from statestream.chat.growth import Growth
+from statestream.chat.messages import find
+from statestream.chat.models import CallPiece
+from statestream.draft import produce
+
+HERE = Path(__file__).parent
+KEY, QUESTION, REPLY = "42", "q1", "r1"
+AT = 1_795_274_036_624
+USAGE = {"input": 12, "output": 34, "reasoning": 5, "cached": 0}
+
+
+class Dialogue:
+    """Builds the states of one chat, one reply."""
+
+    def __init__(self, question: Sequence[dict[str, Any]] = ({"type": "text", "text": "What is it?"},)) -> None:
+        self.state: Any = chat.chat_slice.initial
+        self.states: list[Any] = []
+        self.growth = Growth(KEY, REPLY)
+        self.act(
+            chat.asked(
+                KEY,
+                question={"id": QUESTION, "parts": list(question), "author": "ana"},
+                reply={"id": REPLY, "run": "run1", "node": "node1", "model": "test-model"},
+            )
+        )
+        self.look()
+
+    def act(self, action: Action) -> None:
+        handler = next(handler for handler in chat.chat_slice.handlers if handler.action_type == action.type)
+        arguments: dict[str, Any] = dict(action.payload)
+        if handler.signature.wants_action:
+            arguments["action"] = Action(type=action.type, key=KEY, at=AT + len(self.states))
+        self.state, _ = produce(self.state, lambda draft: handler.function(draft, **arguments))
+
+    def look(self) -> None:
+        """What was said so far is written, and a viewer looks."""
+        for action in self.growth.take():
+            self.act(action)
+        self.states.append(self.state)
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self.growth.text("text", text)
+            self.look()
+
+    def think(self, *texts: str) -> None:
+        for text in texts:
+            self.growth.text("reasoning", text)
+            self.look()
+
+    def call(self, index: int, *arguments: str, id: str = "", name: str = "") -> None:
+        for number, more in enumerate(arguments):
+            first = number == 0
+            self.growth.call(CallPiece(index=index, id=id if first else "", name=name if first else "", arguments=more))
+            self.look()
+
+    def called(self) -> None:
+        self.growth.called()
+        self.look()
+
+    def returned(self, part: int, outcome: chat.Result) -> None:
+        self.growth.returned(part, outcome)
+        self.look()
+
+    def end(self, **how: Any) -> list[Any]:
+        for action in self.growth.take():
+            self.act(action)
+        self.act(chat.ended(KEY, reply=REPLY, figures={"duration_ms": 1_200, "pieces": 3}, **how))
+        self.states.append(self.state)
+        return self.states
+
+    def complete(self) -> list[Any]:
+        return self.end(status="complete", finish_reason="stop", usage=USAGE)
+
+
+def _text() -> list[Any]:
+    one = Dialogue()
+    one.say("It is ", "a thing — ", "größer 👩‍👩‍👧, and \n\ndone.")
+    return one.complete()
+
+
+def _reasoning() -> list[Any]:
+    one = Dialogue()
+    one.think("Hmm, ", "let me see.")
+    one.say("A", "nswer.")
+    return one.complete()
+
+
+def _tool() -> list[Any]:
+    one = Dialogue()
+    one.say("I look. ")
+    one.call(0, '{"ci', 'ty": "Ulm"}', id="call_1", name="weather")
+    one.called()
+    one.returned(1, {"result": {"celsius": [20, 21]}})
+    one.say("It is ", "20 degrees.")
+    return one.complete()
+
+
+def _tools() -> list[Any]:
+    """Two calls at once, whose arguments come interleaved, one of which fails; then another step with a third."""
+    one = Dialogue()
+    one.think("Two cities.")
+    one.call(0, '{"city"', id="call_1", name="weather")
+    one.call(1, '{"city": "At', id="call_2", name="weather")
+    one.call(0, ': "Ulm"}')
+    one.call(1, 'lantis"}')
+    one.called()
+    one.returned(2, {"error": "There is no weather in Atlantis."})
+    one.returned(1, {"result": [20]})
+    one.call(0, "{}", id="call_3", name="now")
+    one.called()
+    one.returned(3, {"result": "noon"})
+    one.say("Done.")
+    return one.complete()
+
+
+def _bad_arguments() -> list[Any]:
+    one = Dialogue()
+    one.call(0, '{"city": Ulm', id="call_1", name="weather")
+    one.called()
+    one.returned(0, {"error": "The arguments or the result of weather are no JSON."})
+    one.say("Sorry.")
+    return one.complete()
+
+
+def _stopped() -> list[Any]:
+    one = Dialogue()
+    one.say("As far ", "as it got")
+    return one.end(status="stopped")
+
+
+def _stopped_in_a_tool() -> list[Any]:
+    one = Dialogue()
+    one.say("I look. ")
+    one.call(0, '{"city": "Ulm"}', id="call_1", name="weather")
+    one.called()
+    return one.end(status="stopped")
+
+
+def _failed() -> list[Any]:
+    one = Dialogue()
+    one.say("As far ", "as it got")
+    return one.end(status="error", error={"kind": "connection", "message": "The connection to the model was lost."})
+
+
+def _failed_at_once() -> list[Any]:
+    error = {"kind": "rate_limited", "message": "The model is asked too often just now. Try again in a while."}
+    return Dialogue().end(status="error", error=error)
+
+
+def _at_once() -> list[Any]:
+    """All of a reply between two looks."""
+    one = Dialogue()
+    one.growth.text("reasoning", "Quick.")
+    one.growth.text("text", "All at once.")
+    return one.complete()
+
+
+def _file() -> list[Any]:
+    picture = {
+        "type": "file",
+        "mediaType": "image/png",
+        "url": "data:image/png;base64,iVBORw0KGgo=",
+        "filename": "p.png",
+    }
+    one = Dialogue([{"type": "text", "text": "What is this?"}, picture])
+    one.say("A picture.")
+    return one.complete()
+
+
+DIALOGUES: dict[str, Callable[[], list[Any]]] = {
+    "text": _text,
+    "reasoning": _reasoning,
+    "tool": _tool,
+    "tools": _tools,
+    "bad_arguments": _bad_arguments,
+    "stopped": _stopped,
+    "stopped_in_a_tool": _stopped_in_a_tool,
+    "failed": _failed,
+    "failed_at_once": _failed_at_once,
+    "at_once": _at_once,
+    "file": _file,
+}
+
+
+def reply_in(state: Any) -> Any:
+    return find(state, REPLY)
+
+
+def check_golden(name: str, sent: bytes) -> None:
+    """The file `name` holds these bytes. GOLDEN=write makes it so, where a protocol is meant to say something else."""
+    path = HERE / name
+    if os.environ.get("GOLDEN") == "write":
+        path.write_bytes(sent)
+    assert sent == path.read_bytes()

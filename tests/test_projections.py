@@ -1,0 +1,56 @@
+"""Projections, without a server: what each protocol says of a reply, from the start and from the middle.
+
+Golden files stand in tests/dialogues; the protocols' own clients read the same files in test_clients_*.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from statestream.chat.messages import text_of
+from statestream.chat.projections.text import TextProjection
+from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, encode, ui_message
+from tests.dialogues import DIALOGUES, check_golden, reply_in
+
+every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
+
+
+def ui_stream(states: list[Any]) -> bytes:
+    view = UIMessageProjection()
+    return b"".join(encode(view.new(reply_in(state))) for state in states) + DONE
+
+
+@every_dialogue
+def test_the_ui_message_stream_of_who_was_there_from_the_start(name: str) -> None:
+    check_golden(f"{name}.ui", ui_stream(DIALOGUES[name]()))
+
+
+@every_dialogue
+def test_a_ui_message_stream_ends_once(name: str) -> None:
+    states = DIALOGUES[name]()
+    view = UIMessageProjection()
+    for state in states:
+        view.new(reply_in(state))
+    assert view.over
+    assert view.new(reply_in(states[-1])) == []
+
+
+@every_dialogue
+def test_text_is_the_same_whenever_one_begins_to_look(name: str) -> None:
+    states = DIALOGUES[name]()
+    for start in range(len(states)):
+        view = TextProjection()
+        assert "".join(view.new(reply_in(state)) for state in states[start:]) == text_of(reply_in(states[-1]))
+
+
+@every_dialogue
+def test_no_member_of_a_ui_chunk_is_null(name: str) -> None:
+    states = DIALOGUES[name]()
+    view = UIMessageProjection()
+    for state in states:
+        for chunk in view.new(reply_in(state)):
+            assert None not in chunk.values()
+            assert None not in chunk.get("messageMetadata", {}).values()
+        assert None not in ui_message(reply_in(state)).values()
