@@ -381,6 +381,7 @@ def test_doing_both_or_awaiting_is_refused_with_the_reason() -> None:
 
 def test_removed_and_scalars() -> None:
     assert produce({"a": 1}, lambda s: REMOVED) == (REMOVED, [])
+    assert produce({"a": 1}, lambda s: (s.clear(), REMOVED)[1]) == (REMOVED, [])
     assert produce(1, lambda n: n + 1) == (2, [{"op": "replace", "path": "", "value": 2}])
     assert produce(1, lambda n: True)[1] == [{"op": "replace", "path": "", "value": True}]
     assert produce(1, lambda n: 1) == (1, [])

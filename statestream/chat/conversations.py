@@ -95,7 +95,7 @@ class Conversations:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.presence.close()
+        await self.presence.take_back(self._index.presences(self._lease.node))
         await self._lease.give_back()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
@@ -165,7 +165,7 @@ class Conversations:
             return reply
         known = reply_to(self.find(key), question["id"])
         if known is None:
-            raise Unavailable("expected the question to be in the chat, it is not; ask again")
+            raise Refused("id_taken", "The id of this message stands for another one in this chat; take a fresh one.")
         return str(known["id"])
 
     async def regenerate(self, key: str, question: str) -> str:

@@ -80,7 +80,8 @@ class Index:
         held = self._slices.get(name)
         reply = None if held is None else streaming(held.value)
         if reply is not None:
-            self.making[key] = (reply["id"], reply["run"].get("node", UNKNOWN))
+            run = reply.get("run")
+            self.making[key] = (reply["id"], run["node"] if isinstance(run, dict) and "node" in run else UNKNOWN)
         elif self.making.pop(key, None) is not None:
             self._ended(key)
 

@@ -20,6 +20,8 @@ from statestream.names import escape_key
 from statestream.server.stream import Follower
 
 MAX_NAME: Final = 64
+MAX_PRESENT: Final = 20
+"""Chats that one stream makes a person present in."""
 
 Who = Callable[[web.Request], str | None]
 
@@ -47,6 +49,8 @@ def present(conversations: Conversations, who: Who) -> Follower:
         user = person(request, who) if keys else None
         if user is None:
             return None
+        if len(keys) > MAX_PRESENT:
+            raise Malformed(f"expected at most {MAX_PRESENT} names of `presence/…` for a person, got {len(keys)}")
         return partial(_leave, [conversations.presence.enter(key, user) for key in keys])
 
     return opened

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Literal
 
 from statestream.change import REMOVED, Action
@@ -148,6 +148,8 @@ class Presence:
             except StatestreamError as error:
                 log.warning("who is in a chat could not be said, trying again soon: %s", error)
                 self._look_at(key, PACE_SECONDS)
+            except Exception:
+                log.exception("who is in a chat could not be said")
 
     async def _say(self, key: str, now: float) -> None:
         """What this node has to say of a chat, unless it has spoken within the last second: then it does later."""
@@ -178,11 +180,11 @@ class Presence:
         news = {user: doing for user, doing in true.items() if known.get(user) != doing and doing != "gone"}
         return news | {user: "gone" for user, said in known.items() if said and true.get(user, "gone") == "gone"}
 
-    async def close(self) -> None:
-        """Takes back what this node has said, if the journal is there."""
-        for name in [name for name in self._store.slices if name.startswith(f"{NAME}/")]:
+    async def take_back(self, keys: Iterable[str]) -> None:
+        """For the end: what this node has said about these chats, if the journal is there."""
+        for key in keys:
             try:
-                await self._store.dispatch(node_lost(name.partition("/")[2], node=self._node))
+                await self._store.dispatch(node_lost(key, node=self._node))
             except StatestreamError as error:
                 log.warning("who was in a chat could not be taken back: %s", error)
                 return

@@ -31,7 +31,8 @@ __all__ = ["DictDraft", "ListDraft", "patched", "produce"]
 def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
     """The value that `recipe` makes of `base`, and the operations from one to the other.
 
-    The recipe changes the draft it is given, or returns a new value, or REMOVED; never two of these.
+    The recipe changes the draft it is given, or returns a new value, never both; or it returns REMOVED, whatever it
+    has changed before.
     Returns `base` itself with no operations if nothing changed, (REMOVED, []) if it asked for that. Values
     in the operations may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
     """
@@ -41,13 +42,15 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
         result = recipe(base if root is None else root)
         if inspect.isawaitable(result):
             _refuse_awaitable(result)
+        if result is REMOVED:
+            return REMOVED, []
         if result is not None and result is not root:
             if recorder.live_ops():
                 raise HandlerFailed(
                     "expected a handler that changes its draft or returns a value, got one that does both; "
                     "a lambda may return what a method gave back by accident"
                 )
-            return (REMOVED, []) if result is REMOVED else _returned(recorder, base, result)
+            return _returned(recorder, base, result)
         ops = recorder.live_ops()
         return (root._data, ops) if root is not None and ops else (base, [])
     finally:
