@@ -27,12 +27,23 @@ def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
     how many containers stand around it already. Raises NotJSON with the place of what does not fit.
     """
     kind = type(value)
+    if kind is str:
+        return check_text(value)
     if kind is bool or value is None:
         return value
-    if kind is str or isinstance(value, str):
-        return check_text(value if kind is str else "".join(value))
-    if kind is int or isinstance(value, int):
-        return check_int(value if kind is int else int.__int__(value))
+    if kind is int:
+        return check_int(value)
+    if kind is dict:
+        check_depth(depth)
+        return _plain_dict(value, depth + 1, parent_key)
+    return _plain_of_another_kind(value, depth, parent_key)
+
+
+def _plain_of_another_kind(value: Any, depth: int, parent_key: str) -> Any:
+    if isinstance(value, str):
+        return check_text("".join(value))
+    if isinstance(value, int):
+        return check_int(int.__int__(value))
     if isinstance(value, float):
         return check_float(float(value))
     if isinstance(value, Mapping):
@@ -77,7 +88,7 @@ def check_depth(depth: int) -> None:
 
 def check_member(key: Any, parent_key: str = "") -> str:
     """The key of an object member as a plain str. Raises NotJSON for keys that break a JavaScript reader."""
-    if not isinstance(key, str):
+    if type(key) is not str and not isinstance(key, str):
         raise NotJSON(f"expected text as a key, got {type(key).__name__}")
     if key == "__proto__" or (key == "prototype" and parent_key == "constructor"):
         raise NotJSON(f"the key {key!r} is not allowed: JavaScript readers would change a prototype")

@@ -40,11 +40,11 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
     root = recorder.root = recorder.node(base, None, 0) if type(base) in (dict, list) else None
     try:
         result = recipe(base if root is None else root)
-        if inspect.isawaitable(result):
-            _refuse_awaitable(result)
         if result is REMOVED:
             return REMOVED, []
         if result is not None and result is not root:
+            if inspect.isawaitable(result):
+                _refuse_awaitable(result)
             if recorder.live_ops():
                 raise HandlerFailed(
                     "expected a handler that changes its draft or returns a value, got one that does both; "

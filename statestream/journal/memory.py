@@ -94,8 +94,8 @@ class MemoryJournal:
 
     async def append(self, batch: Batch) -> list[Appended]:
         self._verify(batch.read)
-        done = await self.recall(entry.remember for entry in batch.entries if entry.remember)
-        if done:
+        ids = [entry.remember for entry in batch.entries if entry.remember]
+        if ids and (done := await self.recall(ids)):
             raise Duplicate(done)
         moved = [name for name, version in batch.versions.items() if self._versions.get(name, 0) != version]
         if moved:
