@@ -34,7 +34,7 @@ class DemoModel:
     async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
         question = turns[-1].text.strip() if turns else ""
         if turns and turns[0].role == "system":  # it is asked for a title
-            yield next((turn.text.strip() for turn in turns if turn.role == "user"), "")[:60]
+            yield question.removeprefix("user: ").partition("\n")[0][:60]
             yield Finish(reason="stop")
             return
         asked = sum(turn.role == "user" for turn in turns)
