@@ -540,7 +540,7 @@ FAULTS: dict[str, tuple[list[Any], str, str]] = {
     "a refusal": ([{"decline": "I would "}, {"decline": "rather not."}, {"finish": "stop"}], "refused", DECLINED),
     "an end without a word": ([{"finish": "stop"}], "empty", ""),
     "a page instead of a stream": ([{"raw": f"<html>{SAID}</html>"}], "truncated", ""),
-    "an event without an end": ([*WORDS, {"raw": "data: " + "x" * (5 << 20)}], "failed", KEPT),
+    "an event without an end": ([*WORDS, {"flood": {"text": "data: x\n", "times": 5 << 20}}], "failed", KEPT),
     "arrays without an end": ([*WORDS, {"raw": "data: " + "[" * 200_000 + "\n\n"}], "failed", KEPT),
     "a chunk that is a list": ([*WORDS, {"chunk": [{"choices": []}]}, {"finish": "stop"}], "failed", KEPT),
 }
@@ -637,9 +637,7 @@ async def test_what_a_provider_sends_without_meaning_is_skipped(
     assert "usage" not in message
 
 
-async def test_half_a_surrogate_pair_ends_no_reply(
-    patient: Server, upstream: str, http: aiohttp.ClientSession
-) -> None:
+async def test_half_a_surrogate_pair_ends_no_reply(patient: Server, upstream: str, http: aiohttp.ClientSession) -> None:
     chat = await new_chat(http, patient)
     halves = said_by(content="\ud83d"), said_by(content="\ude80, ")
     question = await script(http, upstream, "Half.", *halves, *WORDS, {"finish": "st\udc00op"})
@@ -714,14 +712,13 @@ async def test_a_reply_that_fails_closes_the_connection_to_the_provider_too(
     await eventually(gone)
 
 
-async def test_a_connection_to_the_provider_is_used_again(
-    patient: Server, upstream: str, http: aiohttp.ClientSession
-) -> None:
+async def test_a_connection_to_the_provider_is_used_again(upstream: str, http: aiohttp.ClientSession) -> None:
     question = await script(http, upstream, "Again.", *WORDS, {"finish": "stop"})
-    chat = await new_chat(http, patient)
-    for _ in range(4):
-        assert (await ask(http, patient, chat, question)).text == KEPT
-    assert len({request["peer"] for request in await asked(http, upstream, question)}) == 1
+    with chatty(upstream) as server:
+        chat = await new_chat(http, server)
+        for _ in range(4):
+            assert (await ask(http, server, chat, question)).text == KEPT
+    assert len({request["peer"][1] for request in await asked(http, upstream, question)}) == 1
 
 
 async def test_faults_as_another_implementation_makes_them_are_told_apart(

@@ -11,6 +11,7 @@ A step is an object with one member:
 
     {"think": text}     a chunk of reasoning              {"call": {"index", "id"?, "name"?, "arguments"?}}
     {"say": text}       a chunk with that text        {"chunk": {…}}    a chunk with that body
+    {"flood": {"text", "times"}}                      that, as it is, so many times
     {"raw": text}       that, as it is                {"pause": s}      waits; {"wait": NAME} for a gate
     {"look": url}       GETs the url and records what it found, before going on
     {"finish": reason}  the last chunk and [DONE]     {"cut": true}     loses the connection
@@ -124,6 +125,9 @@ class Call:
     async def do_raw(self, text: str) -> None:
         await self.begin()
         await self.response.write(text.encode())
+
+    async def do_flood(self, flood: Any) -> None:
+        await self.do_raw(flood["text"] * flood["times"])
 
     async def do_chunk(self, body: Any) -> None:
         await self.do_raw(f"data: {json.dumps(body)}\n\n")
