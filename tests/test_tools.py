@@ -1,4 +1,4 @@
-"""Tools: through real servers and a provider that calls them in every way there is, and in process what they may do wrong.
+"""Tools: through real servers and a provider that calls them in every way, and in process what functions may do.
 
 What the model is told is seen in the requests that the upstream has recorded.
 """
@@ -21,7 +21,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from statestream import Refused
-from statestream.chat import Chat
 from statestream.chat.tools import Tool
 from tests.support import ROOT, Server, eventually
 from tests.test_chat import (
@@ -49,6 +48,13 @@ def upstream() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(upstream: str) -> Iterator[Server]:
+    with chatty(upstream) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty(upstream: str) -> Iterator[Server]:
+    """A chat that gives a tool one second."""
     with chatty(upstream, tool=1) as server:
         yield server
 
@@ -167,23 +173,21 @@ async def test_calls_of_one_answer_run_beside_each_other(server: Server, upstrea
     asking = asyncio.create_task(ask(http, server, chat, "Beside."))
 
     async def second_done() -> bool:
-        parts = (await read_chat(http, server, chat))["messages"][-1]["parts"]
-        return [part["status"] for part in parts] == ["running", "complete"]
+        messages = (await read_chat(http, server, chat))["messages"]
+        parts = messages[-1]["parts"] if messages else []
+        return bool([part["status"] for part in parts] == ["running", "complete"])
 
-    with contextlib.suppress(aiohttp.ClientError):
-        await eventually(second_done, seconds=5)
-        await open_gate(http, upstream, "beside")
+    await eventually(second_done, seconds=5)
+    await open_gate(http, upstream, "beside")
     assert (await asking).text == "Done."
     assert (await ended(http, server, chat))["parts"][0]["result"] == "open"
 
 
+ULM = {"name": "weather", "arguments": '{"city":"Ulm"}'}
+
 ODD_CALLS: dict[str, list[Any]] = {
-    "no ids": [
-        {"delta": {"tool_calls": [{"index": 0, "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}}]}}
-    ],
-    "no index": [
-        {"delta": {"tool_calls": [{"id": "a", "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}}]}}
-    ],
+    "no ids": [{"delta": {"tool_calls": [{"index": 0, "function": ULM}]}}],
+    "no index": [{"delta": {"tool_calls": [{"id": "a", "function": ULM}]}}],
     "the name with every fragment": [
         call(id="a", name="weather", arguments='{"city":'),
         call(id="a", name="weather", arguments='"Ulm"}'),
@@ -192,24 +196,11 @@ ODD_CALLS: dict[str, list[Any]] = {
         call(id="a", name="weather", arguments='{"city":'),
         call(id="b", arguments='"Ulm"}'),
     ],
-    "index 0 each time": [
-        call(id="a", name="weather", arguments='{"city":"Ulm"}'),
-        call(id="b", name="weather", arguments='{"city":"Ulm"}'),
-    ],
+    "index 0 each time": [call(id="a", **ULM), call(id="b", **ULM)],
     "no index, two in a chunk": [
-        {
-            "delta": {
-                "tool_calls": [
-                    {"id": "a", "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}},
-                    {"id": "b", "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}},
-                ]
-            }
-        }
+        {"delta": {"tool_calls": [{"id": "a", "function": ULM}, {"id": "b", "function": ULM}]}}
     ],
-    "the same id twice": [
-        call(0, id="a", name="weather", arguments='{"city":"Ulm"}'),
-        call(1, id="a", name="weather", arguments='{"city":"Ulm"}'),
-    ],
+    "the same id twice": [call(0, id="a", **ULM), call(1, id="a", **ULM)],
 }
 
 
@@ -248,11 +239,11 @@ TROUBLES: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_whatever_goes_wrong_with_a_tool_is_shown_and_told_and_the_reply_goes_on(
-    server: Server, upstream: str, http: Http, trouble: str
+    hasty: Server, upstream: str, http: Http, trouble: str
 ) -> None:
     name, arguments, sentence = TROUBLES[trouble]
     question = f"Trouble: {trouble}."
-    reply = await replied(http, server, upstream, question, calls(name, arguments), DONE)
+    reply = await replied(http, hasty, upstream, question, calls(name, arguments), DONE)
     tool, said = reply["parts"]
     assert (reply["status"], said["text"], tool["status"]) == ("complete", "Done.", "error")
     assert tool["error"].startswith(sentence)
@@ -298,10 +289,8 @@ async def test_the_window_never_stands_between_a_call_and_its_outcome(
     sizes = set()
     for number in range(9):
         question = f"Round {number} of {chat}."
-        both = [
-            call(at, id=f"{number}-{at}", name="weather", arguments='{"city": "Ulm"}') for at in range(number % 3 + 1)
-        ]
-        await script(http, upstream, question, *both, {"finish": "tool_calls"})
+        some = [call(at, id=f"{number}-{at}", **ULM) for at in range(number % 3 + 1)]
+        await script(http, upstream, question, *some, {"finish": "tool_calls"})
         await script(http, upstream, f"{question}+", *DONE)
         await ask(http, server, chat, question)
         for request in await asked(http, upstream, question):
@@ -359,14 +348,8 @@ async def test_a_chat_gets_its_title_once_after_its_first_exchange(upstream: str
         chat = await new_chat(http, server)
         await script(http, upstream, "Name it.", *calls("weather", '{"city": "Ulm"}'))
         await script(http, upstream, "Name it.+", *DONE)
-        naming = await script(
-            http,
-            upstream,
-            TITLE.format("Name it.", "Done."),
-            {"say": '"A  fine '},
-            {"say": 'name."'},
-            {"finish": "stop"},
-        )
+        name = {"say": '"A  fine '}, {"say": 'name."'}, {"finish": "stop"}
+        naming = await script(http, upstream, TITLE.format("Name it.", "Done."), *name)
         await ask(http, server, chat, "Name it.")
         assert await eventually(lambda: titled(http, server, chat)) == "A fine name"
         await ask(http, server, chat, await script(http, upstream, "And now?", *DONE))
@@ -451,7 +434,7 @@ def test_what_cannot_be_described_is_no_tool() -> None:
     def long() -> None: ...
 
     long.__name__ = "x" * 65
-    for function in (positional, many, strange, long, lambda: None, Chat):
+    for function in (positional, many, strange, long, lambda: None):
         with pytest.raises(TypeError):
             Tool(function)
 
