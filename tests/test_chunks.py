@@ -78,10 +78,11 @@ def assert_typed(piece: Piece) -> None:
 
 @given(st.lists(chunks, max_size=4), st.lists(st.integers(0, 200), max_size=6), st.booleans())
 def test_the_split_of_the_bytes_does_not_matter(values: list[Any], splits: list[int], done: bool) -> None:
-    raw = events(*values) + (b"data: [DONE]\n\n" + events({"choices": []}) if done else b"")
+    raw = events(*values) + (b"data: [DONE]\n\n" + events(piece_of({"content": "too late"})) if done else b"")
     ends = [0, *sorted(min(split, len(raw)) for split in splits), len(raw)]
     parts = [raw[start:end] for start, end in pairwise(ends)]
     whole = repr(read(raw))
+    assert "too late" not in whole
     assert repr(read(*parts)) == whole
     assert repr(read(*(bytes([byte]) for byte in raw))) == whole
 

@@ -183,6 +183,23 @@ async def test_a_model_without_an_end_is_given_up_and_can_be_stopped(what: str, 
         assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_title_without_an_end_is_none_and_holds_nobody_up() -> None:
+    class Talking(Script):
+        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+            while turns[0].role == "system":
+                yield "word "
+            yield "Hello."
+            yield Finish(reason="stop")
+
+    battery = Chat(model=Talking([]))
+    async with Store(battery.slices) as store, battery.over(store) as chats:
+        key = await chats.create()
+        await chats.ask(key, Asked.text("?"))
+        await replied(store, key)
+        await eventually(lambda: not chats._runs._tasks)
+        assert "title" not in store.get(f"chat/{key}")
+
+
 @pytest.mark.parametrize("what", ["words", "arguments", "parts"])
 async def test_a_reply_has_a_limit_and_keeps_what_came_before(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("statestream.chat.growth.MAX_SIZE", 5_000)

@@ -230,6 +230,11 @@ TROUBLES: dict[str, tuple[str, str, str]] = {
     "no arguments": ("weather", "", "The arguments of weather do not fit"),
     "another type": ("weather", '{"city": ["Ulm"]}', "The arguments of weather do not fit: at /city"),
     "one too many": ("weather", '{"city": "Ulm", "x": 1}', "The arguments of weather do not fit: at /x"),
+    "a name without an end": (
+        "weather",
+        f'{{"{"x" * 9_000}": 1, "city": "Ulm"}}',
+        "The arguments of weather do not fit",
+    ),
     "a refusal": ("weather", '{"city": "Atlantis"}', "There is no weather in Atlantis."),
     "an exception": ("broken", "{}", "broken failed."),
     "no end": ("wait", '{"gate": "never"}', "wait did not end within 1 seconds."),
@@ -247,6 +252,7 @@ async def test_whatever_goes_wrong_with_a_tool_is_shown_and_told_and_the_reply_g
     tool, said = reply["parts"]
     assert (reply["status"], said["text"], tool["status"]) == ("complete", "Done.", "error")
     assert tool["error"].startswith(sentence)
+    assert len(tool["error"]) <= 2_000
     assert "canary" not in json.dumps(reply)
     _, calling, outcome = await told(http, upstream, question)
     assert outcome == {"role": "tool", "tool_call_id": "c1", "content": tool["error"]}
@@ -360,12 +366,12 @@ async def test_a_chat_gets_its_title_once_after_its_first_exchange(upstream: str
         assert await titled(http, server, chat) == "A fine name"
 
 
-@pytest.mark.parametrize("fault", ["cut", "nothing", "endless"])
+@pytest.mark.parametrize("fault", ["cut", "nothing", "an error"])
 async def test_a_title_that_cannot_be_made_changes_nothing(upstream: str, http: Http, fault: str) -> None:
     steps = {
         "cut": [{"cut": True}],
         "nothing": [{"say": ' "" '}, {"finish": "stop"}],
-        "endless": [{"flood": {"text": 'data: {"choices": [{"delta": {"content": ""}}]}\n\n', "times": 5_000}}],
+        "an error": [{"say": "A na"}, {"chunk": {"error": "x"}}],
     }[fault]
     with chatty(upstream, titles="yes") as server:
         chat = await new_chat(http, server)

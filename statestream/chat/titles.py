@@ -34,8 +34,8 @@ async def title_of(turns: Sequence[Turn], model: Model) -> str | None:
             async with answering(model, asked, []) as answer:
                 async for piece in answer:
                     pieces.append(piece if isinstance(piece, str) else "")
-                    if len(pieces) == MAX_PIECES:  # this is no title; some models never end
-                        break
+                    if len(pieces) == MAX_PIECES:  # this is no title, and may never end
+                        return None
     except (ModelFailed, TimeoutError) as error:
         log.info("no title was made: %s", type(error).__name__)
         return None

@@ -70,12 +70,12 @@ class Tool:
         try:
             given = self._arguments.validate_python(loads(arguments.encode(errors="replace") or b"{}"))
         except ValidationError as error:
-            return {"error": f"The arguments of {name} do not fit: {first_problem(error)}."}
+            return _error(f"The arguments of {name} do not fit: {first_problem(error)}.")
         except NotJSON as error:
-            return {"error": f"The arguments of {name} are no JSON: {error}."}
+            return _error(f"The arguments of {name} are no JSON: {error}.")
         except Exception:
             log.exception("the arguments of the tool %s could not be read", name)
-            return {"error": f"The arguments of {name} do not fit."}
+            return _error(f"The arguments of {name} do not fit.")
         return await self._outcome(given, seconds)
 
     async def _outcome(self, given: dict[str, Any], seconds: float) -> Result:
@@ -84,16 +84,16 @@ class Tool:
             await asyncio.wait((work,), timeout=seconds)
             if not work.done():
                 log.warning("the tool %s did not end within %g seconds", name, seconds)
-                return {"error": f"{name} did not end within {seconds:g} seconds."}
+                return _error(f"{name} did not end within {seconds:g} seconds.")
         finally:
             await _ended(work, name)
         try:
-            return {"error": f"{name} failed."} if work.cancelled() else work.result()
+            return _error(f"{name} failed.") if work.cancelled() else work.result()
         except Refused as error:
-            return {"error": _shown(error)}
+            return _error(str(error))
         except Exception:
             log.exception("the tool %s failed", name)
-            return {"error": f"{name} failed."}
+            return _error(f"{name} failed.")
 
     async def _call(self, given: dict[str, Any]) -> Result:
         try:
@@ -110,9 +110,9 @@ class Tool:
             value = plain(result)
         except NotJSON as error:
             log.warning("the tool %s gave what is no JSON: %s", self.spec.name, error)
-            return {"error": f"The result of {self.spec.name} is no JSON: {error}."}
+            return _error(f"The result of {self.spec.name} is no JSON: {error}.")
         if len(orjson.dumps(value)) > MAX_RESULT:
-            return {"error": f"The result of {self.spec.name} is too large."}
+            return _error(f"The result of {self.spec.name} is too large.")
         return {"result": value}
 
 
@@ -179,8 +179,9 @@ async def in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> 
     return result
 
 
-def _shown(error: Refused) -> str:
-    return str(error).encode(errors="replace").decode()[:MAX_SENTENCE]
+def _error(sentence: str) -> Result:
+    """A sentence may hold names that the model made up, or whatever a tool refuses with."""
+    return {"error": sentence.encode(errors="replace").decode()[:MAX_SENTENCE]}
 
 
 class Tools:
@@ -203,5 +204,5 @@ class Tools:
         """The outcome of a model's call."""
         tool = self._tools.get(name)
         if tool is None:
-            return {"error": "There is no tool of that name."}
+            return _error("There is no tool of that name.")
         return await tool.run(arguments, seconds)
