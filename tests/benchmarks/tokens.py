@@ -145,32 +145,31 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-async def watch(server: Server, chat: str) -> None:
-    """Reads everything that a viewer is sent, until it is cancelled."""
+async def watch(server: Server, chat: str, size: int) -> None:
+    """Reads what a viewer is sent: the text as it grows, and once more, folded, at the end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(f"GET /stream/state?slices=chat/{chat} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
-    try:
-        while await reader.read(1 << 18):
-            pass
-    finally:
-        writer.close()
+    got = 0
+    while got < 2 * size:
+        data = await reader.read(1 << 18)
+        assert data, "the stream ended before the reply did"
+        got += len(data)
+    writer.close()
 
 
 async def asked(http: aiohttp.ClientSession, server: Server, question: str, viewers: int) -> tuple[float, float]:
-    """Seconds of the server's processor time, and of the clock, for one reply."""
+    """Seconds of the server's processor time, and of the clock, until everybody has all of a reply."""
     async with http.post(f"{server.url}/api/chats") as response:
         chat = (await response.json())["id"]
-    watching = [asyncio.create_task(watch(server, chat)) for _ in range(viewers)]
+    watching = [asyncio.create_task(watch(server, chat, CHAT_TOKENS * len(TOKEN))) for _ in range(viewers)]
     await asyncio.sleep(0.1)  # the viewers are there
     cpu, clock = cpu_of(server.pid), time.perf_counter()
     body = {"messages": [{"role": "user", "content": question}]}
     async with http.post(f"{server.url}/api/chats/{chat}/stream", json=body) as response:
         text = await response.text()
+    await asyncio.gather(*watching)
     figures = cpu_of(server.pid) - cpu, time.perf_counter() - clock
-    for task in watching:
-        task.cancel()
-    await asyncio.gather(*watching, return_exceptions=True)
-    assert set(text.split()) == {TOKEN.strip()}
+    assert set(text.split()) == {TOKEN.strip()}, "the reply is not what was streamed"
     return figures
 
 
