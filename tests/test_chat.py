@@ -506,6 +506,7 @@ def refusal(status: int, **headers: str) -> Any:
 
 WORDS = ({"say": "So far, "}, {"say": "so good."})
 KEPT = "So far, so good."
+DECLINED = "I would rather not."
 
 FAULTS: dict[str, tuple[list[Any], str, str]] = {
     "an error in the stream": ([*WORDS, {"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", KEPT),
@@ -528,6 +529,20 @@ FAULTS: dict[str, tuple[list[Any], str, str]] = {
         "",
     ),
     "an error of the provider": ([refusal(500)], "failed", ""),
+    "an error in the stream before a word": ([{"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", ""),
+    "an error in the stream with a status": ([*WORDS, {"chunk": {"error": {"code": 429}}}], "rate_limited", KEPT),
+    "an event that is called error": (
+        [*WORDS, {"raw": f'event: error\ndata: {{"message": "{SAID}"}}\n\n'}, {"finish": "stop"}],
+        "failed",
+        KEPT,
+    ),
+    "an error that is no JSON": ([*WORDS, {"raw": f"event: error\ndata: {SAID}\n\n"}], "failed", KEPT),
+    "a refusal": ([{"decline": "I would "}, {"decline": "rather not."}, {"finish": "stop"}], "refused", DECLINED),
+    "an end without a word": ([{"finish": "stop"}], "empty", ""),
+    "a page instead of a stream": ([{"raw": f"<html>{SAID}</html>"}], "truncated", ""),
+    "an event without an end": ([*WORDS, {"flood": {"text": "data: x\n", "times": 5 << 20}}], "failed", KEPT),
+    "arrays without an end": ([*WORDS, {"raw": "data: " + "[" * 200_000 + "\n\n"}], "failed", KEPT),
+    "a chunk that is a list": ([*WORDS, {"chunk": [{"choices": []}]}, {"finish": "stop"}], "failed", KEPT),
 }
 
 
@@ -576,33 +591,134 @@ async def test_a_provider_that_keeps_everybody_waiting_is_given_up(
     await eventually(gone)
 
 
-def piece(**choice: Any) -> Any:
+def chunk(**choice: Any) -> Any:
     return {"chunk": {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}}
 
 
-NONSENSE: dict[str, Any] = {
-    "a number for a text": piece(index=0, delta={"content": 7}),
-    "a list for a text": piece(index=0, delta={"content": ["a", "b"]}),
-    "half a surrogate pair": piece(index=0, delta={"content": "\ud83d"}),
-    "no delta": piece(index=0, delta=None),
+def said_by(**delta: Any) -> Any:
+    return chunk(index=0, delta=delta)
+
+
+SKIPPED: dict[str, Any] = {
+    "a number for a text": said_by(content=7),
+    "a list for a text": said_by(content=["a", "b"]),
+    "an object for a thought": said_by(reasoning={"a": 1}),
+    "no delta": chunk(index=0, delta=None),
+    "a delta that is a text": chunk(index=0, delta="no"),
+    "a choice that is a text": {"chunk": {"choices": ["no"]}},
+    "no choices": {"chunk": {"choices": None}},
     "choices that are a number": {"chunk": {"choices": 7}},
-    "a chunk that is a number": {"chunk": 7},
-    "a reason that is a number": piece(index=0, delta={}, finish_reason=7),
-    "bytes that are no text": {"raw": "data: \udcff\n\n"},
+    "another choice": chunk(index=1, delta={"content": "Not me."}, finish_reason="length"),
+    "calls that are a text": said_by(tool_calls="weather"),
+    "calls that are none": said_by(tool_calls=[None, 7, []]),
+    "a reason that is a number": chunk(index=0, delta={}, finish_reason=7),
+    "usage that is a text": {"chunk": {"choices": [], "usage": "much"}},
+    "usage of texts": {"chunk": {"choices": [], "usage": {"prompt_tokens": "3", "completion_tokens": None}}},
+    "usage beyond all numbers": {"chunk": {"choices": [], "usage": {"prompt_tokens": 10**30, "completion_tokens": -1}}},
+    "usage with details of texts": {"chunk": {"usage": {"prompt_tokens": True, "prompt_tokens_details": "x"}}},
+    "comments and other events": {"raw": ": here\n\nevent: ping\ndata: {}\n\nid: 7\nretry: 1\n\n"},
+    "an event without data": {"raw": "event: message\n\n"},
+    "data in several lines": {"raw": 'data: {"choices":\ndata: []}\n\n'},
+    "line ends of another kind": {"raw": 'data: {"choices": []}\r\n\r\n'},
+    "no error": {"chunk": {"error": None, "choices": []}},
 }
 
 
-@pytest.mark.parametrize("fault", NONSENSE)
-async def test_nonsense_of_a_provider_ends_the_reply_too(
-    patient: Server, upstream: str, http: aiohttp.ClientSession, fault: str
+@pytest.mark.parametrize("nonsense", SKIPPED)
+async def test_what_a_provider_sends_without_meaning_is_skipped(
+    patient: Server, upstream: str, http: aiohttp.ClientSession, nonsense: str
 ) -> None:
     chat = await new_chat(http, patient)
-    question = await script(http, upstream, fault, *WORDS, NONSENSE[fault])
-    answer = await ask(http, patient, chat, question)
+    question = await script(http, upstream, nonsense, *WORDS, SKIPPED[nonsense], {"say": " On."}, {"finish": "stop"})
+    assert await ask(http, patient, chat, question) == Answer(200, "text/plain", f"{KEPT} On.", False)
     message = await ended(http, patient, chat)
-    assert message["status"] == "error"
-    assert text_of(message).startswith(KEPT)
-    assert (answer.status, answer.cut, answer.text) == (200, True, text_of(message))
+    assert (message["status"], message["finish_reason"]) == ("complete", "stop")
+    assert message["parts"] == [{"type": "text", "text": f"{KEPT} On."}]
+    assert "usage" not in message
+
+
+async def test_half_a_surrogate_pair_ends_no_reply(patient: Server, upstream: str, http: aiohttp.ClientSession) -> None:
+    chat = await new_chat(http, patient)
+    halves = said_by(content="\ud83d"), said_by(content="\ude80, ")
+    question = await script(http, upstream, "Half.", *halves, *WORDS, {"finish": "st\udc00op"})
+    await ask(http, patient, chat, question)
+    message = await ended(http, patient, chat)
+    assert (message["status"], text_of(message)) == ("complete", f"??, {KEPT}")
+    assert message["finish_reason"] == "st?op"
+
+
+async def test_a_provider_that_limits_us_says_when_it_may_be_asked_again(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    when = {
+        "20": "in 20 seconds",
+        "1": "in 1 second",
+        "150": "in 3 minutes",
+        "0": "in a while",
+        "99999": "in a while",
+        "-1": "in a while",
+        "soon": "in a while",
+        "١": "in a while",
+    }
+    for header, words in when.items():
+        chat = await new_chat(http, patient)
+        limited = refusal(429, **{"retry-after": header})
+        await ask(http, patient, chat, await script(http, upstream, f"Limited {header}.", limited))
+        message = await ended(http, patient, chat)
+        assert message["error"]["message"] == f"The model is asked too often just now. Try again {words}."
+
+
+async def test_a_provider_that_cannot_count_is_asked_without(upstream: str, http: aiohttp.ClientSession) -> None:
+    body = {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}
+    unknown = {"refuse": {"status": 422, "body": body, "without": "stream_options"}}
+    with chatty(upstream) as server:
+        chat = await new_chat(http, server)
+        for number in range(2):
+            question = await script(http, upstream, f"Uncounted {number}.", unknown, *WORDS, {"finish": "stop"})
+            assert (await ask(http, server, chat, question)).text == KEPT
+            requests = [request["body"] for request in await asked(http, upstream, question)]
+            assert ["stream_options" in request for request in requests] == ([True, False] if not number else [False])
+
+
+async def test_who_stops_a_reply_closes_the_connection_to_the_provider(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    chat = await new_chat(http, patient)
+    question = await script(http, upstream, "Endless.", *WORDS, {"wait": "never"})
+    async with http.post(f"{patient.url}/api/chats/{chat}/stream", json=user(question)) as response:
+        await read_until(response, KEPT)
+        async with http.post(f"{patient.url}/api/chats/{chat}/stop") as stopped:
+            assert await stopped.json() == {"success": True, "stopped": True}
+    message = await ended(http, patient, chat)
+    assert (message["status"], text_of(message)) == ("stopped", KEPT)
+
+    async def gone() -> bool:
+        return bool((await asked(http, upstream, question))[-1]["ended"] == "gone")
+
+    await eventually(gone)
+
+
+@pytest.mark.parametrize("how", ["an error", "too much"])
+async def test_a_reply_that_fails_closes_the_connection_to_the_provider_too(
+    patient: Server, upstream: str, http: aiohttp.ClientSession, how: str
+) -> None:
+    fault = {"chunk": {"error": "x"}} if how == "an error" else said_by(tool_calls=[{"index": 0, "id": "nameless"}])
+    question = await script(http, upstream, f"Endless with {how}.", *WORDS, fault, {"wait": "never"})
+    await ask(http, patient, await new_chat(http, patient), question)
+
+    async def gone() -> bool:
+        return bool((await asked(http, upstream, question))[-1]["ended"] == "gone")
+
+    await eventually(gone)
+
+
+async def test_a_connection_to_the_provider_is_used_again(upstream: str, http: aiohttp.ClientSession) -> None:
+    question = await script(http, upstream, "Again.", *WORDS, {"finish": "stop"})
+    with chatty(upstream) as server:
+        chat = await new_chat(http, server)
+        for _ in range(4):
+            assert (await ask(http, server, chat, question)).text == KEPT
+    assert len({request["peer"][1] for request in await asked(http, upstream, question)}) == 1
 
 
 async def test_faults_as_another_implementation_makes_them_are_told_apart(

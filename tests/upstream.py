@@ -11,12 +11,14 @@ A step is an object with one member:
 
     {"think": text}     a chunk of reasoning              {"call": {"index", "id"?, "name"?, "arguments"?}}
     {"say": text}       a chunk with that text        {"chunk": {…}}    a chunk with that body
+    {"flood": {"text", "times"}}                      that, as it is, so many times
     {"raw": text}       that, as it is                {"pause": s}      waits; {"wait": NAME} for a gate
     {"look": url}       GETs the url and records what it found, before going on
     {"finish": reason}  the last chunk and [DONE]     {"cut": true}     loses the connection
     {"last": reason}    the same without [DONE], for a usage that follows
     {"decline": text}   a chunk of a refusal              {"usage": {…}}  the chunk that comes last
-    {"refuse": {"status", "body", "headers"?}}        answers that instead of a stream
+    {"refuse": {"status", "body", "headers"?, "without"?}}   answers that instead of a stream; with `without` only
+                                                      a request that has this member
     {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace
 
 A stream that reaches its last step ends cleanly, with or without `finish`.
@@ -71,6 +73,7 @@ class Upstream:
         body = await request.json()
         question = text_of([message for message in body["messages"] if message["role"] == "user"][-1])
         record = {"question": question, "body": body, "key": request.headers.get("Authorization"), "looked": []}
+        record["peer"] = list(request.transport.get_extra_info("peername")) if request.transport else None
         self.requests.append(record | {"ended": None})
         record = self.requests[-1]
         try:
@@ -99,11 +102,14 @@ class Call:
 
     def __init__(self, upstream: Upstream, request: web.Request, record: dict[str, Any]) -> None:
         self.upstream, self.request, self.record = upstream, request, record
+        self.asked: set[Any] = {None, *record["body"]}
         self.response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
 
     async def run(self, steps: list[Step]) -> web.StreamResponse:
         for step in steps:
             ((name, value),) = step.items()
+            if name == "refuse" and value.get("without") not in self.asked:
+                continue
             if name == "refuse":
                 return web.json_response(value["body"], status=value["status"], headers=value.get("headers"))
             do: Callable[[Any], Awaitable[None]] = getattr(self, f"do_{name}")
@@ -119,6 +125,9 @@ class Call:
     async def do_raw(self, text: str) -> None:
         await self.begin()
         await self.response.write(text.encode())
+
+    async def do_flood(self, flood: Any) -> None:
+        await self.do_raw(flood["text"] * flood["times"])
 
     async def do_chunk(self, body: Any) -> None:
         await self.do_raw(f"data: {json.dumps(body)}\n\n")

@@ -221,7 +221,8 @@ class Conversations:
         state = self.find(job.key)
         reply = find(state, job.reply)
         if self._settings.titles and "title" not in state and reply is not None and reply["status"] == "complete":
-            title = await title_of(turns_of(path(state)[:2], 2), self._settings.model)
+            said = [turn for message in path(state)[:2] for turn in turns_of([message], 1)]  # no tools in between
+            title = await title_of(said, self._settings.model)
             if title is not None:
                 await self.store.dispatch(chat.titled(job.key, title=title, **_given(user=job.user)))
 

@@ -18,10 +18,21 @@ from typing import Any, Final
 
 from statestream.change import Action
 from statestream.chat import conversation as chat
-from statestream.chat.growth import Growth
-from statestream.chat.models import CallPiece, Finish, Model, ModelFailed, Piece, Reasoning, Refusal, Turn, Usage
+from statestream.chat.growth import Call, Growth
+from statestream.chat.models import (
+    CallPiece,
+    Finish,
+    Model,
+    ModelFailed,
+    Piece,
+    Reasoning,
+    Refusal,
+    Turn,
+    Usage,
+    answering,
+)
 from statestream.chat.tools import Tools
-from statestream.errors import Refused, StatestreamError, Unavailable
+from statestream.errors import Refused, Unavailable
 from statestream.store import Store
 
 log = logging.getLogger("statestream")
@@ -31,6 +42,9 @@ PATIENCE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 0.25
 MAX_STEPS: Final = 8
 """Answers of the model in one reply; between two of them tools are run."""
+TURN_PIECES: Final = 64
+"""After so many pieces others have their turn, also where the model itself never waits."""
+MAX_REASON: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,8 @@ def failed(kind: str, sentence: str) -> dict[str, Any]:
 
 INTERRUPTED: Final = failed("interrupted", "The server stopped before the reply was done.")
 STOPPED: Final = {"status": "stopped"}
+BROKEN_OFF: Final = failed("failed", "The model broke off with an error.")
+UNKEPT: Final = failed("failed", "The model said something that cannot be kept.")
 
 
 class Generation:
@@ -94,12 +110,14 @@ class Generation:
             reader.cancel()
         try:
             await self._write(reader)
-            await self._end((self._stop or INTERRUPTED) if reader.cancelled() else reader.result())
+            await self._end((self._stop or BROKEN_OFF) if reader.cancelled() else reader.result())
         except Refused:
             log.info("the reply %s of chat %s was ended by another hand", self._job.reply, self._job.key)
-        except StatestreamError:
+        except Exception:  # whatever it is, no reply stays open
             log.exception("what the model %s said cannot be kept", self._model.name)
-            await self._end(failed("failed", "The model said something that cannot be kept."))
+            reader.cancel()
+            self._usage.clear()  # numbers may be what cannot be kept
+            await self._end(UNKEPT)
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -166,19 +184,27 @@ class Generation:
             return failed("timeout", "The model has not answered in time.")
         except Exception:
             log.exception("the model %s raised what a model should not", self._model.name)
-            return failed("failed", "The model broke off with an error.")
+            return BROKEN_OFF
         return failed("too_many_steps", f"The model called tools {MAX_STEPS} times without an answer.")
 
     async def _answer(self, turns: Sequence[Turn]) -> Mapping[str, Any] | None:
         """How one answer of the model ended; None where it ended with calls of tools."""
-        finish, refused = None, False
+        finish, refused, count = None, False, 0
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._timeouts.first) as silence:
-            async for piece in self._model.answer(turns, self._tools.specs):
+        async with (
+            asyncio.timeout(self._timeouts.first) as silence,
+            answering(self._model, turns, self._tools.specs) as pieces,
+        ):
+            async for piece in pieces:
                 silence.reschedule(loop.time() + self._timeouts.idle)
                 refused = refused or isinstance(piece, Refusal)
                 finish = piece if isinstance(piece, Finish) else finish
                 self._take(piece)
+                count += 1
+                if count % TURN_PIECES == 0:
+                    await asyncio.sleep(0)
+                if self._stop is not None:  # a model may have swallowed that it was cancelled
+                    raise asyncio.CancelledError
         if finish is None:
             return failed("truncated", "The reply was cut short.")
         if refused:
@@ -187,7 +213,8 @@ class Generation:
             return None
         if self._growth.empty:
             return failed("empty", "The model said nothing.")
-        return {"status": "complete", "finish_reason": finish.reason.encode(errors="replace").decode()}
+        reason = finish.reason.encode(errors="replace").decode()[:MAX_REASON]
+        return {"status": "complete", "finish_reason": reason}
 
     def _take(self, piece: Piece) -> None:
         if isinstance(piece, Finish):
@@ -209,14 +236,16 @@ class Generation:
 
     async def _run_tools(self) -> None:
         """Runs what was called, all at once; returns when every outcome stands in the chat."""
-        tools = self._growth.called()
+        calls = self._growth.called()
         self._news.set()
-        await asyncio.gather(*(self._run_tool(part, tool) for part, tool in tools.items()))
+        async with asyncio.TaskGroup() as running:
+            for part, call in calls.items():
+                running.create_task(self._run_tool(part, call))
         self._said.clear()
         self._news.set()
         await self._said.wait()
 
-    async def _run_tool(self, part: int, tool: Mapping[str, str]) -> None:
-        outcome = await self._tools.run(tool["name"], tool["arguments"], self._timeouts.tool)
+    async def _run_tool(self, part: int, call: Call) -> None:
+        outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool)
         self._growth.returned(part, outcome)
         self._news.set()

@@ -8,14 +8,48 @@ Law: pure. What `take` has given is counted as said: it must be dispatched, in t
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from statestream.change import Action
 from statestream.chat import conversation as chat
-from statestream.chat.models import CallPiece
+from statestream.chat.models import CallPiece, ModelFailed
 
 MAX_CALLS: Final = 32
 """Calls of one answer; more are not believed."""
+MAX_SIZE: Final = 2_000_000
+"""Characters of a reply, with PART_SIZE for each part; a model that says more does not end."""
+PART_SIZE: Final = 100
+MAX_NAME: Final = 256
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """A tool that is being called; its arguments are joined when they are whole, not at every piece."""
+
+    id: str
+    name: str
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.texts)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stretch:
+    """What has gathered for one part: of a new one with its beginning, else chunk number `chunk` of it."""
+
+    part: int
+    texts: list[str]
+    begin: dict[str, Any] | None = None
+    chunk: int = 0
+
+    def piece(self) -> chat.Piece:
+        text = "".join(self.texts)
+        if self.begin is not None:
+            return {"part": self.part, "begin": {**self.begin, "chunks": [text] if text else []}}
+        return {"part": self.part, "chunk": self.chunk, "text": text}
 
 
 class Growth:
@@ -25,15 +59,17 @@ class Growth:
         self._key, self._reply = key, reply
         self._step = 0
         self._open: tuple[str, int] | None = None
-        self._calls: dict[int, int] = {}
-        self._tools: dict[int, dict[str, str]] = {}
+        self._calls: dict[int, tuple[int, str]] = {}
+        self._ids: set[str] = set()
+        self._tools: dict[int, Call] = {}
         self._chunks: list[int] = []
-        self._pieces: list[chat.Piece] = []
+        self._stretches: list[_Stretch] = []
         self._actions: list[Action] = []
+        self._size = 0
 
     def __bool__(self) -> bool:
         """Whether there is something to say."""
-        return bool(self._pieces or self._actions)
+        return bool(self._stretches or self._actions)
 
     @property
     def empty(self) -> bool:
@@ -46,7 +82,7 @@ class Growth:
         return bool(self._tools)
 
     def text(self, kind: Literal["text", "reasoning"], text: str) -> None:
-        """More text of a kind."""
+        """More text of a kind. Raises ModelFailed where it is too much."""
         if not text:
             return
         if self._open is not None and self._open[0] == kind:
@@ -55,22 +91,31 @@ class Growth:
             self._open = (kind, self._begin({"type": kind, "text": ""}, text))
 
     def call(self, piece: CallPiece) -> None:
-        """A tool call begins, or more of its arguments. Raises ValueError for one that cannot be a call."""
-        arguments = _clean(piece.arguments)
-        if piece.index in self._calls:
-            if arguments:
-                self._more(self._calls[piece.index], arguments)
+        """A tool call begins, or more of its arguments. Raises ModelFailed for one that cannot be a call."""
+        known = self._calls.get(piece.index)
+        if known is not None and not (piece.name and piece.id not in ("", known[1])):
+            if piece.arguments:
+                self._more(known[0], piece.arguments)
             return
-        if not piece.id or not piece.name or len(self._calls) == MAX_CALLS:
-            raise ValueError("expected a call that begins with an id and a name")
+        if not piece.name:
+            raise ModelFailed("failed", "The model called a tool without a name.")
+        if len(self._tools) == MAX_CALLS:
+            raise ModelFailed("failed", "The model called too many tools at once.")
         self._open = None
-        tool = {"call": _clean(piece.id)[:256], "name": _clean(piece.name)[:256]}
-        part = {"type": "tool", **tool, "arguments": "", "status": "streaming"}
-        self._calls[piece.index] = index = self._begin(part, arguments)
-        self._tools[index] = {**tool, "arguments": arguments}
+        call = Call(id=self._id(_clean(piece.id)[:MAX_NAME]), name=_clean(piece.name)[:MAX_NAME])
+        self._calls[piece.index] = len(self._chunks), piece.id
+        self._tools[len(self._chunks)] = call
+        part = {"type": "tool", "call": call.id, "name": call.name, "arguments": "", "status": "streaming"}
+        self._begin(part, piece.arguments)
 
-    def called(self) -> dict[int, dict[str, str]]:
-        """The calls of this answer are whole: {part: {call, name, arguments}}. The next answer is another step."""
+    def _id(self, given: str) -> str:
+        """One that no other call of the reply has: providers may say none, or the same in each answer."""
+        id = given if given and given not in self._ids else f"{self._reply}-{len(self._chunks)}"
+        self._ids.add(id)
+        return id
+
+    def called(self) -> dict[int, Call]:
+        """The calls of this answer are whole, by their parts. The next answer is another step."""
         tools, self._tools = self._tools, {}
         self._settle()
         if tools:
@@ -91,31 +136,38 @@ class Growth:
 
     def _settle(self) -> None:
         """What has gathered becomes one action."""
-        if self._pieces:
-            self._actions.append(chat.grew(self._key, reply=self._reply, pieces=self._pieces))
-            self._pieces = []
+        if self._stretches:
+            pieces = [stretch.piece() for stretch in self._stretches]
+            self._actions.append(chat.grew(self._key, reply=self._reply, pieces=pieces))
+            self._stretches = []
 
     def _begin(self, part: dict[str, Any], first: str) -> int:
         index = len(self._chunks)
         self._chunks.append(1 if first else 0)
         step = {"step": self._step} if self._step else {}
-        chunks = [_clean(first)] if first else []
-        self._pieces.append({"part": index, "begin": {**part, "chunks": chunks, **step}})
+        self._add(PART_SIZE, _Stretch(part=index, begin={**part, **step}, texts=[]), first)
         return index
 
     def _more(self, part: int, text: str) -> None:
         """A chunk for each stretch: what continues the piece before it is written into that one."""
-        text = _clean(text)
-        if part in self._tools:
-            self._tools[part]["arguments"] += text
-        last = self._pieces[-1] if self._pieces else None
-        if last is not None and last["part"] == part and last.get("text"):
-            last["text"] += text
-        elif last is not None and last["part"] == part and last.get("begin", {}).get("chunks"):
-            last["begin"]["chunks"][0] += text
+        last = self._stretches[-1] if self._stretches else None
+        if last is not None and last.part == part and last.texts:
+            self._add(0, last, text)
         else:
-            self._pieces.append({"part": part, "chunk": self._chunks[part], "text": text})
+            self._add(0, _Stretch(part=part, chunk=self._chunks[part], texts=[]), text)
             self._chunks[part] += 1
+
+    def _add(self, size: int, stretch: _Stretch, text: str) -> None:
+        self._size += size + len(text)
+        if self._size > MAX_SIZE:
+            raise ModelFailed("too_long", "The reply has become too long.")
+        if not self._stretches or self._stretches[-1] is not stretch:
+            self._stretches.append(stretch)
+        if text:
+            text = _clean(text)
+            stretch.texts.append(text)
+            if (call := self._tools.get(stretch.part)) is not None:
+                call.texts.append(text)
 
 
 def _clean(text: str) -> str:

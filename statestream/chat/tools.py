@@ -6,20 +6,26 @@
 The function's name, its docstring and its annotations are what the model is told; what it then sends is checked
 against them before the function runs.
 
-Law: whatever a tool does, its call has an outcome: a JSON value, or a sentence for people and the model. What
-went wrong in our code is logged, not told.
+Law: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the model.
+What went wrong in our code is logged, not told. A function that does not end keeps nobody from ending.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import logging
+import re
+import threading
 from collections.abc import Callable
 from typing import Any, Final, get_type_hints
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.chat.conversation import Result
 from statestream.chat.models import ToolSpec
@@ -31,52 +37,151 @@ log = logging.getLogger("statestream")
 
 MAX_RESULT: Final = 100_000
 """Bytes of a result's JSON."""
+MAX_SENTENCE: Final = 2_000
+GRACE_SECONDS: Final = 1.0
+"""How long a tool that was cancelled may take to clean up before it is left to itself."""
+_NAME: Final = re.compile(r"[a-zA-Z0-9_]{1,64}", re.ASCII)
 
 
 class Tool:
     """A function that a model may call. Raises TypeError for one that cannot be described."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        fields: dict[str, Any] = {}
-        hints = get_type_hints(function, include_extras=True)
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise TypeError(f"expected parameters that can be named, got {parameter} in {function.__qualname__}")
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+        name = getattr(function, "__name__", "")
+        if not _NAME.fullmatch(name):
+            raise TypeError(f"expected a function with a name of at most 64 letters, digits and _, got {function!r}")
         self._function = function
-        self._arguments: type[BaseModel] = create_model(
-            function.__name__, __config__=ConfigDict(extra="forbid"), **fields
-        )
-        schema = self._arguments.model_json_schema()
-        self.spec = ToolSpec(name=function.__name__, description=inspect.getdoc(function) or "", parameters=schema)
+        fields, defaults = _parameters(function)
+        make_typed_dict: Any = TypedDict
+        arguments = make_typed_dict(name, fields)
+        arguments.__pydantic_config__ = ConfigDict(extra="forbid")
+        try:
+            self._arguments: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
+            schema = self._arguments.json_schema()
+        except PydanticUserError as error:
+            raise TypeError(f"expected annotations of {name} that JSON can fill: {error}") from error
+        for parameter, default in defaults.items():
+            schema["properties"][parameter]["default"] = default
+        self.spec = ToolSpec(name=name, description=inspect.getdoc(function) or "", parameters=schema)
 
     async def run(self, arguments: str, seconds: float) -> Result:
         """The outcome of a call with these arguments, JSON text from the model."""
         name = self.spec.name
         try:
-            given = self._arguments.model_validate(loads(arguments.encode(errors="replace") or b"{}"))
-            async with asyncio.timeout(seconds):
-                result = plain(await self._call(dict(given)))
+            given = self._arguments.validate_python(loads(arguments.encode(errors="replace") or b"{}"))
         except ValidationError as error:
-            return {"error": f"The arguments of {name} do not fit: {first_problem(error)}."}
+            return _error(f"The arguments of {name} do not fit: {first_problem(error)}.")
         except NotJSON as error:
-            return {"error": f"The arguments or the result of {name} are no JSON: {error}."}
+            return _error(f"The arguments of {name} are no JSON: {error}.")
+        except Exception:
+            log.exception("the arguments of the tool %s could not be read", name)
+            return _error(f"The arguments of {name} do not fit.")
+        return await self._outcome(given, seconds)
+
+    async def _outcome(self, given: dict[str, Any], seconds: float) -> Result:
+        name, work = self.spec.name, asyncio.create_task(self._call(given))
+        try:
+            await asyncio.wait((work,), timeout=seconds)
+            if not work.done():
+                log.warning("the tool %s did not end within %g seconds", name, seconds)
+                return _error(f"{name} did not end within {seconds:g} seconds.")
+        finally:
+            await _ended(work, name)
+        try:
+            return _error(f"{name} failed.") if work.cancelled() else work.result()
         except Refused as error:
-            return {"error": str(error)}
-        except TimeoutError:
-            return {"error": f"{name} did not end within {seconds:g} seconds."}
+            return _error(str(error))
         except Exception:
             log.exception("the tool %s failed", name)
-            return {"error": f"{name} failed."}
-        if len(orjson.dumps(result)) > MAX_RESULT:
-            return {"error": f"The result of {name} is too large."}
-        return {"result": result}
+            return _error(f"{name} failed.")
 
-    async def _call(self, arguments: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._function):
-            return await self._function(**arguments)
-        return await asyncio.to_thread(self._function, **arguments)
+    async def _call(self, given: dict[str, Any]) -> Result:
+        try:
+            if inspect.iscoroutinefunction(self._function):
+                result = await self._function(**given)
+            else:
+                result = await in_thread(self._function, given)
+        except SystemExit as error:  # on the loop it would end the server
+            raise RuntimeError("the tool wanted to end the process") from error
+        return self._kept(result)
+
+    def _kept(self, result: Any) -> Result:
+        try:
+            value = plain(result)
+        except NotJSON as error:
+            log.warning("the tool %s gave what is no JSON: %s", self.spec.name, error)
+            return _error(f"The result of {self.spec.name} is no JSON: {error}.")
+        if len(orjson.dumps(value)) > MAX_RESULT:
+            return _error(f"The result of {self.spec.name} is too large.")
+        return {"result": value}
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The annotations of a function's parameters, and those defaults that a model can be told."""
+    fields: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    hints = get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"expected parameters that can be named, got {parameter} in {function.__qualname__}")
+        need = Required if parameter.default is parameter.empty else NotRequired
+        fields[parameter.name] = need[hints.get(parameter.name, Any)]
+        if parameter.default is not parameter.empty:
+            with contextlib.suppress(NotJSON):
+                defaults[parameter.name] = plain(parameter.default)
+    return fields, defaults
+
+
+async def _ended(work: asyncio.Task[Result], name: str) -> None:
+    """Cancels what still runs and waits for it, but not for ever: a tool may swallow that it is cancelled."""
+    if work.done():
+        return
+    work.cancel()
+    _, late = await asyncio.wait((work,), timeout=GRACE_SECONDS)
+    if late:
+        log.error("the tool %s does not end though it was cancelled; it is left to itself", name)
+        work.add_done_callback(_abandoned)
+    elif not work.cancelled() and work.exception() is not None:
+        log.warning("the tool %s failed as it was cancelled", name, exc_info=work.exception())
+
+
+def _abandoned(work: asyncio.Task[Result]) -> None:
+    if not work.cancelled():
+        work.exception()  # looked at: nobody else will
+
+
+async def in_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """What the function gives, from a daemon thread of its own.
+
+    The loop and the process join the threads of `asyncio.to_thread` as they end: a function that never ends would keep
+    them waiting.
+    """
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result((result, error))
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(function, **arguments)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name=f"tool-{function.__name__}", daemon=True).start()
+    result, error = await future
+    if error is not None:
+        raise error
+    return result
+
+
+def _error(sentence: str) -> Result:
+    """A sentence may hold names that the model made up, or whatever a tool refuses with."""
+    return {"error": sentence.encode(errors="replace").decode()[:MAX_SENTENCE]}
 
 
 class Tools:
@@ -99,5 +204,5 @@ class Tools:
         """The outcome of a model's call."""
         tool = self._tools.get(name)
         if tool is None:
-            return {"error": "There is no tool of that name."}
+            return _error("There is no tool of that name.")
         return await tool.run(arguments, seconds)

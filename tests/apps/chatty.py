@@ -8,6 +8,7 @@ OPENAI_API_KEY, as in production. A tool that waits is let go on by the upstream
 from __future__ import annotations
 
 import os
+import urllib.request
 from typing import Any
 
 import aiohttp
@@ -50,6 +51,13 @@ async def wait(gate: str) -> str:
     """Waits for a gate of the upstream."""
     async with aiohttp.ClientSession() as session, session.get(f"{UPSTREAM}/gates/{gate}") as response:
         return await response.text()
+
+
+@chat.tool
+def block(gate: str) -> str:
+    """Waits for a gate of the upstream, and its thread with it."""
+    with urllib.request.urlopen(f"{UPSTREAM}/gates/{gate}") as response:
+        return str(response.read().decode())
 
 
 @chat.tool

@@ -7,8 +7,9 @@ ends without a Finish, its answer was cut short.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -57,7 +58,11 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPiece:
-    """A piece of a tool call. `index` says which of the answer's calls; the first piece has `id` and `name`."""
+    """A piece of a tool call. `index` says which of the answer's calls; the first piece has its `name` and `id`.
+
+    Where an id is missing, or the answer has used it already, one is made. A piece with another id and a name begins
+    another call, also at an index that is taken: some providers count from 0 each time.
+    """
 
     index: int
     arguments: str = ""
@@ -103,13 +108,26 @@ class ModelFailed(StatestreamError):
         super().__init__(sentence)
 
 
+@contextlib.asynccontextmanager
+async def answering(
+    model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec]
+) -> AsyncIterator[AsyncIterator[Piece]]:
+    """The pieces of a model's answer. What it has open is closed at the end, wherever its reader stops."""
+    pieces = model.answer(turns, tools)
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
 class Model(Protocol):
     """Something that answers."""
 
     name: str
 
     def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
-        """The pieces of the answer. Raises ModelFailed."""
+        """The pieces of the answer. Raises ModelFailed. A generator is closed by who stops reading it."""
 
     async def close(self) -> None:
         """Releases its connections."""

@@ -2,35 +2,37 @@
 
 The key comes from OPENAI_API_KEY, the server from OPENAI_BASE_URL, unless they are given.
 
+The package makes the connection, the key's header, the tries again and the exceptions of HTTP; the bytes of the
+stream are read past it, by `chunks`: its typed chunks cost several times as much and check nothing. For that its
+transport need not be known: whatever is raised while bytes are read is a lost connection, or time that ran out.
+
 Law: every exception of the package and its transport becomes a ModelFailed with a sentence of ours:
-what a provider says may hold keys or prompts, so it is logged by its type only.
+what a provider says may hold keys or prompts, so it is logged by its type only. Who leaves closes the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
-import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, Refusal, ToolSpec, Turn, Usage
+import orjson
+
+from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
+from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES, Chunks
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types import CompletionUsage
-    from openai.types.chat import ChatCompletionChunk
 
 log = logging.getLogger("statestream")
 
-_SENTENCES: Final = {
-    400: ("bad_request", "The model could not make sense of this conversation."),
-    401: ("unauthenticated", "The model's key is missing or wrong."),
-    403: ("forbidden", "The model's key does not allow this."),
-    404: ("unknown_model", "The model does not exist there."),
-    429: ("rate_limited", "The model is asked too often just now. Try again in a while."),
-}
+DRAIN_SECONDS: Final = 0.1
+MAX_RETRY_AFTER: Final = 3_600
+_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class OpenAIModel:
@@ -42,103 +44,133 @@ class OpenAIModel:
         self.name = name
         self._base_url, self._api_key = base_url, api_key
         self._client: AsyncOpenAI | None = None
+        self._create: Callable[..., Any] | None = None
+        self._opening = asyncio.Lock()
+        self._counts = True
 
     async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
-        openai = await asyncio.to_thread(__import__, "openai")  # half a second, once: not on the event loop
-        finish: str | None = None
+        chunks = Chunks()
         try:
-            if self._client is None:
-                self._client = openai.AsyncOpenAI(base_url=self._base_url, api_key=self._api_key)
-            async with await self._client.chat.completions.create(**self._request(turns, tools)) as stream:
-                async for chunk in stream:
-                    for piece in _pieces(chunk):
+            async with contextlib.AsyncExitStack() as exits:
+                response = await self._asked(exits, turns, tools)
+                body = await exits.enter_async_context(contextlib.aclosing(response.http_response.aiter_bytes()))
+                async for data in body:
+                    for piece in chunks.feed(data):
                         yield piece
-                    finish = _reason(chunk) or finish
-        except openai.APIStatusError as error:
-            raise _failed(
-                error, *_SENTENCES.get(error.status_code, ("failed", "The model failed. Try again."))
-            ) from None
-        except openai.APITimeoutError as error:
-            raise _failed(error, "timeout", "The model has not answered in time.") from None
-        except openai.APIConnectionError as error:
-            raise _failed(error, "connection", "The connection to the model was lost.") from None
-        except (openai.OpenAIError, json.JSONDecodeError) as error:
-            raise _failed(error, "failed", "The model broke off with an error.") from None
-        if finish is not None:
-            yield Finish(reason=finish)
+                    if chunks.done:
+                        await _drain(body)
+                        break
+        except ModelFailed as failure:
+            log.warning("the model failed: %s", failure.kind)
+            raise
+        except Exception as error:  # of the package, or of whatever transport it has
+            log.warning("the model failed: %s", type(error).__name__)
+            raise _failure(error) from None
+        for last in chunks.end():
+            yield last
+
+    async def _asked(self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> Any:
+        """The response, open. A provider that refuses to count tokens is asked again, and from then on, without."""
+        create = await self._opened()
+        request = self._request(turns, tools)
+        try:
+            return await exits.enter_async_context(create(**request))
+        except Exception as error:
+            if "stream_options" not in request or not _refuses(error, "stream_options"):
+                raise
+        self._counts = False
+        del request["stream_options"]
+        return await exits.enter_async_context(create(**request))
+
+    async def _opened(self) -> Callable[..., Any]:
+        """What asks the provider. The package takes most of a second to import, once: not on the event loop."""
+        async with self._opening:
+            if self._create is not None:
+                return self._create
+            self._client, create = await asyncio.to_thread(self._open)
+            self._create = create
+            return create
+
+    def _open(self) -> tuple[AsyncOpenAI, Callable[..., Any]]:
+        from openai import AsyncOpenAI, OpenAIError
+
+        try:
+            client = AsyncOpenAI(base_url=self._base_url, api_key=self._api_key)
+        except OpenAIError:
+            raise ModelFailed(*SENTENCES[401]) from None
+        return client, client.chat.completions.with_streaming_response.create
 
     def _request(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.name, "messages": [_message(turn) for turn in turns], "stream": True}
-        request["stream_options"] = {"include_usage": True}
+        if self._counts:
+            request["stream_options"] = {"include_usage": True}
         if tools:
             request["tools"] = [_tool(tool) for tool in tools]
         return request
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        client, self._client, self._create = self._client, None, None
+        if client is not None:
+            await client.close()
 
 
-def _pieces(chunk: ChatCompletionChunk) -> Iterator[Piece]:
-    """What a chunk says. The package does not check what a provider sends: neither shapes nor types."""
-    for choice in chunk.choices or ():
-        delta = choice.delta
-        more = delta.model_extra or {}
-        for thought in (more.get("reasoning_content"), more.get("reasoning")):  # of compatible providers, not OpenAI's
-            if isinstance(thought, str) and thought:
-                yield Reasoning(text=thought)
-                break
-        if isinstance(delta.content, str) and delta.content:
-            yield delta.content
-        if isinstance(delta.refusal, str) and delta.refusal:
-            yield Refusal(text=delta.refusal)
-        for call in delta.tool_calls or ():
-            function = call.function
-            yield CallPiece(
-                index=call.index,
-                id=call.id or "",
-                name=(function and function.name) or "",
-                arguments=(function and function.arguments) or "",
-            )
-    if chunk.usage is not None:
-        yield _usage(chunk.usage)
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """A connection can be used again only when its body was read to the end, which is nearly there."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in body:
+                pass
 
 
-def _reason(chunk: ChatCompletionChunk) -> str | None:
-    for choice in chunk.choices or ():
-        if isinstance(choice.finish_reason, str):
-            return choice.finish_reason
-    return None
+def _refuses(error: Exception, member: str) -> bool:
+    """Whether the provider does not take that member of the request."""
+    from openai import APIStatusError
+
+    return isinstance(error, APIStatusError) and error.status_code in (400, 422) and member in str(error.body)
 
 
-def _usage(usage: CompletionUsage) -> Usage:
-    said, asked = usage.completion_tokens_details, usage.prompt_tokens_details
-    return Usage(
-        input=usage.prompt_tokens,
-        output=usage.completion_tokens,
-        reasoning=(said and said.reasoning_tokens) or 0,
-        cached=(asked and asked.cached_tokens) or 0,
-    )
+def _failure(error: Exception) -> ModelFailed:
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        kind, sentence = SENTENCES.get(error.status_code, ("failed", "The model failed. Try again."))
+        when = _when(error.response.headers.get("Retry-After")) if error.status_code == 429 else None
+        return ModelFailed(kind, sentence.replace("in a while", when) if when else sentence)
+    if isinstance(error, openai.APITimeoutError) or "Timeout" in type(error).__name__:
+        return ModelFailed("timeout", "The model has not answered in time.")
+    if isinstance(error, openai.OpenAIError) and not isinstance(error, openai.APIConnectionError):
+        return ModelFailed(*BROKEN_OFF)
+    return ModelFailed("connection", "The connection to the model was lost.")
 
 
-def _failed(error: Exception, kind: str, sentence: str) -> ModelFailed:
-    log.warning("the model failed: %s", type(error).__name__)
-    return ModelFailed(kind, sentence)
+def _when(header: str | None) -> str | None:
+    """`Retry-After` in words, where it is a number of seconds that a person might wait."""
+    if header is None or not _SECONDS.fullmatch(header) or not 0 < int(header) <= MAX_RETRY_AFTER:
+        return None
+    seconds = int(header)
+    number, unit = (seconds, "second") if seconds < 120 else (-(-seconds // 60), "minute")
+    return f"in {number} {unit}{'' if number == 1 else 's'}"
 
 
 def _message(turn: Turn) -> dict[str, Any]:
     if turn.role == "tool":
         return {"role": "tool", "tool_call_id": turn.answers, "content": turn.text}
     if turn.calls:
-        calls = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in turn.calls
-        ]
-        return {"role": "assistant", "content": turn.text or None, "tool_calls": calls}
+        return {"role": "assistant", "content": turn.text or None, "tool_calls": [_call(call) for call in turn.calls]}
     if turn.images:
         images = [{"type": "image_url", "image_url": {"url": url}} for url in turn.images]
         return {"role": turn.role, "content": [{"type": "text", "text": turn.text}, *images]}
     return {"role": turn.role, "content": turn.text}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    """Some providers parse what a model wrote, and for arguments that are no object refuse the chat for ever."""
+    try:
+        whole = type(orjson.loads(call.arguments)) is dict
+    except orjson.JSONDecodeError:
+        whole = False
+    function = {"name": call.name, "arguments": call.arguments if whole else "{}"}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
