@@ -20,7 +20,7 @@ from statestream.errors import Gap
 from statestream.replica import Replica
 from statestream.sse import Decoder, Event
 from tests.apps.board import task_added
-from tests.support import ROOT, Server, dispatch, eventually, get_state
+from tests.support import ROOT, Server, dispatch, eventually, get_state, serving
 
 Http = aiohttp.ClientSession
 
@@ -225,6 +225,44 @@ def test_a_script_needs_no_event_loop(server: Server) -> None:
         statestream.connect_sync(server.url, slices=["nothing"]).__enter__()
     with pytest.raises(Unavailable):
         statestream.connect_sync("http://127.0.0.1:9", timeout=0.2).__enter__()
+
+
+async def test_headers_go_with_every_request_and_to_no_other_server(server: Server) -> None:
+    """To one in between that lets nobody in without them, then sends the client elsewhere."""
+    seen: list[tuple[str, str]] = []
+    moved = False
+
+    async def between(request: web.Request) -> web.StreamResponse:
+        seen.append((request.path, request.headers.get("X-Key", "")))
+        if moved:
+            raise web.HTTPFound(f"{server.url}{request.path}")
+        kind = {"Content-Type": request.content_type}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(
+                request.method, server.url + request.path_qs, data=await request.read(), headers=kind
+            ) as answer,
+        ):
+            response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            return response
+
+    def script(url: str) -> Any:
+        with statestream.connect_sync(url, headers={"X-Key": "open"}) as stream:
+            return stream.dispatch("board/counted", {"by": 2}).changes
+
+    async with serving(between) as url:
+        async with statestream.connect(url, headers={"X-Key": "sesame"}) as stream:
+            await stream.dispatch("board/counted", {"by": 1})
+        assert seen == [("/stream/state", "sesame"), ("/dispatch", "sesame")]
+        assert await asyncio.to_thread(script, url)
+        assert seen[2:] == [("/stream/state", "open"), ("/dispatch", "open")]
+        moved = True
+        with pytest.raises(StreamRefused, match=rf"status 302: {server.url}/stream/state"):
+            async with statestream.connect(url, headers={"X-Key": "sesame"}):
+                raise AssertionError("it was let in")
 
 
 async def test_a_closed_stream_ends_every_iteration(server: Server) -> None:
