@@ -223,6 +223,14 @@ def test_the_command_explains_itself() -> None:
     assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
     assert "cannot find" in run("-m", "statestream", "serve", "no_such_module:store", code=2)
     assert "expected a Store" in run("-m", "statestream", "serve", "examples/board.py:board", code=2)
+    for option in (["--no-takeover"], ["--heartbeat", "5"], ["--max-readers", "5"]):
+        refused = run("-m", "statestream", "serve", "examples/chat.py:app", *option, code=2)
+        assert option[0] in refused
+        assert "create_app" in refused
+    for seconds in ("0", "nan", "inf", "soon"):
+        assert "--heartbeat" in run(
+            "-m", "statestream", "serve", "examples/board.py:store", "--heartbeat", seconds, code=2
+        )
     assert "journal URL" in run("-m", "statestream", "serve", "examples/board.py:store", "--journal", "x", code=2)
     assert "goes with a store" in run(
         "-m", "statestream", "serve", "examples/chat.py:app", "--journal", "memory:", code=2
