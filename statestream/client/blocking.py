@@ -147,6 +147,8 @@ class BlockingStream:
         return self._wait(self._stream.wait_for(predicate, timeout))
 
     def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
+        """Keeps the stream in a file from now on, as `Stream.record` does."""
+
         async def begun() -> Recorder:
             return self._stream.record(path, overwrite=overwrite)
 
