@@ -7,6 +7,7 @@ With TLS they speak HTTP/2, to curl and to Chromium.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+import statestream
+from statestream import StreamRefused
 from tests.pages import files_of
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
 from tests.test_browser import Node
@@ -31,7 +34,7 @@ QUIET = f"{ROOT / 'tests/apps/quick.py'}:app"
 HEARTBEAT = 0.2
 READ_TIMEOUT = 1
 NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+{user} daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 1000; }}
 http {{
     access_log off; gzip on; gzip_http_version 1.0; gzip_proxied any; gzip_types application/json text/plain;
@@ -139,6 +142,12 @@ def nginx_site(kind: str, folder: Path, port: int, upstream: int) -> str:
         make_certificate(folder)
         secure = f"ssl http2; ssl_certificate {folder}/site.crt; ssl_certificate_key {folder}/site.key;"
         site = site.replace(f"listen 127.0.0.1:{port};", f"listen 127.0.0.1:{port} {secure}")
+    if kind == "nginx, login":
+        (folder / "users").write_text("ana:{PLAIN}sesame\n")
+        [_, _, lines] = re.findall(r"```nginx.*?\n(.*?)```", (ROOT / "docs/howto/proxies.md").read_text(), re.DOTALL)
+        assert lines.startswith("auth_basic ")
+        lines = lines.replace("/etc/nginx/statestream.users", f"{folder}/users")
+        site = site.replace("    location / {", f"{lines}\n    location / {{")
     if kind == "nginx, HTTP/1.0":
         site = site.replace("proxy_http_version 1.1", "proxy_http_version 1.0")
     if kind == "nginx, nothing said":
@@ -162,7 +171,10 @@ def command(kind: str, folder: Path, port: int, upstream: int) -> list[str]:
         text = text.replace(":8080 {", site)
         (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tauto_https {https}\n\tskip_install_trust\n}}\n{text}")
         return [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, site=nginx_site(kind, folder, port, upstream)))
+    user = "user root root;" if os.getuid() == 0 else ""  # who may read the test's folder
+    (folder / "nginx.conf").write_text(
+        NGINX.format(user=user, folder=folder, site=nginx_site(kind, folder, port, upstream))
+    )
     return [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
 
 
@@ -264,6 +276,29 @@ async def test_a_stream_without_heartbeats_is_cut_by_the_proxy(kind: str, tmp_pa
         await asyncio.to_thread(client.connect)
         frames = await asyncio.to_thread(lambda: list(client.frames()))
         assert [frame.event for frame in frames] == ["state.initial"]
+
+
+async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(tmp_path: Path, server: Server) -> None:
+    look = """new Promise((resolve) => {
+        const source = new EventSource(`${location.origin}/stream/state?slices=board`);
+        source.addEventListener("state.initial", () => resolve("initial"));
+        source.onerror = () => resolve("error");
+    })"""
+    with (
+        proxy("nginx, login", tmp_path, server.port) as before,
+        Node("browser.mjs", str(shutil.which("chromium"))) as browser,
+    ):
+        await before.listens()
+        with pytest.raises(StreamRefused, match="401"):
+            async with statestream.connect(before.url):
+                raise AssertionError("it was let in")
+        headers = {"Authorization": f"Basic {base64.b64encode(b'ana:sesame').decode()}"}
+        async with statestream.connect(before.url, headers=headers) as stream:
+            await stream.dispatch("board/counted", {"by": 3})
+            await stream.wait_for(lambda state: state["board"]["count"] == 3, timeout=10)
+        page = f"{before.url.replace('//', '//ana:sesame@')}/state"
+        await asyncio.to_thread(browser.ask, "open", window="page", url=page)
+        assert await asyncio.to_thread(browser.ask, "look", window="page", script=look) == "initial"
 
 
 async def test_over_http_2_a_page_has_more_than_six_streams(tmp_path: Path, server: Server) -> None:
