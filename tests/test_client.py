@@ -14,7 +14,17 @@ import pytest
 from aiohttp import web
 
 import statestream
-from statestream import Action, InvalidPayload, Refused, Stream, StreamRefused, TimedOut, Unavailable, VersionConflict
+from statestream import (
+    Action,
+    InvalidPayload,
+    Malformed,
+    Refused,
+    Stream,
+    StreamRefused,
+    TimedOut,
+    Unavailable,
+    VersionConflict,
+)
 from statestream.client import followers
 from statestream.errors import Gap
 from statestream.replica import Replica
@@ -263,6 +273,29 @@ async def test_headers_go_with_every_request_and_to_no_other_server(server: Serv
         with pytest.raises(StreamRefused, match=rf"status 302: {server.url}/stream/state"):
             async with statestream.connect(url, headers={"X-Key": "sesame"}):
                 raise AssertionError("it was let in")
+
+
+async def test_a_login_in_the_url_is_sent_and_never_said(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("Authorization", ""))
+        return web.Response(status=401 if len(seen) < 3 else 503)
+
+    async with serving(refusing) as url:
+        secret = url.replace("//", "//me:s%3Acret@") + "/"
+        with pytest.raises(StreamRefused) as refused:
+            await statestream.connect(secret).__aenter__()
+        with pytest.raises(StreamRefused):
+            await statestream.connect(secret, headers={"Authorization": "Bearer abc"}).__aenter__()
+        with pytest.raises(Unavailable) as away:
+            await statestream.connect(secret, timeout=0.3).__aenter__()
+    assert seen[:3] == ["Basic bWU6czpjcmV0", "Bearer abc", "Basic bWU6czpjcmV0"]
+    for said in (str(refused.value), str(away.value), caplog.text):
+        assert "cret" not in said
+    assert url in str(refused.value)
+    with pytest.raises(Malformed):
+        statestream.connect("http://me:secret@[")
 
 
 async def test_a_closed_stream_ends_every_iteration(server: Server) -> None:

@@ -354,6 +354,23 @@ async def test_headers_go_with_every_request(command: tuple[str, ...]) -> None:
     assert set(seen) == {("Bearer abc", "1")}
 
 
+@pytest.mark.parametrize("command", ASKING, ids=lambda c: c[0])
+async def test_a_login_in_the_url_is_sent_and_never_said(command: tuple[str, ...]) -> None:
+    seen: list[str] = []
+
+    async def refusing(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization", ""))
+        return web.Response(status=401, text="who are you?")
+
+    name, *more = command
+    async with serving(refusing) as url:
+        sentence = await refused(name, url.replace("//", "//me:secret@"), *more)
+    assert "who are you?" in sentence
+    assert "secret" not in sentence
+    assert set(seen) == {"Basic bWU6c2VjcmV0"}
+    assert "secret" not in await refused(name, "http://me:secret@", *more, code=2)
+
+
 @pytest.mark.parametrize("command", ["watch", "dispatch", "state", "history"])
 async def test_help_teaches_with_an_example(command: str) -> None:
     shown = " ".join((await ok(command, "--help")).out.split())

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "statestream"
 # Each layer may import those before it, and itself.
 LAYERS = [
     ["errors"],
-    ["values", "names", "sse"],
+    ["values", "names", "address", "sse"],
     ["change"],
     ["patch"],
     ["draft"],
@@ -40,11 +40,11 @@ LAYERS = [
 ]
 BESIDE = {
     "replica": {"errors", "sse", "patch", "draft"},
-    "recording": {"errors", "change", "names", "replica", "sse", "values"},
+    "recording": {"address", "errors", "change", "names", "replica", "sse", "values"},
     "replaying": {"errors", "recording", "replica"},
-    "client": {"errors", "change", "names", "recording", "replica", "sse", "values"},
+    "client": {"address", "errors", "change", "names", "recording", "replica", "sse", "values"},
     "playback": {"errors", "change", "names", "recording", "replaying", "replica", "server", "sse"},
-    "bench": {"bench", "errors", "names", "sse", "values"},
+    "bench": {"address", "bench", "errors", "names", "sse", "values"},
     "conformance": {"bench", "draft", "errors", "values"},
     "commands": (
         {"bench", "change", "client", "errors", "names", "patch", "replica", "sse", "values"}

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 
+from statestream.address import address
 from statestream.change import Action, Result
 from statestream.client.connection import Connection
 from statestream.client.dispatching import dispatch
@@ -38,10 +39,12 @@ def connect(
     """A stream from the server at `url` (its root, without /stream/state), to be used with `async with`.
 
     `slices`: names, `name/*` or `*`; None: every plain slice. `cause="full"` brings payloads. `headers`
-    go with every request, dispatches too: `{"Authorization": "Bearer …"}` for a proxy in front. `timeout`:
-    seconds to wait for the first state. `on_health` is called with every turn of `Stream.health`.
+    go with every request, dispatches too: `{"Authorization": "Bearer …"}` for a proxy in front; a user and a
+    password in `url` are one of them. `timeout`: seconds to wait for the first state. `on_health` is called with
+    every turn of `Stream.health`.
     """
-    return Stream(url.rstrip("/"), slices, cause, headers, timeout, on_health)
+    root, login = address(url)
+    return Stream(root, slices, cause, {**login, **(headers or {})}, timeout, on_health)
 
 
 class Stream:
@@ -52,7 +55,7 @@ class Stream:
         url: str,
         slices: Sequence[str] | None,
         cause: str,
-        headers: Mapping[str, str] | None,
+        headers: Mapping[str, str],
         timeout: float,
         on_health: Callable[[Health], None] | None,
     ) -> None:

@@ -52,8 +52,7 @@ def target_of(url: str, slices: str | None, header: list[str] | None) -> Target:
 
 
 def shown_url(target: Target) -> str:
-    """Without a password in it."""
-    return safe(str(target.url.with_user(None)).rstrip("/"))
+    return safe(str(target.url).rstrip("/"))
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
