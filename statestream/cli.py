@@ -13,14 +13,14 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from aiohttp import web
 
 from statestream import __version__
 from statestream import journal as journals
-from statestream.commands.asking import Headers, Url
+from statestream.commands.asking import Headers, Url, explained, say
 from statestream.commands.conformance import conformance
 from statestream.commands.dispatch import dispatch
 from statestream.commands.history import history
@@ -29,9 +29,12 @@ from statestream.commands.serving import Host, Port, loop_factory
 from statestream.commands.serving import serve as _serve
 from statestream.commands.state import state
 from statestream.commands.watch.command import watch
-from statestream.errors import Malformed, StatestreamError, TooLarge
+from statestream.errors import Malformed, TooLarge
 from statestream.server.app import create_app
 from statestream.store import Store
+
+MIN_HEARTBEAT: Final = 0.1
+MAX_HEARTBEAT: Final = 3600.0
 
 app = typer.Typer(
     name="statestream",
@@ -75,21 +78,37 @@ def serve(
             help="Whether streams take their sockets over from aiohttp: a tenth of the memory.",
         ),
     ] = True,
+    heartbeat: Annotated[
+        float | None, typer.Option(help="Seconds within which every stream says something; else 15.")
+    ] = None,
+    max_readers: Annotated[
+        int | None, typer.Option(help="Streams at a time, one more is told `busy`; else 10,000.", min=1)
+    ] = None,
 ) -> None:
     """Serves a store of yours, or an application made with create_app."""
+    if heartbeat is not None and not MIN_HEARTBEAT <= heartbeat <= MAX_HEARTBEAT:
+        said = f"expected {MIN_HEARTBEAT:g} to {MAX_HEARTBEAT:g} seconds, got {heartbeat:g}"
+        raise typer.BadParameter(said, param_hint="--heartbeat")
     found = _load(target)
+    settings = {"heartbeat": heartbeat, "max_readers": max_readers, "takeover": None if takeover else False}
+    given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(found, Store):
-        if journal is not None:
-            try:
-                found.journal = journals.of(journal)
-            except ValueError as error:
-                raise typer.BadParameter(str(error), param_hint="--journal") from None
-        found = create_app(found, takeover=takeover)
-    elif not takeover:
-        raise typer.BadParameter("goes with a store; an application says so to create_app", param_hint="--no-takeover")
+        found = _application(found, journal, given)
+    elif given:
+        option = "--no-takeover" if "takeover" in given else f"--{next(iter(given)).replace('_', '-')}"
+        raise typer.BadParameter("goes with a store; an application says so to create_app", param_hint=option)
     elif journal is not None:
         raise typer.BadParameter("goes with a store, not with an application that has one", param_hint="--journal")
     _serve(found, host, port)
+
+
+def _application(store: Store, journal: str | None, settings: dict[str, Any]) -> web.Application:
+    if journal is not None:
+        try:
+            store.journal = journals.of(journal)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--journal") from None
+    return create_app(store, **settings)
 
 
 @app.command()
@@ -136,7 +155,7 @@ def bench(
         raise typer.BadParameter("goes with --action", param_hint="--key" if key is not None else "--payload")
     if processes != "auto" and not (processes.isdecimal() and int(processes)):
         raise typer.BadParameter(f"expected auto or a number, got {processes!r}", param_hint="--processes")
-    try:
+    with explained(Malformed, TooLarge):
         plan = Plan(
             target=Target.parse(url, slices, header or []),
             template=Template(type=action, payload=payload, key=key) if action is not None else None,
@@ -147,12 +166,9 @@ def bench(
         )
         with watcher() as show, asyncio.Runner(loop_factory=loop_factory()) as runner:
             found = runner.run(run_bench(plan, show))
-    except StatestreamError as error:
-        typer.echo(f"statestream: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, (Malformed, TooLarge)) else 1) from None
     typer.echo(json.dumps(found) if as_json else report.text(found))
     for problem in found["problems"]:
-        typer.echo(f"statestream: {problem}", err=True)
+        say(problem)
     if found["problems"]:
         raise typer.Exit(1)
 

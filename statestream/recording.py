@@ -23,10 +23,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, TypeGuard
-from urllib.parse import urlsplit
 
 import orjson
 
+from statestream.address import address
 from statestream.change import now_ms
 from statestream.errors import Malformed, RecordingFailed
 from statestream.replica import Replica
@@ -158,9 +158,8 @@ class Recorder:
 
 def _header(url: str, slices: Sequence[str] | None) -> bytes:
     names = None if slices is None else list(slices)
-    return (
-        orjson.dumps({"recording": VERSION, "url": _without_password(url), "slices": names, "began": now_ms()}) + b"\n"
-    )
+    root, _ = address(url)  # recordings are passed on; who recorded them is not
+    return orjson.dumps({"recording": VERSION, "url": root, "slices": names, "began": now_ms()}) + b"\n"
 
 
 def _initial(replica: Replica) -> Event:
@@ -184,12 +183,6 @@ def _line(at: int, event: Event) -> bytes:
         data = orjson.dumps(orjson.loads(data)).decode()
     frame = {"at": at, "event": event.event, "id": event.last_id, "data": orjson.Fragment(data)}
     return orjson.dumps(frame) + b"\n"
-
-
-def _without_password(url: str) -> str:
-    """Recordings are passed on; who recorded them is not."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 class Recording:

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import jsonpatch
+from aiohttp import web
 
 ROOT = Path(__file__).parent.parent
 BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
@@ -302,3 +304,18 @@ async def eventually(check: Any, *, seconds: float = 10.0, every: float = 0.02) 
         assert time.monotonic() < deadline, f"not within {seconds} s: {check}"
         await asyncio.sleep(every)
     return result
+
+
+@asynccontextmanager
+async def serving(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """A server that answers everything alike."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

@@ -14,13 +14,23 @@ import pytest
 from aiohttp import web
 
 import statestream
-from statestream import Action, InvalidPayload, Refused, Stream, StreamRefused, TimedOut, Unavailable, VersionConflict
+from statestream import (
+    Action,
+    InvalidPayload,
+    Malformed,
+    Refused,
+    Stream,
+    StreamRefused,
+    TimedOut,
+    Unavailable,
+    VersionConflict,
+)
 from statestream.client import followers
 from statestream.errors import Gap
 from statestream.replica import Replica
 from statestream.sse import Decoder, Event
 from tests.apps.board import task_added
-from tests.support import ROOT, Server, dispatch, eventually, get_state
+from tests.support import ROOT, Server, dispatch, eventually, get_state, serving
 
 Http = aiohttp.ClientSession
 
@@ -225,6 +235,67 @@ def test_a_script_needs_no_event_loop(server: Server) -> None:
         statestream.connect_sync(server.url, slices=["nothing"]).__enter__()
     with pytest.raises(Unavailable):
         statestream.connect_sync("http://127.0.0.1:9", timeout=0.2).__enter__()
+
+
+async def test_headers_go_with_every_request_and_to_no_other_server(server: Server) -> None:
+    """To one in between that lets nobody in without them, then sends the client elsewhere."""
+    seen: list[tuple[str, str]] = []
+    moved = False
+
+    async def between(request: web.Request) -> web.StreamResponse:
+        seen.append((request.path, request.headers.get("X-Key", "")))
+        if moved:
+            raise web.HTTPFound(f"{server.url}{request.path}")
+        kind = {"Content-Type": request.content_type}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(
+                request.method, server.url + request.path_qs, data=await request.read(), headers=kind
+            ) as answer,
+        ):
+            response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            return response
+
+    def script(url: str) -> Any:
+        with statestream.connect_sync(url, headers={"X-Key": "open"}) as stream:
+            return stream.dispatch("board/counted", {"by": 2}).changes
+
+    async with serving(between) as url:
+        async with statestream.connect(url, headers={"X-Key": "sesame"}) as stream:
+            await stream.dispatch("board/counted", {"by": 1})
+        assert seen == [("/stream/state", "sesame"), ("/dispatch", "sesame")]
+        assert await asyncio.to_thread(script, url)
+        assert seen[2:] == [("/stream/state", "open"), ("/dispatch", "open")]
+        moved = True
+        with pytest.raises(StreamRefused, match=rf"status 302: {server.url}/stream/state"):
+            async with statestream.connect(url, headers={"X-Key": "sesame"}):
+                raise AssertionError("it was let in")
+
+
+async def test_a_login_in_the_url_is_sent_and_never_said(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("Authorization", ""))
+        return web.Response(status=401 if len(seen) < 3 else 503)
+
+    async with serving(refusing) as url:
+        secret = url.replace("//", "//me:s%3Acret@") + "/"
+        with pytest.raises(StreamRefused) as refused:
+            await statestream.connect(secret).__aenter__()
+        with pytest.raises(StreamRefused):
+            await statestream.connect(secret, headers={"Authorization": "Bearer abc"}).__aenter__()
+        with pytest.raises(Unavailable) as away:
+            await statestream.connect(secret, timeout=0.3).__aenter__()
+    assert seen[:3] == ["Basic bWU6czpjcmV0", "Bearer abc", "Basic bWU6czpjcmV0"]
+    for said in (str(refused.value), str(away.value), caplog.text):
+        assert "cret" not in said
+    assert url in str(refused.value)
+    with pytest.raises(Malformed):
+        statestream.connect("http://me:secret@[")
 
 
 async def test_a_closed_stream_ends_every_iteration(server: Server) -> None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.support import ROOT, Server, get_state
+from tests.support import ROOT, Server, get_state, serving
 from tests.terminal import Terminal
 
 Http = aiohttp.ClientSession
@@ -83,21 +82,6 @@ async def refused(*arguments: str, code: int = 1, **more: Any) -> str:
 async def line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout
     return (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-
-
-@asynccontextmanager
-async def serving(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """A server that answers everything alike."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 # dispatch
@@ -341,12 +325,11 @@ async def test_another_server_is_told_from_ours(command: tuple[str, ...]) -> Non
 
     name, *more = command
     for handle in (page, nonsense, missing, moved):
-        if (name, handle) == ("dispatch", moved):
-            continue  # the client goes there, and tries for long
         async with serving(handle) as url:
             sentence = await refused(name, url, *more)
         assert not RAW.search(sentence)
-        assert "expected" in sentence or handle is missing
+        assert "expected" in sentence or handle in (missing, moved)
+        assert ("http://127.0.0.1:1/login" in sentence) == (handle is moved)
 
 
 @pytest.mark.parametrize("command", ["watch", "state", "history"])
@@ -369,6 +352,23 @@ async def test_headers_go_with_every_request(command: tuple[str, ...]) -> None:
         sentence = await refused(name, url, *more, "-H", "Authorization: Bearer abc", "--header", "X-Room: 1")
     assert "not for you" in sentence
     assert set(seen) == {("Bearer abc", "1")}
+
+
+@pytest.mark.parametrize("command", ASKING, ids=lambda c: c[0])
+async def test_a_login_in_the_url_is_sent_and_never_said(command: tuple[str, ...]) -> None:
+    seen: list[str] = []
+
+    async def refusing(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization", ""))
+        return web.Response(status=401, text="who are you?")
+
+    name, *more = command
+    async with serving(refusing) as url:
+        sentence = await refused(name, url.replace("//", "//me:secret@"), *more)
+    assert "who are you?" in sentence
+    assert "secret" not in sentence
+    assert set(seen) == {"Basic bWU6c2VjcmV0"}
+    assert "secret" not in await refused(name, "http://me:secret@", *more, code=2)
 
 
 @pytest.mark.parametrize("command", ["watch", "dispatch", "state", "history"])

@@ -1,8 +1,6 @@
 """Both replicas against other people's cases: json-patch-test-suite, whole, and what it does not ask.
 
-The protocol has `add`, `remove` and `replace`, and array positions as indices. The Python replica applies patches
-with a library that knows all of RFC 6902; the browser's knows the protocol's part, and must refuse the rest by
-name: `NOT_OURS`.
+The protocol has `add`, `remove` and `replace`, and array positions as indices; both replicas apply all of RFC 6902.
 """
 
 from __future__ import annotations
@@ -13,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from statestream.draft import patched
 from statestream.errors import Gap
@@ -28,31 +28,6 @@ CASES = {
 }
 LOST_BY_PARSING = {"tests 76: duplicate ops"}
 """Two members of one name: whoever parses the JSON sees one of them only. The suite has disabled it for this."""
-NOT_OURS = {
-    "tests 26: test against implementation-specific numeric parsing",
-    "tests 41: spurious patch properties",
-    "tests 42: null value should be valid obj property",
-    "tests 44: null value should be valid obj property to be moved",
-    "tests 45: null value should be valid obj property to be copied",
-    "tests 48: test should pass despite rearrangement",
-    "tests 49: test should pass despite (nested) rearrangement",
-    "tests 50: test should pass - no error",
-    "tests 52: Whole document",
-    "tests 53: Empty-string element",
-    "tests 54: ",
-    "tests 55: Move to same location has no effect",
-    "tests 56: ",
-    "tests 57: ",
-    "tests 58: ",
-    'tests 60: Adding to "/-" adds to the end of the array',
-    'tests 61: Adding to "/-" adds to the end of the array, even n levels down',
-    "spec_tests 6: A.6.  Moving a Value",
-    "spec_tests 7: A.7.  Moving an Array Element",
-    "spec_tests 8: A.8.  Testing a Value: Success",
-    "spec_tests 14: A.14. ~ Escape Ordering",
-    "spec_tests 16: A.16. Adding an Array Value",
-}
-"""What the suite wants applied and the browser's replica refuses: `test`, `move`, `copy`, `-` for an array's end."""
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +40,6 @@ def test_the_suite_is_whole() -> None:
     assert len(CASES) == 95
     assert sum("error" in case for case in CASES.values()) == 25
     assert {name for name, case in CASES.items() if case.get("disabled")} >= LOST_BY_PARSING
-    assert set(CASES) >= NOT_OURS
-    for name in NOT_OURS:
-        operations = CASES[name]["patch"]
-        assert any(one["op"] in ("test", "move", "copy") or one["path"].endswith("/-") for one in operations), name
 
 
 @pytest.mark.parametrize("apply", [patched, replay])
@@ -88,16 +59,10 @@ def test_python_makes_of_it_what_the_suite_says(name: str, apply: Callable[[Any,
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in LOST_BY_PARSING])
-def test_javascript_makes_of_it_what_the_suite_says_or_refuses_it_by_name(replicas: Node, name: str) -> None:
+def test_javascript_makes_of_it_what_the_suite_says(replicas: Node, name: str) -> None:
     case = CASES[name]
     got = replicas.ask("patch", doc=case["doc"], patch=case["patch"], expected=case.get("expected", case["doc"]))
-    if name in NOT_OURS:
-        refused = next(one for one in case["patch"] if one["op"] in ("test", "move", "copy") or one["path"][-1:] == "-")
-        why = (
-            "no such element" if refused["op"] == "add" else f"an operation that is not the protocol's: {refused['op']}"
-        )
-        assert got == {"gap": why}
-    elif "error" in case:
+    if "error" in case:
         assert set(got) == {"gap"}
     else:
         assert got["after"] == got["expected"]
@@ -128,6 +93,28 @@ BEYOND: list[tuple[Any, Any]] = [
     ([1, 2], {"op": "add", "path": "/²", "value": 1}),
     ([1, 2], {"op": "remove", "path": "/2"}),
     ([1, 2], {"op": "remove", "path": "/-"}),
+    ({"a": {}}, {"op": "move", "from": "/a", "path": "/a/b"}),
+    ([[], []], {"op": "move", "from": "/0", "path": "/0/0"}),
+    ({"a": 1}, {"op": "move", "from": "", "path": "/b"}),
+    ({"a": 1}, {"op": "move", "from": "/b", "path": "/b"}),
+    ({"a": 1}, {"op": "move", "path": "/b"}),
+    ({"a": 1}, {"op": "move", "from": "a", "path": "/b"}),
+    ({"a": 1}, {"op": "move", "from": "/a", "path": "/__proto__"}),
+    ({"a": 1}, {"op": "copy", "path": "/b"}),
+    ({"a": 1}, {"op": "copy", "from": "/__proto__", "path": "/b"}),
+    ({"a": 1}, {"op": "copy", "from": "/constructor", "path": "/b"}),
+    ({"a": "text"}, {"op": "copy", "from": "/a/0", "path": "/b"}),
+    ([1, 2], {"op": "copy", "from": "/length", "path": "/0"}),
+    ([1, 2], {"op": "copy", "from": "/-", "path": "/0"}),
+    ([1, 2], {"op": "copy", "from": "/0", "path": "/3"}),
+    ([1, 2], {"op": "test", "path": "/length", "value": 2}),
+    ([1, 2], {"op": "test", "path": "/-", "value": 2}),
+    ({"a": 1}, {"op": "test", "path": "/a"}),
+    ({"a": {}}, {"op": "test", "path": "/a", "value": []}),
+    ({"a": {}}, {"op": "test", "path": "/a", "value": None}),
+    ({"a": "1"}, {"op": "test", "path": "/a", "value": 1}),
+    ({"a": {"b": 1}}, {"op": "test", "path": "/a", "value": {"c": 1}}),
+    ({"a": [1, 2]}, {"op": "test", "path": "/a", "value": [2, 1]}),
     (None, {"op": "add", "path": "/a", "value": 1}),
     (1, {"op": "replace", "path": "/a", "value": 1}),
 ]
@@ -147,3 +134,51 @@ def test_a_value_of_another_type_is_another_value() -> None:
         operations = [{"op": "replace", "path": "/a", "value": value}]
         for old in (1, 1.0, True, "1", None, [], {}):
             assert canonical(patched({"a": old}, operations)) == canonical({"a": value})
+
+
+LEAVES = st.sampled_from(["x", "y", 1, None])
+NAMES = st.sampled_from(["", "a", "b", "length", "0", "1"])
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(NAMES, inside, max_size=3), max_leaves=8
+)
+POINTERS = st.lists(NAMES | st.just("-"), max_size=3).map(lambda names: "".join(f"/{name}" for name in names))
+OPERATIONS = st.fixed_dictionaries({"op": st.sampled_from(["add", "remove", "replace"]), "path": POINTERS}).flatmap(
+    lambda one: st.just(one) if one["op"] == "remove" else DOCUMENTS.map(lambda value: one | {"value": value})
+) | st.fixed_dictionaries({"op": st.sampled_from(["move", "copy"]), "from": POINTERS, "path": POINTERS})
+
+
+@settings(max_examples=400, deadline=None)
+@given(document=DOCUMENTS, operations=st.lists(OPERATIONS, min_size=1, max_size=4), data=st.data())
+def test_both_languages_make_the_same_of_any_patch(
+    replicas: Node, document: Any, operations: list[Any], data: st.DataObject
+) -> None:
+    """Also what they share with what they were given, and whether they agree that a `test` holds."""
+    try:
+        expected = patched(document, operations[:1])
+    except Gap:
+        expected = document
+    else:
+        operations[1:1] = [{"op": "test", "path": "", "value": data.draw(st.sampled_from([expected, document]))}]
+    try:
+        expected = patched(document, operations)
+    except Gap:
+        assert set(replicas.ask("patch", doc=document, patch=operations, expected=None)) == {"gap"}
+    else:
+        got = replicas.ask("patch", doc=document, patch=operations, expected=expected)
+        assert got == {"after": got["expected"], "expected": got["expected"], "copied": None}
+
+
+def test_what_is_copied_and_then_written_to_is_written_to_in_one_place(replicas: Node) -> None:
+    """Also where the copied value was made by the same patch."""
+    operations = [
+        {"op": "add", "path": "/a/x", "value": 1},
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "add", "path": "/b/y", "value": 2},
+        {"op": "add", "path": "/a/z", "value": 3},
+        {"op": "copy", "from": "", "path": "/b/all"},
+    ]
+    a, b = {"x": 1, "z": 3}, {"x": 1, "y": 2}
+    expected = {"a": a, "b": b | {"all": {"a": a, "b": b}}}
+    assert patched({"a": {}}, operations) == expected
+    got = replicas.ask("patch", doc={"a": {}}, patch=operations, expected=expected)
+    assert got["after"] == got["expected"]

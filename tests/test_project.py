@@ -23,7 +23,7 @@ PACKAGE = ROOT / "statestream"
 # Each layer may import those before it, and itself.
 LAYERS = [
     ["errors"],
-    ["values", "names", "sse"],
+    ["values", "names", "address", "sse"],
     ["change"],
     ["patch"],
     ["draft"],
@@ -40,11 +40,11 @@ LAYERS = [
 ]
 BESIDE = {
     "replica": {"errors", "sse", "patch", "draft"},
-    "recording": {"errors", "change", "names", "replica", "sse", "values"},
+    "recording": {"address", "errors", "change", "names", "replica", "sse", "values"},
     "replaying": {"errors", "recording", "replica"},
-    "client": {"errors", "change", "names", "recording", "replica", "sse", "values"},
+    "client": {"address", "errors", "change", "names", "recording", "replica", "sse", "values"},
     "playback": {"errors", "change", "names", "recording", "replaying", "replica", "server", "sse"},
-    "bench": {"bench", "errors", "names", "sse", "values"},
+    "bench": {"address", "bench", "errors", "names", "sse", "values"},
     "conformance": {"bench", "draft", "errors", "values"},
     "commands": (
         {"bench", "change", "client", "errors", "names", "patch", "replica", "sse", "values"}
@@ -223,6 +223,14 @@ def test_the_command_explains_itself() -> None:
     assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
     assert "cannot find" in run("-m", "statestream", "serve", "no_such_module:store", code=2)
     assert "expected a Store" in run("-m", "statestream", "serve", "examples/board.py:board", code=2)
+    for option in (["--no-takeover"], ["--heartbeat", "5"], ["--max-readers", "5"]):
+        refused = run("-m", "statestream", "serve", "examples/chat.py:app", *option, code=2)
+        assert option[0] in refused
+        assert "create_app" in refused
+    for seconds in ("0", "nan", "inf", "soon"):
+        assert "--heartbeat" in run(
+            "-m", "statestream", "serve", "examples/board.py:store", "--heartbeat", seconds, code=2
+        )
     assert "journal URL" in run("-m", "statestream", "serve", "examples/board.py:store", "--journal", "x", code=2)
     assert "goes with a store" in run(
         "-m", "statestream", "serve", "examples/chat.py:app", "--journal", "memory:", code=2

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ from statestream.errors import Gap, RecordingFailed
 from statestream.recording import MAX_LINE, Recorder, Recording
 from statestream.replica import Replica
 from statestream.sse import Event
-from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
+from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state, serving
 
 Http = aiohttp.ClientSession
 
@@ -542,6 +543,23 @@ async def test_what_ends_a_recording_is_said(tmp_path: Path, server: Server) -> 
     assert (process.returncode, "1 frames" in errors) == (0, True)
 
 
+async def test_the_headers_of_a_recording_go_with_every_request(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def refusing(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("X-Room", ""))
+        return web.Response(status=503 if len(seen) == 1 else 403, text="\x1b[2J \u202e not for you")
+
+    async with serving(refusing) as url:
+        arguments = ("record", url, "-o", tmp_path / "a", "-H", "X-Room: 1", "--header", "Authorization: Bearer abc")
+        _, said = await asyncio.to_thread(lambda: command(*arguments, code=1))
+    assert seen == ["1", "1"]
+    assert "\\x1b[2J \\u202e not for you" in said
+    assert "abc" not in said
+    _, said = await asyncio.to_thread(lambda: command(*arguments[:4], "-H", "nonsense", code=2))
+    assert "--header" in said
+
+
 def test_wrong_calls_of_replay_are_explained(tmp_path: Path) -> None:
     path = written(tmp_path / "r", (0, initial("1.a", "\x1b[31m", **{"x/\x1b[2J": 1})), (0, update("2.a", 2)))
     for wrong in (["--speed", "0"], ["--until", "+x"], ["--json", "--serve"], ["--port", "1"], ["--host", "x"]):
@@ -550,6 +568,9 @@ def test_wrong_calls_of_replay_are_explained(tmp_path: Path) -> None:
     assert "position" in command("replay", path, "--until", "9.z", code=1)[1]
     printed, _ = command("replay", path, "--until", "1.a")
     assert printed.splitlines() == ["+0.000  1.a  initial (start): s, x/\\x1b[2J"]
+    written(tmp_path / "b", (0, initial("1.a", "\u202e\x9b1m")))
+    encoded, _ = command("replay", tmp_path / "b", "--json")
+    assert '"s":"\\u202e\\u009b1m"' in encoded
     with path.open("ab") as file:
         file.write(b"{")
     assert "cut off" in command("replay", path, "--until", "+0")[1] + command("replay", path)[1]

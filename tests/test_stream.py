@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 
 from statestream import escape_key
-from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
+from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually, get_state
 
 pytestmark = pytest.mark.usefixtures("each_mode")
 
@@ -472,6 +472,15 @@ async def test_a_reader_that_does_not_read_is_brought_up_exactly(server: Server,
     slow.close()
     server.stop()
     await reading
+
+
+async def test_a_store_is_served_with_the_heartbeat_and_the_readers_of_the_command() -> None:
+    few = Server("serve", BOARD, "--heartbeat", "0.2", "--max-readers", "1")
+    with few as server, PlainClient(server.port) as client:
+        assert first(client).data["heartbeat"] == 200
+        assert first(client).event == "heartbeat"
+        with PlainClient(server.port) as one_more:
+            assert first(one_more).data["reason"] == "busy"
 
 
 async def test_the_last_reader_that_fits_is_served_and_the_next_is_told_busy(quick: Server) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from statestream.address import address
 from statestream.errors import Malformed, StreamRefused, Unavailable
 from statestream.sse import Decoder, Event
 
@@ -32,14 +33,15 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, slices: str | None, headers: list[str]) -> Target:
-        """Raises Malformed."""
+        """A user and a password in `url` become a header. Raises Malformed."""
+        root, login = address(url)
         try:
-            parsed = URL(url.rstrip("/"))
+            parsed = URL(root)
         except ValueError:
             parsed = URL()
         if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query_string or parsed.fragment:
-            raise Malformed(f"expected the server's root like http://127.0.0.1:8000, got {url!r}")
-        pairs = dict(_header(line) for line in headers)
+            raise Malformed(f"expected the server's root like http://127.0.0.1:8000, got {root!r}")
+        pairs = login | dict(_header(line) for line in headers)
         return cls(url=parsed, slices=slices, headers=pairs)
 
     @property

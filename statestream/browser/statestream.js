@@ -8,7 +8,6 @@
  */
 
 const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
-const OPERATIONS = new Set(["add", "remove", "replace"]);
 const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; `__proto__` is no key of the protocol
 const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 30000;
@@ -93,7 +92,7 @@ export function apply(replica, frame) {
       replica.versions = { ...frame.versions };
       return [{ reason: frame.reason }];
     case "state.resumed":
-      if (!sameVersions(frame.versions, replica.versions)) throw new Gap("resumed elsewhere");
+      if (!same(frame.versions, replica.versions)) throw new Gap("resumed elsewhere");
       return [];
     case "state.update":
       return applyAll(replica, [frame]);
@@ -102,11 +101,6 @@ export function apply(replica, frame) {
     default:
       return [];
   }
-}
-
-function sameVersions(a, b) {
-  const names = Object.keys(a);
-  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
 }
 
 function applyAll(replica, updates) {
@@ -128,34 +122,78 @@ function applyAll(replica, updates) {
   return newer;
 }
 
-/** The document after RFC 6902 operations (add, remove, replace), sharing with it what they do not touch. */
+/** The document after RFC 6902 operations, sharing with it what they do not touch. Throws Gap where they do not fit. */
 export function patched(document, operations) {
-  const fresh = new Set(); // containers that are ours already
-  let root = document;
-  for (const { op, path, value } of operations) {
-    check(op, path, value);
-    if (path === "") {
-      root = value;
-      continue;
+  const whole = { "": document }; // the first segment of every pointer: so the root is a member like any other
+  let fresh = new Set([whole]); // containers that are ours already
+  for (const { op, path, from, value } of operations) {
+    const segments = parsed(path);
+    if (["add", "replace", "test"].includes(op) && value === undefined) throw new Gap("an operation without its value");
+    switch (op) {
+      case "add":
+      case "replace":
+      case "remove":
+        change(whole, segments, fresh, op, value);
+        break;
+      case "test":
+        if (!same(found(whole, segments), value)) throw new Gap("a test that fails");
+        break;
+      case "move": {
+        const moved = found(whole, parsed(from));
+        if (path === from) break;
+        if (path.startsWith(`${from}/`)) throw new Gap("a value moved into itself");
+        change(whole, parsed(from), fresh, "remove");
+        change(whole, segments, fresh, "add", moved);
+        break;
+      }
+      case "copy": {
+        const copied = found(whole, parsed(from));
+        fresh = new Set([whole]); // what is in two places is not to be written to
+        change(whole, segments, fresh, "add", copied);
+        break;
+      }
+      default:
+        throw new Gap(`an operation that is none of RFC 6902: ${op}`);
     }
-    const segments = path.slice(1).split("/").map((s) => s.replaceAll("~1", "/").replaceAll("~0", "~"));
-    const key = segments.pop();
-    root = own(root, fresh);
-    let target = root;
-    for (const segment of segments) {
-      if (!Object.hasOwn(target, segment)) throw new Gap("a patch leads nowhere"); // what is inherited is no member
-      target = target[segment] = own(target[segment], fresh);
-    }
-    change(target, op, key, value);
   }
-  return root;
+  return whole[""];
 }
 
-/** Whether it is an operation of the protocol at all, wherever it leads. */
-function check(op, path, value) {
-  if (!OPERATIONS.has(op)) throw new Gap(`an operation that is not the protocol's: ${op}`);
-  if (!POINTER.test(path) || (path === "" && op === "remove")) throw new Gap("a path that cannot be read");
-  if (op !== "remove" && value === undefined) throw new Gap("an operation without its value");
+function parsed(pointer) {
+  if (typeof pointer !== "string" || !POINTER.test(pointer)) throw new Gap("a path that cannot be read");
+  return pointer.split("/").map((segment) => segment.replaceAll("~1", "/").replaceAll("~0", "~"));
+}
+
+/** What is there, only looked at. */
+function found(whole, segments) {
+  return segments.reduce(member, whole);
+}
+
+function member(container, key) {
+  if (container === null || typeof container !== "object" || !Object.hasOwn(container, key)) throw new Gap("a patch leads nowhere");
+  if (Array.isArray(container) && key === "length") throw new Gap("a patch leads nowhere");
+  return container[key];
+}
+
+/** Changes one member, in containers that are ours from the root down. */
+function change(whole, segments, fresh, op, value) {
+  let target = whole;
+  for (const segment of segments.slice(0, -1)) target = target[segment] = own(member(target, segment), fresh);
+  const key = segments.at(-1);
+  if (Array.isArray(target)) changeElement(target, op, key, value);
+  else if (op !== "add" && !Object.hasOwn(target, key)) throw new Gap("no such member");
+  else if (op !== "remove") target[key] = value;
+  else if (target !== whole) delete target[key];
+  else throw new Gap("the root cannot be removed");
+}
+
+function changeElement(target, op, key, value) {
+  const position = op === "add" && key === "-" ? `${target.length}` : key; // `-` is the place behind the last
+  const index = Number(position);
+  if (!/^(0|[1-9][0-9]*)$/.test(position) || index > target.length - (op === "add" ? 0 : 1)) throw new Gap("no such element");
+  if (op === "add") target.splice(index, 0, value);
+  else if (op === "remove") target.splice(index, 1);
+  else target[index] = value;
 }
 
 function own(container, fresh) {
@@ -166,18 +204,11 @@ function own(container, fresh) {
   return copy;
 }
 
-function change(target, op, key, value) {
-  if (Array.isArray(target)) {
-    const index = Number(key);
-    if (!/^(0|[1-9][0-9]*)$/.test(key) || index > target.length - (op === "add" ? 0 : 1)) throw new Gap("no such element");
-    if (op === "add") target.splice(index, 0, value);
-    else if (op === "remove") target.splice(index, 1);
-    else target[index] = value;
-  } else if (op !== "add" && !Object.hasOwn(target, key)) {
-    throw new Gap("no such member");
-  } else if (op === "remove") {
-    delete target[key];
-  } else {
-    target[key] = value;
-  }
+/** Equal as JSON: the order of members does not count. */
+function same(a, b) {
+  if (a === b) return true;
+  if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return false;
+  const names = Object.keys(a);
+  if (Array.isArray(a) !== Array.isArray(b) || names.length !== Object.keys(b).length) return false;
+  return names.every((name) => Object.hasOwn(b, name) && same(a[name], b[name]));
 }

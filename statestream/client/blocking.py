@@ -32,11 +32,14 @@ def connect_sync(
     *,
     slices: Sequence[str] | None = None,
     cause: str = "brief",
+    headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> BlockingStream:
     """As `connect`, to be used with `with`. `on_health` is called in another thread."""
-    return BlockingStream(lambda: connect(url, slices=slices, cause=cause, timeout=timeout, on_health=on_health))
+    return BlockingStream(
+        lambda: connect(url, slices=slices, cause=cause, headers=headers, timeout=timeout, on_health=on_health)
+    )
 
 
 class BlockingStream:
@@ -144,6 +147,8 @@ class BlockingStream:
         return self._wait(self._stream.wait_for(predicate, timeout))
 
     def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
+        """Keeps the stream in a file from now on, as `Stream.record` does."""
+
         async def begun() -> Recorder:
             return self._stream.record(path, overwrite=overwrite)
 

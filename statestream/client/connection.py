@@ -88,7 +88,8 @@ class Connection:
         if self._replica.position is not None:
             headers["Last-Event-ID"] = self._replica.position
         self._replica.end = None
-        request = session.get(f"{self._url}/stream/state", params=self._query, headers=headers)
+        # not to where a redirect leads: the session's headers may hold what is for this server only
+        request = session.get(f"{self._url}/stream/state", params=self._query, headers=headers, allow_redirects=False)
         async with asyncio.timeout(MAX_RETRY_SECONDS) as watchdog, request as response:
             await self._check(response)
             self.opened, self.is_open = self.opened + 1, True
@@ -114,7 +115,7 @@ class Connection:
             return
         if response.status >= 500 or response.status in TEMPORARY:
             raise Unavailable(f"expected a stream from {self._url}, got status {response.status}; trying again")
-        said = detail_of(await response.content.read(4096))
+        said = response.headers.get("Location") or detail_of(await response.content.read(4096))
         raise StreamRefused(
             f"expected a stream from {self._url}, got status {response.status}: {said}",
             reason="refused",

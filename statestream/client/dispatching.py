@@ -54,7 +54,7 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result
             answer = await response.read()
             if response.status == 200:
                 return _result(answer)
-            error = _from_problem(answer, response.status)
+            error = _from_problem(answer, response.status, response.headers.get("Location"))
             if error.retryable or response.status in BUSY:
                 return None
             raise error
@@ -84,13 +84,13 @@ def detail_of(body: bytes) -> str:
     return body[:200].decode(errors="replace")
 
 
-def _from_problem(body: bytes, status: int) -> StatestreamError:
+def _from_problem(body: bytes, status: int, location: str | None) -> StatestreamError:
     """The error that the server raised, from its problem; what somebody in between says is StreamRefused."""
     try:
         answer = orjson.loads(body)
         code, detail = answer["code"], str(answer.get("detail", ""))
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
-        answer, code, detail = {}, "", detail_of(body)
+        answer, code, detail = {}, "", location or detail_of(body)
     if code == Refused.code:
         return Refused(str(answer.get("reason", "")), detail)
     for kind in StatestreamError.__subclasses__():

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 
+from statestream.address import address
 from statestream.change import Action, Result
 from statestream.client.connection import Connection
 from statestream.client.dispatching import dispatch
@@ -31,15 +32,19 @@ def connect(
     *,
     slices: Sequence[str] | None = None,
     cause: str = "brief",
+    headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> Stream:
     """A stream from the server at `url` (its root, without /stream/state), to be used with `async with`.
 
-    `slices`: names, `name/*` or `*`; None: every plain slice. `cause="full"` brings payloads. `timeout`:
-    seconds to wait for the first state. `on_health` is called with every turn of `Stream.health`.
+    `slices`: names, `name/*` or `*`; None: every plain slice. `cause="full"` brings payloads. `headers`
+    go with every request, dispatches too: `{"Authorization": "Bearer …"}` for a proxy in front; a user and a
+    password in `url` are one of them. `timeout`: seconds to wait for the first state. `on_health` is called with
+    every turn of `Stream.health`.
     """
-    return Stream(url.rstrip("/"), slices, cause, timeout, on_health)
+    root, login = address(url)
+    return Stream(root, slices, cause, {**login, **(headers or {})}, timeout, on_health)
 
 
 class Stream:
@@ -50,11 +55,12 @@ class Stream:
         url: str,
         slices: Sequence[str] | None,
         cause: str,
+        headers: Mapping[str, str],
         timeout: float,
         on_health: Callable[[Health], None] | None,
     ) -> None:
         query = {"cause": cause} | ({} if slices is None else {"slices": ",".join(slices)})
-        self._url, self._slices, self._timeout = url, slices, timeout
+        self._url, self._slices, self._headers, self._timeout = url, slices, headers, timeout
         self._replica = Replica()
         self._pulse = Pulse(on_health)
         self._connection = Connection(url, query, self._replica, self._pulse, self._heard)
@@ -89,7 +95,8 @@ class Stream:
 
     async def __aenter__(self) -> Self:
         """Connects and waits for the state. Raises StreamRefused, or Unavailable after `timeout`."""
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=10.0))
+        limits = aiohttp.ClientTimeout(total=None, connect=10.0)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=limits)
         self._task = asyncio.create_task(self._run(self._session))
         try:
             async with asyncio.timeout(self._timeout):

@@ -52,17 +52,15 @@ def target_of(url: str, slices: str | None, header: list[str] | None) -> Target:
 
 
 def shown_url(target: Target) -> str:
-    """Without a password in it."""
-    return safe(str(target.url.with_user(None)).rstrip("/"))
+    return safe(str(target.url).rstrip("/"))
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a command's work to its end, whatever that is."""
     try:
-        result = asyncio.run(coroutine)
-        sys.stdout.flush()
-    except StatestreamError as error:
-        raise failed(str(error)) from None
+        with explained():
+            result = asyncio.run(coroutine)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except BrokenPipeError:
@@ -72,9 +70,23 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-def failed(sentence: str) -> typer.Exit:
+@contextmanager
+def explained(*wrong: type[StatestreamError]) -> Iterator[None]:
+    """An error in here is one sentence and exit code 1; 2 where it is of `wrong`: a wrong call."""
+    try:
+        yield
+    except StatestreamError as error:
+        raise failed(str(error), code=2 if isinstance(error, wrong) else 1) from None
+
+
+def failed(sentence: str, *, code: int = 1) -> typer.Exit:
+    say(sentence)
+    return typer.Exit(code)
+
+
+def say(sentence: str) -> None:
+    """What is not the result: to stderr."""
     typer.echo(f"statestream: {safe(sentence)}", err=True)
-    return typer.Exit(1)
 
 
 def seen_enough() -> typer.Exit:

@@ -13,9 +13,9 @@ import typer
 
 from statestream.bench.dispatcher import Template
 from statestream.bench.target import Target
-from statestream.commands.asking import Headers, Url
-from statestream.conformance import CHECKS, Outcome, check_server, report
-from statestream.errors import Malformed, StatestreamError
+from statestream.commands.asking import Headers, Url, explained
+from statestream.conformance import Outcome, check_server, report
+from statestream.errors import Malformed
 
 
 def conformance(
@@ -41,15 +41,11 @@ def conformance(
             typer.echo(report.head(outcome.check.section))
         typer.echo(report.line(outcome))
 
-    try:
+    with explained(Malformed):
         target, template = Target.parse(url, slices, header or []), Template(type=action, payload=payload, key=key)
         template.body("run-", 1)
         quiet = (lambda _: None) if as_json else tell
         outcomes = asyncio.run(check_server(target, template, only=only or (), tell=quiet))
-    except StatestreamError as error:
-        known = f"; there are {', '.join(check.name for check in CHECKS)}" if "names of checks" in str(error) else ""
-        typer.echo(f"statestream: {error}{known}", err=True)
-        raise typer.Exit(2 if isinstance(error, Malformed) else 1) from None
     typer.echo(json.dumps(report.as_json(url, outcomes)) if as_json else f"\n{report.summary(outcomes)}")
     if not all(outcome.passed for outcome in outcomes):
         raise typer.Exit(1)

@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from statestream.bench.target import Target
 from statestream.client.stream import Stream, connect
-from statestream.commands.asking import Url, seen_enough
+from statestream.commands.asking import Headers, Slices, Url, explained, run, say, target_of
 from statestream.commands.serving import serve
-from statestream.errors import StatestreamError
+from statestream.commands.text import json_text, safe
 from statestream.playback import create_playback
 from statestream.recording import Frame, Recorder
 from statestream.replaying import Replay
@@ -39,13 +40,11 @@ OPERATIONS: Final = 3
 def record(
     url: Url,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, like run.jsonl.")],
-    slices: Annotated[
-        str | None,
-        typer.Option(help="Names, name/* for a family, * for everything, commas between; else every plain slice."),
-    ] = None,
+    slices: Slices = None,
     cause: Annotated[str, typer.Option(help="brief, or full for the payloads of the actions, too.")] = "brief",
     seconds: Annotated[float | None, typer.Option(help="For how long; else until Ctrl-C.", min=0.01)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    header: Headers = None,
 ) -> None:
     """Keeps a server's stream in a file: the state as it is, then every frame as it comes, over lost connections.
 
@@ -56,15 +55,17 @@ def record(
     statestream record http://127.0.0.1:8000 -o run.jsonl
     statestream record http://127.0.0.1:8000 -o room.jsonl --slices 'board,room/*' --seconds 60
     """  # noqa: D301  # a backspace: the lines below it stay lines
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"expected http://… or https://…, got {_safe(url)}", param_hint="URL")
+    target = target_of(url, slices, header)
     if cause not in ("brief", "full"):
         raise typer.BadParameter(f"expected brief or full, got {cause!r}", param_hint="--cause")
     if output.exists() and not force:
         raise typer.BadParameter(f"{output} exists; name another file, or say --force", param_hint="--output")
-    names = None if slices is None else slices.split(",")
-    with _explained():
-        asyncio.run(_record(connect(url, slices=names, cause=cause, timeout=FIRST_SECONDS), output, seconds, force))
+    run(_record(_stream(target, cause), output, seconds, force))
+
+
+def _stream(target: Target, cause: str) -> Stream:
+    names = None if target.slices is None else target.slices.split(",")
+    return connect(str(target.url), slices=names, cause=cause, headers=target.headers, timeout=FIRST_SECONDS)
 
 
 async def _record(connecting: Stream, output: Path, seconds: float | None, force: bool) -> None:
@@ -76,13 +77,13 @@ async def _record(connecting: Stream, output: Path, seconds: float | None, force
     try:
         async with connecting as stream:
             recorder = stream.record(output, overwrite=force)
-            _say(f"recording into {output}; Ctrl-C ends it")
+            say(f"recording into {output}; Ctrl-C ends it")
             async with asyncio.timeout(seconds):
                 await _watched(stream, recorder)
     except (TimeoutError, asyncio.CancelledError):
         pass  # that is enough
     finally:
-        _say("nothing was recorded" if recorder is None else _sum(recorder))
+        say("nothing was recorded" if recorder is None else _sum(recorder))
     if recorder is not None:
         recorder.close()
 
@@ -91,7 +92,7 @@ async def _watched(stream: Stream, recorder: Recorder) -> None:
     """Says how it goes until the recording ends by itself. Raises what ended the stream."""
     with Console(stderr=True).status("") as status:
         while not recorder.closed:
-            status.update(Text(f"{_sum(recorder)}, at {_safe(stream.position or 'a gap')}, {stream.health}"))
+            status.update(Text(f"{_sum(recorder)}, at {safe(stream.position or 'a gap')}, {stream.health}"))
             await asyncio.sleep(LOOK_SECONDS)
     if recorder.failure is None:
         async for _ in stream:  # it is over: what is left of it says why
@@ -137,11 +138,11 @@ def replay(
     if not speed > 0:
         raise typer.BadParameter(f"expected a number above 0, or inf; got {speed:g}", param_hint="--speed")
     end = _until(until)
-    with _explained():
+    with explained():
         if served:
             serve(create_playback(file, speed=speed, until=end), host or "127.0.0.1", 8000 if port is None else port)
         else:
-            asyncio.run(_replay(played(file, speed=speed, until=end), _json_line if as_json else _line))
+            run(_replay(played(file, speed=speed, until=end), _json_line if as_json else _line))
 
 
 def _until(text: str | None) -> str | float | None:
@@ -165,9 +166,9 @@ async def _replay(replay: Replay, line: Callable[[Frame, Update, Replay], str]) 
             frames, updates = frames + 1, updates + len(changed)
             show(frame.end)
     sys.stdout.flush()
-    _say(f"{frames:,} frames, {updates:,} updates, to {_safe(replay.position or 'a gap')}")
+    say(f"{frames:,} frames, {updates:,} updates, to {safe(replay.position or 'a gap')}")
     if replay.until is None and replay.recording.cut_off():
-        _say("the recording was cut off: the unfinished line at its end does not count")
+        say("the recording was cut off: the unfinished line at its end does not count")
 
 
 @contextmanager
@@ -185,14 +186,14 @@ def _line(frame: Frame, update: Update, replay: Replay) -> str:
     """`+12.345  1042.k3v9x2m  board  add /tasks/3, replace /count  board/task_added`"""
     what: str = update.kind
     if update.kind == "initial":
-        what = f"initial ({_safe(update.reason or '')}): {', '.join(map(_safe, replay.state))}"
+        what = f"initial ({safe(update.reason or '')}): {', '.join(map(safe, replay.state))}"
     elif update.kind == "patches":
         said = [f"{patch['op']} {patch['path'] or '/'}" for patch in update.patches[:OPERATIONS]]
         more = len(update.patches) - len(said)
         what = ", ".join(said) + (f" and {more:,} more" if more else "")
     cause = "" if update.cause is None else str(update.cause.get("type", ""))
     parts = (f"+{frame.at / 1000:.3f}", update.position, update.slice or "", what, cause)
-    return "  ".join(_safe(part) for part in parts if part)
+    return "  ".join(safe(part) for part in parts if part)
 
 
 def _json_line(frame: Frame, update: Update, replay: Replay) -> str:
@@ -207,27 +208,4 @@ def _json_line(frame: Frame, update: Update, replay: Replay) -> str:
         what["value"] = replay.state.get(update.slice or "")
     if update.cause is not None:
         what["cause"] = update.cause
-    return orjson.dumps(what | {"timestamp": update.timestamp}).decode()
-
-
-def _safe(text: str) -> str:
-    """Other people's text in one line that a terminal only prints."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
-
-
-def _say(sentence: str) -> None:
-    typer.echo(f"statestream: {sentence}", err=True)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors as a sentence and exit code 1; who has seen enough is no error."""
-    try:
-        yield
-    except StatestreamError as error:
-        _say(_safe(str(error)))
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-    except BrokenPipeError:
-        raise seen_enough() from None
+    return json_text(orjson.dumps(what | {"timestamp": update.timestamp})).decode()

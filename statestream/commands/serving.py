@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from aiohttp import web
 
+from statestream.commands.asking import failed
 from statestream.errors import StatestreamError
 from statestream.server.run import serve as serve_app
 
@@ -30,8 +31,7 @@ def serve(application: web.Application, host: str, port: int) -> None:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve_app(application, host=host, port=port, ready=ready))
     except (StatestreamError, OSError) as error:
-        typer.echo(f"statestream: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise failed(str(error)) from None
 
 
 def loop_factory() -> Any:

@@ -33,9 +33,10 @@ async def check_server(
 
     Raises Malformed for an unknown name, Unavailable and StreamRefused where the server or the action is not to be had.
     """
-    unknown = sorted(set(only) - {check.name for check in CHECKS})
+    names = [check.name for check in CHECKS]
+    unknown = sorted(set(only) - set(names))
     if unknown:
-        raise Malformed(f"expected names of checks, got {', '.join(unknown)}")
+        raise Malformed(f"expected names of checks, got {', '.join(unknown)}; there are {', '.join(names)}")
     outcomes = []
     async with Subject(target, template, f"conformance-{secrets.token_hex(4)}-") as subject:
         await subject.learn()

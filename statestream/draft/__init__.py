@@ -37,7 +37,7 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
     in the operations may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
     """
     recorder = Recorder(kind_of)
-    root = recorder.root = recorder.node(base, None, 0) if type(base) in (dict, list) else None
+    root = _root(recorder, base)
     try:
         result = recipe(base if root is None else root)
         if result is REMOVED:
@@ -59,16 +59,23 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
 
 def patched(base: Any, operations: list[Op]) -> Any:
     """The value after operations from elsewhere, sharing with `base` what they do not touch. Raises Gap."""
+    recorder = Recorder(kind_of)
+    root = _root(recorder, base)
     try:
-        return produce(base, lambda draft: _replay_on(draft, operations))[0]
-    except (NotJSON, HandlerFailed) as error:
+        result = replay(base if root is None else root, operations)
+        if root is None or result is not root:
+            return Intake(recorder, None, root).take(result, 0)
+        return root._data if recorder.live_ops() else base
+    except NotJSON as error:
         raise Gap(f"expected operations that lead to JSON: {error}; start again") from None
+    finally:
+        recorder.close()
 
 
-def _replay_on(draft: Any, operations: list[Op]) -> Any:
-    """None where the draft was changed in place; the root's new value where it was replaced."""
-    result = replay(draft, operations)
-    return None if result is draft else result
+def _root(recorder: Recorder, base: Any) -> Any:
+    """The draft of `base`; None where it is a scalar, which nobody can write to."""
+    recorder.root = recorder.node(base, None, 0) if type(base) in (dict, list) else None
+    return recorder.root
 
 
 def _refuse_awaitable(result: Any) -> NoReturn:

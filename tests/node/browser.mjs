@@ -31,8 +31,10 @@ function record() {
   };
 }
 
-async function open({ window, url, width = 1000, height = 700 }) {
-  const context = await browser.newContext({ viewport: { width, height }, deviceScaleFactor: 1, colorScheme: "light" });
+/** `trusting`: whoever made the certificate. */
+async function open({ window, url, width = 1000, height = 700, trusting = false }) {
+  const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: "light" };
+  const context = await browser.newContext({ ...look, ignoreHTTPSErrors: trusting });
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const problems = [];

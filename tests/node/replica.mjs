@@ -54,11 +54,13 @@ function replay({ base, patch, result }) {
   };
 }
 
-/** `doc` after `patch` as text, beside what was expected; or why it is a gap. Writing to `doc` would throw. */
+/** `doc` after `patch` as text, beside what was expected, and what was copied; or why it is a gap. Writing to `doc` would throw. */
 function patch({ doc, patch, expected }) {
   frozen([doc, patch]);
   try {
-    return { after: text(patched(doc, patch)), expected: text(expected) };
+    const after = patched(doc, patch);
+    const places = patch.flatMap(({ op, path, from }) => (op === "test" ? [] : op === "move" ? [path, from] : [path]));
+    return { after: text(after), expected: text(expected), copied: copied(doc, after, places.map(segments)) };
   } catch (error) {
     if (error.constructor.name !== "Gap") throw error;
     return { gap: error.message };
