@@ -6,6 +6,7 @@ test_client_ag_ui.py.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from statestream.chat import conversation as chat
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
 from statestream.chat.projections.ag_ui import encode
-from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshot
+from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshots
 from statestream.chat.projections.ag_ui.slices import SlicesProjection
 from statestream.chat.projections.ag_ui.thread import ThreadProjection
 from statestream.draft import produce
@@ -42,7 +43,7 @@ def look(view: ThreadProjection, state: Any, *beside: Any) -> list[Any]:
 
 def messages(state: Any) -> list[Any]:
     """The messages as somebody has them who sees the state for the first time."""
-    return orjson.loads(orjson.dumps(snapshot(state)))
+    return orjson.loads(orjson.dumps(snapshots(state)[-1]))
 
 
 @every_dialogue
@@ -53,10 +54,10 @@ def test_the_stream_of_who_was_there_from_the_start(name: str) -> None:
 
 
 def assert_same_for_everybody(states: list[Any]) -> None:
-    """Whenever one joins: at each look the messages are those of the state, and at the end all is closed."""
-    for start in range(len(states)):
+    """Whenever one joins, and how often one looks: what one has is what the state has, and at the end all is closed."""
+    for start, every in product(range(len(states)), (1, 2, 5)):
         client, view = Client(), viewer()
-        for state in states[start:]:
+        for state in [*states[start:-1:every], states[-1]]:
             client.take(look(view, state))
             assert client.messages == messages(state)
         assert view.over
@@ -120,6 +121,42 @@ def test_a_run_ends_as_its_reply_does(name: str) -> None:
         assert last["usage"] == [{"model": "test-model", **counts}]
 
 
+NEW = {"id": "q3", "role": "user", "content": "Question 3?"}
+
+
+@given(st.lists(st.sampled_from(range(7)), unique=True), st.booleans(), st.booleans())
+def test_a_client_that_is_behind_has_its_question_at_the_end(places: list[int], thinks: bool, asks: bool) -> None:
+    """Whatever it holds, in the order of the chat, and other people's words between.
+
+    Thoughts are kept by a client where it has them, until a snapshot has thoughts: what it holds has no holes then.
+    """
+    one = Chat()
+    for number in (1, 2):
+        if number > 1:
+            one.ask(number)
+        if thinks:
+            begin = {"type": "reasoning", "text": "", "chunks": ["Hmm."]}
+            one.act(chat.grew(KEY, reply=f"r{number}", pieces=[{"part": 0, "begin": begin}]))
+        one.answer(number, f"{number}.", part=int(thinks))
+        one.ended(number)
+    held = [
+        message
+        for place, message in enumerate(messages(one.state))
+        if (place < len(places) if thinks else place in places)
+    ]
+    if asks:
+        one.ask(3)
+        held.append(NEW)
+    client = Client()
+    client.messages = held
+    view = ThreadProjection(KEY, "run0", held=[message["id"] for message in held])
+    events = look(view, one.state)
+    client.take(events)
+    assert client.messages == messages(one.state)
+    if held == messages(one.state)[: len(held)]:
+        assert [event["type"] for event in events].count("MESSAGES_SNAPSHOT") == 1
+
+
 def test_a_message_of_pictures_and_files_says_so() -> None:
     def file(media: str, url: str) -> Any:
         return {"type": "file", "mediaType": media, "url": url}
@@ -161,9 +198,9 @@ class Chat(Dialogue):
         reply = {"id": f"r{number}", "run": f"run{number}", "node": "node1", "model": "test-model"}
         self.act(chat.asked(KEY, question=question, reply=reply))
 
-    def answer(self, number: int, text: str) -> None:
+    def answer(self, number: int, text: str, part: int = 0) -> None:
         begin = {"type": "text", "text": "", "chunks": [text]}
-        self.act(chat.grew(KEY, reply=f"r{number}", pieces=[{"part": 0, "begin": begin}]))
+        self.act(chat.grew(KEY, reply=f"r{number}", pieces=[{"part": part, "begin": begin}]))
 
     def ended(self, number: int) -> None:
         self.act(chat.ended(KEY, reply=f"r{number}", status="complete", finish_reason="stop"))

@@ -3,7 +3,8 @@
     {"threadId", "runId", "messages": [{"id", "role", "content"}, …], "resume"?, …}
 
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So an id
-decides: one that the chat has is never asked again. State, tools and context of the client are not ours to use.
+decides: one that the chat has is never asked again. The other ids say what the client shows, and in which order.
+State, tools and context of the client are not ours to use.
 
 Law: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant, Refused for what this
 server does not do.
@@ -84,6 +85,11 @@ class RunInput(Body):
     runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
     messages: list[_Posted]
     resume: list[dict[str, Any]] | None = None
+
+    @property
+    def held(self) -> list[str]:
+        """The ids of the messages that the client has, in its order."""
+        return [message.id for message in self.messages]
 
     @property
     def question(self) -> str | None:

@@ -38,7 +38,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         author, follow, selection = person(request, who), _follows(request), _selection(request)
         given = checked(RunInput, await read_json(request))
         key = chat_key(given.threadId)
-        view = ThreadProjection(given.threadId, given.runId, follow=follow)
+        view = ThreadProjection(given.threadId, given.runId, held=given.held, follow=follow)
         try:
             view.show(await _reply(conversations, key, given, author))
         except Malformed:

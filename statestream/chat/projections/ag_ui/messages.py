@@ -13,7 +13,7 @@ order in which they come; one that is there early waits for those before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -29,17 +29,32 @@ MAX_SNAPSHOT: Final = 8 << 20
 """Bytes of messages in one frame: the client refuses one of more than 10 Mi characters."""
 
 
-def snapshot(state: State) -> list[orjson.Fragment]:
-    """The messages that are shown, encoded: as many of the newest as one frame can hold."""
-    kept: list[bytes] = []
+def snapshots(state: State, held: Sequence[str] = ()) -> list[list[orjson.Fragment]]:
+    """What gives a client that holds messages of these ids, in that order, those of the chat in theirs.
+
+    A client that is given a snapshot leaves what it has where it has it, and puts what is new behind. Where somebody
+    else has said something before the question that it has just put there, it is first given what stands right, so
+    that it drops the rest.
+    """
+    encoded = _newest(state)
+    whole = [orjson.Fragment(said) for said in encoded.values()]
+    places = {message_id: place for place, message_id in enumerate(encoded)}
+    known = [places[message_id] for message_id in held if message_id in places]
+    right = next((place for place, found in enumerate(known) if found != place), len(known))
+    return [whole] if right == len(known) else [whole[:right], whole]
+
+
+def _newest(state: State) -> dict[str, bytes]:
+    """The messages that are shown, by their ids: as many of the newest as one frame can hold."""
+    kept: list[tuple[str, bytes]] = []
     size = 0
     for message in reversed(path(state)):
-        encoded = [orjson.dumps(said) for said in reversed(messages_of(message))]
-        size += sum(map(len, encoded))
+        encoded = [(said["id"], orjson.dumps(said)) for said in reversed(messages_of(message))]
+        size += sum(len(said) for _, said in encoded)
         if size > MAX_SNAPSHOT:
             break
         kept += encoded
-    return [orjson.Fragment(said) for said in reversed(kept)]
+    return dict(reversed(kept))
 
 
 def messages_of(message: Message) -> list[AGMessage]:

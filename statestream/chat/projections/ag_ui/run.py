@@ -6,7 +6,7 @@ the part is opened once more by its id, which the client takes as going on with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from statestream.chat.messages import Message, Part, State, find, over, path
@@ -16,7 +16,7 @@ from statestream.chat.projections.ag_ui.messages import (
     reasoning_id,
     result,
     settled,
-    snapshot,
+    snapshots,
     step_id,
 )
 from statestream.chat.projections.text import Growing
@@ -44,8 +44,11 @@ class RunProjection:
         self._told = 0
         self.over = False
 
-    def begin(self, state: State) -> list[Event]:
-        """That the run has begun, and all messages. A reply that is not among them any more is not shown."""
+    def begin(self, state: State, held: Sequence[str] = ()) -> list[Event]:
+        """That the run has begun, and all messages, for a client that holds those of these ids.
+
+        A reply that is not among the messages any more is not shown.
+        """
         if all(message["id"] != self._reply for message in path(state)):
             self._reply = None
         reply = find(state, self._reply)
@@ -54,7 +57,7 @@ class RunProjection:
             self._told = settled(reply)
         return [
             {"type": "RUN_STARTED", **self._ids, "protocolVersion": VERSION},
-            {"type": "MESSAGES_SNAPSHOT", "messages": snapshot(state)},
+            *({"type": "MESSAGES_SNAPSHOT", "messages": messages} for messages in snapshots(state, held)),
         ]
 
     def new(self, state: State) -> list[Event]:
@@ -76,17 +79,17 @@ class RunProjection:
         for index in range(self._closed, len(parts)):
             if index == len(self._parts):
                 if index and parts[index].get("step", 0) != parts[index - 1].get("step", 0):
-                    yield from self._results(reply)
+                    yield from self._results(reply, index)
                 self._parts.append(_Seen())
             if not self._parts[index].closed:
                 yield from _part(self._parts[index], reply, index)
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
             self._closed += 1
-        yield from self._results(reply)
+        yield from self._results(reply, len(parts))
 
-    def _results(self, reply: Message) -> Iterator[Event]:
-        """The outcomes that were not told yet, in the order of the calls."""
-        start, self._told = self._told, settled(reply, self._told)
+    def _results(self, reply: Message, end: int) -> Iterator[Event]:
+        """The outcomes before part `end` that were not told yet, in the order of the calls."""
+        start, self._told = self._told, min(settled(reply, self._told), end)
         for index in range(start, self._told):
             part = reply["parts"][index]
             if part["type"] == "tool":

@@ -9,7 +9,7 @@ between two looks is in the messages with which that run begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from statestream.chat.messages import State, find, streaming
 from statestream.chat.projections.ag_ui.messages import Event
@@ -17,10 +17,10 @@ from statestream.chat.projections.ag_ui.run import SUCCESS, VERSION, RunProjecti
 
 
 class ThreadProjection:
-    """One viewer of one chat. `new` may be asked at any time, until it is `over`."""
+    """One viewer of one chat, who holds messages of the ids `held`. `new` may be asked until it is `over`."""
 
-    def __init__(self, thread: str, run: str, *, follow: bool = False) -> None:
-        self._thread, self._asked, self._follow = thread, run, follow
+    def __init__(self, thread: str, run: str, *, held: Sequence[str] = (), follow: bool = False) -> None:
+        self._thread, self._asked, self._held, self._follow = thread, run, held, follow
         self._reply: str | None = None
         self._refusal: list[Event] = []
         self._run: RunProjection | None = None
@@ -70,7 +70,8 @@ class ThreadProjection:
     def _begin(self, run: str, reply: str | None, state: State) -> list[Event]:
         self._begun, self._shown = True, state.get("leaf")
         self._run = RunProjection(self._thread, run, reply)
-        return self._run.begin(state)
+        held, self._held = self._held, ()
+        return self._run.begin(state, held)
 
     def _go_on(self, state: State, beside: list[Event]) -> list[Event]:
         """What is new of the run; the slices before it, because it may end."""
