@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from statestream.chat.projections.ag_ui.messages import snapshots
+from tests import dialogues
 from tests.dialogues import DIALOGUES, HERE
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
 from tests.test_chat import KEY, asked, ended, open_gate, read_chat, script, started
@@ -444,6 +445,40 @@ async def test_a_reply_that_somebody_stopped_is_cancelled(
     assert seen.messages == await stored(http, client)
 
 
+async def test_who_only_looks_changes_nothing_for_others(
+    upstream: str, client: Client, http: aiohttp.ClientSession
+) -> None:
+    """Its question was asked differently by somebody else: the other branch stays the one that is shown."""
+    question = await script(http, upstream, "ag-ui: asked", {"say": "One."}, {"finish": "stop"})
+    seen = await (await client.start(question, id="q1")).done()
+    otherwise = await script(http, upstream, "ag-ui: asked otherwise", {"say": "Two."}, {"finish": "stop"})
+    message = {"id": "q1", "role": "user", "parts": [{"type": "text", "text": otherwise}]}
+    assert client.server
+    edit = {"id": client.thread, "messages": [message], "messageId": "q1"}
+    async with http.post(f"{client.server.url}/api/chat", json=edit) as response:
+        assert b"Two." in await response.read()
+    stale = await Client(client.node, client.server, client.thread).open(messages=seen.messages)
+    seen = await (await stale.start()).done()
+    assert [message["content"] for message in seen.messages] == [otherwise, "Two."]
+    assert seen.messages == await stored(http, client)
+
+
+async def test_a_client_may_post_its_last_message_only(
+    upstream: str, client: Client, http: aiohttp.ClientSession
+) -> None:
+    """Files in the thread soon make a history that no server would take."""
+    file = {"type": "document", "source": {"type": "data", "value": "A" * 600_000, "mimeType": "application/pdf"}}
+    brief = await Client(client.node, client.server, client.thread).open(brief=True)
+    for number in (1, 2, 3):
+        question = await script(http, upstream, f"ag-ui: file {number}", {"say": f"{number}."}, {"finish": "stop"})
+        seen = await (await brief.start([{"type": "text", "text": question}, file])).done()
+        assert seen.failure is None
+        assert seen.messages == await stored(http, client)
+    assert seen.roles == ["user", "assistant"] * 3
+    whole = await Client(client.node, client.server, client.thread).open(messages=seen.messages)
+    assert (await (await whole.start()).done()).failure["status"] == 413
+
+
 # slices
 
 
@@ -491,6 +526,14 @@ async def test_a_family_of_slices_is_followed(
     assert seen.state["room/family"] == {"members": ["zoe"]}
     assert seen.types[:4] == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STATE_SNAPSHOT", "RUN_FINISHED"]
     assert (await client.until_finished(2)).types[4:] == ["RUN_STARTED", "STATE_DELTA", "RUN_FINISHED"]
+
+
+async def test_slices_that_the_client_would_not_take_are_refused(upstream: str, http: aiohttp.ClientSession) -> None:
+    with serving(upstream) as server:
+        await dispatch(http, server.url, "board/filled", {"size": 8 << 20})
+        assert (await post(http, server, run_input(), "slices=counter"))[0] == 200
+        status, _, text = await post(http, server, run_input(), "slices=board")
+        assert (status, json.loads(text)["code"]) == (413, "too_large")
 
 
 # following
@@ -694,15 +737,12 @@ async def test_a_stream_is_what_the_protocol_says(server: Server, http: aiohttp.
 # the golden files
 
 
-@pytest.mark.parametrize("name", DIALOGUES)
-async def test_the_client_reads_the_golden_files_byte_by_byte(node: Node, name: str) -> None:
-    golden = (HERE / f"{name}.agui").read_bytes()
-    kept_alive = golden.replace(b"\n\n", b"\n\n: keep-alive\n\n")
-    for stream in (golden, kept_alive):
-        client = await Client(node, None, "42").open(bytes=base64.b64encode(stream).decode())
-        await client.start()
-        seen = await client.done()
-        last = DIALOGUES[name]()[-1]
-        assert seen.failure is None
-        assert seen.messages == orjson.loads(orjson.dumps(snapshots(last)[-1]))
-        assert seen.events == [json.loads(line[6:]) for line in golden.decode().split("\n") if line]
+async def test_the_client_reads_the_golden_files_byte_by_byte(node: Node) -> None:
+    for name, dialogue in DIALOGUES.items():
+        golden = (HERE / f"{name}.agui").read_bytes()
+        for stream in (golden, golden.replace(b"\n\n", b"\n\n: keep-alive\n\n")):
+            client = await Client(node, None, dialogues.KEY).open(bytes=base64.b64encode(stream).decode())
+            seen = await (await client.start()).done()
+            assert seen.failure is None
+            assert seen.messages == orjson.loads(orjson.dumps(snapshots(dialogue()[-1])[-1]))
+            assert seen.events == [json.loads(line[6:]) for line in golden.decode().split("\n") if line]

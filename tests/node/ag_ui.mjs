@@ -15,6 +15,13 @@ process.on("unhandledRejection", () => {}); // the client lets one go when a con
 
 /** Goes on with whatever happens in the thread: what the protocol calls to connect. */
 class FollowingAgent extends HttpAgent {
+  brief = false;
+
+  /** Where it is brief, it posts its last message only. */
+  requestInit(input) {
+    return super.requestInit(this.brief ? { ...input, messages: input.messages.slice(-1) } : input);
+  }
+
   connect(input) {
     return transformHttpEventStream(runHttpRequest(() => this.fetch(this.url, this.requestInit(input))));
   }
@@ -23,9 +30,10 @@ class FollowingAgent extends HttpAgent {
 const agents = new Map();
 
 class Agent {
-  constructor({ url, thread, messages, bytes }) {
+  constructor({ url, thread, messages, brief, bytes }) {
     const fetch = bytes === undefined ? undefined : async () => new Response(cut(Buffer.from(bytes, "base64")), SSE);
     this.agent = new FollowingAgent({ url, threadId: thread, initialMessages: messages ?? [], fetch });
+    this.agent.brief = brief ?? false;
     this.events = [];
     this.waiting = [];
     this.over = true;

@@ -53,7 +53,7 @@ class RunProjection:
             self._reply = None
         reply = find(state, self._reply)
         if reply is not None:
-            self._parts = [_Seen(reply, index) for index in range(len(reply["parts"]))]
+            self._parts = [_Seen(reply, index, told=True) for index in range(len(reply["parts"]))]
             self._told = settled(reply)
         return [
             {"type": "RUN_STARTED", **self._ids, "protocolVersion": VERSION},
@@ -80,9 +80,9 @@ class RunProjection:
             if index == len(self._parts):
                 if index and parts[index].get("step", 0) != parts[index - 1].get("step", 0):
                     yield from self._results(reply, index)
-                self._parts.append(_Seen())
+                self._parts.append(_Seen(reply, index))
             if not self._parts[index].closed:
-                yield from _part(self._parts[index], reply, index)
+                yield from self._parts[index].new(reply, index)
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
             self._closed += 1
         yield from self._results(reply, len(parts))
@@ -120,33 +120,33 @@ def error(code: str, sentence: str, **more: Any) -> Event:
 class _Seen:
     """How much of one part was said, and whether it was opened and closed by this run."""
 
-    __slots__ = ("begun", "closed", "growing")
+    __slots__ = ("begun", "closed", "closing", "growing", "grown", "opening")
 
-    def __init__(self, reply: Message | None = None, index: int = 0) -> None:
+    def __init__(self, reply: Message, index: int, *, told: bool = False) -> None:
+        part = reply["parts"][index]
+        self.opening, self.grown, self.closing = _words(reply["id"], index, part)
         self.begun = self.closed = False
         self.growing = Growing()
-        if reply is not None:  # the snapshot has said it
-            self.growing.new(reply["parts"][index])
+        if told:
+            self.growing.new(part)
             self.closed = _whole(reply, index)
+
+    def new(self, reply: Message, index: int) -> Iterator[Event]:
+        """The events of the part behind those that were given before."""
+        if not self.begun:
+            self.begun = True
+            yield from self.opening
+        if delta := self.growing.new(reply["parts"][index]):
+            yield {**self.grown, "delta": delta}
+        if _whole(reply, index):
+            self.closed = True
+            yield from self.closing
 
 
 def _whole(reply: Message, index: int) -> bool:
     """Whether a part, of a tool its arguments, grows no more."""
     part = reply["parts"][index]
     return part["status"] != "streaming" if part["type"] == "tool" else over(reply, index)
-
-
-def _part(seen: _Seen, reply: Message, index: int) -> Iterator[Event]:
-    part = reply["parts"][index]
-    opened, grew, closed = _words(reply["id"], index, part)
-    if not seen.begun:
-        seen.begun = True
-        yield from opened
-    if delta := seen.growing.new(part):
-        yield {**grew, "delta": delta}
-    if _whole(reply, index):
-        seen.closed = True
-        yield from closed
 
 
 def _words(reply: str, index: int, part: Part) -> tuple[list[Event], Event, list[Event]]:
