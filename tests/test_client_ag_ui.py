@@ -19,6 +19,7 @@ import aiohttp
 import orjson
 import pytest
 
+from statestream.chat.projections.ag_ui import KEEP_ALIVE
 from statestream.chat.projections.ag_ui.messages import snapshots
 from tests import dialogues
 from tests.dialogues import DIALOGUES, HERE
@@ -528,12 +529,28 @@ async def test_a_family_of_slices_is_followed(
     assert (await client.until_finished(2)).types[4:] == ["RUN_STARTED", "STATE_DELTA", "RUN_FINISHED"]
 
 
+async def test_everything_is_followed(
+    upstream: str, node: Node, server: Server, thread: str, http: aiohttp.ClientSession
+) -> None:
+    client = await Client(node, server, thread).open("slices=*")
+    steps = {"say": "All"}, {"wait": "all"}, {"say": " of it."}, {"finish": "stop"}
+    await client.start(await script(http, upstream, "ag-ui: everything", *steps))
+    await dispatch(http, server.url, "room/joined", {"name": "yan"}, key="everything")
+    await client.until("yan")
+    await open_gate(http, upstream, "all")
+    seen = await client.done()
+    state = await read_chat(http, server, path_of(thread))
+    assert seen.state[f"chat/{quote(thread, safe='')}"] == {name: state[name] for name in ("messages", "leaf")}
+
+
 async def test_slices_that_the_client_would_not_take_are_refused(upstream: str, http: aiohttp.ClientSession) -> None:
     with serving(upstream) as server:
         await dispatch(http, server.url, "board/filled", {"size": 8 << 20})
         assert (await post(http, server, run_input(), "slices=counter"))[0] == 200
-        status, _, text = await post(http, server, run_input(), "slices=board")
+        status, _, text = await post(http, server, said("Never asked."), "slices=board")
         assert (status, json.loads(text)["code"]) == (413, "too_large")
+        async with http.get(f"{server.url}/api/chats/bad") as response:
+            assert response.status == 404
 
 
 # following
@@ -631,6 +648,24 @@ async def test_a_server_that_stops_ends_what_is_followed(
         seen = await busy.done()
         assert (seen.last["type"], seen.last["code"]) == ("RUN_ERROR", "interrupted")
         assert seen.failure is None
+
+
+async def test_a_server_that_stops_while_another_makes_the_reply_says_so(
+    upstream: str, node: Node, thread: str, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    journal = f"sqlite:///{tmp_path / 'chat.db'}"
+    with serving(upstream, journal=journal) as makes, serving(upstream, journal=journal) as shows:
+        client = await Client(node, makes, thread).open()
+        steps = {"say": "As far"}, {"wait": "elsewhere"}, {"say": " as it goes."}, {"finish": "stop"}
+        await client.start(await script(http, upstream, "ag-ui: elsewhere", *steps))
+        await client.until("As far")
+        other = await (await Client(node, shows, thread).open()).start()
+        await other.until("As far")
+        await asyncio.to_thread(shows.stop)
+        seen = await other.done()
+        assert (seen.last["type"], seen.last["code"]) == ("RUN_ERROR", "unavailable")
+        await open_gate(http, upstream, "elsewhere")
+        assert (await client.done()).messages[-1]["content"] == "As far as it goes."
 
 
 # what cannot be
@@ -740,7 +775,7 @@ async def test_a_stream_is_what_the_protocol_says(server: Server, http: aiohttp.
 async def test_the_client_reads_the_golden_files_byte_by_byte(node: Node) -> None:
     for name, dialogue in DIALOGUES.items():
         golden = (HERE / f"{name}.agui").read_bytes()
-        for stream in (golden, golden.replace(b"\n\n", b"\n\n: keep-alive\n\n")):
+        for stream in (golden, golden.replace(b"\n\n", b"\n\n" + KEEP_ALIVE)):
             client = await Client(node, None, dialogues.KEY).open(bytes=base64.b64encode(stream).decode())
             seen = await (await client.start()).done()
             assert seen.failure is None

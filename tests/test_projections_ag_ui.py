@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statestream.broadcast.selection import Selection
-from statestream.change import START, Position, SliceState
+from statestream.change import START, Cause, Change, Position, SliceState
 from statestream.chat import conversation as chat
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
@@ -23,6 +23,7 @@ from statestream.chat.projections.ag_ui import encode
 from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshots
 from statestream.chat.projections.ag_ui.slices import SlicesProjection
 from statestream.chat.projections.ag_ui.thread import ThreadProjection
+from statestream.chat.watch import Watch
 from statestream.draft import produce
 from statestream.errors import TooLarge
 from tests.ag_ui import Client, events_of
@@ -384,6 +385,24 @@ def test_what_cannot_be_told_as_changes_is_told_as_a_whole() -> None:
     [event] = orjson.loads(orjson.dumps(beside.new(slices.held, None)))
     assert event == {"type": "STATE_SNAPSHOT", "snapshot": {"board": 2}}
     assert beside.new(slices.held, slices.names()) == []
+
+
+def test_a_bell_knows_for_which_slices_it_has_rung() -> None:
+    def change(name: str) -> Change:
+        cause = Cause(type="x", id="1", actor=None, payload=b"{}")
+        return Change(position=START, slice=name, from_version=0, kind="value", data=b"1", cause=cause, at=0)
+
+    watch = Watch()
+    with watch.on(["board", "room/*"]) as bell, watch.on(["*"]) as every:
+        watch.changed([change("board"), change("room/1"), change("rooms/1"), change("roo")])
+        assert bell.names() == {"board", "room/1"}
+        assert every.names() == {"board", "room/1", "rooms/1", "roo"}
+        assert bell.names() == set()
+        watch.changed([change("board")])
+        watch.reset("forked")
+        watch.changed([change("board")])
+        assert bell.names() is None
+        assert bell.names() == set()
 
 
 def test_slices_that_the_client_would_not_take_are_refused() -> None:

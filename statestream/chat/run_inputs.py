@@ -91,7 +91,6 @@ class RunInput(Body):
         """The ids of the messages that the client has, in its order."""
         return [message.id for message in self.messages]
 
-    @property
     def question(self) -> str | None:
         """The id of the person's last message. Raises Refused for an answer to an interrupt: there are none."""
         if self.resume:

@@ -10,7 +10,6 @@ protocol's own words, with status 200. A client that aborts has only gone away; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
@@ -35,7 +34,7 @@ HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/event-stream"}
 
 def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
     async def run(request: web.Request) -> web.StreamResponse:
-        author, follow, selection = person(request, who), _follows(request), _selection(request)
+        author, follow, beside = person(request, who), _follows(request), _beside(request)
         given = checked(RunInput, await read_json(request))
         key = chat_key(given.threadId)
         view = ThreadProjection(given.threadId, given.runId, held=given.held, follow=follow)
@@ -45,14 +44,14 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
             raise
         except StatestreamError as error:
             view.refuse(error.reason if isinstance(error, Refused) else error.code, str(error))
-        return await _stream(request, conversations, key, view, selection)
+        return await _stream(request, conversations, key, view, beside)
 
     return [web.post("/ag-ui", run)]
 
 
 async def _reply(conversations: Conversations, key: str, given: RunInput, author: str | None) -> str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is there. None for no reply."""
-    state, question = conversations.find(key), given.question
+    state, question = conversations.find(key), given.question()
     if question is None:
         return None
     if find(state, question) is None:
@@ -66,15 +65,12 @@ async def _stream(
     conversations: Conversations,
     key: str,
     view: ThreadProjection,
-    selection: Selection | None,
+    beside: SlicesProjection | None,
 ) -> web.StreamResponse:
-    slices = request.config_dict[STORE].slices
-    beside = None if selection is None else SlicesProjection(selection)
-    if beside is not None:
-        beside.fitting(slices)
+    slices = conversations.store.slices
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
-    names = list(_watched(selection))
+    names = [] if beside is None else _watched(beside.selection)
     with conversations.watch.on(names) as bell:
 
         def look() -> tuple[bytes, bool]:
@@ -98,13 +94,17 @@ def _follows(request: web.Request) -> bool:
     return follow == "1"
 
 
-def _selection(request: web.Request) -> Selection | None:
-    """What the client wants as its state: nothing, unless it says so."""
-    return selection_of(request, request.config_dict[STORE]) if "slices" in request.query else None
+def _beside(request: web.Request) -> SlicesProjection | None:
+    """What the client has as its state: nothing, unless it says so. Raises Malformed, UnknownSlice, TooLarge."""
+    if "slices" not in request.query:
+        return None
+    store = request.config_dict[STORE]
+    beside = SlicesProjection(selection_of(request, store))
+    beside.fitting(store.slices)
+    return beside
 
 
-def _watched(selection: Selection | None) -> Iterator[str]:
-    if selection is not None:
-        yield from selection.names
-        yield from (f"{family}/*" for family in selection.families)
-        yield from ("*" for _ in range(selection.everything))
+def _watched(selection: Selection) -> list[str]:
+    if selection.everything:
+        return ["*"]
+    return [*selection.names, *(f"{family}/*" for family in selection.families)]

@@ -23,7 +23,7 @@ class SlicesProjection:
     """One viewer of the slices of a selection."""
 
     def __init__(self, selection: Selection) -> None:
-        self._selection = selection
+        self.selection = selection
         self._shown: dict[str, SliceState] | None = None
 
     def new(self, slices: Mapping[str, SliceState], changed: AbstractSet[str] | None) -> list[Event]:
@@ -37,7 +37,7 @@ class SlicesProjection:
 
     def fitting(self, slices: Mapping[str, SliceState]) -> dict[str, SliceState]:
         """The selected slices that exist. Raises TooLarge where the client would not take so much at once."""
-        found = self._selection.snapshot(slices)
+        found = self.selection.snapshot(slices)
         if sum(len(state.encoded()) for state in found.values()) > MAX_SNAPSHOT:
             raise TooLarge(f"expected slices of at most {MAX_SNAPSHOT >> 20} MiB in all, got more; ask for fewer")
         return found
