@@ -44,12 +44,17 @@ class _Posted(BaseModel):
             parts = [{"type": "text", "text": self.content or ""}]
         else:
             parts = [part for posted in self.parts if (part := _part(posted)) is not None]
-        size = sum(len(part["text"]) for part in parts if part["type"] == "text")
-        if size > MAX_TEXT:
-            raise Malformed(f"expected a message of at most {MAX_TEXT} characters, got {size}")
-        if all(part["type"] == "text" and not part["text"].strip() for part in parts):
-            raise Malformed("expected a last user message with content in `messages`, got none")
-        return parts
+        return within_limits(parts)
+
+
+def within_limits(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts, if they are a message that somebody may send. Raises Malformed."""
+    size = sum(len(part["text"]) for part in parts if part["type"] == "text")
+    if size > MAX_TEXT:
+        raise Malformed(f"expected a message of at most {MAX_TEXT} characters, got {size}")
+    if all(part["type"] == "text" and not part["text"].strip() for part in parts):
+        raise Malformed("expected a last user message with content in `messages`, got none")
+    return parts
 
 
 def _part(posted: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,0 +1,23 @@
+"""A chat as AG-UI, version 1.0: its messages, the runs of its replies, and the slices beside it.
+
+Source: docs.ag-ui.com, "Events", and what the protocol's own client enforces. A stream is one or several runs; each
+begins with a snapshot of the messages, so whoever joins in the middle and who was there from the start have the same.
+
+Law: ids come from the place of a thing in the conversation, never from a provider, whose ids may come twice. No
+member is null, and what was opened is closed before its run ends.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from statestream.chat.projections.ag_ui.messages import Event
+
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+
+def encode(events: list[Event]) -> bytes:
+    """The events as frames of an event stream. The client ends a frame at two line feeds and nowhere else."""
+    return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events)

@@ -1,0 +1,110 @@
+"""`POST /ag-ui`: AG-UI, version 1.0, for `HttpAgent` and whatever else speaks it.
+
+    ?follow=1              the stream stays open, and each further reply in the chat is another run in it
+    ?slices=board,room/1   these slices are the client's state, live
+    ?user=ana              see people.py
+
+Law: a body that cannot be meant is a problem with its status; what goes wrong with one that can is said in the
+protocol's own words, with status 200. A client that aborts has only gone away; what ends a reply is its stop.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from statestream.broadcast.selection import Selection
+from statestream.chat.conversations import Conversations, name_of
+from statestream.chat.messages import find, reply_to
+from statestream.chat.people import Who, person
+from statestream.chat.projections.ag_ui import KEEP_ALIVE, encode
+from statestream.chat.projections.ag_ui.slices import SlicesProjection
+from statestream.chat.projections.ag_ui.thread import ThreadProjection
+from statestream.chat.routes.chats import chat_key
+from statestream.chat.run_inputs import RunInput
+from statestream.chat.viewing import STREAM_HEADERS, show
+from statestream.errors import Malformed, Refused, StatestreamError, TooLarge
+from statestream.server.bodies import checked, read_json
+from statestream.server.cut import cut
+from statestream.server.routes import STORE, selection_of
+
+HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/event-stream"}
+
+
+def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+    async def run(request: web.Request) -> web.StreamResponse:
+        author, follow, beside = person(request, who), _follows(request), _beside(request)
+        given = checked(RunInput, await read_json(request))
+        key = chat_key(given.threadId)
+        view = ThreadProjection(given.threadId, given.runId, held=given.held, follow=follow)
+        try:
+            view.show(await _reply(conversations, key, given, author))
+        except Malformed:
+            raise
+        except StatestreamError as error:
+            view.refuse(error.reason if isinstance(error, Refused) else error.code, str(error))
+        return await _stream(request, conversations, key, view, beside)
+
+    return [web.post("/ag-ui", run)]
+
+
+async def _reply(conversations: Conversations, key: str, given: RunInput, author: str | None) -> str | None:
+    """The reply that the client asks for: a new one, or the newest to a question that is there. None for no reply."""
+    state, question = conversations.find(key), given.question()
+    if question is None:
+        return None
+    if find(state, question) is None:
+        return await conversations.ask(key, given.asked(author), create=True)
+    reply = reply_to(state, question)
+    return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
+
+
+async def _stream(
+    request: web.Request,
+    conversations: Conversations,
+    key: str,
+    view: ThreadProjection,
+    beside: SlicesProjection | None,
+) -> web.StreamResponse:
+    slices = conversations.store.slices
+    response = web.StreamResponse(headers=HEADERS)
+    await response.prepare(request)
+    names = [] if beside is None else _watched(beside.selection)
+    with conversations.watch.on(names) as bell:
+
+        def look() -> tuple[bytes, bool]:
+            state = conversations.find(key)
+            news = [] if beside is None else beside.new(slices, bell.names())
+            return encode(view.new(state, news)), view.over
+
+        try:
+            await show(response, conversations.watch, [name_of(key), *names], look, keep_alive=KEEP_ALIVE)
+            if last := view.broken_off():
+                await response.write(encode(last))
+        except TooLarge:  # the slices are others now, and more than the client would take
+            cut(request)
+    return response
+
+
+def _follows(request: web.Request) -> bool:
+    follow = request.query.get("follow", "0")
+    if follow not in ("0", "1"):
+        raise Malformed("expected follow=1 or follow=0")
+    return follow == "1"
+
+
+def _beside(request: web.Request) -> SlicesProjection | None:
+    """What the client has as its state: nothing, unless it says so. Raises Malformed, UnknownSlice, TooLarge."""
+    if "slices" not in request.query:
+        return None
+    store = request.config_dict[STORE]
+    beside = SlicesProjection(selection_of(request, store))
+    beside.fitting(store.slices)
+    return beside
+
+
+def _watched(selection: Selection) -> list[str]:
+    if selection.everything:
+        return ["*"]
+    return [*selection.names, *(f"{family}/*" for family in selection.families)]
