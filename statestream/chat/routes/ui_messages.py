@@ -55,7 +55,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
 
     async def read(request: web.Request) -> web.Response:
         key = key_of(request)
-        return json_response({"id": key, "messages": ui_messages(conversations.find(key))})
+        return json_response({"id": request.match_info["id"], "messages": ui_messages(conversations.find(key))})
 
     return [
         web.post("/api/chat", _said(ask)),
