@@ -52,6 +52,10 @@ class Page:
     def regenerate(self, **options: Any) -> None:
         self.node.ask("regenerate", **options)
 
+    def change(self, messages: Any) -> None:
+        """The page changes what it holds: `setMessages`."""
+        self.node.ask("change", messages=messages)
+
     def resume(self) -> None:
         self.node.ask("resume")
 
@@ -282,6 +286,23 @@ async def test_a_page_that_is_loaded_in_a_tool_call_sees_its_end(
     assert stored[0]["parts"][2]["output"] == "open"
 
 
+async def test_a_page_that_resumes_twice_shows_one_reply(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    """As React does in its strict mode, which mounts everything twice."""
+    one, two = pages(), pages()
+    question = await script(http, upstream, one.chat, {"say": "A "}, {"wait": one.chat}, {"say": "B"}, DONE)
+    one.send(question)
+    one.wait(says="A ")
+    two.begin(await loaded(http, two)).resume()
+    two.resume()
+    two.wait(says="A ", status="streaming")
+    await open_gate(http, upstream, one.chat)
+    end = two.settled()
+    assert (end["status"], end["error"]) == ("ready", None)
+    assert end["messages"] == await loaded(http, two)
+
+
 async def test_a_page_without_a_reply_in_the_making_resumes_nothing(
     pages: Pages, upstream: str, http: aiohttp.ClientSession
 ) -> None:
@@ -510,6 +531,53 @@ async def test_a_page_that_was_loaded_asks_otherwise_too(
     assert await seen_by_model(http, upstream, third) == [[third]]
 
 
+async def test_a_question_that_was_refused_is_asked_by_regenerate(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    one, two = pages(), pages()
+    question = await script(http, upstream, one.chat, {"say": "A "}, {"wait": one.chat}, {"say": "B"}, DONE)
+    one.send(question)
+    one.wait(says="A ")
+    other = await script(http, upstream, f"{question} Me too.", {"say": "C"}, DONE)
+    assert two.ask(other)["posts"][0]["status"] == 409
+    await open_gate(http, upstream, one.chat)
+    one.settled()
+    two.regenerate()
+    assert said(two.settled()["messages"]) == [other, "C"]
+    assert said(await loaded(http, two)) == [question, "A B", other, "C"]
+
+
+async def test_a_question_that_was_changed_on_the_page_is_asked_otherwise_by_regenerate(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    """As the SDK's documentation of `setMessages` says."""
+    page = pages()
+    first = await script(http, upstream, page.chat, {"say": "A"}, DONE)
+    second = await script(http, upstream, f"{page.chat} b", {"say": "B"}, DONE)
+    messages = page.ask(first)["messages"]
+    messages[0]["parts"][0]["text"] = second
+    page.change(messages)
+    page.regenerate()
+    assert said(page.settled()["messages"]) == said(await loaded(http, page)) == [second, "B"]
+    await script(http, upstream, second, {"say": "B again"}, DONE)
+    page.regenerate()
+    assert said(page.settled()["messages"]) == said(await loaded(http, page)) == [second, "B again"]
+    roots = [message for message in await kept(http, page) if "parent" not in message]
+    assert said(roots) == [first, second]
+
+
+async def test_a_page_has_no_say_in_a_reply(pages: Pages, upstream: str, http: aiohttp.ClientSession) -> None:
+    """As a page with tools of its own sends their outcome: the last message is the reply."""
+    page = pages()
+    before = page.ask(await script(http, upstream, page.chat, {"say": "A"}, DONE))["messages"]
+    page.node.ask("send")
+    refused = page.settled()
+    assert refused["posts"][-1]["body"]["messageId"] == before[-1]["id"]
+    assert (refused["posts"][-1]["status"], refused["status"]) == (409, "error")
+    assert refused["error"] == "A reply cannot be changed; its tools are run by the server."
+    assert (await loaded(http, page))[1:] == before[1:]
+
+
 # what is posted
 
 
@@ -534,14 +602,21 @@ async def test_a_question_that_is_posted_again_is_not_asked_again(
 
 
 async def test_a_page_may_post_its_last_message_only(pages: Pages, upstream: str, http: aiohttp.ClientSession) -> None:
+    """It can change a question so, but not have it answered again: it does not say that it wants to."""
     page = pages(transport="last")
     first = await script(http, upstream, page.chat, {"say": "A"}, DONE)
     second = await script(http, upstream, f"{page.chat} Then?", {"say": "B"}, DONE)
+    third = await script(http, upstream, f"{page.chat} Otherwise?", {"say": "C"}, DONE)
     page.ask(first)
     end = page.ask(second)
     assert end["posts"][1]["body"].keys() == {"id", "message"}
     assert said(end["messages"]) == said(await loaded(http, page)) == [first, "A", second, "B"]
     assert await seen_by_model(http, upstream, second) == [[first, "A", second]]
+    page.ask(third, messageId=end["messages"][2]["id"])
+    assert said(page.settled()["messages"]) == said(await loaded(http, page)) == [first, "A", third, "C"]
+    page.regenerate()
+    assert said(page.settled()["messages"]) == [first, "A", third, "C"]
+    assert len(await asked(http, upstream, third)) == 1
 
 
 async def test_what_a_page_holds_of_older_messages_does_not_matter(

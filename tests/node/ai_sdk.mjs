@@ -112,6 +112,7 @@ const commands = {
   read,
   send: ({ message, options }) => go(chat.sendMessage(message, options)),
   regenerate: (options) => go(chat.regenerate(options)),
+  change: ({ messages }) => void (chat.messages = messages),
   resume: () => go(chat.resumeStream()),
   stop: () => chat.stop(),
   settled: async () => {

@@ -40,8 +40,9 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
             raise Malformed("expected `id`, the chat's")
         key = chat_key(post.id)
         state = conversations.find(key)
-        if post.trigger == "regenerate-message":
-            reply = await conversations.regenerate(key, post.to_answer_again(state))
+        again = post.to_answer_again(state)
+        if again is not None:
+            reply = await conversations.regenerate(key, again)
         else:
             reply = await conversations.ask(key, post.asked(state, author), create=True)
         return await _stream(request, conversations, key, reply)
