@@ -167,6 +167,11 @@ def upstream() -> Iterator[str]:
     yield from started(sys.executable, str(ROOT / "tests/upstream.py"))
 
 
+TOO_LATE = """globalThis.fetch = ((real) => async (url, given) =>
+    String(url).endsWith("/stream") ? new Response(null, { status: 204 }) : real(url, given))(fetch)"""
+"""A page that always comes too late to resume, as one does when a reply ends after it was loaded."""
+
+
 @pytest.mark.parametrize("major", ["6", "7"])
 async def test_the_ai_sdks_page_asks_stops_resumes_and_follows(
     browser: Node, tmp_path: Path, http: aiohttp.ClientSession, upstream: str, major: str
@@ -228,6 +233,16 @@ async def test_the_ai_sdks_page_asks_stops_resumes_and_follows(
             tab.wait_until_it_streams("Well, ")
         await opened("otherwise")
         assert [said(message) for message in await shown_in_both(2)] == ["Otherwise?", "Well, so."]
+
+        await answers("Late?", "late")
+        second.look(f"void ({TOO_LATE})")
+        first.say("Late?")
+        first.wait_until_it_streams("Well, ")
+        second.wait("document.querySelectorAll('li').length === 4")
+        assert second.look(text_is("output", "ready"))
+        await opened("late")
+        first.wait(text_is("li:last-child.assistant span", "Well, so."))
+        assert [said(message) for message in await shown_in_both(4)][2:] == ["Late?", "Well, so."]
         assert (first.close(), second.close()) == ([], [])
 
 
