@@ -22,12 +22,12 @@ soak: .ready/test
 	.venv/bin/pytest -m soak --timeout 3600 -s
 
 clean:
-	rm -rf .venv .ready site tests/node/node_modules tests/benchmarks/peers/node_modules
+	rm -rf .venv .ready site tests/node/node_modules tests/node/ai6/node_modules tests/node/ai7/node_modules tests/benchmarks/peers/node_modules
 
 .ready/run: pyproject.toml .ci/setup
 	.ci/setup run
 
-.ready/test: pyproject.toml .ci/setup tests/node/package.json
+.ready/test: pyproject.toml .ci/setup tests/node/package.json tests/node/ai6/package.json tests/node/ai7/package.json
 	.ci/setup test
 
 .ready/docs: pyproject.toml .ci/setup

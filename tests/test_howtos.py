@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -25,11 +26,13 @@ from tests import scripted
 from tests.pages import DOCS, files_of, write_files
 from tests.support import ROOT, Server, dispatch, eventually, get_state
 from tests.test_browser import NODE, Node, is_of_the_cut
+from tests.test_chat import open_gate, script, started
 from tests.transcripts import Transcript
 
 USED = {
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
     "howto/chat-page.md": {"chatpage.py", "chat.html"},
+    "howto/ai-sdk.md": {"aichat.py", "index.html", "chat.jsx"},
     "howto/producers.md": {"live.py", "shop_fastapi.py", "shop_django.py"},
     "howto/eventsource.md": {"client.mjs", "least.mjs"},
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
@@ -49,13 +52,13 @@ def browser() -> Iterator[Node]:
         yield running
 
 
-def served(page: str, target: str, folder: Path) -> Server:
+def served(page: str, target: str, folder: Path, env: dict[str, str] = NO_KEY) -> Server:
     """The server of a page, with its files, and its journal, in a folder of its own."""
     write_files(page, folder)
     program = folder / target
     text = program.read_text().replace("sqlite:///", f"sqlite:///{folder}/")
     program.write_text(text)
-    return Server("serve", f"{program}:app", env=NO_KEY)
+    return Server("serve", f"{program}:app", env=env)
 
 
 class Tab:
@@ -123,6 +126,124 @@ def test_the_chats_page_shows_a_reply_in_two_windows(browser: Node, tmp_path: Pa
         first.wait("document.querySelectorAll('.assistant.complete').length === 2")
         assert first.close() == []
         assert [problem for problem in second.close() if "409" not in problem] == []
+
+
+def bundled(folder: Path, major: str) -> None:
+    """What the page's shell lines do, with the SDK of that major."""
+    line = next(line for line in (DOCS / "howto/ai-sdk.md").read_text().splitlines() if line.startswith("npx esbuild"))
+    _, *command = shlex.split(line)
+    command[0] = str(NODE / "node_modules/.bin/esbuild")
+    modules = {"NODE_PATH": str(NODE / f"ai{major}/node_modules")}
+    subprocess.run([*command, "--log-level=error"], cwd=folder, env=os.environ | modules, timeout=60, check=True)
+
+
+class AiTab(Tab):
+    """A window on the page of the AI SDK."""
+
+    def say(self, text: str) -> None:
+        self.do("say", field="input", text=text)
+
+    def click(self, target: str) -> None:
+        self.do("click", target=target)
+
+    def wait_until_it_streams(self, text: str) -> None:
+        self.wait(f"{text_is('output', 'streaming')} && {text_is('li:last-child.assistant span', text)}")
+
+    def wait_until_it_shows(self, messages: list[Any]) -> None:
+        """The messages, their text and how they ended; and that nothing is under way any more."""
+        shown = [[message["role"], message["metadata"].get("status", ""), said(message)] for message in messages]
+        text = "[...li.querySelectorAll('span')].map((s) => s.textContent).join('')"
+        each = f"[...document.querySelectorAll('li')].map((li) => [...li.className.split(' '), {text}])"
+        there = f"JSON.stringify({each}) === {json.dumps(json.dumps(shown, ensure_ascii=False, separators=(',', ':')))}"
+        self.wait(f"{text_is('output', 'ready')} && {there}")
+
+
+def said(message: Any) -> str:
+    return "".join(part.get("text", "") for part in message["parts"])
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    yield from started(sys.executable, str(ROOT / "tests/upstream.py"))
+
+
+TOO_LATE = """globalThis.fetch = ((real) => async (url, given) =>
+    String(url).endsWith("/stream") ? new Response(null, { status: 204 }) : real(url, given))(fetch)"""
+"""A page that always comes too late to resume, as one does when a reply ends after it was loaded."""
+
+
+@pytest.mark.parametrize("major", ["6", "7"])
+async def test_the_ai_sdks_page_asks_stops_resumes_and_follows(
+    browser: Node, tmp_path: Path, http: aiohttp.ClientSession, upstream: str, major: str
+) -> None:
+    async def answers(question: str, gate: str) -> None:
+        """The model says one word, and the others when the gate is open."""
+        gate = f"{major} {gate}"
+        await script(http, upstream, question, {"say": "Well, "}, {"wait": gate}, {"say": "so."}, {"finish": "stop"})
+
+    async def opened(gate: str) -> None:
+        await open_gate(http, upstream, f"{major} {gate}")
+
+    async def shown_in_both(count: int) -> list[Any]:
+        """The chat as the server has it, when its last reply has ended and both windows show that."""
+        for tab in tabs:
+            tab.wait(text_is("output", "ready"))
+        async with http.get(f"{server.url}/api/chat/{chat}") as response:
+            messages: list[Any] = (await response.json())["messages"]
+        assert len(messages) == count
+        for tab in tabs:
+            tab.wait_until_it_shows(messages)
+        return messages
+
+    model = {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"{upstream}/v1"}
+    with served("howto/ai-sdk.md", "aichat.py", tmp_path, model) as server:
+        bundled(tmp_path, major)
+        await script(http, upstream, "user: One?\n\nassistant: Well, so.", {"say": "A title"}, {"finish": "stop"})
+        first = AiTab(browser, "first", server.url)
+        first.wait("document.querySelector('input') !== null")
+        chat = str(first.look("location.hash.slice(1)"))
+        await answers("One?", "one")
+        first.say("One?")
+        first.wait_until_it_streams("Well, ")
+        second = AiTab(browser, "second", str(first.look("location.href")))
+        tabs = (first, second)
+        second.wait_until_it_streams("Well, ")  # resumed when it was loaded
+        await opened("one")
+        assert [said(message) for message in await shown_in_both(2)] == ["One?", "Well, so."]
+
+        await answers("Two?", "never")
+        first.say("Two?")
+        second.wait_until_it_streams("Well, ")  # it was not asked here
+        second.click("#stop")
+        assert (await shown_in_both(4))[-1]["metadata"]["status"] == "stopped"
+
+        await answers("Two?", "again")
+        second.click("#again")
+        for tab in tabs:
+            tab.wait_until_it_streams("Well, ")
+        second.do("reload")
+        second.wait_until_it_streams("Well, ")
+        await opened("again")
+        assert [said(message) for message in await shown_in_both(4)][2:] == ["Two?", "Well, so."]
+
+        await answers("Otherwise?", "otherwise")
+        first.click("li.user:first-child button")
+        first.say("Otherwise?")
+        for tab in tabs:
+            tab.wait_until_it_streams("Well, ")
+        await opened("otherwise")
+        assert [said(message) for message in await shown_in_both(2)] == ["Otherwise?", "Well, so."]
+
+        await answers("Late?", "late")
+        second.look(f"void ({TOO_LATE})")
+        first.say("Late?")
+        first.wait_until_it_streams("Well, ")
+        second.wait("document.querySelectorAll('li').length === 4")
+        assert second.look(text_is("output", "ready"))
+        await opened("late")
+        first.wait(text_is("li:last-child.assistant span", "Well, so."))
+        assert [said(message) for message in await shown_in_both(4)][2:] == ["Late?", "Well, so."]
+        assert (first.close(), second.close()) == ([], [])
 
 
 def test_the_boards_tests_pass_and_can_fail(tmp_path: Path) -> None:

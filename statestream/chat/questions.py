@@ -6,7 +6,8 @@
 
 The posted history is the client's copy and is never believed: an id says which message is meant, and for a new or
 changed one its parts are taken. An edited message keeps its id at the client; here it is a sibling with an id made
-from the old one and what it says now, so that posting it again finds it.
+from the old one and what it says now, so that posting it again finds it. What has the id of a message that is there
+and says something else is an edited one, with or without `messageId`: front ends leave that out.
 
 Law: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant.
 """
@@ -16,12 +17,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import Asked
-from statestream.chat.messages import State, find, path
+from statestream.chat.messages import Message, State, find, path
 from statestream.errors import Malformed, Refused
-from statestream.server.bodies import Body
+from statestream.server.bodies import Body, checked
 from statestream.values import canonical
 
 MAX_TEXT: Final = 100_000
@@ -29,11 +30,10 @@ MAX_PARTS: Final = 100
 MAX_ID: Final = 128
 
 
-class _Posted(BaseModel):
+class _Posted(Body):
     """Front ends post more than we need: their own metadata, states of parts."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
-    role: str
     id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
     content: str | None = None
     parts: list[dict[str, Any]] | None = Field(default=None, max_length=MAX_PARTS)
@@ -77,12 +77,12 @@ def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Post(Body):
-    """The body of a question. `trigger` and `messageId` are the AI SDK's."""
+    """The body of a question. `trigger` and `messageId` are the AI SDK's. What does not count may look as it likes."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str | None = Field(default=None, min_length=1)
-    messages: list[_Posted] = Field(default_factory=list)
-    message: _Posted | None = None
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    message: dict[str, Any] | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
 
@@ -90,32 +90,51 @@ class Post(Body):
     def _last(self) -> _Posted | None:
         """The person's message that this is about."""
         posted = [*self.messages, self.message] if self.message is not None else self.messages
-        return next((message for message in reversed(posted) if message.role == "user"), None)
+        last = next((message for message in reversed(posted) if message.get("role") == "user"), None)
+        return None if last is None else checked(_Posted, last)
 
     def asked(self, state: State, author: str | None) -> Asked:
-        """The question. Raises Malformed where there is none."""
-        if self._last is None:
+        """The question. Raises Malformed where there is none, and Refused for a reply that was changed."""
+        last, meant = self._last, self._meant(state)
+        if last is None:
             raise Malformed("expected a last user message with content in `messages`, got none")
-        parts, known = self._last.said(), find(state, self.messageId)
-        if self.messageId is not None and known is not None:
-            if canonical(known["parts"]) == canonical(parts):
-                return Asked(parts=parts, id=self.messageId, author=author)
-            return Asked(parts=parts, id=_edited(self.messageId, parts), author=author, edits=self.messageId)
-        return Asked(parts=parts, id=self._last.id, author=author)
+        parts = last.said()
+        if meant is None:
+            return Asked(parts=parts, id=last.id, author=author)
+        if meant["role"] != "user":
+            raise Refused("not_yours", "A reply cannot be changed; its tools are run by the server.")
+        if _says(meant, parts):
+            return Asked(parts=parts, id=meant["id"], author=author)
+        return Asked(parts=parts, id=_edited(last.id or meant["id"], parts), author=author, edits=meant["id"])
 
-    def to_answer_again(self, state: State) -> str:
-        """The id of the question that is to be answered again. Raises Refused where there is none."""
-        named = find(state, self.messageId)
-        if named is not None and named["role"] == "assistant" and "parent" in named:
-            return str(named["parent"])
-        candidates = [named["id"]] if named is not None else []
-        if self._last is not None and self._last.id is not None:
-            candidates += [_edited(self._last.id, self._last.said()), self._last.id]
-        candidates += [message["id"] for message in path(state)[::-1] if message["role"] == "user"]
-        for candidate in candidates:
-            if (found := find(state, candidate)) is not None and found["role"] == "user":
-                return str(found["id"])
-        raise Refused("unknown_message", "There is nothing in this chat to answer again.")
+    def to_answer_again(self, state: State) -> str | None:
+        """The id of the question that is to be answered again. Raises Refused where there is none.
+
+        None where a question is to be asked: also one that a page wants answered again, when it was changed there or
+        has never come here.
+        """
+        if self.trigger != "regenerate-message":
+            return None
+        last, meant = self._last, self._meant(state)
+        if last is not None and last.id is not None:
+            return str(meant["id"]) if meant is not None and _says(meant, last.said()) else None
+        questions = [message for message in path(state) if message["role"] == "user"]
+        if meant is None and not questions:
+            raise Refused("unknown_message", "There is nothing in this chat to answer again.")
+        return str((meant or questions[-1])["id"])
+
+    def _meant(self, state: State) -> Any:
+        """The message of the store that this is about, or None. What a page has changed it calls as it did before."""
+        last, named = self._last, find(state, self.messageId)
+        if named is not None and named["role"] != "user":
+            return find(state, named.get("parent")) if self.trigger == "regenerate-message" else named
+        ids = [_edited(last.id, last.said()), last.id] if last is not None and last.id is not None else []
+        found = (find(state, message_id) for message_id in (*ids, self.messageId))
+        return next((message for message in found if message is not None), None)
+
+
+def _says(message: Message, parts: list[dict[str, Any]]) -> bool:
+    return canonical(message["parts"]) == canonical(parts)
 
 
 def _edited(message_id: str, parts: list[dict[str, Any]]) -> str:

@@ -71,6 +71,7 @@ const commands = {
     await page.fill(field, text);
     await page.press(field, "Enter");
   },
+  reload: async ({ page }) => void (await page.reload()),
   click: ({ page, target }) => page.click(target),
   look: ({ page, script }) => page.evaluate(script),
   wait,

@@ -86,13 +86,15 @@ class UIMessageProjection:
     def _ended(self, message: Message) -> Iterator[Chunk]:
         if self._step is not None:
             yield {"type": "finish-step"}
-        if message["status"] == "error":
-            yield {"type": "error", "errorText": message["error"]["message"]}
-        elif message["status"] == "stopped":
-            yield {"type": "abort"}
-        else:
+        if message["status"] == "complete":
             reason = _REASONS.get(message["finish_reason"], "other")
             yield {"type": "finish", "finishReason": reason, "messageMetadata": _metadata(message)}
+            return
+        yield {"type": "message-metadata", "messageMetadata": _metadata(message)}
+        if message["status"] == "error":
+            yield {"type": "error", "errorText": message["error"]["message"]}
+        else:
+            yield {"type": "abort"}
 
 
 class _Seen:
@@ -153,9 +155,10 @@ def arguments_of(part: Part) -> tuple[bool, Any]:
 
 
 def _metadata(message: Message) -> dict[str, Any]:
-    """What a message says about itself. Members that it does not have are left out."""
-    names = {"created_at": "createdAt", "model": "model", "usage": "usage", "author": "author"}
-    return {name: message[key] for key, name in names.items() if key in message}
+    """What a message says about itself, and how it ended if not well. Members that it does not have are left out."""
+    names = {"created_at": "createdAt", "model": "model", "usage": "usage", "author": "author", "error": "error"}
+    metadata = {name: message[key] for key, name in names.items() if key in message}
+    return metadata | ({"status": message["status"]} if message["status"] in ("stopped", "error") else {})
 
 
 def encode(chunks: list[Chunk]) -> bytes:
@@ -188,16 +191,15 @@ def _ui_part(message: Message, index: int) -> dict[str, Any]:
     if message["role"] == "user":
         return dict(part)
     if part["type"] != "tool":
+        named = {"id": str(index)} if part["type"] == "reasoning" else {}
         state = "done" if over(message, index) else "streaming"
-        return {"type": part["type"], "text": shown(part), "state": state}
+        return {"type": part["type"], **named, "text": shown(part), "state": state}
     readable, given = arguments_of(part)
     states = {"streaming": "input-streaming", "running": "input-available", "complete": "output-available"}
     ui = {"type": f"tool-{part['name']}", "toolCallId": part["call"]}
     ui["state"] = states.get(part["status"], "output-error")
-    if readable:
+    if readable or part["status"] == "error":
         ui["input"] = given
-    elif part["status"] == "error":
-        ui["rawInput"] = given
     if part["status"] == "complete":
         ui["output"] = part["result"]
     elif part["status"] == "error":

@@ -30,8 +30,9 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         key, author = key_of(request), person(request, who)
         post = checked(Post, await read_json(request))
         state = conversations.state(key)
-        if post.trigger == "regenerate-message":
-            reply = await conversations.regenerate(key, post.to_answer_again(state))
+        again = post.to_answer_again(state)
+        if again is not None:
+            reply = await conversations.regenerate(key, again)
         else:
             reply = await conversations.ask(key, post.asked(state, author))
         return await _stream(request, conversations, key, reply)

@@ -40,8 +40,9 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
             raise Malformed("expected `id`, the chat's")
         key = chat_key(post.id)
         state = conversations.find(key)
-        if post.trigger == "regenerate-message":
-            reply = await conversations.regenerate(key, post.to_answer_again(state))
+        again = post.to_answer_again(state)
+        if again is not None:
+            reply = await conversations.regenerate(key, again)
         else:
             reply = await conversations.ask(key, post.asked(state, author), create=True)
         return await _stream(request, conversations, key, reply)
@@ -55,7 +56,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
 
     async def read(request: web.Request) -> web.Response:
         key = key_of(request)
-        return json_response({"id": key, "messages": ui_messages(conversations.find(key))})
+        return json_response({"id": request.match_info["id"], "messages": ui_messages(conversations.find(key))})
 
     return [
         web.post("/api/chat", _said(ask)),
