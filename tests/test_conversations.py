@@ -378,6 +378,10 @@ async def test_older_messages_leave_the_chat_and_are_read_page_by_page(
             assert 0 < len(page) <= 33
             found = page + found
         assert [text_of(message) for message in found] == everything
+        body = {"id": chat, "messages": [said_by(found[0]["id"], everything[0])]}
+        async with http.post(f"{server.url}/api/chat", json=body) as response:
+            assert response.status == 409  # it was answered, and the model is not asked again
+        assert len(await asked(http, upstream, everything[0])) == 1
         async with http.get(f"{server.url}/api/chats/{chat}/messages", params={"before": found[0]["id"]}) as response:
             assert (await response.json())["messages"] == []
         for query in ({}, {"before": "nobody"}, {"before": found[0]["id"], "limit": "0"}):

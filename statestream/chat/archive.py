@@ -10,7 +10,7 @@ Law: a page is written once and read by `older` only; no stream needs it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, Final
 
 from statestream.change import Action
@@ -42,7 +42,7 @@ def due(store: Store, key: str, keep: int) -> tuple[Sequence[Action], Mapping[st
     if held is None or len(messages) < keep + PAGE:
         return (), {}
     page = messages[:PAGE]
-    actions = (archived(_key(key, _pages(store, key)), messages=page), chat.trimmed(key, up_to=page[-1]["id"]))
+    actions = (archived(_key(key, len(_pages(store, key))), messages=page), chat.trimmed(key, up_to=page[-1]["id"]))
     return actions, {name: held.version}
 
 
@@ -50,8 +50,7 @@ def older(store: Store, key: str, *, before: str, limit: int) -> list[Any]:
     """Up to `limit` messages that were made before that one, oldest first, wherever they stand. Raises NotFound."""
     found: list[Any] = []
     seen = False
-    pages = (store.get(f"{NAME}/{_key(key, page)}")["messages"] for page in range(_pages(store, key) - 1, -1, -1))
-    for messages in (store.get(f"{chat.NAME}/{key}")["messages"], *pages):
+    for messages in (store.get(f"{chat.NAME}/{key}")["messages"], *_pages(store, key)[::-1]):
         for message in reversed(messages):
             if seen:
                 found.append(message)
@@ -63,8 +62,14 @@ def older(store: Store, key: str, *, before: str, limit: int) -> list[Any]:
     return found[::-1]
 
 
-def _pages(store: Store, key: str) -> int:
-    return next(page for page in count() if f"{NAME}/{_key(key, page)}" not in store.slices)
+def holds(store: Store, key: str, message_id: str) -> bool:
+    """Whether a message of that id has left the chat."""
+    return any(message["id"] == message_id for messages in _pages(store, key) for message in messages)
+
+
+def _pages(store: Store, key: str) -> list[list[Any]]:
+    pages = (store.get(f"{NAME}/{_key(key, page)}") for page in count())
+    return [page["messages"] for page in takewhile(lambda page: page is not None, pages)]
 
 
 def _key(key: str, page: int) -> str:

@@ -154,6 +154,8 @@ class Conversations:
         known = reply_to(self.find(key), question["id"])
         if known is not None and self._shows(key, known):
             return str(known["id"])
+        if asked.id is not None and known is None and archive.holds(self.store, key, asked.id):
+            raise Refused("archived", "This question was answered long ago; look into the chat's past.")
         user = self._user(key, asked.author)
         make = [chat.created(key, **_given(user=user))] if self.store.get(name_of(key)) is None else []
 
