@@ -136,7 +136,7 @@ async def test_the_id_of_a_reply_is_no_id_for_a_question(server: Server, upstrea
         f"{server.url}/api/chat", json={"id": "taken", "messages": [said_by(reply, question)]}
     ) as again:
         assert again.status == 409
-        assert (await again.text()).endswith("take a fresh one.")
+        assert (await again.text()).startswith("A reply cannot be changed")
     assert len((await read_chat(http, server, "taken"))["messages"]) == 2
 
 
