@@ -19,17 +19,28 @@ class Watch:
 
     def __init__(self) -> None:
         self._bells: dict[str, set[asyncio.Event]] = {}
+        self._everybody: set[asyncio.Event] = set()
         self.closed = False
 
     @contextlib.contextmanager
     def on(self, names: Iterable[str]) -> Iterator[asyncio.Event]:
         """A bell that rings when one of these slices has changed, at a reset, and when all are to go."""
         bell = asyncio.Event()
+        self._everybody.add(bell)
+        try:
+            with self.also(names, bell):
+                yield bell
+        finally:
+            self._everybody.discard(bell)
+
+    @contextlib.contextmanager
+    def also(self, names: Iterable[str], bell: asyncio.Event) -> Iterator[None]:
+        """From now on a bell of `on` rings for these slices too, which it did not before."""
         kept = tuple(names)
         for name in kept:
             self._bells.setdefault(name, set()).add(bell)
         try:
-            yield bell
+            yield
         finally:
             for name in kept:
                 bells = self._bells.get(name, set())
@@ -51,6 +62,5 @@ class Watch:
         self._ring_all()
 
     def _ring_all(self) -> None:
-        for bells in self._bells.values():
-            for bell in bells:
-                bell.set()
+        for bell in self._everybody:
+            bell.set()
