@@ -4,7 +4,7 @@
     StatestreamError
     ├── Malformed             400 malformed               a request, a name, a key, a cursor
     │   └── NotJSON           400 malformed               a value breaks the JSON limits; knows the place
-    ├── Forbidden             403 forbidden               an action that only the server itself may dispatch
+    ├── Forbidden             403 forbidden               the server's own action, a page of another site
     ├── UnknownAction         404 unknown_action
     ├── UnknownSlice          404 unknown_slice
     ├── NotFound              404 not_found               a chat that does not exist
@@ -69,7 +69,7 @@ class NotJSON(Malformed):
 
 
 class Forbidden(StatestreamError):
-    """An action that only the server's own code may dispatch."""
+    """An action that only the server's own code may dispatch; a WebSocket that another site's page opens."""
 
     code, status = "forbidden", 403
 

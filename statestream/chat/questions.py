@@ -3,6 +3,7 @@
     {"messages": [{"role", "content"}, …]}                            the oldest front ends
     {"id", "messages": [UIMessage, …], "trigger"?, "messageId"?}      the AI SDK's transports, both majors
     {"id", "message": UIMessage, …}                                   the same, cut down to the last message
+    {"type": "message", "content", "session_id", "id"?}               over a WebSocket
 
 The posted history is the client's copy and is never believed: an id says which message is meant, and for a new or
 changed one its parts are taken. An edited message keeps its id at the client; here it is a sibling with an id made
@@ -135,6 +136,22 @@ class Post(Body):
 
 def _says(message: Message, parts: list[dict[str, Any]]) -> bool:
     return canonical(message["parts"]) == canonical(parts)
+
+
+class Said(Body):
+    """A message of the three-phase protocol. `session_id` is the chat's id."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    type: Literal["message"]
+    content: str = Field(max_length=MAX_TEXT)
+    session_id: str = Field(min_length=1)
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+
+    def asked(self, author: str | None) -> Asked:
+        """The question. Raises Malformed where it is blank."""
+        if not self.content.strip():
+            raise Malformed("expected text in `content`, got none")
+        return Asked(parts=[{"type": "text", "text": self.content}], id=self.id, author=author)
 
 
 def _edited(message_id: str, parts: list[dict[str, Any]]) -> str:

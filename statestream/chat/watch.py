@@ -40,6 +40,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._bells: dict[str, set[Bell]] = {}
+        self._everybody: set[Bell] = set()
         self.closed = False
 
     @contextlib.contextmanager
@@ -49,11 +50,21 @@ class Watch:
         `room/*` stands for all rooms, `*` for everything.
         """
         bell = Bell()
+        self._everybody.add(bell)
+        try:
+            with self.also(names, bell):
+                yield bell
+        finally:
+            self._everybody.discard(bell)
+
+    @contextlib.contextmanager
+    def also(self, names: Iterable[str], bell: Bell) -> Iterator[None]:
+        """From now on a bell of `on` rings for these slices too, which it did not before."""
         kept = tuple(names)
         for name in kept:
             self._bells.setdefault(name, set()).add(bell)
         try:
-            yield bell
+            yield
         finally:
             for name in kept:
                 bells = self._bells.get(name, set())
@@ -77,6 +88,5 @@ class Watch:
         self._ring_all()
 
     def _ring_all(self) -> None:
-        for bells in self._bells.values():
-            for bell in bells:
-                bell.ring(None)
+        for bell in self._everybody:
+            bell.ring(None)
