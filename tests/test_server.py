@@ -269,3 +269,16 @@ async def test_the_application_can_be_a_part_of_another(prefix: str) -> None:
         response = await client.get(f"{prefix}/stream/state")
         assert b"state.initial" in await response.content.readuntil(b"\n\n")
         response.close()
+
+
+@pytest.mark.parametrize("mode", ["taken over", "taken over, asyncio"])
+async def test_a_client_that_does_not_read_cannot_keep_the_server_from_ending(http: Http, mode: str) -> None:
+    server = Server.serving()
+    server.mode = mode
+    with server:
+        await dispatch(http, server.url, "board/task_added", {"id": "1", "title": "x" * 900_000})
+        with socket.create_connection(("127.0.0.1", server.port)) as stalled:
+            stalled.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n" * 20)  # more than the kernel takes by itself
+            stalled.recv(1)
+            async with asyncio.timeout(20):  # without a hand, it takes until the client reads
+                assert await asyncio.to_thread(server.stop) == ""

@@ -23,6 +23,8 @@ BACKLOG: Final = 4_096
 A_TURN: Final = 16
 SILENT_SECONDS: Final = 5
 """A connection is accepted when its request has begun to come: a turn's newcomers are then a turn's requests."""
+UNACKNOWLEDGED_MS: Final = 30_000
+"""A client that takes nothing for so long, of a stream or of any answer, is cut by the kernel."""
 PAUSE_SECONDS: Final = 0.05
 COMPLAIN_SECONDS: Final = 60.0
 ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -77,6 +79,8 @@ class Site(web.BaseSite):
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
             if hasattr(socket, "TCP_DEFER_ACCEPT"):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
             listening.bind(address)

@@ -1,7 +1,7 @@
 """Serving an application until the process is told to stop.
 
 Law: production settings live here: handlers are cancelled when their client goes, so that a reader
-that left is forgotten at once; as many descriptors as the system allows; what start-up made is taken out
+that left is forgotten at once; no client can keep the process from ending; as many descriptors as the system allows; what start-up made is taken out
 of the garbage collector's way.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -19,6 +19,8 @@ from aiohttp import web
 from statestream.server.listen import Site
 
 SHUTDOWN_SECONDS: Final = 5.0
+STALLED_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.02
 KEEPALIVE_SECONDS: Final = 75.0
 COLLECT_AFTER: Final = (10_000, 20, 20)
 """Changes are kept for a while and hold no cycles: Python's own (700, 10, 10) spends a tenth of the time on them."""
@@ -49,7 +51,28 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         ready(site.address[1])
         await stop.wait()
     finally:
-        await runner.cleanup()
+        connections = runner.server.connections if runner.server else []
+        transports = [connection.transport for connection in connections if connection.transport is not None]
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_see_off(transports, ended))
+            await runner.cleanup()
+            ended.set()
+
+
+async def _see_off(transports: Sequence[asyncio.Transport], ended: asyncio.Event) -> None:
+    """Cuts clients that take nothing of what is left for them; returns when all have ended and taken theirs."""
+    loop = asyncio.get_running_loop()
+    seen: dict[asyncio.Transport, tuple[int, float]] = {}
+    while not ended.is_set() or any(transport.get_write_buffer_size() for transport in transports):
+        for transport in transports:
+            left = transport.get_write_buffer_size()
+            least, since = seen.get(transport, (left + 1, 0.0))
+            if left < least:
+                seen[transport] = (left, loop.time())
+            elif left and loop.time() - since > STALLED_SECONDS:
+                transport.abort()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _allow_descriptors() -> None:
