@@ -6,7 +6,7 @@
 import { createInterface } from "node:readline";
 
 const PATIENCE_MS = 20_000;
-const { ai, react } = await import(`./ai${process.argv[2]}/sdk.mjs`);
+const { ai, react, WebSocket } = await import(`./ai${process.argv[2]}/sdk.mjs`);
 
 let chat = null;
 let posts = []; // what went over the wire: method, url, body, status
@@ -29,6 +29,8 @@ const TRANSPORTS = {
       ...options,
       prepareSendMessagesRequest: ({ id, messages }) => ({ body: { id, message: messages.at(-1) } }),
     }),
+  /** Of major 7 only. */
+  socket: ({ api }) => new ai.WebSocketChatTransport({ url: api, webSocket: WebSocket }),
   text: (options) =>
     new ai.TextStreamChatTransport({ ...options, prepareReconnectToStreamRequest: ({ api }) => ({ api }) }),
 };

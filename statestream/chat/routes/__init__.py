@@ -10,7 +10,7 @@ from aiohttp import web
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.people import Who
-from statestream.chat.routes import ag_ui, chats, phases, text, ui_messages
+from statestream.chat.routes import ag_ui, chats, phases, text, ui_messages, ui_socket
 
 
 def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
@@ -18,6 +18,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         *chats.routes_of(conversations, who),
         *text.routes_of(conversations, who),
         *ui_messages.routes_of(conversations, who),
+        *ui_socket.routes_of(conversations, who),
         *ag_ui.routes_of(conversations, who),
         *phases.routes_of(conversations, who),
     ]

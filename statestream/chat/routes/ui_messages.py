@@ -35,16 +35,7 @@ from statestream.server.routes import json_response
 def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
         author = person(request, who)
-        post = checked(Post, await read_json(request))
-        if post.id is None:
-            raise Malformed("expected `id`, the chat's")
-        key = chat_key(post.id)
-        state = conversations.find(key)
-        again = post.to_answer_again(state)
-        if again is not None:
-            reply = await conversations.regenerate(key, again)
-        else:
-            reply = await conversations.ask(key, post.asked(state, author), create=True)
+        key, reply = await asked(conversations, checked(Post, await read_json(request)), author)
         return await _stream(request, conversations, key, reply)
 
     async def resume(request: web.Request) -> web.StreamResponse:
@@ -64,6 +55,18 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         web.post("/api/chat/{id}/stop", _said(stop_of(conversations))),
         web.get("/api/chat/{id}", _said(read), allow_head=False),
     ]
+
+
+async def asked(conversations: Conversations, post: Post, author: str | None) -> tuple[str, str]:
+    """The chat's key, and the reply to what was posted: asked, asked otherwise, or to be answered again."""
+    if post.id is None:
+        raise Malformed("expected `id`, the chat's")
+    key = chat_key(post.id)
+    state = conversations.find(key)
+    again = post.to_answer_again(state)
+    if again is not None:
+        return key, await conversations.regenerate(key, again)
+    return key, await conversations.ask(key, post.asked(state, author), create=True)
 
 
 def _said(handler: Handler) -> Handler:

@@ -1,0 +1,173 @@
+"""`GET /api/chat` as a WebSocket: the AI SDK's `WebSocketChatTransport`, of its major 7.
+
+    the client    {"type": "send", "requestId", "id", "trigger", "messageId"?, "messages", …}
+                  {"type": "resume", "requestId", "id", …}, {"type": "abort", "requestId"}
+    the server    {"type": "start", "requestId"}, {"type": "chunk", "requestId", "sequence", "chunk"}
+                  {"type": "end", "requestId"}, {"type": "no-active", "requestId"}
+                  {"type": "error", "requestId", "errorText"}
+
+The chunks are those of the UI message stream. Here the client says when a person stops a reply: `abort` ends it for
+everybody, while a connection that is lost ends nothing.
+
+Law: each request is a task of its connection, and they end together. The SDK resumes from the beginning, so a resumed
+stream is made from the state like any other, and its sequence begins with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Literal
+
+from aiohttp import WSMessage, web
+from pydantic import ConfigDict, Field
+
+from statestream.chat.conversations import Conversations, name_of
+from statestream.chat.messages import find, streaming
+from statestream.chat.people import Who, person
+from statestream.chat.projections.ui_messages import UIMessageProjection
+from statestream.chat.questions import MAX_ID, Post
+from statestream.chat.routes.chats import chat_key
+from statestream.chat.routes.ui_messages import asked
+from statestream.chat.sockets import CLOSE_SECONDS, Socket, value_of
+from statestream.errors import Refused, StatestreamError
+from statestream.server.bodies import MAX_BODY, Body, checked
+
+MAX_REQUESTS: Final = 20
+"""Requests of one connection that are under way."""
+
+
+class _Frame(Body):
+    model_config = ConfigDict(strict=True, extra="ignore")
+    type: Literal["send", "resume", "abort"]
+    requestId: str = Field(min_length=1, max_length=MAX_ID)  # noqa: N815 - the wire's name
+
+
+class _Resume(Body):
+    model_config = ConfigDict(strict=True, extra="ignore")
+    id: str = Field(min_length=1)
+
+
+def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+    async def connect(request: web.Request) -> web.WebSocketResponse:
+        user = person(request, who)
+        limit = request.config_dict[MAX_BODY]
+        async with Socket(request, conversations.watch, max_message=limit) as socket:
+            await _Connection(conversations, socket, user).run()
+        return socket.response
+
+    return [web.get("/api/chat", connect, allow_head=False)]
+
+
+class _Connection:
+    """One client, and its requests under way."""
+
+    def __init__(self, conversations: Conversations, socket: Socket, user: str | None) -> None:
+        self._conversations, self._socket, self._user = conversations, socket, user
+        self._writing = asyncio.Lock()
+        self._under_way: dict[str, _Stream] = {}
+
+    async def run(self) -> None:
+        """Returns when the client has gone, or the server stops."""
+        async with asyncio.TaskGroup() as tasks:
+            closing = tasks.create_task(self._close_in_time())
+            async for message in self._socket.messages():
+                await self._take(message, tasks)
+            closing.cancel()
+            for stream in self._under_way.values():
+                stream.task.cancel()
+
+    async def _close_in_time(self) -> None:
+        watch = self._conversations.watch
+        with watch.on(()) as bell:
+            while not watch.closed:
+                bell.clear()
+                await bell.wait()
+        if self._under_way:  # they say how the replies ended
+            await asyncio.wait([stream.task for stream in self._under_way.values()], timeout=CLOSE_SECONDS)
+        await self._socket.go_away()
+
+    async def _take(self, message: WSMessage, tasks: asyncio.TaskGroup) -> None:
+        request_id = ""
+        try:
+            value = value_of(message)
+            frame = checked(_Frame, value)
+            request_id = frame.requestId
+            if frame.type == "abort":
+                await self._abort(request_id)
+                return
+            if request_id in self._under_way or len(self._under_way) == MAX_REQUESTS:
+                raise Refused("too_many", f"expected a new requestId, and at most {MAX_REQUESTS} requests at a time")
+            stream = _Stream()
+            self._under_way[request_id] = stream
+            stream.task = tasks.create_task(self._answer(request_id, stream, value))
+        except StatestreamError as error:
+            await self._send("error", request_id, errorText=str(error))
+
+    async def _abort(self, request_id: str) -> None:
+        """A person has stopped the reply, also where it has not begun."""
+        stream = self._under_way.get(request_id)
+        if stream is not None:
+            stream.aborted = True
+            await self._stop(stream)
+
+    async def _stop(self, stream: _Stream) -> None:
+        if stream.reply is not None:
+            await self._conversations.stop(stream.key, stream.reply)
+
+    async def _answer(self, request_id: str, stream: _Stream, value: Any) -> None:
+        try:
+            if not await self._begin(stream, value):
+                await self._send("no-active", request_id)
+                return
+            if stream.aborted:
+                await self._stop(stream)
+            await self._send("start", request_id)
+            if await self._show(request_id, stream):
+                await self._send("end", request_id)
+        except StatestreamError as error:
+            await self._send("error", request_id, errorText=str(error))
+        except ConnectionError:
+            pass  # the client has gone; the loop that listens ends too
+        finally:
+            del self._under_way[request_id]
+
+    async def _begin(self, stream: _Stream, value: Any) -> bool:
+        """Finds the reply, or has it made. False where there is nothing to resume."""
+        if value["type"] == "send":
+            stream.key, stream.reply = await asked(self._conversations, checked(Post, value), self._user)
+            return True
+        stream.key = chat_key(checked(_Resume, value).id)
+        reply = streaming(self._conversations.find(stream.key))
+        stream.reply = None if reply is None else reply["id"]
+        return reply is not None
+
+    async def _show(self, request_id: str, stream: _Stream) -> bool:
+        """Sends what is new until the reply is over, or the server stops: then it may go on elsewhere."""
+        view, sequence = UIMessageProjection(), 0
+        watch = self._conversations.watch
+        with watch.on([name_of(stream.key)]) as bell:
+            while True:
+                bell.clear()
+                message = find(self._conversations.find(stream.key), stream.reply)
+                for chunk in view.new(message) if message is not None else ():
+                    await self._send("chunk", request_id, sequence=sequence, chunk=chunk)
+                    sequence += 1
+                if message is None or view.over or watch.closed:
+                    return message is None or view.over
+                await bell.wait()
+
+    async def _send(self, kind: str, request_id: str, **more: Any) -> None:
+        async with self._writing:
+            await self._socket.send({"type": kind, "requestId": request_id, **more})
+
+
+class _Stream:
+    """One request under way."""
+
+    __slots__ = ("aborted", "key", "reply", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None]
+        self.key = ""
+        self.reply: str | None = None
+        self.aborted = False
