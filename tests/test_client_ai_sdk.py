@@ -22,7 +22,6 @@ import aiohttp
 import pytest
 
 from statestream.chat.messages import text_of
-from statestream.chat.projections.text import TextProjection
 from statestream.chat.projections.ui_messages import ui_message
 from statestream.names import escape_key
 from tests.dialogues import DIALOGUES, HERE, reply_in
@@ -180,8 +179,7 @@ def test_a_stream_leads_to_the_message_that_a_page_is_loaded_with(nodes: list[No
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_a_text_stream_leads_to_the_text(nodes: list[Node], name: str) -> None:
     states = DIALOGUES[name]()
-    view = TextProjection()
-    data = "".join(view.new(reply_in(state)) for state in states).encode()
+    data = (HERE / f"{name}.text").read_bytes()
     for size in SIZES:
         heard = nodes[0].ask("hear", bytes=encoded(data), size=size, transport="text")
         assert (heard["status"], heard["error"]) == ("ready", None)

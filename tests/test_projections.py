@@ -38,6 +38,12 @@ def test_a_ui_message_stream_ends_once(name: str) -> None:
 
 
 @every_dialogue
+def test_the_text_of_who_was_there_from_the_start(name: str) -> None:
+    view = TextProjection()
+    check_golden(f"{name}.text", "".join(view.new(reply_in(state)) for state in DIALOGUES[name]()).encode())
+
+
+@every_dialogue
 def test_text_is_the_same_whenever_one_begins_to_look(name: str) -> None:
     states = DIALOGUES[name]()
     for start in range(len(states)):
