@@ -94,7 +94,6 @@ class Chat:
         async def running(_: web.Application) -> AsyncIterator[None]:
             async with conversations:
                 yield
-            await self._settings.model.close()
 
         async def stopping(_: web.Application) -> None:
             await conversations.stop_all()

@@ -7,7 +7,7 @@ that could prove it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 from typing import Final
 
 from aiohttp import web
@@ -51,11 +51,9 @@ def present(conversations: Conversations, who: Who) -> Follower:
             return None
         if len(keys) > MAX_PRESENT:
             raise Malformed(f"expected at most {MAX_PRESENT} names of `presence/…` for a person, got {len(keys)}")
-        return partial(_leave, [conversations.presence.enter(key, user) for key in keys])
+        left = ExitStack()
+        for key in keys:
+            left.callback(conversations.presence.enter(key, user))
+        return left.close
 
     return opened
-
-
-def _leave(calls: list[Callable[[], None]]) -> None:
-    for call in calls:
-        call()

@@ -1,14 +1,14 @@
 """What a model is given: the newest messages of the conversation, as turns.
 
 A reply that called tools is several turns: what it said and called, the outcome of each call, what it said then. The
-window never stands between a call and its outcome: providers refuse such a conversation.
+window counts messages, so it never stands between a call and its outcome: providers refuse such a conversation.
 
 Law: pure. The store's messages are the conversation, whatever a client has posted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -20,13 +20,15 @@ from statestream.chat.models import ToolCall, Turn
 NO_OUTCOME = "The tool was not run."
 
 
-def turns_of(messages: Iterable[Message], window: int) -> list[Turn]:
-    """The last `window` turns of these messages, and as many more as the first of them needs to be understood."""
-    turns = [turn for message in messages for turn in _of(message)]
-    start = max(0, len(turns) - window)
-    while start and turns[start].role == "tool":
-        start -= 1
-    return turns[start:]
+def turns_of(messages: Sequence[Message], window: int) -> list[Turn]:
+    """The turns of the last `window` messages that say something."""
+    kept: list[list[Turn]] = []
+    for message in reversed(messages):
+        if len(kept) == window:
+            break
+        if turns := list(_of(message)):
+            kept.append(turns)
+    return [turn for turns in reversed(kept) for turn in turns]
 
 
 def _of(message: Message) -> Iterator[Turn]:

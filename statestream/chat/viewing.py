@@ -16,8 +16,8 @@ from statestream.chat.watch import Watch
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 
-Look = Callable[[], tuple[bytes, bool]]
-"""What is new since the last look, and whether that was the last of it."""
+Look = Callable[[set[str] | None], tuple[bytes, bool]]
+"""What is new since the last look, of these slices (None: of any), and whether that was the last of it."""
 
 STREAM_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 
@@ -29,7 +29,7 @@ async def show(
     with watch.on(names) as bell:
         while True:
             bell.clear()
-            data, last = look()
+            data, last = look(bell.names())
             if data:
                 await response.write(data)
             if last or watch.closed:

@@ -51,13 +51,18 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         ready(site.address[1])
         await stop.wait()
     finally:
-        connections = runner.server.connections if runner.server else []
-        transports = [connection.transport for connection in connections if connection.transport is not None]
-        ended = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_see_off(transports, ended))
-            await runner.cleanup()
-            ended.set()
+        await _end(runner)
+
+
+async def _end(runner: web.AppRunner) -> None:
+    """Ends the application, and its connections whether or not their clients take what is left for them."""
+    connections = runner.server.connections if runner.server else []
+    transports = [connection.transport for connection in connections if connection.transport is not None]
+    ended = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_see_off(transports, ended))
+        await runner.cleanup()
+        ended.set()
 
 
 async def _see_off(transports: Sequence[asyncio.Transport], ended: asyncio.Event) -> None:
@@ -65,12 +70,12 @@ async def _see_off(transports: Sequence[asyncio.Transport], ended: asyncio.Event
     loop = asyncio.get_running_loop()
     seen: dict[asyncio.Transport, tuple[int, float]] = {}
     while not ended.is_set() or any(transport.get_write_buffer_size() for transport in transports):
+        now = loop.time()
         for transport in transports:
             left = transport.get_write_buffer_size()
-            least, since = seen.get(transport, (left + 1, 0.0))
-            if left < least:
-                seen[transport] = (left, loop.time())
-            elif left and loop.time() - since > STALLED_SECONDS:
+            before, since = seen.get(transport, (0, now))
+            seen[transport] = (left, since) if before and left >= before else (left, now)
+            if left and now - seen[transport][1] > STALLED_SECONDS:
                 transport.abort()
         await asyncio.sleep(LOOK_SECONDS)
 

@@ -7,8 +7,8 @@ the socket over, aiohttp is done with the request: its log, middlewares and `fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -59,9 +59,8 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     cursor = request.headers.get("Last-Event-ID") or (None if every else after)
     if cursor is None and not every:
         selection.snapshot(store.slices)
-    left = _left(request, selection)
     response = StreamResponse()
-    writer = await _head_sent(request, response)
+    writer, left = await _opened(request, response, selection)
     transport = request.transport
     if writer is None or transport is None:
         if left is not None:
@@ -88,15 +87,18 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _left(request: web.Request, selection: Selection) -> Callable[[], None] | None:
-    """Tells who wants to know that the stream has opened; gives what tells them that it has closed."""
-    calls = [left for follower in request.config_dict[FOLLOWERS] if (left := follower(request, selection)) is not None]
-    return partial(_call_all, calls) if calls else None
-
-
-def _call_all(calls: Sequence[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
+async def _opened(
+    request: web.Request, response: StreamResponse, selection: Selection
+) -> tuple[AbstractStreamWriter | None, Callable[[], None] | None]:
+    """The stream has begun, and those are told who want to know: the writer, and what tells them that it has ended."""
+    with contextlib.ExitStack() as followed:
+        wanted = False
+        for follower in request.config_dict[FOLLOWERS]:
+            if (left := follower(request, selection)) is not None:
+                followed.callback(left)
+                wanted = True
+        writer = await _head_sent(request, response)
+        return writer, followed.pop_all().close if wanted else None
 
 
 async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:

@@ -71,19 +71,18 @@ async def _stream(
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     names = [] if beside is None else _watched(beside.selection)
-    with conversations.watch.on(names) as bell:
 
-        def look() -> tuple[bytes, bool]:
-            state = conversations.find(key)
-            news = [] if beside is None else beside.new(slices, bell.names())
-            return encode(view.new(state, news)), view.over
+    def look(changed: set[str] | None) -> tuple[bytes, bool]:
+        state = conversations.find(key)
+        news = [] if beside is None else beside.new(slices, changed)
+        return encode(view.new(state, news)), view.over
 
-        try:
-            await show(response, conversations.watch, [name_of(key), *names], look, keep_alive=KEEP_ALIVE)
-            if last := view.broken_off():
-                await response.write(encode(last))
-        except TooLarge:  # the slices are others now, and more than the client would take
-            cut(request)
+    try:
+        await show(response, conversations.watch, [name_of(key), *names], look, keep_alive=KEEP_ALIVE)
+        if last := view.broken_off():
+            await response.write(encode(last))
+    except TooLarge:  # the slices are others now, and more than the client would take
+        cut(request)
     return response
 
 

@@ -48,7 +48,7 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
     await response.prepare(request)
     view = TextProjection()
 
-    def look() -> tuple[bytes, bool]:
+    def look(_: set[str] | None) -> tuple[bytes, bool]:
         message = find(conversations.find(key), reply)
         if message is None:
             return b"", True

@@ -86,7 +86,7 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
     await response.prepare(request)
     view = UIMessageProjection()
 
-    def look() -> tuple[bytes, bool]:
+    def look(_: set[str] | None) -> tuple[bytes, bool]:
         message = find(conversations.find(key), reply)
         if message is None:  # it was trimmed, or the history is another one
             return b"", True

@@ -16,6 +16,7 @@ stream is made from the state like any other, and its sequence begins with 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Final, Literal
 
 from aiohttp import WSMessage, web
@@ -126,8 +127,6 @@ class _Connection:
                 await self._send("end", request_id)
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))
-        except ConnectionError:
-            pass  # the client has gone; the loop that listens ends too
         finally:
             del self._under_way[request_id]
 
@@ -157,8 +156,10 @@ class _Connection:
                 await bell.wait()
 
     async def _send(self, kind: str, request_id: str, **more: Any) -> None:
-        async with self._writing:
-            await self._socket.send({"type": kind, "requestId": request_id, **more})
+        """Says nothing to a client that has gone: the loop that listens ends then."""
+        with contextlib.suppress(ConnectionError):
+            async with self._writing:
+                await self._socket.send({"type": kind, "requestId": request_id, **more})
 
 
 class _Stream:
