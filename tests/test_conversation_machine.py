@@ -406,6 +406,7 @@ async def cluster(*, count: int = 1, keep: int = 500) -> AsyncIterator[tuple[Med
     nodes = [Node(journal, model, keep) for _ in range(count)]
     for node in nodes:
         await node.start()
+        await asyncio.sleep(0.7)  # so that they do not look at the leases in one moment
     yield journal, model, nodes
     journal.fail.clear()
     for node in nodes:
@@ -514,16 +515,17 @@ def test_a_journal_that_was_away_makes_nobody_dead(away: float) -> None:
     """The node that looks has nothing to do itself."""
 
     async def back() -> None:
-        async with cluster(count=2) as (journal, model, (one, two)):
-            await one.chats.ask("c", Asked.text("?"), create=True)
+        async with cluster(count=2) as (journal, model, (looks, makes)):
+            await makes.chats.ask("c", Asked.text("?"), create=True)
             await asyncio.sleep(1)
             journal.fail = ["before"] * 1_000
             model.tell("So far. ")
             await asyncio.sleep(away)
             journal.fail.clear()
+            await asyncio.sleep(15)
             model.tell("Done.", Finish(reason="stop"))
-            await asyncio.sleep(30)
-            reply = two.store.get("chat/c")["messages"][1]
+            await asyncio.sleep(1)
+            reply = looks.store.get("chat/c")["messages"][1]
             assert (reply["status"], text_of(reply)) == ("complete", "So far. Done.")
 
     timeless(back())
