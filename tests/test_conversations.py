@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.support import ROOT, PlainClient, Server, eventually, get_state
 from tests.test_chat import (
@@ -84,6 +87,13 @@ async def ui(http: Http, server: Server, body: Any, query: str = "") -> list[Any
 
 def said_by(message_id: str, text: str) -> Any:
     return {"id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def text_in(chunks: list[Any]) -> str:
@@ -228,15 +238,53 @@ async def test_what_cannot_be_meant_is_a_clear_problem(
         {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "step-start"}]}]},
         {"id": "a", "messages": [said_by("u1", "What?")], "trigger": "dance"},
         {"id": "a", "messages": [], "trigger": "regenerate-message"},
+        {"id": "\ud800", "messages": [said_by("u1", "Half an id?")]},
+        {"id": "a", "messages": [said_by("\udfff", "Half an id?")]},
+        {"id": "a", "messages": [said_by("u1", "Half a letter \ud83d")]},
+        {"id": "é" * 20, "messages": [said_by("u1", "Too long as a key?")]},
+        {"id": 7, "messages": [said_by("u1", "A number?")]},
+        {"id": "", "messages": [said_by("u1", "Empty?")]},
+        {"id": "a", "messages": {"0": said_by("u1", "An object?")}},
+        {"id": "a", "messages": ["text"]},
+        {"id": "a", "message": []},
+        {"id": "a", "messageId": 7, "messages": [said_by("u1", "What?")]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": {"type": "text"}}]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [7]}]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": ["text"], "text": "x"}]}]},
+        {
+            "id": "a",
+            "messages": [{"id": "u1", "role": "user", "parts": [{"type": "data-x", "data": {"__proto__": 1}}]}],
+        },
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "data-x", "data": deep(70)}]}]},
+        {"id": "a", "message": {"id": "u1", "role": "user", "parts": [{"type": "data-x", "data": deep(60)}]}},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "content": ["x"]}]},
+        {"id": "a", "messages": [{"role": "user", "content": "x" * 100_001}]},
+        "text",
         [],
     ],
 )
 async def test_a_body_of_the_sdk_that_cannot_be_meant_is_a_sentence(server: Server, http: Http, body: Any) -> None:
     async with http.post(f"{server.url}/api/chat", json=body) as response:
         text = await response.text()
-    assert (response.status in (400, 409), response.content_type) == (True, "text/plain")
+    assert (response.status in (400, 409), response.content_type) == (True, "text/plain"), text
     assert len(text) > 20
     assert not text.startswith("{")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "%00", "%F0%9F%98%80", "%ED%A0%80", "%FF", "..", "a%252Fb", "%20", "x" * 64, "+"]
+)
+async def test_an_odd_name_or_id_is_kept_or_refused_and_breaks_nothing(server: Server, http: Http, name: str) -> None:
+    for path in (f"/api/chats?user={name}", f"/api/chats/{name}/stop", f"/api/chat/{name}/stop"):
+        async with http.post(URL(f"{server.url}{path}", encoded=True)) as response:
+            assert response.status in (200, 201, 400, 404), await response.text()
+    for path in (
+        f"/api/chat/{name}",
+        f"/api/chats/{name}/messages?before={name}",
+        f"/state?slices=presence/1&user={name}",
+    ):
+        async with http.get(URL(f"{server.url}{path}", encoded=True)) as response:
+            assert response.status in (200, 400, 404), await response.text()
 
 
 # stops
@@ -340,6 +388,35 @@ async def test_a_server_that_lives_keeps_its_replies_however_long_they_take(
         assert (await ended(http, server, chat))["status"] == "complete"
 
 
+async def test_a_server_that_slept_longer_than_its_lease_notices_and_goes_on(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    chat = await new_chat(http, here)
+    looking, ana = Tab(there, chat), Tab(here, chat, "ana")
+    await looking.until("ana")
+    question = await script(http, upstream, "Sleep.", {"say": "So far"}, {"wait": "never"})
+    response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
+    await read_until(response, "So far")
+    os.kill(here.pid, signal.SIGSTOP)
+    try:
+        message = await ended(http, there, chat)
+        await looking.until()
+    finally:
+        os.kill(here.pid, signal.SIGCONT)
+    assert (message["error"]["kind"], text_of(message)) == ("interrupted", "So far")
+    await looking.until("ana")
+
+    async def gone() -> bool:
+        return bool((await asked(http, upstream, question))[0]["ended"] == "gone")
+
+    await eventually(gone)
+    assert (await received(response)).cut
+    assert (await ask(http, here, chat, await simple(http, upstream, "Awake?", "Yes."))).text == "Yes."
+    for tab in (looking, ana):
+        tab.close()
+
+
 async def test_a_server_that_has_nothing_to_do_writes_nothing(upstream: str, http: Http) -> None:
     with chatty(upstream, lease=0.1) as server:
         chat = await new_chat(http, server)
@@ -384,7 +461,8 @@ async def test_older_messages_leave_the_chat_and_are_read_page_by_page(
         assert len(await asked(http, upstream, everything[0])) == 1
         async with http.get(f"{server.url}/api/chats/{chat}/messages", params={"before": found[0]["id"]}) as response:
             assert (await response.json())["messages"] == []
-        for query in ({}, {"before": "nobody"}, {"before": found[0]["id"], "limit": "0"}):
+        limits = [{"before": found[0]["id"], "limit": limit} for limit in ("0", "101", "-1", "1.5", "²", "1" * 5_000)]
+        for query in ({}, {"before": "nobody"}, {"before": found[0]["id"], "limit": "000000001000"}, *limits):
             async with http.get(f"{server.url}/api/chats/{chat}/messages", params=query) as response:
                 assert response.status in (400, 404)
 

@@ -42,6 +42,8 @@ def due(store: Store, key: str, keep: int) -> tuple[Sequence[Action], Mapping[st
     if held is None or len(messages) < keep + PAGE:
         return (), {}
     page = messages[:PAGE]
+    if any(message["id"] == held.value["leaf"] for message in page):  # what is shown stays: after another reply then
+        return (), {}
     actions = (archived(_key(key, len(_pages(store, key))), messages=page), chat.trimmed(key, up_to=page[-1]["id"]))
     return actions, {name: held.version}
 

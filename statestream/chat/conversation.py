@@ -22,6 +22,8 @@ from statestream.errors import Refused
 from statestream.slices import Slice
 
 NAME: Final = "chat"
+KNOWN: Final = "known"
+"""Why a question is refused that is there already. It changes nothing, in the lists of chats neither."""
 
 chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
 
@@ -69,14 +71,11 @@ def created(state: Any, *, user: str | None = None) -> None:
 
 @chat_slice.action
 def asked(state: Any, action: Action, *, question: Question, reply: Reply, user: str | None = None) -> None:
-    """Somebody asked: their message, and the place of its reply. Refused while one is made.
-
-    A question that is there already stays as it is, with its reply; it is shown again.
-    """
-    if find(state, question["id"]) is not None:
-        if streaming(state) is None:
-            state["leaf"] = leaf_below(state, question["id"])
-        return
+    """Somebody asked: their message, and the place of its reply. Refused while one is made, and if it is there."""
+    known = find(state, question["id"])
+    if known is not None:
+        taken = "The id of this message stands for another one in this chat; take a fresh one."
+        raise Refused(KNOWN, "This was asked before.") if known["role"] == "user" else Refused("id_taken", taken)
     _check_idle(state)
     parent = state.get("leaf")
     if "edits" in question:

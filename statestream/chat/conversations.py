@@ -83,7 +83,9 @@ class Conversations:
 
     async def __aenter__(self) -> Self:
         self._index = Index(self.store.slices, self._reply_ended)
-        self._unsubscribe = [self.store.bus.subscribe(self._index), self.store.bus.subscribe(self.watch)]
+        self._unsubscribe = [
+            self.store.bus.subscribe(listener) for listener in (self._index, self.watch, self.presence)
+        ]
         self._tasks = [
             asyncio.create_task(self._lease.keep(self._node_gone)),
             asyncio.create_task(self.presence.run()),
@@ -151,10 +153,7 @@ class Conversations:
             question["author"] = asked.author
         if asked.edits is not None:
             question["edits"] = asked.edits
-        known = reply_to(self.find(key), question["id"])
-        if known is not None and self._shows(key, known):
-            return str(known["id"])
-        if asked.id is not None and known is None and archive.holds(self.store, key, asked.id):
+        if find(self.find(key), question["id"]) is None and archive.holds(self.store, key, question["id"]):
             raise Refused("archived", "This question was answered long ago; look into the chat's past.")
         user = self._user(key, asked.author)
         make = [chat.created(key, **_given(user=user))] if self.store.get(name_of(key)) is None else []
@@ -162,13 +161,15 @@ class Conversations:
         def actions(reply: chat.Reply) -> list[Action]:
             return [*make, chat.asked(key, question=question, reply=reply, **_given(user=user))]
 
-        reply = await self._runs.owned(self._answer(key, user, actions))
-        if find(self.find(key), reply) is not None:
-            return reply
         known = reply_to(self.find(key), question["id"])
         if known is None:
-            raise Refused("id_taken", "The id of this message stands for another one in this chat; take a fresh one.")
-        return str(known["id"])
+            try:
+                return await self._runs.owned(self._answer(key, user, actions))
+            except Refused as refused:  # another one was first
+                known = reply_to(self.find(key), question["id"])
+                if refused.reason != chat.KNOWN or known is None:
+                    raise
+        return await self._show(key, str(known["id"]))
 
     async def regenerate(self, key: str, question: str) -> str:
         """Another reply to a question that is there; gives its id. Raises NotFound, Refused."""
@@ -228,8 +229,12 @@ class Conversations:
             if title is not None:
                 await self.store.dispatch(chat.titled(job.key, title=title, **_given(user=job.user)))
 
-    def _shows(self, key: str, reply: Any) -> bool:
-        return any(message["id"] == reply["id"] for message in path(self.find(key)))
+    async def _show(self, key: str, reply: str) -> str:
+        """A reply that there is already: its branch is chosen, unless it is shown, or another reply is being made."""
+        if all(message["id"] != reply for message in path(self.find(key))):
+            with contextlib.suppress(Refused):
+                await self.branch(key, reply)
+        return reply
 
     def _user(self, key: str, author: str | None) -> str | None:
         """Whose chat it is; one that does not exist yet is its first author's."""
@@ -242,8 +247,8 @@ class Conversations:
     def _in_use(self) -> bool:
         return bool(self._runs) or self.presence.in_use
 
-    def _reply_ended(self, key: str) -> None:
-        self._runs.let_go(key)
+    def _reply_ended(self, key: str, reply: str) -> None:
+        self._runs.let_go(key, reply)
 
     async def _node_gone(self, node: str) -> None:
         """A node's lease has run out: its replies end, and nobody is present by it any more."""

@@ -6,7 +6,7 @@ A run and a person's presence name their node. When a node's lease has not been 
 clock of whoever looks, what it left behind is ended by the nodes that are there. A process is a new node each time it
 starts.
 
-Law: clocks of two machines are never compared. A node that holds nothing writes nothing.
+Law: clocks of two machines are never compared. A node that holds nothing writes nothing, unless it doubts another one.
 """
 
 from __future__ import annotations
@@ -92,16 +92,24 @@ class Lease:
 
     async def _renew(self) -> None:
         async with self._taking:
-            if self._in_use():
+            if self._in_use() or self._doubts():
                 await self._store.dispatch(renewed(self.node))
                 self._held = True
             elif self._held:
-                self._held = False
                 await self._store.dispatch(left(self.node))
+                self._held = False
+
+    def _doubts(self) -> bool:
+        """Whether a node has been silent for so long that it may be dead, or the journal away, or we behind.
+
+        Then we write too: what others wrote is read before that, and nobody is dead by a journal that we cannot write.
+        """
+        doubtful = asyncio.get_running_loop().time() - self._seconds / 2
+        return any(since <= doubtful for _, since in self._seen.values())
 
     def _lapsed(self, now: float) -> list[str]:
         """The nodes that were seen to do nothing for as long as a lease lasts."""
-        versions = {node: self._version(node) for node in {*self._named(), *self._seen} - {self.node}}
+        versions = {node: self._version(node) for node in {*self._named()} - {self.node}}
         self._seen = {
             node: known if (known := self._seen.get(node, (-1, now)))[0] == version else (version, now)
             for node, version in versions.items()

@@ -28,7 +28,7 @@ def _created(state: Any, action: Action) -> None:
     if action.key not in chats:
         chats[action.key] = {"created_at": action.at, "updated_at": action.at, "status": "idle"}
     if len(chats) > MAX_LISTED:
-        del chats[min(chats, key=lambda key: chats[key]["updated_at"])]
+        del chats[min(chats.keys() - {action.key}, key=lambda key: chats[key]["updated_at"])]
 
 
 @chats_slice.on(chat.asked, key=_whose)

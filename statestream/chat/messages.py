@@ -58,10 +58,11 @@ def reply_to(state: State, question: str) -> Any:
 
 def leaf_below(state: State, message_id: str) -> str:
     """The newest message at or below that one: the end of the branch that is shown when it is chosen."""
-    leaf = message_id
+    leaf, below = message_id, {message_id}
     for message in state["messages"]:
-        if message.get("parent") == leaf:
+        if message.get("parent") in below:
             leaf = message["id"]
+            below.add(leaf)
     return leaf
 
 

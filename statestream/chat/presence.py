@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
-from statestream.change import REMOVED, Action
+from statestream.bus import Why
+from statestream.change import REMOVED, Action, Change
 from statestream.errors import StatestreamError
 from statestream.slices import Slice
 from statestream.store import Store
@@ -88,7 +89,7 @@ class Presence:
     def __init__(self, store: Store, node: str, lease: Callable[[], Awaitable[None]]) -> None:
         self._store, self._node, self._lease = store, node, lease
         self._chats: dict[str, dict[str, Person]] = {}
-        self._said_at: dict[str, float] = {}
+        self._quiet_until: dict[str, float] = {}
         self._due: list[tuple[float, str]] = []
         self._wanted = asyncio.Event()
 
@@ -120,8 +121,15 @@ class Presence:
             self._look_at(key, TYPING_SECONDS)
         return True
 
-    def look_at_all(self) -> None:
-        """For when the state may say something else than what is true."""
+    def changed(self, changes: Sequence[Change]) -> None:
+        """A listener of the bus: who was taken for dead and lives says again who is there."""
+        for change in changes:
+            key = change.slice.partition("/")[2]
+            if change.cause.type == node_lost.type and key in self._chats:
+                self._look_at(key, 0.0)
+
+    def reset(self, why: Why) -> None:
+        """The state is another one, and may say something else than what is true."""
         for key in self._chats:
             self._look_at(key, 0.0)
 
@@ -152,16 +160,15 @@ class Presence:
                 log.exception("who is in a chat could not be said")
 
     async def _say(self, key: str, now: float) -> None:
-        """What this node has to say of a chat, unless it has spoken within the last second: then it does later."""
-        again = self._said_at.get(key, 0.0) + PACE_SECONDS
-        if again > now:
-            if not any(due == key and at <= again for at, due in self._due):
-                heapq.heappush(self._due, (again, key))
+        """What this node has to say of a chat, unless it has spoken within the last second: it looks again after it."""
+        if self._quiet_until.get(key, 0.0) > now:
             return
+        self._quiet_until.pop(key, None)
         news = self._news(key, now)
         if news:
             await self._lease()
-            self._said_at = {chat: at for chat, at in self._said_at.items() if at + PACE_SECONDS > now} | {key: now}
+            self._quiet_until[key] = asyncio.get_running_loop().time() + PACE_SECONDS
+            self._look_at(key, PACE_SECONDS)
             await self._store.dispatch(seen(key, node=self._node, people=news))
 
     def _news(self, key: str, now: float) -> dict[str, Doing]:

@@ -24,11 +24,13 @@ from statestream.chat.conversations import Asked
 from statestream.chat.messages import Message, State, find, path
 from statestream.errors import Malformed, Refused
 from statestream.server.bodies import Body, checked
-from statestream.values import canonical
+from statestream.values import canonical, plain
 
 MAX_TEXT: Final = 100_000
 MAX_PARTS: Final = 100
 MAX_ID: Final = 128
+KEPT_DEPTH: Final = 5
+"""Containers that stand around what a part holds, in the chat and in its archive."""
 
 
 class _Posted(Body):
@@ -67,7 +69,7 @@ def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
     elif kind == "file":
         wanted = {"mediaType": True, "url": True, "filename": False}
     elif isinstance(kind, str) and kind.startswith("data-"):
-        data = {name: posted[name] for name in ("id", "data") if posted.get(name) is not None}
+        data = {name: plain(posted[name], KEPT_DEPTH) for name in ("id", "data") if posted.get(name) is not None}
         return {"type": kind, **data}
     if not wanted:
         return None

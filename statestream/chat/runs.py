@@ -71,9 +71,10 @@ class Runs:
         generation.stop(STOPPED)
         return True
 
-    def let_go(self, key: str) -> None:
+    def let_go(self, key: str, reply: str) -> None:
         """The reply has ended, by whatever hand: nothing more need be read for it."""
-        if (generation := self._making.get(key)) is not None:
+        generation = self._making.get(key)
+        if generation is not None and generation.reply == reply:
             generation.stop()
 
     async def close(self) -> None:
@@ -81,12 +82,18 @@ class Runs:
         self._closed = True
         for generation in self._making.values():
             generation.stop()
-        if self._tasks:
+        late = asyncio.get_running_loop().time() + CLOSE_SECONDS
+        while self._tasks:  # one that ends may have started another: a question becomes a reply
             tasks = tuple(self._tasks)
-            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(
+                tasks,
+                timeout=max(0.0, late - asyncio.get_running_loop().time()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if asyncio.get_running_loop().time() >= late:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _look(task: asyncio.Task[Any]) -> None:

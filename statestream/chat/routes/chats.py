@@ -43,7 +43,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         before, text = request.query.get("before"), request.query.get("limit", str(MAX_PAGE))
         if before is None:
             raise Malformed("expected `before`, the id of a message; the newest ones stand in the chat itself")
-        if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= MAX_PAGE:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= MAX_PAGE:
             raise Malformed(f"expected `limit` to be a whole number of 1 to {MAX_PAGE}")
         found = conversations.older(key_of(request), before=before, limit=int(text))
         return json_response({"messages": found})
