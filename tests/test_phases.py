@@ -439,7 +439,9 @@ async def test_a_server_that_stops_says_how_the_reply_ended_and_then_that_it_goe
     idle = await Person(http, server).connect()
     began = time.monotonic()
     stopping = asyncio.create_task(asyncio.to_thread(server.stop))
-    assert [await person.closed() for person in (*people, idle)] == [aiohttp.WSCloseCode.GOING_AWAY] * 4
+    assert (
+        await asyncio.gather(*(person.closed() for person in (*people, idle))) == [aiohttp.WSCloseCode.GOING_AWAY] * 4
+    )
     assert await stopping == ""
     assert time.monotonic() - began < 4
     for person in people:

@@ -15,6 +15,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 
 from statestream.change import Action
@@ -23,8 +24,8 @@ from statestream.chat import conversation as chat
 from statestream.chat.generation import INTERRUPTED, Generation, Job, Timeouts
 from statestream.chat.index import Index
 from statestream.chat.leases import Lease
-from statestream.chat.messages import find, path, reply_to, streaming
-from statestream.chat.models import Model
+from statestream.chat.messages import find, path, reply_to, streaming, text_of
+from statestream.chat.models import Model, Turn
 from statestream.chat.presence import Presence
 from statestream.chat.runs import Runs
 from statestream.chat.titles import title_of
@@ -32,6 +33,7 @@ from statestream.chat.tools import Tools
 from statestream.chat.turns import turns_of
 from statestream.chat.watch import Watch
 from statestream.errors import Malformed, NotFound, Refused, Unavailable, VersionConflict
+from statestream.names import escape_key
 from statestream.store import Store
 
 log = logging.getLogger("statestream")
@@ -82,7 +84,7 @@ class Conversations:
         self._unsubscribe: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
-        self._index = Index(self.store.slices, self._reply_ended)
+        self._index = Index(self.store.slices, self._runs.let_go)
         self._unsubscribe = [
             self.store.bus.subscribe(listener) for listener in (self._index, self.watch, self.presence)
         ]
@@ -99,6 +101,7 @@ class Conversations:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.presence.take_back(self._index.presences(self._lease.node))
         await self._lease.give_back()
+        await self._settings.model.close()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
 
@@ -112,7 +115,8 @@ class Conversations:
     async def create(self, *, user: str | None = None) -> str:
         """Makes an empty chat, whose it is, and gives its key."""
         key = secrets.token_hex(6)
-        await self.store.dispatch(chat.created(key, **_given(user=user)))
+        whose = None if user is None else escape_key(user)
+        await self.store.dispatch(chat.created(key, **_given(user=whose)))
         return key
 
     def state(self, key: str) -> Any:
@@ -148,11 +152,11 @@ class Conversations:
             self.state(key)
         elif len(key) > MAX_KEY:
             raise Malformed(f"expected the id of a chat of at most {MAX_KEY} characters, got more")
-        question: chat.Question = {"id": asked.id or secrets.token_hex(6), "parts": list(asked.parts)}
-        if asked.author is not None:
-            question["author"] = asked.author
-        if asked.edits is not None:
-            question["edits"] = asked.edits
+        question: chat.Question = {
+            "id": asked.id or secrets.token_hex(6),
+            "parts": list(asked.parts),
+            **_given(author=asked.author, edits=asked.edits),  # type: ignore[typeddict-item]  # of the optional ones
+        }
         if find(self.find(key), question["id"]) is None and archive.holds(self.store, key, question["id"]):
             raise Refused("archived", "This question was answered long ago; look into the chat's past.")
         user = self._user(key, asked.author)
@@ -186,7 +190,7 @@ class Conversations:
         making = streaming(self.state(key))
         if making is None or reply not in (None, making["id"]):
             return False
-        if not self._runs.stop(key, making["id"]):
+        if not self._runs.stop(making["id"]):
             try:
                 await self._end(key, making["id"], status="stopped")
             except Refused:
@@ -209,10 +213,10 @@ class Conversations:
             await self.store.dispatch(actions(reply))
         except Unavailable:
             generation.stop()  # the place may be there all the same: then it ends when the journal is back
-            self._runs.start(key, generation, self._after(job))
+            self._runs.start(generation, partial(self._after, job))
             raise
         if find(self.find(key), reply["id"]) is not None:
-            self._runs.start(key, generation, self._after(job))
+            self._runs.start(generation, partial(self._after, job))
         return reply["id"]
 
     async def _after(self, job: Job) -> None:
@@ -224,7 +228,7 @@ class Conversations:
         state = self.find(job.key)
         reply = find(state, job.reply)
         if self._settings.titles and "title" not in state and reply is not None and reply["status"] == "complete":
-            said = [turn for message in path(state)[:2] for turn in turns_of([message], 1)]  # no tools in between
+            said = [Turn(role=message["role"], text=text_of(message)) for message in path(state)[:2]]
             title = await title_of(said, self._settings.model)
             if title is not None:
                 await self.store.dispatch(chat.titled(job.key, title=title, **_given(user=job.user)))
@@ -237,18 +241,16 @@ class Conversations:
         return reply
 
     def _user(self, key: str, author: str | None) -> str | None:
-        """Whose chat it is; one that does not exist yet is its first author's."""
+        """Whose chat it is, as a key; one that does not exist yet is its first author's."""
         state = self.store.get(name_of(key))
-        user = author if state is None else state.get("user")
-        return None if user is None else str(user)
+        if state is None:
+            return None if author is None else escape_key(author)
+        return None if "user" not in state else str(state["user"])
 
     # what keeps it true
 
     def _in_use(self) -> bool:
         return bool(self._runs) or self.presence.in_use
-
-    def _reply_ended(self, key: str, reply: str) -> None:
-        self._runs.let_go(key, reply)
 
     async def _node_gone(self, node: str) -> None:
         """A node's lease has run out: its replies end, and nobody is present by it any more."""

@@ -23,7 +23,7 @@ _BEGIN_OR_END: Final = frozenset(action.type for action in (chat.asked, chat.reg
 class Index:
     """A listener of the bus. `ended` is called with each reply that has ended, the chat's key before it."""
 
-    def __init__(self, slices: Mapping[str, SliceState], ended: Callable[[str, str], None]) -> None:
+    def __init__(self, slices: Mapping[str, SliceState], ended: Callable[[str], None]) -> None:
         self._slices, self._ended = slices, ended
         self.making: dict[str, tuple[str, str]] = {}
         """By chat: the reply that is being made, and its node."""
@@ -65,7 +65,7 @@ class Index:
             self._look(name)
         for key, (reply, _) in before.items():
             if key not in self.making or self.making[key][0] != reply:
-                self._ended(key, reply)
+                self._ended(reply)
 
     def _look(self, name: str) -> None:
         family, _, key = name.partition("/")
@@ -83,7 +83,7 @@ class Index:
             run = reply.get("run")
             self.making[key] = (reply["id"], run["node"] if isinstance(run, dict) and "node" in run else UNKNOWN)
         elif (known := self.making.pop(key, None)) is not None:
-            self._ended(key, known[0])
+            self._ended(known[0])
 
     def _keep(self, keys: set[str], name: str, key: str) -> None:
         if name in self._slices:

@@ -18,6 +18,7 @@ from statestream.chat.conversations import Conversations
 from statestream.errors import Malformed
 from statestream.names import escape_key
 from statestream.server.stream import Follower
+from statestream.values import check_member
 
 MAX_NAME: Final = 64
 MAX_PRESENT: Final = 20
@@ -32,13 +33,14 @@ def named(request: web.Request) -> str | None:
 
 
 def person(request: web.Request, who: Who) -> str | None:
-    """The name of the person, as a key; None for nobody. Raises Malformed."""
+    """The name of the person; None for nobody. Raises Malformed for one that cannot be a key, or a member."""
     name = who(request)
     if name is None:
         return None
     if len(name) > MAX_NAME:
         raise Malformed(f"expected a person's name of at most {MAX_NAME} characters, got more")
-    return escape_key(name)
+    escape_key(name)
+    return check_member(name)
 
 
 def present(conversations: Conversations, who: Who) -> Follower:

@@ -115,7 +115,10 @@ class Presence:
         person = self._chats.get(key, {}).get(user)
         if person is None:
             return False
-        person.typing_until = asyncio.get_running_loop().time() + (TYPING_SECONDS if on else 0.0)
+        now = asyncio.get_running_loop().time()
+        if on and person.typing_until > now + TYPING_SECONDS / 2:
+            return True  # it was said just now
+        person.typing_until = now + (TYPING_SECONDS if on else 0.0)
         self._look_at(key, 0.0)
         if on:
             self._look_at(key, TYPING_SECONDS)
@@ -158,6 +161,7 @@ class Presence:
                 self._look_at(key, PACE_SECONDS)
             except Exception:
                 log.exception("who is in a chat could not be said")
+                self._look_at(key, PACE_SECONDS)
 
     async def _say(self, key: str, now: float) -> None:
         """What this node has to say of a chat, unless it has spoken within the last second: it looks again after it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from statestream.chat.generation import STOPPED, Generation
@@ -20,7 +20,7 @@ CLOSE_SECONDS: Final = 3.0
 
 
 class Runs:
-    """Replies in the making, by the chat's key, and whatever else must not end with a request."""
+    """Replies in the making, by their ids, and whatever else must not end with a request."""
 
     def __init__(self) -> None:
         self._making: dict[str, Generation] = {}
@@ -30,23 +30,19 @@ class Runs:
     def __len__(self) -> int:
         return len(self._making)
 
-    def start(self, key: str, generation: Generation, then: Coroutine[Any, Any, None]) -> None:
+    def start(self, generation: Generation, then: Callable[[], Awaitable[None]]) -> None:
         """Makes the reply, then what comes after it."""
-        self._making[key] = generation
+        self._making[generation.reply] = generation
         if self._closed:
             generation.stop()
-        self.own(self._make(key, generation, then))
+        self.own(self._make(generation, then))
 
-    async def _make(self, key: str, generation: Generation, then: Coroutine[Any, Any, None]) -> None:
+    async def _make(self, generation: Generation, then: Callable[[], Awaitable[None]]) -> None:
         try:
             await generation.run()
-        except BaseException:
-            then.close()
-            raise
         finally:
-            if self._making.get(key) is generation:
-                del self._making[key]
-        await then
+            del self._making[generation.reply]
+        await then()
 
     def own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that nobody need wait for."""
@@ -63,18 +59,17 @@ class Runs:
             raise Unavailable("the server is stopping; ask again in a moment")
         return await asyncio.shield(self.own(work))
 
-    def stop(self, key: str, reply: str) -> bool:
+    def stop(self, reply: str) -> bool:
         """Ends that reply, if this process makes it: it keeps its text and is marked as stopped."""
-        generation = self._making.get(key)
-        if generation is None or generation.reply != reply:
+        generation = self._making.get(reply)
+        if generation is None:
             return False
         generation.stop(STOPPED)
         return True
 
-    def let_go(self, key: str, reply: str) -> None:
+    def let_go(self, reply: str) -> None:
         """The reply has ended, by whatever hand: nothing more need be read for it."""
-        generation = self._making.get(key)
-        if generation is not None and generation.reply == reply:
+        if (generation := self._making.get(reply)) is not None:
             generation.stop()
 
     async def close(self) -> None:

@@ -9,11 +9,12 @@ from typing import Annotated, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import MAX_KEY, Conversations
 from statestream.chat.people import Who, person
-from statestream.errors import Malformed, NotFound
+from statestream.chat.questions import MAX_ID
+from statestream.errors import Forbidden, Malformed, NotFound
 from statestream.names import escape_key
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.routes import json_response
@@ -22,21 +23,27 @@ MAX_PAGE: Final = 100
 
 
 class _Branch(Body):
-    message: Annotated[str, Field(min_length=1, max_length=128)]
+    message: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 
 
 class _Typing(Body):
     typing: bool = True
 
 
+class _Stop(Body):
+    model_config = ConfigDict(strict=True, extra="ignore")
+    activeStreamId: str | None = None  # noqa: N815 - the AI SDK's name
+
+
 def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.Response:
+        check_site(request)
         return json_response({"id": await conversations.create(user=person(request, who))}, status=201)
 
     async def read(request: web.Request) -> web.Response:
-        key = key_of(request)
-        state = conversations.state(key)
-        return json_response({"id": key, "position": str(conversations.store.position), **state})
+        state = conversations.state(key_of(request))
+        chat_id = request.match_info["id"]
+        return json_response({"id": chat_id, "position": str(conversations.store.position), **state})
 
     async def messages(request: web.Request) -> web.Response:
         """Older messages, also those that the chat does not hold live any more."""
@@ -78,12 +85,18 @@ def stop_of(conversations: Conversations) -> Handler:
 
     async def stop(request: web.Request) -> web.Response:
         """Idempotent. `activeStreamId`, the id of a reply, keeps a late stop from ending the next one."""
-        body = await read_json(request) if request.can_read_body else {}
-        reply = body.get("activeStreamId") if isinstance(body, dict) else None
-        stopped = await conversations.stop(key_of(request), reply if isinstance(reply, str) else None)
+        check_site(request)
+        body = checked(_Stop, await read_json(request) if request.can_read_body else {})
+        stopped = await conversations.stop(key_of(request), body.activeStreamId)
         return json_response({"success": True, "stopped": stopped})
 
     return stop
+
+
+def check_site(request: web.Request) -> None:
+    """For what needs no body of JSON, which browsers let any page send. Raises Forbidden for a page from elsewhere."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden("expected a request of a page of this site, or of a program")
 
 
 def key_of(request: web.Request) -> str:

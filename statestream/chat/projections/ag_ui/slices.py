@@ -32,7 +32,8 @@ class SlicesProjection:
             self._shown = self.fitting(slices)
             members = {name: orjson.Fragment(state.encoded()) for name, state in self._shown.items()}
             return [{"type": "STATE_SNAPSHOT", "snapshot": members}]
-        delta = [op for name in sorted(changed) for op in self._difference(name, slices.get(name))]
+        ours = sorted(name for name in changed if self.selection.matches(name))
+        delta = [op for name in ours for op in self._difference(name, slices.get(name))]
         return [{"type": "STATE_DELTA", "delta": delta}] if delta else []
 
     def fitting(self, slices: Mapping[str, SliceState]) -> dict[str, SliceState]:
