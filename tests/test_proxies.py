@@ -15,8 +15,9 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -27,6 +28,7 @@ from statestream import StreamRefused
 from tests.pages import files_of
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
 from tests.test_browser import Node
+from tests.test_chat import chatty, open_gate, script, started
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 PROXIES = ("nginx", "nginx, HTTP/1.0", "nginx, nothing said", "nginx, TLS", "caddy", "caddy, TLS")
@@ -229,6 +231,50 @@ async def test_a_stream_passes_at_once_and_is_resumed(kind: str, tmp_path: Path,
             await asyncio.to_thread(client.read_to, missed["position"])
             assert client.state["board"]["count"] == 1
             assert client.reasons == ["start"], "the cursor was not passed on"
+
+
+def chat_streams(url: str, question: str) -> dict[str, tuple[str, dict[str, object]]]:
+    """What a front end of each protocol posts."""
+    message = {"id": "q1", "role": "user", "content": question, "parts": [{"type": "text", "text": question}]}
+    return {
+        "ui": (f"{url}/api/chat", {"id": "ui", "messages": [message]}),
+        "text": (f"{url}/api/chats/ui/stream", {"messages": [message]}),
+        "ag-ui": (f"{url}/ag-ui", {"threadId": "ui", "runId": "r", "messages": [message]}),
+    }
+
+
+@pytest.mark.parametrize("kind", ["nginx", "nginx, TLS", "caddy", "caddy, TLS"])
+async def test_a_chat_passes_at_once_in_every_protocol(kind: str, tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """A reply that waits is read up to there; it is long enough for a proxy that compresses."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(contextmanager(started)(sys.executable, str(ROOT / "tests/upstream.py")))
+        server = stack.enter_context(chatty(upstream))
+        before = stack.enter_context(proxy(kind, tmp_path, server.port))
+        await before.listens()
+        question = await script(
+            http,
+            upstream,
+            "Through?",
+            {"say": "so " * 500 + "far"},
+            {"wait": "through"},
+            {"say": "!"},
+            {"finish": "stop"},
+        )
+        async with AsyncExitStack() as answers:
+            session = await answers.enter_async_context(before.session())
+            for url, body in chat_streams(before.url, question).values():  # the first asks, the others join
+                answer = await answers.enter_async_context(session.post(url, json=body))
+                data = b""
+                while b"far" not in data:
+                    data += await asyncio.wait_for(answer.content.readany(), 10)
+            following = session.ws_connect(f"{before.url}/ws?session_id=ui", origin=before.url)
+            socket = await answers.enter_async_context(following)
+            while not (frame := await socket.receive_json(timeout=10)).get("stream_chunk"):
+                pass
+            assert frame["chunk"].endswith("far")
+            await open_gate(http, upstream, "through")
+            while not (frame := await socket.receive_json(timeout=10)).get("stream_end"):
+                pass
 
 
 async def test_nginx_keeps_the_metrics_to_the_house(
