@@ -49,6 +49,11 @@ class StatestreamError(Exception):
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
+    @property
+    def why(self) -> str:
+        """What a program goes by: the code, and of a Refused the handler's own."""
+        return self.code
+
 
 class Malformed(StatestreamError, ValueError):
     """A request, a name, a key or a cursor that cannot be read; the message says where."""
@@ -112,6 +117,10 @@ class Refused(StatestreamError):
     def __init__(self, reason: str, sentence: str) -> None:
         self.reason, self.sentence = reason, sentence
         super().__init__(sentence)
+
+    @property
+    def why(self) -> str:
+        return self.reason
 
 
 class Expired(StatestreamError):

@@ -19,8 +19,8 @@ import aiohttp
 import orjson
 import pytest
 
-from statestream.chat.projections.ag_ui import KEEP_ALIVE
 from statestream.chat.projections.ag_ui.messages import snapshots
+from statestream.chat.viewing import KEEP_ALIVE
 from tests import dialogues
 from tests.dialogues import DIALOGUES, HERE
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually

@@ -28,7 +28,8 @@ from statestream.chat import archive as archives
 from statestream.chat.messages import text_of
 from statestream.chat.models import Finish, ModelFailed, Piece, ToolSpec, Turn
 from statestream.chat.projections.text import TextProjection
-from statestream.chat.projections.ui_messages import UIMessageProjection, encode, ui_messages
+from statestream.chat.projections.ui_messages import UIMessageProjection, ui_messages
+from statestream.chat.viewing import events
 from statestream.errors import NotFound
 from statestream.journal import MemoryJournal
 from tests.test_store import Meddled
@@ -359,7 +360,7 @@ class Conversing(RuleBasedStateMachine):
             TextProjection().new(message)
             if message["role"] == "assistant":
                 view = UIMessageProjection()
-                assert encode(view.new(message))
+                assert events(view.new(message))
                 assert view.over
         if messages:
             check_listed(one)

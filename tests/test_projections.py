@@ -11,7 +11,8 @@ import pytest
 
 from statestream.chat.messages import text_of
 from statestream.chat.projections.text import TextProjection
-from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, encode, ui_message
+from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, ui_message
+from statestream.chat.viewing import events
 from tests.dialogues import DIALOGUES, check_golden, reply_in
 
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
@@ -19,7 +20,7 @@ every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
 
 def ui_stream(states: list[Any]) -> bytes:
     view = UIMessageProjection()
-    return b"".join(encode(view.new(reply_in(state))) for state in states) + DONE
+    return b"".join(events(view.new(reply_in(state))) for state in states) + DONE
 
 
 @every_dialogue

@@ -19,10 +19,10 @@ from statestream.change import START, Cause, Change, Position, SliceState
 from statestream.chat import conversation as chat
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
-from statestream.chat.projections.ag_ui import encode
 from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshots
 from statestream.chat.projections.ag_ui.slices import SlicesProjection
 from statestream.chat.projections.ag_ui.thread import ThreadProjection
+from statestream.chat.viewing import events as frames_of
 from statestream.chat.watch import Watch
 from statestream.draft import produce
 from statestream.errors import TooLarge
@@ -39,7 +39,7 @@ def viewer(*, follow: bool = False, reply: str | None = REPLY) -> ThreadProjecti
 
 
 def look(view: ThreadProjection, state: Any, *beside: Any) -> list[Any]:
-    return events_of(encode(view.new(state, list(beside))))
+    return events_of(frames_of(view.new(state, list(beside))))
 
 
 def messages(state: Any) -> list[Any]:
@@ -50,7 +50,7 @@ def messages(state: Any) -> list[Any]:
 @every_dialogue
 def test_the_stream_of_who_was_there_from_the_start(name: str) -> None:
     view = viewer()
-    check_golden(f"{name}.agui", b"".join(encode(view.new(state, [])) for state in DIALOGUES[name]()))
+    check_golden(f"{name}.agui", b"".join(frames_of(view.new(state, [])) for state in DIALOGUES[name]()))
     assert view.over
 
 

@@ -65,7 +65,7 @@ class Result(TypedDict):
 @chat_slice.action
 def created(state: Any, *, user: str | None = None) -> None:
     """A chat was made, with no messages yet. One that exists stays as it is."""
-    if user is not None and not state["messages"]:
+    if user is not None and not state["messages"] and "user" not in state:
         state["user"] = user
 
 

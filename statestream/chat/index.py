@@ -14,14 +14,11 @@ from statestream.chat import conversation as chat
 from statestream.chat import leases, presence
 from statestream.chat.messages import streaming
 
-UNKNOWN: Final = ""
-"""The node of a reply that does not say whose it is."""
-
 _BEGIN_OR_END: Final = frozenset(action.type for action in (chat.asked, chat.regenerated, chat.ended))
 
 
 class Index:
-    """A listener of the bus. `ended` is called with each reply that has ended, the chat's key before it."""
+    """A listener of the bus. `ended` is called with the id of each reply that has ended."""
 
     def __init__(self, slices: Mapping[str, SliceState], ended: Callable[[str], None]) -> None:
         self._slices, self._ended = slices, ended
@@ -79,10 +76,10 @@ class Index:
     def _look_at_chat(self, name: str, key: str) -> None:
         held = self._slices.get(name)
         reply = None if held is None else streaming(held.value)
+        known = self.making.pop(key, None)
         if reply is not None:
-            run = reply.get("run")
-            self.making[key] = (reply["id"], run["node"] if isinstance(run, dict) and "node" in run else UNKNOWN)
-        elif (known := self.making.pop(key, None)) is not None:
+            self.making[key] = (reply["id"], reply["run"]["node"])
+        if known is not None and (reply is None or reply["id"] != known[0]):
             self._ended(known[0])
 
     def _keep(self, keys: set[str], name: str, key: str) -> None:

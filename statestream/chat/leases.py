@@ -75,8 +75,7 @@ class Lease:
                 await self._renew()
                 for node in self._lapsed(asyncio.get_running_loop().time()):
                     await gone(node)
-                    if node:
-                        await self._store.dispatch(left(node))
+                    await self._store.dispatch(left(node))
                     del self._seen[node]
             except StatestreamError as error:
                 log.warning("a lease could not be renewed, trying again soon: %s", error)

@@ -16,11 +16,15 @@ Law: pure functions of committed state, which they never change. Every projectio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 State = Mapping[str, Any]
 Message = Mapping[str, Any]
 Part = Mapping[str, Any]
+
+NO_OUTCOME: Final = "The tool was not run."
 
 
 def find(state: State, message_id: str | None) -> Any:
@@ -80,3 +84,11 @@ def text_of(message: Message) -> str:
 def over(message: Message, index: int) -> bool:
     """Whether a part of the message grows no more: it is folded, or another one stands behind it."""
     return "chunks" not in message["parts"][index] or index + 1 < len(message["parts"])
+
+
+def outcome(tool: Part) -> str:
+    """What a model is told of a tool: its result, text as it is and all else as JSON, or why there is none."""
+    if tool["status"] == "error":
+        return str(tool["error"])
+    result: Any = tool.get("result", NO_OUTCOME)
+    return result if isinstance(result, str) else orjson.dumps(result).decode()

@@ -10,14 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
-import orjson
-
-from statestream.chat.messages import Message, Part, shown, text_of
+from statestream.chat.messages import Message, Part, outcome, shown, text_of
 from statestream.chat.models import ToolCall, Turn
-
-NO_OUTCOME = "The tool was not run."
 
 
 def turns_of(messages: Sequence[Message], window: int) -> list[Turn]:
@@ -53,11 +48,3 @@ def _step(parts: Sequence[Part]) -> Iterator[Turn]:
         yield Turn(role="assistant", text=text, calls=calls)
     for tool in tools:
         yield Turn(role="tool", text=outcome(tool), answers=tool["call"])
-
-
-def outcome(tool: Part) -> str:
-    """What a model is told of a tool: its result, text as it is and all else as JSON, or why there is none."""
-    if tool["status"] == "error":
-        return str(tool["error"])
-    result: Any = tool.get("result", NO_OUTCOME)
-    return result if isinstance(result, str) else orjson.dumps(result).decode()

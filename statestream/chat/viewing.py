@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from aiohttp import web
 
 from statestream.chat.watch import Watch
@@ -20,6 +21,13 @@ Look = Callable[[set[str] | None], tuple[bytes, bool]]
 """What is new since the last look, of these slices (None: of any), and whether that was the last of it."""
 
 STREAM_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+EVENT_HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/event-stream"}
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+
+def events(values: Iterable[Any]) -> bytes:
+    """The values as an event stream, a frame each: `data:` and two line feeds, which is all that some clients read."""
+    return b"".join(b"data: " + orjson.dumps(value) + b"\n\n" for value in values)
 
 
 async def show(

@@ -15,16 +15,9 @@ from typing import Any, Final
 import orjson
 
 from statestream.chat.messages import Message, Part, State, over, path, shown
-from statestream.chat.projections.text import Growing
+from statestream.chat.projections.growing import Growing
 
-HEADERS: Final = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "x-vercel-ai-ui-message-stream": "v1",
-}
 DONE: Final = b"data: [DONE]\n\n"
-KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 Chunk = dict[str, Any]
 
@@ -159,11 +152,6 @@ def _metadata(message: Message) -> dict[str, Any]:
     names = {"created_at": "createdAt", "model": "model", "usage": "usage", "author": "author", "error": "error"}
     metadata = {name: message[key] for key, name in names.items() if key in message}
     return metadata | ({"status": message["status"]} if message["status"] in ("stopped", "error") else {})
-
-
-def encode(chunks: list[Chunk]) -> bytes:
-    """The chunks as frames of an event stream."""
-    return b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks)
 
 
 # a whole chat

@@ -10,26 +10,21 @@ protocol's own words, with status 200. A client that aborts has only gone away; 
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiohttp import web
 
 from statestream.broadcast.selection import Selection
 from statestream.chat.conversations import Conversations, name_of
 from statestream.chat.messages import find, reply_to
 from statestream.chat.people import Who, person
-from statestream.chat.projections.ag_ui import KEEP_ALIVE, encode
 from statestream.chat.projections.ag_ui.slices import SlicesProjection
 from statestream.chat.projections.ag_ui.thread import ThreadProjection
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.run_inputs import RunInput
-from statestream.chat.viewing import STREAM_HEADERS, show
-from statestream.errors import Malformed, Refused, StatestreamError, TooLarge
+from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
+from statestream.errors import Malformed, StatestreamError, TooLarge
 from statestream.server.bodies import checked, read_json
 from statestream.server.cut import cut
 from statestream.server.routes import STORE, selection_of
-
-HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/event-stream"}
 
 
 def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
@@ -43,7 +38,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         except Malformed:
             raise
         except StatestreamError as error:
-            view.refuse(error.reason if isinstance(error, Refused) else error.code, str(error))
+            view.refuse(error.why, str(error))
         return await _stream(request, conversations, key, view, beside)
 
     return [web.post("/ag-ui", run)]
@@ -68,19 +63,19 @@ async def _stream(
     beside: SlicesProjection | None,
 ) -> web.StreamResponse:
     slices = conversations.store.slices
-    response = web.StreamResponse(headers=HEADERS)
+    response = web.StreamResponse(headers=EVENT_HEADERS)
     await response.prepare(request)
     names = [] if beside is None else _watched(beside.selection)
 
     def look(changed: set[str] | None) -> tuple[bytes, bool]:
         state = conversations.find(key)
         news = [] if beside is None else beside.new(slices, changed)
-        return encode(view.new(state, news)), view.over
+        return events(view.new(state, news)), view.over
 
     try:
         await show(response, conversations.watch, [name_of(key), *names], look, keep_alive=KEEP_ALIVE)
         if last := view.broken_off():
-            await response.write(encode(last))
+            await response.write(events(last))
     except TooLarge:  # the slices are others now, and more than the client would take
         cut(request)
     return response

@@ -27,7 +27,7 @@ from statestream.chat.questions import MAX_ID, Said
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.sockets import Socket, value_of
 from statestream.chat.watch import Bell
-from statestream.errors import Malformed, Refused, StatestreamError
+from statestream.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked
 
 MAX_CHATS: Final = 100
@@ -122,7 +122,7 @@ class _Connection:
             await self._refuse(value, error)
 
     async def _refuse(self, value: Any, error: StatestreamError) -> None:
-        kind = error.reason if isinstance(error, Refused) else error.code
+        kind = error.why
         session_id, question = _text(value, "session_id"), _text(value, "id")
         more = {} if question is None else {"reply_to": question}
         with contextlib.suppress(ConnectionError):

@@ -17,6 +17,7 @@ from statestream.chat.messages import find
 from statestream.chat.people import Who, person
 from statestream.chat.projections.text import TextProjection
 from statestream.chat.questions import Post
+from statestream.chat.routes.asking import answered
 from statestream.chat.routes.chats import key_of
 from statestream.chat.viewing import STREAM_HEADERS, show
 from statestream.server.bodies import checked, read_json
@@ -29,12 +30,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
         key, author = key_of(request), person(request, who)
         post = checked(Post, await read_json(request))
-        state = conversations.state(key)
-        again = post.to_answer_again(state)
-        if again is not None:
-            reply = await conversations.regenerate(key, again)
-        else:
-            reply = await conversations.ask(key, post.asked(state, author))
+        reply = await answered(conversations, key, post, author, create=False)
         return await _stream(request, conversations, key, reply)
 
     async def resume(_: web.Request) -> web.Response:

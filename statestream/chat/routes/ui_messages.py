@@ -10,32 +10,32 @@ Law: errors are a sentence as plain text, because the SDK shows the body of an e
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from statestream.chat.conversations import Conversations, name_of
 from statestream.chat.messages import find, streaming
 from statestream.chat.people import Who, person
-from statestream.chat.projections.ui_messages import (
-    DONE,
-    HEADERS,
-    KEEP_ALIVE,
-    UIMessageProjection,
-    encode,
-    ui_messages,
-)
+from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, ui_messages
 from statestream.chat.questions import Post
-from statestream.chat.routes.chats import chat_key, key_of, stop_of
-from statestream.chat.viewing import show
-from statestream.errors import Malformed, StatestreamError
+from statestream.chat.routes.asking import answered, key_posted
+from statestream.chat.routes.chats import key_of, stop_of
+from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
+from statestream.errors import StatestreamError
 from statestream.server.bodies import checked, read_json
 from statestream.server.routes import json_response
+
+HEADERS: Final = {**EVENT_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
 
 
 def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
         author = person(request, who)
-        key, reply = await asked(conversations, checked(Post, await read_json(request)), author)
+        post = checked(Post, await read_json(request))
+        key = key_posted(post)
+        reply = await answered(conversations, key, post, author, create=True)
         return await _stream(request, conversations, key, reply)
 
     async def resume(request: web.Request) -> web.StreamResponse:
@@ -50,26 +50,14 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         return json_response({"id": request.match_info["id"], "messages": ui_messages(conversations.find(key))})
 
     return [
-        web.post("/api/chat", _said(ask)),
-        web.get("/api/chat/{id}/stream", _said(resume), allow_head=False),
-        web.post("/api/chat/{id}/stop", _said(stop_of(conversations))),
-        web.get("/api/chat/{id}", _said(read), allow_head=False),
+        web.post("/api/chat", _plain_errors(ask)),
+        web.get("/api/chat/{id}/stream", _plain_errors(resume), allow_head=False),
+        web.post("/api/chat/{id}/stop", _plain_errors(stop_of(conversations))),
+        web.get("/api/chat/{id}", _plain_errors(read), allow_head=False),
     ]
 
 
-async def asked(conversations: Conversations, post: Post, author: str | None) -> tuple[str, str]:
-    """The chat's key, and the reply to what was posted: asked, asked otherwise, or to be answered again."""
-    if post.id is None:
-        raise Malformed("expected `id`, the chat's")
-    key = chat_key(post.id)
-    state = conversations.find(key)
-    again = post.to_answer_again(state)
-    if again is not None:
-        return key, await conversations.regenerate(key, again)
-    return key, await conversations.ask(key, post.asked(state, author), create=True)
-
-
-def _said(handler: Handler) -> Handler:
+def _plain_errors(handler: Handler) -> Handler:
     """Errors as a sentence."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -90,7 +78,7 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
         message = find(conversations.find(key), reply)
         if message is None:  # it was trimmed, or the history is another one
             return b"", True
-        data = encode(view.new(message))
+        data = events(view.new(message))
         return data + DONE if view.over else data, view.over
 
     await show(response, conversations.watch, [name_of(key)], look, keep_alive=KEEP_ALIVE)

@@ -27,8 +27,8 @@ from statestream.chat.messages import find, streaming
 from statestream.chat.people import Who, person
 from statestream.chat.projections.ui_messages import UIMessageProjection
 from statestream.chat.questions import MAX_ID, Post
+from statestream.chat.routes.asking import answered, key_posted
 from statestream.chat.routes.chats import chat_key
-from statestream.chat.routes.ui_messages import asked
 from statestream.chat.sockets import CLOSE_SECONDS, Socket, value_of
 from statestream.errors import Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked
@@ -133,7 +133,9 @@ class _Connection:
     async def _begin(self, stream: _Stream, value: Any) -> bool:
         """Finds the reply, or has it made. False where there is nothing to resume."""
         if value["type"] == "send":
-            stream.key, stream.reply = await asked(self._conversations, checked(Post, value), self._user)
+            post = checked(Post, value)
+            stream.key = key_posted(post)
+            stream.reply = await answered(self._conversations, stream.key, post, self._user, create=True)
             return True
         stream.key = chat_key(checked(_Resume, value).id)
         reply = streaming(self._conversations.find(stream.key))

@@ -6,18 +6,3 @@ begins with a snapshot of the messages, so whoever joins in the middle and who w
 Law: ids come from the place of a thing in the conversation, never from a provider, whose ids may come twice. No
 member is null, and what was opened is closed before its run ends.
 """
-
-from __future__ import annotations
-
-from typing import Final
-
-import orjson
-
-from statestream.chat.projections.ag_ui.messages import Event
-
-KEEP_ALIVE: Final = b": keep-alive\n\n"
-
-
-def encode(events: list[Event]) -> bytes:
-    """The events as frames of an event stream. The client ends a frame at two line feeds and nowhere else."""
-    return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events)

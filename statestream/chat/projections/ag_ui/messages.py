@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from statestream.chat.messages import Message, Part, State, path, shown, text_of
-from statestream.chat.turns import outcome
+from statestream.chat.messages import Message, Part, State, outcome, path, shown, text_of
 
 Event = dict[str, Any]
 AGMessage = dict[str, Any]

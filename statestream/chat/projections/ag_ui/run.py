@@ -19,7 +19,7 @@ from statestream.chat.projections.ag_ui.messages import (
     snapshots,
     step_id,
 )
-from statestream.chat.projections.text import Growing
+from statestream.chat.projections.growing import Growing
 
 VERSION: Final = "1.0"
 SUCCESS: Final = {"type": "success"}
