@@ -24,6 +24,7 @@ from statestream.values import MAX_INT
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
 _LETTERS_ONLY: Final = bytes.maketrans(b"+/", b"xy")
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class _Removed(Enum):
@@ -69,6 +70,11 @@ START: Final = Position(seq=0, tag="0")
 def new_tag() -> str:
     """The random tag of one written batch: 47 bits, so that a reused number is not taken for the same history."""
     return b2a_base64(os.urandom(6), newline=False).translate(_LETTERS_ONLY).decode()
+
+
+def new_id() -> str:
+    """A random id for a request that has none: 72 bits."""
+    return b2a_base64(os.urandom(9), newline=False).translate(_URL_SAFE).decode()
 
 
 def now_ms() -> int:

@@ -9,12 +9,11 @@ unknown the state is stale: the journal is read before the next one.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.bus import Bus, Why
-from statestream.change import START, Change, SliceState, now_ms
+from statestream.change import START, Change, SliceState, new_id, now_ms
 from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError, Unavailable
 from statestream.journal.contract import PAGE, Appended, Batch, Entry, Journal
 from statestream.reduce import Rules, follow
@@ -47,7 +46,7 @@ class Committed:
     async def begin(self, rules: Rules) -> None:
         """Appends the initial value of plain slices that have none, so that no state rests on code alone."""
         for _ in range(BEGIN_ATTEMPTS):
-            effects = rules.initial_effects(self.slices, secrets.token_urlsafe(9))
+            effects = rules.initial_effects(self.slices, new_id())
             if not effects:
                 return
             entry = Entry(remember=None, digest=b"", effects=effects, at=now_ms())

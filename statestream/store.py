@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from typing import Any, Final, Self
 
 from statestream import journal as journals
 from statestream.bus import Bus, Each
-from statestream.change import Action, Change, Effect, Position, Record, RequestKey, Result, SliceState, now_ms
+from statestream.change import Action, Change, Effect, Position, Record, RequestKey, Result, SliceState, new_id, now_ms
 from statestream.committed import Committed
 from statestream.errors import (
     ActionIdReused,
@@ -186,7 +185,7 @@ class Store:
                 raise Malformed("expected versions that are whole numbers of at least 0 in `expect`")
         return accept(
             actions,
-            id=check_id(id) if id is not None else secrets.token_urlsafe(9),
+            id=check_id(id) if id is not None else new_id(),
             remembered=id is not None,
             actor=actor,
             at=now_ms(),

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from statestream.change import Action
+from statestream.change import Action, new_id
 from statestream.chat import conversation as chat
 from statestream.chat.growth import Call, Growth
 from statestream.chat.models import (
@@ -142,7 +141,7 @@ class Generation:
         usage = {"usage": self._usage} if self._usage else {}
         user = {} if self._job.user is None else {"user": self._job.user}
         ended = chat.ended(self._job.key, reply=self._job.reply, figures=self._figures(), **usage, **user, **end)
-        await self._say([ended], id=secrets.token_urlsafe(9))
+        await self._say([ended], id=new_id())
 
     def _figures(self) -> dict[str, float]:
         """Milliseconds the run took and until the first piece came, pieces, and tokens a second from then on."""
