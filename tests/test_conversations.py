@@ -602,3 +602,28 @@ async def test_a_name_that_is_no_name_is_refused_before_the_stream(server: Serve
         async with http.get(f"{server.url}/stream/state?{query}") as response:
             assert response.status == 400
             assert (await response.json())["code"] == "malformed"
+
+
+async def test_a_person_is_called_by_their_name(server: Server, upstream: str, http: Http) -> None:
+    question = await simple(http, upstream, "Who asks?", "You.")
+    body = {"id": "named by ana", "messages": [said_by("u1", question)]}
+    await ui(http, server, body, query="?user=J%C3%BCrgen%20M")
+    async with http.get(f"{server.url}/api/chats/named%20by%20ana") as response:
+        chat = await response.json()
+    assert (chat["id"], chat["messages"][0]["author"]) == ("named by ana", "Jürgen M")
+    listed = await get_state(http, server.url, "slices=chats/J%25C3%25BCrgen%2520M")
+    assert list(listed["slices"]["chats/J%C3%BCrgen%20M"]["chats"]) == ["named%20by%20ana"]
+
+
+async def test_a_guard_that_cannot_be_read_stops_nothing(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    assert (await send(http, server, f"/api/chats/{chat}/stop", {"activeStreamId": 5}))[0] == 400
+
+
+async def test_a_page_from_elsewhere_makes_and_stops_nothing(server: Server, http: Http) -> None:
+    """Browsers send these without asking first: they need no body of JSON."""
+    chat = await new_chat(http, server)
+    for path in ("/api/chats", f"/api/chats/{chat}/stop", f"/api/chat/{chat}/stop"):
+        for site, refused in (("cross-site", True), ("same-origin", False)):
+            async with http.post(f"{server.url}{path}", headers={"Sec-Fetch-Site": site}) as response:
+                assert (response.status == 403) == refused
