@@ -16,6 +16,7 @@ Law: pure, and the only reader of such bodies. Raises Malformed for all that can
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -41,6 +42,7 @@ class _Posted(Body):
     content: str | None = None
     parts: list[dict[str, Any]] | None = Field(default=None, max_length=MAX_PARTS)
 
+    @cached_property
     def said(self) -> list[dict[str, Any]]:
         """The parts that a person's message may have. Raises Malformed."""
         if not self.parts:
@@ -89,7 +91,7 @@ class Post(Body):
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
 
-    @property
+    @cached_property
     def _last(self) -> _Posted | None:
         """The person's message that this is about."""
         posted = [*self.messages, self.message] if self.message is not None else self.messages
@@ -101,7 +103,7 @@ class Post(Body):
         last, meant = self._last, self._meant(state)
         if last is None:
             raise Malformed("expected a last user message with content in `messages`, got none")
-        parts = last.said()
+        parts = last.said
         if meant is None:
             return Asked(parts=parts, id=last.id, author=author)
         if meant["role"] != "user":
@@ -120,7 +122,7 @@ class Post(Body):
             return None
         last, meant = self._last, self._meant(state)
         if last is not None and last.id is not None:
-            return str(meant["id"]) if meant is not None and _says(meant, last.said()) else None
+            return str(meant["id"]) if meant is not None and _says(meant, last.said) else None
         questions = [message for message in path(state) if message["role"] == "user"]
         if meant is None and not questions:
             raise Refused("unknown_message", "There is nothing in this chat to answer again.")
@@ -131,7 +133,7 @@ class Post(Body):
         last, named = self._last, find(state, self.messageId)
         if named is not None and named["role"] != "user":
             return find(state, named.get("parent")) if self.trigger == "regenerate-message" else named
-        ids = [_edited(last.id, last.said()), last.id] if last is not None and last.id is not None else []
+        ids = [_edited(last.id, last.said), last.id] if last is not None and last.id is not None else []
         found = (find(state, message_id) for message_id in (*ids, self.messageId))
         return next((message for message in found if message is not None), None)
 
