@@ -104,13 +104,17 @@ class Proxy:
         self.url = f"https://localhost:{port}" if self.tls else f"http://127.0.0.1:{port}"
 
     async def listens(self) -> None:
+        """With TLS only once a handshake succeeds: Caddy takes connections before it has made its certificate."""
+
         async def there() -> bool:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                trusted = ssl.create_default_context(cafile=self.authority) if self.tls else None
+                name = "localhost" if self.tls else None
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=trusted, server_hostname=name)
             except OSError:
                 return False
             writer.close()
-            return self.authority.exists() or not self.tls
+            return True
 
         await eventually(there)
 

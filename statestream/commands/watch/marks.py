@@ -14,7 +14,7 @@ from statestream.patch import Op
 How = Literal["added", "changed", "removed"]
 NEVER: Final = float("-inf")
 MOST: Final = 2_048
-"""Places that are remembered after some are forgotten; twice as many before."""
+"""Changed places that are remembered when some are forgotten, which is done once as many marks have been made anew."""
 
 
 class Mark:
@@ -38,10 +38,11 @@ class Mark:
         for mark in self.below.values():
             yield from mark.times()
 
-    def forget(self, before: float) -> int:
-        """Whatever was not changed since, here and below. How many places are left."""
+    def forget(self, before: float) -> None:
+        """Whatever was not changed since, here and below."""
         self.below = {step: mark for step, mark in self.below.items() if mark.newest >= before}
-        return 1 + sum(mark.forget(before) for mark in self.below.values())
+        for mark in self.below.values():
+            mark.forget(before)
 
     def shift(self, at: int, by: int) -> None:
         """The elements of a list from `at` on have moved."""
@@ -56,7 +57,7 @@ class Marks:
 
     def __init__(self) -> None:
         self.root = Mark()
-        self._made = 0
+        self._room = 2 * MOST
 
     def touch(self, path: Sequence[str | int], how: How, now: float) -> None:
         mark = self.root
@@ -65,13 +66,13 @@ class Marks:
             below = mark.below.get(step)
             if below is None:
                 below = mark.below[step] = Mark()
-                self._made += 1
+                self._room -= 1
             mark = below
             mark.newest = now
         mark.at, mark.how = now, how
         if how != "removed":
             mark.below = {}  # what is there now is another value
-        if self._made > 2 * MOST:
+        if self._room < 0:
             self._forget()
 
     def drop(self, path: Sequence[str | int]) -> None:
@@ -116,7 +117,8 @@ class Marks:
 
     def _forget(self) -> None:
         times = sorted(self.root.times(), reverse=True)
-        self._made = self.root.forget(times[min(MOST, len(times)) - 1])
+        self.root.forget(times[min(MOST, len(times)) - 1])
+        self._room = MOST
 
 
 def _steps(pointer: str, value: Any) -> list[str | int] | None:
