@@ -13,11 +13,11 @@ import re
 import time
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Literal
 
 import orjson
+from msgspec import Struct, field
 
 from statestream.errors import Malformed
 from statestream.values import MAX_INT
@@ -42,8 +42,7 @@ RequestKey = tuple[str, str]
 """(actor, id): ids are idempotent for their sender; anonymous callers are the sender ``""``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class Position(Struct, frozen=True, kw_only=True, gc=False):
     """A point of the history: `<seq>.<tag>`. Two positions are the same history only if both parts are."""
 
     seq: int
@@ -82,8 +81,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class Action(Struct, frozen=True, kw_only=True):
     """What somebody wants to happen. The store fills in `id`, `actor` and `at` (Unix ms) at acceptance."""
 
     type: str
@@ -94,8 +92,7 @@ class Action:
     at: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True, gc=False):
     """Which action made a change. `payload` is its encoded JSON, shown to readers that asked for `cause=full`."""
 
     type: str
@@ -104,8 +101,7 @@ class Cause:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class Effect(Struct, frozen=True, kw_only=True, gc=False):
     """What one action would do to one slice, before the journal has numbered it.
 
     `data` is encoded JSON: an array of RFC 6902 operations for `patches`, the value for `value`,
@@ -118,8 +114,7 @@ class Effect:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True, gc=False):
     """What one action did to one slice, at its place in the history of the whole store."""
 
     position: Position
@@ -150,8 +145,7 @@ class Change:
         return len(self.data) + len(self.cause.payload) + 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """How a request ended: what a repeat of it is answered with."""
 
     digest: bytes
@@ -159,8 +153,7 @@ class Record:
     changes: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a dispatch. `changes` are (slice, version) pairs; empty when nothing changed."""
 
     id: str
@@ -203,8 +196,7 @@ class SliceState:
         return after
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """Slices at one position. Slices that do not exist are absent.
 
     It was made from the checkpoint at seq `checkpoint`. `changes` are those behind `since`, which is that

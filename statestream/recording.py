@@ -20,11 +20,11 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, TypeGuard
 
 import orjson
+from msgspec import Struct
 
 from statestream.address import address
 from statestream.change import now_ms
@@ -45,8 +45,7 @@ _OURS: Final = re.compile(
 _BREAKS: Final = re.compile(r"[\r\n]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """An event as it came, `at` ms after the beginning. `end` is where its line ends in the file."""
 
     at: int

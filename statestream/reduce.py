@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from statestream.change import REMOVED, Action, Cause, Change, Effect, RequestKey, SliceState
 from statestream.draft import patched, produce
@@ -36,8 +36,7 @@ PENDING = -1
 """The version of a slice that an earlier request of the same batch has changed: not known before the append."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """Actions that take effect together, as accepted from a caller.
 
     `id` names the request in causes; `remembered` says that the caller gave it, so that a repeat is a
@@ -64,20 +63,26 @@ def accept(
     """Stamps the actions and encodes their payloads. Raises Malformed if there is none, NotJSON for a payload."""
     if not actions:
         raise Malformed("expected at least one action, got none")
-    content = [{"type": a.type, "payload": plain(a.payload), "key": a.key} for a in actions]
+    stamped, payloads = [], []
+    for action in actions:
+        payload = plain(action.payload)
+        stamped.append(Action(type=action.type, payload=payload, key=action.key, id=id, actor=actor, at=at))
+        payloads.append(orjson.dumps(payload))
     return Request(
         id=id,
         remembered=remembered,
         actor=actor,
         at=at,
-        actions=tuple(
-            Action(type=item["type"], payload=item["payload"], key=item["key"], id=id, actor=actor, at=at)
-            for item in content
-        ),
-        payloads=tuple(orjson.dumps(item["payload"]) for item in content),
+        actions=tuple(stamped),
+        payloads=tuple(payloads),
         expect=expect,
-        digest=hashlib.sha256(canonical(content)).digest() if remembered else b"",
+        digest=_digest(stamped) if remembered else b"",
     )
+
+
+def _digest(actions: Sequence[Action]) -> bytes:
+    content = [{"type": action.type, "payload": action.payload, "key": action.key} for action in actions]
+    return hashlib.sha256(canonical(content)).digest()
 
 
 class Rules:
@@ -148,12 +153,14 @@ class Working:
         """What the request would do; the next request sees it. Raises what it is to be answered with."""
         self._check(request.expect)
         self._undo = {}
+        effects: list[Effect] = []
         try:
-            effects = [
-                effect
-                for action, payload in zip(request.actions, request.payloads, strict=True)
-                for effect in self._act(action, payload)
-            ]
+            for action, payload in zip(request.actions, request.payloads, strict=True):
+                cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
+                for handler in self._rules.of(action):
+                    effect = self._handle(handler, action, payload, cause)
+                    if effect is not None:
+                        effects.append(effect)
         except BaseException:
             for name, value in self._undo.items():
                 if value is _UNTOUCHED:
@@ -161,8 +168,10 @@ class Working:
                 else:
                     self._values[name] = value
             raise
-        for name in (*request.expect, *(effect.slice for effect in effects)):
+        for name in request.expect:
             self.based_on[name] = self._committed_version(name)
+        for effect in effects:
+            self.based_on[effect.slice] = self._committed_version(effect.slice)
         return effects
 
     def value(self, change: Change) -> Any:
@@ -182,11 +191,6 @@ class Working:
         if name in self._values:
             return 0 if self._values[name] is REMOVED else PENDING
         return self._committed_version(name)
-
-    def _act(self, action: Action, payload: bytes) -> list[Effect]:
-        cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
-        found = (self._handle(handler, action, payload, cause) for handler in self._rules.of(action))
-        return [effect for effect in found if effect is not None]
 
     def _handle(self, handler: Handler, action: Action, payload: bytes, cause: Cause) -> Effect | None:
         arguments = handler.signature.load(payload)

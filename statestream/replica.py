@@ -7,10 +7,10 @@ server's as of `position`, or `apply` has raised Gap, and the caller starts agai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
+from msgspec import Struct
 
 from statestream.draft import patched
 from statestream.errors import Gap
@@ -21,8 +21,7 @@ MIN_HEARTBEAT_MS: Final = 10
 FRAMES: Final = {"state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
+class Update(Struct, frozen=True, kw_only=True):
     """Something that a replica has just applied.
 
     `kind` is `initial` (everything was replaced; `reason` says why), `patches`, `value` or `removed`.
@@ -39,8 +38,7 @@ class Update:
     timestamp: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Struct, frozen=True, kw_only=True):
     """The server has ended the stream on purpose. `retry` in ms; None: do not come back."""
 
     reason: str

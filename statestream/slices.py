@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, cast, get_type_hints, overload
 
+from msgspec import Struct
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import NotRequired, Required, TypedDict
@@ -95,8 +95,7 @@ def first_problem(error: ValidationError) -> str:
     return f"at {place or 'the root'}: {first['msg']}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handler:
+class Handler(Struct, frozen=True, kw_only=True):
     """What one slice does about one type of action."""
 
     slice: Slice

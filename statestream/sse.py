@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from statestream.errors import TooLarge
 
@@ -29,8 +30,7 @@ def encode(event: str, data: bytes, *, id: str | None = None, retry: int | None 
     return b"".join((head.encode(), b"data: ", data, b"\n\n"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """A dispatched event. `last_id` is the last event id as of it, of this or an earlier event."""
 
     event: str

@@ -12,13 +12,14 @@ another; what became of it is unknown only where the answer says so.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Self
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from statestream import journal as journals
 from statestream.bus import Bus, Each
@@ -49,8 +50,7 @@ FOLLOW_SECONDS: Final = 0.01
 """How long a node that is writing itself leaves others' changes unread: its own appends read them anyway."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Pending:
+class _Pending(Struct, kw_only=True, eq=False):
     """A request under way, and the future that its callers wait for."""
 
     request: Request
@@ -149,7 +149,7 @@ class Store:
         first = self._under_way.get(request.key) if request.remembered else None
         if first is not None:
             self._same_content(request, first.request.digest)
-            return dataclasses.replace(await asyncio.shield(first.future), duplicate=True)
+            return replace(await asyncio.shield(first.future), duplicate=True)
         if not self._tasks:
             raise Unavailable("expected an open store; use `async with store:` or serve it")
         if len(self._waiting) >= MAX_WAITING:

@@ -33,6 +33,8 @@ def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
         return value
     if kind is int:
         return check_int(value)
+    if kind is float:
+        return check_float(value)
     if kind is dict:
         check_depth(depth)
         return _plain_dict(value, depth + 1, parent_key)
@@ -86,7 +88,7 @@ def check_depth(depth: int) -> None:
         raise NotJSON(f"expected at most {MAX_DEPTH} containers inside each other")
 
 
-def check_member(key: Any, parent_key: str = "") -> str:
+def check_member(key: Any, parent_key: str | int = "") -> str:
     """The key of an object member as a plain str. Raises NotJSON for keys that break a JavaScript reader."""
     if type(key) is not str and not isinstance(key, str):
         raise NotJSON(f"expected text as a key, got {type(key).__name__}")

@@ -11,10 +11,10 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final, Self
 
 import orjson
+from msgspec.structs import asdict
 
 from statestream.bench.histogram import Histogram
 from statestream.bench.tally import Tally

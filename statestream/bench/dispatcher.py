@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 import orjson
+from msgspec import Struct, field
 
 from statestream.bench.histogram import Histogram
 from statestream.bench.target import Target, refusal
@@ -25,8 +25,7 @@ from statestream.values import loads
 ANSWER_SECONDS: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
+class Template(Struct, frozen=True, kw_only=True):
     """An action with `{n}` for the number of the change and `{run}` for what tells this run from others."""
 
     type: str
@@ -47,8 +46,7 @@ class Template:
         return text.replace("{n}", str(number)).replace("{run}", run.strip("-").rpartition("-")[2])
 
 
-@dataclass(slots=True, kw_only=True)
-class Answers:
+class Answers(Struct, kw_only=True):
     """What the server said. `seqs`: the seq of each accepted change's last one in a followed slice."""
 
     accepted: int = 0

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from statestream.bench.dispatcher import Answers
 from statestream.bench.histogram import Histogram
@@ -19,8 +20,7 @@ from statestream.bench.tally import Tally
 QUANTILES = (("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Struct, frozen=True, kw_only=True):
     """What was asked for."""
 
     url: str
@@ -32,8 +32,7 @@ class Setting:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(Struct, frozen=True, kw_only=True):
     """What its process used; None where that cannot be known, and `unknown` says why."""
 
     pids: Sequence[int] = ()
@@ -44,8 +43,7 @@ class Server:
     unknown: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Struct, frozen=True, kw_only=True):
     """The time that counts: `seconds` from the first change's time to the last delivery, or those of the wait."""
 
     answers: Answers
@@ -54,8 +52,7 @@ class Window:
     machine_percent: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(Struct, frozen=True, kw_only=True):
     """What became of every delivery that was owed."""
 
     owed: int

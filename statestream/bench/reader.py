@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct, field
 
 from statestream.bench.body import Body
 from statestream.errors import StreamRefused, TooLarge
@@ -30,8 +30,7 @@ Change = tuple[str, int, int]
 """(slice, from, version); a removed slice's version is the last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """What counts of one frame. `number` is the change of this run that caused it; `end` ends the stream."""
 
     event: str
@@ -43,8 +42,7 @@ class Frame:
     end: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, kw_only=True):
     """What all readers of a worker have seen beside the changes of this run. `resyncs` counts (from, to) in seq."""
 
     updates: int = 0

@@ -10,10 +10,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 import aiohttp
+from msgspec import Struct
+from msgspec.structs import replace
 
 from statestream.bench.crew import Crew
 from statestream.bench.dispatcher import ANSWER_SECONDS, Answers, Dispatcher, Template
@@ -38,8 +39,7 @@ END_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What to measure. Without a template nothing is dispatched: readers only join and listen."""
 
     target: Target

@@ -12,9 +12,10 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 PROC: Final = Path("/proc")
 LISTENING: Final = "0A"
@@ -25,8 +26,7 @@ class Unknown(Exception):
     """The server's processes cannot be looked at; the message says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerProcess:
+class ServerProcess(Struct, frozen=True, kw_only=True):
     """One process or several that listen on the same port: a server with workers."""
 
     pids: tuple[int, ...]

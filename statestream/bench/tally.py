@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 from statestream.bench.histogram import Histogram
 from statestream.bench.reader import Counts
@@ -18,8 +19,7 @@ Places = Counter[int]
 """How many readers stand at a seq."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Tally:
+class Tally(Struct, kw_only=True):
     """One worker's, or several that were added up. `lost`: why streams ended; `left`: where those readers were;
     `behind`: where the others are at the end. `busy` is the share of a core that the busiest worker used.
     """
@@ -65,7 +65,7 @@ class Tally:
 
     def message(self) -> dict[str, Any]:
         """As JSON has it; `of` reads it."""
-        counts = {name: getattr(self.counts, name) for name in self.counts.__slots__ if name != "resyncs"}
+        counts = {name: getattr(self.counts, name) for name in self.counts.__struct_fields__ if name != "resyncs"}
         return {
             "latency": self.latency.pairs(),
             "last": self.last.tolist(),

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 import orjson
+from msgspec import Struct, field
 from yarl import URL
 
 from statestream.address import address
@@ -23,8 +23,7 @@ PATIENCE: Final = 10.0
 BODY: Final = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """A server and the slices to follow. `slices` None: every plain slice."""
 
     url: URL

@@ -17,10 +17,10 @@ import socket
 import ssl
 import sys
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from statestream.bench.histogram import Histogram
 from statestream.bench.limits import raise_files
@@ -34,8 +34,7 @@ CONNECT_SECONDS: Final = 10.0
 PORT_LATER: Final = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen when both ends are known, so that each fits many
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class Assignment(Struct, frozen=True, kw_only=True):
     """`at_once` connections are under way at a time; reader k comes from `sources[k % len]`, none: from anywhere."""
 
     family: int
@@ -48,8 +47,7 @@ class Assignment:
     run: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(Struct, frozen=True, kw_only=True):
     """Change n is due at `first_ns + n * apart_ns` of the monotonic clock."""
 
     first_ns: int
@@ -210,7 +208,7 @@ class Worker:
         lost, left, self._tally = self._tally.lost, self._tally.left, Tally.empty(start.changes)
         self._tally.lost, self._tally.left = lost, left
         fresh = Counts()
-        for name in fresh.__slots__:
+        for name in fresh.__struct_fields__:
             setattr(self._counts, name, getattr(fresh, name))
         self._tally.counts = self._counts
         self._cpu, self._wall = time.process_time(), time.monotonic()

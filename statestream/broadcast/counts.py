@@ -6,11 +6,11 @@ Law: numbers that only grow. They are read from outside and change nothing in he
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, kw_only=True):
     """`began` by what the stream opened with (`resumed`, or the reason of its `state.initial`), `ended` by reason.
 
     `lagged` by what a slow reader got when it took frames again: `catchup` or `initial`. `cut`: readers that took

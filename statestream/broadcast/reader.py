@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from statestream.broadcast.frames import Reason
 from statestream.broadcast.selection import Selection
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from statestream.broadcast.audience import Audience
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interest:
+class Interest(Struct, frozen=True, kw_only=True):
     """What makes two readers the same to us: the slices, and whether causes carry the payload."""
 
     selection: Selection

@@ -6,8 +6,9 @@ Law: a Selection is a value: two readers with equal ones share an audience. It k
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from statestream.change import Change, SliceState
 from statestream.errors import Malformed, TooLarge
@@ -19,8 +20,7 @@ MAX_INSTANCES: Final = 1_000
 MAX_SNAPSHOT: Final = 16 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(Struct, frozen=True, kw_only=True):
     """Full names, families (`chat` stands for `chat/*`), and whether it is everything (`*`)."""
 
     names: frozenset[str]

@@ -14,9 +14,10 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
+
+from msgspec import Struct
 
 from statestream.change import Action
 from statestream.chat import archive, presence
@@ -41,8 +42,7 @@ log = logging.getLogger("statestream")
 MAX_KEY: Final = 128 - archive.KEY_ROOM
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What a Chat was told, see there."""
 
     model: Model
@@ -54,8 +54,7 @@ class Settings:
     titles: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A message of a person. `edits`: the message that it is to stand in the place of."""
 
     parts: Sequence[dict[str, Any]]

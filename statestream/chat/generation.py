@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from statestream.change import Action, new_id
 from statestream.chat import conversation as chat
@@ -46,8 +48,7 @@ TURN_PIECES: Final = 64
 MAX_REASON: Final = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds until a reply is given up: for a model's first piece, between two, and in all; and for each tool."""
 
     first: float = 60.0
@@ -56,8 +57,7 @@ class Timeouts:
     tool: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """The reply to make, for whom; `turns` reads what the model is given from the chat as it is then."""
 
     key: str

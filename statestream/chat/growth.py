@@ -8,8 +8,9 @@ Law: pure. What `take` has given is counted as said: it must be dispatched, in t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from msgspec import Struct, field
 
 from statestream.change import Action
 from statestream.chat import conversation as chat
@@ -23,8 +24,7 @@ PART_SIZE: Final = 100
 MAX_NAME: Final = 256
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
+class Call(Struct, kw_only=True):
     """A tool that is being called; its arguments are joined when they are whole, not at every piece."""
 
     id: str
@@ -36,8 +36,7 @@ class Call:
         return "".join(self.texts)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Stretch:
+class _Stretch(Struct, kw_only=True):
     """What has gathered for one part: of a new one with its beginning, else chunk number `chunk` of it."""
 
     part: int

@@ -7,8 +7,9 @@ check.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from statestream.conformance.subject import Subject
@@ -20,8 +21,7 @@ class Breach(Exception):
     """The server did not keep the promise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """`section` is a heading of the protocol's page, `promise` what is held. `tried` raises Breach."""
 
     name: str
@@ -30,8 +30,7 @@ class Check:
     tried: Tried
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """`problem` is None where the promise was kept."""
 
     check: Check

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import aiohttp
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 from yarl import URL
 
 from statestream.bench.dispatcher import Template
@@ -25,8 +26,7 @@ PATIENCE: Final = 10.0
 JSON: Final = {"Content-Type": "application/json"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """A whole answer."""
 
     status: int

@@ -7,10 +7,10 @@ breach of the server's.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct, field
 
 from statestream.conformance.check import Breach, expect
 from statestream.draft import patched
@@ -28,8 +28,7 @@ MEMBERS: Final = {
 CONTENTS: Final = ("patches", "value", "removed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """One event as it was written. `id` None: it has none."""
 
     event: str
@@ -70,8 +69,7 @@ def seq_of(position: str | None) -> int:
     return int(seq)
 
 
-@dataclass(slots=True, kw_only=True)
-class View:
+class View(Struct, kw_only=True):
     """The state as of `position`, kept by frames. `reasons` of every `state.initial`."""
 
     state: dict[str, Any] = field(default_factory=dict)

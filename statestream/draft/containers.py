@@ -30,11 +30,12 @@ class DictDraft(Node, MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         old = self._data.get(key, MISSING)
-        try:
-            name = check_member(key, str(self._key))
-        except NotJSON as error:
-            raise NotJSON(error.problem, self._path() or "") from None
-        self._put(name, old, value)
+        if old is MISSING or type(key) is not str:
+            try:
+                key = check_member(key, self._key)
+            except NotJSON as error:
+                raise NotJSON(error.problem, self._path() or "") from None
+        self._put(key, old, value)
 
     def __delitem__(self, key: str) -> None:
         old = self._data[key]

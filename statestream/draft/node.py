@@ -26,6 +26,7 @@ from statestream.patch import Op, change
 from statestream.values import check_depth, check_member, escape, plain, same
 
 MISSING: Final = object()
+SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class Closed:
@@ -158,6 +159,9 @@ class Node:
 
     def _put(self, key: Any, old: Any, value: Any) -> None:
         """Sets `key`, which holds `old` (or nothing: MISSING)."""
+        if type(value) in SCALARS and type(old) not in (dict, list):
+            self._put_scalar(key, old, value)
+            return
         if isinstance(value, Node) and value._data is old:
             return
         replaced = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
@@ -182,6 +186,20 @@ class Node:
         intake.settle()
         if path is not None:
             self._record_set(path, key, old, raw) if ops is None else self._record_ops(key, ops)
+
+    def _put_scalar(self, key: Any, old: Any, value: Any) -> None:
+        """What `_put` does where nothing can move or be moved: most writes are such."""
+        try:
+            raw = plain(value)
+        except NotJSON as error:
+            raise NotJSON(error.problem, f"{self._path() or ''}/{escape(str(key))}") from None
+        if old is not MISSING and same(old, raw):
+            return
+        self._own()
+        self._data[key] = raw
+        path = self._path()
+        if path is not None:
+            self._record_set(path, key, old, raw)
 
     def _record_ops(self, key: Any, ops: list[Op]) -> None:
         if self._written is not None:

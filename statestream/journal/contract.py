@@ -25,10 +25,10 @@ Unavailable while running, JournalUnusable at `open`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import orjson
+from msgspec import Struct
 
 from statestream.change import Change, Effect, Position, Record, RequestKey, SliceState, Snapshot
 from statestream.patch import replay
@@ -39,8 +39,7 @@ PAGE: Final = 1_000
 """How many changes are read at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
+class Retention(Struct, frozen=True, kw_only=True):
     """How much history is kept behind the newest checkpoint: resumes and time travel reach as far back.
 
     Trimmed is what is older than `age` seconds or beyond `bytes`, but never the newest `changes`. A
@@ -53,8 +52,7 @@ class Retention:
     checkpoint: int = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One request of a batch. `remember` is None where the caller gave no id: then no record is kept."""
 
     remember: RequestKey | None
@@ -63,8 +61,7 @@ class Entry:
     at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, frozen=True, kw_only=True):
     """`read`: how far its writer has read. `versions`: what every slice that it writes or expects must still have."""
 
     read: Position
@@ -72,8 +69,7 @@ class Batch:
     entries: Sequence[Entry]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
+class Appended(Struct, frozen=True, kw_only=True, gc=False):
     """An entry's outcome: its changes, and the position that answers it."""
 
     position: Position

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from statestream.errors import StatestreamError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True, kw_only=True):
     """A tool that the model has called. `arguments` is JSON text, as the model wrote it."""
 
     id: str
@@ -25,8 +25,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """One message of a conversation, as a model sees it.
 
     `images` are URLs that stand beside a user's text; `calls` are the tools that an assistant called; `answers` is the
@@ -40,8 +39,7 @@ class Turn:
     answers: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolSpec:
+class ToolSpec(Struct, frozen=True, kw_only=True):
     """A tool that the model may call. `parameters` is the JSON Schema of its arguments."""
 
     name: str
@@ -49,15 +47,13 @@ class ToolSpec:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reasoning:
+class Reasoning(Struct, frozen=True, kw_only=True):
     """A piece of what the model thinks aloud."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallPiece:
+class CallPiece(Struct, frozen=True, kw_only=True):
     """A piece of a tool call. `index` says which of the answer's calls; the first piece has its `name` and `id`.
 
     Where an id is missing, or the answer has used it already, one is made. A piece with another id and a name begins
@@ -70,15 +66,13 @@ class CallPiece:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Struct, frozen=True, kw_only=True):
     """A piece of the sentence with which the model declines to answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """What an answer cost, in tokens. `reasoning` and `cached` are parts of the others."""
 
     input: int
@@ -87,8 +81,7 @@ class Usage:
     cached: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class Finish(Struct, frozen=True, kw_only=True):
     """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`, …"""
 
     reason: str

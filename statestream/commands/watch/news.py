@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from statestream.commands.watch.marks import Marks
 from statestream.patch import Op, diff
@@ -26,8 +26,7 @@ QUIET: Final = ("heartbeat",)
 OPENINGS: Final = ("state.initial", "state.resumed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """A frame of the log. `what` says what it did where it is no change of a single slice."""
 
     at: int

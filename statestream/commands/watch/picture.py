@@ -7,8 +7,9 @@ the terminal, and nothing in them but text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from statestream.commands.lines import amount, by, clock, short_patches
 from statestream.commands.text import brief, cells, cut, safe
@@ -24,8 +25,7 @@ LOG_SHARE: Final = 3
 HEADS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Struct, frozen=True, kw_only=True):
     """All that a picture is made of."""
 
     url: str
