@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -18,6 +18,7 @@ from statestream.errors import NotJSON
 
 MAX_DEPTH: Final = 64
 MAX_INT: Final = 2**53 - 1
+_PERILOUS: Final = frozenset({"__proto__", "prototype"})
 
 
 def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
@@ -27,14 +28,9 @@ def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
     how many containers stand around it already. Raises NotJSON with the place of what does not fit.
     """
     kind = type(value)
-    if kind is str:
-        return check_text(value)
-    if kind is bool or value is None:
-        return value
-    if kind is int:
-        return check_int(value)
-    if kind is float:
-        return check_float(value)
+    check = SCALARS.get(kind)
+    if check is not None:
+        return check(value)
     if kind is dict:
         check_depth(depth)
         return _plain_dict(value, depth + 1, parent_key)
@@ -65,9 +61,10 @@ def not_json(value: Any) -> NotJSON:
 def _plain_dict(value: Mapping[Any, Any], depth: int, parent_key: str) -> dict[str, Any]:
     copy: dict[str, Any] = {}
     for key, item in value.items():
-        name = check_member(key, parent_key)
+        name = key if type(key) is str and key.isascii() and key not in _PERILOUS else check_member(key, parent_key)
+        check = SCALARS.get(type(item))
         try:
-            copy[name] = plain(item, depth, name)
+            copy[name] = plain(item, depth, name) if check is None else check(item)
         except NotJSON as error:
             raise error.under(escape(name)) from None
     return copy
@@ -92,7 +89,7 @@ def check_member(key: Any, parent_key: str | int = "") -> str:
     """The key of an object member as a plain str. Raises NotJSON for keys that break a JavaScript reader."""
     if type(key) is not str and not isinstance(key, str):
         raise NotJSON(f"expected text as a key, got {type(key).__name__}")
-    if key == "__proto__" or (key == "prototype" and parent_key == "constructor"):
+    if key in _PERILOUS and (key == "__proto__" or parent_key == "constructor"):
         raise NotJSON(f"the key {key!r} is not allowed: JavaScript readers would change a prototype")
     return check_text(key if type(key) is str else "".join(key))
 
@@ -116,6 +113,20 @@ def check_float(number: float) -> float:
     if not math.isfinite(number):
         raise NotJSON(f"expected a finite number, got {number}")
     return number
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+SCALARS: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
+    str: check_text,
+    int: check_int,
+    float: check_float,
+    bool: _as_it_is,
+    type(None): _as_it_is,
+}
+"""How each kind of scalar is checked: most of what comes is one of these, and is looked at in one step."""
 
 
 def loads(data: bytes) -> Any:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from statestream.change import REMOVED
-from statestream.draft.containers import DictDraft, ListDraft, kind_of
+from statestream.draft.containers import KINDS, DictDraft, ListDraft
 from statestream.draft.node import Intake, Recorder, frozen_op
 from statestream.errors import Gap, HandlerFailed, NotJSON
 from statestream.patch import Op, diff, replay
@@ -36,7 +36,7 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
     Returns `base` itself with no operations if nothing changed, (REMOVED, []) if it asked for that. Values
     in the operations may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
     """
-    recorder = Recorder(kind_of)
+    recorder = Recorder(KINDS)
     root = _root(recorder, base)
     try:
         result = recipe(base if root is None else root)
@@ -59,7 +59,7 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
 
 def patched(base: Any, operations: list[Op]) -> Any:
     """The value after operations from elsewhere, sharing with `base` what they do not touch. Raises Gap."""
-    recorder = Recorder(kind_of)
+    recorder = Recorder(KINDS)
     root = _root(recorder, base)
     try:
         result = replay(base if root is None else root, operations)

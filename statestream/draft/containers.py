@@ -8,15 +8,11 @@ Single writes are recorded as they are; whatever rewrites a whole container goes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
-from typing import Any, Self, SupportsIndex, cast
+from typing import Any, Final, Self, SupportsIndex, cast
 
 from statestream.draft.node import MISSING, Intake, Node, bare, frozen
 from statestream.errors import NotJSON
 from statestream.values import check_member
-
-
-def kind_of(data: Any) -> type[Node]:
-    return DictDraft if type(data) is dict else ListDraft
 
 
 class DictDraft(Node, MutableMapping[str, Any]):
@@ -219,3 +215,6 @@ class ListDraft(Node, MutableSequence[Any]):
 
     def __ge__(self, other: Sequence[Any]) -> bool:
         return bool(self._data >= bare(other))
+
+
+KINDS: Final[Mapping[type[Any], type[Node]]] = {dict: DictDraft, list: ListDraft}

@@ -16,17 +16,16 @@ How it holds together, and what breaks if touched:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 import orjson
 
 from statestream.errors import DraftClosed, NotJSON
 from statestream.patch import Op, change
-from statestream.values import check_depth, check_member, escape, plain, same
+from statestream.values import SCALARS, check_depth, check_member, escape, plain, same
 
 MISSING: Final = object()
-SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class Closed:
@@ -47,7 +46,7 @@ class Recorder:
 
     __slots__ = ("epoch", "kinds", "nodes", "ops", "root")
 
-    def __init__(self, kinds: Callable[[Any], type[Node]]) -> None:
+    def __init__(self, kinds: Mapping[type[Any], type[Node]]) -> None:
         self.kinds = kinds
         self.nodes: dict[int, Node] = {}
         self.ops: list[Op] = []
@@ -55,7 +54,7 @@ class Recorder:
         self.root: Node | None = None
 
     def node(self, data: Any, parent: Node | None, key: str | int) -> Node:
-        found = self.kinds(data)(self, data, parent, key)
+        found = self.kinds[type(data)](self, data, parent, key)
         self.nodes[id(data)] = found
         return found
 
