@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
 from msgspec import Struct
 
 from statestream.change import REMOVED, Action, Cause, Change, Effect, RequestKey, SliceState
@@ -27,7 +26,7 @@ from statestream.errors import (
     VersionConflict,
 )
 from statestream.slices import Handler, Slice
-from statestream.values import canonical, plain
+from statestream.values import canonical, encode, plain
 
 log = logging.getLogger("statestream")
 
@@ -67,7 +66,7 @@ def accept(
     for action in actions:
         payload = plain(action.payload)
         stamped.append(Action(type=action.type, payload=payload, key=action.key, id=id, actor=actor, at=at))
-        payloads.append(orjson.dumps(payload))
+        payloads.append(encode(payload))
     return Request(
         id=id,
         remembered=remembered,
@@ -129,7 +128,7 @@ class Rules:
         """What gives every plain slice that does not exist yet its initial value."""
         cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
         missing = [part for part in self.slices.values() if not part.keyed and part.name not in existing]
-        return tuple(Effect(slice=p.name, kind="value", data=orjson.dumps(p.initial), cause=cause) for p in missing)
+        return tuple(Effect(slice=p.name, kind="value", data=encode(p.initial), cause=cause) for p in missing)
 
     def check_slice(self, name: str, key: str | None) -> None:
         """Raises UnknownSlice unless `name` is declared, and keyed just where there is a key."""
@@ -238,10 +237,10 @@ def _effect(
     if exists and not operations:
         return None
     if not exists or any(op["path"] == "" for op in operations):
-        return Effect(slice=name, kind="value", data=orjson.dumps(value), cause=cause)
-    patch = orjson.dumps(operations)
+        return Effect(slice=name, kind="value", data=encode(value), cause=cause)
+    patch = encode(operations)
     if committed is None or len(patch) >= committed.measured:
-        whole = orjson.dumps(value)
+        whole = encode(value)
         if len(whole) < len(patch):
             return Effect(slice=name, kind="value", data=whole, cause=cause)
     return Effect(slice=name, kind="patches", data=patch, cause=cause)
