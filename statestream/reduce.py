@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from statestream.change import REMOVED, Action, Cause, Change, Effect, RequestKey, SliceState
-from statestream.draft import patched, produce
+from statestream.draft import Scratch, patched, produce
 from statestream.errors import (
     Forbidden,
     HandlerFailed,
@@ -146,12 +146,14 @@ class Working:
         self._rules, self._committed = rules, committed
         self._values: dict[str, Any] = {}
         self._undo: dict[str, Any] = {}
+        self._scratch = Scratch()
         self.based_on: dict[str, int] = {}
 
     def run(self, request: Request) -> list[Effect]:
         """What the request would do; the next request sees it. Raises what it is to be answered with."""
         self._check(request.expect)
         self._undo = {}
+        self._scratch.begin()
         effects: list[Effect] = []
         try:
             for action, payload in zip(request.actions, request.payloads, strict=True):
@@ -161,6 +163,7 @@ class Working:
                     if effect is not None:
                         effects.append(effect)
         except BaseException:
+            self._scratch.undo()
             for name, value in self._undo.items():
                 if value is _UNTOUCHED:
                     del self._values[name]
@@ -200,7 +203,7 @@ class Working:
             if name is None:
                 return None
             exists, base = self._value(name, handler.slice)
-            value, operations = produce(base, lambda draft: handler.function(draft, **arguments))
+            value, operations = produce(base, lambda draft: handler.function(draft, **arguments), self._scratch)
             if value is REMOVED and not handler.slice.keyed:
                 raise HandlerFailed("expected REMOVED from a handler of a keyed slice only")
             effect = _effect(name, exists, value, operations, cause, self._committed.get(name))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.change import REMOVED
-from statestream.draft import produce
+from statestream.draft import Scratch, produce
 from statestream.errors import DraftClosed, HandlerFailed, NotJSON
 from statestream.values import canonical
 from tests.programs import base_documents, everything, programs, run, run_wild
@@ -57,6 +57,78 @@ def test_whatever_moves_where_the_patch_leads_to_the_value(base: Any, program: A
     assert canonical(base) == before
     places = [id(container) for container in everything(value)]
     assert len(places) == len(set(places)), "a container stands in two places"
+
+
+batches = st.lists(st.tuples(programs, st.sampled_from(["writes", "fails", "returns"])), min_size=2, max_size=5)
+
+
+class Fails(Exception):
+    """What a handler raises that has written already."""
+
+
+def in_turn(how: str, program: Any, runs: Any) -> Recipe:
+    """A recipe that runs the program, or returns what is there in another order without the last."""
+
+    def recipe(state: Any) -> Any:
+        if how == "returns":
+            places = list(state)[:-1][::-1]
+            return {key: state[key] for key in places} if isinstance(state, MutableMapping) else places
+        runs(program, state)
+        if how == "fails":
+            raise Fails
+        return None
+
+    return recipe
+
+
+@settings(max_examples=500, deadline=None)
+@given(base=base_documents, batch=batches)
+def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch: Any) -> None:
+    """Those that fail leave nothing behind, and nobody sees what is not committed."""
+    before, scratch, value = canonical(base), Scratch(), base
+    model, wire = copy.deepcopy(base), copy.deepcopy(base)
+    for program, how in batch:
+        scratch.begin()
+        try:
+            value, ops = produce(value, in_turn(how, program, run), scratch)
+        except Fails:
+            scratch.undo()
+        else:
+            returned = in_turn(how, program, run)(model)
+            model = model if returned is None else returned
+            wire = jsonpatch.apply_patch(wire, orjson.loads(orjson.dumps(ops)))
+        assert canonical(value) == canonical(model) == canonical(wire)
+        assert canonical(base) == before
+
+
+@settings(max_examples=300, deadline=None)
+@given(base=base_documents, batch=batches)
+def test_whatever_moves_in_a_batch_where_the_patches_lead_to_the_value(base: Any, batch: Any) -> None:
+    before, scratch, value = canonical(base), Scratch(), base
+    wire = copy.deepcopy(base)
+    for program, how in batch:
+        scratch.begin()
+        try:
+            value, ops = produce(value, in_turn(how, program, run_wild), scratch)
+        except Fails:
+            scratch.undo()
+        else:
+            wire = jsonpatch.apply_patch(wire, orjson.loads(orjson.dumps(ops)))
+        assert canonical(value) == canonical(wire)
+        assert canonical(base) == before
+        places = [id(container) for container in everything(value)]
+        assert len(places) == len(set(places)), "a container stands in two places"
+
+
+def test_a_wide_list_is_copied_once_for_a_batch() -> None:
+    scratch = Scratch()
+    base = [[n] for n in range(1_000)]
+    first, _ = produce(base, lambda state: state[0].append(1), scratch)
+    second, _ = produce(first, lambda state: state[1].append(1), scratch)
+    assert first is not base
+    assert second is first
+    assert base[:2] == [[0], [1]]
+    assert second[2] is base[2]
 
 
 @settings(max_examples=300, deadline=None)

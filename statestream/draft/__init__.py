@@ -2,7 +2,8 @@
 
 `produce(base, recipe)` runs a recipe on a draft and gives the new value and the RFC 6902 operations
 that lead there. A draft copies the containers that are written to and shares the rest, so the base
-is never touched and an old snapshot stays whole. Cost: the width of the containers touched.
+is never touched and an old snapshot stays whole. Cost: the width of the containers touched, once
+for all actions of a batch that share a `Scratch`.
 
 What a draft says of itself: `isinstance(draft, dict)` is False, `isinstance(draft, MutableMapping)`
 True (lists: MutableSequence), so `match` patterns and `**draft` work; `draft == {...}` compares the
@@ -21,22 +22,24 @@ from typing import Any, NoReturn
 
 from statestream.change import REMOVED
 from statestream.draft.containers import KINDS, DictDraft, ListDraft
-from statestream.draft.node import Intake, Recorder, frozen_op
+from statestream.draft.node import Intake, Recorder, Scratch, frozen_op
 from statestream.errors import Gap, HandlerFailed, NotJSON
 from statestream.patch import Op, diff, replay
 
-__all__ = ["DictDraft", "ListDraft", "patched", "produce"]
+__all__ = ["DictDraft", "ListDraft", "Scratch", "patched", "produce"]
 
 
-def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
+def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None = None) -> tuple[Any, list[Op]]:
     """The value that `recipe` makes of `base`, and the operations from one to the other.
 
     The recipe changes the draft it is given, or returns a new value, never both; or it returns REMOVED, whatever it
     has changed before.
     Returns `base` itself with no operations if nothing changed, (REMOVED, []) if it asked for that. Values
     in the operations may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
+    With a `scratch`, what earlier recipes made with it is written in place: `base` is then used up, and where this
+    raises, the scratch takes back what was written.
     """
-    recorder = Recorder(KINDS)
+    recorder = Recorder(KINDS, scratch or Scratch())
     root = _root(recorder, base)
     try:
         result = recipe(base if root is None else root)
@@ -59,7 +62,7 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
 
 def patched(base: Any, operations: list[Op]) -> Any:
     """The value after operations from elsewhere, sharing with `base` what they do not touch. Raises Gap."""
-    recorder = Recorder(KINDS)
+    recorder = Recorder(KINDS, Scratch())
     root = _root(recorder, base)
     try:
         result = replay(base if root is None else root, operations)

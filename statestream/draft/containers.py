@@ -8,6 +8,7 @@ Single writes are recorded as they are; whatever rewrites a whole container goes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from functools import partial
 from typing import Any, Final, Self, SupportsIndex, cast
 
 from statestream.draft.node import MISSING, Intake, Node, bare, frozen
@@ -38,6 +39,8 @@ class DictDraft(Node, MutableMapping[str, Any]):
         self._own()
         self._detach(old)
         del self._data[key]
+        if self._kept:
+            self._back(partial(self._data.__setitem__, key, old))
         path = self._path()
         if path is not None:
             self._record_set(path, key, old, MISSING)
@@ -115,8 +118,10 @@ class ListDraft(Node, MutableSequence[Any]):
 
     def _delete(self, at: int) -> None:
         self._own()
-        self._detach(self._data[at])
-        del self._data[at]
+        old = self._data.pop(at)
+        if self._kept:
+            self._back(partial(self._data.insert, at, old))
+        self._detach(old)
         self._written = None
         path = self._path()
         if path is not None:
@@ -131,6 +136,8 @@ class ListDraft(Node, MutableSequence[Any]):
             raise NotJSON(error.problem, f"{self._path() or ''}/{at}{error.place}") from None
         self._own()
         self._data.insert(at, raw)
+        if self._kept:
+            self._back(partial(self._data.__delitem__, at))
         self._written = None
         intake.settle()
         path = self._path()

@@ -8,6 +8,8 @@ How it holds together, and what breaks if touched:
 - A container whose children have moved elsewhere is hollow: put back somewhere, it is copied, or its
   children would stand in two places.
 - A node without a parent that is not the root is detached: it works like plain data, unrecorded.
+- What a node owns it writes to: it copied it first, or an earlier recipe of the batch has made it (`_kept`), and
+  then each write says how it is taken back.
 - A recorded value is frozen as bytes at that moment; what is written below it later is an operation
   of its own. A second write to the same key changes the first operation only if nothing can have been
   recorded below it or frozen with it since: hence `Recorder.epoch`, raised whenever content is frozen.
@@ -16,7 +18,8 @@ How it holds together, and what breaks if touched:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -41,13 +44,42 @@ class Closed:
 CLOSED: Final = Closed()
 
 
+class Scratch:
+    """The containers that the recipes of a batch have made: nobody else sees them yet, so they are written in place.
+
+    A wide list is so copied once for a batch, not for each action. What was written since `begin` can be taken back.
+    An id in `made` whose container is gone may come again, but only for one that this batch has made as well:
+    whatever else stands in a document was there before the batch began.
+    """
+
+    __slots__ = ("_back", "made")
+
+    def __init__(self) -> None:
+        self.made: set[int] = set()
+        self._back: list[Callable[[], object]] = []
+
+    def begin(self) -> None:
+        """What was written until now stays."""
+        self._back.clear()
+
+    def wrote(self, back: Callable[[], object]) -> None:
+        """Something was written; `back` takes it back."""
+        self._back.append(back)
+
+    def undo(self) -> None:
+        """Takes back what was written since `begin`, the last first. The order of an object's members may change."""
+        while self._back:
+            self._back.pop()()
+
+
 class Recorder:
     """What one run of a recipe has done so far."""
 
-    __slots__ = ("epoch", "kinds", "nodes", "ops", "root")
+    __slots__ = ("epoch", "kinds", "nodes", "ops", "root", "scratch")
 
-    def __init__(self, kinds: Mapping[type[Any], type[Node]]) -> None:
+    def __init__(self, kinds: Mapping[type[Any], type[Node]], scratch: Scratch) -> None:
         self.kinds = kinds
+        self.scratch = scratch
         self.nodes: dict[int, Node] = {}
         self.ops: list[Op] = []
         self.epoch = 0
@@ -71,12 +103,12 @@ class Recorder:
 class Node:
     """What drafts of dicts and lists share: their place, copying before the first write, recording."""
 
-    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_recorder", "_written")
+    __slots__ = ("_data", "_hollow", "_kept", "_key", "_owned", "_parent", "_recorder", "_written")
     _data: Any
 
     def __init__(self, recorder: Recorder, data: Any, parent: Node | None, key: str | int) -> None:
         self._recorder, self._data, self._parent, self._key = recorder, data, parent, key
-        self._owned = False
+        self._owned = self._kept = id(data) in recorder.scratch.made
         self._hollow = False
         self._written: dict[Any, tuple[Op, Any, int]] | None = None
 
@@ -142,11 +174,24 @@ class Node:
         if parent is not None:
             parent._own()
             key = self._locate()
-        del self._recorder.nodes[id(self._data)]
-        self._recorder.nodes[id(data)] = self
-        self._data, self._owned = data, True
+        recorder, old = self._recorder, self._data
+        del recorder.nodes[id(old)]
+        recorder.nodes[id(data)] = self
+        recorder.scratch.made.add(id(data))
+        self._data, self._owned, self._kept = data, True, False
         if parent is not None:
-            parent._data[key] = data
+            parent._set(key, data, old)
+
+    def _set(self, key: Any, new: Any, old: Any) -> None:
+        """Writes to what it owns; `old` stood there, or nothing: MISSING."""
+        data = self._data
+        data[key] = new
+        if self._kept:
+            self._back(partial(data.__delitem__, key) if old is MISSING else partial(data.__setitem__, key, old))
+
+    def _back(self, step: Callable[[], object]) -> None:
+        """Keeps how to take back what was written to a container that was there before this recipe."""
+        self._recorder.scratch.wrote(step)
 
     def _detach(self, value: Any) -> None:
         """What leaves this container lives on unrecorded, if anyone holds its draft."""
@@ -181,7 +226,7 @@ class Node:
             return
         self._own()
         self._detach(old)
-        self._data[key] = raw
+        self._set(key, raw, old)
         intake.settle()
         if path is not None:
             self._record_set(path, key, old, raw) if ops is None else self._record_ops(key, ops)
@@ -195,7 +240,7 @@ class Node:
         if old is not MISSING and same(old, raw):
             return
         self._own()
-        self._data[key] = raw
+        self._set(key, raw, old)
         path = self._path()
         if path is not None:
             self._record_set(path, key, old, raw)
