@@ -42,12 +42,14 @@ HOLDING = 20
 
 def run(program: Any, state: Any) -> None:
     held: list[Any] = []
+    hollow: list[Any] = []
     for walk, op, key, i, j, value, other in program:
         if size(state) > LIMIT:
             return
+        hollow += [mine for mine in held if not isinstance(mine, Node) and is_hollow(state, mine)]
         target = resolve(state, walk)
         if op >= HOLDING:
-            hold(state, held, target, op, key, value)
+            hold(state, held, hollow, target, op, key, value)
             continue
         try:
             if isinstance(target, MutableMapping):
@@ -58,7 +60,7 @@ def run(program: Any, state: Any) -> None:
             continue  # both runs must raise alike: what differs shows in the result
 
 
-def hold(state: Any, held: list[Any], target: Any, op: int, key: str, value: Any) -> None:
+def hold(state: Any, held: list[Any], hollow: list[Any], target: Any, op: int, key: str, value: Any) -> None:
     """Takes hold of a container, or writes to what is held, or puts it into the document."""
     if op == HOLDING or not held:
         held.append(target)
@@ -68,7 +70,8 @@ def hold(state: Any, held: list[Any], target: Any, op: int, key: str, value: Any
         put(mine, key, copy.deepcopy(value))
     elif mine is not target and not (isinstance(target, MutableMapping) and target.get(key) is mine):
         replaced = target.get(key) if isinstance(target, MutableMapping) else None
-        put(target, key, mine if isinstance(mine, Node) or is_child(mine, replaced) else moved_or_copied(state, mine))
+        stays = isinstance(mine, Node) or is_child(mine, replaced)
+        put(target, key, mine if stays else moved_or_copied(state, hollow, mine))
 
 
 def is_child(mine: Any, replaced: Any) -> bool:
@@ -116,10 +119,17 @@ def put(target: Any, key: str, value: Any) -> None:
         target.append(value)
 
 
-def moved_or_copied(state: Any, mine: Any) -> Any:
-    """Plain data as a draft would take it: itself if nothing of it stands in the document, else a copy."""
+def moved_or_copied(state: Any, hollow: list[Any], mine: Any) -> Any:
+    """Plain data as a draft would take it: a copy if something of it stands in the document, or has stood there."""
     placed_ids = {id(c) for c in everything(state)}
-    return copy.deepcopy(mine) if any(id(c) in placed_ids for c in everything(mine)) else mine
+    stands = any(id(c) in placed_ids for c in everything(mine))
+    return copy.deepcopy(mine) if stands or any(each is mine for each in hollow) else mine
+
+
+def is_hollow(state: Any, mine: Any) -> bool:
+    """Whether it has left the document, and something of it has not."""
+    placed_ids = {id(c) for c in everything(state)}
+    return id(mine) not in placed_ids and any(id(c) in placed_ids for c in everything(mine))
 
 
 def everything(state: Any) -> Iterator[Any]:

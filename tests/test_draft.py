@@ -254,6 +254,19 @@ def outer_and_inner(s: Any) -> None:
     s["again"] = [inner, outer]
 
 
+@pytest.mark.parametrize(
+    "replace",
+    [lambda s: s.__setitem__("a", [[]]), lambda s: s["a"].__setitem__(slice(None), [[]])],
+)
+def test_what_was_replaced_by_its_equal_is_no_longer_there(replace: Recipe) -> None:
+    def recipe(state: Any) -> None:
+        held = state["a"][0]
+        replace(state)
+        held.append(1)
+
+    assert produce({"a": [[]]}, recipe) == ({"a": [[]]}, [])
+
+
 def test_what_left_the_tree_together_comes_back_in_one_place_only() -> None:
     value, _ = check({"k": {"items": [1]}}, outer_and_inner)
     places = [value["both"][0]["items"], value["both"][1], value["again"][0], value["again"][1]["items"]]

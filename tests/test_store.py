@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import re
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +33,7 @@ from statestream import (
 )
 from statestream.broadcast.resume import Backlogs
 from statestream.broadcast.selection import Selection
-from statestream.change import Position, SliceState
+from statestream.change import Position, SliceState, new_id
 from statestream.errors import UnknownAction, UnknownSlice
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.journal.contract import Appended, Batch
@@ -628,3 +632,39 @@ def test_slices_are_checked_when_they_are_declared() -> None:
     part.on("gone/away")(lambda state: None)
     with pytest.raises(ValueError, match="gone/away"):
         Store([part])
+
+
+async def test_what_is_kept_of_a_change_takes_little_more_than_it_says() -> None:
+    """An encoder may give a short text in a long buffer, and the newest ten thousand changes are kept."""
+    wide = Slice("wide", initial={"n": 0})
+
+    @wide.action
+    def counted_to(state: Any, *, n: int) -> None:
+        state["n"] = n
+
+    async with Store([wide]) as store:
+        await store.dispatch([counted_to(n=n) for n in range(100)])
+        tracemalloc.start()
+        try:
+            await store.dispatch([counted_to(n=n) for n in range(1_000, 2_000)])
+            gc.collect()
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept / 1_000 < 1_500
+
+
+def test_forked_processes_draw_ids_of_their_own() -> None:
+    new_id()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, "".join(new_id() for _ in range(300)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 1 << 16).decode()
+    os.close(reading)
+    os.close(writing)
+    ids = [new_id() for _ in range(300)] + [theirs[at : at + 12] for at in range(0, len(theirs), 12)]
+    assert len(set(ids)) == 600
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{12}", each) for each in ids)

@@ -37,10 +37,10 @@ class DictDraft(Node, MutableMapping[str, Any]):
     def __delitem__(self, key: str) -> None:
         old = self._data[key]
         self._own()
+        if self._kept:
+            self._back(partial(_restore, self._data, self._data.copy()))
         self._detach(old)
         del self._data[key]
-        if self._kept:
-            self._back(partial(self._data.__setitem__, key, old))
         path = self._path()
         if path is not None:
             self._record_set(path, key, old, MISSING)
@@ -85,6 +85,12 @@ class DictDraft(Node, MutableMapping[str, Any]):
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # a dict, like dict | dict, not another draft
         self.update(other)
         return self
+
+
+def _restore(data: dict[str, Any], before: dict[str, Any]) -> None:
+    """Puts back what was deleted where it stood, not behind the others."""
+    data.clear()
+    data.update(before)
 
 
 class ListDraft(Node, MutableSequence[Any]):

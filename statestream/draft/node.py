@@ -67,7 +67,7 @@ class Scratch:
         self._back.append(back)
 
     def undo(self) -> None:
-        """Takes back what was written since `begin`, the last first. The order of an object's members may change."""
+        """Takes back what was written since `begin`, the last first."""
         while self._back:
             self._back.pop()()
 
@@ -220,7 +220,7 @@ class Node:
         ops = None
         if type(raw) is type(old) and type(raw) in (dict, list):
             ops = change(old, raw, f"{path}/{escape(str(key))}")
-            if not ops and not intake.moved:
+            if not ops and not intake.moved and replaced is None:
                 return
         elif old is not MISSING and same(old, raw):
             return
@@ -280,7 +280,7 @@ class Node:
             raise NotJSON(error.problem, f"{self._path() or ''}{error.place}") from None
         old, path = self._data, self._path()
         ops = change(old, raw, path or "")
-        if not ops and all(old[route[0]] is node._data for node, route in intake.moved if len(route) == 1):
+        if not ops and self._stay(old, intake):
             return
         for value in old.values() if type(old) is dict else old:
             self._detach(value)
@@ -290,6 +290,14 @@ class Node:
         self._recorder.epoch += 1
         if path is not None:
             self._recorder.ops.extend(frozen_op(op) for op in ops)
+
+    def _stay(self, old: Any, intake: Intake) -> bool:
+        """Whether each child that somebody may hold has the place that it had: then there is nothing to rewrite."""
+        if any(old[route[0]] is not node._data for node, route in intake.moved if len(route) == 1):
+            return False
+        moved = {id(node) for node, _ in intake.moved}
+        children = (self._recorder.nodes.get(id(value)) for value in (old.values() if type(old) is dict else old))
+        return all(child is None or child._parent is not self or id(child) in moved for child in children)
 
     def __len__(self) -> int:
         return len(self._data)
