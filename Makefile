@@ -5,7 +5,7 @@ run: .ready/run
 	.venv/bin/statestream demo
 
 test: .ready/test
-	.venv/bin/pytest -m "not soak" -n 2
+	.venv/bin/pytest -m "not soak" -n 3 --dist worksteal
 
 lint: .ready/test
 	.venv/bin/ruff check .
