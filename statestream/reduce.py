@@ -140,7 +140,10 @@ class Rules:
 
 
 class Working:
-    """The committed state with what a batch has done to it so far."""
+    """The committed state with what a batch has done to it so far.
+
+    From its first run to its last nothing may come into the committed state: what it made it knows by identity.
+    """
 
     def __init__(self, rules: Rules, committed: Mapping[str, SliceState]) -> None:
         self._rules, self._committed = rules, committed
@@ -153,7 +156,7 @@ class Working:
         """What the request would do; the next request sees it. Raises what it is to be answered with."""
         self._check(request.expect)
         self._undo = {}
-        self._scratch.begin()
+        self._scratch.settle()
         effects: list[Effect] = []
         try:
             for action, payload in zip(request.actions, request.payloads, strict=True):

@@ -19,6 +19,7 @@ from statestream.errors import NotJSON
 MAX_DEPTH: Final = 64
 MAX_INT: Final = 2**53 - 1
 _PERILOUS: Final = frozenset({"__proto__", "prototype"})
+"""Keys that `check_member` looks at more closely: the second is refused below `constructor` only."""
 
 
 def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
@@ -61,7 +62,8 @@ def not_json(value: Any) -> NotJSON:
 def _plain_dict(value: Mapping[Any, Any], depth: int, parent_key: str) -> dict[str, Any]:
     copy: dict[str, Any] = {}
     for key, item in value.items():
-        name = key if type(key) is str and key.isascii() and key not in _PERILOUS else check_member(key, parent_key)
+        usual = type(key) is str and key.isascii() and key not in _PERILOUS  # `check_member` would let it through
+        name = key if usual else check_member(key, parent_key)
         check = SCALARS.get(type(item))
         try:
             copy[name] = plain(item, depth, name) if check is None else check(item)
@@ -168,7 +170,8 @@ def escape(segment: str) -> str:
 def encode(value: Any) -> bytes:
     """The JSON text of a plain value, for keeping: in no more memory than it needs.
 
-    orjson gives its result in the buffer that it wrote to, which has 4 kB for the shortest.
+    orjson gives its result in the buffer that it wrote to, which has 4 kB for the shortest; this is a copy, which
+    `bytes()` would not be.
     """
     return b"%b" % orjson.dumps(value)
 

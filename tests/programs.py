@@ -2,7 +2,8 @@
 
 A step names a container by a walk (indices, modulo what is there), an operation, and its arguments.
 Containers may be held over steps, written to when they are no longer in the document, and put back.
-Where Python would alias one object at two places, the plain run copies, as a draft does.
+Where Python would alias one object at two places, the plain run copies, as a draft does: also what has once left the
+document while something of it stayed there (`hollow`).
 """
 
 from __future__ import annotations

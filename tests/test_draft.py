@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping, MutableSequence
 from typing import Any
@@ -88,7 +89,7 @@ def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch:
     before, scratch, value = canonical(base), Scratch(), base
     model, wire = copy.deepcopy(base), copy.deepcopy(base)
     for program, how in batch:
-        scratch.begin()
+        scratch.settle()
         try:
             value, ops = produce(value, in_turn(how, program, run), scratch)
         except Fails:
@@ -107,7 +108,7 @@ def test_whatever_moves_in_a_batch_where_the_patches_lead_to_the_value(base: Any
     before, scratch, value = canonical(base), Scratch(), base
     wire = copy.deepcopy(base)
     for program, how in batch:
-        scratch.begin()
+        scratch.settle()
         try:
             value, ops = produce(value, in_turn(how, program, run_wild), scratch)
         except Fails:
@@ -129,6 +130,27 @@ def test_a_wide_list_is_copied_once_for_a_batch() -> None:
     assert second is first
     assert base[:2] == [[0], [1]]
     assert second[2] is base[2]
+
+
+def test_what_a_batch_does_and_undoes_keeps_its_order() -> None:
+    scratch = Scratch()
+    value, _ = produce({"a": 1, "b": 2}, quiet(lambda state: state.update(c=3)), scratch)
+    after, ops = produce(value, quiet(lambda state: state.update(a=state.pop("a"))), scratch)
+    assert ops == []
+    assert list(after) == ["a", "b", "c"]
+
+
+def test_a_batch_that_empties_an_object_copies_it_once() -> None:
+    scratch = Scratch()
+    value, _ = produce({str(n): n for n in range(2_000)}, quiet(lambda state: state.update(more=1)), scratch)
+    tracemalloc.start()
+    try:
+        value, _ = produce(value, lambda state: [state.pop(key) for key in list(state)] and None, scratch)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert value == {}
+    assert most < 3_000_000
 
 
 @settings(max_examples=300, deadline=None)

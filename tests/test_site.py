@@ -53,6 +53,14 @@ def ids(page: Path) -> set[str]:
     return set(re.findall(r' id="([^"]+)"', page.read_text(encoding="utf-8")))
 
 
+def test_the_reference_says_how_values_are_made(site: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", (site / "reference/store.html").read_text(encoding="utf-8"))
+    assert re.search(
+        r"Action\(\s*\*,\s*type: str,\s*payload: Mapping\[str, Any\] = dict\(\),\s*key: str \| None = None,", text
+    )
+    assert re.search(r"Position\(\*, seq: int, tag: str\)", text)
+
+
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     described = {name for page in (site / "reference").glob("*.html") for name in ids(page)}
     assert not PUBLIC - described

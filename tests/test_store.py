@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import re
 import sqlite3
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ from statestream import (
 )
 from statestream.broadcast.resume import Backlogs
 from statestream.broadcast.selection import Selection
-from statestream.change import Position, SliceState, new_id
+from statestream.change import Position, SliceState
 from statestream.errors import UnknownAction, UnknownSlice
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.journal.contract import Appended, Batch
@@ -655,16 +656,17 @@ async def test_what_is_kept_of_a_change_takes_little_more_than_it_says() -> None
 
 
 def test_forked_processes_draw_ids_of_their_own() -> None:
-    new_id()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writing, "".join(new_id() for _ in range(300)).encode())
-        os._exit(0)
+    """In a process without threads: others must not be forked."""
+    script = """
+import os
+from statestream.change import new_id
+new_id()
+child = os.fork()
+print(*(new_id() for _ in range(300)), flush=True)
+if child:
     os.waitpid(child, 0)
-    theirs = os.read(reading, 1 << 16).decode()
-    os.close(reading)
-    os.close(writing)
-    ids = [new_id() for _ in range(300)] + [theirs[at : at + 12] for at in range(0, len(theirs), 12)]
-    assert len(set(ids)) == 600
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+    ids = done.stdout.split()
+    assert len(set(ids)) == len(ids) == 600
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{12}", each) for each in ids)

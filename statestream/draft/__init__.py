@@ -2,15 +2,15 @@
 
 `produce(base, recipe)` runs a recipe on a draft and gives the new value and the RFC 6902 operations
 that lead there. A draft copies the containers that are written to and shares the rest, so the base
-is never touched and an old snapshot stays whole. Cost: the width of the containers touched, once
-for all actions of a batch that share a `Scratch`.
+is never touched and an old snapshot stays whole. Cost: the width of the containers touched; for the
+actions of a batch that share a `Scratch`, once for all of them, but once each where members of an object go.
 
 What a draft says of itself: `isinstance(draft, dict)` is False, `isinstance(draft, MutableMapping)`
 True (lists: MutableSequence), so `match` patterns and `**draft` work; `draft == {...}` compares the
 content as Python does; json.dumps and orjson.dumps raise TypeError, `copy.deepcopy(draft)` gives
 plain JSON. After its action a draft refuses every use.
 
-Law: nodes and their recording are in `node`, the two kinds of draft in `containers`; this file only
+Law: what is recorded is in `recorder`, nodes are in `node`, the two kinds of draft in `containers`; this file only
 runs a recipe and looks at how it ended.
 """
 
@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 from statestream.change import REMOVED
 from statestream.draft.containers import KINDS, DictDraft, ListDraft
-from statestream.draft.node import Intake, Recorder, Scratch, frozen_op
+from statestream.draft.node import Intake, frozen_op
+from statestream.draft.recorder import Recorder, Scratch
 from statestream.errors import Gap, HandlerFailed, NotJSON
 from statestream.patch import Op, diff, replay
 
@@ -37,9 +38,11 @@ def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None 
     Returns `base` itself with no operations if nothing changed, (REMOVED, []) if it asked for that. Values
     in the operations may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
     With a `scratch`, what earlier recipes made with it is written in place: `base` is then used up, and where this
-    raises, the scratch takes back what was written.
+    raises, half written until `scratch.undo()`.
     """
-    recorder = Recorder(KINDS, scratch or Scratch())
+    scratch = scratch or Scratch()
+    began = scratch.mark
+    recorder = Recorder(KINDS, scratch)
     root = _root(recorder, base)
     try:
         result = recipe(base if root is None else root)
@@ -53,9 +56,13 @@ def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None 
                     "expected a handler that changes its draft or returns a value, got one that does both; "
                     "a lambda may return what a method gave back by accident"
                 )
-            return _returned(recorder, base, result)
-        ops = recorder.live_ops()
-        return (root._data, ops) if root is not None and ops else (base, [])
+            value, ops = _returned(recorder, base, result)
+        else:
+            value, ops = base if root is None else root._data, recorder.live_ops()
+        if not ops:
+            scratch.undo(began)  # what was written and unwritten may stand in a copy, or in another order
+            return base, []
+        return value, ops
     finally:
         recorder.close()
 
@@ -89,5 +96,4 @@ def _refuse_awaitable(result: Any) -> NoReturn:
 
 def _returned(recorder: Recorder, base: Any, result: object) -> tuple[Any, list[Op]]:
     value = Intake(recorder, None, recorder.root).take(result, 0)
-    ops = [frozen_op(op) for op in diff(base, value)]
-    return (value, ops) if ops else (base, [])
+    return value, [frozen_op(op) for op in diff(base, value)]

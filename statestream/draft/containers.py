@@ -27,7 +27,7 @@ class DictDraft(Node, MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         old = self._data.get(key, MISSING)
-        if old is MISSING or type(key) is not str:
+        if old is MISSING or type(key) is not str:  # else it has been checked
             try:
                 key = check_member(key, self._key)
             except NotJSON as error:
@@ -36,9 +36,9 @@ class DictDraft(Node, MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         old = self._data[key]
-        self._own()
         if self._kept:
-            self._back(partial(_restore, self._data, self._data.copy()))
+            self._become(self._data.copy())  # once a recipe: what is put back would stand behind the others
+        self._own()
         self._detach(old)
         del self._data[key]
         path = self._path()
@@ -85,12 +85,6 @@ class DictDraft(Node, MutableMapping[str, Any]):
     def __ior__(self, other: Any) -> Self:  # type: ignore[misc]  # a dict, like dict | dict, not another draft
         self.update(other)
         return self
-
-
-def _restore(data: dict[str, Any], before: dict[str, Any]) -> None:
-    """Puts back what was deleted where it stood, not behind the others."""
-    data.clear()
-    data.update(before)
 
 
 class ListDraft(Node, MutableSequence[Any]):

@@ -18,86 +18,18 @@ How it holds together, and what breaks if touched:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 
-from statestream.errors import DraftClosed, NotJSON
+from statestream.draft.recorder import CLOSED, Recorder
+from statestream.errors import NotJSON
 from statestream.patch import Op, change
 from statestream.values import SCALARS, check_depth, check_member, escape, plain, same
 
 MISSING: Final = object()
-
-
-class Closed:
-    """Stands in for the data of a draft whose action is over."""
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise DraftClosed("expected no use of a draft after its action; copy what must outlive it (copy.deepcopy)")
-
-    __getattr__ = __getitem__ = __len__ = __iter__ = __contains__ = __eq__ = _refuse
-    __hash__ = None  # type: ignore[assignment]
-
-
-CLOSED: Final = Closed()
-
-
-class Scratch:
-    """The containers that the recipes of a batch have made: nobody else sees them yet, so they are written in place.
-
-    A wide list is so copied once for a batch, not for each action. What was written since `begin` can be taken back.
-    An id in `made` whose container is gone may come again, but only for one that this batch has made as well:
-    whatever else stands in a document was there before the batch began.
-    """
-
-    __slots__ = ("_back", "made")
-
-    def __init__(self) -> None:
-        self.made: set[int] = set()
-        self._back: list[Callable[[], object]] = []
-
-    def begin(self) -> None:
-        """What was written until now stays."""
-        self._back.clear()
-
-    def wrote(self, back: Callable[[], object]) -> None:
-        """Something was written; `back` takes it back."""
-        self._back.append(back)
-
-    def undo(self) -> None:
-        """Takes back what was written since `begin`, the last first."""
-        while self._back:
-            self._back.pop()()
-
-
-class Recorder:
-    """What one run of a recipe has done so far."""
-
-    __slots__ = ("epoch", "kinds", "nodes", "ops", "root", "scratch")
-
-    def __init__(self, kinds: Mapping[type[Any], type[Node]], scratch: Scratch) -> None:
-        self.kinds = kinds
-        self.scratch = scratch
-        self.nodes: dict[int, Node] = {}
-        self.ops: list[Op] = []
-        self.epoch = 0
-        self.root: Node | None = None
-
-    def node(self, data: Any, parent: Node | None, key: str | int) -> Node:
-        found = self.kinds[type(data)](self, data, parent, key)
-        self.nodes[id(data)] = found
-        return found
-
-    def live_ops(self) -> list[Op]:
-        return [op for op in self.ops if op]
-
-    def close(self) -> None:
-        for node in self.nodes.values():
-            node._data, node._parent, node._written = CLOSED, None, None
-            node._recorder = CLOSED  # type: ignore[assignment]  # cuts the cycle; refuses every use
-        self.nodes.clear()
 
 
 class Node:

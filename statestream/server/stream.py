@@ -2,7 +2,8 @@
 
 Law: what can be refused with a status is refused before the head is sent; from then on the stream
 speaks for itself (`stream.end`). After the head, only the hub writes to the connection, and where it takes
-the socket over, aiohttp is done with the request: its log, middlewares and `finally` blocks end here.
+the socket over, aiohttp is done with the request: its log, middlewares and `finally` blocks end here. Elsewhere they
+see it end with the stream, and of the response's headers the type alone.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ class StreamResponse(EventSourceResponse):
 
     def __init__(self) -> None:
         super().__init__(send_timeout=None)
-        self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
         self.headers["Cache-Control"] = "no-store, no-transform"
+        self.describe()
         self.taken_over = False
+
+    def describe(self) -> None:
+        self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Past the library's own, which starts a task to ping: heartbeats come from the hub, for all at once."""
@@ -80,12 +84,13 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     reader = hub.join(sink, interest, cursor, every=every, left=left)
     del selection, interest, writer, connection, left  # while the stream lasts, the handler holds what it needs
     response.headers.clear()  # they are sent: with the timer below they would be a seventh of what a reader costs
-    request.protocol.keep_alive(False)  # until the stream has ended
+    request.protocol.keep_alive(False)  # aiohttp turns it on again, if the response says so, when the stream has ended
     try:
         await sink.finished
     finally:
         if reader is not None:
             hub.leave(reader)
+        response.describe()
     return response
 
 
