@@ -60,20 +60,36 @@ def test_whatever_moves_where_the_patch_leads_to_the_value(base: Any, program: A
     assert len(places) == len(set(places)), "a container stands in two places"
 
 
-batches = st.lists(st.tuples(programs, st.sampled_from(["writes", "fails", "returns"])), min_size=2, max_size=5)
+ways = st.sampled_from(["writes", "fails", "returns", "cancels", "cancels and returns"])
+batches = st.lists(st.tuples(programs, ways), min_size=2, max_size=5)
 
 
 class Fails(Exception):
     """What a handler raises that has written already."""
 
 
+def cancel(state: Any) -> None:
+    """Writes that come to nothing, also to what was replaced by its equal."""
+    if isinstance(state, MutableMapping):
+        state["new"] = 1
+        del state["new"]
+    for key, old in list(state.items() if isinstance(state, MutableMapping) else enumerate(state)):
+        if isinstance(old, MutableMapping | MutableSequence):
+            state[key] = copy.deepcopy(old)
+            old.update(more=9) if isinstance(old, MutableMapping) else old.append(9)
+
+
 def in_turn(how: str, program: Any, runs: Any) -> Recipe:
     """A recipe that runs the program, or returns what is there in another order without the last."""
 
     def recipe(state: Any) -> Any:
-        if how == "returns":
+        if how.startswith("cancels"):
+            cancel(state)
+        if how.endswith("returns"):
             places = list(state)[:-1][::-1]
             return {key: state[key] for key in places} if isinstance(state, MutableMapping) else places
+        if how == "cancels":
+            return None
         runs(program, state)
         if how == "fails":
             raise Fails
@@ -287,6 +303,33 @@ def test_what_was_replaced_by_its_equal_is_no_longer_there(replace: Recipe) -> N
         held.append(1)
 
     assert produce({"a": [[]]}, recipe) == ({"a": [[]]}, [])
+
+
+def test_what_has_moved_and_was_replaced_by_its_equal_is_there_no_longer() -> None:
+    def recipe(state: Any) -> None:
+        outer = state["a"]
+        state["a"] = outer["b"]
+        outer["b"] = {}
+        outer["b"]["x"] = 1
+
+    assert produce({"a": {"b": {}}}, recipe)[0] == {"a": {}}
+
+
+def test_writes_that_cancel_before_a_value_is_returned_are_in_no_patch() -> None:
+    scratch = Scratch()
+    base, _ = produce({"a": 1, "l": [0]}, quiet(lambda state: state["l"].append(1)), scratch)
+
+    def recipe(state: Any) -> Any:
+        state["n"] = 1
+        del state["n"]
+        held = state["l"]
+        state["l"] = [0, 1]
+        held.append(2)
+        return {**state, "a": 2, "held": held}
+
+    value, ops = produce(base, recipe, scratch)
+    assert value == {"a": 2, "l": [0, 1], "held": [0, 1, 2]}
+    assert jsonpatch.apply_patch({"a": 1, "l": [0, 1]}, orjson.loads(orjson.dumps(ops))) == value
 
 
 def test_what_left_the_tree_together_comes_back_in_one_place_only() -> None:

@@ -662,9 +662,9 @@ import os
 from statestream.change import new_id
 new_id()
 child = os.fork()
-print(*(new_id() for _ in range(300)), flush=True)
 if child:
     os.waitpid(child, 0)
+print(*(new_id() for _ in range(300)))
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
     ids = done.stdout.split()

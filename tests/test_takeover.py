@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -493,3 +494,49 @@ async def test_middlewares_see_the_request_end_quietly(tmp_path: Path, http: Htt
         assert [json.loads(line) for line in notes.read_text().splitlines()] == [["/sub/stream/state", "200"]]
         client.cut()
         assert server.stop() == ""
+
+
+async def test_on_the_transport_middlewares_see_the_end_and_the_connection_is_used_again(
+    tmp_path: Path, http: Http
+) -> None:
+    """One more reader than may be is told `busy`: its stream ends, its connection does not."""
+    app = tmp_path / "noted.py"
+    app.write_text(
+        "from aiohttp import web\n"
+        "from tests.apps.board import store\n"
+        "from statestream import create_app\n"
+        "types = []\n"
+        "@web.middleware\n"
+        "async def noting(request, handler):\n"
+        "    response = await handler(request)\n"
+        "    types.append(response.content_type)\n"
+        "    return response\n"
+        "async def noted(request):\n"
+        "    return web.json_response(types)\n"
+        "app = web.Application(middlewares=[noting])\n"
+        "app.router.add_get('/noted', noted)\n"
+        "app.add_subapp('/sub', create_app(store, takeover=False, max_readers=1))\n"
+    )
+
+    def ask_twice(port: int) -> tuple[bytes, int]:
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/sub/stream/state")
+        answer = connection.getresponse()
+        ended, before = answer.read(), connection.sock
+        connection.request("GET", "/sub/state")
+        again = connection.getresponse()
+        assert before is not None
+        assert connection.sock is before, "it was opened anew"
+        again.read()
+        connection.close()
+        return ended, again.status
+
+    with Server.serving(f"{app}:app", env={"PYTHONPATH": str(ROOT)}) as server:
+        client = PlainClient(server.port, path="/sub/stream/state").connect()
+        assert next(client.frames()).event == "state.initial"
+        ended, status = await asyncio.to_thread(ask_twice, server.port)
+        assert b'"reason":"busy"' in ended
+        assert status == 200
+        async with http.get(f"{server.url}/noted") as response:
+            assert (await response.json())[:2] == ["text/event-stream", "application/json"]
+        client.cut()

@@ -26,6 +26,7 @@ from statestream.draft.node import Intake, frozen_op
 from statestream.draft.recorder import Recorder, Scratch
 from statestream.errors import Gap, HandlerFailed, NotJSON
 from statestream.patch import Op, diff, replay
+from statestream.values import plain
 
 __all__ = ["DictDraft", "ListDraft", "Scratch", "patched", "produce"]
 
@@ -56,7 +57,11 @@ def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None 
                     "expected a handler that changes its draft or returns a value, got one that does both; "
                     "a lambda may return what a method gave back by accident"
                 )
-            value, ops = _returned(recorder, base, result)
+            value = Intake(recorder, None, recorder.root).take(result, 0)
+            if scratch.mark > began:
+                value = plain(value)  # it may hold what was written in place, which `base` is to be compared without
+                scratch.undo(began)
+            ops = [frozen_op(op) for op in diff(base, value)]
         else:
             value, ops = base if root is None else root._data, recorder.live_ops()
         if not ops:
@@ -92,8 +97,3 @@ def _refuse_awaitable(result: Any) -> NoReturn:
     if inspect.iscoroutine(result):
         result.close()
     raise HandlerFailed("expected a plain function as handler, got a coroutine; do I/O before the dispatch")
-
-
-def _returned(recorder: Recorder, base: Any, result: object) -> tuple[Any, list[Op]]:
-    value = Intake(recorder, None, recorder.root).take(result, 0)
-    return value, [frozen_op(op) for op in diff(base, value)]

@@ -140,9 +140,8 @@ class Node:
             return
         if isinstance(value, Node) and value._data is old:
             return
-        replaced = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
-        if replaced is not None and replaced._parent is not self:
-            replaced = None  # its draft has moved elsewhere and keeps its children there
+        held = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
+        replaced = held if held is not None and held._parent is self else None  # moved, it keeps its children there
         intake = Intake(self._recorder, self, replaced)
         try:
             raw = intake.take(value, self._depth(), (key,))
@@ -152,7 +151,7 @@ class Node:
         ops = None
         if type(raw) is type(old) and type(raw) in (dict, list):
             ops = change(old, raw, f"{path}/{escape(str(key))}")
-            if not ops and not intake.moved and replaced is None:
+            if not ops and not intake.moved and held is None:
                 return
         elif old is not MISSING and same(old, raw):
             return
