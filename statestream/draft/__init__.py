@@ -50,18 +50,7 @@ def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None 
         if result is REMOVED:
             return REMOVED, []
         if result is not None and result is not root:
-            if inspect.isawaitable(result):
-                _refuse_awaitable(result)
-            if recorder.live_ops():
-                raise HandlerFailed(
-                    "expected a handler that changes its draft or returns a value, got one that does both; "
-                    "a lambda may return what a method gave back by accident"
-                )
-            value = Intake(recorder, None, recorder.root).take(result, 0)
-            if scratch.mark > began:
-                value = plain(value)  # it may hold what was written in place, which `base` is to be compared without
-                scratch.undo(began)
-            ops = [frozen_op(op) for op in diff(base, value)]
+            value, ops = _returned(recorder, base, result, began)
         else:
             value, ops = base if root is None else root._data, recorder.live_ops()
         if not ops:
@@ -91,6 +80,22 @@ def _root(recorder: Recorder, base: Any) -> Any:
     """The draft of `base`; None where it is a scalar, which nobody can write to."""
     recorder.root = recorder.node(base, None, 0) if type(base) in (dict, list) else None
     return recorder.root
+
+
+def _returned(recorder: Recorder, base: Any, result: object, began: int) -> tuple[Any, list[Op]]:
+    """The value that a recipe returned, which must have left its draft as it was."""
+    if inspect.isawaitable(result):
+        _refuse_awaitable(result)
+    if recorder.live_ops():
+        raise HandlerFailed(
+            "expected a handler that changes its draft or returns a value, got one that does both; "
+            "a lambda may return what a method gave back by accident"
+        )
+    value = Intake(recorder, None, recorder.root).take(result, 0)
+    if recorder.scratch.mark > began:
+        value = plain(value)  # it may hold what was written in place, which `base` is to be compared without
+        recorder.scratch.undo(began)
+    return value, [frozen_op(op) for op in diff(base, value)]
 
 
 def _refuse_awaitable(result: Any) -> NoReturn:
