@@ -25,7 +25,7 @@ from statestream.values import MAX_INT, encode
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
 IDS_AHEAD: Final = 256
-"""How many ids are drawn at a time: a system call for each would be a twentieth of what an action costs."""
+"""How many ids are drawn at a time: a system call for each would be some percent of what an action costs."""
 _ids: Final[list[str]] = []
 _LETTERS_ONLY: Final = bytes.maketrans(b"+/", b"xy")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")

@@ -19,7 +19,7 @@ from statestream.errors import NotJSON
 MAX_DEPTH: Final = 64
 MAX_INT: Final = 2**53 - 1
 _PERILOUS: Final = frozenset({"__proto__", "prototype"})
-"""Keys that `check_member` looks at more closely: the second is refused below `constructor` only."""
+"""Keys that are refused: the second below `constructor` only."""
 
 
 def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
@@ -62,8 +62,7 @@ def not_json(value: Any) -> NotJSON:
 def _plain_dict(value: Mapping[Any, Any], depth: int, parent_key: str) -> dict[str, Any]:
     copy: dict[str, Any] = {}
     for key, item in value.items():
-        usual = type(key) is str and key.isascii() and key not in _PERILOUS  # `check_member` would let it through
-        name = key if usual else check_member(key, parent_key)
+        name = check_member(key, parent_key)
         check = SCALARS.get(type(item))
         try:
             copy[name] = plain(item, depth, name) if check is None else check(item)
@@ -89,9 +88,11 @@ def check_depth(depth: int) -> None:
 
 def check_member(key: Any, parent_key: str | int = "") -> str:
     """The key of an object member as a plain str. Raises NotJSON for keys that break a JavaScript reader."""
-    if type(key) is not str and not isinstance(key, str):
+    if type(key) is str and key not in _PERILOUS and key.isascii():
+        return key  # nearly all are such
+    if not isinstance(key, str):
         raise NotJSON(f"expected text as a key, got {type(key).__name__}")
-    if key in _PERILOUS and (key == "__proto__" or parent_key == "constructor"):
+    if key == "__proto__" or (key == "prototype" and parent_key == "constructor"):
         raise NotJSON(f"the key {key!r} is not allowed: JavaScript readers would change a prototype")
     return check_text(key if type(key) is str else "".join(key))
 

@@ -98,6 +98,17 @@ def in_turn(how: str, program: Any, runs: Any) -> Recipe:
     return recipe
 
 
+def written(value: Any, recipe: Recipe, scratch: Scratch) -> tuple[Any, list[Any] | None]:
+    """The value after one recipe of a batch, and its operations as a reader gets them; None where it failed."""
+    scratch.settle()
+    try:
+        after, ops = produce(value, recipe, scratch)
+    except Fails:
+        scratch.undo()
+        return value, None
+    return after, orjson.loads(orjson.dumps(ops))
+
+
 @settings(max_examples=500, deadline=None)
 @given(base=base_documents, batch=batches)
 def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch: Any) -> None:
@@ -105,15 +116,11 @@ def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch:
     before, scratch, value = canonical(base), Scratch(), base
     model, wire = copy.deepcopy(base), copy.deepcopy(base)
     for program, how in batch:
-        scratch.settle()
-        try:
-            value, ops = produce(value, in_turn(how, program, run), scratch)
-        except Fails:
-            scratch.undo()
-        else:
+        value, ops = written(value, in_turn(how, program, run), scratch)
+        if ops is not None:
             returned = in_turn(how, program, run)(model)
             model = model if returned is None else returned
-            wire = jsonpatch.apply_patch(wire, orjson.loads(orjson.dumps(ops)))
+            wire = jsonpatch.apply_patch(wire, ops)
         assert canonical(value) == canonical(model) == canonical(wire)
         assert canonical(base) == before
 
@@ -124,13 +131,8 @@ def test_whatever_moves_in_a_batch_where_the_patches_lead_to_the_value(base: Any
     before, scratch, value = canonical(base), Scratch(), base
     wire = copy.deepcopy(base)
     for program, how in batch:
-        scratch.settle()
-        try:
-            value, ops = produce(value, in_turn(how, program, run_wild), scratch)
-        except Fails:
-            scratch.undo()
-        else:
-            wire = jsonpatch.apply_patch(wire, orjson.loads(orjson.dumps(ops)))
+        value, ops = written(value, in_turn(how, program, run_wild), scratch)
+        wire = wire if ops is None else jsonpatch.apply_patch(wire, ops)
         assert canonical(value) == canonical(wire)
         assert canonical(base) == before
         places = [id(container) for container in everything(value)]
