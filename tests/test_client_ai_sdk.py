@@ -63,6 +63,15 @@ class Page:
     def stop(self) -> None:
         self.node.ask("stop")
 
+    async def answered(self, requests: int) -> None:
+        """Until so many of the page's requests have been answered: with a status, not with all of a stream."""
+
+        async def counted() -> bool:
+            posts = self.node.ask("look")["posts"]
+            return len(posts) == requests and "status" in posts[-1]
+
+        await eventually(counted)
+
     def wait(self, **until: str) -> Any:
         return self.node.ask("wait", **until)
 
@@ -294,6 +303,7 @@ async def test_a_page_that_resumes_twice_shows_one_reply(
     one.wait(says="A ")
     two.begin(await loaded(http, two)).resume()
     two.resume()
+    await two.answered(2)  # what the page shows may be the first one's; the second is not to come after the reply
     two.wait(says="A ", status="streaming")
     await open_gate(http, upstream, one.chat)
     end = two.settled()
