@@ -26,13 +26,14 @@ BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
 START_SECONDS = 30.0
 
 
-MODES = ("taken over", "on transports", "taken over, asyncio")
+MODES = ("taken over", "on transports", "taken over, otherwise")
 
 
 class Server:
     """`statestream serve` in a process of its own. `with Server(...) as server:` ends it with SIGTERM.
 
-    `mode` is one of MODES: who owns the sockets of streams, and the event loop (uvloop unless it says).
+    `mode` is one of MODES: who owns the sockets of streams; uvloop and writes of their own for few readers, or
+    asyncio's own loop and io_uring for all.
     """
 
     mode = MODES[0]
@@ -78,8 +79,8 @@ class Server:
         """An application is told by TAKEOVER: it has no options on the command line."""
         takeover = "0" if self.mode == "on transports" else "1"
         environment = os.environ | {"TAKEOVER": takeover} | self.env
-        if self.mode.endswith("asyncio"):
-            paths = [str(ROOT / "tests/apps/without_uvloop"), environment.get("PYTHONPATH", "")]
+        if self.mode.endswith("otherwise"):
+            paths = [str(ROOT / "tests/apps/otherwise"), environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         return environment
 

@@ -1,4 +1,5 @@
-"""What a server that took its readers' sockets over must survive, from outside, on both event loops."""
+"""What a server that took its readers' sockets over must survive, from outside, on both event loops, with io_uring
+and without."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from statestream.broadcast.counts import Counts
 from statestream.broadcast.frames import Frame
-from statestream.broadcast.live import Live
+from statestream.broadcast.live import Live, Send
 from statestream.broadcast.reader import Interest, Reader
 from statestream.change import Position
 
@@ -22,9 +22,9 @@ class Audience:
 
     __slots__ = ("_counts", "_pending", "covered", "interest", "live", "readers", "slot", "wrote_at")
 
-    def __init__(self, interest: Interest, covered: Position, slot: int, counts: Counts) -> None:
+    def __init__(self, interest: Interest, covered: Position, slot: int, counts: Counts, send: Send) -> None:
         self.interest, self.covered, self.slot, self._counts = interest, covered, slot, counts
-        self.live = Live()
+        self.live = Live(send)
         self.readers = 0
         self.wrote_at = 0.0
         self._pending: list[bytes] = []

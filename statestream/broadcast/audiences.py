@@ -11,6 +11,7 @@ from typing import Final
 
 from statestream.broadcast.audience import Audience
 from statestream.broadcast.counts import Counts
+from statestream.broadcast.live import Send
 from statestream.broadcast.reader import Interest
 from statestream.broadcast.selection import Selection
 from statestream.change import Position
@@ -23,8 +24,8 @@ SLOTS: Final = 16
 class Audiences:
     """Found by interest, by the slices they follow, and by the slot of time that their heartbeat has."""
 
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+    def __init__(self, counts: Counts, send: Send) -> None:
+        self._counts, self._send = counts, send
         self._by_interest: dict[Interest, list[Audience]] = {}
         self._by_name: dict[str, dict[Audience, None]] = {}
         self._by_family: dict[str, dict[Audience, None]] = {}
@@ -42,7 +43,7 @@ class Audiences:
         audience = next((each for each in known if each.readers < ROOM), None)
         if audience is None:
             shared = known[0].interest if known else interest
-            audience = Audience(shared, head, next(self._numbers) % SLOTS, self._counts)
+            audience = Audience(shared, head, next(self._numbers) % SLOTS, self._counts, self._send)
             known.append(audience)
             for index in self._indexes(interest.selection):
                 index[audience] = None

@@ -54,7 +54,7 @@ class Hub:
         self._store = store
         self._heartbeat = heartbeat
         self._max_readers = max_readers
-        self._audiences = Audiences(self.counts)
+        self._audiences = Audiences(self.counts, self.sockets.send)
         self._openings = Openings(store, int(heartbeat * 1000))
         self._backlogs = Backlogs(store)
         self._readers: dict[Reader, None] = {}

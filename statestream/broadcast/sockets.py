@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
+from statestream.broadcast.ring import Ring
 from statestream.broadcast.sink import GONE, unacknowledged
 
 EVENTS: Final = 512
@@ -32,6 +33,8 @@ UNSENT: Final = 1 << 20
 """Bytes that the kernel may hold for a reader beyond what is on its way. Without it that is megabytes of the past."""
 UNACKNOWLEDGED_MS: Final = 30_000
 """What a peer has not acknowledged for so long, it will never."""
+FEW: Final = 16
+"""Up to here a write for each costs less than what a ring takes."""
 AVAILABLE: Final = sys.platform == "linux"
 
 if AVAILABLE:
@@ -174,6 +177,7 @@ class Sockets:
         self._gone = gone
         self._sinks: dict[int, SocketSink] = {}
         self._epoll: Any = None
+        self._ring: Ring | None = None
 
     def __len__(self) -> int:
         return len(self._sinks)
@@ -183,6 +187,7 @@ class Sockets:
         if AVAILABLE and signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
+            self._ring = Ring.open()
             _open.add(self)
 
     def close(self) -> None:
@@ -192,8 +197,19 @@ class Sockets:
         if self._epoll is not None:
             _open.discard(self)
             asyncio.get_running_loop().remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None
+            self._close_polling()
+
+    def _close_polling(self) -> None:
+        self._epoll.close()
+        if self._ring is not None:
+            self._ring.close()
+        self._epoll = self._ring = None
+
+    def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
+        """Sends it to all. Gives those that have not taken all of it, with how much they have taken, or GONE."""
+        if self._ring is None or len(descriptors) <= FEW:
+            return _send_each(descriptors, data)
+        return self._ring.send(descriptors, data)
 
     def take_over(self, transport: asyncio.Transport, *, chunked: bool) -> SocketSink | None:
         """The transport's connection, and the transport aborted; None where the connection must stay with it.
@@ -240,9 +256,23 @@ class Sockets:
             os.close(fd)
             sink.disown()
         self._sinks.clear()
-        self._epoll.close()
-        self._epoll = None
+        self._close_polling()
         _open.discard(self)
+
+
+def _send_each(descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
+    write, size = os.write, len(data)
+    short: list[tuple[int, int]] = []
+    for descriptor in descriptors:
+        try:
+            sent = write(descriptor, data)
+            if sent != size:
+                short.append((descriptor, sent))
+        except BlockingIOError:
+            short.append((descriptor, 0))
+        except OSError:
+            short.append((descriptor, GONE))
+    return short
 
 
 _open: weakref.WeakSet[Sockets] = weakref.WeakSet()

@@ -1,0 +1,157 @@
+"""One bytes object to many sockets in one system call: io_uring, as far as a broadcast needs it.
+
+A thousand `write`s are a thousand crossings into the kernel and a thousand turns of Python's loop. Here the numbers of
+the descriptors are copied into a queue that is shared with the kernel, one `io_uring_enter` sends to all of them, and
+what each took stands in a second queue when the call returns. The sources are io_uring(7), io_uring_enter(2), and
+`struct io_uring_params`, `io_uring_sqe` and `io_uring_cqe` in linux/io_uring.h, whose layouts the numbers below are.
+
+Law: nothing waits. Every send says MSG_DONTWAIT, so that the kernel is through with all of them, and with the bytes,
+when the call returns. A ring belongs to the thread that opened it. The numbers are used at once and never kept: who
+closes a descriptor needs to know nothing of rings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import socket
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+from statestream.broadcast.sink import GONE
+
+ROOM: Final = 1_024
+"""Sends in one call."""
+
+_SETUP: Final = 425
+_ENTER: Final = 426
+_WAIT: Final = 1  # IORING_ENTER_GETEVENTS
+_SEND: Final = 26  # IORING_OP_SEND
+_ENTRIES_AT: Final = 0x1000_0000  # IORING_OFF_SQES
+_NEEDED: Final = 1 << 0 | 1 << 12
+"""IORING_FEAT_SINGLE_MMAP, and LINKED_FILE for Linux 5.18: nothing of what is used here has changed since."""
+_LATER: Final = (-errno.EAGAIN, -errno.EINTR)
+_U32: Final = 0xFFFF_FFFF
+_ENTRY: Final = 64
+_PARAMETERS: Final = struct.Struct("30I")
+
+
+class Ring:
+    """`send` is all that it does. Made by `open`; `close` gives everything back."""
+
+    def __init__(self, fd: int, parameters: tuple[int, ...]) -> None:
+        self._fd = fd
+        self._answers = parameters[1]  # room for completions
+        submissions, completions = parameters[10:20], parameters[20:30]
+        size = max(submissions[6] + 4 * ROOM, completions[5] + 16 * self._answers)
+        self._queues = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._entries = mmap.mmap(fd, ROOM * _ENTRY, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=_ENTRIES_AT)
+        words, entries = memoryview(self._queues).cast("I"), memoryview(self._entries)
+        self._submitted, self._completed, self._seen = (
+            words[at // 4 : at // 4 + 1] for at in (submissions[1], completions[1], completions[0])
+        )  # the tails of both queues, and how far we have read the second
+        answers = memoryview(self._queues)[completions[5] :][: 16 * self._answers]
+        self._which, self._results = answers.cast("Q")[0::2], answers.cast("i")[2::4]
+        self._descriptors = entries.cast("i")[1::16]
+        self._addresses, self._sizes = entries.cast("Q")[2::8], entries.cast("I")[6::16]
+        order = words[submissions[6] // 4 :][:ROOM]
+        for at in range(ROOM):  # what is the same in every send
+            order[at] = at
+            entries[at * _ENTRY] = _SEND
+        entries.cast("I")[7::16] = memoryview(array("I", [socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL]) * ROOM)
+        entries.cast("Q")[4::8] = memoryview(array("Q", range(ROOM)))
+
+    @classmethod
+    def open(cls) -> Ring | None:
+        """None where there is none to be had: another system, an old kernel, one that must not give it."""
+        if sys.platform != "linux":
+            return None
+        parameters = bytearray(_PARAMETERS.size)
+        fd = _call(_SETUP, ROOM, ctypes.addressof((ctypes.c_char * len(parameters)).from_buffer(parameters)))
+        if fd < 0:
+            return None
+        values = _PARAMETERS.unpack(parameters)
+        try:
+            if values[5] & _NEEDED == _NEEDED and values[0] == ROOM:
+                return cls(fd, values)
+        except OSError:  # no memory to share
+            pass
+        os.close(fd)
+        return None
+
+    def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
+        """Sends it to all. Gives those that have not taken all of it, with how much they have taken, or GONE."""
+        numbers = array("i", descriptors)
+        if len(numbers) <= ROOM:
+            return self._send(numbers, data)
+        return [short for at in range(0, len(numbers), ROOM) for short in self._send(numbers[at : at + ROOM], data)]
+
+    def _send(self, numbers: array[int], data: bytes) -> list[tuple[int, int]]:
+        count, tail = len(numbers), self._submitted[0]
+        self._fill(tail, numbers, data)
+        self._submitted[0] = tail + count & _U32
+        taken = max(0, _call(_ENTER, self._fd, count, count, _WAIT))
+        if taken < count:  # no memory for more
+            self._submitted[0] = tail + taken & _U32
+        short = self._outcomes(taken, len(data))
+        return short + [(fd, 0) for fd in numbers[taken:]]
+
+    def _fill(self, tail: int, numbers: array[int], data: bytes) -> None:
+        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+        count = len(numbers)
+        addresses, sizes = array("Q", [address]) * count, array("I", [len(data)]) * count
+        for at, begin, end in _stretches(tail % ROOM, count, ROOM):
+            to = slice(at, at + end - begin)
+            self._descriptors[to] = memoryview(numbers)[begin:end]
+            self._addresses[to] = memoryview(addresses)[begin:end]
+            self._sizes[to] = memoryview(sizes)[begin:end]
+
+    def _outcomes(self, count: int, size: int) -> list[tuple[int, int]]:
+        """Reads so many completions."""
+        seen = self._seen[0]
+        while (there := self._completed[0] - seen & _U32) < count:
+            _call(_ENTER, self._fd, 0, count - there, _WAIT)
+        short = []
+        for at, begin, end in _stretches(seen % self._answers, count, self._answers):
+            results = self._results[at : at + end - begin].tolist()
+            if results.count(size) < len(results):
+                which = self._which[at : at + end - begin].tolist()
+                short += [
+                    (self._descriptors[entry], result if result >= 0 else 0 if result in _LATER else GONE)
+                    for entry, result in zip(which, results, strict=True)
+                    if result != size
+                ]
+        self._seen[0] = seen + count & _U32
+        return short
+
+    def close(self) -> None:
+        """Also in a forked child, where it must not be used."""
+        views = self._submitted, self._completed, self._seen, self._which, self._results
+        for view in (*views, self._descriptors, self._addresses, self._sizes):
+            view.release()
+        self._queues.close()
+        self._entries.close()
+        os.close(self._fd)
+
+
+def _stretches(at: int, count: int, room: int) -> Iterator[tuple[int, int, int]]:
+    """Where the items from 0 to `count` stand in a round buffer, from `at` on: (place, begin, end), once or twice."""
+    first = min(count, room - at)
+    yield at, 0, first
+    if first < count:
+        yield 0, first, count
+
+
+if sys.platform == "linux":
+    _syscall = ctypes.CDLL(None).syscall
+    _syscall.argtypes, _syscall.restype = [ctypes.c_long] * 7, ctypes.c_long
+
+
+def _call(number: int, a: int, b: int, c: int = 0, d: int = 0) -> int:
+    """A system call; -1 where it failed."""
+    return int(_syscall(number, a, b, c, d, 0, 0))
