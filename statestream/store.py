@@ -50,6 +50,10 @@ FOLLOW_SECONDS: Final = 0.01
 """How long a node that is writing itself leaves others' changes unread: its own appends read them anyway."""
 
 
+NOTHING: Final = Request(id="", remembered=False, actor=None, at=0, actions=(), payloads=(), expect={}, digest=b"")
+"""Before it is answered that it changed nothing, what others have written is read."""
+
+
 class _Pending(Struct, kw_only=True, eq=False):
     """A request under way, and the future that its callers wait for."""
 
@@ -150,6 +154,17 @@ class Store:
         if first is not None:
             self._same_content(request, first.request.digest)
             return replace(await asyncio.shield(first.future), duplicate=True)
+        return await self._answered(request)
+
+    async def caught_up(self) -> Position:
+        """Returns when this node has read what the journal held when it was asked, and gives how far that is.
+
+        For who is about to say that something is not there: another node may have written it. Those who ask at the same
+        time share the reading. Raises Unavailable.
+        """
+        return (await self._answered(NOTHING)).position
+
+    async def _answered(self, request: Request) -> Result:
         if not self._tasks:
             raise Unavailable("expected an open store; use `async with store:` or serve it")
         if len(self._waiting) >= MAX_WAITING:
@@ -211,7 +226,8 @@ class Store:
             await self._commit(list(batch))
             await self._committed.checkpoint(due=self.journal.retention.checkpoint)
         except StatestreamError as error:
-            self._lost(batch, Unavailable(f"the outcome is unknown, try again with the same id: {error}"))
+            log.warning("requests were answered that their outcome is unknown: %s", error)
+            self._lost(batch, Unavailable("the outcome is unknown, try again with the same id"))
         except Exception:
             log.exception("the writer failed; the journal is read before the next batch")
             self._lost(batch, Unavailable("the outcome is unknown, try again with the same id"))

@@ -31,7 +31,7 @@ from tests.support import ROOT, Server
 
 NODE = ROOT / "tests/node"
 LEFT, RIGHT = "left", "right"
-INTERRUPTED = "The server stopped before the reply was done."
+INTERRUPTED = "The reply was interrupted before it was done."
 
 
 class Node:

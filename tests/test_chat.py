@@ -637,13 +637,15 @@ async def test_what_a_provider_sends_without_meaning_is_skipped(
     assert "usage" not in message
 
 
-async def test_half_a_surrogate_pair_ends_no_reply(patient: Server, upstream: str, http: aiohttp.ClientSession) -> None:
+async def test_a_character_may_come_in_two_halves_and_half_of_one_ends_no_reply(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
     chat = await new_chat(http, patient)
     halves = said_by(content="\ud83d"), said_by(content="\ude80, ")
     question = await script(http, upstream, "Half.", *halves, *WORDS, {"finish": "st\udc00op"})
     await ask(http, patient, chat, question)
     message = await ended(http, patient, chat)
-    assert (message["status"], text_of(message)) == ("complete", f"??, {KEPT}")
+    assert (message["status"], text_of(message)) == ("complete", f"🚀, {KEPT}")
     assert message["finish_reason"] == "st?op"
 
 
@@ -666,6 +668,62 @@ async def test_a_provider_that_limits_us_says_when_it_may_be_asked_again(
         await ask(http, patient, chat, await script(http, upstream, f"Limited {header}.", limited))
         message = await ended(http, patient, chat)
         assert message["error"]["message"] == f"The model is asked too often just now. Try again {words}."
+
+
+async def test_a_limit_that_lasts_is_said_at_once_and_a_short_one_is_waited_for(
+    impatient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    """This chat waits two seconds for the first word: who sleeps through the limit has nothing to say but `timeout`."""
+    limits = {"5": "in 5 seconds", "2.5": "in a while", "Wed, 21 Oct 2065 07:28:00 GMT": "in a while"}
+    for header, words in limits.items():
+        chat = await new_chat(http, impatient)
+        limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": header}}}
+        question = await script(http, upstream, f"Limited for {header}.", limit)
+        await ask(http, impatient, chat, question)
+        message = await ended(http, impatient, chat)
+        assert_failed(message, "rate_limited", "")
+        assert words in message["error"]["message"]
+        assert len(await asked(http, upstream, question)) == 1
+    chat = await new_chat(http, impatient)
+    limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": "0.1"}}}
+    question = await script(http, upstream, "Limited for a moment.", limit)
+    await ask(http, impatient, chat, question)
+    assert len(await asked(http, upstream, question)) == 3
+
+
+UNENDED: dict[str, list[Any]] = {
+    "silence": [{"last": "stop"}, {"wait": "never"}],
+    "silence after the figures": [
+        {"last": "stop"},
+        {"usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+        {"wait": "never"},
+    ],
+    "a lost connection": [{"last": "stop"}, {"cut": True}],
+}
+
+
+@pytest.mark.parametrize("end", UNENDED)
+async def test_a_reply_that_has_its_reason_is_whole_whatever_the_connection_does(
+    patient: Server, upstream: str, http: aiohttp.ClientSession, end: str
+) -> None:
+    chat = await new_chat(http, patient)
+    answer = await ask(http, patient, chat, await script(http, upstream, f"Then {end}.", *WORDS, *UNENDED[end]))
+    assert (answer.text, answer.cut) == (KEPT, False)
+    message = await ended(http, patient, chat)
+    assert (message["status"], message["finish_reason"]) == ("complete", "stop")
+    assert ("usage" in message) == ("figures" in end)
+
+
+async def test_a_file_that_cannot_be_shown_is_named_to_the_model(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    url = "data:application/pdf;base64,AAAA"
+    for more, told in (({"filename": "plan.pdf"}, "[file: plan.pdf]"), ({}, "[file: application/pdf]")):
+        chat = await new_chat(http, patient)
+        await script(http, upstream, told, {"say": "I see."}, {"finish": "stop"})
+        part = {"type": "file", "mediaType": "application/pdf", "url": url, **more}
+        answer = await post(http, patient, chat, {"messages": [{"role": "user", "id": "u1", "parts": [part]}]})
+        assert answer.text == "I see."
 
 
 async def test_a_provider_that_cannot_count_is_asked_without(upstream: str, http: aiohttp.ClientSession) -> None:

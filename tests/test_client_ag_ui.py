@@ -471,7 +471,9 @@ async def test_a_client_may_post_its_last_message_only(
     file = {"type": "document", "source": {"type": "data", "value": "A" * 600_000, "mimeType": "application/pdf"}}
     brief = await Client(client.node, client.server, client.thread).open(brief=True)
     for number in (1, 2, 3):
-        question = await script(http, upstream, f"ag-ui: file {number}", {"say": f"{number}."}, {"finish": "stop"})
+        question = f"ag-ui: file {number}"
+        told = f"{question}\n[file: application/pdf]"
+        await script(http, upstream, told, {"say": f"{number}."}, {"finish": "stop"})
         seen = await (await brief.start([{"type": "text", "text": question}, file])).done()
         assert seen.failure is None
         assert seen.messages == await stored(http, client)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import ROOT, Server, eventually
 from tests.test_browser import Node
-from tests.test_chat import asked, chatty, open_gate, read_chat, script, started
+from tests.test_chat import asked, chatty, ended, open_gate, read_chat, script, started
 from tests.test_client_ai_sdk import Page, loaded, said
 
 DONE = {"finish": "stop"}
@@ -148,7 +148,25 @@ async def test_a_server_that_stops_says_how_the_reply_ended_and_goes(upstream: s
         assert await stopping == ""
     assert [frame["type"] for frame in frames] == ["start", *["chunk"] * (len(frames) - 2), "end"]
     assert [frame["sequence"] for frame in frames[1:-1]] == list(range(len(frames) - 2))
-    assert frames[-2]["chunk"]["errorText"] == "The server stopped before the reply was done."
+    assert frames[-2]["chunk"]["errorText"] == "The reply was interrupted before it was done."
+
+
+async def test_who_stops_a_reply_and_leaves_at_once_has_stopped_it(server: Server, upstream: str, http: Http) -> None:
+    await script(http, upstream, "socket gone", {"say": "So far"}, {"wait": "never"})
+    message = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "socket gone"}]}
+    chats = [f"gone{number}" for number in range(10)]
+    for chat in chats:
+        async with http.ws_connect(f"{server.url}/api/chat") as socket:
+            await socket.send_json({"type": "send", "requestId": "r", "id": chat, "messages": [message]})
+            await socket.send_json({"type": "abort", "requestId": "r"})
+    for chat in chats:
+
+        async def known(chat: str = chat) -> bool:
+            async with http.get(f"{server.url}/api/chats/{chat}") as response:
+                return response.status == 200
+
+        await eventually(known)
+        assert (await ended(http, server, chat))["status"] == "stopped"
 
 
 BAD: list[tuple[Any, str]] = [

@@ -204,6 +204,23 @@ async def test_answering_again_after_a_change_answers_the_changed_question(
     assert shown(await read_chat(http, server, "changed")) == [("user", "New?"), ("assistant", "To New?")]
 
 
+async def test_what_is_to_be_answered_again_is_named_or_refused(server: Server, upstream: str, http: Http) -> None:
+    for question in ("First?", "Then?"):
+        await ui(
+            http, server, {"id": "named", "messages": [said_by(question, await simple(http, upstream, question, "A."))]}
+        )
+    messages = (await read_chat(http, server, "named"))["messages"]
+    again = {"id": "named", "trigger": "regenerate-message"}
+    for unknown in ("nobody's", "First?:1"):
+        async with http.post(f"{server.url}/api/chat", json={**again, "messageId": unknown}) as response:
+            assert (response.status, "not in this chat" in await response.text()) == (409, True)
+    assert len(await asked(http, upstream, "Then?")) == 1
+    await ui(http, server, {**again, "messageId": f"{messages[1]['id']}:1"})  # as AG-UI calls a part of a reply
+    assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 1]
+    await ui(http, server, {**again, "messages": [said_by("Then?", "Then?")], "messageId": messages[3]["id"]})
+    assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
@@ -339,6 +356,61 @@ async def test_any_server_stops_what_another_one_makes(pair: tuple[Server, Serve
         return bool((await asked(http, upstream, question))[0]["ended"] == "gone")
 
     await eventually(gone)
+
+
+async def test_what_one_server_has_said_the_next_one_knows(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    """A balancer sends each request elsewhere, and the first ones come before anything was read there."""
+    here, there = pair
+    for number in range(5):
+        chat = await new_chat(http, here)
+        assert (await ask(http, there, chat, await simple(http, upstream, f"Here {number}?", "Yes."))).text == "Yes."
+        again = {"trigger": "regenerate-message", "messageId": (await read_chat(http, there, chat))["leaf"]}
+        status, _ = await send(http, here, f"/api/chats/{chat}/branch", {"message": again["messageId"]})
+        assert status == 200
+        question = await script(http, upstream, f"Go {number}.", {"say": "So far"}, {"wait": "never"})
+        response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
+        await read_until(response, "So far")
+        resumed = await http.get(f"{there.url}/api/chat/{chat}/stream")
+        assert resumed.status == 200
+        await read_until(resumed, "So far")
+        resumed.close()
+        response.close()
+
+
+async def test_a_stop_at_a_server_that_has_not_heard_of_the_reply_ends_it(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    for number in range(5):
+        chat = f"stopped elsewhere {number}"
+        question = await script(http, upstream, f"Stop {number}.", {"say": "So far"}, {"wait": "never"})
+        response = await http.post(f"{here.url}/api/chat", json={"id": chat, "messages": [said_by("u", question)]})
+        await read_until(response, "So far")
+        assert await send(http, there, f"/api/chats/{chat}/stop") == (200, {"success": True, "stopped": True})
+        assert '"type":"abort"' in (await received(response)).text
+        assert (await ended(http, there, chat))["status"] == "stopped"
+    assert (await send(http, there, "/api/chats/nobody/stop"))[0] == 404
+
+
+async def test_a_stream_whose_reply_goes_on_elsewhere_does_not_look_whole(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    steps = [{"say": "Half"}, {"wait": "elsewhere"}, {"say": " and half."}, {"finish": "stop"}]
+    question = await script(http, upstream, "Go on.", *steps)
+    body = {"id": "elsewhere", "messages": [said_by("u1", question)]}
+    asking = await http.post(f"{here.url}/api/chat", json=body)
+    await read_until(asking, "Half")
+    watching = await http.get(f"{there.url}/api/chat/elsewhere/stream")
+    await read_until(watching, "Half")
+    assert await asyncio.to_thread(there.stop) == ""
+    assert (await received(watching)).cut
+    there.start()
+    await open_gate(http, upstream, "elsewhere")
+    assert "[DONE]" in (await received(asking)).text
+    assert text_of(await ended(http, there, "elsewhere")) == "Half and half."
 
 
 # leases
@@ -567,6 +639,38 @@ async def test_a_crowd_that_comes_and_goes_costs_an_action_a_second(server: Serv
     assert all(later - earlier >= 990 for earlier, later in pairwise(times)), times
     for tab in (looking, stay):
         tab.close()
+
+
+async def test_a_crowd_at_two_servers_costs_an_action_a_second_too(pair: tuple[Server, Server], http: Http) -> None:
+    chat = await new_chat(http, pair[0])
+    looking = Tab(pair[0], chat)
+    crowd = [f"p{number}" for number in range(30)]
+    stay = Tab(pair[1], chat, "stays")
+    for number, who in enumerate(crowd):
+        tab = await asyncio.to_thread(Tab, pair[number % 2], chat, who)
+        await asyncio.sleep(0.1)  # they come over three seconds
+        tab.close()
+    await looking.until("stays")
+    tabs = [await asyncio.to_thread(Tab, pair[number % 2], chat, who) for number, who in enumerate(crowd)]
+    await looking.until("stays", *crowd)
+    times = [frame.data["timestamp"] for frame in looking.frames if frame.event == "state.update"]
+    assert len(times) > 3
+    assert all(later - earlier >= 990 for earlier, later in pairwise(times)), times
+    for tab in (looking, stay, *tabs):
+        tab.close()
+
+
+async def test_who_follows_a_chat_in_ag_ui_is_there(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    looking = Tab(server, chat)
+    body = {"threadId": chat, "runId": "r1", "messages": []}
+    following = await http.post(f"{server.url}/ag-ui?follow=1&user=ana", json=body)
+    once = await http.post(f"{server.url}/ag-ui?user=bo", json=body)
+    await looking.until("ana")
+    assert "RUN_FINISHED" in (await received(once)).text
+    following.close()
+    await looking.until()
+    looking.close()
 
 
 async def test_people_of_a_killed_server_are_gone_after_its_lease(pair: tuple[Server, Server], http: Http) -> None:

@@ -461,17 +461,35 @@ async def test_a_position_is_good_at_another_process(
         await person.ask("moving", question)
         await person.until(lambda frame: frame.get("chunk") == "Here, ")
 
-        async def known() -> bool:
-            async with http.get(f"{there.url}/api/chats/moving") as response:
-                return response.status == 200 and text_of((await response.json())["messages"][-1]) == "Here, "
-
-        await eventually(known)
-        person.cut().server = there
+        person.cut().server = there  # at once: what it has not read yet it reads for this
         await person.connect()
         await open_gate(http, upstream, "moved")
         end = await person.until_the_end()
         assert person.screen.texts[end["id"]] == "Here, there."
         assert person.screen.again == []
+        await person.close()
+
+
+async def test_who_goes_from_process_to_process_while_a_reply_grows_misses_nothing(
+    upstream: str, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    journal = f"sqlite:///{tmp_path / 'journal.db'}"
+    drip = {"drip": {"text": "on and ", "times": 150, "every": 0.02}}
+    question = await script(http, upstream, "Hop.", drip, {"finish": "stop"})
+    with chatty(upstream, journal=journal) as here, chatty(upstream, journal=journal) as there:
+        person = await Person(http, here, "hopping").connect()
+        await person.ask("hopping", question)
+        for number in range(1, 11):
+            chunks = 0
+            while chunks < 3:
+                chunks += "chunk" in await person.next()
+            person.cut().server = (here, there)[number % 2]
+            await person.connect()
+        end = await person.until_the_end()
+        assert person.screen.texts[end["id"]] == "on and " * 150
+        assert person.screen.again == []
+        assert [frame["sender"] for frame in person.frames if frame["type"] == "message"] == ["user"]
+        assert sum(frame.get("stream_start", False) for frame in person.frames) == 1
         await person.close()
 
 

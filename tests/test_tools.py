@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 
 from statestream import Refused
 from statestream.chat.tools import Tool
+from statestream.values import plain
 from tests.support import ROOT, Server, eventually
 from tests.test_chat import (
     ask,
@@ -224,6 +225,11 @@ TROUBLES: dict[str, tuple[str, str, str]] = {
     "a name that is half a surrogate pair": ("\ud83d", "{}", "There is no tool of that name."),
     "arguments that are cut short": ("weather", '{"city": "U', "The arguments of weather are no JSON"),
     "arguments with half a surrogate pair": ("weather", '{"city": "\\ud83d"}', "The arguments of weather are no JSON"),
+    "arguments that are as deep as orjson reads": (
+        "weather",
+        '{"city": ' + "[" * 300 + "]" * 300 + "}",
+        "The arguments of weather are no JSON",
+    ),
     "arguments that are deep": ("weather", "[" * 100_000, "The arguments of weather are no JSON"),
     "arguments with a number beyond all": ("weather", '{"city": 1e999}', "The arguments of weather are no JSON"),
     "arguments that are a list": ("weather", "[]", "The arguments of weather do not fit"),
@@ -492,6 +498,26 @@ OUTCOMES: dict[str, tuple[Callable[[], Any], str]] = {
     "a refusal": (refuse, "No ?. xxx"),
     "an exit of a thread": (lambda: sys.exit(1), "tool failed."),
 }
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [50, 59, 60, 64, 65])
+async def test_a_result_that_is_too_deep_for_the_chat_is_an_outcome_too(levels: int) -> None:
+    """It stands in a part of a message, in a chat, and later in its archive, which may be 64 deep in all."""
+
+    def tool() -> Any:
+        return nested(levels)
+
+    outcome = await Tool(tool).run("{}", 5)
+    assert (outcome == {"result": nested(levels)}) == (levels < 60)
+    state = {"messages": [{"parts": [{"type": "tool", **outcome}]}]}
+    assert plain(state) == state
 
 
 @pytest.mark.parametrize("name", OUTCOMES)

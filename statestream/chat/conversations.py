@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from msgspec import Struct
 
@@ -40,6 +40,7 @@ from statestream.store import Store
 log = logging.getLogger("statestream")
 
 MAX_KEY: Final = 128 - archive.KEY_ROOM
+T = TypeVar("T")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -118,26 +119,49 @@ class Conversations:
         await self.store.dispatch(chat.created(key, **_given(user=whose)))
         return key
 
-    def state(self, key: str) -> Any:
-        """The chat's committed state. Raises NotFound."""
-        state = self.store.get(name_of(key))
-        if state is None:
-            raise NotFound("expected the id of a chat that exists; make one with POST /api/chats")
-        return state
-
     def find(self, key: str) -> Any:
         """The chat's committed state, or that of an empty one."""
         return self.store.get(name_of(key)) or chat.chat_slice.initial
 
-    def older(self, key: str, *, before: str, limit: int) -> list[Any]:
+    async def caught_up(self) -> None:
+        """What other nodes have written is read, before anyone is told that something is not there."""
+        with contextlib.suppress(Unavailable):  # then what this node knows must do
+            await self.store.caught_up()
+
+    async def current(self, key: str) -> Any:
+        """The chat's state, or that of an empty one, as the journal has it and not only this node."""
+        await self.caught_up()
+        return self.find(key)
+
+    async def existing(self, key: str) -> Any:
+        """The chat's committed state. Raises NotFound."""
+        if name_of(key) not in self.store.slices:
+            await self.caught_up()
+        if name_of(key) not in self.store.slices:
+            raise NotFound("expected the id of a chat that exists; make one with POST /api/chats")
+        return self.find(key)
+
+    async def making(self, key: str) -> Any:
+        """The reply that is being made, by whatever node; None where there is none."""
+        return streaming(self.find(key)) or streaming(await self.current(key))
+
+    async def older(self, key: str, *, before: str, limit: int) -> list[Any]:
         """The messages made before that one, oldest first, also those that are not live any more. Raises NotFound."""
-        self.state(key)
+        await self.existing(key)
         return archive.older(self.store, key, before=before, limit=limit)
+
+    def archived(self, key: str, message: str) -> bool:
+        """Whether a message of that id has left the chat."""
+        return find(self.find(key), message) is None and archive.holds(self.store, key, message)
 
     async def branch(self, key: str, message: str) -> None:
         """Shows the branch with that message. Raises NotFound, Refused."""
-        self.state(key)
+        await self.existing(key)
         await self.store.dispatch(chat.branched(key, message=message))
+
+    def owned(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """The result of work that goes on whatever becomes of its caller. Raises Unavailable where the server stops."""
+        return self._runs.owned(work)
 
     # questions and replies
 
@@ -148,7 +172,7 @@ class Conversations:
         exist is made. Raises NotFound, and Refused (`busy`) while a reply is being made.
         """
         if not create:
-            self.state(key)
+            await self.existing(key)
         elif len(key) > MAX_KEY:
             raise Malformed(f"expected the id of a chat of at most {MAX_KEY} characters, got more")
         question: chat.Question = {
@@ -156,7 +180,7 @@ class Conversations:
             "parts": list(asked.parts),
             **_given(author=asked.author, edits=asked.edits),  # type: ignore[typeddict-item]  # of the optional ones
         }
-        if find(self.find(key), question["id"]) is None and archive.holds(self.store, key, question["id"]):
+        if self.archived(key, question["id"]):
             raise Refused("archived", "This question was answered long ago; look into the chat's past.")
         user = self._user(key, asked.author)
         make = [chat.created(key, **_given(user=user))] if self.store.get(name_of(key)) is None else []
@@ -176,7 +200,7 @@ class Conversations:
 
     async def regenerate(self, key: str, question: str) -> str:
         """Another reply to a question that is there; gives its id. Raises NotFound, Refused."""
-        self.state(key)
+        await self.existing(key)
         user = self._user(key, None)
         return await self._runs.owned(
             self._answer(
@@ -185,8 +209,13 @@ class Conversations:
         )
 
     async def stop(self, key: str, reply: str | None = None) -> bool:
-        """Ends the reply that is being made, or only if it is that one; its text stays. False where there is none."""
-        making = streaming(self.state(key))
+        """Ends the reply that is being made, or only if it is that one; its text stays. False where there is none.
+
+        Raises NotFound.
+        """
+        making = await self.making(key)
+        if making is None:
+            await self.existing(key)
         if making is None or reply not in (None, making["id"]):
             return False
         if not self._runs.stop(making["id"]):
@@ -206,7 +235,7 @@ class Conversations:
             "node": self._lease.node,
             "model": settings.model.name,
         }
-        job = Job(key=key, reply=reply["id"], user=user, turns=lambda: turns_of(path(self.state(key)), settings.window))
+        job = Job(key=key, reply=reply["id"], user=user, turns=lambda: turns_of(path(self.find(key)), settings.window))
         generation = Generation(self.store, job, settings.model, settings.tools, settings.timeouts)
         try:
             await self.store.dispatch(actions(reply))

@@ -71,7 +71,7 @@ def failed(kind: str, sentence: str) -> dict[str, Any]:
     return {"status": "error", "error": {"kind": kind, "message": sentence}}
 
 
-INTERRUPTED: Final = failed("interrupted", "The server stopped before the reply was done.")
+INTERRUPTED: Final = failed("interrupted", "The reply was interrupted before it was done.")
 STOPPED: Final = {"status": "stopped"}
 BROKEN_OFF: Final = failed("failed", "The model broke off with an error.")
 UNKEPT: Final = failed("failed", "The model said something that cannot be kept.")

@@ -60,6 +60,7 @@ class Growth:
         self._open: tuple[str, int] | None = None
         self._calls: dict[int, tuple[int, str]] = {}
         self._ids: set[str] = set()
+        self._halves: dict[str | int, str] = {}
         self._tools: dict[int, Call] = {}
         self._chunks: list[int] = []
         self._stretches: list[_Stretch] = []
@@ -82,6 +83,7 @@ class Growth:
 
     def text(self, kind: Literal["text", "reasoning"], text: str) -> None:
         """More text of a kind. Raises ModelFailed where it is too much."""
+        text = self._whole(kind, text)
         if not text:
             return
         if self._open is not None and self._open[0] == kind:
@@ -93,8 +95,8 @@ class Growth:
         """A tool call begins, or more of its arguments. Raises ModelFailed for one that cannot be a call."""
         known = self._calls.get(piece.index)
         if known is not None and not (piece.name and piece.id not in ("", known[1])):
-            if piece.arguments:
-                self._more(known[0], piece.arguments)
+            if arguments := self._whole(piece.index, piece.arguments):
+                self._more(known[0], arguments)
             return
         if not piece.name:
             raise ModelFailed("failed", "The model called a tool without a name.")
@@ -105,7 +107,15 @@ class Growth:
         self._calls[piece.index] = len(self._chunks), piece.id
         self._tools[len(self._chunks)] = call
         part = {"type": "tool", "call": call.id, "name": call.name, "arguments": "", "status": "streaming"}
-        self._begin(part, piece.arguments)
+        self._halves.pop(piece.index, None)
+        self._begin(part, self._whole(piece.index, piece.arguments))
+
+    def _whole(self, of: str | int, text: str) -> str:
+        """Half a surrogate pair waits for the other half, which providers may send in the next piece."""
+        text = self._halves.pop(of, "") + text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._halves[of] = text[:-1], text[-1]
+        return text
 
     def _id(self, given: str) -> str:
         """One that no other call of the reply has: providers may say none, or the same in each answer."""
@@ -170,5 +180,5 @@ class Growth:
 
 
 def _clean(text: str) -> str:
-    """No half of a surrogate pair reaches the state: two halves in two pieces cannot be told from nonsense."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
+    """No half of a surrogate pair reaches the state; what came as two halves is one character."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -24,6 +24,8 @@ State = Mapping[str, Any]
 Message = Mapping[str, Any]
 Part = Mapping[str, Any]
 
+KEPT_DEPTH: Final = 5
+"""Containers that stand around what a part holds, in the chat and in its archive."""
 NO_OUTCOME: Final = "The tool was not run."
 
 
@@ -34,6 +36,15 @@ def find(state: State, message_id: str | None) -> Any:
         if messages[index]["id"] == message_id:
             return messages[index]
     return None
+
+
+def whose(state: State, message_id: str | None) -> Any:
+    """The message with that id, or the reply of which it is a part: `<reply>:<part>`, as projections name those."""
+    message = find(state, message_id)
+    if message is None and message_id is not None:
+        reply = find(state, message_id.rpartition(":")[0])
+        return reply if reply is not None and reply["role"] == "assistant" else None
+    return message
 
 
 def path(state: State) -> list[Message]:

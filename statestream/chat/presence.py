@@ -2,9 +2,9 @@
 
     presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}}}
 
-Several streams of a person count once. Each node says about its own streams only, what has changed and at most once
-a second for each chat, however many come and go; the first at once. Who comes back soon was never away. What a node
-that died has said is taken back when its lease has run out.
+Several streams of a person count once. Each node says about its own streams only, what has changed, and of a chat one
+node once a second at most, however many come and go and wherever; the first at once. Who comes back soon was never
+away. What a node that died has said is taken back when its lease has run out.
 
 Law: presence rests on open streams and leases, never on a message that somebody must send in time.
 """
@@ -12,6 +12,7 @@ Law: presence rests on open streams and leases, never on a message that somebody
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from typing import Any, Final, Literal
 
 from statestream.bus import Why
 from statestream.change import REMOVED, Action, Change
-from statestream.errors import StatestreamError
+from statestream.errors import StatestreamError, VersionConflict
 from statestream.slices import Slice
 from statestream.store import Store
 
@@ -125,10 +126,13 @@ class Presence:
         return True
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """A listener of the bus: who was taken for dead and lives says again who is there."""
+        """A listener of the bus: who was taken for dead speaks again, who hears another node is quiet."""
         for change in changes:
             key = change.slice.partition("/")[2]
-            if change.cause.type == node_lost.type and key in self._chats:
+            if change.cause.type == seen.type:  # also where nobody is here yet: somebody may come within the second
+                self._quiet_until[key] = asyncio.get_running_loop().time() + PACE_SECONDS
+                self._look_at(key, PACE_SECONDS)
+            elif change.cause.type == node_lost.type and key in self._chats:
                 self._look_at(key, 0.0)
 
     def reset(self, why: Why) -> None:
@@ -164,16 +168,19 @@ class Presence:
                 self._look_at(key, PACE_SECONDS)
 
     async def _say(self, key: str, now: float) -> None:
-        """What this node has to say of a chat, unless it has spoken within the last second: it looks again after it."""
+        """What this node has to say of a chat, unless one has spoken within the last second: then after it."""
         if self._quiet_until.get(key, 0.0) > now:
             return
         self._quiet_until.pop(key, None)
         news = self._news(key, now)
         if news:
+            held = self._store.slices.get(f"{NAME}/{key}")
+            expect = {f"{NAME}/{key}": 0 if held is None else held.version}
             await self._lease()
             self._quiet_until[key] = asyncio.get_running_loop().time() + PACE_SECONDS
             self._look_at(key, PACE_SECONDS)
-            await self._store.dispatch(seen(key, node=self._node, people=news))
+            with contextlib.suppress(VersionConflict):  # another node was first: after it, then
+                await self._store.dispatch(seen(key, node=self._node, people=news), expect=expect)
 
     def _news(self, key: str, now: float) -> dict[str, Doing]:
         """What the state says of this node's people that is not so; who is gone is forgotten here."""

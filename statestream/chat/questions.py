@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import Asked
-from statestream.chat.messages import Message, State, find, path
+from statestream.chat.messages import KEPT_DEPTH, Message, State, find, path, whose
 from statestream.errors import Malformed, Refused
 from statestream.server.bodies import Body, checked
 from statestream.values import canonical, plain
@@ -30,8 +30,6 @@ from statestream.values import canonical, plain
 MAX_TEXT: Final = 100_000
 MAX_PARTS: Final = 100
 MAX_ID: Final = 128
-KEPT_DEPTH: Final = 5
-"""Containers that stand around what a part holds, in the chat and in its archive."""
 
 
 class _Posted(Body):
@@ -124,13 +122,13 @@ class Post(Body):
         if last is not None and last.id is not None:
             return str(meant["id"]) if meant is not None and _says(meant, last.said) else None
         questions = [message for message in path(state) if message["role"] == "user"]
-        if meant is None and not questions:
-            raise Refused("unknown_message", "There is nothing in this chat to answer again.")
+        if meant is None and (self.messageId is not None or not questions):
+            raise Refused("unknown_message", "What is to be answered again is not in this chat any more.")
         return str((meant or questions[-1])["id"])
 
     def _meant(self, state: State) -> Any:
         """The message of the store that this is about, or None. What a page has changed it calls as it did before."""
-        last, named = self._last, find(state, self.messageId)
+        last, named = self._last, whose(state, self.messageId)
         if named is not None and named["role"] != "user":
             return find(state, named.get("parent")) if self.trigger == "regenerate-message" else named
         ids = [_edited(last.id, last.said), last.id] if last is not None and last.id is not None else []

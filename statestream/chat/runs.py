@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from statestream.chat.generation import STOPPED, Generation
-from statestream.errors import Refused, StatestreamError, Unavailable
+from statestream.errors import StatestreamError, Unavailable
 
 log = logging.getLogger("statestream")
 T = TypeVar("T")
@@ -52,12 +53,14 @@ class Runs:
         task.add_done_callback(_look)
         return task
 
-    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of work that goes on when its caller is cancelled. Raises Unavailable once closed."""
+    def owned(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """The result of work that goes on whatever becomes of its caller. Raises Unavailable once closed."""
         if self._closed:
             work.close()
             raise Unavailable("the server is stopping; ask again in a moment")
-        return await asyncio.shield(self.own(work))
+        result = asyncio.shield(self.own(work))
+        result.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may have left
+        return result
 
     def stop(self, reply: str) -> bool:
         """Ends that reply, if this process makes it: it keeps its text and is marked as stopped."""
@@ -92,7 +95,10 @@ class Runs:
 
 
 def _look(task: asyncio.Task[Any]) -> None:
-    """Nobody may be waiting for the task: what went wrong is logged. A Refused is an answer, not a failure."""
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refused):
-        level = logging.WARNING if isinstance(error, StatestreamError) else logging.ERROR
-        log.log(level, "a reply could not be made or finished", exc_info=error)
+    """Nobody may be waiting for the task: what went wrong is logged. That a caller was told no is an answer."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, StatestreamError):
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("a reply could not be made or finished: %s", error)
+    elif error is not None:
+        log.error("a reply could not be made or finished", exc_info=error)

@@ -28,6 +28,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.chat.conversation import Result
+from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
 from statestream.errors import NotJSON, Refused
 from statestream.slices import first_problem
@@ -107,7 +108,7 @@ class Tool:
 
     def _kept(self, result: Any) -> Result:
         try:
-            value = plain(result)
+            value = plain(result, KEPT_DEPTH)
         except NotJSON as error:
             log.warning("the tool %s gave what is no JSON: %s", self.spec.name, error)
             return _error(f"The result of {self.spec.name} is no JSON: {error}.")

@@ -30,13 +30,19 @@ def _of(message: Message) -> Iterator[Turn]:
     """The turns of one message; none of one that says nothing."""
     if message["role"] == "user":
         files = [part for part in message["parts"] if part["type"] == "file"]
-        images = tuple(part["url"] for part in files if part["mediaType"].startswith("image/"))
-        text = text_of(message)
+        images = tuple(part["url"] for part in files if _is_image(part))
+        others = (f"[file: {part.get('filename') or part['mediaType']}]" for part in files if not _is_image(part))
+        text = "\n".join(line for line in (text_of(message), *others) if line)
         if text or images:
             yield Turn(role="user", text=text, images=images)
         return
     for _, parts in groupby(message["parts"], key=lambda part: part.get("step", 0)):
         yield from _step(list(parts))
+
+
+def _is_image(file: Part) -> bool:
+    """A model is shown images; of any other file it is told that there is one."""
+    return str(file["mediaType"]).startswith("image/")
 
 
 def _step(parts: Sequence[Part]) -> Iterator[Turn]:

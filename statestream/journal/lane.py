@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
+from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 from statestream.errors import Unavailable
 
@@ -43,7 +43,7 @@ class Lane:
     async def run(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The job's result, once its transaction is committed. Raises Unavailable, and what the job raises."""
         if self._thread is None:
-            raise Unavailable(f"expected an open journal, {self._path} is closed")
+            raise Unavailable("expected an open journal, it is closed")
         call: Callable[[], T] = lambda: self._transact(job, *arguments, **named)  # noqa: E731  # keeps the types
         future = asyncio.get_running_loop().run_in_executor(self._thread, call)
         try:
@@ -53,7 +53,7 @@ class Lane:
             raise
 
     def _transact(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        with transaction(self._connection, self._mode, self._path) as sql:
+        with transaction(self._connection, self._mode) as sql:
             return job(sql, *arguments, **named)
 
     async def close(self) -> None:
@@ -71,10 +71,12 @@ class Lane:
 
 
 @contextmanager
-def transaction(sql: sqlite3.Connection | None, mode: str, path: Any) -> Iterator[sqlite3.Connection]:
-    """All or nothing. Every error of sqlite3 leaves it as Unavailable, after a rollback."""
+def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.Connection]:
+    """All or nothing. Every error of sqlite3 leaves it as Unavailable, after a rollback, and without the file's path:
+    the sentence goes out to callers.
+    """
     if sql is None:
-        raise Unavailable(f"expected an open journal, {path} is closed")
+        raise Unavailable("expected an open journal, it is closed")
     try:
         sql.execute(f"BEGIN {mode}")
         try:
@@ -85,4 +87,4 @@ def transaction(sql: sqlite3.Connection | None, mode: str, path: Any) -> Iterato
                 sql.execute("ROLLBACK")
             raise
     except sqlite3.Error as error:
-        raise Unavailable(f"the journal {path} could not be used: {error}; try again with the same id") from error
+        raise Unavailable(f"the journal could not be used: {error}; try again with the same id") from error

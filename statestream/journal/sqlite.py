@@ -99,7 +99,7 @@ class SqliteJournal:
         self._check_owner(sql)
         sql.execute("PRAGMA journal_mode = WAL")
         sql.execute("PRAGMA synchronous = FULL")
-        with transaction(sql, "IMMEDIATE", self.path):
+        with transaction(sql, "IMMEDIATE"):
             if sql.execute("PRAGMA user_version").fetchone()[0] == 0:
                 self._create(sql)
 
@@ -145,9 +145,7 @@ class SqliteJournal:
             changes = tuple(change for change in _between(sql, since.seq, position.seq) if wanted(change.slice))
             slices = replayed(held, (change for change in changes if change.version > checkpoint))
         except (Gap, KeyError, orjson.JSONDecodeError) as error:
-            raise JournalUnusable(
-                f"expected changes in {self.path} that fit each other, got others: {error}"
-            ) from error
+            raise JournalUnusable(f"expected changes that fit each other, the journal has others: {error}") from error
         return Snapshot(position=position, slices=slices, checkpoint=checkpoint, since=since, changes=changes)
 
     def _append(self, sql: sqlite3.Connection, batch: Batch) -> list[Appended]:

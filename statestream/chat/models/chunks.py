@@ -42,6 +42,11 @@ class Chunks:
         self._usage: Usage | None = None
         self._finish: Finish | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the model has said why it stopped."""
+        return self._finish is not None
+
     def feed(self, data: bytes) -> Iterator[str | Reasoning | CallPiece | Refusal]:
         """The pieces of the answer that these bytes complete. Raises ModelFailed."""
         try:

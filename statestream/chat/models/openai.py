@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("statestream")
 
 DRAIN_SECONDS: Final = 0.1
+FIGURES_SECONDS: Final = 2.0
 MAX_RETRY_AFTER: Final = 3_600
+MAX_PAUSE: Final = 2
+"""Seconds that somebody is kept waiting for before a limit's next try; of a longer one they are told."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_PAUSE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class OpenAIModel:
@@ -54,12 +58,11 @@ class OpenAIModel:
             async with contextlib.AsyncExitStack() as exits:
                 response = await self._asked(exits, turns, tools)
                 body = await exits.enter_async_context(contextlib.aclosing(response.http_response.aiter_bytes()))
-                async for data in body:
+                while (data := await _next(body, chunks)) is not None:
                     for piece in chunks.feed(data):
                         yield piece
-                    if chunks.done:
-                        await _drain(body)
-                        break
+                if chunks.done:
+                    await _drain(body)
         except ModelFailed as failure:
             log.warning("the model failed: %s", failure.kind)
             raise
@@ -92,10 +95,11 @@ class OpenAIModel:
             return create
 
     def _open(self) -> tuple[AsyncOpenAI, Callable[..., Any]]:
-        from openai import AsyncOpenAI, OpenAIError
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 
+        transport = DefaultAsyncHttpxClient(event_hooks={"response": [_not_long]})
         try:
-            client = AsyncOpenAI(base_url=self._base_url, api_key=self._api_key)
+            client = AsyncOpenAI(base_url=self._base_url, api_key=self._api_key, http_client=transport)
         except OpenAIError:
             raise ModelFailed(*SENTENCES[401]) from None
         return client, client.chat.completions.with_streaming_response.create
@@ -114,12 +118,35 @@ class OpenAIModel:
             await client.close()
 
 
+async def _next(body: AsyncIterator[bytes], chunks: Chunks) -> bytes | None:
+    """The next bytes of the stream; None at its end.
+
+    Once the model has said why it stopped nothing is missing but its figures: that is the end too if they do not come.
+    """
+    if chunks.done:
+        return None
+    try:
+        async with asyncio.timeout(FIGURES_SECONDS if chunks.finished else None):
+            return await anext(body, None)
+    except Exception:
+        if chunks.finished:
+            return None
+        raise
+
+
 async def _drain(body: AsyncIterator[bytes]) -> None:
     """A connection can be used again only when its body was read to the end, which is nearly there."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in body:
                 pass
+
+
+async def _not_long(response: Any) -> None:
+    """The package would sleep for as long as a provider says, up to two minutes, and nobody would know why."""
+    pause = response.headers.get("Retry-After")
+    if pause is not None and not (_PAUSE.fullmatch(pause) and float(pause) <= MAX_PAUSE):
+        response.headers["x-should-retry"] = "false"
 
 
 def _refuses(error: Exception, member: str) -> bool:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import orjson
-
 from statestream.chat.messages import Message, Part, State, over, path, shown
 from statestream.chat.projections.growing import Growing
+from statestream.errors import NotJSON
+from statestream.values import loads
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -139,11 +139,11 @@ def _tool(seen: _Seen, part: Part) -> Iterator[Chunk]:
 
 
 def arguments_of(part: Part) -> tuple[bool, Any]:
-    """Whether a tool's arguments are JSON, and their value; their text where they are not."""
+    """Whether a tool's arguments are JSON as the tool takes it, and their value; their text where they are not."""
     text = shown(part)
     try:
-        return True, orjson.loads(text or "{}")
-    except orjson.JSONDecodeError:
+        return True, loads(text.encode() or b"{}")
+    except NotJSON:
         return False, text
 
 

@@ -2,13 +2,15 @@
 
     ?follow=1              the stream stays open, and each further reply in the chat is another run in it
     ?slices=board,room/1   these slices are the client's state, live
-    ?user=ana              see people.py
+    ?user=ana              see people.py; who follows is present
 
 Law: a body that cannot be meant is a problem with its status; what goes wrong with one that can is said in the
 protocol's own words, with status 200. A client that aborts has only gone away; what ends a reply is its stop.
 """
 
 from __future__ import annotations
+
+import contextlib
 
 from aiohttp import web
 
@@ -39,15 +41,18 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
             raise
         except StatestreamError as error:
             view.refuse(error.why, str(error))
-        return await _stream(request, conversations, key, view, beside)
+        with contextlib.ExitStack() as held:
+            if follow and author is not None:
+                held.callback(conversations.presence.enter(key, author))
+            return await _stream(request, conversations, key, view, beside)
 
     return [web.post("/ag-ui", run)]
 
 
 async def _reply(conversations: Conversations, key: str, given: RunInput, author: str | None) -> str | None:
-    """The reply that the client asks for: a new one, or the newest to a question that is there. None for no reply."""
-    state, question = conversations.find(key), given.question()
-    if question is None:
+    """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply."""
+    state, question = await conversations.current(key), given.question()
+    if question is None or conversations.archived(key, question):
         return None
     if find(state, question) is None:
         return await conversations.ask(key, given.asked(author), create=True)

@@ -13,7 +13,9 @@ from statestream.errors import Malformed
 
 async def answered(conversations: Conversations, key: str, post: Post, author: str | None, *, create: bool) -> str:
     """The id of the reply. Raises NotFound where the chat is not there and not to be made, Malformed, Refused."""
-    state = conversations.find(key) if create else conversations.state(key)
+    state = await conversations.current(key)
+    if not create:
+        await conversations.existing(key)
     again = post.to_answer_again(state)
     if again is not None:
         return await conversations.regenerate(key, again)

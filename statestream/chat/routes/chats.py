@@ -41,7 +41,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
         return json_response({"id": await conversations.create(user=person(request, who))}, status=201)
 
     async def read(request: web.Request) -> web.Response:
-        state = conversations.state(key_of(request))
+        state = await conversations.existing(key_of(request))
         chat_id = request.match_info["id"]
         return json_response({"id": chat_id, "position": str(conversations.store.position), **state})
 
@@ -52,7 +52,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
             raise Malformed("expected `before`, the id of a message; the newest ones stand in the chat itself")
         if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= MAX_PAGE:
             raise Malformed(f"expected `limit` to be a whole number of 1 to {MAX_PAGE}")
-        found = conversations.older(key_of(request), before=before, limit=int(text))
+        found = await conversations.older(key_of(request), before=before, limit=int(text))
         return json_response({"messages": found})
 
     async def branch(request: web.Request) -> web.Response:

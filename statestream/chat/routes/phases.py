@@ -38,6 +38,8 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
         user, sessions = person(request, who), _sessions(request)
         async with Socket(request, conversations.watch, max_message=MAX_MESSAGE) as socket:
+            if any(sessions.values()):  # another node may have given the positions a moment ago
+                await conversations.caught_up()
             with _Connection(conversations, socket, user) as connection:
                 for session_id, position in sessions.items():
                     connection.follow(session_id, position)

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from statestream.chat.conversations import Conversations, name_of
-from statestream.chat.messages import find, streaming
+from statestream.chat.messages import find
 from statestream.chat.people import Who, person
 from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, ui_messages
 from statestream.chat.questions import Post
@@ -25,6 +25,7 @@ from statestream.chat.routes.chats import key_of, stop_of
 from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
 from statestream.errors import StatestreamError
 from statestream.server.bodies import checked, read_json
+from statestream.server.cut import cut
 from statestream.server.routes import json_response
 
 HEADERS: Final = {**EVENT_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
@@ -40,14 +41,14 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
 
     async def resume(request: web.Request) -> web.StreamResponse:
         key = key_of(request)
-        reply = streaming(conversations.find(key))
+        reply = await conversations.making(key)
         if reply is None:
             return web.Response(status=204)
         return await _stream(request, conversations, key, reply["id"])
 
     async def read(request: web.Request) -> web.Response:
-        key = key_of(request)
-        return json_response({"id": request.match_info["id"], "messages": ui_messages(conversations.find(key))})
+        state = await conversations.current(key_of(request))
+        return json_response({"id": request.match_info["id"], "messages": ui_messages(state)})
 
     return [
         web.post("/api/chat", _plain_errors(ask)),
@@ -76,10 +77,12 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
 
     def look(_: set[str] | None) -> tuple[bytes, bool]:
         message = find(conversations.find(key), reply)
-        if message is None:  # it was trimmed, or the history is another one
+        if message is None:
             return b"", True
         data = events(view.new(message))
         return data + DONE if view.over else data, view.over
 
     await show(response, conversations.watch, [name_of(key)], look, keep_alive=KEEP_ALIVE)
+    if not view.over:  # it was trimmed, the history is another one, or the reply goes on and this server does not
+        cut(request)  # an end would say that this is all of it
     return response

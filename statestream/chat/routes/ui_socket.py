@@ -9,21 +9,23 @@
 The chunks are those of the UI message stream. Here the client says when a person stops a reply: `abort` ends it for
 everybody, while a connection that is lost ends nothing.
 
-Law: each request is a task of its connection, and they end together. The SDK resumes from the beginning, so a resumed
-stream is made from the state like any other, and its sequence begins with 0.
+Law: each request is a task of its connection, and they end together; a question that has come is asked all the same.
+The SDK resumes from the beginning, so a resumed stream is made from the state like any other, and its sequence begins
+with 0.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from typing import Any, Final, Literal
 
 from aiohttp import WSMessage, web
 from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import Conversations, name_of
-from statestream.chat.messages import find, streaming
+from statestream.chat.messages import find
 from statestream.chat.people import Who, person
 from statestream.chat.projections.ui_messages import UIMessageProjection
 from statestream.chat.questions import MAX_ID, Post
@@ -99,8 +101,9 @@ class _Connection:
             if request_id in self._under_way or len(self._under_way) == MAX_REQUESTS:
                 raise Refused("too_many", f"expected a new requestId, and at most {MAX_REQUESTS} requests at a time")
             stream = _Stream()
+            begun = self._conversations.owned(self._begin(stream, value))
             self._under_way[request_id] = stream
-            stream.task = tasks.create_task(self._answer(request_id, stream, value))
+            stream.task = tasks.create_task(self._answer(request_id, stream, begun))
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))
 
@@ -115,13 +118,11 @@ class _Connection:
         if stream.reply is not None:
             await self._conversations.stop(stream.key, stream.reply)
 
-    async def _answer(self, request_id: str, stream: _Stream, value: Any) -> None:
+    async def _answer(self, request_id: str, stream: _Stream, begun: Awaitable[bool]) -> None:
         try:
-            if not await self._begin(stream, value):
+            if not await begun:
                 await self._send("no-active", request_id)
                 return
-            if stream.aborted:
-                await self._stop(stream)
             await self._send("start", request_id)
             if await self._show(request_id, stream):
                 await self._send("end", request_id)
@@ -131,16 +132,18 @@ class _Connection:
             del self._under_way[request_id]
 
     async def _begin(self, stream: _Stream, value: Any) -> bool:
-        """Finds the reply, or has it made. False where there is nothing to resume."""
+        """Finds the reply, or has it made, and stops it if that was said meanwhile. False where nothing is resumed."""
         if value["type"] == "send":
             post = checked(Post, value)
             stream.key = key_posted(post)
             stream.reply = await answered(self._conversations, stream.key, post, self._user, create=True)
-            return True
-        stream.key = chat_key(checked(_Resume, value).id)
-        reply = streaming(self._conversations.find(stream.key))
-        stream.reply = None if reply is None else reply["id"]
-        return reply is not None
+        else:
+            stream.key = chat_key(checked(_Resume, value).id)
+            reply = await self._conversations.making(stream.key)
+            stream.reply = None if reply is None else reply["id"]
+        if stream.aborted:
+            await self._stop(stream)
+        return stream.reply is not None
 
     async def _show(self, request_id: str, stream: _Stream) -> bool:
         """Sends what is new until the reply is over, or the server stops: then it may go on elsewhere."""

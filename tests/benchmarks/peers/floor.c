@@ -1,7 +1,8 @@
 // floor.c: the limit. The least that a server can do for the same readers: one epoll, one send() a reader and turn.
 //
 // Law: nothing is parsed, no patch is computed, no HTTP beyond a head: the frames are those of statestream, printed
-// once, and the same bytes go to every reader. What is faster than this has left work out, or this is wrong.
+// once, and the same bytes go to every reader. What is faster than this has left work out, or asks the kernel in
+// another way, or this is wrong.
 //
 // What it taught (1,000 readers, a core for the server, one for the load). An earlier pair of such programs was
 // beaten by Python, which cannot be: both Python and C had stopped at 6 million events a second, because the load

@@ -151,7 +151,14 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario(
             name="single",
             title=f"{READERS:,} readers, a slice of 2 kB, more changes than can be sent; each is written by itself",
-            servers=("floor", *OURS, "better-sse", "reference", "naive"),  # nchan takes what is posted as it likes
+            servers=(
+                "floor",
+                *OURS,
+                "statestream-writes",
+                "better-sse",
+                "reference",
+                "naive",
+            ),  # nchan takes what is posted as it likes
             measure=singly,
             figure=EVENTS,
             base="floor",

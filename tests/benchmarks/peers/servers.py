@@ -45,6 +45,7 @@ class Server:
 SERVE: Final = (sys.executable, "-m", "statestream", "serve", f"{ADAPTERS / 'ours.py'}:app", "--port")
 WITHOUT_UVLOOP: Final = "import sys; sys.modules['uvloop'] = None; from statestream.__main__ import main; main()"
 ON_ASYNCIO: Final = (sys.executable, "-c", WITHOUT_UVLOOP, *SERVE[3:])
+WITHOUT_RING: Final = (sys.executable, str(HERE.parents[1] / "without_io_uring.py"), *SERVE)
 
 
 JOINING: Final = 30_000
@@ -61,6 +62,7 @@ ALL: Final = {
     for server in (
         Server(name="floor", command=FLOOR, flood=JOINING),
         ours("statestream"),
+        ours("statestream-writes", command=WITHOUT_RING),
         ours("statestream-transport", TAKEOVER="0"),
         ours("statestream-asyncio", command=ON_ASYNCIO),
         Server(name="better-sse", command=("node", str(ADAPTERS / "better_sse.mjs")), flood=300, turn=PEERS_TURN),
