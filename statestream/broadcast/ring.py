@@ -117,13 +117,13 @@ class Ring:
         while (there := self._completed[0] - seen & _U32) < count:
             _call(_ENTER, self._fd, 0, count - there, _WAIT)
         short = []
+        all_of_it = memoryview(array("i", [size]) * count)
         for at, begin, end in _stretches(seen % self._answers, count, self._answers):
-            results = self._results[at : at + end - begin].tolist()
-            if results.count(size) < len(results):
-                which = self._which[at : at + end - begin].tolist()
+            here = slice(at, at + end - begin)
+            if self._results[here] != all_of_it[begin:end]:
                 short += [
                     (self._descriptors[entry], result if result >= 0 else 0 if result in _LATER else GONE)
-                    for entry, result in zip(which, results, strict=True)
+                    for entry, result in zip(self._which[here], self._results[here], strict=True)
                     if result != size
                 ]
         self._seen[0] = seen + count & _U32
