@@ -15,8 +15,11 @@ def address(url: str) -> tuple[str, dict[str, str]]:
     """The URL without a user and password, and the headers that they are. Raises Malformed."""
     try:
         parts = urlsplit(url.rstrip("/"))
+        found = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        raise Malformed("expected the server's root like http://127.0.0.1:8000, got no URL") from None
+        found = False
+    if not found:
+        raise Malformed("expected the server's root like http://127.0.0.1:8000, got no such URL")
     login, at, host = parts.netloc.rpartition("@")
     if not at:
         return parts.geturl(), {}

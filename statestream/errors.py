@@ -46,7 +46,7 @@ class StatestreamError(Exception):
     """The root: catches everything that statestream raises on purpose."""
 
     code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
+    status: int = 500
     retryable: ClassVar[bool] = False
 
     @property
@@ -210,8 +210,11 @@ class RecordingFailed(StatestreamError):
 
 
 class StreamRefused(StatestreamError):
-    """The server refused for good (a 4xx, or `stream.end` without `retry`): coming back would not help."""
+    """The server refused for good (a 4xx, or `stream.end` without `retry`): coming back would not help.
 
-    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
-        self.reason, self.http_status = reason, status
+    `status` is what the server answered with: 200 where it said so in the stream, or was no such server.
+    """
+
+    def __init__(self, message: str, *, reason: str, status: int = 200) -> None:
+        self.reason, self.status = reason, status
         super().__init__(message)

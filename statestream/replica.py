@@ -65,7 +65,8 @@ class Replica:
         An event of a name that is not known is of a later version of the protocol: nothing to us.
         """
         if event.event not in FRAMES:
-            self.position = event.last_id or self.position
+            if self.position is not None:  # without a state there is no position either
+                self.position = event.last_id or self.position
             return []
         try:
             data = orjson.loads(event.data)

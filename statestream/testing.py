@@ -27,7 +27,7 @@ from statestream.change import START, Cause, Change, Effect, Position, Record, S
 from statestream.conformance import CHECKS as CHECKS
 from statestream.conformance import check_server as check_server
 from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError
-from statestream.journal.contract import REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention, replayed
+from statestream.journal.contract import PAGE_BYTES, REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention, replayed
 from statestream.patch import replay
 
 _CAUSE = Cause(type="test/acted", id="cause", actor="ada", payload=b'{"n":1}')
@@ -104,6 +104,19 @@ class JournalContract:
         assert await journal.read(START, 10) == changes
         assert await journal.read(changes[0].position, 2) == changes[1:3]
         assert plain(await journal.load()) == {"a": ({"n": 2}, changes[2].position)}
+        await journal.close()
+
+    async def test_what_is_read_at_a_time_is_bounded_in_bytes_too(self) -> None:
+        journal = await self.make(Retention())
+        for text in ("x" * (PAGE_BYTES // 3), "y" * (2 * PAGE_BYTES), "z"):
+            for name in ("a", "b"):
+                await write(journal, entry(value(name, text)))
+        pages = []
+        position = START
+        while page := await journal.read(position, 100):
+            pages.append([change.version for change in page])
+            position = page[-1].position
+        assert pages == [[1, 2], [3], [4], [5, 6]]
         await journal.close()
 
     async def test_a_restart_continues_everything(self) -> None:

@@ -26,10 +26,12 @@ from statestream import (
     VersionConflict,
 )
 from statestream.client import followers
+from statestream.client.health import Pulse
 from statestream.errors import Gap
 from statestream.replica import Replica
 from statestream.sse import Decoder, Event
 from tests.apps.board import task_added
+from tests.clock import timeless
 from tests.support import ROOT, Server, dispatch, eventually, get_state, serving
 
 Http = aiohttp.ClientSession
@@ -184,6 +186,94 @@ async def test_health_is_how_long_nothing_was_heard() -> None:
     assert names[-1] == "failed", "a closed stream is heard no more"
 
 
+def test_silence_is_told_in_heartbeats() -> None:
+    """By a clock of its own: degraded after one and a half, failed after two and a half."""
+    turns: list[tuple[str, float]] = []
+
+    async def listen() -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        pulse = Pulse(lambda health: turns.append((health, round(clock() - began, 3))))
+        for _ in range(3):
+            pulse.heard(10.0)
+            await asyncio.sleep(14.9)
+        pulse.heard(10.0)
+        await asyncio.sleep(100)
+
+    timeless(listen())
+    assert turns == [("healthy", 0.0), ("degraded", 44.7 + 15.0), ("failed", 44.7 + 25.0)]
+
+
+async def test_a_connection_that_stands_and_says_nothing_is_given_up() -> None:
+    """Nothing but the silence tells the client: the server neither ends the stream nor comes back by itself."""
+    quiet = initial("1.a", 1).replace(b'"heartbeat":15000', b'"heartbeat":100')
+    async with scripted([quiet, SILENCE], [initial("2.a", 2)]) as (url, asked), statestream.connect(url) as stream:
+        await stream.wait_for(lambda state: state["s"] == {"n": 2}, timeout=20)
+        assert asked == [None, "1.a"]
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+async def test_a_refusal_that_may_pass_is_tried_again(server: Server, status: int) -> None:
+    answers = iter([status])
+
+    async def at_first(request: web.Request) -> web.StreamResponse:
+        if (refusal := next(answers, None)) is not None:
+            return web.Response(status=refusal)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(initial("1.a", 1))
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(at_first) as url, statestream.connect(url, timeout=20) as stream:
+        assert stream.state == {"s": {"n": 1}}
+
+
+async def test_an_event_that_is_not_ours_is_no_state() -> None:
+    hello = b"event: hello\nid: 5.a\nretry: 10\ndata: {}\n\n"
+    async with scripted([hello], [initial("1.a", 1)]) as (url, asked), statestream.connect(url) as stream:
+        assert stream.state == {"s": {"n": 1}}
+        assert asked == [None, None]
+
+
+async def test_a_retry_of_any_length_is_a_pause() -> None:
+    """It has 400 digits; the pause is the longest that there is."""
+    async with (
+        scripted([initial("1.a", 1).replace(b"retry: 10\n", b"retry: " + b"9" * 400 + b"\n"), SILENCE]) as (url, _),
+        statestream.connect(url) as stream,
+    ):
+        assert 30 <= stream._connection._backoff() <= 45
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "http://", "ftp://here", "http:///x", "", "http://a:99999", "http://a:x", "//a"]
+)
+def test_what_is_no_url_of_a_server_is_said_at_once(url: str) -> None:
+    with pytest.raises(Malformed, match=r"http://127\.0\.0\.1:8000"):
+        statestream.connect(url)
+    with pytest.raises(Malformed), statestream.connect_sync(url):
+        raise AssertionError("it was let in")
+
+
+async def test_slices_may_be_one_text_and_actions_several(server: Server) -> None:
+    async with statestream.connect(server.url, slices="board,room/1") as stream:
+        joined = [Action(type="room/joined", payload={"name": name}, key="1") for name in ("Ada", "Bo")]
+        result = await stream.dispatch([task_added(id="1", title="t"), *joined], id="three")
+        assert [name for name, _ in result.changes] == ["board", "room/1", "room/1"]
+        await stream.wait_for(lambda state: state.get("room/1") == {"members": ["Ada", "Bo"]}, timeout=20)
+        with pytest.raises(Refused):
+            await stream.dispatch([task_added(id="2", title="t"), Action(type="board/refused", payload={"why": "x"})])
+        assert len(stream.state["board"]["tasks"]) == 1, "whole or not at all"
+        for name in ("counter", "room/2", "room/*"):
+            with pytest.raises(Malformed, match="follows"):
+                stream.changes(name)
+        assert stream.changes("room/1")
+    async with statestream.connect(server.url) as stream:
+        assert stream.changes("counter")
+        with pytest.raises(Malformed, match="follows"):
+            stream.changes("nothing")
+
+
 async def test_a_silent_connection_is_made_anew(server: Server) -> None:
     """A server that is stopped, not ended: its connection stands, and says nothing."""
     env = {"HEARTBEAT": "0.4", "PYTHONPATH": str(ROOT)}
@@ -229,6 +319,9 @@ def test_a_script_needs_no_event_loop(server: Server) -> None:
             stream.wait_for(lambda state: False, timeout=0.05)
         with pytest.raises(InvalidPayload):
             stream.dispatch("board/counted", {"by": "x"})
+        with pytest.raises(RuntimeError, match="from outside"):
+            stream.wait_for(lambda state: stream.dispatch("board/counted", {}), timeout=10)
+    assert [update.kind for update in seen][-1:] != ["initial"], "what is left of it, then its end"
     with pytest.raises(RuntimeError, match="open"):
         stream.dispatch("board/counted", {})
     with pytest.raises(StreamRefused):
@@ -309,13 +402,17 @@ async def test_what_is_refused_for_good_raises(server: Server) -> None:
     with pytest.raises(StreamRefused) as refused:
         async with statestream.connect(server.url, slices=["nothing"]):
             raise AssertionError("it was let in")
-    assert refused.value.http_status == 404
+    assert refused.value.status == 404
 
 
 async def test_nobody_there_is_unavailable() -> None:
     with pytest.raises(Unavailable, match=r"within 0\.3 s: .*[Cc]onnect"):
         async with statestream.connect("http://127.0.0.1:9", timeout=0.3):
             raise AssertionError("nobody was there")
+
+
+SILENCE = b""
+"""In a script: the connection stands, and nothing more comes."""
 
 
 @asynccontextmanager
@@ -329,7 +426,7 @@ async def scripted(*connections: list[bytes]) -> AsyncIterator[tuple[str, list[A
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for part in script:
-            await response.write(part)
+            await (asyncio.Event().wait() if part is SILENCE else response.write(part))
         if script is connections[-1]:
             await asyncio.Event().wait()
         return response
@@ -445,8 +542,12 @@ def test_a_frame_that_cannot_be_read_is_a_gap(name: str, data: str) -> None:
 
 def test_a_frame_of_a_later_version_is_nothing_to_us() -> None:
     replica = Replica()
-    assert replica.apply(Event(event="new.thing", data='{"type":"new.thing"}', last_id="1.a")) == []
-    assert replica.position == "1.a"
+    thing = Event(event="new.thing", data='{"type":"new.thing"}', last_id="2.a")
+    assert replica.apply(thing) == []
+    assert replica.position is None, "where no state is held there is nothing to go on from"
+    replica.apply(Decoder().feed(initial("1.a", 1))[0])
+    assert replica.apply(thing) == []
+    assert replica.position == "2.a"
 
 
 async def test_what_every_client_holds_is_the_servers_state_at_its_position(sqlite_server: Server, http: Http) -> None:

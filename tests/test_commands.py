@@ -153,9 +153,38 @@ async def test_a_server_that_never_answers_leaves_an_id_to_repeat() -> None:
         return web.json_response({"code": "unavailable", "detail": "the journal is down"}, status=503)
 
     async with serving(unavailable) as url:
-        sentence = await refused("dispatch", url, "board/counted", "--id", "mine")
-    assert "unknown" in sentence
-    assert sentence.endswith("--id mine")
+        ran = await run("dispatch", url, "board/counted", "--id", "mine")
+    assert (ran.code, ran.out) == (1, "")
+    notice, end = ran.err.splitlines()
+    assert notice == "statestream: no answer yet, trying on; the outcome is unknown: repeat it with --id mine"
+    assert "got none" in end
+    assert end.endswith("unknown: repeat it with --id mine")
+
+
+async def test_ctrl_c_leaves_an_id_to_repeat_too() -> None:
+    asked = asyncio.Event()
+
+    async def hanging(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(hanging) as url:
+        process = await started("dispatch", url, "board/counted", "--id", "mine")
+        await asyncio.wait_for(asked.wait(), 20)
+        process.send_signal(signal.SIGINT)
+        ran = await ended(process)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "statestream: interrupted; the outcome is unknown: repeat it with --id mine\n"
+
+
+@pytest.mark.parametrize("command", ASKING)
+async def test_a_closed_stdout_is_said(server: Server, command: tuple[str, ...]) -> None:
+    shut = ("sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, command[0], server.url, *command[1:])
+    process = await asyncio.create_subprocess_exec(*shut, stderr=subprocess.PIPE, cwd=ROOT)
+    _, said = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert said == b"statestream: expected a stdout to write to, it is closed\n"
 
 
 # state

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import selectors
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from itertools import pairwise
@@ -31,44 +30,13 @@ from statestream.chat.projections.ui_messages import UIMessageProjection, ui_mes
 from statestream.chat.viewing import events
 from statestream.errors import NotFound
 from statestream.journal import MemoryJournal
+from tests.clock import Clock, timeless
 from tests.test_store import Meddled
 
 T = TypeVar("T")
 
 LEASE = 10.0
 PAGE = 5
-
-
-class _Skipping(selectors.DefaultSelector):
-    """Waits for nothing: what would have been waited for has passed."""
-
-    passed = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            ready = super().select(1)
-            assert ready, "nothing will ever happen again"
-        if not ready and timeout:
-            self.passed += timeout
-        return ready
-
-
-class Clock(asyncio.SelectorEventLoop):
-    """An event loop whose time moves on when nothing else can."""
-
-    def __init__(self) -> None:
-        self._passing = _Skipping()
-        super().__init__(self._passing)
-
-    def time(self) -> float:
-        return 1_000.0 + self._passing.passed
-
-
-def timeless(work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work, at once, however long it waits."""
-    with asyncio.Runner(loop_factory=Clock) as runner:
-        return runner.run(work)
 
 
 class Heard:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -159,6 +162,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_stream(
 ) -> None:
     with pytest.raises(RecordingFailed, match="No space left"):
         Recorder("/dev/full", url="http://x", slices=None, replica=Replica(), overwrite=True)
+    assert Path("/dev/full").exists(), "what was there before stays"
     async with statestream.connect(server.url) as stream:
         recorder = stream.record(tmp_path / "a")
         recorder._file, whole = Path("/dev/full").open("wb", buffering=0), recorder._file  # noqa: SIM115  # it closes it
@@ -188,6 +192,13 @@ steps = st.lists(
     ),
     max_size=15,
 )
+
+
+def test_a_recording_that_could_not_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.recording.MAX_LINE", 10)  # the first line is longer than may be
+    with pytest.raises(RecordingFailed, match="after 0 bytes"):
+        Recorder(tmp_path / "a", url="http://x", slices=None, replica=Replica())
+    assert list(tmp_path.iterdir()) == []
 
 
 def frames_of(program: list[tuple[str, Any]]) -> Iterator[Event]:
@@ -462,6 +473,24 @@ def command(*arguments: Any, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+async def test_on_a_terminal_the_updates_go_to_the_file_and_only_the_bar_to_the_terminal(tmp_path: Path) -> None:
+    path = written(tmp_path / "run.jsonl", (0, initial("1.a")), *((n, update(f"{n}.a", n)) for n in range(2, 500)))
+    terminal, ours = pty.openpty()
+    line = [sys.executable, "-W", "error", "-m", "statestream", "replay", str(path), "--speed", "inf", "--json"]
+    with (tmp_path / "out").open("wb") as out:
+        process = subprocess.Popen(line, stdout=out, stderr=ours, cwd=ROOT)
+    os.close(ours)
+    shown = b""
+    with contextlib.suppress(OSError):  # a terminal that nobody holds any more
+        while part := os.read(terminal, 1 << 16):
+            shown += part
+    assert process.wait(20) == 0
+    os.close(terminal)
+    assert len([json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]) == 499
+    assert b"499 frames, 499 updates" in shown
+    assert b'"kind"' not in shown
+
+
 def recording_process(server: Server, path: Path, *more: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "statestream", "record", server.url, "-o", str(path), *more]
     return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=ROOT)
@@ -701,9 +730,9 @@ async def test_a_served_recording_keeps_its_pace(tmp_path: Path) -> None:
 
     async def watch(name: str, url: str) -> None:
         async with statestream.connect(url) as stream:
-            async for _ in stream:
-                order.append((name, stream.state["s"]))
-                if stream.state["s"] == 10:
+            async for update in stream:
+                order.append((name, int(update.position.partition(".")[0]) - 1))
+                if order[-1][1] == 10:
                     return
 
     with served(path, "--speed", "1") as slow, served(path, "--speed", "10") as fast:

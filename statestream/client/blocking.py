@@ -30,13 +30,17 @@ T = TypeVar("T")
 def connect_sync(
     url: str,
     *,
-    slices: Sequence[str] | None = None,
+    slices: Sequence[str] | str | None = None,
     cause: str = "brief",
     headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> BlockingStream:
-    """As `connect`, to be used with `with`. `on_health` is called in another thread."""
+    """As `connect`, to be used with `with`.
+
+    `on_health`, and what is given to `wait_for`, are called in another thread, the stream's own: there nothing of the
+    stream may be waited for.
+    """
     return BlockingStream(
         lambda: connect(url, slices=slices, cause=cause, headers=headers, timeout=timeout, on_health=on_health)
     )
@@ -88,6 +92,9 @@ class BlockingStream:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs it where the stream lives."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("expected a call from outside: a callback or a predicate must not wait for its stream")
         if not self._thread.is_alive():
             coroutine.close()
             raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
@@ -122,21 +129,26 @@ class BlockingStream:
 
     def __iter__(self) -> Iterator[Update]:
         """Every update, as iterating over a `Stream` gives them."""
-        return self._each(self._wait(self._begin(self._stream.__aiter__)))
+        return self._each(self._stream.__aiter__)
 
     def changes(self, name: str) -> Iterator[Update]:
         """The updates of one slice or of a family, as of `Stream.changes`."""
-        return self._each(self._wait(self._begin(lambda: self._stream.changes(name))))
+        return self._each(lambda: self._stream.changes(name))
 
-    async def _begin(self, start: Callable[[], AsyncIterator[Update]]) -> AsyncIterator[Update]:
-        return start()
+    def _each(self, start: Callable[[], AsyncIterator[Update]]) -> Iterator[Update]:
+        """From now on, not from the first `next`; ends where the stream does."""
 
-    def _each(self, updates: AsyncIterator[Update]) -> Iterator[Update]:
+        async def begun() -> AsyncIterator[Update]:
+            return start()
+
+        return self._following(self._wait(begun()))
+
+    def _following(self, updates: AsyncIterator[Update]) -> Iterator[Update]:
         async def following() -> Update | None:
             return await anext(updates, None)
 
         try:
-            while (update := self._wait(following())) is not None:
+            while self._thread.is_alive() and (update := self._wait(following())) is not None:
                 yield update
         finally:
             if self._thread.is_alive():
@@ -156,7 +168,7 @@ class BlockingStream:
 
     def dispatch(
         self,
-        action: Action | str,
+        action: Action | Sequence[Action] | str,
         payload: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,

@@ -23,7 +23,9 @@ from statestream.sse import Decoder, Event
 log = logging.getLogger("statestream")
 
 FIRST_RETRY_MS: Final = 500
-MAX_RETRY_SECONDS: Final = 30.0
+MAX_RETRY_MS: Final = 30_000
+FIRST_SECONDS: Final = 30.0
+"""Until when a stream's first frame must have come."""
 TEMPORARY: Final = (408, 425, 429)
 
 
@@ -60,7 +62,10 @@ class Connection:
             except Gap:
                 self._replica.forget_position()
             except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as error:
-                self.trouble = str(error) or type(error).__name__  # then come back where we left off
+                # then come back where we left off
+                self.trouble = str(error) or (
+                    "nothing came in time" if isinstance(error, TimeoutError) else repr(error)
+                )
             except Exception as error:
                 log.exception("following %s failed", self._url)
                 return StreamRefused(f"following {self._url} failed: {error!r}", reason="failed")
@@ -78,9 +83,9 @@ class Connection:
 
     def _backoff(self) -> float:
         """Seconds to wait: the server's `retry`, doubled with each failure in a row, with jitter."""
-        seconds = min(MAX_RETRY_SECONDS, float(self.retry_ms << self._attempt) / 1000)
+        milliseconds = min(MAX_RETRY_MS, self.retry_ms << self._attempt)  # `retry` may have any number of digits
         self._attempt = min(self._attempt + 1, 10)
-        return seconds * random.uniform(1.0, 1.5)  # noqa: S311  # spreads clients, hides nothing
+        return milliseconds / 1000 * random.uniform(1.0, 1.5)  # noqa: S311  # spreads clients, hides nothing
 
     async def _follow(self, session: aiohttp.ClientSession) -> None:
         """One connection, until it ends."""
@@ -90,7 +95,7 @@ class Connection:
         self._replica.end = None
         # not to where a redirect leads: the session's headers may hold what is for this server only
         request = session.get(f"{self._url}/stream/state", params=self._query, headers=headers, allow_redirects=False)
-        async with asyncio.timeout(MAX_RETRY_SECONDS) as watchdog, request as response:
+        async with asyncio.timeout(FIRST_SECONDS) as watchdog, request as response:
             await self._check(response)
             self.opened, self.is_open = self.opened + 1, True
             decoder = Decoder(last_id=self._replica.position or "")

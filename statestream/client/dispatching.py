@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -26,12 +26,16 @@ ANSWER_SECONDS: Final = 30.0
 
 
 async def dispatch(
-    session: aiohttp.ClientSession, url: str, action: Action, *, id: str | None, expect: Mapping[str, int] | None
+    session: aiohttp.ClientSession,
+    url: str,
+    actions: Sequence[Action],
+    *,
+    id: str | None,
+    expect: Mapping[str, int] | None,
 ) -> Result:
     """Raises what `Store.dispatch` raises, and Unavailable when trying again has not helped."""
-    body: dict[str, Any] = {"type": action.type, "payload": plain(action.payload), "id": id or uuid.uuid4().hex}
-    if action.key is not None:
-        body["key"] = action.key
+    said = [_said(action) for action in actions]
+    body = {**(said[0] if len(said) == 1 else {"actions": said}), "id": id or uuid.uuid4().hex}
     if expect:
         body["expect"] = dict(expect)
     encoded = orjson.dumps(body)
@@ -41,6 +45,11 @@ async def dispatch(
             return answer
         await asyncio.sleep(min(5.0, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
     raise Unavailable(f"expected an answer from {url}, got none in {TRIES} tries; the outcome is unknown")
+
+
+def _said(action: Action) -> dict[str, Any]:
+    key = {} if action.key is None else {"key": action.key}
+    return {"type": action.type, "payload": plain(action.payload), **key}
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result | None:

@@ -19,7 +19,7 @@ from statestream.client.connection import Connection
 from statestream.client.dispatching import dispatch
 from statestream.client.followers import Follower, selects
 from statestream.client.health import Health, Pulse
-from statestream.errors import StatestreamError, TimedOut, Unavailable
+from statestream.errors import Malformed, StatestreamError, TimedOut, Unavailable
 from statestream.recording import Recorder
 from statestream.replica import Replica, Update
 from statestream.sse import Event
@@ -30,7 +30,7 @@ T = TypeVar("T")
 def connect(
     url: str,
     *,
-    slices: Sequence[str] | None = None,
+    slices: Sequence[str] | str | None = None,
     cause: str = "brief",
     headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
@@ -38,13 +38,14 @@ def connect(
 ) -> Stream:
     """A stream from the server at `url` (its root, without /stream/state), to be used with `async with`.
 
-    `slices`: names, `name/*` or `*`; None: every plain slice. `cause="full"` brings payloads. `headers`
-    go with every request, dispatches too: `{"Authorization": "Bearer …"}` for a proxy in front; a user and a
-    password in `url` are one of them. `timeout`: seconds to wait for the first state. `on_health` is called with
-    every turn of `Stream.health`.
+    `slices`: names, `name/*` or `*`, also as one text with commas; None: every plain slice. `cause="full"` brings
+    payloads. `headers` go with every request, dispatches too: `{"Authorization": "Bearer …"}` for a proxy in front; a
+    user and a password in `url` are one of them. `timeout`: seconds to wait for the first state. `on_health` is called
+    with every turn of `Stream.health`. Raises Malformed for a `url` that is none of http or https.
     """
     root, login = address(url)
-    return Stream(root, slices, cause, {**login, **(headers or {})}, timeout, on_health)
+    names = slices.split(",") if isinstance(slices, str) else slices
+    return Stream(root, names, cause, {**login, **(headers or {})}, timeout, on_health)
 
 
 class Stream:
@@ -122,9 +123,11 @@ class Stream:
             await self._session.close()
 
     async def _run(self, session: aiohttp.ClientSession) -> None:
-        self._failure = await self._connection.run(session)
-        self._ready.set()
-        self._end()
+        try:
+            self._failure = await self._connection.run(session)
+        finally:  # whatever ended it, nobody waits for more
+            self._ready.set()
+            self._end()
 
     def _end(self) -> None:
         self._closed = True
@@ -154,7 +157,12 @@ class Stream:
         return self._updates(self._follow(follower))
 
     def changes(self, name: str) -> AsyncIterator[Update]:
-        """The updates of one slice (`board`, `chat/42`) or of a family (`chat/*`) from now on, and every `initial`."""
+        """The updates of one slice (`board`, `chat/42`) or of a family (`chat/*`) from now on, and every `initial`.
+
+        Raises Malformed where the stream does not follow it.
+        """
+        if not self._covers(name):
+            raise Malformed(f"expected a slice that this stream follows, got {name}; name it to `connect`")
         return self._updates(self._follow(Follower(selects(name))))
 
     async def wait_for(  # a timeout that says in its error where the state stands
@@ -179,6 +187,12 @@ class Stream:
         finally:
             self._followers.discard(follower)
         return found
+
+    def _covers(self, name: str) -> bool:
+        """Without names it follows every plain slice: those that came with the first state."""
+        if self._slices is None:
+            return name in self.state
+        return any(each == "*" or selects(each)(name) for each in self._slices)
 
     def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
         """Keeps the stream in a file from now on, until it or the recording is closed: for `statestream.replay`.
@@ -212,14 +226,14 @@ class Stream:
 
     async def dispatch(
         self,
-        action: Action | str,
+        action: Action | Sequence[Action] | str,
         payload: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,
         id: str | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> Result:
-        """Makes an action happen on the server: an Action, or a type with its payload and key.
+        """Makes an action happen on the server: an Action, or a type with its payload and key; or several as one.
 
         It always has an id, so it is tried again after a lost connection or a 503 and still happens once.
         Raises what `Store.dispatch` raises, and Unavailable when trying again has not helped.
@@ -228,4 +242,5 @@ class Stream:
             raise RuntimeError("expected a stream that is open: use `async with connect(…)`")
         if isinstance(action, str):
             action = Action(type=action, payload=payload or {}, key=key)
-        return await dispatch(self._session, self._url, action, id=id, expect=expect)
+        actions = [action] if isinstance(action, Action) else action
+        return await dispatch(self._session, self._url, actions, id=id, expect=expect)

@@ -1,7 +1,7 @@
 """What the commands share: their options, the way to the server, and errors as one sentence and an exit code.
 
-Law: exit code 2 is a wrong call, 1 what the server or the way to it refused, 0 all else, also Ctrl-C and a reader
-of stdout who has seen enough. Results go to stdout, everything else to stderr.
+Law: exit code 2 is a wrong call, 1 what the server or the way to it refused, or what is not known to have happened,
+0 all else, also Ctrl-C and a reader of stdout who has seen enough. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -55,14 +55,17 @@ def shown_url(target: Target) -> str:
     return safe(str(target.url).rstrip("/"))
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a command's work to its end, whatever that is."""
+def run(coroutine: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
+    """Runs a command's work to its end, whatever that is. `interrupted`: the exit code of Ctrl-C."""
+    if sys.stdout is None:
+        coroutine.close()
+        raise failed("expected a stdout to write to, it is closed")
     try:
         with explained():
             result = asyncio.run(coroutine)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+        raise typer.Exit(interrupted) from None
     except BrokenPipeError:
         raise seen_enough() from None
     except OSError as error:

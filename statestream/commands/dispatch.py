@@ -5,10 +5,11 @@ Law: the request has an id before it is sent, so that whatever becomes of the an
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import uuid
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -23,6 +24,7 @@ from statestream.commands.asking import (
     checked,
     reach,
     run,
+    say,
     session,
     shown_url,
     target_of,
@@ -33,6 +35,9 @@ from statestream.commands.text import safe
 from statestream.errors import Malformed, Unavailable
 from statestream.names import check_id, check_key, split_name
 from statestream.values import loads
+
+QUIET_SECONDS: Final = 3.0
+"""Without an answer for so long, a person is told that there is none yet."""
 
 
 def dispatch(
@@ -63,7 +68,7 @@ def dispatch(
     checked(check_key, key, "--key")
     action = Action(type=type, payload=_payload(payload), key=key)
     request_id = checked(check_id, id, "--id") or uuid.uuid4().hex
-    run(_dispatch(target, action, request_id, _expected(expect or []), as_json))
+    run(_dispatch(target, action, request_id, _expected(expect or []), as_json), interrupted=1)
 
 
 def _payload(text: str) -> Mapping[str, Any]:
@@ -88,14 +93,18 @@ def _expected(pairs: list[str]) -> dict[str, int]:
 
 async def _dispatch(target: Target, action: Action, id: str, expect: Mapping[str, int], as_json: bool) -> None:
     await reach(target)
+    unknown = f"the outcome is unknown: repeat it with --id {id}"
     async with session(target) as http:
+        waiting = asyncio.get_running_loop().call_later(QUIET_SECONDS, say, f"no answer yet, trying on; {unknown}")
         try:
-            result = await send(http, str(target.url).rstrip("/"), action, id=id, expect=expect)
+            result = await send(http, str(target.url).rstrip("/"), [action], id=id, expect=expect)
         except Unavailable:
-            raise Unavailable(
-                f"expected an answer from {shown_url(target)}, got none; "
-                f"the outcome is unknown: repeat it with --id {id}"
-            ) from None
+            raise Unavailable(f"expected an answer from {shown_url(target)}, got none; {unknown}") from None
+        except asyncio.CancelledError:
+            say(f"interrupted; {unknown}")
+            raise
+        finally:
+            waiting.cancel()
     _say_json(result) if as_json else _say(result)
 
 

@@ -177,7 +177,9 @@ def _bar(replay: Replay) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty() or sys.stdout.isatty():
         yield lambda _: None
         return
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:  # else what goes to stdout would go to the terminal
         task = progress.add_task("replaying", total=replay.recording.size)
         yield lambda end: progress.update(task, completed=end)
 

@@ -36,6 +36,8 @@ from statestream.patch import replay
 REMEMBERED_MS: Final = 24 * 3600 * 1000
 RECENT: Final = 1_000
 PAGE: Final = 1_000
+PAGE_BYTES: Final = 4 << 20
+"""Of the changes that are read at a time, however many were asked for: what a reader of the past costs in memory."""
 """How many changes are read at a time."""
 
 
@@ -112,7 +114,10 @@ class Journal(Protocol):
         """How these requests ended, as far as they are remembered."""
 
     async def read(self, after: Position, limit: int) -> list[Change]:
-        """At most `limit` changes behind `after`; none if it is the newest. Raises Forked, Expired, Unavailable."""
+        """The changes behind `after`: at most `limit`, fewer where they are more than PAGE_BYTES, one at least.
+
+        None if `after` is the newest position. Raises Forked, Expired, Unavailable.
+        """
 
     async def wait(self, after: Position) -> None:
         """Returns when there may be changes behind `after`. May return for nothing, but never sleeps through."""
@@ -145,6 +150,18 @@ def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
             versions[effect.slice] = 0 if effect.kind == "removed" else seq
         outcomes.append(Appended(position=last, changes=tuple(changes)))
     return outcomes
+
+
+def page_of(changes: Iterable[Change]) -> list[Change]:
+    """The first of them, up to PAGE_BYTES; the first in any case."""
+    page: list[Change] = []
+    size = 0
+    for change in changes:
+        size += change.size
+        if page and size > PAGE_BYTES:
+            break
+        page.append(change)
+    return page
 
 
 def record(entry: Entry, outcome: Appended) -> Record:

@@ -35,6 +35,7 @@ from statestream.journal.contract import (
     Retention,
     everything,
     number,
+    page_of,
     record,
     replayed,
     trim_to,
@@ -135,7 +136,7 @@ class MemoryJournal:
     async def read(self, after: Position, limit: int) -> list[Change]:
         self._verify(after)
         start = after.seq - self._floor.seq
-        return self._changes[start : start + limit]
+        return page_of(self._changes[start : start + limit])
 
     async def wait(self, after: Position) -> None:
         while self._head == after:

@@ -30,6 +30,7 @@ from statestream.journal.contract import (
     Retention,
     everything,
     number,
+    page_of,
     record,
     replayed,
     trim_to,
@@ -203,7 +204,7 @@ def _between(sql: sqlite3.Connection, after: int, until: int) -> Iterator[Change
 
 def _read(sql: sqlite3.Connection, after: Position, limit: int) -> list[Change]:
     _verify(sql, after)
-    return list(_between(sql, after.seq, after.seq + limit))
+    return page_of(_between(sql, after.seq, after.seq + limit))
 
 
 def _verify(sql: sqlite3.Connection, position: Position) -> None:

@@ -60,7 +60,8 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if error.status < 400 or error.content_type != "text/plain":
         raise error  # a route's own answer
     code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
-    return _problem(error.status, code, f"the request was refused: {error.reason}", error.headers.getall("Allow", []))
+    detail = f"{request.method} {request.path} was refused: {error.reason}"
+    return _problem(error.status, code, detail, error.headers.getall("Allow", []))
 
 
 async def starting(request: web.Request, response: web.StreamResponse) -> None:
