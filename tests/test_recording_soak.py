@@ -146,4 +146,6 @@ async def test_recordings_over_cuts_and_crashes_are_true(tmp_path: Path, http: H
             soak.over.set()
             await asyncio.gather(*tasks)
         assert soak.did["recordings"] >= CLIENTS
+        assert proxy.cuts >= seconds, "the network was as bad as it was meant to be"
+        assert soak.did["kills"] >= seconds // 30
         print(f"{seconds:g} s: {dict(soak.did)}, {proxy.cuts} cuts, {dict(soak.events)}")

@@ -6,7 +6,10 @@ import asyncio
 import gzip
 import io
 import json
+import re
 import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -282,3 +285,24 @@ async def test_a_client_that_does_not_read_cannot_keep_the_server_from_ending(ht
             stalled.recv(1)
             async with asyncio.timeout(20):  # without a hand, it takes until the client reads
                 assert await asyncio.to_thread(server.stop) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_a_history_of_large_changes_costs_a_page_of_memory(
+    sqlite_server: Server, http: aiohttp.ClientSession
+) -> None:
+    """A hundred changes of 900 kB: a page by their number alone would be all of them."""
+    for n in range(100):
+        await dispatch(http, sqlite_server.url, "board/filled", {"size": 900_000 + n})
+    status, forget = Path(f"/proc/{sqlite_server.pid}/status"), Path(f"/proc/{sqlite_server.pid}/clear_refs")
+
+    def kilobytes(name: str) -> int:
+        return int(re.search(rf"{name}:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+
+    forget.write_text("5")  # the peak begins anew
+    before, size = kilobytes("VmRSS"), 0
+    async with http.get(f"{sqlite_server.url}/history") as response:
+        async for part in response.content.iter_any():
+            size += len(part)
+    assert size > 90_000_000
+    assert kilobytes("VmHWM") - before < 45_000
