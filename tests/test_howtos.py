@@ -22,12 +22,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from statestream.conformance.transcripts import Transcript
 from tests import scripted
 from tests.pages import DOCS, files_of, write_files
 from tests.support import ROOT, Server, dispatch, eventually, get_state
 from tests.test_browser import NODE, Node, is_of_the_cut
 from tests.test_chat import open_gate, script, started
-from tests.transcripts import Transcript
 
 USED = {
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
@@ -314,8 +314,8 @@ LISTEN = """import("/client.mjs").then(async ({ listen }) => {
   const sorted = (_, it) => it?.constructor === Object ? Object.fromEntries(Object.entries(it).sort()) : it;
   const text = (value) => JSON.stringify(value, sorted);
   const waiting = JOBS, found = {};
-  async function one({ name, asks, state }) {
-    let at = "-", shown = null;
+  async function one({ name, path, asks, state }) {
+    let at = null, shown = null;
     class Heard extends EventSource {
       addEventListener(name, listener) {
         super.addEventListener(name, (event) => {
@@ -324,11 +324,12 @@ LISTEN = """import("/client.mjs").then(async ({ listen }) => {
         });
       }
     }
-    const client = listen(new URL(`/${name}/stream/state`, location), (state) => (shown = state), Heard);
+    const client = listen(new URL(`${path}/stream/state`, location), (state) => (shown = state), Heard);
     const until = performance.now() + 20000;
     while (performance.now() < until) {
-      const asked = await (await fetch(`/asked/${name}?at=${at}`)).json();
-      if (asked >= asks && text(shown) === text(state)) break;
+      const held = JSON.stringify({ position: at });
+      const { asked } = await (await fetch(path, { method: "POST", body: held })).json();
+      if (asked.length >= asks && text(shown) === text(state)) break;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     client.close();
@@ -354,10 +355,14 @@ async def test_the_plain_client_asks_and_holds_what_the_transcripts_say(
     for name in ("index.mjs", "module/core.mjs", "module/duplex.mjs", "module/helpers.mjs"):
         monkeypatch.setitem(scripted.PAGES, f"/{name}", library / name)
     chosen = [one for one in Transcript.all() if one.name not in LIBRARY_TAKES and one.telling]
-    jobs = [{"name": one.name, "asks": len(one.asks), "state": one.last.state} for one in chosen]
     async with scripted.Scripted() as server:
-        shown = await asyncio.to_thread(in_a_tab, browser, server.url, LISTEN.replace("JOBS", json.dumps(jobs)))
-        got = {name: (state, server.asked[name]) for name, state in shown.items()}
+        jobs = [
+            {"name": one.name, "path": f"{server.path}/{one.name}", "asks": len(one.asks), "state": one.last.state}
+            for one in chosen
+        ]
+        page = f"{server.url}/page"
+        shown = await asyncio.to_thread(in_a_tab, browser, page, LISTEN.replace("JOBS", json.dumps(jobs)))
+        got = {name: (state, server.asked(name)) for name, state in shown.items()}
     assert got == {one.name: (one.last.state, one.asks) for one in chosen}
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statestream.conformance.vectors import Vector
 from statestream.errors import TooLarge
 from statestream.sse import Decoder, Event, encode
-from tests.vectors import Vector
 
 VECTORS = Vector.all()
 

@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 
 import statestream
+from statestream.conformance.player import Held
+from statestream.conformance.transcripts import NO_CURSOR, Expected, Transcript
+from statestream.conformance.vectors import Vector
 from statestream.errors import Gap, StreamRefused
 from statestream.replica import Replica, Update
 from statestream.sse import Decoder
 from tests.scripted import Scripted
 from tests.support import eventually
 from tests.test_browser import Node
-from tests.transcripts import NO_CURSOR, Outcome, Transcript
-from tests.vectors import Vector
 
 TRANSCRIPTS = Transcript.all()
 LONG = 6_000
@@ -47,7 +48,7 @@ def test_every_frame_of_the_protocol_has_its_transcript() -> None:
         assert f"event: {event}\n" in sent
     for reason in ("start", "expired", "forked", "invalid", "lagged", "shutdown", "busy", "unavailable", "too_large"):
         assert f'"reason":"{reason}"' in sent
-    kinds = {told[0] for one in TRANSCRIPTS for outcome in one.outcomes for told in outcome.told}
+    kinds = {told[0] for one in TRANSCRIPTS for expected in one.expected for told in expected.told}
     assert kinds == {"initial", "patches", "value", "removed"}
 
 
@@ -59,29 +60,29 @@ def test_the_replica_holds_and_tells_what_the_transcript_says(transcript: Transc
         assert (replica.position or NO_CURSOR) == connection.cursor
         replica.end = None
         decoder = Decoder(last_id=replica.position or "")
-        for frame, outcome in connection.frames:
+        for frame, expected in connection.frames:
             events = [event for at in range(0, len(frame), size) for event in decoder.feed(frame[at : at + size])]
             assert len(events) <= 1  # none: a comment
             updates: list[Update] = []
-            if outcome.kind == "gap":
+            if expected.kind == "gap":
                 with pytest.raises(Gap):
                     replica.apply(events[0])
                 replica.forget_position()
             elif events:
                 updates = replica.apply(events[0])
-            check(replica, updates, outcome)
+            check(replica, updates, expected)
         assert decoder.feed(connection.rest) == []
 
 
-def check(replica: Replica, updates: list[Update], outcome: Outcome) -> None:
-    assert told(updates) == outcome.told
-    assert same(replica.state, outcome.state)
-    assert replica.versions == outcome.versions
-    assert replica.position == outcome.position
-    if outcome.kind in ("ended", "over"):
+def check(replica: Replica, updates: list[Update], expected: Expected) -> None:
+    assert told(updates) == expected.told
+    assert same(replica.state, expected.state)
+    assert replica.versions == expected.versions
+    assert replica.position == expected.position
+    if expected.kind in ("ended", "over"):
         assert replica.end is not None
-        assert replica.end.reason == outcome.reason
-        assert (replica.end.retry is None) == (outcome.kind == "over")
+        assert replica.end.reason == expected.reason
+        assert (replica.end.retry is None) == (expected.kind == "over")
 
 
 def same(one: Any, other: Any) -> bool:
@@ -100,10 +101,17 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
     scripted: Scripted, transcript: Transcript
 ) -> None:
     last, seen, refused = transcript.last, [], None
-    stream = statestream.connect(f"{scripted.url}/{transcript.name}", timeout=10)
-    scripted.position[transcript.name] = lambda: stream.position
-    wanted = [one for outcome in transcript.telling for one in outcome.told]
-    asked = scripted.asked[transcript.name]
+    stream = statestream.connect(scripted.at(transcript.name), timeout=10)
+    wanted = [one for expected in transcript.telling for one in expected.told]
+    part = scripted.parts[transcript.name]
+    asked = part.asked
+
+    async def said() -> None:
+        while True:
+            part.held = Held(position=stream.position)
+            await asyncio.sleep(0.01)
+
+    saying = asyncio.create_task(said())
     async with asyncio.timeout(20):
         try:
             async with stream:
@@ -114,6 +122,8 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
                 await eventually(lambda: stream.position == last.position and len(asked) == len(transcript.asks))
         except StreamRefused as error:
             refused = error.reason
+        finally:
+            saying.cancel()
     assert refused == (last.reason if last.kind == "over" else None)
     assert asked == transcript.asks
     assert seen == wanted
@@ -142,7 +152,7 @@ def browser() -> Iterator[Node]:
 async def in_a_page(browser: Node, server: Scripted, script: str) -> Any:
     """What a function of play.js gives, in a window of its own."""
     ask = browser.ask
-    await asyncio.to_thread(ask, "open", window="page", url=server.url)
+    await asyncio.to_thread(ask, "open", window="page", url=f"{server.url}/page")
     try:
         return await asyncio.to_thread(
             ask, "look", window="page", script=f"import('/play.js').then((at) => at.{script})"
@@ -156,7 +166,7 @@ async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_sa
 ) -> None:
     jobs = [
         {
-            "name": one.name,
+            "url": f"{scripted.path}/{one.name}",
             "tellings": len(one.telling),
             "position": one.last.position,
             "asks": len(one.asks),
@@ -173,7 +183,7 @@ async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_sa
         assert same(got.pop("seen"), wanted), transcript.name
         last = transcript.last
         assert got == {"state": last.state, "versions": last.versions, "position": last.position}, transcript.name
-        assert scripted.asked[transcript.name] == transcript.asks, transcript.name
+        assert scripted.asked(transcript.name) == transcript.asks, transcript.name
 
 
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
@@ -191,4 +201,4 @@ async def test_chromiums_eventsource_says_what_the_standard_says(
         agrees = [tuple(event) for event in events] == list(vector.events)
         assert agrees is (vector.name not in CHROMIUM_DIFFERS), (vector.name, events)
         ids = ["", vector.last_id.strip()] if (vector.retry or 0) < LONG else [""]
-        assert scripted.asked[f"{number} {pieces}"] == ids, vector.name
+        assert scripted.heard[f"{number} {pieces}"] == ids, vector.name

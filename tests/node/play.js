@@ -36,15 +36,16 @@ const kind = ({ slice, version, removed, ...update }) => {
 };
 
 /** What statestream.js tells and holds of each transcript, once it stands at `position` and has asked `asks` times. */
-export const play = (jobs) => pooled(jobs, async ({ name, tellings, position, asks, over }) => {
+export const play = (jobs) => pooled(jobs, async ({ url, tellings, position, asks, over }) => {
   const seen = [], statuses = [];
   const note = (state, updates) => seen.push({ told: updates.map(kind), state, versions: stream.versions, position: stream.position });
-  const stream = follow(`/${name}/stream/state`, note, (text) => statuses.push(text));
+  const stream = follow(`${url}/stream/state`, note, (text) => statuses.push(text));
   const given_up = performance.now() + PATIENCE_MS;
   const there = async () => {
-    const asked = await (await fetch(`/asked/${name}?at=${stream.position ?? "-"}`)).json();
+    const held = JSON.stringify({ position: stream.position });
+    const { asked } = await (await fetch(url, { method: "POST", body: held })).json();
     if (seen.length < tellings || stream.position !== position) return false;
-    return asked >= asks && (!over || statuses.at(-1) === `ended: ${over}`);
+    return asked.length >= asks && (!over || statuses.at(-1) === `ended: ${over}`);
   };
   while (!(await there()) && performance.now() < given_up) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   if (!over) stream.close();

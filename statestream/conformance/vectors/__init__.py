@@ -5,13 +5,13 @@ Law: what is expected there is written from the standard's text, never from what
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
+
+import orjson
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vector:
+class Vector(Struct, frozen=True, kw_only=True):
     """`raw`, the events in it as (type, data, last event id), and what counts for coming back."""
 
     name: str
@@ -22,7 +22,6 @@ class Vector:
 
     @classmethod
     def all(cls) -> list[Vector]:
-        found = json.loads((Path(__file__).parent / "sse.json").read_text())["vectors"]
         return [
             cls(
                 name=f"{one['rule']}: {one['name']}",
@@ -31,5 +30,10 @@ class Vector:
                 last_id=one["last_id"],
                 retry=one["retry"],
             )
-            for one in found
+            for one in orjson.loads(text())["vectors"]
         ]
+
+
+def text() -> bytes:
+    """The file as it is."""
+    return resources.files(__name__).joinpath("sse.json").read_bytes()
