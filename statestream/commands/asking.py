@@ -1,7 +1,8 @@
 """What the commands share: their options, the way to the server, and errors as one sentence and an exit code.
 
 Law: exit code 2 is a wrong call, 1 what the server or the way to it refused, or what is not known to have happened,
-0 all else, also Ctrl-C and a reader of stdout who has seen enough. Results go to stdout, everything else to stderr.
+0 all else, also Ctrl-C and a reader of stdout who has seen enough. Where 0 and 1 are a verdict (`conformance`), what
+cuts it off is 3. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -55,11 +56,15 @@ def shown_url(target: Target) -> str:
     return safe(str(target.url).rstrip("/"))
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
-    """Runs a command's work to its end, whatever that is. `interrupted`: the exit code of Ctrl-C."""
+def run(coroutine: Coroutine[Any, Any, T], *, interrupted: int = 0, cut: int | None = None) -> T:
+    """Runs a command's work to its end, whatever that is.
+
+    `interrupted`: the exit code of Ctrl-C. `cut`: that of a stdout that takes no more; None: 0 where its reader has
+    closed it, else 1.
+    """
     if sys.stdout is None:
         coroutine.close()
-        raise failed("expected a stdout to write to, it is closed")
+        raise failed("expected a stdout to write to, it is closed", code=cut or 1)
     try:
         with explained():
             result = asyncio.run(coroutine)
@@ -67,9 +72,10 @@ def run(coroutine: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
     except KeyboardInterrupt:
         raise typer.Exit(interrupted) from None
     except BrokenPipeError:
-        raise seen_enough() from None
+        raise seen_enough(cut or 0) from None
     except OSError as error:
-        raise failed(f"cannot write: {error}") from None
+        say(f"cannot write: {error}")
+        raise seen_enough(cut or 1) from None
     return result
 
 
@@ -92,10 +98,10 @@ def say(sentence: str) -> None:
     typer.echo(f"statestream: {safe(sentence)}", err=True)
 
 
-def seen_enough() -> typer.Exit:
-    """Whoever read stdout has closed it: what is left in the buffer goes nowhere."""
+def seen_enough(code: int = 0) -> typer.Exit:
+    """Stdout takes no more, mostly because its reader has closed it: what is left in the buffer goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return typer.Exit(0)
+    return typer.Exit(code)
 
 
 def write(line: bytes) -> None:

@@ -1,16 +1,18 @@
-"""Whether a running server keeps the protocol's promises, asked from outside: `statestream conformance URL`.
+"""Whether a server or a client keeps the protocol's promises, asked from outside.
 
-`check_server` runs the checks against a server that offers an action to change something; each gives an `Outcome`. The
-protocol's page has the promises, a check holds one of them and says in a sentence what broke it.
+`check_server` (`statestream conformance URL`) runs checks against a server that offers an action to change something.
+The protocol's page has the promises, a check holds one of them and says in a sentence what broke it. `check_client`,
+and `statestream transcripts` for other languages, play golden transcripts to a client. Both give an `Outcome` each.
 
-Law: black boxes only. Nothing here knows the store, the hub or the journal, or imports what a server is made of; it
-asks over HTTP, applies what comes by rules of its own, stricter than a client's, and changes nothing but by the action
-given.
+Law: black boxes only. Nothing here knows the store, the hub or the journal, or imports what a server or a client of
+ours is made of; a server is asked over HTTP, and what comes is applied by rules of its own, stricter than a client's;
+it is changed by the action given and by nothing else.
 """
 
 from __future__ import annotations
 
-from statestream.conformance.check import Check, Outcome
+from statestream.conformance.check import Check, Outcome, chosen
+from statestream.conformance.clients import Holding, check_client
 from statestream.conformance.run import CHECKS, check_server
 
-__all__ = ["CHECKS", "Check", "Outcome", "check_server"]
+__all__ = ["CHECKS", "Check", "Holding", "Outcome", "check_client", "check_server", "chosen"]

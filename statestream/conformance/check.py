@@ -6,10 +6,12 @@ check.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
+
+from statestream.errors import Malformed
 
 if TYPE_CHECKING:
     from statestream.conformance.subject import Subject
@@ -22,22 +24,28 @@ class Breach(Exception):
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """`section` is a heading of the protocol's page, `promise` what is held. `tried` raises Breach."""
+    """A promise that is held to. `section` is the heading on the protocol's page that it stands under."""
 
     name: str
     section: str
     promise: str
+
+
+class Trial(Check, frozen=True, kw_only=True):
+    """A check of a server. `tried` raises Breach."""
+
     tried: Tried
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """`problem` is None where the promise was kept."""
+    """What came of a check. `problem` is None where the promise was kept, else a sentence that says what broke it."""
 
     check: Check
     problem: str | None
 
     @property
     def passed(self) -> bool:
+        """Whether the promise was kept."""
         return self.problem is None
 
 
@@ -46,15 +54,27 @@ class Section:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.checks: list[Check] = []
+        self.checks: list[Trial] = []
 
     def check(self, promise: str) -> Callable[[Tried], Tried]:
         def add(tried: Tried) -> Tried:
             name = getattr(tried, "__name__", "").replace("_", "-")
-            self.checks.append(Check(name=name, section=self.name, promise=promise, tried=tried))
+            self.checks.append(Trial(name=name, section=self.name, promise=promise, tried=tried))
             return tried
 
         return add
+
+
+Some = TypeVar("Some", bound=Check)
+
+
+def chosen(checks: Sequence[Some], only: Collection[str]) -> list[Some]:
+    """Those that are named, in their own order; all where none is. Raises Malformed for an unknown name."""
+    names = [check.name for check in checks]
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise Malformed(f"expected names of checks, got {', '.join(unknown)}; there are {', '.join(names)}")
+    return [check for check in checks if not only or check.name in only]
 
 
 def expect(kept: object, sentence: str) -> None:

@@ -1,6 +1,7 @@
 """The outcomes as a table for a terminal, or as JSON.
 
-Law: pure. A line for what was kept, and one more with the sentence for what was not.
+Law: pure. A line for what was kept, and one more with the sentence for what was not. The sentence may hold text of the
+server's: whoever prints a line makes it safe.
 """
 
 from __future__ import annotations
@@ -11,14 +12,10 @@ from typing import Any
 from statestream.conformance.check import Outcome
 
 
-def line(outcome: Outcome) -> str:
+def lines(outcome: Outcome) -> list[str]:
     word = "passed" if outcome.passed else "FAILED"
     text = f"{word}  {outcome.check.name:<22} {outcome.check.promise}"
-    return text if outcome.passed else f"{text}\n        {outcome.problem} [{outcome.check.section}]"
-
-
-def head(section: str) -> str:
-    return f"\n{section}"
+    return [text] if outcome.passed else [text, f"        {outcome.problem} [{outcome.check.section}]"]
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

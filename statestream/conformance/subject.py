@@ -74,12 +74,10 @@ class Subject:
             answer = await self.dispatch(self.action())
         except Breach as nothing:
             raise Unavailable(f"expected a server at {self.target.url}: {nothing}") from None
-        names = [c["slice"] for c in answer.json.get("changes", [])] if answer.status == 200 else []
+        names = _changed(answer)
         if not names:
-            said = f"status {answer.status}: {answer.body[:200].decode(errors='replace')}"
-            raise StreamRefused(
-                f"expected {self.template.type} to change something, got {said}", reason="refused", status=answer.status
-            )
+            said = f"expected {self.template.type} to change something, got {refusal(answer)}"
+            raise StreamRefused(said, reason="refused", status=answer.status)
         if self.target.slices is None:
             families = {f"{name.partition('/')[0]}/*" if "/" in name else name for name in names}
             self.target = replace(self.target, slices=",".join(sorted(families)))
@@ -236,6 +234,14 @@ class Watch:
                 self.frames.append(frame)
                 return frame
         return None
+
+
+def _changed(answer: Answer) -> list[str]:
+    """The slices that an accepted dispatch has changed. Whoever answers may be no server of the protocol: then none."""
+    try:
+        return [str(change["slice"]) for change in answer.json["changes"]] if answer.status == 200 else []
+    except (Breach, LookupError, TypeError):
+        return []
 
 
 def _reason(frame: Frame) -> str:
