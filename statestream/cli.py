@@ -28,6 +28,7 @@ from statestream.commands.recording import record, replay
 from statestream.commands.serving import Host, Port, loop_factory
 from statestream.commands.serving import serve as _serve
 from statestream.commands.state import state
+from statestream.commands.transcripts import transcripts
 from statestream.commands.watch.command import watch
 from statestream.errors import Malformed, TooLarge
 from statestream.server.app import create_app
@@ -173,7 +174,7 @@ def bench(
         raise typer.Exit(1)
 
 
-for command in (watch, dispatch, state, history, record, replay, conformance):
+for command in (watch, dispatch, state, history, record, replay, conformance, transcripts):
     app.command()(command)
 
 

@@ -1,0 +1,24 @@
+"""`statestream transcripts`: the golden transcripts, for a client in any language to follow.
+
+Law: arguments, messages and exit codes only; what is played and compared stands in the package `conformance`.
+"""
+
+from __future__ import annotations
+
+from statestream.commands.serving import Host, Port, serve
+from statestream.conformance.player import Player
+
+
+def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Plays the golden transcripts to a client in any language, and says whether it does as they say.
+
+    GET / begins a play: each transcript with its URL, what is to be asked, and what the client must hold at the end.
+    The client follows URL/stream/state; a POST of what it holds to URL is answered with what it asked and what is
+    wrong. For clients in Python there is statestream.testing.check_client.
+
+    \b
+    statestream transcripts --port 8001
+    curl http://127.0.0.1:8001/
+    curl http://127.0.0.1:8001/1/initial -d '{"state": {}, "versions": {}, "position": null}'
+    """  # noqa: D301  # a backspace: the lines below it stay lines
+    serve(Player().app, host, port)
