@@ -171,7 +171,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 def test_every_option_and_route_is_documented() -> None:
     docs = "\n".join(page.read_text() for page in PAGES)
-    commands = "serve demo bench watch dispatch state history record replay conformance"
+    commands = "serve demo bench watch dispatch state history record replay conformance transcripts"
     for command in commands.split():
         for option in re.findall(r"--[a-z-]+", run("-m", "statestream", command, "--help")):
             assert option in docs or option == "--help", f"{command} {option}"

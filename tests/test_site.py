@@ -26,13 +26,14 @@ ERRORS = {
     for name, kind in vars(errors).items()
     if inspect.isclass(kind) and issubclass(kind, statestream.StatestreamError)
 }
+TESTING = ("JournalContract", "journal_machine", "check_server", "check_client", "Outcome", "Check", "Holding")
 PUBLIC = {
     *(f"statestream.{name}" for name in set(statestream.__all__) - ERRORS),
     *(f"statestream.errors.{name}" for name in ERRORS),
     *(f"statestream.chat.{name}" for name in chat.__all__),
     *(f"statestream.chat.models.{name}" for name in ("Turn", "Finish", "Model", "ModelFailed", "default_model")),
     *(f"statestream.journal.{name}" for name in journal.__all__),
-    *(f"statestream.testing.{name}" for name in ("JournalContract", "journal_machine")),
+    *(f"statestream.testing.{name}" for name in TESTING),
 }
 
 
