@@ -30,6 +30,7 @@ from tests.test_browser import NODE, Node, is_of_the_cut
 from tests.test_chat import open_gate, script, started
 
 USED = {
+    "conformance.md": {"check.mjs"},
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
     "howto/chat-page.md": {"chatpage.py", "chat.html"},
     "howto/ai-sdk.md": {"aichat.py", "index.html", "chat.jsx"},

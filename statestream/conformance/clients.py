@@ -58,6 +58,7 @@ async def check_client(
     async with Player() as player:
         path, play = player.begin()
         checks = [Check(name=one.name, section=SECTION, promise=one.promise) for one in player.transcripts]
+        wanted = chosen(checks, only)
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(check: Check) -> Outcome:
@@ -68,7 +69,7 @@ async def check_client(
             return outcome
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(check)) for check in chosen(checks, only)]
+            tasks = [group.create_task(one(check)) for check in wanted]
         return [task.result() for task in tasks]
 
 

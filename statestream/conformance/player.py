@@ -65,12 +65,14 @@ class Part(Struct, kw_only=True):
     def problem(self) -> str | None:
         """What is not yet, or never will be, as the transcript says; None where all is."""
         if self.asked != self.transcript.asks:
-            return f"expected requests with the cursors {_list(self.transcript.asks)}, got {_list(self.asked)}"
+            wanted, more = self.transcript.asks, len(self.asked) - len(self.transcript.asks) - 1
+            got = [*self.asked[: len(wanted) + 1], *(["…"] if more > 0 else [])]
+            return f"expected requests with the cursors {_list(wanted)}, got {_list(got)}"
         if self.held is None:
             return "expected to be told what the client holds, heard nothing"
         if self.held.over is not (self.transcript.last.kind == "over"):
-            wanted = "to go on: nothing has ended" if self.held.over else "to end: the server has, for good"
-            return f"expected the client {wanted}"
+            should = "to go on: nothing has ended" if self.held.over else "to end: the server has, for good"
+            return f"expected the client {should}"
         for name, wanted in _holds(self.transcript).items():
             got = getattr(self.held, name)
             if got is not UNSET and not _same(got, wanted):
