@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ COMMAND = (sys.executable, "-W", "error", "-m", "statestream")
 NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2028\x7f"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ufffd]")
 ASKING = [("watch",), ("state",), ("history",), ("dispatch", "board/counted")]
+CHECKING = ("conformance", "--action", "board/counted")
 
 
 class Ran:
@@ -281,6 +283,19 @@ async def test_a_closed_pipe_ends_the_history_quietly() -> None:
         assert (ran.code, ran.err, len(ran.out.splitlines())) == (0, "", 2), ran
 
 
+async def test_a_full_disk_is_said_in_a_sentence(tmp_path: Path) -> None:
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    async with serving(endless(many(10, 1_000))) as url:
+        with (tmp_path / "out").open("w") as out:
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND, "history", url, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, preexec_fn=full
+            )
+            _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, err.decode()) == (1, "statestream: cannot write: [Errno 27] File too large\n")
+
+
 async def test_ctrl_c_ends_the_history_quietly() -> None:
     async with serving(endless(then_silence())) as url:
         process = await started("history", url)
@@ -368,7 +383,7 @@ async def test_an_unknown_slice_is_said_in_the_servers_words(server: Server, com
     assert sentence.endswith("(unknown_slice)")
 
 
-@pytest.mark.parametrize("command", ASKING, ids=lambda c: c[0])
+@pytest.mark.parametrize("command", [*ASKING, CHECKING], ids=lambda c: c[0])
 async def test_headers_go_with_every_request(command: tuple[str, ...]) -> None:
     seen: list[tuple[str, str]] = []
 
@@ -383,7 +398,7 @@ async def test_headers_go_with_every_request(command: tuple[str, ...]) -> None:
     assert set(seen) == {("Bearer abc", "1")}
 
 
-@pytest.mark.parametrize("command", ASKING, ids=lambda c: c[0])
+@pytest.mark.parametrize("command", [*ASKING, CHECKING], ids=lambda c: c[0])
 async def test_a_login_in_the_url_is_sent_and_never_said(command: tuple[str, ...]) -> None:
     seen: list[str] = []
 
@@ -400,7 +415,7 @@ async def test_a_login_in_the_url_is_sent_and_never_said(command: tuple[str, ...
     assert "secret" not in await refused(name, "http://me:secret@", *more, code=2)
 
 
-@pytest.mark.parametrize("command", ["watch", "dispatch", "state", "history"])
+@pytest.mark.parametrize("command", ["watch", "dispatch", "state", "history", "conformance"])
 async def test_help_teaches_with_an_example(command: str) -> None:
     shown = " ".join((await ok(command, "--help")).out.split())
     assert f"statestream {command} URL" in shown

@@ -6,16 +6,22 @@ import asyncio
 import itertools
 import json
 import os
+import pty
 import re
+import resource
+import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from statestream.conformance import CHECKS, Outcome, check_server
-from tests.support import ROOT, Server
+from tests.support import ROOT, Server, serving
 from tests.wrong import Answered, Asked, Fault, Wrong
 
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
@@ -332,6 +338,92 @@ async def test_what_cannot_be_checked_is_explained(good: Server) -> None:
     ]:
         got, out, err = await command(*arguments)
         assert (got, out, word in plain(err)) == (code, "", True), (out, err)
+
+
+async def test_an_answer_that_is_none_of_the_protocol_is_explained() -> None:
+    for text in ("<html>", "[]", '{"changes": 1}', '{"changes": [{}]}', '{"changes": [1]}', "{}"):
+
+        async def anything(_: web.Request, text: str = text) -> web.Response:
+            return web.Response(text=text)
+
+        async with serving(anything) as url:
+            code, out, err = await command(url, *COUNTED)
+        assert (code, out) == (1, "")
+        assert re.fullmatch(r"statestream: expected board/counted to change something, got status 200: .*\n", err), err
+
+
+async def test_a_login_is_not_in_the_outcomes(good: Server) -> None:
+    for more in ((), ("--json",)):
+        code, out, err = await command(good.url.replace("//", "//me:secret@"), *COUNTED, "--only", "answers", *more)
+        assert (code, "secret" in out + err) == (0, False)
+    assert json.loads(out)["url"] == good.url
+
+
+async def test_text_of_the_server_reaches_stdout_as_escapes(good: Server) -> None:
+    def nasty(asked: Asked, answered: Answered) -> None:
+        if asked.path == "/state":
+            answered.status, answered.body = 500, b"\x1b[2J\npassed  everything"
+
+    async with Wrong(good=good.url, fault=Fault(answer=nasty)) as wrong:
+        code, out, _ = await command(wrong.url, *COUNTED, "--only", "etag")
+    assert code == 1
+    assert "got status 500: \\x1b[2J\\npassed  everything" in out
+
+
+def conformance_of(url: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-W", "error", "-m", "statestream", "conformance", url, *COUNTED, *arguments)
+
+
+async def test_what_is_cut_off_is_no_verdict(good: Server, tmp_path: Path) -> None:
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    script = f"set -o pipefail; {shlex.join(conformance_of(good.url, '--only', 'answers'))} | true"
+    closed = await asyncio.create_subprocess_exec("bash", "-c", script, stderr=subprocess.PIPE, cwd=ROOT)
+    assert (await closed.communicate(), closed.returncode) == ((None, b""), 3)
+    with (tmp_path / "out").open("w") as out:
+        process = await asyncio.create_subprocess_exec(
+            *conformance_of(good.url, "--only", "answers"), stdout=out, stderr=subprocess.PIPE, preexec_fn=full
+        )
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (3, b"statestream: cannot write: [Errno 27] File too large\n")
+
+
+async def test_ctrl_c_is_no_verdict(good: Server) -> None:
+    def frame(asked: Asked, number: int, frame: bytes) -> bytes | None:
+        """A minute between heartbeats that never come."""
+        return None if b"event: heartbeat" in frame else re.sub(rb'"heartbeat":\d+', b'"heartbeat":60000', frame)
+
+    arguments = ("--only", "first-frame", "--only", "heartbeat")
+    async with Wrong(good=good.url, fault=Fault(frame=frame)) as wrong:
+        process = await asyncio.create_subprocess_exec(
+            *conformance_of(wrong.url, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        )
+        assert process.stdout
+        await process.stdout.readuntil(b"passed  first-frame")  # the next one waits
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (3, b"")
+
+
+async def test_a_terminal_shows_which_check_is_under_way(good: Server) -> None:
+    master, slave = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *conformance_of(good.url, "--only", "first-frame", "--only", "heartbeat"),
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        cwd=ROOT,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "60"},
+    )
+    os.close(slave)
+    out, _ = await process.communicate()
+    shown = os.read(master, 1 << 16).decode()
+    os.close(master)
+    assert process.returncode == 0
+    assert "first-frame: The first frame" in shown
+    assert "heartbeat: Nobody is left" in shown
+    assert "passed" not in shown
+    assert out.decode().count("passed  ") == 2
 
 
 def test_each_check_names_a_section_of_the_protocols_page() -> None:

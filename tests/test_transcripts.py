@@ -11,8 +11,10 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
+import aiohttp
 import pytest
 
 import statestream
@@ -23,7 +25,7 @@ from statestream.errors import Gap, StreamRefused
 from statestream.replica import Replica, Update
 from statestream.sse import Decoder
 from tests.scripted import Scripted
-from tests.support import eventually
+from tests.support import ROOT, PlainClient, Server, dispatch, eventually
 from tests.test_browser import Node
 
 TRANSCRIPTS = Transcript.all()
@@ -72,6 +74,78 @@ def test_the_replica_holds_and_tells_what_the_transcript_says(transcript: Transc
                 updates = replica.apply(events[0])
             check(replica, updates, expected)
         assert decoder.feed(connection.rest) == []
+
+
+Form = tuple[Any, ...]
+
+
+def forms(raw: bytes) -> set[Form]:
+    """How a frame is written: its event, its fields, the members of its data, in their order.
+
+    Each change of a catch-up is one by itself, and so is a cause; that of a whole cause counts where there is no actor.
+    """
+    fields = [line.partition(": ") for line in raw.decode().rstrip("\n").split("\n")]
+    found = {name: value for name, _, value in fields}
+    data = json.loads(found["data"])
+    inside = {(found["event"], "updates", *item) for item in data.get("updates", [])}
+    if "cause" in data:
+        inside |= {("cause", *data["cause"]), ("cause", *(name for name in data["cause"] if name != "actor"))}
+    return {(found["event"], tuple(name for name, _, _ in fields), *data), *inside}
+
+
+class Hearing(PlainClient):
+    """Keeps what it heard as it was written."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.forms: set[Form] = set()
+
+    def _frame(self, block: bytes) -> Any:
+        self.forms |= forms(block)
+        return super()._frame(block)
+
+
+async def session(server: Server, http: aiohttp.ClientSession) -> set[Form]:
+    """Everything that a server has to say: what a brief reader, one of whole causes, and one who was away hear."""
+    brief, full = Hearing(server.port).connect(), Hearing(server.port, "slices=*&cause=full").connect()
+    away = Hearing(server.port).connect()
+    assert next(away.frames()).event == "state.initial"
+    await dispatch(http, server.url, "board/filled", {"size": 20_000})
+    away.read_until(lambda frame: frame.event == "state.update")
+    away.cut()
+    for action in ("room/joined", "room/joined", "room/closed"):
+        _, answer = await dispatch(http, server.url, action, {} if action == "room/closed" else {"name": "x"}, key="1")
+    for client in (brief, full):
+        client.read_to(answer["position"])
+        client.read_until(lambda frame: frame.event == "heartbeat")
+    tasks = [{"type": "board/task_added", "payload": {"id": str(n), "title": "t"}} for n in range(100)]
+    rooms = [{"type": "room/joined", "payload": {"name": str(n)}, "key": str(n % 3)} for n in range(100)]
+    for actions in (tasks, rooms):
+        async with http.post(f"{server.url}/dispatch", json={"actions": actions}) as response:
+            assert response.status == 200
+    assert [frame.event for frame in islice(away.connect().frames(), 2)] == ["state.resumed", "state.catchup"]
+    server.stop()
+    for client in (brief, full, away):
+        list(client.frames())
+    return brief.forms | full.forms | away.forms
+
+
+@pytest.mark.usefixtures("each_mode")
+async def test_our_server_writes_its_frames_as_the_transcripts_do(http: aiohttp.ClientSession) -> None:
+    """But for those that are odd on purpose. What the transcripts have and this session has not: an actor, no retry."""
+    golden = {
+        form
+        for one in TRANSCRIPTS
+        for link in one.connections
+        for frame, expected in link.frames
+        if not one.name.startswith("unknown_") and expected.kind != "gap"
+        for form in forms(frame)
+    }
+    env = {"HEARTBEAT": "0.2", "KEPT": "10000", "PYTHONPATH": str(ROOT)}
+    with Server.serving(f"{ROOT / 'tests/apps/quick.py'}:app", env=env) as server:
+        sent = await session(server, http)
+    assert sent - golden == set()
+    assert {form[0] for form in sent} == {form[0] for form in golden}
 
 
 def check(replica: Replica, updates: list[Update], expected: Expected) -> None:

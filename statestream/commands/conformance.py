@@ -109,5 +109,6 @@ class Onlookers:
 
     def _say(self) -> None:
         if self._status is not None and self._left:
-            self._status.update(Text(f"{self._left[0].name}: {self._left[0].promise}"))
+            words = f"{self._left[0].name}: {self._left[0].promise}"
+            self._status.update(Text(words, no_wrap=True, overflow="ellipsis"))
             self._status.start()
