@@ -21,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from statestream.conformance import CHECKS, Outcome, check_server
+from statestream.conformance.transcripts import Transcript
 from tests.support import ROOT, Server, serving
 from tests.wrong import Answered, Asked, Fault, Wrong
 
@@ -437,3 +438,5 @@ def test_each_check_names_a_section_of_the_protocols_page() -> None:
 def test_the_page_about_it_names_every_check() -> None:
     page = (ROOT / "docs/conformance.md").read_text()
     assert [check.name for check in CHECKS if f"`{check.name}`" not in page] == []
+    assert f"{len(CHECKS)} checks" in page
+    assert f"{len(Transcript.all())} files" in page

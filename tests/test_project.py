@@ -16,6 +16,7 @@ import pytest
 
 import statestream
 from statestream import errors
+from statestream.conformance.transcripts import Transcript
 from tests.support import ROOT, Server, dispatch
 
 PACKAGE = ROOT / "statestream"
@@ -188,12 +189,18 @@ def test_the_command_without_its_extra_says_what_to_install(tmp_path: Path) -> N
     assert "statestream[cli]" in run("-c", script, code=1)
 
 
+DATA = {".txt", ".json"}
+
+
 def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("py.typed", "journal/schema.sql", "browser/statestream.js", "browser/demo.html"):
         assert f"statestream/{name}" in names
+    golden = {str(path.relative_to(ROOT)) for path in (PACKAGE / "conformance").rglob("*.*") if path.suffix in DATA}
+    assert len([name for name in golden if name.endswith(".txt")]) == len(Transcript.all()) > 30
+    assert golden <= names
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
@@ -215,6 +222,13 @@ def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
     )
     assert there("-c", names).strip() == f"{statestream.__version__} True"
     assert "statestream[cli]" in there("-m", "statestream", "--help")
+    page = tmp_path / "conformance.py"
+    page.write_text("\n".join(SNIPPET.findall((ROOT / "docs/conformance.md").read_text())))
+    assert there(str(page)).split("\n")[-2] == "{0} of {0} transcripts passed".format(len(Transcript.all()))
+    machine = "from statestream.testing import JournalContract, journal_machine; journal_machine(None, None)"
+    assert there("-c", machine).endswith(
+        "ImportError: journal_machine needs an extra: pip install 'statestream[testing]'\n"
+    )
 
 
 def test_the_command_explains_itself() -> None:
