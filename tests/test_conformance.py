@@ -390,6 +390,13 @@ async def test_what_is_cut_off_is_no_verdict(good: Server, tmp_path: Path) -> No
     assert (process.returncode, err) == (3, b"statestream: cannot write: [Errno 27] File too large\n")
 
 
+async def test_a_stdout_that_is_closed_is_no_verdict(good: Server) -> None:
+    shut = ("sh", "-c", 'exec "$@" >&-', "sh", *conformance_of(good.url, "--only", "answers"))
+    process = await asyncio.create_subprocess_exec(*shut, stderr=subprocess.PIPE, cwd=ROOT)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (3, b"statestream: expected a stdout to write to, it is closed\n")
+
+
 async def test_ctrl_c_is_no_verdict(good: Server) -> None:
     def frame(asked: Asked, number: int, frame: bytes) -> bytes | None:
         """A minute between heartbeats that never come."""
