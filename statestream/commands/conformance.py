@@ -32,7 +32,15 @@ def conformance(
     header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON, and nothing else.")] = False,
 ) -> None:
-    """Checks whether a running server keeps the protocol's promises. It writes to it by the action."""
+    """Checks whether a running server keeps the protocol's promises. It writes to it by the action.
+
+    Exit code 0: it does. 1: a promise was not kept, or nobody is there.
+    2: a wrong call.
+
+    \b
+    statestream conformance URL --action board/counted
+    statestream conformance URL --action board/counted --only order --json
+    """  # noqa: D301  # \b keeps the lines apart
     shown: list[str] = []
 
     def tell(outcome: Outcome) -> None:
