@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shlex
 import shutil
@@ -17,11 +18,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import pytest
 
+import statestream
 from tests import scripted
 from tests.pages import DOCS, files_of, write_files
 from tests.support import ROOT, Server, dispatch, eventually, get_state
@@ -36,6 +38,7 @@ USED = {
     "howto/producers.md": {"live.py", "shop_fastapi.py", "shop_django.py"},
     "howto/eventsource.md": {"client.mjs", "least.mjs"},
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
+    "howto/client.md": {"board.py", "worker.py", "diary.py", "tidy.py"},
     "howto/testing.md": {"board.py", "test_board.py"},
 }
 NO_KEY = {"OPENAI_API_KEY": ""}
@@ -255,6 +258,97 @@ def test_the_boards_tests_pass_and_can_fail(tmp_path: Path) -> None:
     board = tmp_path / "board.py"
     board.write_text(board.read_text().replace('task["done"] = True', "pass"))
     assert subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False).returncode == 1
+
+
+class Program:
+    """A program of a page, and the lines that it has written so far."""
+
+    def __init__(self, folder: Path, url: str, *command: str) -> None:
+        self.lines: list[str] = []
+        self._command, self._folder, self._env = command, folder, os.environ | {"STATESTREAM_URL": url}
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", *self._command, cwd=self._folder, env=self._env,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def _read(self) -> None:
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            self.lines.append(line.decode().rstrip("\n"))
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(40):
+            await self._reading
+            return await self._process.wait()
+
+    async def says(self, line: str) -> None:
+        await eventually(lambda: line in self.lines or (self._reading.done() and pytest.fail(str(self.lines))))
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self.ended()
+
+
+async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twice(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async def added(*names: str) -> None:
+        for name in names:
+            await dispatch(http, server.url, "board/task_added", {"id": name, "title": name})
+
+    async def done(*names: str) -> list[Any]:
+        """The tasks, once these are done."""
+
+        async def board() -> list[Any] | None:
+            tasks: list[Any] = (await get_state(http, server.url))["slices"]["board"]["tasks"]
+            return tasks if {task["id"] for task in tasks if task["done"]} == set(names) else None
+
+        found: list[Any] = await eventually(board, seconds=20)
+        return found
+
+    write_files("howto/client.md", tmp_path)
+    target = tmp_path / "board.py"
+    target.write_text(target.read_text().replace("sqlite:///", f"sqlite:///{tmp_path}/"))
+    with Server("serve", f"{target}:store", "--heartbeat", "0.2") as server:
+        async with (
+            Program(tmp_path, server.url, "worker.py", "ada") as ada,
+            Program(tmp_path, server.url, "worker.py", "bob") as bob,
+            Program(tmp_path, server.url, "diary.py", "run.jsonl") as diary,
+        ):
+            for worker in (ada, bob):
+                await worker.says("stream: healthy")
+            await diary.says("0 tasks so far")
+            await added("one", "two", "three")
+            await done("one", "two", "three")
+            await added("four")
+            server.kill()  # while they take it or do it
+            await ada.says("stream: failed")
+            async with Program(tmp_path, server.url, "tidy.py") as tidy:
+                server.start()
+                assert await tidy.ended() == 0
+            assert tidy.lines == ["sorted 4 tasks"]
+            await done("one", "two", "three", "four")
+            server.kill()
+            for path in tmp_path.glob("board.db*"):
+                path.unlink()
+            server.start()
+            await diary.says("started over: forked")
+            await added("five")
+            await done("five")
+        doing = [line for worker in (ada, bob) for line in worker.lines if line.startswith("doing ")]
+        assert sorted(doing) == ["doing five", "doing four", "doing one", "doing three", "doing two"]
+        assert "board/task_added {'id': 'one', 'title': 'one'}" in diary.lines
+        replay = statestream.replay(tmp_path / "run.jsonl", speed=math.inf)
+        reasons = [update.reason async for update in replay if update.kind == "initial"]
+        assert reasons == ["start", "forked"]
+        async with Program(tmp_path, f"{server.url}/nowhere", "worker.py", "ada") as lost:
+            assert await lost.ended() == 1
+            assert "StreamRefused: " in lost.lines[0]
 
 
 CLIENT_APP = """
