@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import pytest
@@ -30,6 +30,7 @@ from tests.support import ROOT, Server, dispatch, eventually, get_state
 from tests.test_browser import NODE, Node, is_of_the_cut
 from tests.test_chat import open_gate, script, started
 from tests.transcripts import Transcript
+from tests.typed import Typed, free_port
 
 USED = {
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
@@ -40,6 +41,7 @@ USED = {
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
     "howto/client.md": {"board.py", "worker.py", "diary.py", "tidy.py"},
     "howto/testing.md": {"board.py", "test_board.py"},
+    "tutorial.md": {"follow.py", "at the end of app.py", "index.html"},  # by tests/test_walkthroughs.py
 }
 NO_KEY = {"OPENAI_API_KEY": ""}
 
@@ -260,40 +262,6 @@ def test_the_boards_tests_pass_and_can_fail(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False).returncode == 1
 
 
-class Program:
-    """A program of a page, and the lines that it has written so far."""
-
-    def __init__(self, folder: Path, url: str, *command: str) -> None:
-        self.lines: list[str] = []
-        self._command, self._folder, self._env = command, folder, os.environ | {"STATESTREAM_URL": url}
-
-    async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", *self._command, cwd=self._folder, env=self._env,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def _read(self) -> None:
-        assert self._process.stdout
-        async for line in self._process.stdout:
-            self.lines.append(line.decode().rstrip("\n"))
-
-    async def ended(self) -> int:
-        async with asyncio.timeout(40):
-            await self._reading
-            return await self._process.wait()
-
-    async def says(self, line: str) -> None:
-        await eventually(lambda: line in self.lines or (self._reading.done() and pytest.fail(str(self.lines))))
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self.ended()
-
-
 async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twice(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
@@ -316,9 +284,9 @@ async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twi
     target.write_text(target.read_text().replace("sqlite:///", f"sqlite:///{tmp_path}/"))
     with Server("serve", f"{target}:store", "--heartbeat", "0.2") as server:
         async with (
-            Program(tmp_path, server.url, "worker.py", "ada") as ada,
-            Program(tmp_path, server.url, "worker.py", "bob") as bob,
-            Program(tmp_path, server.url, "diary.py", "run.jsonl") as diary,
+            Typed(tmp_path, "python worker.py ada", STATESTREAM_URL=server.url) as ada,
+            Typed(tmp_path, "python worker.py bob", STATESTREAM_URL=server.url) as bob,
+            Typed(tmp_path, "python diary.py run.jsonl", STATESTREAM_URL=server.url) as diary,
         ):
             for worker in (ada, bob):
                 await worker.says("stream: healthy")
@@ -328,10 +296,9 @@ async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twi
             await added("four")
             server.kill()  # while they take it or do it
             await ada.says("stream: failed")
-            async with Program(tmp_path, server.url, "tidy.py") as tidy:
+            async with Typed(tmp_path, "python tidy.py", STATESTREAM_URL=server.url) as tidy:
                 server.start()
-                assert await tidy.ended() == 0
-            assert tidy.lines == ["sorted 4 tasks"]
+                assert await tidy.ends() == ["sorted 4 tasks"]
             await done("one", "two", "three", "four")
             server.kill()
             for path in tmp_path.glob("board.db*"):
@@ -346,9 +313,9 @@ async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twi
         replay = statestream.replay(tmp_path / "run.jsonl", speed=math.inf)
         reasons = [update.reason async for update in replay if update.kind == "initial"]
         assert reasons == ["start", "forked"]
-        async with Program(tmp_path, f"{server.url}/nowhere", "worker.py", "ada") as lost:
-            assert await lost.ended() == 1
-            assert "StreamRefused: " in lost.lines[0]
+        async with Typed(tmp_path, "python worker.py ada", STATESTREAM_URL=f"{server.url}/nowhere") as lost:
+            await lost.ends(1)
+            assert lost.errors[0].startswith("StreamRefused: ")
 
 
 CLIENT_APP = """
@@ -535,11 +502,6 @@ def running(folder: Path, port: int, *command: str, env: dict[str, str]) -> Iter
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return int(unused.getsockname()[1])
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "django"])
