@@ -114,7 +114,7 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
         "timestamp": 0,
     }
     replica.apply(Event(event="state.initial", data=json.dumps(state), last_id="1.k3v9x2m"))
-    Recorder(path, url="", slices=None, replica=replica).close()
+    Recorder(path, url="http://127.0.0.1", slices=None, replica=replica).close()
     chat = Chat()
     app = create_app(Store([Slice("board", initial={}), *chat.slices]))
     chat.add_to(app)

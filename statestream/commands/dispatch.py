@@ -59,8 +59,8 @@ def dispatch(
 ) -> None:
     """Dispatches an action and says what it changed. A lost connection is tried again: it happens once.
 
-    Exit code 0: it happened. 1: the server said no, or nobody answered.
-    2: a wrong call.
+    Exit code 0: it happened. 1: the server said no, or nobody knows whether
+    it happened. 2: a wrong call.
 
     \b
     statestream dispatch URL board/task_added '{"id": "1", "title": "Ship it"}'
