@@ -79,7 +79,7 @@ class Recorder:
             lines.append(_line(0, _initial(replica)))
             self.frames = 1
         self._write(b"".join(lines), longest=max(map(len, lines)))
-        if self.failure is not None and not self.bytes and not overwrite:
+        if not self.bytes and not overwrite:
             self.path.unlink(missing_ok=True)  # it was made here, and empty it would stand in the way of the next try
         self._raise()
 
