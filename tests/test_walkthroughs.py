@@ -49,7 +49,7 @@ def browser() -> Iterator[Node]:
         yield running
 
 
-ANOTHER_EACH_TIME = re.compile(r'(?<=\d\.)\w+|(?<="timestamp":)\d+|(?<="id":")\w{12}(?=")')
+ANOTHER_EACH_TIME = re.compile(r'(?<=\d\.)[\w-]+|(?<="timestamp":)\d+|(?<="id":")[\w-]{12}(?=")')
 
 
 def plain(line: str) -> str:
