@@ -9,7 +9,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
-        print("the statestream command needs an extra: pip install 'statestream[cli]'", file=sys.stderr)  # noqa: T201
+        sentence = "the statestream command needs more: install statestream with the extra cli, as the README shows"
+        print(sentence, file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     app()
 

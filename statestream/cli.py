@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from aiohttp import web
+from typer.core import TyperCommand
 
 from statestream import __version__
 from statestream import journal as journals
@@ -37,9 +38,24 @@ from statestream.store import Store
 MIN_HEARTBEAT: Final = 0.1
 MAX_HEARTBEAT: Final = 3600.0
 
+
+class Command(TyperCommand):
+    """Says `Usage: … URL TYPE [PAYLOAD]` as manuals do: typer puts what is required into braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
 app = typer.Typer(
     name="statestream",
-    help="State that many people share: actions in, patches out, over plain EventSource.",
+    help="""State that many people share: actions in, patches out, over plain EventSource.
+
+    `statestream demo` is the quickest look at it.
+    `statestream COMMAND --help` shows how a command is called, with examples.
+
+    Exit code 0: it worked, or you ended it. 2: a wrong call.
+    1: it did not work, or something is wrong; a sentence on stderr says what.
+    """,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -61,10 +77,13 @@ def _options(
     """What goes before a command."""
 
 
-@app.command()
+@app.command(cls=Command)
 def serve(
     target: Annotated[
-        str, typer.Argument(help="Where the store or web.Application is: app.py:store or package.module:app.")
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Where the store or web.Application is: app.py:store or package.module:app."
+        ),
     ],
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -86,7 +105,15 @@ def serve(
         int | None, typer.Option(help="Streams at a time, one more is told `busy`; else 10,000.", min=1)
     ] = None,
 ) -> None:
-    """Serves a store of yours, or an application made with create_app."""
+    """Serves a store of yours, or an application made with create_app, until SIGTERM or Ctrl-C.
+
+    Exit code 0: it was ended. 1: it cannot be served. 2: a wrong call.
+
+    \b
+    statestream serve app.py:store
+    statestream serve app.py:store --journal sqlite:///board.db --port 9000
+    statestream serve package.module:app --host 0.0.0.0
+    """  # noqa: D301  # \b keeps the lines apart
     if heartbeat is not None and not MIN_HEARTBEAT <= heartbeat <= MAX_HEARTBEAT:
         said = f"expected {MIN_HEARTBEAT:g} to {MAX_HEARTBEAT:g} seconds, got {heartbeat:g}"
         raise typer.BadParameter(said, param_hint="--heartbeat")
@@ -112,19 +139,27 @@ def _application(store: Store, journal: str | None, settings: dict[str, Any]) ->
     return create_app(store, **settings)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     journal: Annotated[str, typer.Option(help="Where the demo keeps its changes.")] = "sqlite:///statestream-demo.db",
 ) -> None:
-    """Serves a board and a chat with a page that follows both. OPENAI_API_KEY chooses a real model."""
+    """Serves a board and a chat with a page that follows both. OPENAI_API_KEY chooses a real model.
+
+    Exit code 0: it was ended. 1: it cannot be served. 2: a wrong call.
+
+    \b
+    statestream demo
+    statestream demo --port 9000 --journal memory:
+    OPENAI_API_KEY=… STATESTREAM_MODEL=gpt-5-mini statestream demo
+    """  # noqa: D301  # \b keeps the lines apart
     from statestream.demo import demo_app
 
     _serve(demo_app(journal), host, port)
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     url: Url,
     action: Annotated[
@@ -144,7 +179,18 @@ def bench(
     header: Headers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
 ) -> None:
-    """Measures a server: many readers, changes at a rate, what came of it and when. Exit code 1: something is wrong."""
+    """Measures a server: many readers, changes at a rate, what came of it and when.
+
+    The changes are real: they stay in the server's journal.
+
+    Exit code 0: everything was accepted and delivered. 1: something was not.
+    2: a wrong call, or more readers than fit.
+
+    \b
+    statestream bench URL --readers 1000
+    statestream bench URL --action board/counted --rate 50 --seconds 30 --json
+    statestream bench URL --action board/renamed --payload '{"title": "{n}"}'
+    """  # noqa: D301  # \b keeps the lines apart
     from statestream.bench import report
     from statestream.bench.dispatcher import Template
     from statestream.bench.progress import watcher
@@ -175,7 +221,7 @@ def bench(
 
 
 for command in (watch, dispatch, state, history, record, replay, conformance, transcripts):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def _load(target: str) -> Store | web.Application:

@@ -1,7 +1,7 @@
-"""What a page of the documentation has to run: its files, the fences with a title.
+"""What a page of the documentation has to run: its files, the fences with a title; its Python; its lines for a shell.
 
-Law: reading only. `tests/test_howtos.py` and `tests/test_proxies.py` use the files; a page's untitled Python is
-run by `tests/test_project.py`.
+Law: reading only. `tests/test_howtos.py`, `tests/test_walkthroughs.py` and `tests/test_proxies.py` use the files and
+the lines; a page's untitled Python is run by `tests/test_project.py`. README.md is `../README.md`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,24 @@ from pathlib import Path
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
-_FILE = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
 def files_of(page: str) -> dict[str, str]:
     """The files of a page by their names."""
-    return dict(_FILE.findall((DOCS / page).read_text(encoding="utf-8")))
+    return {title: text for _, title, text in _FENCE.findall((DOCS / page).read_text(encoding="utf-8")) if title}
+
+
+def fences_of(page: str, language: str) -> list[str]:
+    """What stands in the page's other fences of a language, in order."""
+    found = _FENCE.findall((DOCS / page).read_text(encoding="utf-8"))
+    return [text for its, title, text in found if its == language and not title]
+
+
+def terminals_of(page: str) -> list[list[str]]:
+    """The page's lines for a shell; of each fence what goes into one terminal and into another."""
+    fences = fences_of(page, "sh")
+    return [[typed.strip() for typed in re.split(r"^# in .*\n", text, flags=re.MULTILINE) if typed] for text in fences]
 
 
 def write_files(page: str, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import re
@@ -17,7 +18,10 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from typer.main import get_group
+from typer.testing import CliRunner
 
+from statestream import cli
 from tests.support import ROOT, Server, get_state, serving
 from tests.terminal import Terminal
 
@@ -25,6 +29,7 @@ Http = aiohttp.ClientSession
 COMMAND = (sys.executable, "-W", "error", "-m", "statestream")
 NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2028\x7f"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ufffd]")
+TREE = get_group(cli.app)
 ASKING = [("watch",), ("state",), ("history",), ("dispatch", "board/counted")]
 CHECKING = ("conformance", "--action", "board/counted")
 
@@ -415,10 +420,17 @@ async def test_a_login_in_the_url_is_sent_and_never_said(command: tuple[str, ...
     assert "secret" not in await refused(name, "http://me:secret@", *more, code=2)
 
 
-@pytest.mark.parametrize("command", ["watch", "dispatch", "state", "history", "conformance"])
-async def test_help_teaches_with_an_example(command: str) -> None:
-    shown = " ".join((await ok(command, "--help")).out.split())
-    assert f"statestream {command} URL" in shown
+@pytest.mark.parametrize("name", ["", *TREE.commands])
+def test_help_teaches_in_a_terminal_of_80_columns(name: str) -> None:
+    """With examples and exit codes, and no line that is broken where it was not written so."""
+    command = TREE.commands[name] if name else TREE
+    shown = CliRunner().invoke(cli.app, [*name.split(), "--help"], env={"COLUMNS": "80"}).stdout
+    _, *more = inspect.cleandoc(command.help or "").split("\n\n")
+    written = [line for paragraph in more for line in paragraph.strip("\b\n").splitlines()]
+    assert set(written) <= {line.strip() for line in shown.splitlines()}
+    assert any(re.match(rf"`?statestream {name or 'demo'}\b", line) for line in written)
+    assert any(line.startswith("Exit code 0: ") for line in written)
+    assert not re.search(r"Usage:.*[{}]|\[\[", shown)
 
 
 async def test_text_of_others_reaches_stdout_as_escapes(server: Server, http: Http) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shlex
 import shutil
@@ -22,12 +23,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+import statestream
 from statestream.conformance.transcripts import Transcript
 from tests import scripted
 from tests.pages import DOCS, files_of, write_files
 from tests.support import ROOT, Server, dispatch, eventually, get_state
 from tests.test_browser import NODE, Node, is_of_the_cut
 from tests.test_chat import open_gate, script, started
+from tests.typed import Typed, free_port
 
 USED = {
     "conformance.md": {"check.mjs"},
@@ -37,7 +40,9 @@ USED = {
     "howto/producers.md": {"live.py", "shop_fastapi.py", "shop_django.py"},
     "howto/eventsource.md": {"client.mjs", "least.mjs"},
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
+    "howto/client.md": {"board.py", "worker.py", "diary.py", "tidy.py"},
     "howto/testing.md": {"board.py", "test_board.py"},
+    "tutorial.md": {"follow.py", "at the end of app.py", "index.html"},  # by tests/test_walkthroughs.py
 }
 NO_KEY = {"OPENAI_API_KEY": ""}
 
@@ -258,6 +263,62 @@ def test_the_boards_tests_pass_and_can_fail(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False).returncode == 1
 
 
+async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twice(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async def added(*names: str) -> None:
+        for name in names:
+            await dispatch(http, server.url, "board/task_added", {"id": name, "title": name})
+
+    async def done(*names: str) -> list[Any]:
+        """The tasks, once these are done."""
+
+        async def board() -> list[Any] | None:
+            tasks: list[Any] = (await get_state(http, server.url))["slices"]["board"]["tasks"]
+            return tasks if {task["id"] for task in tasks if task["done"]} == set(names) else None
+
+        found: list[Any] = await eventually(board, seconds=20)
+        return found
+
+    write_files("howto/client.md", tmp_path)
+    target = tmp_path / "board.py"
+    target.write_text(target.read_text().replace("sqlite:///", f"sqlite:///{tmp_path}/"))
+    with Server("serve", f"{target}:store", "--heartbeat", "0.2") as server:
+        async with (
+            Typed(tmp_path, "python worker.py ada", STATESTREAM_URL=server.url) as ada,
+            Typed(tmp_path, "python worker.py bob", STATESTREAM_URL=server.url) as bob,
+            Typed(tmp_path, "python diary.py run.jsonl", STATESTREAM_URL=server.url) as diary,
+        ):
+            for worker in (ada, bob):
+                await worker.says("stream: healthy")
+            await diary.says("0 tasks so far")
+            await added("one", "two", "three")
+            await done("one", "two", "three")
+            await added("four")
+            server.kill()  # while they take it or do it
+            await ada.says("stream: failed")
+            async with Typed(tmp_path, "python tidy.py", STATESTREAM_URL=server.url) as tidy:
+                server.start()
+                assert await tidy.ends() == ["sorted 4 tasks"]
+            await done("one", "two", "three", "four")
+            server.kill()
+            for path in tmp_path.glob("board.db*"):
+                path.unlink()
+            server.start()
+            await diary.says("started over: forked")
+            await added("five")
+            await done("five")
+        doing = [line for worker in (ada, bob) for line in worker.lines if line.startswith("doing ")]
+        assert sorted(doing) == ["doing five", "doing four", "doing one", "doing three", "doing two"]
+        assert "board/task_added {'id': 'one', 'title': 'one'}" in diary.lines
+        replay = statestream.replay(tmp_path / "run.jsonl", speed=math.inf)
+        reasons = [update.reason async for update in replay if update.kind == "initial"]
+        assert reasons == ["start", "forked"]
+        async with Typed(tmp_path, "python worker.py ada", STATESTREAM_URL=f"{server.url}/nowhere") as lost:
+            await lost.ends(1)
+            assert lost.errors[0].startswith("StreamRefused: ")
+
+
 CLIENT_APP = """
 from pathlib import Path
 from tests.apps.board import board, counter, room
@@ -447,11 +508,6 @@ def running(folder: Path, port: int, *command: str, env: dict[str, str]) -> Iter
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        return int(unused.getsockname()[1])
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "django"])

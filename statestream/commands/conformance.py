@@ -39,12 +39,13 @@ def conformance(
 ) -> None:
     """Checks whether a running server keeps the protocol's promises. It writes to it by the action.
 
-    Exit code 0: every promise was kept. 1: one was not, or there was nothing to check: no server, or an action that
-    changes nothing. 2: a wrong call. 3: no verdict: Ctrl-C, or stdout was closed or full before the end.
+    Exit code 0: every promise was kept. 1: one was not, or there was
+    nothing to check: no server, or an action that changes nothing.
+    2: a wrong call. 3: no verdict: Ctrl-C, or stdout took no more.
 
     \b
-    statestream conformance http://127.0.0.1:8000 --action board/counted
-    statestream conformance URL --action board/task_added --payload '{"id": "{n}", "title": "A task"}'
+    statestream conformance URL --action board/counted
+    statestream conformance URL --action board/counted --only order --json
     """  # noqa: D301  # a backspace: the lines below it stay lines
     target = target_of(url, slices, header)
     with as_wrong_call("--payload" if key is None else "--payload, --key"):

@@ -44,7 +44,7 @@ def dispatch(
     url: Url,
     type: Annotated[str, typer.Argument(metavar="TYPE", help="What happens, like board/task_added.")],
     payload: Annotated[
-        str, typer.Argument(metavar="[PAYLOAD]", help="A JSON object, or - to read it from stdin.")
+        str, typer.Argument(metavar="PAYLOAD", help="A JSON object, or - to read it from stdin.")
     ] = "{}",
     key: Annotated[str | None, typer.Option(help="Which instance of a keyed slice, like 42 of room/42.")] = None,
     id: Annotated[
@@ -58,6 +58,9 @@ def dispatch(
     as_json: Annotated[bool, typer.Option("--json", help="The answer as one JSON object in one line.")] = False,
 ) -> None:
     """Dispatches an action and says what it changed. A lost connection is tried again: it happens once.
+
+    Exit code 0: it happened. 1: the server said no, or nobody knows whether
+    it happened. 2: a wrong call.
 
     \b
     statestream dispatch URL board/task_added '{"id": "1", "title": "Ship it"}'

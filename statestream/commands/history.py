@@ -43,6 +43,9 @@ def history(
 ) -> None:
     """Prints the changes that the journal keeps, one a line, the oldest first, up to now.
 
+    Exit code 0: that is all. 1: the server said no, or broke off.
+    2: a wrong call.
+
     \b
     statestream history URL --slices board
     statestream history URL --after 1042.k3v9x2m --limit 10

@@ -48,12 +48,16 @@ def record(
 ) -> None:
     """Keeps a server's stream in a file: the state as it is, then every frame as it comes, over lost connections.
 
-    It ends with Ctrl-C, after --seconds, or when the server says no for good. Whatever ends it, also kill -9 or a
-    full disk: the file is good up to its last whole line. Look at it with `statestream replay`.
+    It ends with Ctrl-C, after --seconds, or when the server says no for good.
+    Whatever ends it, kill -9 too: the file is good up to its last whole line.
+    Look at it with `statestream replay`.
+
+    Exit code 0: you or --seconds ended it. 1: the server did, or the disk.
+    2: a wrong call.
 
     \b
-    statestream record http://127.0.0.1:8000 -o run.jsonl
-    statestream record http://127.0.0.1:8000 -o room.jsonl --slices 'board,room/*' --seconds 60
+    statestream record URL -o run.jsonl
+    statestream record URL -o room.jsonl --slices 'board,room/*' --seconds 60
     """  # noqa: D301  # a backspace: the lines below it stay lines
     target = target_of(url, slices, header)
     if cause not in ("brief", "full"):
@@ -123,8 +127,12 @@ def replay(
 ) -> None:
     """Plays a recording back: prints what changed when it did, or serves it like the server that it came from.
 
-    A line begins with the seconds since the beginning and the position: both can be given to --until. With --serve any
-    client follows http://HOST:PORT, and a browser finds a page there that shows the state.
+    A line begins with the seconds since the beginning and the position.
+    Both can be given to --until.
+    With --serve any client follows http://HOST:PORT; its page shows the state.
+
+    Exit code 0: it was played. 1: the file is no recording, or broken.
+    2: a wrong call.
 
     \b
     statestream replay run.jsonl --speed 10

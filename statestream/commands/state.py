@@ -39,6 +39,9 @@ def state(
 ) -> None:
     """Prints the state: now, or as it was at a position.
 
+    Exit code 0: that is it. 1: the server said no, or nobody answered.
+    2: a wrong call.
+
     \b
     statestream state URL --slices 'board,room/*'
     statestream state URL --at 1042.k3v9x2m

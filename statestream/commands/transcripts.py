@@ -12,9 +12,11 @@ from statestream.conformance.player import Player
 def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Plays the golden transcripts to a client in any language, and says whether it does as they say.
 
-    GET / begins a play: each transcript with its URL, what is to be asked, and what the client must hold at the end.
-    The client follows URL/stream/state; a POST of what it holds to URL is answered with what it asked and what is
-    wrong. For clients in Python there is statestream.testing.check_client.
+    GET / begins a play and names each transcript's URL.
+    The client follows URL/stream/state, and POSTs what it holds to URL.
+    The answer says what it asked, and what is wrong.
+
+    Exit code 0: you ended it. 1: the port is taken. 2: a wrong call.
 
     \b
     statestream transcripts --port 8001

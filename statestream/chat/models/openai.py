@@ -44,7 +44,10 @@ class OpenAIModel:
 
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
         if importlib.util.find_spec("openai") is None:
-            raise ImportError("expected the openai package: pip install 'statestream[chat]'", name="openai")
+            raise ImportError(
+                "expected the openai package: install statestream with the extra chat, as the README shows",
+                name="openai",
+            )
         self.name = name
         self._base_url, self._api_key = base_url, api_key
         self._client: AsyncOpenAI | None = None

@@ -46,6 +46,9 @@ def watch(
 
     Where stdout is no terminal it prints a line for each change instead.
 
+    Exit code 0: you ended it. 1: the server said no, or is not there.
+    2: a wrong call.
+
     \b
     statestream watch URL
     statestream watch URL --slices 'board,chat/*'
