@@ -7,11 +7,11 @@ message explains; a traceback is a bug, in the served module or here.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 from statestream import __version__
 from statestream import journal as journals
-from statestream.commands.asking import Headers, Url, explained, say
+from statestream.commands.asking import Headers, Url, explained, run, say
 from statestream.commands.conformance import conformance
 from statestream.commands.dispatch import dispatch
 from statestream.commands.history import history
@@ -183,7 +183,8 @@ def bench(
 
     The changes are real: they stay in the server's journal.
 
-    Exit code 0: everything was accepted and delivered. 1: something was not.
+    Exit code 0: everything was accepted and delivered.
+    1: something was not, or it was cut short.
     2: a wrong call, or more readers than fit.
 
     \b
@@ -211,12 +212,18 @@ def bench(
             seconds=seconds,
             processes=None if processes == "auto" else int(processes),
         )
-        with watcher() as show, asyncio.Runner(loop_factory=loop_factory()) as runner:
-            found = runner.run(run_bench(plan, show))
-    typer.echo(json.dumps(found) if as_json else report.text(found))
-    for problem in found["problems"]:
+
+    async def work() -> Sequence[str]:
+        with explained(Malformed, TooLarge), watcher() as show:
+            found = await run_bench(plan, show)
+        typer.echo(json.dumps(found) if as_json else report.text(found))
+        problems: Sequence[str] = found["problems"]
+        return problems
+
+    problems = run(work(), interrupted=1, cut=1, loop_factory=loop_factory())
+    for problem in problems:
         say(problem)
-    if found["problems"]:
+    if problems:
         raise typer.Exit(1)
 
 

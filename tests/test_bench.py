@@ -428,3 +428,16 @@ async def test_readers_can_come_from_several_addresses() -> None:
             assert sorted(faulty.peers) == ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3
             crew.finish()
             await following
+
+
+@pytest.mark.parametrize(("out", "said_why"), [(">/dev/full", True), ("| true", False)])
+async def test_a_stdout_that_takes_nothing_is_no_success(server: Server, out: str, said_why: bool) -> None:
+    line = f'"$@" {out}; exit ${{PIPESTATUS:-$?}}'
+    options = ("bench", server.url, "--readers", "1", "--seconds", "0.1")
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", line, "bash", sys.executable, "-m", "statestream", *options), stderr=subprocess.PIPE, cwd=ROOT
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1, "the figures were not seen: no success"
+    assert b"Traceback" not in said
+    assert (b"cannot write" in said) == said_why

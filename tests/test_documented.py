@@ -22,6 +22,7 @@ import statestream
 from statestream import Slice, Store, cli, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
+from statestream.conformance.player import Player
 from statestream.demo import demo_app
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.playback import create_playback
@@ -124,6 +125,8 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
     said = {code.split("?")[0] for page in ("protocol.md", "chat.md", "operations.md") for code in code_of(page)}
     assert not answered - said
     assert not routes(create_playback(path)) - set(code_of("recording.md#Serve"))
+    asked_by_browsers = {"OPTIONS /{path}"}
+    assert not routes(Player().app) - asked_by_browsers - set(code_of("conformance.md#Clients"))
 
 
 def parameters(call: Callable[..., Any]) -> set[str]:

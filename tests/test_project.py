@@ -214,7 +214,7 @@ def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
     assert there(str(page)).split("\n")[-2] == "{0} of {0} transcripts passed".format(len(Transcript.all()))
     machine = "from statestream.testing import JournalContract, journal_machine; journal_machine(None, None)"
     assert there("-c", machine).endswith(
-        "ImportError: journal_machine needs an extra: pip install 'statestream[testing]'\n"
+        "ImportError: expected hypothesis: install statestream with its extra testing\n"
     )
 
 

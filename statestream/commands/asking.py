@@ -56,7 +56,13 @@ def shown_url(target: Target) -> str:
     return safe(str(target.url).rstrip("/"))
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, interrupted: int = 0, cut: int | None = None) -> T:
+def run(
+    coroutine: Coroutine[Any, Any, T],
+    *,
+    interrupted: int = 0,
+    cut: int | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Runs a command's work to its end, whatever that is.
 
     `interrupted`: the exit code of Ctrl-C. `cut`: that of a stdout that takes no more; None: 0 where its reader has
@@ -66,8 +72,8 @@ def run(coroutine: Coroutine[Any, Any, T], *, interrupted: int = 0, cut: int | N
         coroutine.close()
         raise failed("expected a stdout to write to, it is closed", code=cut or 1)
     try:
-        with explained():
-            result = asyncio.run(coroutine)
+        with explained(), asyncio.Runner(loop_factory=loop_factory) as runner:
+            result = runner.run(coroutine)
             sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(interrupted) from None

@@ -21,6 +21,6 @@ def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     \b
     statestream transcripts --port 8001
     curl http://127.0.0.1:8001/
-    curl http://127.0.0.1:8001/1/initial -d '{"state": {}, "versions": {}, "position": null}'
+    curl http://127.0.0.1:8001/1/initial -d '{"state": {"board": {}}}'
     """  # noqa: D301  # a backspace: the lines below it stay lines
     serve(Player().app, host, port)

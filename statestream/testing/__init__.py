@@ -56,5 +56,5 @@ def journal_machine(
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise ImportError("journal_machine needs an extra: pip install 'statestream[testing]'") from None
+        raise ImportError("expected hypothesis: install statestream with its extra testing") from None
     return machine(make, reopen)
