@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from statestream.chat.projections.ui_messages import ui_message
+from tests.dialogues import DIALOGUES, HERE, reply_in
 from tests.support import ROOT, Server, eventually
 from tests.test_browser import Node
 from tests.test_chat import asked, chatty, ended, open_gate, read_chat, script, started
-from tests.test_client_ai_sdk import Page, loaded, said
+from tests.test_client_ai_sdk import Page, as_in_seven, loaded, said
 
 DONE = {"finish": "stop"}
 Http = aiohttp.ClientSession
@@ -149,6 +152,16 @@ async def test_a_server_that_stops_says_how_the_reply_ended_and_goes(upstream: s
     assert [frame["type"] for frame in frames] == ["start", *["chunk"] * (len(frames) - 2), "end"]
     assert [frame["sequence"] for frame in frames[1:-1]] == list(range(len(frames) - 2))
     assert frames[-2]["chunk"]["errorText"] == "The reply was interrupted before it was done."
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_golden_frames_lead_to_the_message_that_a_page_is_loaded_with(nodes: list[Node], name: str) -> None:
+    reply = reply_in(DIALOGUES[name]()[-1])
+    frames = [json.loads(line) for line in (HERE / f"{name}.socket").read_text().splitlines()]
+    failure = reply["error"]["message"] if reply["status"] == "error" else None
+    heard = nodes[0].ask("hearFrames", frames=frames)
+    assert as_in_seven(heard["message"]) == ui_message(reply)
+    assert (heard["error"], heard["status"]) == (failure, "error" if failure else "ready")
 
 
 async def test_who_stops_a_reply_and_leaves_at_once_has_stopped_it(server: Server, upstream: str, http: Http) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from statestream.chat.messages import text_of
 from statestream.chat.projections.text import TextProjection
 from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, ui_message
+from statestream.chat.projections.ui_socket import UISocketProjection
 from statestream.chat.viewing import events
 from tests.dialogues import DIALOGUES, check_golden, reply_in
 
@@ -26,6 +28,15 @@ def ui_stream(states: list[Any]) -> bytes:
 @every_dialogue
 def test_the_ui_message_stream_of_who_was_there_from_the_start(name: str) -> None:
     check_golden(f"{name}.ui", ui_stream(DIALOGUES[name]()))
+
+
+@every_dialogue
+def test_the_frames_of_who_was_there_from_the_start_over_a_websocket(name: str) -> None:
+    view = UISocketProjection("request")
+    frames = [frame for state in DIALOGUES[name]() for frame in view.new(reply_in(state))]
+    check_golden(f"{name}.socket", b"".join(orjson.dumps(frame) + b"\n" for frame in frames))
+    assert view.over
+    assert view.new(reply_in(DIALOGUES[name]()[-1])) == []
 
 
 @every_dialogue

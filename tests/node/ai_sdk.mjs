@@ -96,6 +96,25 @@ async function hear({ bytes, size, transport }) {
   return { status: hearing.status, error: hearing.error?.message ?? null, message: hearing.messages[1] ?? null };
 }
 
+/** A chat over a WebSocket on which these frames come when it asks: those of a golden file, under its request's id. */
+async function hearFrames({ frames }) {
+  class Replaying {
+    readyState = 0;
+    constructor() {
+      queueMicrotask(() => ((this.readyState = 1), this.onopen?.({})));
+    }
+    send(text) {
+      const { requestId } = JSON.parse(text);
+      for (const frame of frames) queueMicrotask(() => this.onmessage({ data: JSON.stringify({ ...frame, requestId }) }));
+    }
+    close() {}
+  }
+  const transport = new ai.WebSocketChatTransport({ url: "ws://unused", webSocket: Replaying });
+  const hearing = new react.Chat({ transport });
+  await hearing.sendMessage({ text: "What is it?" });
+  return { status: hearing.status, error: hearing.error?.message ?? null, message: hearing.messages[1] ?? null };
+}
+
 /** The same bytes through `readUIMessageStream`, as a program without a chat reads them: its last message. */
 async function read({ bytes, size }) {
   const transport = new ai.DefaultChatTransport({ fetch: async () => new Response(body(bytes, size)) });
@@ -111,6 +130,7 @@ const commands = {
   look,
   wait,
   hear,
+  hearFrames,
   read,
   send: ({ message, options }) => go(chat.sendMessage(message, options)),
   regenerate: (options) => go(chat.regenerate(options)),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Final, Literal
 
 from aiohttp import WSMessage, web
@@ -27,12 +27,12 @@ from pydantic import ConfigDict, Field
 from statestream.chat.conversations import Conversations, name_of
 from statestream.chat.messages import find
 from statestream.chat.people import Who, person
-from statestream.chat.projections.ui_messages import UIMessageProjection
+from statestream.chat.projections.ui_socket import UISocketProjection
 from statestream.chat.questions import MAX_ID, Post
 from statestream.chat.routes.asking import answered, key_posted
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.sockets import CLOSE_SECONDS, Socket, value_of
-from statestream.errors import Refused, StatestreamError
+from statestream.errors import NotFound, Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked
 
 MAX_REQUESTS: Final = 20
@@ -123,9 +123,7 @@ class _Connection:
             if not await begun:
                 await self._send("no-active", request_id)
                 return
-            await self._send("start", request_id)
-            if await self._show(request_id, stream):
-                await self._send("end", request_id)
+            await self._show(request_id, stream)
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))
         finally:
@@ -145,26 +143,33 @@ class _Connection:
             await self._stop(stream)
         return stream.reply is not None
 
-    async def _show(self, request_id: str, stream: _Stream) -> bool:
-        """Sends what is new until the reply is over, or the server stops: then it may go on elsewhere."""
-        view, sequence = UIMessageProjection(), 0
-        watch = self._conversations.watch
+    async def _show(self, request_id: str, stream: _Stream) -> None:
+        """Sends what is new until the reply is over, or the server stops; then it may go on elsewhere.
+
+        Raises NotFound where it has left the chat.
+        """
+        view, watch = UISocketProjection(request_id), self._conversations.watch
         with watch.on([name_of(stream.key)]) as bell:
-            while True:
+            while not view.over:
                 bell.clear()
                 message = find(self._conversations.find(stream.key), stream.reply)
-                for chunk in view.new(message) if message is not None else ():
-                    await self._send("chunk", request_id, sequence=sequence, chunk=chunk)
-                    sequence += 1
-                if message is None or view.over or watch.closed:
-                    return message is None or view.over
-                await bell.wait()
+                if message is None:
+                    raise NotFound("The reply has left the chat; load it again.")
+                await self._say(view.new(message))
+                if watch.closed:
+                    return
+                if not view.over:
+                    await bell.wait()
 
     async def _send(self, kind: str, request_id: str, **more: Any) -> None:
+        await self._say([{"type": kind, "requestId": request_id, **more}])
+
+    async def _say(self, frames: Iterable[dict[str, Any]]) -> None:
         """Says nothing to a client that has gone: the loop that listens ends then."""
         with contextlib.suppress(ConnectionError):
-            async with self._writing:
-                await self._socket.send({"type": kind, "requestId": request_id, **more})
+            for frame in frames:
+                async with self._writing:
+                    await self._socket.send(frame)
 
 
 class _Stream:
