@@ -14,6 +14,7 @@ with its number, never skipped. What one side writes the other reads: both have 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -80,7 +81,8 @@ class Recorder:
             self.frames = 1
         self._write(b"".join(lines), longest=max(map(len, lines)))
         if not self.bytes and not overwrite:
-            self.path.unlink(missing_ok=True)  # it was made here, and empty it would stand in the way of the next try
+            with contextlib.suppress(OSError):
+                self.path.unlink()  # it was made here, and empty it would stand in the way of the next try
         self._raise()
 
     def _opened(self, overwrite: bool) -> BinaryIO:

@@ -50,10 +50,6 @@ FOLLOW_SECONDS: Final = 0.01
 """How long a node that is writing itself leaves others' changes unread: its own appends read them anyway."""
 
 
-NOTHING: Final = Request(id="", remembered=False, actor=None, at=0, actions=(), payloads=(), expect={}, digest=b"")
-"""Before it is answered that it changed nothing, what others have written is read."""
-
-
 class _Pending(Struct, kw_only=True, eq=False):
     """A request under way, and the future that its callers wait for."""
 
@@ -86,6 +82,7 @@ class Store:
         self.slices: Mapping[str, SliceState] = MappingProxyType(self._committed.slices)
         self._waiting: deque[_Pending] = deque()
         self._under_way: dict[RequestKey, _Pending] = {}
+        self._asking: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,7 +122,7 @@ class Store:
         tasks, self._tasks = self._tasks, []
         try:
             async with self._lock:
-                while self._waiting:
+                while self._waiting or self._asking:
                     await self._round()
             await self._committed.checkpoint(due=1)
         finally:
@@ -162,11 +159,18 @@ class Store:
         For who is about to say that something is not there: another node may have written it. Those who ask at the same
         time share the reading. Raises Unavailable.
         """
-        return (await self._answered(NOTHING)).position
+        self._check_open()
+        asking: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._asking.append(asking)
+        self._wanted.set()
+        return await asking
 
-    async def _answered(self, request: Request) -> Result:
+    def _check_open(self) -> None:
         if not self._tasks:
             raise Unavailable("expected an open store; use `async with store:` or serve it")
+
+    async def _answered(self, request: Request) -> Result:
+        self._check_open()
         if len(self._waiting) >= MAX_WAITING:
             raise Unavailable(f"expected at most {MAX_WAITING} requests waiting for the journal; try again later")
         pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
@@ -214,11 +218,32 @@ class Store:
             await self._wanted.wait()
             self._wanted.clear()
             async with self._lock:
-                while self._waiting:
+                while self._waiting or self._asking:
                     await self._round()
+
+    async def _look(self) -> None:
+        """Answers who wants to know what others have written."""
+        asking, self._asking = self._asking, []
+        error: StatestreamError = Unavailable("the store was closed; try again")
+        try:
+            await self._committed.catch_up()
+        except StatestreamError as trouble:
+            error = trouble
+        else:
+            for one in asking:
+                if not one.done():
+                    one.set_result(self.position)
+        finally:
+            for one in asking:
+                if not one.done():
+                    one.set_exception(error)
 
     async def _round(self) -> None:
         """Answers a batch of what is waiting, one way or another."""
+        if self._asking:
+            await self._look()
+        if not self._waiting:
+            return
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
         try:
             if self._committed.stale:

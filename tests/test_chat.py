@@ -691,6 +691,21 @@ async def test_a_limit_that_lasts_is_said_at_once_and_a_short_one_is_waited_for(
     assert len(await asked(http, upstream, question)) == 3
 
 
+async def test_a_provider_that_says_with_every_chunk_that_it_is_done_is_read_to_the_end(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    """And may pause for longer than its figures would have."""
+    done = [
+        {"chunk": {"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]}} for text in ("One, ", "two.")
+    ]
+    chat = await new_chat(http, patient)
+    question = await script(http, upstream, "Done, done.", done[0], {"pause": 2.5}, done[1])
+    assert (await ask(http, patient, chat, question)).text == "One, two."
+    chat = await new_chat(http, patient)
+    await ask(http, patient, chat, await script(http, upstream, "Done, lost.", done[0], {"cut": True}))
+    assert_failed(await ended(http, patient, chat), "connection", "One, ")
+
+
 UNENDED: dict[str, list[Any]] = {
     "silence": [{"last": "stop"}, {"wait": "never"}],
     "silence after the figures": [
@@ -699,6 +714,7 @@ UNENDED: dict[str, list[Any]] = {
         {"wait": "never"},
     ],
     "a lost connection": [{"last": "stop"}, {"cut": True}],
+    "comments": [{"last": "stop"}, {"drip_raw": {"text": ": here\n\n", "times": 100, "every": 0.5}}],
 }
 
 

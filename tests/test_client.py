@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -264,11 +266,18 @@ async def test_slices_may_be_one_text_and_actions_several(server: Server) -> Non
         with pytest.raises(Refused):
             await stream.dispatch([task_added(id="2", title="t"), Action(type="board/refused", payload={"why": "x"})])
         assert len(stream.state["board"]["tasks"]) == 1, "whole or not at all"
-        for name in ("counter", "room/2", "room/*"):
+        for name in ("counter", "room/2", "chat/*"):
             with pytest.raises(Malformed, match="follows"):
                 stream.changes(name)
-        assert stream.changes("room/1")
-    async with statestream.connect(server.url) as stream:
+        for name in ("room/1", "room/*", "board"):
+            assert stream.changes(name)
+        with pytest.raises(TypeError, match="its own"):
+            await stream.dispatch([task_added(id="3", title="t")], {"id": "4"})
+    stream = statestream.connect(server.url, slices=["board,room/1", "counter"])
+    assert stream.changes("room/1")
+    stream = statestream.connect(server.url)
+    assert stream.changes("counter"), "what is there is not known yet"
+    async with stream:
         assert stream.changes("counter")
         with pytest.raises(Malformed, match="follows"):
             stream.changes("nothing")
@@ -328,6 +337,32 @@ def test_a_script_needs_no_event_loop(server: Server) -> None:
         statestream.connect_sync(server.url, slices=["nothing"]).__enter__()
     with pytest.raises(Unavailable):
         statestream.connect_sync("http://127.0.0.1:9", timeout=0.2).__enter__()
+
+
+def test_nobody_waits_for_a_stream_that_is_closed(server: Server) -> None:
+    """Whatever another thread is waiting for, and wherever the closing meets it."""
+    calls: dict[str, Callable[[Any], Any]] = {
+        "changes": lambda stream: next(stream.changes("counter"), None),
+        "wait_for": lambda stream: stream.wait_for(lambda state: False),
+        "iteration": lambda stream: list(stream),
+    }
+    for number in range(20):
+        for name, call in calls.items():
+            with statestream.connect_sync(server.url) as stream:
+                left = threading.Event()
+
+                def waits(stream: Any = stream, call: Callable[[Any], Any] = call, left: Any = left) -> None:
+                    with contextlib.suppress(Unavailable, RuntimeError):
+                        while True:
+                            if call(stream) in (None, []):
+                                break
+                    left.set()
+
+                thread = threading.Thread(target=waits, daemon=True)
+                thread.start()
+                if number % 2:
+                    stream.dispatch("board/counted", {})
+            assert left.wait(20), f"{name} waits for ever"
 
 
 async def test_headers_go_with_every_request_and_to_no_other_server(server: Server) -> None:

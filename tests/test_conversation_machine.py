@@ -440,6 +440,34 @@ def check_nothing_is_left(nodes: Sequence[Node]) -> None:
         assert not [name for name in node.store.slices if name.startswith(("presence/", "chat_nodes/"))]
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_node_that_is_never_quiet_lets_the_others_speak(count: int) -> None:
+    async def busy() -> None:
+        async with cluster(count=count) as (_, _, nodes):
+            first, *others = (node.chats.presence for node in nodes)
+            for number in range(5):
+                first.enter("c", f"busy{number}")
+
+            async def restless() -> None:
+                for turn in itertools.count():
+                    first.typing("c", f"busy{turn % 5}", on=turn % 10 < 5)
+                    await asyncio.sleep(0.2)
+
+            restless_task = asyncio.create_task(restless())
+            await asyncio.sleep(2.3)
+            leaves = [other.enter("c", f"quiet{at}") for at, other in enumerate(others)]
+            quiet = {f"quiet{at}" for at in range(len(others))}
+            await asyncio.sleep(2 * count + 1)
+            assert quiet <= present(nodes[0], "c")
+            for leave in leaves:
+                leave()
+            await asyncio.sleep(2 * count + 3)
+            assert not quiet & present(nodes[0], "c")
+            restless_task.cancel()
+
+    timeless(busy())
+
+
 def test_thousands_that_come_and_go_leave_nothing_in_memory() -> None:
     async def crowd() -> None:
         async with cluster(count=2) as (_, _, nodes):

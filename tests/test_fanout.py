@@ -280,6 +280,7 @@ async def test_a_crowd_that_comes_and_goes(each_mode: str, tmp_path: Path, http:
 
     with Server.serving(journal=f"sqlite:///{tmp_path / 'j.db'}") as server:
         handles = Path(f"/proc/{server.pid}/fd")
+        await get_state(http, server.url)  # what it opens for itself is open now
         before = len(list(handles.iterdir()))
         crowds = [Churn(server.port, seed + n, 60) for n in range(4)]
         writers = [asyncio.create_task(write(n)) for n in range(4)]

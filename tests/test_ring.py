@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statestream.broadcast.ring import ROOM, Ring
+from statestream.broadcast import ring as rings
+from statestream.broadcast.ring import ROOM, Ring, send_each
 from statestream.broadcast.sink import GONE
-from statestream.broadcast.sockets import FEW, _send_each
+from statestream.broadcast.sockets import FEW
 from tests.support import ROOT, PlainClient, Server, dispatch, get_state
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
@@ -36,7 +37,7 @@ def ring() -> Iterator[Ring]:
 
 @pytest.fixture(scope="module", params=["ring", "each"])
 def send(request: pytest.FixtureRequest) -> Send:
-    return request.getfixturevalue("ring").send if request.param == "ring" else _send_each
+    return request.getfixturevalue("ring").send if request.param == "ring" else send_each
 
 
 class Pairs:
@@ -123,6 +124,48 @@ def test_more_than_fit_in_one_call_and_around_the_end_of_both_queues(ring: Ring)
                 assert pairs.read(at) == data * (9 + (at >= turn))
 
 
+@pytest.mark.parametrize("where", ["before the call", "before its outcome was read"])
+def test_a_call_that_was_broken_off_leaves_nothing_for_the_next(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """As by an exception of a signal's handler: the next one sends its own bytes, and reads its own outcomes."""
+    ring = Ring.open()
+    assert ring is not None
+    call = rings._call
+
+    def broken(*arguments: int) -> int:
+        if where != "before the call":
+            call(*arguments)
+        raise KeyboardInterrupt
+
+    with Pairs(40) as pairs:
+        numbers = [ours.fileno() for ours, _ in pairs.pairs]
+        for turn in range(60):  # more than once around both queues
+            monkeypatch.setattr(rings, "_call", broken)
+            with pytest.raises(KeyboardInterrupt):
+                ring.send(numbers, b"old" * 100)
+            monkeypatch.setattr(rings, "_call", call)
+            for at in range(40):
+                pairs.read(at)
+            data = b"%d" % turn
+            assert ring.send(numbers, data) == []
+            assert {pairs.read(at) for at in range(40)} == {data}
+    ring.close()
+
+
+@pytest.mark.parametrize("taken", [-1, 0, 7])
+def test_what_the_kernel_has_no_room_for_is_written(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    ring = Ring.open()
+    assert ring is not None
+    call = rings._call
+    monkeypatch.setattr(
+        rings, "_call", lambda n, fd, count, *more: call(n, fd, taken, taken, 1) if taken > 0 else taken
+    )
+    with Pairs(40) as pairs:
+        for turn in range(60):
+            assert ring.send([ours.fileno() for ours, _ in pairs.pairs], b"%d" % turn) == []
+            assert {pairs.read(at) for at in range(40)} == {b"%d" % turn}
+    ring.close()
+
+
 def test_a_number_that_is_nobodys_is_gone(send: Send) -> None:
     with Pairs(FEW + 1) as pairs:
         ours, theirs = pairs.pairs.pop()
@@ -172,7 +215,7 @@ def test_where_there_are_not_enough_descriptors_there_is_no_ring(ring: Ring, spa
     assert descriptors() == before, "what it had taken is given back"
 
 
-def rings(server: Server) -> int:
+def rings_of(server: Server) -> int:
     links = [handle.readlink() for handle in Path(f"/proc/{server.pid}/fd").iterdir() if handle.is_symlink()]
     return sum("io_uring" in str(link) for link in links)
 
@@ -181,7 +224,7 @@ def rings(server: Server) -> int:
 async def test_a_server_with_a_ring_and_one_that_may_not_have_one(http: aiohttp.ClientSession, forbidden: bool) -> None:
     prefix = (sys.executable, str(ROOT / "tests/without_io_uring.py")) if forbidden else ()
     with Server.serving(prefix=prefix) as server:
-        assert bool(rings(server)) == (Ring.open() is not None and not forbidden)
+        assert bool(rings_of(server)) == (Ring.open() is not None and not forbidden)
         clients = [PlainClient(server.port).connect() for _ in range(3 * FEW)]
         for n in range(20):
             await dispatch(http, server.url, "board/filled", {"size": 1 + 9_999 * (n % 2)})

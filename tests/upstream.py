@@ -19,7 +19,7 @@ A step is an object with one member:
     {"decline": text}   a chunk of a refusal              {"usage": {…}}  the chunk that comes last
     {"refuse": {"status", "body", "headers"?, "without"?}}   answers that instead of a stream; with `without` only
                                                       a request that has this member
-    {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace
+    {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace; `drip_raw`: as it is
 
 A stream that reaches its last step ends cleanly, with or without `finish`.
 
@@ -158,6 +158,11 @@ class Call:
         for number in range(drip["times"]):
             await self.do_say(drip["text"])
             await asyncio.sleep(began + (number + 1) * drip["every"] - clock())
+
+    async def do_drip_raw(self, drip: Any) -> None:
+        for _ in range(drip["times"]):
+            await self.do_raw(drip["text"])
+            await asyncio.sleep(drip["every"])
 
     async def do_last(self, reason: str) -> None:
         await self.do_chunk({**CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})

@@ -12,6 +12,7 @@ closes a descriptor needs to know nothing of rings.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -20,7 +21,7 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from statestream.broadcast.sink import GONE
@@ -92,14 +93,14 @@ class Ring:
         return [short for at in range(0, len(numbers), ROOM) for short in self._send(numbers[at : at + ROOM], data)]
 
     def _send(self, numbers: array[int], data: bytes) -> list[tuple[int, int]]:
-        count, tail = len(numbers), self._submitted[0]
+        # every entry that was taken has been completed: so this holds also where a call before was broken off
+        count, tail = len(numbers), self._completed[0]
+        self._seen[0] = tail
         self._fill(tail, numbers, data)
         self._submitted[0] = tail + count & _U32
         taken = max(0, _call(_ENTER, self._fd, count, count, _WAIT))
-        if taken < count:  # no memory for more
-            self._submitted[0] = tail + taken & _U32
-        short = self._outcomes(taken, len(data))
-        return short + [(fd, 0) for fd in numbers[taken:]]
+        short = self._outcomes(tail, taken, len(data))
+        return short + send_each(numbers[taken:], data) if taken < count else short
 
     def _fill(self, tail: int, numbers: array[int], data: bytes) -> None:
         address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
@@ -111,9 +112,8 @@ class Ring:
             self._addresses[to] = memoryview(addresses)[begin:end]
             self._sizes[to] = memoryview(sizes)[begin:end]
 
-    def _outcomes(self, count: int, size: int) -> list[tuple[int, int]]:
-        """Reads so many completions."""
-        seen = self._seen[0]
+    def _outcomes(self, seen: int, count: int, size: int) -> list[tuple[int, int]]:
+        """Reads so many completions behind `seen`."""
         while (there := self._completed[0] - seen & _U32) < count:
             _call(_ENTER, self._fd, 0, count - there, _WAIT)
         short = []
@@ -132,11 +132,28 @@ class Ring:
     def close(self) -> None:
         """Also in a forked child, where it must not be used."""
         views = self._submitted, self._completed, self._seen, self._which, self._results
-        for view in (*views, self._descriptors, self._addresses, self._sizes):
-            view.release()
-        self._queues.close()
-        self._entries.close()
+        with contextlib.suppress(BufferError):  # a thread was forked away while it looked: what it held goes with it
+            for view in (*views, self._descriptors, self._addresses, self._sizes):
+                view.release()
+            self._queues.close()
+            self._entries.close()
         os.close(self._fd)
+
+
+def send_each(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
+    """The same by a `write` for each: where there is no ring, and for few."""
+    write, size = os.write, len(data)
+    short: list[tuple[int, int]] = []
+    for descriptor in descriptors:
+        try:
+            sent = write(descriptor, data)
+            if sent != size:
+                short.append((descriptor, sent))
+        except BlockingIOError:
+            short.append((descriptor, 0))
+        except OSError:
+            short.append((descriptor, GONE))
+    return short
 
 
 def _stretches(at: int, count: int, room: int) -> Iterator[tuple[int, int, int]]:

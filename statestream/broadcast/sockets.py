@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
-from statestream.broadcast.ring import Ring
+from statestream.broadcast.ring import Ring, send_each
 from statestream.broadcast.sink import GONE, unacknowledged
 
 EVENTS: Final = 512
@@ -208,7 +208,7 @@ class Sockets:
     def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
         """Sends it to all. Gives those that have not taken all of it, with how much they have taken, or GONE."""
         if self._ring is None or len(descriptors) <= FEW:
-            return _send_each(descriptors, data)
+            return send_each(descriptors, data)
         return self._ring.send(descriptors, data)
 
     def take_over(self, transport: asyncio.Transport, *, chunked: bool) -> SocketSink | None:
@@ -252,27 +252,12 @@ class Sockets:
 
     def close_in_child(self) -> None:
         """A forked process shares our descriptors: it must not hold a reader's connection open."""
+        _open.discard(self)
         for fd, sink in self._sinks.items():
             os.close(fd)
             sink.disown()
         self._sinks.clear()
         self._close_polling()
-        _open.discard(self)
-
-
-def _send_each(descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
-    write, size = os.write, len(data)
-    short: list[tuple[int, int]] = []
-    for descriptor in descriptors:
-        try:
-            sent = write(descriptor, data)
-            if sent != size:
-                short.append((descriptor, sent))
-        except BlockingIOError:
-            short.append((descriptor, 0))
-        except OSError:
-            short.append((descriptor, GONE))
-    return short
 
 
 _open: weakref.WeakSet[Sockets] = weakref.WeakSet()

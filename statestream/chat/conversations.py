@@ -142,8 +142,12 @@ class Conversations:
         return self.find(key)
 
     async def making(self, key: str) -> Any:
-        """The reply that is being made, by whatever node; None where there is none."""
-        return streaming(self.find(key)) or streaming(await self.current(key))
+        """The reply that is being made, by whatever node; None where there is none.
+
+        Of one that is not made here this node may not have heard yet that it is over.
+        """
+        known = streaming(self.find(key))
+        return known if known is not None and known["id"] in self._runs else streaming(await self.current(key))
 
     async def older(self, key: str, *, before: str, limit: int) -> list[Any]:
         """The messages made before that one, oldest first, also those that are not live any more. Raises NotFound."""

@@ -130,6 +130,7 @@ class Growth:
         if tools:
             self._actions.append(chat.called(self._key, reply=self._reply, parts=list(tools)))
         self._step, self._open, self._calls = self._step + 1, None, {}
+        self._halves.clear()
         return tools
 
     def returned(self, part: int, outcome: chat.Result) -> None:

@@ -15,8 +15,11 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Literal
+
+import orjson
 
 from statestream.bus import Why
 from statestream.change import REMOVED, Action, Change
@@ -28,6 +31,9 @@ log = logging.getLogger("statestream")
 
 NAME: Final = "presence"
 PACE_SECONDS: Final = 1.0
+SPREAD_SECONDS: Final = 0.25
+OWN_SECONDS: Final = 1.5
+"""After it has spoken a node lets others speak first, who hear of it a moment later."""
 LINGER_SECONDS: Final = 1.5
 TYPING_SECONDS: Final = 6.0
 
@@ -130,8 +136,8 @@ class Presence:
         for change in changes:
             key = change.slice.partition("/")[2]
             if change.cause.type == seen.type:  # also where nobody is here yet: somebody may come within the second
-                self._quiet_until[key] = asyncio.get_running_loop().time() + PACE_SECONDS
-                self._look_at(key, PACE_SECONDS)
+                if orjson.loads(change.cause.payload)["node"] != self._node:
+                    self._quiet(key, PACE_SECONDS + random.uniform(0.0, SPREAD_SECONDS))  # noqa: S311  # no secret
             elif change.cause.type == node_lost.type and key in self._chats:
                 self._look_at(key, 0.0)
 
@@ -143,6 +149,10 @@ class Presence:
     def _look_at(self, key: str, after: float) -> None:
         heapq.heappush(self._due, (asyncio.get_running_loop().time() + after, key))
         self._wanted.set()
+
+    def _quiet(self, key: str, seconds: float) -> None:
+        self._quiet_until[key] = asyncio.get_running_loop().time() + seconds
+        self._look_at(key, seconds)
 
     async def run(self) -> None:
         """Says what has changed, for ever."""
@@ -177,8 +187,7 @@ class Presence:
             held = self._store.slices.get(f"{NAME}/{key}")
             expect = {f"{NAME}/{key}": 0 if held is None else held.version}
             await self._lease()
-            self._quiet_until[key] = asyncio.get_running_loop().time() + PACE_SECONDS
-            self._look_at(key, PACE_SECONDS)
+            self._quiet(key, OWN_SECONDS)
             with contextlib.suppress(VersionConflict):  # another node was first: after it, then
                 await self._store.dispatch(seen(key, node=self._node, people=news), expect=expect)
 

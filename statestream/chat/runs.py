@@ -31,6 +31,10 @@ class Runs:
     def __len__(self) -> int:
         return len(self._making)
 
+    def __contains__(self, reply: str) -> bool:
+        """Whether that reply is made here."""
+        return reply in self._making
+
     def start(self, generation: Generation, then: Callable[[], Awaitable[None]]) -> None:
         """Makes the reply, then what comes after it."""
         self._making[generation.reply] = generation

@@ -55,6 +55,8 @@ class BlockingStream:
         self._thread = threading.Thread(target=self._run, name="statestream", daemon=True)
         self._over: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop
+        self._lock = threading.Lock()
+        self._ended = False
 
     def __enter__(self) -> Self:
         """Connects and waits for the state. Raises StreamRefused, or Unavailable after `timeout`."""
@@ -83,6 +85,10 @@ class BlockingStream:
             if self._opened.done():
                 raise
             self._opened.set_exception(error)
+        finally:
+            with self._lock:
+                self._ended = True  # from here on nothing is begun
+            await asyncio.sleep(0)  # and what was begun is a task now, which the loop cancels as it ends
 
     @property
     def _stream(self) -> Stream:
@@ -92,13 +98,23 @@ class BlockingStream:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs it where the stream lives."""
+        future = self._begin(coroutine)
+        if future is None:
+            raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
+        return self._result(future)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
+        """Begins it where the stream lives; None where that has ended, or has not begun."""
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("expected a call from outside: a callback or a predicate must not wait for its stream")
-        if not self._thread.is_alive():
-            coroutine.close()
-            raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._ended or not self._thread.is_alive():
+                coroutine.close()
+                return None
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _result(self, future: Future[T]) -> T:
         try:
             return future.result()
         except CancelledError:
@@ -148,11 +164,10 @@ class BlockingStream:
             return await anext(updates, None)
 
         try:
-            while self._thread.is_alive() and (update := self._wait(following())) is not None:
+            while (future := self._begin(following())) is not None and (update := self._result(future)) is not None:
                 yield update
         finally:
-            if self._thread.is_alive():
-                asyncio.run_coroutine_threadsafe(_close(updates), self._loop)
+            self._begin(_close(updates))
 
     def wait_for(self, predicate: Callable[[Mapping[str, Any]], T], timeout: float | None = None) -> T:
         """Waits until `predicate(state)` is true, as `Stream.wait_for` does."""

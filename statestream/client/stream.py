@@ -44,7 +44,7 @@ def connect(
     with every turn of `Stream.health`. Raises Malformed for a `url` that is none of http or https.
     """
     root, login = address(url)
-    names = slices.split(",") if isinstance(slices, str) else slices
+    names = None if slices is None else (slices if isinstance(slices, str) else ",".join(slices)).split(",")
     return Stream(root, names, cause, {**login, **(headers or {})}, timeout, on_health)
 
 
@@ -189,10 +189,10 @@ class Stream:
         return found
 
     def _covers(self, name: str) -> bool:
-        """Without names it follows every plain slice: those that came with the first state."""
+        """Without names it follows every plain slice: those that came with the first state, once that is here."""
         if self._slices is None:
-            return name in self.state
-        return any(each == "*" or selects(each)(name) for each in self._slices)
+            return name in self.state if self.state else "/" not in name
+        return any(each == "*" or selects(each)(name) or selects(name)(each) for each in self._slices)
 
     def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
         """Keeps the stream in a file from now on, until it or the recording is closed: for `statestream.replay`.
@@ -242,5 +242,7 @@ class Stream:
             raise RuntimeError("expected a stream that is open: use `async with connect(…)`")
         if isinstance(action, str):
             action = Action(type=action, payload=payload or {}, key=key)
+        elif payload is not None or key is not None:
+            raise TypeError("expected a payload and a key with a type only: an Action has its own")
         actions = [action] if isinstance(action, Action) else action
         return await dispatch(self._session, self._url, actions, id=id, expect=expect)

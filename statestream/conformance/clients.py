@@ -76,7 +76,11 @@ async def check_client(
 async def _problem(run: Client, url: str, part: Part, seconds: float) -> str | None:
     """What the client has made of the transcript that is wrong, as soon as it is certain, or when its time is up."""
     shown: list[Holding] = []
-    following = asyncio.ensure_future(run(url, shown.append))
+
+    async def followed() -> object:
+        return await run(url, shown.append)
+
+    following = asyncio.create_task(followed())
     try:
         async with asyncio.timeout(seconds):
             while (problem := _seen(part, shown, following)) and not part.astray and not following.done():
@@ -95,7 +99,7 @@ async def _problem(run: Client, url: str, part: Part, seconds: float) -> str | N
     return problem
 
 
-def _seen(part: Part, shown: list[Holding], following: asyncio.Future[object]) -> str | None:
+def _seen(part: Part, shown: list[Holding], following: asyncio.Task[object]) -> str | None:
     """The problem by now."""
     if shown:
         now, over = shown[-1], following.done()

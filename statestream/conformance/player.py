@@ -120,7 +120,7 @@ class Player:
 
     def _part(self, request: web.Request) -> Part:
         play, name = request.match_info["play"], request.match_info["name"]
-        number = int(play) if play.isascii() and play.isdigit() else 0
+        number = int(play) if play.isascii() and play.isdigit() and len(play) < 10 else 0
         if not 1 <= number <= len(self.plays) or name not in self.plays[number - 1]:
             raise web.HTTPNotFound(text="expected the URL of a transcript: GET / begins a play and names them")
         return self.plays[number - 1][name]
@@ -161,7 +161,7 @@ class Player:
         part = self._part(request)
         try:
             part.held = msgspec.json.decode(await request.read(), type=Held)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise web.HTTPBadRequest(text=f"expected what the client holds as JSON: {error}") from None
         return _json(orjson.dumps({"asked": part.asked, "problem": part.problem()}))
 

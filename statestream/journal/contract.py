@@ -36,9 +36,9 @@ from statestream.patch import replay
 REMEMBERED_MS: Final = 24 * 3600 * 1000
 RECENT: Final = 1_000
 PAGE: Final = 1_000
+"""How many changes are read at a time."""
 PAGE_BYTES: Final = 4 << 20
 """Of the changes that are read at a time, however many were asked for: what a reader of the past costs in memory."""
-"""How many changes are read at a time."""
 
 
 class Retention(Struct, frozen=True, kw_only=True):

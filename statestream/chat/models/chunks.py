@@ -41,11 +41,12 @@ class Chunks:
         self._decoder = Decoder(limit=MAX_EVENT)
         self._usage: Usage | None = None
         self._finish: Finish | None = None
+        self._alone = False
 
     @property
     def finished(self) -> bool:
-        """Whether the model has said why it stopped."""
-        return self._finish is not None
+        """Whether the model has said why it stopped, and nothing with it or since: some say so with every chunk."""
+        return self._alone
 
     def feed(self, data: bytes) -> Iterator[str | Reasoning | CallPiece | Refusal]:
         """The pieces of the answer that these bytes complete. Raises ModelFailed."""
@@ -57,12 +58,14 @@ class Chunks:
             if self.done or event.data.startswith("[DONE]"):
                 self.done = True
                 return
+            said = False
             for piece in pieces_of(_chunk(event)):
                 if isinstance(piece, Usage):
                     self._usage = piece
                 elif isinstance(piece, Finish):
-                    self._finish = piece
+                    self._finish, self._alone = piece, not said
                 else:
+                    said, self._alone = True, False
                     yield piece
 
     def end(self) -> Iterator[Usage | Finish]:

@@ -61,9 +61,11 @@ class OpenAIModel:
             async with contextlib.AsyncExitStack() as exits:
                 response = await self._asked(exits, turns, tools)
                 body = await exits.enter_async_context(contextlib.aclosing(response.http_response.aiter_bytes()))
-                while (data := await _next(body, chunks)) is not None:
+                until = None
+                while (data := await _next(body, chunks, until)) is not None:
                     for piece in chunks.feed(data):
                         yield piece
+                    until = (until or asyncio.get_running_loop().time() + FIGURES_SECONDS) if chunks.finished else None
                 if chunks.done:
                     await _drain(body)
         except ModelFailed as failure:
@@ -100,9 +102,12 @@ class OpenAIModel:
     def _open(self) -> tuple[AsyncOpenAI, Callable[..., Any]]:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 
-        transport = DefaultAsyncHttpxClient(event_hooks={"response": [_not_long]})
         try:
-            client = AsyncOpenAI(base_url=self._base_url, api_key=self._api_key, http_client=transport)
+            client = AsyncOpenAI(
+                base_url=self._base_url,
+                api_key=self._api_key,
+                http_client=DefaultAsyncHttpxClient(event_hooks={"response": [_not_long]}),
+            )
         except OpenAIError:
             raise ModelFailed(*SENTENCES[401]) from None
         return client, client.chat.completions.with_streaming_response.create
@@ -121,15 +126,15 @@ class OpenAIModel:
             await client.close()
 
 
-async def _next(body: AsyncIterator[bytes], chunks: Chunks) -> bytes | None:
+async def _next(body: AsyncIterator[bytes], chunks: Chunks, until: float | None) -> bytes | None:
     """The next bytes of the stream; None at its end.
 
-    Once the model has said why it stopped nothing is missing but its figures: that is the end too if they do not come.
+    Once the model has said why it stopped nothing is missing but its figures, which have until then to come.
     """
     if chunks.done:
         return None
     try:
-        async with asyncio.timeout(FIGURES_SECONDS if chunks.finished else None):
+        async with asyncio.timeout_at(until):
             return await anext(body, None)
     except Exception:
         if chunks.finished:
@@ -147,9 +152,10 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 
 async def _not_long(response: Any) -> None:
     """The package would sleep for as long as a provider says, up to two minutes, and nobody would know why."""
-    pause = response.headers.get("Retry-After")
-    if pause is not None and not (_PAUSE.fullmatch(pause) and float(pause) <= MAX_PAUSE):
-        response.headers["x-should-retry"] = "false"
+    for name, second in (("Retry-After", 1), ("Retry-After-Ms", 1_000)):
+        pause = response.headers.get(name)
+        if pause is not None and not (_PAUSE.fullmatch(pause) and float(pause) <= MAX_PAUSE * second):
+            response.headers["x-should-retry"] = "false"
 
 
 def _refuses(error: Exception, member: str) -> bool:
