@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.peers.publish [docs]`: from the raw figures to the kept results, the page and the plots.
 
-Law: of each scenario its newest run is taken, whole; nothing is typed in by hand. The page is what stands between
-the two marks in docs/benchmarks.md.
+Law: of each scenario its newest run is taken, whole, or what was kept before; nothing is typed in by hand. The page is
+what stands between the two marks in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def complete(servers: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, 
 
 
 def publish(raw: Path, docs: Path) -> None:
-    results = newest(raw)
     kept = docs / "benchmarks" / "results.json"
+    before_this: Results = json.loads(kept.read_text()) if kept.exists() else {}
+    results = before_this | newest(raw)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(as_text(results))
     (docs / "images").mkdir(exist_ok=True)
