@@ -685,6 +685,12 @@ async def test_a_limit_that_lasts_is_said_at_once_and_a_short_one_is_waited_for(
         assert words in message["error"]["message"]
         assert len(await asked(http, upstream, question)) == 1
     chat = await new_chat(http, impatient)
+    limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": "1", "retry-after-ms": "90000"}}}
+    question = await script(http, upstream, "Limited in milliseconds.", limit)
+    await ask(http, impatient, chat, question)
+    assert_failed(await ended(http, impatient, chat), "rate_limited", "")
+    assert len(await asked(http, upstream, question)) == 1
+    chat = await new_chat(http, impatient)
     limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": "0.1"}}}
     question = await script(http, upstream, "Limited for a moment.", limit)
     await ask(http, impatient, chat, question)
