@@ -224,11 +224,12 @@ class Store:
     async def _look(self) -> None:
         """Answers who wants to know what others have written."""
         asking, self._asking = self._asking, []
-        error: StatestreamError = Unavailable("the store was closed; try again")
         try:
             await self._committed.catch_up()
-        except StatestreamError as trouble:
-            error = trouble
+        except StatestreamError as error:
+            log.info("what other nodes have written could not be read: %s", error)
+        except Exception:
+            log.exception("what other nodes have written could not be read")
         else:
             for one in asking:
                 if not one.done():
@@ -236,7 +237,7 @@ class Store:
         finally:
             for one in asking:
                 if not one.done():
-                    one.set_exception(error)
+                    one.set_exception(Unavailable("the journal cannot be read now; try again"))
 
     async def _round(self) -> None:
         """Answers a batch of what is waiting, one way or another."""

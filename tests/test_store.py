@@ -83,6 +83,38 @@ async def test_a_dispatch_is_visible_when_it_returns() -> None:
         assert result.position == store.position
 
 
+async def test_who_asks_has_what_another_node_has_written() -> None:
+    journal = Meddled()
+    async with opened(journal) as here, opened(journal) as there:
+        for number in range(1, 6):
+            result = await here.dispatch(counted())
+            asked = await asyncio.gather(*(there.caught_up() for _ in range(3)))
+            assert min(position.seq for position in asked) >= result.position.seq
+            assert there.get("counter") == number
+    with pytest.raises(Unavailable, match="open store"):
+        await there.caught_up()
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("the journal is down"), RuntimeError("a driver's own error")])
+async def test_a_look_that_fails_is_said_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: Exception
+) -> None:
+    async def down(*_: Any) -> Any:
+        raise trouble
+
+    async with opened() as store:
+        with monkeypatch.context() as broken:
+            broken.setattr(store.journal, "read", down)
+            looking = asyncio.create_task(store.caught_up())
+            await store.dispatch(counted())  # in the same round: it does not need to read
+            with pytest.raises(Unavailable, match="try again"):
+                await looking
+        assert await store.caught_up() == store.position
+        await store.dispatch(counted())
+        assert store.get("counter") == 2
+    assert ("own error" in caplog.text) == isinstance(trouble, RuntimeError)
+
+
 async def test_a_batch_that_waited_is_one_append() -> None:
     journal = Meddled()
     async with opened(journal) as store:

@@ -34,19 +34,16 @@ BROKEN_OFF: Final = ("failed", "The model broke off with an error.")
 
 
 class Chunks:
-    """The chunks of one answer. `done`: the provider has said that no more will come."""
+    """The chunks of one answer. `done`: the provider has said that no more will come.
+
+    `finished`: the model has said why it stopped, and nothing with it or since; some say so with every chunk.
+    """
 
     def __init__(self) -> None:
-        self.done = False
+        self.done = self.finished = False
         self._decoder = Decoder(limit=MAX_EVENT)
         self._usage: Usage | None = None
         self._finish: Finish | None = None
-        self._alone = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model has said why it stopped, and nothing with it or since: some say so with every chunk."""
-        return self._alone
 
     def feed(self, data: bytes) -> Iterator[str | Reasoning | CallPiece | Refusal]:
         """The pieces of the answer that these bytes complete. Raises ModelFailed."""
@@ -63,9 +60,9 @@ class Chunks:
                 if isinstance(piece, Usage):
                     self._usage = piece
                 elif isinstance(piece, Finish):
-                    self._finish, self._alone = piece, not said
+                    self._finish, self.finished = piece, not said
                 else:
-                    said, self._alone = True, False
+                    said, self.finished = True, False
                     yield piece
 
     def end(self) -> Iterator[Usage | Finish]:

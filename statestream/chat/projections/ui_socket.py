@@ -30,12 +30,14 @@ class UISocketProjection:
         """The frames behind what was given before."""
         if self.over:
             return []
-        frames = [] if self._begun else [self.frame("start")]
+        frames = [] if self._begun else [frame("start", self._request_id)]
         self._begun = True
         for chunk in self._view.new(message):
-            frames.append(self.frame("chunk", sequence=self._sequence, chunk=chunk))
+            frames.append(frame("chunk", self._request_id, sequence=self._sequence, chunk=chunk))
             self._sequence += 1
-        return [*frames, self.frame("end")] if self.over else frames
+        return [*frames, frame("end", self._request_id)] if self.over else frames
 
-    def frame(self, kind: str, **more: Any) -> dict[str, Any]:
-        return {"type": kind, "requestId": self._request_id, **more}
+
+def frame(kind: str, request_id: str, **more: Any) -> dict[str, Any]:
+    """What is said of one request."""
+    return {"type": kind, "requestId": request_id, **more}

@@ -27,7 +27,7 @@ from pydantic import ConfigDict, Field
 from statestream.chat.conversations import Conversations, name_of
 from statestream.chat.messages import find
 from statestream.chat.people import Who, person
-from statestream.chat.projections.ui_socket import UISocketProjection
+from statestream.chat.projections.ui_socket import UISocketProjection, frame
 from statestream.chat.questions import MAX_ID, Post
 from statestream.chat.routes.asking import answered, key_posted
 from statestream.chat.routes.chats import chat_key
@@ -93,9 +93,9 @@ class _Connection:
         request_id = ""
         try:
             value = value_of(message)
-            frame = checked(_Frame, value)
-            request_id = frame.requestId
-            if frame.type == "abort":
+            asked = checked(_Frame, value)
+            request_id = asked.requestId
+            if asked.type == "abort":
                 await self._abort(request_id)
                 return
             if request_id in self._under_way or len(self._under_way) == MAX_REQUESTS:
@@ -162,14 +162,14 @@ class _Connection:
                     await bell.wait()
 
     async def _send(self, kind: str, request_id: str, **more: Any) -> None:
-        await self._say([{"type": kind, "requestId": request_id, **more}])
+        await self._say([frame(kind, request_id, **more)])
 
     async def _say(self, frames: Iterable[dict[str, Any]]) -> None:
         """Says nothing to a client that has gone: the loop that listens ends then."""
         with contextlib.suppress(ConnectionError):
-            for frame in frames:
+            for each in frames:
                 async with self._writing:
-                    await self._socket.send(frame)
+                    await self._socket.send(each)
 
 
 class _Stream:
