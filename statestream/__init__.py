@@ -3,9 +3,11 @@
 The public names. `Chat` lives in `statestream.chat`, journals in `statestream.journal`.
 """
 
-from statestream.change import REMOVED, Action, Change, Position, Result
 from statestream.client import BlockingStream, Stream, connect, connect_sync
-from statestream.errors import (
+from statestream.client.replaying import replay
+from statestream.client.replica import Update
+from statestream.core.change import REMOVED, Action, Change, Position, Result
+from statestream.core.errors import (
     ActionIdReused,
     HandlerFailed,
     InvalidPayload,
@@ -17,12 +19,10 @@ from statestream.errors import (
     Unavailable,
     VersionConflict,
 )
-from statestream.names import escape_key
-from statestream.replaying import replay
-from statestream.replica import Update
+from statestream.core.names import escape_key
+from statestream.core.slices import Slice
 from statestream.server.app import create_app
-from statestream.slices import Slice
-from statestream.store import Store
+from statestream.store.store import Store
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ import sys
 
 def main() -> None:
     try:
-        from statestream.cli import app
+        from statestream.tools.cli import app
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise

@@ -4,17 +4,17 @@ An audience gathers the frames of one loop turn and writes them to every live re
 one bytes object. It is of bounded size, so that writing to it is a bounded part of a turn: more readers
 of one interest are several audiences, which share the encoded frames.
 
-Law: synchronous. `covered` is the position up to which every live reader has got all that matches;
+Invariants: synchronous. `covered` is the position up to which every live reader has got all that matches;
 it moves only where frames are written, so that no id is ever ahead of what was sent.
 """
 
 from __future__ import annotations
 
 from statestream.broadcast.counts import Counts
-from statestream.broadcast.frames import Frame
 from statestream.broadcast.live import Live, Send
 from statestream.broadcast.reader import Interest, Reader
-from statestream.change import Position
+from statestream.core.change import Position
+from statestream.protocol.frames import Frame
 
 
 class Audience:

@@ -1,6 +1,6 @@
 """All audiences, and the index that finds those that a change is for.
 
-Law: what a change costs depends on who follows its slice, never on how many others there are.
+Invariants: what a change costs depends on who follows its slice, never on how many others there are.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from statestream.broadcast.audience import Audience
 from statestream.broadcast.counts import Counts
 from statestream.broadcast.live import Send
 from statestream.broadcast.reader import Interest
-from statestream.broadcast.selection import Selection
-from statestream.change import Position
+from statestream.core.change import Position
+from statestream.core.selection import Selection
 
 ROOM: Final = 1_024
 """Readers in one audience: some five milliseconds of writing."""

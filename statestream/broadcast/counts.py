@@ -1,6 +1,6 @@
 """What the broadcaster counts, for whoever watches it.
 
-Law: numbers that only grow. They are read from outside and change nothing in here.
+Invariants: numbers that only grow. They are read from outside and change nothing in here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Counts(Struct, kw_only=True):
     began: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     lagged: Counter[str] = field(default_factory=Counter)
-    taken_over: int = 0
+    handed_off: int = 0
     cut: int = 0
     deliveries: int = 0
     bytes: int = 0

@@ -6,7 +6,7 @@ one loop turn brought is written at its end. A live reader has no task, no queue
 is behind has a task while it waits for the journal or for its socket; it becomes live synchronously, at head,
 after a flush.
 
-Law: between reading the store and adding a reader to the live set there is no await. That is why a
+Invariants: between reading the store and adding a reader to the live set there is no await. That is why a
 snapshot joins the stream without a gap and without a repeat. What is done for many readers in one turn of
 the loop is bounded, so that the others keep their latency.
 """
@@ -20,11 +20,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from statestream.broadcast import frames
 from statestream.broadcast.audience import Audience
 from statestream.broadcast.audiences import SLOTS, Audiences
 from statestream.broadcast.counts import Counts
-from statestream.broadcast.frames import EndReason, Frame
 from statestream.broadcast.openings import NOTHING, Openings
 from statestream.broadcast.reader import Interest, Reader
 from statestream.broadcast.replay import Replay
@@ -32,10 +30,12 @@ from statestream.broadcast.resume import Backlog, Backlogs, TooFarBehind
 from statestream.broadcast.sink import Sink
 from statestream.broadcast.sockets import Sockets
 from statestream.broadcast.turnstile import Turnstile
-from statestream.bus import Why
-from statestream.change import Change, Position
-from statestream.errors import Expired, Forked, Malformed, TooLarge, Unavailable
-from statestream.store import Store
+from statestream.core.change import Change, Position
+from statestream.core.errors import Expired, Forked, Malformed, TooLarge, Unavailable
+from statestream.protocol import frames
+from statestream.protocol.frames import EndReason, Frame
+from statestream.store.bus import Why
+from statestream.store.store import Store
 
 log = logging.getLogger("statestream")
 
@@ -46,14 +46,14 @@ TICKS: Final = 8
 
 
 class Hub:
-    """The readers of one store. `heartbeat` in seconds; at most `max_readers` streams at a time."""
+    """The readers of one store. `heartbeat` in seconds; at most `max_subscribers` streams at a time."""
 
-    def __init__(self, store: Store, *, heartbeat: float, max_readers: int) -> None:
+    def __init__(self, store: Store, *, heartbeat: float, max_subscribers: int) -> None:
         self.counts = Counts()
         self.sockets = Sockets(self.leave)
         self._store = store
         self._heartbeat = heartbeat
-        self._max_readers = max_readers
+        self._max_subscribers = max_subscribers
         self._audiences = Audiences(self.counts, self.sockets.send)
         self._openings = Openings(store, int(heartbeat * 1000))
         self._backlogs = Backlogs(store)
@@ -132,10 +132,10 @@ class Hub:
     ) -> Reader | None:
         """Begins a stream, from `cursor` if there is one; None where it was ended at once.
 
-        `every`: each change by itself, never squashed; without a cursor from the oldest that is kept. `left` is
+        `every`: each change by itself, never coalesced; without a cursor from the oldest that is kept. `left` is
         called once, when the stream has ended.
         """
-        if self._closing or len(self._readers) >= self._max_readers:
+        if self._closing or len(self._readers) >= self._max_subscribers:
             reason: EndReason = "shutdown" if self._closing else "busy"
             self.counts.ended[reason] += 1
             self._say_end(sink, reason)

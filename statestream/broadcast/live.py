@@ -3,16 +3,16 @@
 Where a sink's descriptor may be written to directly, the descriptors stand in a flat list for each of the two
 framings: sending to a thousand of them touches nothing but numbers and the frame.
 
-Law: synchronous. A descriptor stands here as long as its sink is open and no longer: whoever closes a live reader's
-sink takes the reader out before anything else can open a descriptor.
+Invariants: synchronous. A descriptor stands here as long as its sink is open and no longer: whoever closes a live
+reader's sink takes the reader out before anything else can open a descriptor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
+from statestream.protocol.frames import Frame
 
 Send = Callable[[list[int], bytes], list[tuple[int, int]]]
 """`Sockets.send`."""

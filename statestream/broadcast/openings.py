@@ -3,7 +3,7 @@
 Ten thousand that join together, or come back with the same cursor, get the same bytes: the newest of what was
 made at this head are kept for a moment.
 
-Law: synchronous, and the store's head must not move between making a frame and writing it.
+Invariants: synchronous, and the store's head must not move between making a frame and writing it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
-from statestream.broadcast import frames
-from statestream.broadcast.frames import Frame, Reason
 from statestream.broadcast.reader import Reader
 from statestream.broadcast.resume import Backlog, versions_at
-from statestream.change import Position
-from statestream.errors import TooLarge
-from statestream.store import Store
+from statestream.core.change import Position
+from statestream.core.errors import TooLarge
+from statestream.protocol import frames
+from statestream.protocol.frames import Frame, Reason
+from statestream.store.store import Store
 
 SINGLES: Final = 64
 SINGLES_BYTES: Final = 64 << 10
@@ -93,7 +93,7 @@ class Openings:
         if few or reader.every:
             out.extend(frames.update(change, full=reader.interest.full) for change in backlog)
             return b"".join(out)
-        items = frames.squash(backlog, self._store.slices)
+        items = frames.coalesce(backlog, self._store.slices)
         if sum(map(len, items)) > sum(state.measured for _, state in selection.of(self._store.slices)):
             with contextlib.suppress(TooLarge):  # where the state may not be sent at once, the catch-up is
                 return self._initial(reader, "lagged")

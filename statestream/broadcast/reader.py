@@ -1,7 +1,7 @@
 """One open stream, as the broadcaster sees it.
 
 A reader is live, or it has a position behind the head: joining, resuming and lagging are that one state.
-Law: no I/O and no state of the slices; a reader costs two small objects and nothing that runs.
+Invariants: no I/O and no state of the slices; a reader costs two small objects and nothing that runs.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from statestream.broadcast.frames import Reason
-from statestream.broadcast.selection import Selection
 from statestream.broadcast.sink import Sink
-from statestream.change import START
+from statestream.core.change import START
+from statestream.core.selection import Selection
+from statestream.protocol.frames import Reason
 
 if TYPE_CHECKING:
     from statestream.broadcast.audience import Audience
@@ -31,7 +31,7 @@ class Interest(Struct, frozen=True, kw_only=True):
 class Reader:
     """`position` is up to where it has got everything, while it is behind; `resync` why it needs the state instead.
 
-    `every` is for readers that want each change by itself, never squashed, however many they have missed.
+    `every` is for readers that want each change by itself, never coalesced, however many they have missed.
     `first`: nothing was sent yet; `ending`: the end was said. `place` is where it stands among the live. `task`
     brings it to head while that takes waiting. `left` is called once, when the stream has ended.
     """

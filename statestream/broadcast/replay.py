@@ -1,6 +1,6 @@
 """For readers that want every single change: `after=earliest`.
 
-Law: a page at a time, whatever the history's length; each page is taken by the reader before the
+Invariants: a page at a time, whatever the history's length; each page is taken by the reader before the
 next is read. The hub brings the reader to head from where this leaves it.
 """
 
@@ -10,13 +10,13 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from statestream.broadcast import frames
-from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
 from statestream.broadcast.resume import page_after
-from statestream.change import Position, Snapshot
-from statestream.errors import Expired, Unavailable
-from statestream.store import Store
+from statestream.core.change import Position, Snapshot
+from statestream.core.errors import Expired, Unavailable
+from statestream.protocol import frames
+from statestream.protocol.frames import Frame
+from statestream.store.store import Store
 
 EARLIEST: Final = "earliest"
 TRIES: Final = 5
@@ -72,7 +72,7 @@ class Replay:
         """The oldest state that is kept. It may be trimmed between asking where it is and reading it."""
         for _ in range(TRIES):
             with contextlib.suppress(Expired):
-                return await self._at(await self._store.journal.floor())
+                return await self._at(await self._store.journal.earliest())
         raise Unavailable("expected to read the oldest state, it was trimmed again and again; come back")
 
     async def _write(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """What a reader has missed since its cursor, from memory or, further back, from the journal.
 
-Law: a cursor is honoured exactly or refused: never partly. What `missed` gives ends at the store's
+Invariants: a cursor is honoured exactly or refused: never partly. What `missed` gives ends at the store's
 head, and stays so only until the caller awaits.
 """
 
@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from statestream.broadcast.selection import Selection
-from statestream.bus import Bell
-from statestream.change import Change, Position, SliceState, total_size
-from statestream.errors import Forked, StatestreamError, Unavailable
+from statestream.core.change import Change, Position, SliceState, total_size
+from statestream.core.errors import Forked, StatestreamError, Unavailable
+from statestream.core.selection import Selection
 from statestream.journal.contract import PAGE
-from statestream.store import Store
+from statestream.store.bus import Signal
+from statestream.store.store import Store
 
 MAX_BACKLOG: Final = 16 << 20
 AHEAD_SECONDS: Final = 5.0
@@ -124,7 +124,7 @@ async def page_after(store: Store, position: Position) -> list[Change]:
 async def _reached(store: Store, cursor: Position) -> None:
     """Waits for this node to read what another one has given the cursor for. Raises Forked if nobody has."""
     await store.journal.read(cursor, 1)
-    grown = Bell()
+    grown = Signal()
     unsubscribe = store.bus.subscribe(grown)
     try:
         async with asyncio.timeout(AHEAD_SECONDS):

@@ -5,9 +5,9 @@ the descriptors are copied into a queue that is shared with the kernel, one `io_
 what each took stands in a second queue when the call returns. The sources are io_uring(7), io_uring_enter(2), and
 `struct io_uring_params`, `io_uring_sqe` and `io_uring_cqe` in linux/io_uring.h, whose layouts the numbers below are.
 
-Law: nothing waits. Every send says MSG_DONTWAIT, so that the kernel is through with all of them, and with the bytes,
-when the call returns. A ring belongs to the thread that opened it. The numbers are used at once and never kept: who
-closes a descriptor needs to know nothing of rings.
+Invariants: nothing waits. Every send says MSG_DONTWAIT, so that the kernel is through with all of them, and with the
+bytes, when the call returns. A ring belongs to the thread that opened it. The numbers are used at once and never kept:
+who closes a descriptor needs to know nothing of rings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where a reader's bytes go: the one small interface between the broadcaster and sockets.
 
-Law: the broadcaster writes through a Sink and knows nothing else of connections. `write` never waits
+Invariants: the broadcaster writes through a Sink and knows nothing else of connections. `write` never waits
 and never calls back: it takes the frame whole, keeps what the kernel does not take, and says whether
 another one may follow. Half a frame is never left behind while the connection lasts.
 """
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 
-from statestream.broadcast.frames import Frame
+from statestream.protocol.frames import Frame
 
 if sys.platform != "win32":
     import fcntl

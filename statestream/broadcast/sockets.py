@@ -1,9 +1,9 @@
-"""Sockets that were taken over from aiohttp: nothing is left of a reader but its descriptor and two small objects.
+"""Sockets that were handed off from aiohttp: nothing is left of a reader but its descriptor and two small objects.
 
 The descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of
 them hangs in the event loop. The decision record 0005 says what this costs and what it must survive.
 
-Law: a descriptor is closed in one place, after it has left the epoll, and its number is forgotten before
+Invariants: a descriptor is closed in one place, after it has left the epoll, and its number is forgotten before
 it can be given to anybody else. Nothing but this file touches one. What clients send is thrown away.
 """
 
@@ -21,10 +21,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from statestream.broadcast.frames import Frame
 from statestream.broadcast.reader import Reader
 from statestream.broadcast.ring import Ring, send_each
 from statestream.broadcast.sink import GONE, unacknowledged
+from statestream.protocol.frames import Frame
 
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
@@ -171,7 +171,7 @@ class SocketSink:
 
 
 class Sockets:
-    """All that were taken over. `gone` is told of the reader whose other side has left, after its sink was closed."""
+    """All that were handed off. `gone` is told of the reader whose other side has left, after its sink was closed."""
 
     def __init__(self, gone: Callable[[Reader], None]) -> None:
         self._gone = gone
@@ -211,7 +211,7 @@ class Sockets:
             return send_each(descriptors, data)
         return self._ring.send(descriptors, data)
 
-    def take_over(self, transport: asyncio.Transport, *, chunked: bool) -> SocketSink | None:
+    def hand_off(self, transport: asyncio.Transport, *, chunked: bool) -> SocketSink | None:
         """The transport's connection, and the transport aborted; None where the connection must stay with it.
 
         That is: TLS, bytes that it still has to send, no descriptor left, and where there is no epoll.

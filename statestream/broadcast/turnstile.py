@@ -1,6 +1,7 @@
 """Lets a bounded number through in each turn of the event loop.
 
-Law: whoever waits goes on in a later turn, in the order of coming; between two turns everything else of the loop runs.
+Invariants: whoever waits goes on in a later turn, in the order of coming; between two turns everything else of the loop
+runs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
  *
  *   const stream = follow("/stream/state?slices=board", (state, updates) => render(state.board));
  *
- * Law: the same rules as every client of the protocol. A change is applied where its `from` is what is
+ * Invariants: the same rules as every client of the protocol. A change is applied where its `from` is what is
  * held, ignored where it is old, and anything else is a gap: then it starts again without a cursor.
  * Values are never mutated: what a patch touches is a new object, what it does not keeps its identity.
  */

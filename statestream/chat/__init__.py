@@ -5,7 +5,7 @@
     app = create_app(store)
     chat.add_to(app)
 
-Law: nothing in the core imports this. A reply is written by `generation` only, read by anyone.
+Invariants: nothing in the core imports this. A reply is written by `generation` only, read by anyone.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from statestream.chat.archive import archive_slice
 from statestream.chat.conversation import chat_slice
 from statestream.chat.conversations import Asked, Conversations, Settings
 from statestream.chat.generation import Timeouts
+from statestream.chat.identity import Identify, named, present
 from statestream.chat.leases import nodes_slice
 from statestream.chat.lists import chats_slice
 from statestream.chat.models import Model, default_model
-from statestream.chat.people import Who, named, present
 from statestream.chat.presence import presence_slice
 from statestream.chat.routes import routes_of
 from statestream.chat.tools import Tools
+from statestream.core.slices import Slice
 from statestream.server.routes import STORE
 from statestream.server.stream import FOLLOWERS
-from statestream.slices import Slice
-from statestream.store import Store
+from statestream.store.store import Store
 
 __all__ = ["Asked", "Chat", "Conversations", "Timeouts"]
 
@@ -57,10 +57,10 @@ class Chat:
         keep: int = KEEP,
         lease: float = LEASE_SECONDS,
         titles: bool = True,
-        who: Who = named,
+        identify: Identify = named,
     ) -> None:
         self.slices: Sequence[Slice] = (chat_slice, chats_slice, archive_slice, presence_slice, nodes_slice)
-        self._who = who
+        self._identify = identify
         self._tools = Tools()
         self._settings = Settings(
             model=model or default_model(),
@@ -88,8 +88,8 @@ class Chat:
     def add_to(self, app: web.Application) -> None:
         """Adds the routes to an application of `create_app` whose store has `slices`."""
         conversations = self.over(app[STORE])
-        app.add_routes(routes_of(conversations, self._who))
-        app[FOLLOWERS].append(present(conversations, self._who))
+        app.add_routes(routes_of(conversations, self._identify))
+        app[FOLLOWERS].append(present(conversations, self._identify))
 
         async def running(_: web.Application) -> AsyncIterator[None]:
             async with conversations:

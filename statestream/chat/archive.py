@@ -4,7 +4,7 @@
 
 Pages are counted from 0, oldest first. One request puts a page here and takes it out of the chat, or does neither.
 
-Law: a page is written once and read by `older` only; no stream needs it.
+Invariants: a page is written once and read by `older` only; no stream needs it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
 from typing import Any, Final
 
-from statestream.change import Action
 from statestream.chat import conversation as chat
-from statestream.errors import NotFound
-from statestream.slices import Slice
-from statestream.store import Store
+from statestream.core.change import Action
+from statestream.core.errors import NotFound
+from statestream.core.slices import Slice
+from statestream.store.store import Store
 
 NAME: Final = "chat_archive"
 PAGE: Final = 50

@@ -6,8 +6,8 @@ A question and the place of its reply are saved by one action; the reply then gr
 belong, so that saying one twice changes nothing, and it ends once. `messages` is in the order of creation and holds
 the newest only; older ones move to the archive.
 
-Law: pure handlers; ids and times come with the action. A message that has ended never changes again, and while one
-is made it is the leaf and the last of the list.
+Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again, and while
+one is made it is the leaf and the last of the list.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Final, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.change import Action
 from statestream.chat.messages import find, leaf_below, shown, streaming
-from statestream.errors import Refused
-from statestream.slices import Slice
+from statestream.core.change import Action
+from statestream.core.errors import Refused
+from statestream.core.slices import Slice
 
 NAME: Final = "chat"
 KNOWN: Final = "known"

@@ -3,8 +3,8 @@
 Every protocol comes in here. A question and the place of its reply are saved by one action before the model is
 called; whoever repeats a question gets the run that there is.
 
-Law: the store's messages are the conversation. No request owns a reply: it is made by a task of `runs`, whose node
-has a lease; when the node is gone, another one ends it.
+Invariants: the store's messages are the conversation. No request owns a reply: it is made by a task of `runs`, whose
+node has a lease; when the node is gone, another one ends it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any, Final, Self, TypeVar
 
 from msgspec import Struct
 
-from statestream.change import Action
 from statestream.chat import archive, presence
 from statestream.chat import conversation as chat
 from statestream.chat.generation import INTERRUPTED, Generation, Job, Timeouts
@@ -27,15 +26,16 @@ from statestream.chat.index import Index
 from statestream.chat.leases import Lease
 from statestream.chat.messages import find, path, reply_to, streaming, text_of
 from statestream.chat.models import Model, Turn
+from statestream.chat.notifier import Notifier
 from statestream.chat.presence import Presence
-from statestream.chat.runs import Runs
+from statestream.chat.reply_tasks import ReplyTasks
 from statestream.chat.titles import title_of
 from statestream.chat.tools import Tools
 from statestream.chat.turns import turns_of
-from statestream.chat.watch import Watch
-from statestream.errors import Malformed, NotFound, Refused, Unavailable, VersionConflict
-from statestream.names import escape_key
-from statestream.store import Store
+from statestream.core.change import Action
+from statestream.core.errors import Malformed, NotFound, Refused, Unavailable, VersionConflict
+from statestream.core.names import escape_key
+from statestream.store.store import Store
 
 log = logging.getLogger("statestream")
 
@@ -75,8 +75,8 @@ class Conversations:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self._settings = settings
-        self._runs = Runs()
-        self.watch = Watch()
+        self._runs = ReplyTasks()
+        self.notifier = Notifier()
         self._index: Index
         self._lease = Lease(store, settings.lease, self._in_use, lambda: self._index.nodes())
         self.presence = Presence(store, self._lease.node, self._lease.take)
@@ -86,7 +86,7 @@ class Conversations:
     async def __aenter__(self) -> Self:
         self._index = Index(self.store.slices, self._runs.let_go)
         self._unsubscribe = [
-            self.store.bus.subscribe(listener) for listener in (self._index, self.watch, self.presence)
+            self.store.bus.subscribe(listener) for listener in (self._index, self.notifier, self.presence)
         ]
         self._tasks = [
             asyncio.create_task(self._lease.keep(self._node_gone)),
@@ -108,7 +108,7 @@ class Conversations:
     async def stop_all(self) -> None:
         """Ends every reply that is being made here, then every viewer's stream."""
         await self._runs.close()
-        self.watch.close()
+        self.notifier.close()
 
     # chats
 

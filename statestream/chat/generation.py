@@ -3,8 +3,8 @@
 Pieces are gathered for a frame's time and dispatched as one request, the first at once, so that what a reply costs
 does not depend on how finely the provider cuts it.
 
-Law: a reply belongs to the server, never to a request. However it ends, its text so far stays, and its last action
-says how: complete, stopped, or error with a sentence.
+Invariants: a reply belongs to the server, never to a request. However it ends, its text so far stays, and its last
+action says how: complete, stopped, or error with a sentence.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from statestream.change import Action, new_id
 from statestream.chat import conversation as chat
-from statestream.chat.growth import Call, Growth
 from statestream.chat.models import (
     CallPiece,
     Finish,
@@ -32,9 +30,11 @@ from statestream.chat.models import (
     Usage,
     answering,
 )
+from statestream.chat.reply_builder import Call, ReplyBuilder
 from statestream.chat.tools import Tools
-from statestream.errors import Refused, Unavailable
-from statestream.store import Store
+from statestream.core.change import Action, new_id
+from statestream.core.errors import Refused, Unavailable
+from statestream.store.store import Store
 
 log = logging.getLogger("statestream")
 
@@ -82,7 +82,7 @@ class Generation:
 
     def __init__(self, store: Store, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
         self._store, self._job, self._model, self._tools, self._timeouts = store, job, model, tools, timeouts
-        self._growth = Growth(job.key, job.reply)
+        self._builder = ReplyBuilder(job.key, job.reply)
         self._news, self._said = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[Mapping[str, Any]] | None = None
         self._stop: Mapping[str, Any] | None = None
@@ -126,13 +126,13 @@ class Generation:
     async def _write(self, reader: asyncio.Task[Any]) -> None:
         """Says what was read, once for each frame's time, until the reader is done and all is said."""
         loop = asyncio.get_running_loop()
-        while not reader.done() or self._growth:
+        while not reader.done() or self._builder:
             await self._news.wait()
             self._news.clear()
             began = loop.time()
-            if actions := self._growth.take():
+            if actions := self._builder.take():
                 await self._say(actions)
-            if not self._growth:
+            if not self._builder:
                 self._said.set()
             if not reader.done():
                 await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
@@ -208,9 +208,9 @@ class Generation:
             return failed("truncated", "The reply was cut short.")
         if refused:
             return failed("refused", "The model declined to answer.")
-        if self._growth.calling:
+        if self._builder.calling:
             return None
-        if self._growth.empty:
+        if self._builder.empty:
             return failed("empty", "The model said nothing.")
         reason = finish.reason.encode(errors="replace").decode()[:MAX_REASON]
         return {"status": "complete", "finish_reason": reason}
@@ -226,16 +226,16 @@ class Generation:
             self._first = asyncio.get_running_loop().time()
         self._pieces += 1
         if isinstance(piece, CallPiece):
-            self._growth.call(piece)
+            self._builder.call(piece)
         elif isinstance(piece, Reasoning):
-            self._growth.text("reasoning", piece.text)
+            self._builder.text("reasoning", piece.text)
         else:
-            self._growth.text("text", piece if isinstance(piece, str) else piece.text)
+            self._builder.text("text", piece if isinstance(piece, str) else piece.text)
         self._news.set()
 
     async def _run_tools(self) -> None:
         """Runs what was called, all at once; returns when every outcome stands in the chat."""
-        calls = self._growth.called()
+        calls = self._builder.called()
         self._news.set()
         async with asyncio.TaskGroup() as running:
             for part, call in calls.items():
@@ -246,5 +246,5 @@ class Generation:
 
     async def _run_tool(self, part: int, call: Call) -> None:
         outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool)
-        self._growth.returned(part, outcome)
+        self._builder.returned(part, outcome)
         self._news.set()

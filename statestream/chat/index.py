@@ -1,6 +1,6 @@
 """What is going on, found without looking through the chats: which replies are being made, and by which nodes.
 
-Law: made from what is committed; after a reset, from all of it again. A change costs a look at its cause.
+Invariants: made from what is committed; after a reset, from all of it again. A change costs a look at its cause.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from statestream.bus import Why
-from statestream.change import Change, SliceState
 from statestream.chat import conversation as chat
 from statestream.chat import leases, presence
 from statestream.chat.messages import streaming
+from statestream.core.change import Change, SliceState
+from statestream.store.bus import Why
 
 _BEGIN_OR_END: Final = frozenset(action.type for action in (chat.asked, chat.regenerated, chat.ended))
 

@@ -6,7 +6,8 @@ A run and a person's presence name their node. When a node's lease has not been 
 clock of whoever looks, what it left behind is ended by the nodes that are there. A process is a new node each time it
 starts.
 
-Law: clocks of two machines are never compared. A node that holds nothing writes nothing, unless it doubts another one.
+Invariants: clocks of two machines are never compared. A node that holds nothing writes nothing, unless it doubts
+another one.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from statestream.change import REMOVED, Action
-from statestream.errors import StatestreamError
-from statestream.slices import Slice
-from statestream.store import Store
+from statestream.core.change import REMOVED, Action
+from statestream.core.errors import StatestreamError
+from statestream.core.slices import Slice
+from statestream.store.store import Store
 
 log = logging.getLogger("statestream")
 

@@ -2,16 +2,17 @@
 
     chats/<user>  {"chats": {id: {"created_at", "updated_at", "status": "idle" | "streaming", "title"?}}}
 
-Law: made from the actions of `chat` that say whose chat it is; nobody writes it directly. Only the newest are listed.
+Invariants: made from the actions of `chat` that say whose chat it is; nobody writes it directly. Only the newest are
+listed.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from statestream.change import Action
 from statestream.chat import conversation as chat
-from statestream.slices import Slice
+from statestream.core.change import Action
+from statestream.core.slices import Slice
 
 MAX_LISTED: Final = 500
 

@@ -10,7 +10,7 @@ Messages form a tree by `parent`: a reply made again and a question asked differ
 is shown is the path from the chat's `leaf` up to the root. Text that grows is an array of chunks behind `text` (of a
 tool: behind `arguments`), folded when it is done.
 
-Law: pure functions of committed state, which they never change. Every projection reads through these.
+Invariants: pure functions of committed state, which they never change. Every projection reads through these.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Several streams of a person count once. Each node says about its own streams onl
 node once a second at most, however many come and go and wherever; the first at once. Who comes back soon was never
 away. What a node that died has said is taken back when its lease has run out.
 
-Law: presence rests on open streams and leases, never on a message that somebody must send in time.
+Invariants: presence rests on open streams and leases, never on a message that somebody must send in time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from statestream.bus import Why
-from statestream.change import REMOVED, Action, Change
-from statestream.errors import StatestreamError, VersionConflict
-from statestream.slices import Slice
-from statestream.store import Store
+from statestream.core.change import REMOVED, Action, Change
+from statestream.core.errors import StatestreamError, VersionConflict
+from statestream.core.slices import Slice
+from statestream.store.bus import Why
+from statestream.store.store import Store
 
 log = logging.getLogger("statestream")
 

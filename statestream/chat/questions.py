@@ -10,7 +10,7 @@ changed one its parts are taken. An edited message keeps its id at the client; h
 from the old one and what it says now, so that posting it again finds it. What has the id of a message that is there
 and says something else is an edited one, with or without `messageId`: front ends leave that out.
 
-Law: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant.
+Invariants: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import Asked
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, path, whose
-from statestream.errors import Malformed, Refused
+from statestream.core.errors import Malformed, Refused
+from statestream.core.values import canonical, plain
 from statestream.server.bodies import Body, checked
-from statestream.values import canonical, plain
 
 MAX_TEXT: Final = 100_000
 MAX_PARTS: Final = 100

@@ -6,8 +6,8 @@ A client posts its whole copy of the thread with every run, and posts it again t
 decides: one that the chat has is never asked again. The other ids say what the client shows, and in which order.
 State, tools and context of the client are not ours to use.
 
-Law: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant, Refused for what this
-server does not do.
+Invariants: pure, and the only reader of such bodies. Raises Malformed for all that cannot be meant, Refused for what
+this server does not do.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from statestream.chat.conversations import Asked
 from statestream.chat.questions import MAX_ID, MAX_PARTS, within_limits
-from statestream.errors import Malformed, Refused
+from statestream.core.errors import Malformed, Refused
+from statestream.core.slices import first_problem
 from statestream.server.bodies import Body
-from statestream.slices import first_problem
 
 MAX_RUN_ID: Final = 256
 

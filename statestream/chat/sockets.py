@@ -2,8 +2,8 @@
 
 aiohttp's own wait for room is not used: it lasts as long as a client does not read, and the server's end with it.
 
-Law: who sends waits for the socket, so a client that does not read costs what is on its way and no more; one that
-takes nothing for a while is cut. However it ends, nothing waits for it.
+Invariants: who sends waits for the socket, so a client that does not read costs what is on its way and no more; one
+that takes nothing for a while is cut. However it ends, nothing waits for it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from statestream.chat.watch import Watch
-from statestream.errors import Forbidden, Malformed
-from statestream.values import loads
+from statestream.chat.notifier import Notifier
+from statestream.core.errors import Forbidden, Malformed
+from statestream.core.values import loads
 
 UNSENT_BYTES: Final = 64 << 10
 HEARTBEAT_SECONDS: Final = 20.0
@@ -32,9 +32,9 @@ _PORTS: Final = {"http": 80, "https": 443}
 class Socket:
     """`async with Socket(request, watch, max_message=…)`: open within. Raises Forbidden for a page of another host."""
 
-    def __init__(self, request: web.Request, watch: Watch, *, max_message: int) -> None:
+    def __init__(self, request: web.Request, notifier: Notifier, *, max_message: int) -> None:
         _check_origin(request)
-        self._request, self._watch = request, watch
+        self._request, self._watch = request, notifier
         self.response = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS,
             timeout=CLOSE_SECONDS,

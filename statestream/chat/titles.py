@@ -1,6 +1,6 @@
 """What a chat is called: the model is asked for a title after the first exchange.
 
-Law: a title is a courtesy. That none could be made is logged, and tried again after the next reply.
+Invariants: a title is a courtesy. That none could be made is logged, and tried again after the next reply.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 The function's name, its docstring and its annotations are what the model is told; what it then sends is checked
 against them before the function runs.
 
-Law: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the model.
-What went wrong in our code is logged, not told. A function that does not end keeps nobody from ending.
+Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
+model. What went wrong in our code is logged, not told. A function that does not end keeps nobody from ending.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from typing_extensions import NotRequired, Required, TypedDict
 from statestream.chat.conversation import Result
 from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
-from statestream.errors import NotJSON, Refused
-from statestream.slices import first_problem
-from statestream.values import loads, plain
+from statestream.core.errors import NotJSON, Refused
+from statestream.core.slices import first_problem
+from statestream.core.values import loads, plain
 
 log = logging.getLogger("statestream")
 

@@ -3,7 +3,7 @@
 A reply that called tools is several turns: what it said and called, the outcome of each call, what it said then. The
 window counts messages, so it never stands between a call and its outcome: providers refuse such a conversation.
 
-Law: pure. The store's messages are the conversation, whatever a client has posted.
+Invariants: pure. The store's messages are the conversation, whatever a client has posted.
 """
 
 from __future__ import annotations

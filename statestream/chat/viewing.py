@@ -1,7 +1,7 @@
 """One viewer of a chat over a response: woken by changes, shown what is new, kept alive in between.
 
-Law: a viewer that is slow holds up nobody: what came meanwhile is seen at its next look, as one. What ends a viewer
-ends nothing else.
+Invariants: a viewer that is slow holds up nobody: what came meanwhile is seen at its next look, as one. What ends a
+viewer ends nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from statestream.chat.watch import Watch
+from statestream.chat.notifier import Notifier
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 
@@ -31,20 +31,20 @@ def events(values: Iterable[Any]) -> bytes:
 
 
 async def show(
-    response: web.StreamResponse, watch: Watch, names: Iterable[str], look: Look, *, keep_alive: bytes = b""
+    response: web.StreamResponse, notifier: Notifier, names: Iterable[str], look: Look, *, keep_alive: bytes = b""
 ) -> None:
     """Writes what `look` gives whenever one of these slices has changed, until it is over or the server stops."""
-    with watch.on(names) as bell:
+    with notifier.on(names) as signal:
         while True:
-            bell.clear()
-            data, last = look(bell.names())
+            signal.clear()
+            data, last = look(signal.names())
             if data:
                 await response.write(data)
-            if last or watch.closed:
+            if last or notifier.closed:
                 return
             try:
                 async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                    await bell.wait()
+                    await signal.wait()
             except TimeoutError:
                 if keep_alive:
                     await response.write(keep_alive)

@@ -9,7 +9,7 @@
 silent, `followers` what each loop has still to see, `dispatching` the way back, `blocking` the same for scripts
 without an event loop.
 
-Law: what the frames mean is the replica's business; here are connections, time and retries. Errors of
+Invariants: what the frames mean is the replica's business; here are connections, time and retries. Errors of
 aiohttp do not pass.
 """
 

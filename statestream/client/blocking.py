@@ -4,7 +4,7 @@
         stream.dispatch("board/task_added", {"id": "1", "title": "Ship it"})
         print(stream.wait_for(lambda state: state["board"]["tasks"]))
 
-Law: a facade. A thread runs the loop that owns the stream; every call hands over to it and waits. Values are
+Invariants: a facade. A thread runs the loop that owns the stream; every call hands over to it and waits. Values are
 never mutated, so the state may be read from any thread.
 """
 
@@ -17,12 +17,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from concurrent.futures import CancelledError, Future
 from typing import Any, Self, TypeVar
 
-from statestream.change import Action, Result
 from statestream.client.health import Health
+from statestream.client.recording import Recorder
+from statestream.client.replica import Update
 from statestream.client.stream import Stream, connect
-from statestream.errors import Unavailable
-from statestream.recording import Recorder
-from statestream.replica import Update
+from statestream.core.change import Action, Result
+from statestream.core.errors import Unavailable
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """The one task that keeps a replica true: it reads, applies, and comes back after a loss where it left off.
 
-Law: permanent refusals end it, everything else is tried again: with the server's own `retry`, doubled with each
+Invariants: permanent refusals end it, everything else is tried again: with the server's own `retry`, doubled with each
 failure in a row. After a gap it starts again without a cursor.
 """
 
@@ -16,9 +16,9 @@ import aiohttp
 
 from statestream.client.dispatching import detail_of
 from statestream.client.health import FAILED, Pulse
-from statestream.errors import Gap, StatestreamError, StreamRefused, TooLarge, Unavailable
-from statestream.replica import Replica, Update
-from statestream.sse import Decoder, Event
+from statestream.client.replica import Replica, Update
+from statestream.core.errors import Gap, StatestreamError, StreamRefused, TooLarge, Unavailable
+from statestream.protocol.sse import Decoder, Event
 
 log = logging.getLogger("statestream")
 

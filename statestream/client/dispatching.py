@@ -1,6 +1,6 @@
 """Dispatching over HTTP so that it happens once, whatever becomes of the connection.
 
-Law: a request always has an id, so trying again is safe; what the server refused is raised as the error that
+Invariants: a request always has an id, so trying again is safe; what the server refused is raised as the error that
 it was there.
 """
 
@@ -16,9 +16,9 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from statestream.change import Action, Position, Result
-from statestream.errors import Malformed, Refused, StatestreamError, StreamRefused, Unavailable
-from statestream.values import plain
+from statestream.core.change import Action, Position, Result
+from statestream.core.errors import Malformed, Refused, StatestreamError, StreamRefused, Unavailable
+from statestream.core.values import plain
 
 TRIES: Final = 8
 BUSY: Final = (429, 502, 503, 504)  # also said by what stands in between

@@ -1,6 +1,6 @@
 """What each loop over a stream's updates has still to see.
 
-Law: a loop looks on. However slow it is, it never holds the state up: what it cannot take in time becomes one
+Invariants: a loop looks on. However slow it is, it never holds the state up: what it cannot take in time becomes one
 `initial` with the reason `lagged`.
 """
 
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from statestream.replica import Update
+from statestream.client.replica import Update
 
 MAX_UPDATES: Final = 10_000
 

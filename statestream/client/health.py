@@ -1,6 +1,6 @@
 """How well a stream is: by how long nothing has been heard of it, in heartbeats.
 
-Law: time only. A server says something at least once a heartbeat, so silence is news.
+Invariants: time only. A server says something at least once a heartbeat, so silence is news.
 """
 
 from __future__ import annotations

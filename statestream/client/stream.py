@@ -1,6 +1,6 @@
 """What a program holds: a state that follows the server's, its updates, and the way to change it.
 
-Law: iterating only looks on; the connection's task alone changes the state. Each update makes new values: what
+Invariants: iterating only looks on; the connection's task alone changes the state. Each update makes new values: what
 a program holds stays as it was.
 """
 
@@ -13,16 +13,16 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 
-from statestream.address import address
-from statestream.change import Action, Result
+from statestream.client.address import address
 from statestream.client.connection import Connection
 from statestream.client.dispatching import dispatch
 from statestream.client.followers import Follower, selects
 from statestream.client.health import Health, Pulse
-from statestream.errors import Malformed, StatestreamError, TimedOut, Unavailable
-from statestream.recording import Recorder
-from statestream.replica import Replica, Update
-from statestream.sse import Event
+from statestream.client.recording import Recorder
+from statestream.client.replica import Replica, Update
+from statestream.core.change import Action, Result
+from statestream.core.errors import Malformed, StatestreamError, TimedOut, Unavailable
+from statestream.protocol.sse import Event
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ Guarantees that every journal gives, and that the contract test holds it to:
 4. Requests are remembered for 24 hours by their own clock, whatever is trimmed.
 5. Trimming goes oldest first, stops at a checkpoint, and never takes the newest `Retention.changes`.
 
-Law: a journal knows nothing of handlers, readers or HTTP. Errors of its driver never pass: they are
+Invariants: a journal knows nothing of handlers, readers or HTTP. Errors of its driver never pass: they are
 Unavailable while running, JournalUnusable at `open`.
 """
 
@@ -30,8 +30,16 @@ from typing import Any, Final, Protocol
 import orjson
 from msgspec import Struct
 
-from statestream.change import Change, Effect, Position, Record, RequestKey, SliceState, Snapshot
-from statestream.patch import replay
+from statestream.core.change import (
+    Change,
+    IdempotencyKey,
+    IdempotencyRecord,
+    PendingChange,
+    Position,
+    SliceState,
+    Snapshot,
+)
+from statestream.core.patch import replay
 
 REMEMBERED_MS: Final = 24 * 3600 * 1000
 RECENT: Final = 1_000
@@ -57,9 +65,9 @@ class Retention(Struct, frozen=True, kw_only=True):
 class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One request of a batch. `remember` is None where the caller gave no id: then no record is kept."""
 
-    remember: RequestKey | None
+    idempotency_key: IdempotencyKey | None
     digest: bytes
-    effects: tuple[Effect, ...]
+    effects: tuple[PendingChange, ...]
     at: int
 
 
@@ -104,13 +112,13 @@ class Journal(Protocol):
         fewer than RECENT. Raises Forked, Expired, Unavailable.
         """
 
-    async def floor(self) -> Position:
+    async def earliest(self) -> Position:
         """The oldest position that is kept: `load` and `read` go back as far."""
 
     async def append(self, batch: Batch) -> list[Appended]:
         """Writes the batch and numbers its changes. Raises Forked, Duplicate, Conflict, Unavailable."""
 
-    async def recall(self, keys: Iterable[RequestKey]) -> dict[RequestKey, Record]:
+    async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
         """How these requests ended, as far as they are remembered."""
 
     async def read(self, after: Position, limit: int) -> list[Change]:
@@ -164,9 +172,9 @@ def page_of(changes: Iterable[Change]) -> list[Change]:
     return page
 
 
-def record(entry: Entry, outcome: Appended) -> Record:
+def record(entry: Entry, outcome: Appended) -> IdempotencyRecord:
     changes = tuple((change.slice, change.version) for change in outcome.changes)
-    return Record(digest=entry.digest, position=outcome.position, changes=changes)
+    return IdempotencyRecord(digest=entry.digest, position=outcome.position, changes=changes)
 
 
 def replayed(slices: dict[str, tuple[Any, Position]], changes: Iterable[Change]) -> dict[str, SliceState]:

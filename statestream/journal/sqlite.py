@@ -4,7 +4,7 @@ Promise after a crash of the process, of the system or of its power: whatever `a
 there, because the write-ahead log is flushed (synchronous=FULL) before it returns. The promise is as
 good as the disk's own word about a flush.
 
-Law: every public coroutine is one job and one transaction, on the connection that writes or on the
+Invariants: every public coroutine is one job and one transaction, on the connection that writes or on the
 one that reads, so that nobody who reads the past holds up a commit. The tables stand in schema.sql.
 """
 
@@ -19,8 +19,19 @@ from typing import Any, Final
 
 import orjson
 
-from statestream.change import START, Cause, Change, Position, Record, RequestKey, SliceState, Snapshot, new_tag, now_ms
-from statestream.errors import Conflict, Duplicate, Expired, Forked, Gap, JournalUnusable, Unavailable
+from statestream.core.change import (
+    START,
+    Cause,
+    Change,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Position,
+    SliceState,
+    Snapshot,
+    new_tag,
+    now_ms,
+)
+from statestream.core.errors import Conflict, Duplicate, Expired, Forked, Gap, JournalUnusable, Unavailable
 from statestream.journal.contract import (
     RECENT,
     REMEMBERED_MS,
@@ -35,7 +46,7 @@ from statestream.journal.contract import (
     replayed,
     trim_to,
 )
-from statestream.journal.lane import Lane, transaction
+from statestream.journal.sqlite_worker import SqliteWorker, transaction
 
 APPLICATION_ID: Final = 0x53745374  # "StSt"
 SCHEMA_VERSION: Final = 1
@@ -49,8 +60,8 @@ class SqliteJournal:
     def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
         self.path = Path(path)
         self.retention = retention or Retention()
-        self._writing = Lane(self.path, "IMMEDIATE")
-        self._reading = Lane(self.path, "DEFERRED")
+        self._writing = SqliteWorker(self.path, "IMMEDIATE")
+        self._reading = SqliteWorker(self.path, "DEFERRED")
 
     async def open(self) -> None:
         try:
@@ -72,13 +83,13 @@ class SqliteJournal:
     async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
         return await self._reading.run(self._load, at, wanted)
 
-    async def floor(self) -> Position:
-        return await self._reading.run(_floor)
+    async def earliest(self) -> Position:
+        return await self._reading.run(_earliest)
 
     async def append(self, batch: Batch) -> list[Appended]:
         return await self._writing.run(self._append, batch)
 
-    async def recall(self, keys: Iterable[RequestKey]) -> dict[RequestKey, Record]:
+    async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
         return await self._reading.run(_find, list(keys))
 
     async def read(self, after: Position, limit: int) -> list[Change]:
@@ -151,7 +162,7 @@ class SqliteJournal:
 
     def _append(self, sql: sqlite3.Connection, batch: Batch) -> list[Appended]:
         _verify(sql, batch.read)
-        done = _find(sql, [entry.remember for entry in batch.entries if entry.remember])
+        done = _find(sql, [entry.idempotency_key for entry in batch.entries if entry.idempotency_key])
         if done:
             raise Duplicate(done)
         _compare(sql, batch.versions)
@@ -177,24 +188,24 @@ class SqliteJournal:
         _trim(sql, self.retention)
 
 
-def _floor(sql: sqlite3.Connection) -> Position:
+def _earliest(sql: sqlite3.Connection) -> Position:
     return _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
 
 
 def _head(sql: sqlite3.Connection) -> Position:
     row = sql.execute("SELECT seq, tag FROM changes ORDER BY seq DESC LIMIT 1").fetchone()
-    return _position(row) if row else _floor(sql)
+    return _position(row) if row else _earliest(sql)
 
 
 def _at(sql: sqlite3.Connection, seq: int) -> Position:
     """The position with that seq, which is kept."""
     row = sql.execute("SELECT seq, tag FROM changes WHERE seq = ?", (seq,)).fetchone()
-    return _position(row) if row else _floor(sql)
+    return _position(row) if row else _earliest(sql)
 
 
 def _since(sql: sqlite3.Connection, head: Position, checkpoint: int) -> Position:
     """From where the newest state tells its changes: the checkpoint, or further back for readers that return soon."""
-    return _at(sql, max(_floor(sql).seq, min(checkpoint, head.seq - RECENT)))
+    return _at(sql, max(_earliest(sql).seq, min(checkpoint, head.seq - RECENT)))
 
 
 def _between(sql: sqlite3.Connection, after: int, until: int) -> Iterator[Change]:
@@ -209,11 +220,11 @@ def _read(sql: sqlite3.Connection, after: Position, limit: int) -> list[Change]:
 
 def _verify(sql: sqlite3.Connection, position: Position) -> None:
     """Raises Forked or Expired unless `position` is part of this history and what comes behind it is kept."""
-    floor = _floor(sql)
-    if position.seq < floor.seq:
-        raise Expired(f"expected a position from {floor} on, got one that is no longer kept")
+    earliest = _earliest(sql)
+    if position.seq < earliest.seq:
+        raise Expired(f"expected a position from {earliest} on, got one that is no longer kept")
     row = sql.execute("SELECT tag FROM changes WHERE seq = ?", (position.seq,)).fetchone()
-    if position != floor and (row is None or row[0] != position.tag):
+    if position != earliest and (row is None or row[0] != position.tag):
         raise Forked("expected a position of this history, got one of another; read the state anew")
 
 
@@ -241,33 +252,33 @@ def _move(sql: sqlite3.Connection, outcomes: Sequence[Appended]) -> None:
 def _remember(sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended]) -> None:
     rows = []
     for entry, outcome in zip(entries, outcomes, strict=True):
-        if entry.remember:
+        if entry.idempotency_key:
             kept = record(entry, outcome)
             where = (kept.position.seq, kept.position.tag, orjson.dumps(kept.changes).decode(), entry.at)
-            rows.append((*entry.remember, kept.digest, *where))
+            rows.append((*entry.idempotency_key, kept.digest, *where))
     if rows:
         sql.execute("DELETE FROM requests WHERE at < ?", (now_ms() - REMEMBERED_MS,))
         sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def _find(sql: sqlite3.Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Record]:
+def _find(sql: sqlite3.Connection, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
     found = {}
     query = "SELECT digest, seq, tag, changes FROM requests WHERE actor = ? AND id = ? AND at >= ?"
     for key in keys:
         row = sql.execute(query, (*key, now_ms() - REMEMBERED_MS)).fetchone()
         if row is not None:
             changes = tuple((name, version) for name, version in orjson.loads(row[3]))
-            found[key] = Record(digest=row[0], position=Position(seq=row[1], tag=row[2]), changes=changes)
+            found[key] = IdempotencyRecord(digest=row[0], position=Position(seq=row[1], tag=row[2]), changes=changes)
     return found
 
 
 def _trim(sql: sqlite3.Connection, retention: Retention) -> None:
     """Takes the oldest changes away, up to a checkpoint, and the snapshots that only older positions needed."""
-    floor = _floor(sql)
+    earliest = _earliest(sql)
     points = [
         (Position(seq=seq, tag=tag), at, size)
         for seq, tag, at, size in sql.execute("SELECT seq, tag, at, bytes FROM checkpoints ORDER BY seq")
-        if seq > floor.seq
+        if seq > earliest.seq
     ]
     target = trim_to(points, _head(sql), retention, now_ms())
     if target is None:

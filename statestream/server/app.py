@@ -1,6 +1,6 @@
 """The application: a store behind its routes.
 
-Law: assembly only. The application opens the store when it starts, and when it shuts down it ends
+Invariants: assembly only. The application opens the store when it starts, and when it shuts down it ends
 the streams first, so that no client waits for a timeout.
 """
 
@@ -18,30 +18,30 @@ from statestream.server.bodies import MAX_BODY
 from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
 from statestream.server.routes import STORE
-from statestream.server.stream import FOLLOWERS, HUB, TAKEOVER
-from statestream.store import Store
+from statestream.server.stream import FOLLOWERS, HANDOFF, HUB
+from statestream.store.store import Store
 
 
 def create_app(
     store: Store,
     *,
     heartbeat: float = 15.0,
-    max_readers: int = 10_000,
+    max_subscribers: int = 10_000,
     max_body: int = 1 << 20,
-    takeover: bool = True,
+    handoff: bool = True,
 ) -> web.Application:
     """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`, alone or for `add_subapp`.
 
-    `heartbeat`: seconds within which every stream says something. `max_readers`: streams at a time;
-    one more is told `busy`. `max_body`: bytes of a request's body. `takeover`: whether streams take their sockets
+    `heartbeat`: seconds within which every stream says something. `max_subscribers`: streams at a time;
+    one more is told `busy`. `max_body`: bytes of a request's body. `handoff`: whether streams take their sockets
     over from aiohttp, where they can (plain TCP and Unix sockets on Linux): a tenth of the memory, but aiohttp's
     access log, middlewares and signals see such a request end when its stream begins.
     """
     app = web.Application(middlewares=[problems])
     app[STORE] = store
-    app[HUB] = Hub(store, heartbeat=heartbeat, max_readers=max_readers)
+    app[HUB] = Hub(store, heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[MAX_BODY] = max_body
-    app[TAKEOVER] = takeover
+    app[HANDOFF] = handoff
     app[FOLLOWERS] = []
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
     app.router.add_post("/dispatch", routes.dispatch)

@@ -1,6 +1,6 @@
 """Request bodies: bytes from outside to checked values.
 
-Law: every body is read here, with a limit on its size and its time, and parsed with the JSON limits.
+Invariants: every body is read here, with a limit on its size and its time, and parsed with the JSON limits.
 aiohttp's own `request.json()` and `request.read()` are not used: they bound neither.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from statestream.errors import Malformed, TooLarge, UnsupportedMediaType
-from statestream.slices import first_problem
-from statestream.values import loads
+from statestream.core.errors import Malformed, TooLarge, UnsupportedMediaType
+from statestream.core.slices import first_problem
+from statestream.core.values import loads
 
 BODY_SECONDS: Final = 30.0
 MAX_BODY: Final = web.AppKey("statestream_max_body", int)

@@ -4,7 +4,7 @@ When thousands come at once, an event loop's own server accepts all of them in o
 in the next, and whoever is connected already waits for both. Here a turn has room for a few newcomers; the
 others wait in the kernel's queue.
 
-Law: a connection belongs to this file until the event loop has made a transport for it.
+Invariants: a connection belongs to this file until the event loop has made a transport for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """GET /metrics: what the server counts, in the text format of Prometheus.
 
-Law: nothing is counted for this page; it reads what the store and the hub know when somebody asks.
+Invariants: nothing is counted for this page; it reads what the store and the hub know when somebody asks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from statestream.broadcast.hub import Hub
 from statestream.server.routes import STORE
 from statestream.server.stream import HUB
-from statestream.store import Store
+from statestream.store.store import Store
 
 
 class Figures(Collector):
@@ -30,8 +30,8 @@ class Figures(Collector):
         yield _gauge("position", "The number of the newest change.", self._store.position.seq)
         yield _gauge("readers", "Open streams.", hub.readers)
         yield _gauge("readers_behind", "Streams that wait for the journal, or for their client to read.", hub.behind)
-        yield _gauge("readers_taken_over", "Streams whose socket was taken over.", len(hub.sockets))
-        yield _counter("streams_taken_over", "Streams whose socket was taken over, ever.", counts.taken_over)
+        yield _gauge("readers_handed_off", "Streams whose socket was handed off.", len(hub.sockets))
+        yield _counter("streams_handed_off", "Streams whose socket was handed off, ever.", counts.handed_off)
         yield _counter("streams_cut", "Streams cut because their client took nothing for too long.", counts.cut)
         yield _counter("deliveries", "Changes times the live streams that got them.", counts.deliveries)
         yield _counter("delivered_bytes", "Bytes for live streams.", counts.bytes)

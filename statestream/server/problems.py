@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problems: `application/problem+json` with a stable `code`.
 
-Law: every StatestreamError that leaves a route passes here and nowhere else. `detail` is the error's
+Invariants: every StatestreamError that leaves a route passes here and nowhere else. `detail` is the error's
 own sentence, which never holds a payload; what a bug raised is logged, and answered without details.
 """
 
@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from statestream.errors import Refused, StatestreamError
+from statestream.core.errors import Refused, StatestreamError
 
 log = logging.getLogger("statestream")
 

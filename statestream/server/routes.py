@@ -1,6 +1,6 @@
 """POST /dispatch, GET /state and GET /history.
 
-Law: a route reads its request, calls the store, and writes the answer; what is true of the state is
+Invariants: a route reads its request, calls the store, and writes the answer; what is true of the state is
 decided below. Errors are raised, and become problems in one place.
 """
 
@@ -14,15 +14,15 @@ import orjson
 from aiohttp import ETag, web
 from pydantic import Field
 
-from statestream.broadcast import frames
-from statestream.broadcast.selection import Selection
-from statestream.change import Action, Position, Result, SliceState
-from statestream.errors import Malformed, StatestreamError
+from statestream.core.change import Action, Position, Result, SliceState
+from statestream.core.errors import Malformed, StatestreamError
+from statestream.core.selection import Selection
+from statestream.core.values import MAX_INT
 from statestream.journal.contract import PAGE
+from statestream.protocol import frames
+from statestream.server.abort import cut
 from statestream.server.bodies import Body, checked, read_json
-from statestream.server.cut import cut
-from statestream.store import Store
-from statestream.values import MAX_INT
+from statestream.store.store import Store
 
 MAX_ACTIONS: Final = 1_000
 STORE: Final = web.AppKey("statestream_store", Store)
@@ -100,7 +100,7 @@ async def history(request: web.Request) -> web.StreamResponse:
     store = request.config_dict[STORE]
     selection, full, left = selection_of(request, store), wants_payloads(request), _limit(request)
     after = request.query.get("after")
-    position = await store.journal.floor() if after is None else Position.parse(after)
+    position = await store.journal.earliest() if after is None else Position.parse(after)
     page = await store.journal.read(position, PAGE)
     end = store.position.seq
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -1,6 +1,6 @@
 """Serving an application until the process is told to stop.
 
-Law: production settings live here: handlers are cancelled when their client goes, so that a reader
+Invariants: production settings live here: handlers are cancelled when their client goes, so that a reader
 that left is forgotten at once; no client can keep the process from ending; as many descriptors as the
 system allows; what start-up made is taken out of the garbage collector's way.
 """

@@ -1,6 +1,6 @@
 """GET /stream/state: from a request to a reader of the hub.
 
-Law: what can be refused with a status is refused before the head is sent; from then on the stream
+Invariants: what can be refused with a status is refused before the head is sent; from then on the stream
 speaks for itself (`stream.end`). After the head, only the hub writes to the connection, and where it takes
 the socket over, aiohttp is done with the request: its log, middlewares and `finally` blocks end here. Elsewhere they
 see it end with the stream, and of the response's headers the type alone.
@@ -19,13 +19,13 @@ from aiohttp_sse import EventSourceResponse
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.reader import Interest
 from statestream.broadcast.replay import EARLIEST
-from statestream.broadcast.selection import Selection
 from statestream.broadcast.sink import TransportSink
 from statestream.broadcast.sockets import watch_over
+from statestream.core.selection import Selection
 from statestream.server.routes import STORE, selection_of, wants_payloads
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
-TAKEOVER: Final = web.AppKey("statestream_takeover", bool)
+HANDOFF: Final = web.AppKey("statestream_takeover", bool)
 Follower = Callable[[web.Request, Selection], Callable[[], None] | None]
 """Is told of each stream that opens, and what it follows; gives what is to be called, once, when it has closed."""
 FOLLOWERS: Final = web.AppKey("statestream_followers", list[Follower])
@@ -38,7 +38,7 @@ class StreamResponse(EventSourceResponse):
         super().__init__(send_timeout=None)
         self.headers["Cache-Control"] = "no-store, no-transform"
         self.describe()
-        self.taken_over = False
+        self.handed_off = False
 
     def describe(self) -> None:
         self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
@@ -48,8 +48,8 @@ class StreamResponse(EventSourceResponse):
         return await web.StreamResponse.prepare(self, request)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """A connection that was taken over is ended by the hub."""
-        if not self.taken_over:
+        """A connection that was handed off is ended by the hub."""
+        if not self.handed_off:
             await super().write_eof(data)
 
 
@@ -71,10 +71,10 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
             left()
         return response
     chunked = request.version >= HttpVersion11
-    taken = hub.sockets.take_over(transport, chunked=chunked) if request.config_dict[TAKEOVER] else None
+    taken = hub.sockets.hand_off(transport, chunked=chunked) if request.config_dict[HANDOFF] else None
     if taken is not None:
-        response.taken_over = True
-        hub.counts.taken_over += 1
+        response.handed_off = True
+        hub.counts.handed_off += 1
         taken.owner = hub.join(taken, interest, cursor, every=every, left=left)
         return response
     connection = transport.get_extra_info("socket")
@@ -110,7 +110,7 @@ async def _opened(
 
 async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
     """None where the client left before."""
-    if request.version < HttpVersion11 or request.config_dict[TAKEOVER]:
+    if request.version < HttpVersion11 or request.config_dict[HANDOFF]:
         del response.headers["Connection"]  # aiohttp says what is true: it ends with the stream
         response.force_close()
     try:

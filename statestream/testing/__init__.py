@@ -9,7 +9,8 @@
     outcomes = await check_server("http://127.0.0.1:8000", action="board/counted")
     outcomes = await check_client(run)
 
-Law: nothing of statestream imports this. It can be imported without any extra: what needs one says so when it is used.
+Invariants: nothing of statestream imports this. It can be imported without any extra: what needs one says so when it is
+used.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from statestream.conformance import CHECKS, Check, Holding, Outcome, check_client, check_server
 from statestream.journal.contract import Journal, Retention
 from statestream.testing.journals import JournalContract, entry, keep, patches, plain, raised, removed, value, write
+from statestream.tools.conformance import CHECKS, Check, Holding, Outcome, check_client, check_server
 
 if TYPE_CHECKING:
     from hypothesis.stateful import RuleBasedStateMachine

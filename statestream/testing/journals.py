@@ -2,7 +2,7 @@
 
 Needs pytest, with an asyncio plugin in auto mode, to run; nothing else.
 
-Law: only the contract's promises are tested, through its own methods; nothing here knows a journal.
+Invariants: only the contract's promises are tested, through its own methods; nothing here knows a journal.
 """
 
 from __future__ import annotations
@@ -12,29 +12,39 @@ from typing import Any
 
 import orjson
 
-from statestream.change import START, Cause, Change, Effect, Position, Record, SliceState, Snapshot, now_ms
-from statestream.errors import Conflict, Duplicate, Expired, Forked, StatestreamError
+from statestream.core.change import (
+    START,
+    Cause,
+    Change,
+    IdempotencyRecord,
+    PendingChange,
+    Position,
+    SliceState,
+    Snapshot,
+    now_ms,
+)
+from statestream.core.errors import Conflict, Duplicate, Expired, Forked, StatestreamError
 from statestream.journal.contract import PAGE_BYTES, REMEMBERED_MS, Appended, Batch, Entry, Journal, Retention
 
 _CAUSE = Cause(type="test/acted", id="cause", actor="ada", payload=b'{"n":1}')
 SMALL = Retention(changes=3, age=0.0, bytes=0, checkpoint=1)
 
 
-def value(name: str, content: Any) -> Effect:
-    return Effect(slice=name, kind="value", data=orjson.dumps(content), cause=_CAUSE)
+def value(name: str, content: Any) -> PendingChange:
+    return PendingChange(slice=name, kind="value", data=orjson.dumps(content), cause=_CAUSE)
 
 
-def patches(name: str, *operations: dict[str, Any]) -> Effect:
-    return Effect(slice=name, kind="patches", data=orjson.dumps(operations), cause=_CAUSE)
+def patches(name: str, *operations: dict[str, Any]) -> PendingChange:
+    return PendingChange(slice=name, kind="patches", data=orjson.dumps(operations), cause=_CAUSE)
 
 
-def removed(name: str) -> Effect:
-    return Effect(slice=name, kind="removed", data=b"", cause=_CAUSE)
+def removed(name: str) -> PendingChange:
+    return PendingChange(slice=name, kind="removed", data=b"", cause=_CAUSE)
 
 
-def entry(*effects: Effect, id: str | None = None, at: int | None = None) -> Entry:
+def entry(*effects: PendingChange, id: str | None = None, at: int | None = None) -> Entry:
     now = now_ms() if at is None else at
-    return Entry(remember=None if id is None else ("ada", id), digest=b"digest", effects=effects, at=now)
+    return Entry(idempotency_key=None if id is None else ("ada", id), digest=b"digest", effects=effects, at=now)
 
 
 async def write(journal: Journal, *entries: Entry, read: Position | None = None, **versions: int) -> list[Appended]:
@@ -72,7 +82,7 @@ class JournalContract:
     async def test_a_new_journal_is_empty(self) -> None:
         journal = await self.make(Retention())
         assert await journal.load() == Snapshot(position=START, slices={})
-        assert await journal.floor() == START
+        assert await journal.earliest() == START
         assert await journal.read(START, 10) == []
         await journal.close()
 
@@ -114,7 +124,7 @@ class JournalContract:
         [after] = await write(journal, entry(value("a", 2)))
         assert after.changes[0].version == 2
         assert after.changes[0].from_version == 1
-        assert set(await journal.recall([("ada", "one"), ("ada", "two"), ("bob", "one")])) == {("ada", "one")}
+        assert set(await journal.lookup([("ada", "one"), ("ada", "two"), ("bob", "one")])) == {("ada", "one")}
         await journal.close()
 
     async def test_one_who_was_beaten_gets_a_conflict_and_writes_nothing(self) -> None:
@@ -123,7 +133,7 @@ class JournalContract:
         await raised(Conflict, write(journal, entry(value("b", 1)), entry(value("a", 2)), a=0))
         await raised(Conflict, write(journal, entry(id="x"), expected=7))
         assert len(await journal.read(START, 10)) == 1
-        assert await journal.recall([("ada", "x")]) == {}
+        assert await journal.lookup([("ada", "x")]) == {}
         await journal.close()
 
     async def test_others_may_have_written_other_slices(self) -> None:
@@ -147,10 +157,10 @@ class JournalContract:
         error = await raised(Duplicate, attempt)
         assert isinstance(error, Duplicate)
         assert error.records == {
-            ("ada", "x"): Record(digest=b"digest", position=first.position, changes=(("a", 1),)),
-            ("ada", "y"): Record(digest=b"digest", position=empty.position, changes=()),
+            ("ada", "x"): IdempotencyRecord(digest=b"digest", position=first.position, changes=(("a", 1),)),
+            ("ada", "y"): IdempotencyRecord(digest=b"digest", position=empty.position, changes=()),
         }
-        assert error.records == await journal.recall([("ada", "x"), ("ada", "y"), ("ada", "z")])
+        assert error.records == await journal.lookup([("ada", "x"), ("ada", "y"), ("ada", "z")])
         assert len(await journal.read(START, 10)) == 1
         await journal.close()
 
@@ -158,7 +168,7 @@ class JournalContract:
         journal = await self.make(Retention())
         old = now_ms() - REMEMBERED_MS - 60_000
         await write(journal, entry(value("a", 1), id="old", at=old), entry(id="new"))
-        assert set(await journal.recall([("ada", "old"), ("ada", "new")])) == {("ada", "new")}
+        assert set(await journal.lookup([("ada", "old"), ("ada", "new")])) == {("ada", "new")}
         await write(journal, entry(value("a", 2), id="old"))
         await journal.close()
 
@@ -184,11 +194,11 @@ class JournalContract:
         await keep(journal)
         kept = await _kept(journal, written)
         assert SMALL.changes <= len(kept) < len(written)
-        floor = written[len(written) - len(kept) - 1].position
-        assert await journal.read(floor, 99) == kept
+        earliest = written[len(written) - len(kept) - 1].position
+        assert await journal.read(earliest, 99) == kept
         for change in written[: written.index(kept[0]) - 1]:
             await raised(Expired, journal.read(change.position, 99))
-        await raised(Forked, journal.read(Position(seq=floor.seq, tag="other"), 99))
+        await raised(Forked, journal.read(Position(seq=earliest.seq, tag="other"), 99))
         journal = await self.reopen(journal)
         assert plain(await journal.load()) == before
         [after] = await write(journal, entry(value("z", 1)))
@@ -203,16 +213,16 @@ class JournalContract:
             written += await _step(journal, n)
             states.append(plain(await journal.load()))
         journal = await self.reopen(journal)
-        floor = await journal.floor()
-        assert 0 < floor.seq < written[-1].version
+        earliest = await journal.earliest()
+        assert 0 < earliest.seq < written[-1].version
         for change, state in zip(written[1::2], states, strict=True):
-            if change.version < floor.seq:
+            if change.version < earliest.seq:
                 await raised(Expired, journal.load(change.position))
             else:
                 assert plain(await journal.load(change.position)) == state
         await raised(Forked, journal.load(Position(seq=written[-1].version, tag="other")))
         await raised(Forked, journal.load(Position(seq=written[-1].version + 1, tag="later")))
-        assert (await journal.load(floor)).position == floor
+        assert (await journal.load(earliest)).position == earliest
         await journal.close()
 
 

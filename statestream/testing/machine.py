@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from statestream.change import START, Change, Effect, Position
-from statestream.errors import Conflict, Duplicate, Expired, Forked
+from statestream.core.change import START, Change, PendingChange, Position
+from statestream.core.errors import Conflict, Duplicate, Expired, Forked
+from statestream.core.patch import replay
 from statestream.journal.contract import Batch, Journal, Retention, replayed
-from statestream.patch import replay
 from statestream.testing.journals import SMALL, entry, patches, plain, raised, removed, value
 
 NAMES = st.sampled_from(["a", "b", "r/1", "r/2"])
@@ -36,7 +36,7 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
             self.versions: dict[str, int] = {}
             self.dirty: set[str] = set()
             self.records: dict[str, tuple[Position, int]] = {}
-            self.floor = 0
+            self.earliest = 0
             self.checkpoints = [0]
 
         def do(self, work: Awaitable[Any]) -> Any:
@@ -69,7 +69,7 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
             if id is not None:
                 self.records[id] = (outcome.position, len(effects))
 
-        def _effect(self, name: str, n: int) -> Effect:
+        def _effect(self, name: str, n: int) -> PendingChange:
             if name not in self.versions:
                 return value(name, [n])
             return removed(name) if n == 0 else patches(name, {"op": "add", "path": "/0", "value": n})
@@ -107,7 +107,7 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
             self.do(self.journal.checkpoint(self.head, slices))
             self.dirty.clear()
             self.checkpoints.append(self.head.seq)
-            self.floor = max(c for c in self.checkpoints if c <= max(self.floor, self.head.seq - SMALL.changes))
+            self.earliest = max(c for c in self.checkpoints if c <= max(self.earliest, self.head.seq - SMALL.changes))
 
         @rule()
         def restart(self) -> None:
@@ -117,7 +117,7 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
         def read(self, seq: int, limit: int) -> None:
             seq = min(seq, len(self.history))
             position = self.history[seq - 1].position if seq else START
-            if seq < self.floor:
+            if seq < self.earliest:
                 self.do(raised(Expired, self.journal.read(position, limit)))
             else:
                 assert self.do(self.journal.read(position, limit)) == self.history[seq : seq + limit]
@@ -126,13 +126,13 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
         def load_at(self, seq: int) -> None:
             seq = min(seq, len(self.history))
             position = self.history[seq - 1].position if seq else START
-            if seq < self.floor:
+            if seq < self.earliest:
                 self.do(raised(Expired, self.journal.load(position)))
                 return
             snapshot = self.do(self.journal.load(position))
             expected = replayed({}, self.history[:seq])
             assert plain(snapshot) == {name: (state.value, state.position) for name, state in expected.items()}
-            assert self.do(self.journal.floor()).seq == self.floor
+            assert self.do(self.journal.earliest()).seq == self.earliest
 
         @invariant()
         def the_state_is_the_models(self) -> None:

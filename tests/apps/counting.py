@@ -7,7 +7,7 @@ import os
 from aiohttp import web
 
 from statestream import Store, create_app
-from statestream.change import Change, Position
+from statestream.core.change import Change, Position
 from statestream.journal import SqliteJournal
 from tests.apps.board import board, counter, room
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from statestream import Store, Unavailable, create_app
-from statestream.change import Change, Position
+from statestream.core.change import Change, Position
 from statestream.journal import SqliteJournal
 from tests.apps.board import board, counter, room
 
@@ -20,5 +20,5 @@ class Flagged(SqliteJournal):
 
 app = create_app(
     Store([board, room, counter], journal=Flagged(os.environ["JOURNAL"])),
-    takeover=os.environ.get("TAKEOVER") != "0",
+    handoff=os.environ.get("HANDOFF") != "0",
 )

@@ -14,6 +14,6 @@ journal = SqliteJournal(path, retention) if path else MemoryJournal(retention)
 app = create_app(
     Store([board, room, counter], journal=journal),
     heartbeat=float(os.environ.get("HEARTBEAT", "15")),
-    max_readers=int(os.environ.get("MAX_READERS", "10000")),
-    takeover=os.environ.get("TAKEOVER") != "0",
+    max_subscribers=int(os.environ.get("MAX_READERS", "10000")),
+    handoff=os.environ.get("HANDOFF") != "0",
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from statestream import Store, create_app
-from statestream.change import Position, Snapshot
-from statestream.errors import Expired
+from statestream.core.change import Position, Snapshot
+from statestream.core.errors import Expired
 from statestream.journal import MemoryJournal
 from statestream.journal.contract import everything
 from tests.apps.board import board, counter, room

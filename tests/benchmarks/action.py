@@ -15,8 +15,8 @@ import jsonpatch
 import orjson
 
 from statestream import Slice
-from statestream.change import Action, Position, SliceState
-from statestream.reduce import Request, Rules, Working, accept
+from statestream.core.change import Action, Position, SliceState
+from statestream.store.transaction import HandlerRegistry, Request, Transaction, accept
 from tests.benchmarks.measure import calls_in, interleaved, median, ratio, seconds_each, short, table
 
 SIZES: Final = (10, 1_000, 10_000, 100_000)
@@ -85,19 +85,19 @@ class Case:
 
     def __init__(self, size: int, action: Action) -> None:
         self.before = {"messages": [message(number) for number in range(size)], "meta": {}}
-        self._rules = Rules([talk])
+        self._rules = HandlerRegistry([talk])
         self._committed = {"talk": SliceState(self.before, Position(seq=1, tag="bench"))}
         self._request = accept([action], id="bench", remembered=False, actor=None, at=0, expect={})
         self.after = self._after(self._request)
 
     def _after(self, request: Request) -> Any:
-        working = Working(self._rules, self._committed)
+        working = Transaction(self._rules, self._committed)
         (effect,) = working.run(request)
         self.ours_bytes = len(effect.data)
         return working._values["talk"]
 
     def ours(self) -> None:
-        Working(self._rules, self._committed).run(self._request)
+        Transaction(self._rules, self._committed).run(self._request)
 
     def theirs(self) -> bytes:
         return orjson.dumps(jsonpatch.make_patch(self.before, self.after).patch)

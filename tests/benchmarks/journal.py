@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from statestream import Slice, Store
-from statestream.change import Change
+from statestream.core.change import Change
 from tests.benchmarks.measure import interleaved, median, ratio, run, short, table
 
 ROUNDS: Final = 5

@@ -1,6 +1,6 @@
 """What the benchmarks share: the machine, timing, interleaved rounds, tables.
 
-Law: rounds are interleaved, every variant once in each, so that a machine that slows down slows all of
+Invariants: rounds are interleaved, every variant once in each, so that a machine that slows down slows all of
 them down; what is compared is the median, and a ratio is the median of each round's own ratio.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from statestream.commands.serving import loop_factory
+from statestream.tools.commands.serving import loop_factory
 
 T = TypeVar("T")
 TICKS: Final = os.sysconf("SC_CLK_TCK")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from statestream import Slice, Store
-from statestream.broadcast import frames
-from statestream.bus import Why
-from statestream.change import Change
+from statestream.core.change import Change
+from statestream.protocol import frames
+from statestream.store.bus import Why
 from tests.benchmarks.action import message
 from tests.benchmarks.measure import interleaved, median, ratio, run, short, table
 

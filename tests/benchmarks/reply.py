@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from statestream import Slice, Store
-from statestream.broadcast import frames
-from statestream.change import Action, Change
+from statestream.core.change import Action, Change
+from statestream.protocol import frames
 from tests.benchmarks.measure import run, short, table
 
 TOKENS: Final = 2_000

@@ -51,7 +51,7 @@ Reader = Callable[[str], Awaitable[int]]
 @contextlib.asynccontextmanager
 async def provider() -> AsyncIterator[str]:
     """The URL of a provider that knows the questions."""
-    upstream = str(ROOT / "tests/upstream.py")
+    upstream = str(ROOT / "tests/support/upstream.py")
     process = await asyncio.create_subprocess_exec(sys.executable, upstream, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout

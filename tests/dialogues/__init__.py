@@ -4,7 +4,8 @@
 until the reply is over. `<name>.<protocol>` is a file with what a viewer is sent who was there from the start,
 in the protocol's own bytes.
 
-Law: the states come from the chat's own handlers. A golden file changes only when a protocol's bytes are meant to.
+Invariants: the states come from the chat's own handlers. A golden file changes only when a protocol's bytes are meant
+to.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from statestream.change import Action
 from statestream.chat import conversation as chat
-from statestream.chat.growth import Growth
 from statestream.chat.messages import find
 from statestream.chat.models import CallPiece
-from statestream.draft import produce
+from statestream.chat.reply_builder import ReplyBuilder
+from statestream.core.change import Action
+from statestream.core.draft import produce
 
 HERE = Path(__file__).parent
 KEY, QUESTION, REPLY = "42", "q1", "r1"
@@ -33,7 +34,7 @@ class Dialogue:
     def __init__(self, question: Sequence[dict[str, Any]] = ({"type": "text", "text": "What is it?"},)) -> None:
         self.state: Any = chat.chat_slice.initial
         self.states: list[Any] = []
-        self.growth = Growth(KEY, REPLY)
+        self.growth = ReplyBuilder(KEY, REPLY)
         self.act(
             chat.asked(
                 KEY,

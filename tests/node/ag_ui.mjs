@@ -3,7 +3,7 @@
  * A line is {id, do, …}, its answer {id, result} or {id, error}; commands run beside each other. Every answer to `seen`
  * has what the client has complained about by then: a warning of its means an event that it dropped or did not know.
  *
- * Law: nothing of an event is looked at here; what it leads to is the client's own doing.
+ * Invariants: nothing of an event is looked at here; what it leads to is the client's own doing.
  */
 import { createInterface } from "node:readline";
 import { HttpAgent, runHttpRequest, transformHttpEventStream } from "@ag-ui/client";

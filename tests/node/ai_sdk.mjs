@@ -1,6 +1,6 @@
 /* ai_sdk.mjs: a chat of the AI SDK behind lines of JSON: one process is one person's page. `node ai_sdk.mjs 6|7`.
  *
- * Law: everything is the SDK's own: its Chat, its transports, its parser. What a page does not await (a request that is
+ * Invariants: everything is the SDK's own: its Chat, its transports, its parser. What a page does not await (a request that is
  * sent, a stream that is resumed) is not awaited here; `wait` tells when the chat looks like that, by its own events.
  */
 import { createInterface } from "node:readline";

@@ -1,6 +1,6 @@
 /* browser.mjs: Chromium behind lines of JSON. A command comes in on stdin, its answer goes out on stdout.
  *
- * Law: no test in here, only what a person could do with a window, what the page has shown, and what it has
+ * Invariants: no test in here, only what a person could do with a window, what the page has shown, and what it has
  * complained about. Every window is a browser of its own: nothing is shared but the server.
  */
 import { createInterface } from "node:readline";

@@ -1,7 +1,7 @@
 /* phases.mjs: a client of the three-phase protocol in JavaScript. `node phases.mjs FILE` reads frames, a line each, and
  * says what it has of every message; a page makes a `Follower`, which follows a chat over a WebSocket for ever.
  *
- * Law: it knows what the documentation says and shares no code with the product.
+ * Invariants: it knows what the documentation says and shares no code with the product.
  */
 export class Messages {
   texts = {};

@@ -1,6 +1,6 @@
 /* play.js: what a page does with scripted streams. Runs in a browser, imported by the page that the tests open.
  *
- * Law: it knows no expectation. It says what came, and ends when it is told what to wait for.
+ * Invariants: it knows no expectation. It says what came, and ends when it is told what to wait for.
  */
 import { follow } from "/statestream.js";
 

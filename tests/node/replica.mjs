@@ -1,6 +1,6 @@
 /* replica.mjs: the browser's replica behind lines of JSON, so that another language can hold it to account.
  *
- * Law: what is given is frozen to its depth before it is used: whoever writes to it throws. Values go out as text
+ * Invariants: what is given is frozen to its depth before it is used: whoever writes to it throws. Values go out as text
  * with their members in one order, because two documents are the same when that text is.
  */
 import { createInterface } from "node:readline";

@@ -1,6 +1,6 @@
 """Who answers: a model is asked with the conversation and gives pieces of its answer as they come.
 
-Law: a model knows nothing of chats, stores or requests. It ends with exactly one Finish, or raises
+Invariants: a model knows nothing of chats, stores or requests. It ends with exactly one Finish, or raises
 ModelFailed with a sentence that may be shown to a person: no key, no prompt, no traceback in it. If it
 ends without a Finish, its answer was cut short.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from statestream.errors import StatestreamError
+from statestream.core.errors import StatestreamError
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ Compatible providers agree on little more than the outline, so what is not under
 another type, choices beyond the first, thoughts under any of two names. Some send what was used so far with every
 chunk and some say twice why they stopped, so of these the last counts.
 
-Law: pure. Whatever the bytes are and wherever they are split, the pieces are the same, and nothing is raised but
+Invariants: pure. Whatever the bytes are and wherever they are split, the pieces are the same, and nothing is raised but
 ModelFailed with a sentence of ours. An event is held up to a limit.
 """
 
@@ -17,9 +17,9 @@ from typing import Any, Final
 import orjson
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, Refusal, Usage
-from statestream.errors import TooLarge
-from statestream.sse import Decoder, Event
-from statestream.values import MAX_INT
+from statestream.core.errors import TooLarge
+from statestream.core.values import MAX_INT
+from statestream.protocol.sse import Decoder, Event
 
 MAX_EVENT: Final = 4 << 20
 

@@ -1,6 +1,6 @@
 """A model that needs no key and no network: it says a few true things about statestream, word by word.
 
-Law: its answer depends on the conversation only, so that a demonstration can be repeated.
+Invariants: its answer depends on the conversation only, so that a demonstration can be repeated.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The package makes the connection, the key's header, the tries again and the exce
 stream are read past it, by `chunks`: its typed chunks cost several times as much and check nothing. For that its
 transport need not be known: whatever is raised while bytes are read is a lost connection, or time that ran out.
 
-Law: every exception of the package and its transport becomes a ModelFailed with a sentence of ours:
+Invariants: every exception of the package and its transport becomes a ModelFailed with a sentence of ours:
 what a provider says may hold keys or prompts, so it is logged by its type only. Who leaves closes the connection.
 """
 

@@ -1,6 +1,6 @@
 """How much of a part a viewer has seen: what every projection's cursor is made of.
 
-Law: a look costs what is new, not what there is, and the fold of chunks into text adds nothing.
+Invariants: a look costs what is new, not what there is, and the fold of chunks into text adds nothing.
 """
 
 from __future__ import annotations

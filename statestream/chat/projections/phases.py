@@ -8,8 +8,8 @@ What is whole when it is first seen comes complete, what is being made comes in 
 reasoning and tools are left out, and why a reply failed is said by a last chunk. `metadata.position` is
 `<message>:<characters>`, or `<message>:end`; it covers so much of that message, and all above it.
 
-Law: a position is made of the state and of nothing else, so whoever comes back with one goes on behind it, also at
-another process. One that the state does not know begins from the start. No member is null.
+Invariants: a position is made of the state and of nothing else, so whoever comes back with one goes on behind it, also
+at another process. One that the state does not know begins from the start. No member is null.
 """
 
 from __future__ import annotations

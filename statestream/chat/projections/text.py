@@ -2,7 +2,7 @@
 
 The protocol knows text only: reasoning and tools are left out, and it has no word for failure.
 
-Law: the cursor is a part, and how much of it was seen.
+Invariants: the cursor is a part, and how much of it was seen.
 """
 
 from __future__ import annotations

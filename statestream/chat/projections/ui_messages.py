@@ -3,8 +3,8 @@
 Source: ai-sdk.dev, "Stream Protocols". Only what both majors, 6 and 7, accept is sent: one reply a stream, parts
 closed before the next step, no member that is null.
 
-Law: the cursor is how much of each part was said. A stream that begins in the middle says what there is in one delta
-a part, so a resumed stream and one that was there from the start lead to the same message.
+Invariants: the cursor is how much of each part was said. A stream that begins in the middle says what there is in one
+delta a part, so a resumed stream and one that was there from the start lead to the same message.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from statestream.chat.messages import Message, Part, State, over, path, shown
 from statestream.chat.projections.growing import Growing
-from statestream.errors import NotJSON
-from statestream.values import loads
+from statestream.core.errors import NotJSON
+from statestream.core.values import loads
 
 DONE: Final = b"data: [DONE]\n\n"
 

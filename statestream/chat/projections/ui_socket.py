@@ -2,7 +2,7 @@
 
 Source: `websocket-chat-transport.ts` of the SDK's major 7.
 
-Law: numbers begin with 0 in each request, also in one that resumes: the SDK then begins again.
+Invariants: numbers begin with 0 in each request, also in one that resumes: the SDK then begins again.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     ?slices=board,room/1   these slices are the client's state, live
     ?user=ana              see people.py; who follows is present
 
-Law: a body that cannot be meant is a problem with its status; what goes wrong with one that can is said in the
+Invariants: a body that cannot be meant is a problem with its status; what goes wrong with one that can is said in the
 protocol's own words, with status 200. A client that aborts has only gone away; what ends a reply is its stop.
 """
 
@@ -14,24 +14,24 @@ import contextlib
 
 from aiohttp import web
 
-from statestream.broadcast.selection import Selection
 from statestream.chat.conversations import Conversations, name_of
+from statestream.chat.identity import Identify, person
 from statestream.chat.messages import find, reply_to
-from statestream.chat.people import Who, person
 from statestream.chat.projections.ag_ui.slices import SlicesProjection
 from statestream.chat.projections.ag_ui.thread import ThreadProjection
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.run_inputs import RunInput
 from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
-from statestream.errors import Malformed, StatestreamError, TooLarge
+from statestream.core.errors import Malformed, StatestreamError, TooLarge
+from statestream.core.selection import Selection
+from statestream.server.abort import cut
 from statestream.server.bodies import checked, read_json
-from statestream.server.cut import cut
 from statestream.server.routes import STORE, selection_of
 
 
-def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def run(request: web.Request) -> web.StreamResponse:
-        author, follow, beside = person(request, who), _follows(request), _beside(request)
+        author, follow, beside = person(request, identify), _follows(request), _beside(request)
         given = checked(RunInput, await read_json(request))
         key = chat_key(given.threadId)
         view = ThreadProjection(given.threadId, given.runId, held=given.held, follow=follow)
@@ -78,7 +78,7 @@ async def _stream(
         return events(view.new(state, news)), view.over
 
     try:
-        await show(response, conversations.watch, [name_of(key), *names], look, keep_alive=KEEP_ALIVE)
+        await show(response, conversations.notifier, [name_of(key), *names], look, keep_alive=KEEP_ALIVE)
         if last := view.broken_off():
             await response.write(events(last))
     except TooLarge:  # the slices are others now, and more than the client would take

@@ -1,6 +1,6 @@
 """What is done with a posted question, in whatever protocol it came: asked, asked otherwise, or answered again.
 
-Law: what a post means is decided in questions.py, what comes of it in conversations.py.
+Invariants: what a post means is decided in questions.py, what comes of it in conversations.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from statestream.chat.conversations import Conversations
 from statestream.chat.questions import Post
 from statestream.chat.routes.chats import chat_key
-from statestream.errors import Malformed
+from statestream.core.errors import Malformed
 
 
 async def answered(conversations: Conversations, key: str, post: Post, author: str | None, *, create: bool) -> str:

@@ -1,6 +1,6 @@
 """The chat's own routes: make one, read it and its past, stop a reply, choose a branch, say that somebody types.
 
-Law: answers are the state's own messages, as they stand; errors are problems.
+Invariants: answers are the state's own messages, as they stand; errors are problems.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from aiohttp.typedefs import Handler
 from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import MAX_KEY, Conversations
-from statestream.chat.people import Who, person
+from statestream.chat.identity import Identify, person
 from statestream.chat.questions import MAX_ID
-from statestream.errors import Forbidden, Malformed, NotFound
-from statestream.names import escape_key
+from statestream.core.errors import Forbidden, Malformed, NotFound
+from statestream.core.names import escape_key
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.routes import json_response
 
@@ -35,10 +35,10 @@ class _Stop(Body):
     activeStreamId: str | None = None  # noqa: N815 - the AI SDK's name
 
 
-def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.Response:
         check_site(request)
-        return json_response({"id": await conversations.create(user=person(request, who))}, status=201)
+        return json_response({"id": await conversations.create(user=person(request, identify))}, status=201)
 
     async def read(request: web.Request) -> web.Response:
         state = await conversations.existing(key_of(request))
@@ -62,7 +62,7 @@ def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
 
     async def typing(request: web.Request) -> web.Response:
         """Only who is present can be seen to type: another one would be there for ever."""
-        user = person(request, who)
+        user = person(request, identify)
         if user is None:
             raise Malformed("expected to know who types, got a request without a name")
         body = checked(_Typing, await read_json(request))

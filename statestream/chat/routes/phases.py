@@ -5,8 +5,8 @@
 
 What cannot be done is answered by the three phases too: a client that knows nothing else can show it.
 
-Law: one task shows and one listens, and one of them writes at a time. What came while a client did not read is seen at
-the next look.
+Invariants: one task shows and one listens, and one of them writes at a time. What came while a client did not read is
+seen at the next look.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from typing import Any, Final, Self
 from aiohttp import WSMessage, web
 
 from statestream.chat.conversations import Conversations, name_of
-from statestream.chat.people import MAX_PRESENT, Who, person
+from statestream.chat.identity import MAX_PRESENT, Identify, person
+from statestream.chat.notifier import Signal
 from statestream.chat.projections.phases import Frame, PhasesProjection, refusal
 from statestream.chat.questions import MAX_ID, Said
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.sockets import Socket, value_of
-from statestream.chat.watch import Bell
-from statestream.errors import Malformed, StatestreamError
+from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked
 
 MAX_CHATS: Final = 100
 MAX_MESSAGE: Final = 256 << 10
 
 
-def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
-        user, sessions = person(request, who), _sessions(request)
-        async with Socket(request, conversations.watch, max_message=MAX_MESSAGE) as socket:
+        user, sessions = person(request, identify), _sessions(request)
+        async with Socket(request, conversations.notifier, max_message=MAX_MESSAGE) as socket:
             if any(sessions.values()):  # another node may have given the positions a moment ago
                 await conversations.caught_up()
             with _Connection(conversations, socket, user) as connection:
@@ -57,10 +57,10 @@ class _Connection:
         self._views: dict[str, tuple[str, PhasesProjection]] = {}
         self._writing = asyncio.Lock()
         self._held = contextlib.ExitStack()
-        self._bell: Bell
+        self._signal: Signal
 
     def __enter__(self) -> Self:
-        self._bell = self._held.enter_context(self._conversations.watch.on(()))
+        self._signal = self._held.enter_context(self._conversations.notifier.on(()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,11 +73,11 @@ class _Connection:
         if len(self._views) == MAX_CHATS:
             raise Malformed(f"expected at most {MAX_CHATS} sessions on a connection; open another one")
         key = chat_key(session_id)
-        self._held.enter_context(self._conversations.watch.also([name_of(key)], self._bell))
+        self._held.enter_context(self._conversations.notifier.also([name_of(key)], self._signal))
         if self._user is not None and len(self._views) < MAX_PRESENT:
             self._held.callback(self._conversations.presence.enter(key, self._user))
         self._views[session_id] = (key, PhasesProjection(session_id, position))
-        self._bell.set()
+        self._signal.set()
 
     async def run(self) -> None:
         """Returns when the connection has ended."""
@@ -91,19 +91,19 @@ class _Connection:
 
     async def _show(self) -> None:
         """Looks whenever something has changed, until the client has gone or the server stops."""
-        watch = self._conversations.watch
+        notifier = self._conversations.notifier
         with contextlib.suppress(ConnectionError):
             while True:
-                self._bell.clear()
+                self._signal.clear()
                 async with self._writing:
                     for key, view in tuple(self._views.values()):
                         if frames := view.new(self._conversations.find(key)):
                             await self._send(frames)
                             await asyncio.sleep(0)  # a hundred long chats must not keep everybody else waiting
-                if watch.closed:
+                if notifier.closed:
                     await self._socket.go_away()
                     return
-                await self._bell.wait()
+                await self._signal.wait()
 
     async def _send(self, frames: Iterable[Frame]) -> None:
         """Raises ConnectionError."""

@@ -2,8 +2,8 @@
 
 What the AI SDK calls the text stream protocol (`TextStreamChatTransport`), and what front ends without a library do.
 
-Law: the body is the reply's text and nothing else. The protocol has no word for failure: a reply that does not end
-well cuts the connection. It has no ids either, so nothing is resumed: a second reader would get a second message.
+Invariants: the body is the reply's text and nothing else. The protocol has no word for failure: a reply that does not
+end well cuts the connection. It has no ids either, so nothing is resumed: a second reader would get a second message.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Final
 from aiohttp import web
 
 from statestream.chat.conversations import Conversations, name_of
+from statestream.chat.identity import Identify, person
 from statestream.chat.messages import find
-from statestream.chat.people import Who, person
 from statestream.chat.projections.text import TextProjection
 from statestream.chat.questions import Post
 from statestream.chat.routes.asking import answered
 from statestream.chat.routes.chats import key_of
 from statestream.chat.viewing import STREAM_HEADERS, show
+from statestream.server.abort import cut
 from statestream.server.bodies import checked, read_json
-from statestream.server.cut import cut
 
 HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
 
 
-def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
-        key, author = key_of(request), person(request, who)
+        key, author = key_of(request), person(request, identify)
         post = checked(Post, await read_json(request))
         reply = await answered(conversations, key, post, author, create=False)
         return await _stream(request, conversations, key, reply)
@@ -50,7 +50,7 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
             return b"", True
         return view.new(message).encode(), message["status"] != "streaming"
 
-    await show(response, conversations.watch, [name_of(key)], look)
+    await show(response, conversations.notifier, [name_of(key)], look)
     message = find(conversations.find(key), reply)
     if message is None or message["status"] not in ("complete", "stopped"):
         cut(request)

@@ -5,7 +5,7 @@
     POST /api/chat/{id}/stop      ends it: a client that aborts has only gone away
     GET  /api/chat/{id}           the messages, as `useChat` takes them when a page is loaded
 
-Law: errors are a sentence as plain text, because the SDK shows the body of an error as it is.
+Invariants: errors are a sentence as plain text, because the SDK shows the body of an error as it is.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from statestream.chat.conversations import Conversations, name_of
+from statestream.chat.identity import Identify, person
 from statestream.chat.messages import find
-from statestream.chat.people import Who, person
 from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, ui_messages
 from statestream.chat.questions import Post
 from statestream.chat.routes.asking import answered, key_posted
 from statestream.chat.routes.chats import key_of, stop_of
 from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
-from statestream.errors import StatestreamError
+from statestream.core.errors import StatestreamError
+from statestream.server.abort import cut
 from statestream.server.bodies import checked, read_json
-from statestream.server.cut import cut
 from statestream.server.routes import json_response
 
 HEADERS: Final = {**EVENT_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
 
 
-def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
-        author = person(request, who)
+        author = person(request, identify)
         post = checked(Post, await read_json(request))
         key = key_posted(post)
         reply = await answered(conversations, key, post, author, create=True)
@@ -82,7 +82,7 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
         data = events(view.new(message))
         return data + DONE if view.over else data, view.over
 
-    await show(response, conversations.watch, [name_of(key)], look, keep_alive=KEEP_ALIVE)
+    await show(response, conversations.notifier, [name_of(key)], look, keep_alive=KEEP_ALIVE)
     if not view.over:  # it was trimmed, the history is another one, or the reply goes on and this server does not
         cut(request)  # an end would say that this is all of it
     return response

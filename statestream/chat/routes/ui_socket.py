@@ -9,9 +9,9 @@
 The chunks are those of the UI message stream. Here the client says when a person stops a reply: `abort` ends it for
 everybody, while a connection that is lost ends nothing.
 
-Law: each request is a task of its connection, and they end together; a question that has come is asked all the same.
-The SDK resumes from the beginning, so a resumed stream is made from the state like any other, and its sequence begins
-with 0.
+Invariants: each request is a task of its connection, and they end together; a question that has come is asked all the
+same. The SDK resumes from the beginning, so a resumed stream is made from the state like any other, and its sequence
+begins with 0.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from aiohttp import WSMessage, web
 from pydantic import ConfigDict, Field
 
 from statestream.chat.conversations import Conversations, name_of
+from statestream.chat.identity import Identify, person
 from statestream.chat.messages import find
-from statestream.chat.people import Who, person
 from statestream.chat.projections.ui_socket import UISocketProjection, frame
 from statestream.chat.questions import MAX_ID, Post
 from statestream.chat.routes.asking import answered, key_posted
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.sockets import CLOSE_SECONDS, Socket, value_of
-from statestream.errors import NotFound, Refused, StatestreamError
+from statestream.core.errors import NotFound, Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked
 
 MAX_REQUESTS: Final = 20
@@ -50,11 +50,11 @@ class _Resume(Body):
     id: str = Field(min_length=1)
 
 
-def routes_of(conversations: Conversations, who: Who) -> list[web.RouteDef]:
+def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
-        user = person(request, who)
+        user = person(request, identify)
         limit = request.config_dict[MAX_BODY]
-        async with Socket(request, conversations.watch, max_message=limit) as socket:
+        async with Socket(request, conversations.notifier, max_message=limit) as socket:
             await _Connection(conversations, socket, user).run()
         return socket.response
 
@@ -80,11 +80,11 @@ class _Connection:
                 stream.task.cancel()
 
     async def _close_in_time(self) -> None:
-        watch = self._conversations.watch
-        with watch.on(()) as bell:
-            while not watch.closed:
-                bell.clear()
-                await bell.wait()
+        notifier = self._conversations.notifier
+        with notifier.on(()) as signal:
+            while not notifier.closed:
+                signal.clear()
+                await signal.wait()
         if self._under_way:  # they say how the replies ended
             await asyncio.wait([stream.task for stream in self._under_way.values()], timeout=CLOSE_SECONDS)
         await self._socket.go_away()
@@ -148,18 +148,18 @@ class _Connection:
 
         Raises NotFound where it has left the chat.
         """
-        view, watch = UISocketProjection(request_id), self._conversations.watch
-        with watch.on([name_of(stream.key)]) as bell:
+        view, notifier = UISocketProjection(request_id), self._conversations.notifier
+        with notifier.on([name_of(stream.key)]) as signal:
             while not view.over:
-                bell.clear()
+                signal.clear()
                 message = find(self._conversations.find(stream.key), stream.reply)
                 if message is None:
                     raise NotFound("The reply has left the chat; load it again.")
                 await self._say(view.new(message))
-                if watch.closed:
+                if notifier.closed:
                     return
                 if not view.over:
-                    await bell.wait()
+                    await signal.wait()
 
     async def _send(self, kind: str, request_id: str, **more: Any) -> None:
         await self._say([frame(kind, request_id, **more)])

@@ -4,6 +4,6 @@
 `floor.c` is the limit, `load.c` the readers; `rig` runs one server and its load on a core each; `scenarios`
 and `crowds` say what is measured; `targets` what is hoped for; `publish` makes the page and the plots.
 
-Law: an adapter does the same job and nothing less, which tests/test_peers.py checks. No ratio is taken
+Invariants: an adapter does the same job and nothing less, which tests/tools/test_peers.py checks. No ratio is taken
 between figures of different runs.
 """

@@ -1,6 +1,6 @@
 """What is measured of readers that come, wait, or have stopped reading.
 
-Law: as in `scenarios`. Memory is the server's resident memory, kernel memory is printed beside it: a socket's
+Invariants: as in `scenarios`. Memory is the server's resident memory, kernel memory is printed beside it: a socket's
 buffers are not the process's.
 """
 

@@ -1,6 +1,6 @@
 // floor.c: the limit. The least that a server can do for the same readers: one epoll, one send() a reader and turn.
 //
-// Law: nothing is parsed, no patch is computed, no HTTP beyond a head: the frames are those of statestream, printed
+// Invariants: nothing is parsed, no patch is computed, no HTTP beyond a head: the frames are those of statestream, printed
 // once, and the same bytes go to every reader. What is faster than this has left work out, or asks the kernel in
 // another way, or this is wrong.
 //

@@ -1,6 +1,6 @@
 // load.c: the readers. Opens N event streams on one epoll, reads every event of every one of them, and counts.
 //
-// Law: every event is parsed on every connection, chunked or not; nothing is sampled. An event carries
+// Invariants: every event is parsed on every connection, chunked or not; nothing is sampled. An event carries
 // "seq":n,"t":ns,"due":ns in this order, within the last TAIL bytes of its data line: its number, when the change was
 // made, and when the open schedule wanted it made (so that a late server cannot hide behind late changes). The first
 // event is the state. It must be faster than what it measures: where its own CPU time comes near 100 %, it is the

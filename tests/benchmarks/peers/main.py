@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks peers [scenario …] [--rounds N] [--only name,…] [--readers N]`.
 
-Law: rounds are interleaved, every server once in each, in an order that turns. Each figure is appended to a file of
-JSON lines as soon as it is there; a server that is unfit in one round says so and is left out of the table.
+Invariants: rounds are interleaved, every server once in each, in an order that turns. Each figure is appended to a file
+of JSON lines as soon as it is there; a server that is unfit in one round says so and is left out of the table.
 """
 
 from __future__ import annotations

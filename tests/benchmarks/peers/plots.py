@@ -1,6 +1,6 @@
 """The plots of docs/benchmarks.md, made from the kept results by matplotlib.
 
-Law: a plot shows medians that the page's tables have. Bars with their values beside them, nothing else; the
+Invariants: a plot shows medians that the page's tables have. Bars with their values beside them, nothing else; the
 background is left out and the greys are in the middle, so that they read on a white page and on a black one.
 """
 

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.peers.publish [docs]`: from the raw figures to the kept results, the page and the plots.
 
-Law: of each scenario its newest run is taken, whole, or what was kept before; nothing is typed in by hand. The page is
-what stands between the two marks in docs/benchmarks.md.
+Invariants: of each scenario its newest run is taken, whole, or what was kept before; nothing is typed in by hand. The
+page is what stands between the two marks in docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One server on core 0, its readers on core 1, and what the kernel says about both.
 
-Law: whatever is started here ends with its `with` block, whole process group and all; nothing else is touched.
+Invariants: whatever is started here ends with its `with` block, whole process group and all; nothing else is touched.
 """
 
 from __future__ import annotations

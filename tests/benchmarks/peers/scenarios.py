@@ -3,7 +3,7 @@
 Here are those with a thousand readers that are there already; `crowds` has those in which readers come, many
 are idle, or some are frozen.
 
-Law: a round is a new server. A figure that a lost event would make better is not given: Unfit is raised.
+Invariants: a round is a new server. A figure that a lost event would make better is not given: Unfit is raised.
 """
 
 from __future__ import annotations

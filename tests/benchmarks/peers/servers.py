@@ -63,7 +63,7 @@ ALL: Final = {
         Server(name="floor", command=FLOOR, flood=JOINING),
         ours("statestream"),
         ours("statestream-writes", command=WITHOUT_RING),
-        ours("statestream-transport", TAKEOVER="0"),
+        ours("statestream-transport", HANDOFF="0"),
         ours("statestream-asyncio", command=ON_ASYNCIO),
         Server(name="better-sse", command=("node", str(ADAPTERS / "better_sse.mjs")), flood=300, turn=PEERS_TURN),
         Server(name="nchan", command=("nginx", "-c", "nginx.conf", "-p"), flood=500, nchan=True, turn=PEERS_TURN),

@@ -1,6 +1,6 @@
 // stream.h: Server-Sent Events over HTTP/1.1, chunked or not, from bytes that come in any pieces.
 //
-// Law: every line is looked at; `event`, which the includer has, is called at the end of each event that has data. Of
+// Invariants: every line is looked at; `event`, which the includer has, is called at the end of each event that has data. Of
 // a line that comes in pieces the last TAIL bytes are kept, which is where the stamp stands.
 #include <stdint.h>
 #include <string.h>

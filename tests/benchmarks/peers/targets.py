@@ -1,6 +1,6 @@
 """What is hoped for, as ratios within a round or as plain figures, and whether a run has reached it.
 
-Law: printed, never asserted: machines differ, and so do their moods.
+Invariants: printed, never asserted: machines differ, and so do their moods.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Every change carries its number, when it was made, and when it was due by an ope
 makes the missed changes, it does not skip them.
 State is immutable: a change makes new objects along its path, so that who compares states may skip what is the same.
 
-Law: `workload.mjs` is this file for Node, `floor.c` has the same state and schedule. Change all three.
+Invariants: `workload.mjs` is this file for Node, `floor.c` has the same state and schedule. Change all three.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ then one for each outcome, and its reasoning as messages of their own.
     <reply>  <reply>:<step>     the assistant's, of the first step and of a later one
     <reply>:reasoning-<part>    <reply>:call-<part>    <reply>:result-<part>
 
-Law: the list is the one that the events of `run` build in the protocol's client: reasoning stands where it began, an
-outcome behind the message that called. Outcomes are told in the order of their calls, because the client keeps the
-order in which they come; one that is there early waits for those before it.
+Invariants: the list is the one that the events of `run` build in the protocol's client: reasoning stands where it
+began, an outcome behind the message that called. Outcomes are told in the order of their calls, because the client
+keeps the order in which they come; one that is there early waits for those before it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One reply as one AG-UI run: begun with all that there is, then what is new, then how it ended.
 
-Law: the cursor is how much of each part was said. What the snapshot has of a part that still grows is not said again:
-the part is opened once more by its id, which the client takes as going on with it.
+Invariants: the cursor is how much of each part was said. What the snapshot has of a part that still grows is not said
+again: the part is opened once more by its id, which the client takes as going on with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The slices beside a chat as AG-UI's state: one object, a member for each slice by its full name.
 
-Law: the cursor is the states that were shown last, which share what has not changed with those of today: what is new
-is their difference, however many changes led to it. Only slices that are said to have changed are looked at.
+Invariants: the cursor is the states that were shown last, which share what has not changed with those of today: what is
+new is their difference, however many changes led to it. Only slices that are said to have changed are looked at.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Set as AbstractSet
 
 import orjson
 
-from statestream.broadcast.selection import Selection
-from statestream.change import SliceState
 from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, Event
-from statestream.errors import TooLarge
-from statestream.patch import Op, diff
-from statestream.values import escape
+from statestream.core.change import SliceState
+from statestream.core.errors import TooLarge
+from statestream.core.patch import Op, diff
+from statestream.core.selection import Selection
+from statestream.core.values import escape
 
 
 class SlicesProjection:

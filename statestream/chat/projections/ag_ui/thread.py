@@ -3,7 +3,7 @@
 A stream that follows shows each reply as a run, whoever asked, and what changes between replies as a short run with
 nothing else in it, because the protocol has no events outside of runs.
 
-Law: the next run is begun where the chat shows another message than the last run did. A reply that came and went
+Invariants: the next run is begun where the chat shows another message than the last run did. A reply that came and went
 between two looks is in the messages with which that run begins.
 """
 

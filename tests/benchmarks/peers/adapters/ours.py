@@ -4,7 +4,7 @@ Every change is an action that goes the whole way, those of a turn together: pay
 encoding. Its stamps are in the payload, so a reader asks for `cause=full`, and a delivery is timed from the
 dispatch on.
 
-TAKEOVER  1: readers' sockets are taken over from aiohttp; 0: they stay on its transport
+HANDOFF  1: readers' sockets are handed off from aiohttp; 0: they stay on its transport
 CHATS     changes are tokens, which go round in so many chats, `chat/1` …
 """
 
@@ -20,7 +20,7 @@ from statestream import Slice, Store, create_app
 from tests.benchmarks.peers import workload
 
 CHATS: Final = int(os.environ.get("CHATS", "0"))
-TAKEOVER: Final = os.environ.get("TAKEOVER", "1") == "1"
+HANDOFF: Final = os.environ.get("HANDOFF", "1") == "1"
 
 app_slice = Slice(workload.SLICE, initial=workload.initial())
 chat = Slice("chat", initial={"chunks": []}, keyed=True)
@@ -60,7 +60,7 @@ async def control(request: web.Request) -> web.Response:
 
 
 def made() -> web.Application:
-    made = create_app(store, max_readers=1_000_000, takeover=TAKEOVER)
+    made = create_app(store, max_subscribers=1_000_000, handoff=HANDOFF)
     made.router.add_get("/ctl", control)
     return made
 

@@ -1,0 +1,1 @@
+"""The pure core: values, names, actions, slices, drafts and patches. Nothing here does I/O."""

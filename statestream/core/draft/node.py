@@ -1,0 +1,342 @@
+"""A container of a draft: its place in the tree, copying before the first write, recording.
+
+How it holds together, and what breaks if touched:
+- State is a tree. Every value is copied on its way in, unless it is a draft that has just been taken
+  out of the tree, which moves with its identity. So each container has one place, and `id(container)`
+  finds its draft in `Recorder.nodes`, whatever index it has by now.
+- A node's `_key` is a hint; `_locate` verifies it by identity, so that list shifts re-key nothing.
+- A container whose children have moved elsewhere is hollow: put back somewhere, it is copied, or its
+  children would stand in two places.
+- A node without a parent that is not the root is detached: it works like plain data, unrecorded.
+- What a node owns it writes to: it copied it first, or an earlier recipe of the batch has made it (`_kept`), and
+  then each write says how it is taken back.
+- A recorded value is frozen as bytes at that moment; what is written below it later is an operation
+  of its own. A second write to the same key changes the first operation only if nothing can have been
+  recorded below it or frozen with it since: hence `Recorder.epoch`, raised whenever content is frozen.
+- Cycles between nodes and recorder are cut in `close`; without that every copy waits for the collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from statestream.core.draft.recorder import CLOSED, Recorder
+from statestream.core.errors import NotJSON
+from statestream.core.patch import Op, change
+from statestream.core.values import SCALARS, check_depth, check_member, escape, plain, same
+
+MISSING: Final = object()
+
+
+class Node:
+    """What drafts of dicts and lists share: their place, copying before the first write, recording."""
+
+    __slots__ = ("_data", "_hollow", "_kept", "_key", "_owned", "_parent", "_recorder", "_written")
+    _data: Any
+
+    def __init__(self, recorder: Recorder, data: Any, parent: Node | None, key: str | int) -> None:
+        self._recorder, self._data, self._parent, self._key = recorder, data, parent, key
+        self._owned = self._kept = id(data) in recorder.scratch.made
+        self._hollow = False
+        self._written: dict[Any, tuple[Op, Any, int]] | None = None
+
+    def _child(self, key: Any, value: Any) -> Any:
+        """The draft of a container; scalars as they are."""
+        if type(value) is not dict and type(value) is not list:
+            return value
+        node = self._recorder.nodes.get(id(value))
+        if node is None:
+            return self._recorder.node(value, self, key)
+        if node._parent is self:
+            node._key = key  # the hint is renewed, or every write after a shift would look for its place
+        return node
+
+    def _locate(self) -> Any:
+        """The key under which the parent holds this container now."""
+        assert self._parent is not None
+        siblings = self._parent._data
+        try:
+            if siblings[self._key] is self._data:
+                return self._key
+        except (KeyError, IndexError):
+            pass  # the list has become shorter: look for it
+        pairs = siblings.items() if type(siblings) is dict else enumerate(siblings)
+        self._key = next(key for key, value in pairs if value is self._data)
+        return self._key
+
+    def _path(self) -> str | None:
+        """The pointer to this container in the evolving document; None while it is detached."""
+        segments: list[str] = []
+        node = self
+        while (parent := node._parent) is not None:
+            segments.append(escape(str(node._locate())))
+            node = parent
+        if node is not self._recorder.root:
+            return None
+        return "".join(f"/{segment}" for segment in reversed(segments))
+
+    def _around(self) -> list[Node]:
+        """Itself and the containers around it, the outermost last."""
+        nodes = [self]
+        while (parent := nodes[-1]._parent) is not None:
+            nodes.append(parent)
+        return nodes
+
+    def _hollow_out(self) -> None:
+        """Tells those around it, which go on holding it when it moves, that they may not be put back as they are."""
+        for outer in self._around()[1:]:
+            outer._hollow = True
+
+    def _depth(self) -> int:
+        """How many containers stand around what this one holds."""
+        return len(self._around())
+
+    def _own(self) -> None:
+        """Makes this container and those around it the draft's own, so that they may be written."""
+        if not self._owned:
+            self._become(self._data.copy())
+
+    def _become(self, data: Any) -> None:
+        """Puts `data`, the draft's own, in the place of what this node held."""
+        parent, key = self._parent, None
+        if parent is not None:
+            parent._own()
+            key = self._locate()
+        recorder, old = self._recorder, self._data
+        del recorder.nodes[id(old)]
+        recorder.nodes[id(data)] = self
+        recorder.scratch.made.add(id(data))
+        self._data, self._owned, self._kept = data, True, False
+        if parent is not None:
+            parent._set(key, data, old)
+
+    def _set(self, key: Any, new: Any, old: Any) -> None:
+        """Writes to what it owns; `old` stood there, or nothing: MISSING."""
+        data = self._data
+        data[key] = new
+        if self._kept:
+            self._back(partial(data.__delitem__, key) if old is MISSING else partial(data.__setitem__, key, old))
+
+    def _back(self, step: Callable[[], object]) -> None:
+        """Keeps how to take back what was written to a container that was there before this recipe."""
+        self._recorder.scratch.wrote(step)
+
+    def _detach(self, value: Any) -> None:
+        """What leaves this container lives on unrecorded, if anyone holds its draft."""
+        if type(value) not in (dict, list):
+            return
+        node = self._recorder.nodes.get(id(value))
+        if node is not None and node._parent is self:  # or it has moved elsewhere already
+            node._parent = None
+
+    def _put(self, key: Any, old: Any, value: Any) -> None:
+        """Sets `key`, which holds `old` (or nothing: MISSING)."""
+        if type(value) in SCALARS and type(old) not in (dict, list):
+            self._put_scalar(key, old, value)
+            return
+        if isinstance(value, Node) and value._data is old:
+            return
+        held = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
+        replaced = held if held is not None and held._parent is self else None  # moved, it keeps its children there
+        intake = Intake(self._recorder, self, replaced)
+        try:
+            raw = intake.take(value, self._depth(), (key,))
+        except NotJSON as error:
+            raise NotJSON(error.problem, f"{self._path() or ''}/{escape(str(key))}{error.place}") from None
+        path = self._path()
+        ops = None
+        if type(raw) is type(old) and type(raw) in (dict, list):
+            ops = change(old, raw, f"{path}/{escape(str(key))}")
+            if not ops and not intake.moved and held is None:
+                return
+        elif old is not MISSING and same(old, raw):
+            return
+        self._own()
+        self._detach(old)
+        self._set(key, raw, old)
+        intake.settle()
+        if path is not None:
+            self._record_set(path, key, old, raw) if ops is None else self._record_ops(key, ops)
+
+    def _put_scalar(self, key: Any, old: Any, value: Any) -> None:
+        """What `_put` does where nothing can move or be moved: most writes are such."""
+        try:
+            raw = plain(value)
+        except NotJSON as error:
+            raise NotJSON(error.problem, f"{self._path() or ''}/{escape(str(key))}") from None
+        if old is not MISSING and same(old, raw):
+            return
+        self._own()
+        self._set(key, raw, old)
+        path = self._path()
+        if path is not None:
+            self._record_set(path, key, old, raw)
+
+    def _record_ops(self, key: Any, ops: list[Op]) -> None:
+        if self._written is not None:
+            self._written.pop(key, None)
+        self._recorder.ops.extend(frozen_op(op) for op in ops)
+        self._recorder.epoch += 1
+
+    def _record_set(self, path: str, key: Any, old: Any, new: Any) -> None:
+        """Records that `key` went from `old` to `new` (MISSING: absent), in the earlier operation if that is safe."""
+        epoch = self._recorder.epoch
+        if self._written is None:
+            self._written = {}
+        op, original, written_at = self._written.get(key, (None, None, -1))
+        if op and written_at == epoch and not isinstance(op.get("value"), orjson.Fragment):
+            path_then = op["path"]
+            op.clear()
+            if original is new or (
+                type(original) not in (dict, list) and original is not MISSING and same(original, new)
+            ):
+                del self._written[key]
+            else:
+                op.update(_set_op(path_then, original, new))
+            return
+        op = _set_op(f"{path}/{escape(str(key))}", old, new)
+        self._recorder.ops.append(op)
+        self._written[key] = (op, old, epoch)
+
+    def _rewrite(self, content: Any) -> None:
+        """Gives this container a whole new content, of which what was in it before keeps its identity."""
+        intake = Intake(self._recorder, self, self)
+        try:
+            raw = intake.take(content, self._depth() - 1)
+        except NotJSON as error:
+            raise NotJSON(error.problem, f"{self._path() or ''}{error.place}") from None
+        old, path = self._data, self._path()
+        ops = change(old, raw, path or "")
+        if not ops and self._stay(old, intake):
+            return
+        for value in old.values() if type(old) is dict else old:
+            self._detach(value)
+        self._become(raw)
+        intake.settle()
+        self._written = None
+        self._recorder.epoch += 1
+        if path is not None:
+            self._recorder.ops.extend(frozen_op(op) for op in ops)
+
+    def _stay(self, old: Any, intake: Intake) -> bool:
+        """Whether each child that somebody may hold has the place that it had: then there is nothing to rewrite."""
+        if any(old[route[0]] is not node._data for node, route in intake.moved if len(route) == 1):
+            return False
+        moved = {id(node) for node, _ in intake.moved}
+        children = (self._recorder.nodes.get(id(value)) for value in (old.values() if type(old) is dict else old))
+        return all(child is None or child._parent is not self or id(child) in moved for child in children)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._data == bare(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "<Draft, closed>" if self._data is CLOSED else f"Draft({self._data!r})"
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return plain(self._data)
+
+
+def _set_op(path: str, old: Any, new: Any) -> Op:
+    if new is MISSING:
+        return {"op": "remove", "path": path}
+    return {"op": "add" if old is MISSING else "replace", "path": path, "value": frozen(new)}
+
+
+def bare(value: object) -> Any:
+    return value._data if isinstance(value, Node) else value
+
+
+def frozen(value: Any) -> Any:
+    """The value as it is now: containers as encoded JSON, which later writes cannot change."""
+    return orjson.Fragment(orjson.dumps(value)) if type(value) in (dict, list) else value
+
+
+def frozen_op(op: Op) -> Op:
+    if "value" in op:
+        op["value"] = frozen(op["value"])
+    return op
+
+
+class Intake:
+    """Makes a plain value of what a handler puts into a container, drafts that may move included.
+
+    `into` receives the value (None: it becomes the new root), `replaced` is the container whose place
+    it takes. A draft moves if it is no longer in the tree, or a direct child of `replaced`, and comes up
+    once; any other draft is copied.
+    """
+
+    __slots__ = ("into", "moved", "recorder", "replaced", "taken")
+
+    def __init__(self, recorder: Recorder, into: Node | None, replaced: Node | None) -> None:
+        self.recorder, self.into, self.replaced = recorder, into, replaced
+        self.moved: list[tuple[Node, tuple[Any, ...]]] = []
+        self.taken: set[int] = set()
+
+    def take(self, value: Any, depth: int, route: tuple[Any, ...] = ()) -> Any:
+        """The plain value; `route` is the way to it from `into`, `depth` the containers around it."""
+        if isinstance(value, Node):
+            return self._take_draft(value, depth, route)
+        kind = type(value)
+        if kind is dict:
+            check_depth(depth)
+            parent_key = route[-1] if route else ""
+            return {
+                check_member(key, parent_key): self._take_item(item, depth + 1, (*route, key))
+                for key, item in value.items()
+            }
+        if kind is list or kind is tuple:
+            check_depth(depth)
+            return [self._take_item(item, depth + 1, (*route, index)) for index, item in enumerate(value)]
+        return plain(value, depth, route[-1] if route else "")
+
+    def _take_item(self, value: Any, depth: int, route: tuple[Any, ...]) -> Any:
+        try:
+            return self.take(value, depth, route)
+        except NotJSON as error:
+            raise error.under(escape(str(route[-1]))) from None
+
+    def _take_draft(self, node: Node, depth: int, route: tuple[Any, ...]) -> Any:
+        parent_key = route[-1] if route else ""
+        if node._recorder is not self.recorder or id(node) in self.taken or not self._may_move(node):
+            return plain(node._data, depth, parent_key)
+        if node._parent is None or depth != node._depth() - 1 or parent_key == "constructor":
+            plain(node._data, depth, parent_key)  # the limits may not hold where it goes
+        if node._parent is not self.replaced:
+            node._own()  # what it leaves behind sees it as it will be, as in Python
+        if node._parent is not self.into or self.into is not self.replaced:
+            node._hollow_out()
+        self.taken.add(id(node))
+        self.moved.append((node, route))
+        return node._data
+
+    def _may_move(self, node: Node) -> bool:
+        if node._parent is not None and node._parent is self.replaced:
+            return True
+        if self.into is not None and any(outer is node for outer in self.into._around()):
+            return False  # nothing can hold itself
+        around = node._around()
+        return (
+            not node._hollow
+            and around[-1] is not self.recorder.root
+            and not any(id(outer) in self.taken for outer in around)
+        )
+
+    def settle(self) -> None:
+        """Tells the moved drafts where they stand now. Call it once the value is in its place."""
+        for node, route in self.moved:
+            parent = self.into
+            assert parent is not None
+            for key in route[:-1]:
+                parent = parent._child(key, parent._data[key])
+            node._parent, node._key = parent, route[-1]
+        if self.moved:
+            self.recorder.epoch += 1

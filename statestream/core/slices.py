@@ -1,0 +1,198 @@
+"""Slices and the actions they understand.
+
+A decorated handler is a typed action creator: calling it checks the arguments against the handler's
+annotations and gives an Action; the store runs the handler itself when the action's turn comes.
+
+Invariants: declarations only; nothing here holds state or knows the store. A handler's signature is its
+contract with the outside: `state` first, then the payload's fields, and `action` if it asks for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, cast, get_type_hints, overload
+
+from msgspec import Struct
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+from typing_extensions import NotRequired, Required, TypedDict
+
+from statestream.core.change import Action
+from statestream.core.errors import InvalidPayload, Malformed
+from statestream.core.names import check_key, check_name
+from statestream.core.values import escape, plain
+
+P = ParamSpec("P")
+KeyOf = Callable[[Action], str | None]
+"""Picks the instance of a keyed slice that an action of another slice concerns; None: it concerns none."""
+
+
+class Signature:
+    """What a handler expects as payload, from its annotations.
+
+    `ignore_extra` is for handlers of another slice's action: they name only the fields they need.
+    """
+
+    def __init__(self, handler: Callable[..., object], *, ignore_extra: bool) -> None:
+        fields: dict[str, Any] = {}
+        extra = "ignore" if ignore_extra else "forbid"
+        self.wants_action = False
+        self._reserved: set[str] = set()
+        parameters = list(inspect.signature(handler).parameters.values())
+        if not parameters or parameters[0].kind not in (
+            parameters[0].POSITIONAL_ONLY,
+            parameters[0].POSITIONAL_OR_KEYWORD,
+        ):
+            raise TypeError(f"expected a handler with the state as its first parameter, got {handler.__qualname__}")
+        hints = get_type_hints(handler, include_extras=True)
+        for parameter in parameters[1:]:
+            if parameter.name == "action":
+                self.wants_action = True
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                extra = "allow"
+                self._reserved = {parameters[0].name, "action"}
+            elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+                raise TypeError(f"expected payload fields that can be named, got {parameter} in {handler.__qualname__}")
+            else:
+                need = Required if parameter.default is parameter.empty else NotRequired
+                fields[parameter.name] = need[hints.get(parameter.name, Any)]
+        make_typed_dict: Any = TypedDict
+        payload = make_typed_dict(handler.__name__, fields)
+        payload.__pydantic_config__ = ConfigDict(extra=cast("Any", extra), strict=True)
+        try:
+            self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(payload)
+        except PydanticSchemaGenerationError as error:
+            raise TypeError(f"expected annotations of {handler.__qualname__} that JSON can fill: {error}") from error
+
+    def load(self, payload: bytes) -> dict[str, Any]:
+        """Fresh keyword arguments from the payload's JSON. Raises InvalidPayload with the place."""
+        try:
+            arguments = self._adapter.validate_json(payload)
+        except ValidationError as error:
+            raise _invalid(error) from None
+        for name in self._reserved & arguments.keys():
+            raise InvalidPayload(f"at /{name}: the name is the handler's own, expected another one")
+        return arguments
+
+    def dump(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The plain JSON payload of keyword arguments. Raises InvalidPayload, NotJSON."""
+        try:
+            checked = self._adapter.validate_python(arguments)
+        except ValidationError as error:
+            raise _invalid(error) from None
+        return cast("dict[str, Any]", plain(self._adapter.dump_python(checked, mode="json")))
+
+
+def _invalid(error: ValidationError) -> InvalidPayload:
+    return InvalidPayload(first_problem(error))
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found, with its place and without what was given."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = "".join(f"/{escape(str(part))}" for part in first["loc"])
+    return f"at {place or 'the root'}: {first['msg']}"
+
+
+class Handler(Struct, frozen=True, kw_only=True):
+    """What one slice does about one type of action."""
+
+    slice: Slice
+    action_type: str
+    function: Callable[..., object]
+    signature: Signature
+    key_of: KeyOf | None
+
+    def target(self, action: Action) -> str | None:
+        """The full name of the slice or instance that the action concerns; None for none. Raises Malformed."""
+        if not self.slice.keyed:
+            return self.slice.name
+        key = action.key
+        if self.key_of is not None and (key := self.key_of(action)) is None:
+            return None
+        if key is None:
+            raise Malformed(f"expected a key for {self.action_type}: {self.slice.name} is a keyed slice")
+        return f"{self.slice.name}/{check_key(key)}"
+
+
+class ActionCreator(Generic[P]):
+    """Makes the actions of one type: `task_added(id="1", title="Ship it")`, for keyed slices the key first."""
+
+    def __init__(self, owner: Slice, action_type: str, function: Callable[..., object], signature: Signature) -> None:
+        self.slice, self.type, self.signature = owner, action_type, signature
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Action: ...
+    @overload
+    def __call__(self, key: str, /, *args: P.args, **kwargs: P.kwargs) -> Action: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Action:  # type: ignore[misc]  # mypy loses Concatenate here
+        """The action. Raises InvalidPayload if the arguments do not fit, Malformed for a bad key."""
+        expected = 1 if self.slice.keyed else 0
+        if len(args) != expected:
+            raise TypeError(
+                f"expected {'the key and then ' if expected else ''}named arguments for {self.type}, "
+                f"got {len(args)} positional ones"
+            )
+        return Action(type=self.type, payload=self.signature.dump(kwargs), key=check_key(args[0]) if args else None)
+
+    def __repr__(self) -> str:
+        return f"<action {self.type}>"
+
+
+class Slice:
+    """A named part of the state and what changes it.
+
+    `initial` is the JSON value it begins with (for a keyed slice: each instance). `keyed=True` makes
+    it a family of instances `name/key`, created by their first action. `internal=True` keeps its actions
+    to the server's own code: POST /dispatch answers them with 403.
+    """
+
+    def __init__(self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False) -> None:
+        self.name, self.keyed, self.internal = check_name(name), keyed, internal
+        self.initial = plain(initial)
+        self.handlers: list[Handler] = []
+
+    @overload
+    def action(self, handler: Callable[Concatenate[Any, Action, P], object]) -> ActionCreator[P]: ...
+    @overload
+    def action(self, handler: Callable[Concatenate[Any, P], object]) -> ActionCreator[P]: ...
+    def action(self, handler: Callable[..., object]) -> ActionCreator[Any]:
+        """Declares the handler of the action `<slice>/<function name>` and gives its action creator."""
+        action_type = f"{self.name}/{handler.__name__}"
+        signature = self._add(action_type, handler, key_of=None, ignore_extra=False)
+        return ActionCreator(self, action_type, handler, signature)
+
+    def on(
+        self, other: ActionCreator[Any] | str, *, key: KeyOf | None = None
+    ) -> Callable[[Callable[..., object]], Callable[..., object]]:
+        """Declares what this slice does about another slice's action; `key` picks the instance of a keyed slice.
+
+        The handler names only the payload fields that it needs. Without `key`, the action's own key is taken.
+        """
+        action_type = other if isinstance(other, str) else other.type
+
+        def declare(handler: Callable[..., object]) -> Callable[..., object]:
+            self._add(action_type, handler, key_of=key, ignore_extra=True)
+            return handler
+
+        return declare
+
+    def _add(
+        self, action_type: str, function: Callable[..., object], *, key_of: KeyOf | None, ignore_extra: bool
+    ) -> Signature:
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"expected a plain function, got a coroutine function for {action_type}; do I/O before dispatch"
+            )
+        if any(handler.action_type == action_type for handler in self.handlers):
+            raise ValueError(f"expected one handler of {self.name} for {action_type}, got a second one")
+        signature = Signature(function, ignore_extra=ignore_extra)
+        self.handlers.append(
+            Handler(slice=self, action_type=action_type, function=function, signature=signature, key_of=key_of)
+        )
+        return signature
+
+    def __repr__(self) -> str:
+        return f"Slice({self.name!r}{', keyed=True' if self.keyed else ''})"

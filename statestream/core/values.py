@@ -1,0 +1,193 @@
+"""JSON values: what may be state or payload, and nothing else.
+
+Invariants: the limits of the protocol live here and only here: depth, numbers, text, keys. A value that
+passed `plain` can be encoded by orjson, decoded by any client, and applied by JavaScript without
+touching a prototype. Two values are the same when their JSON is: 1, 1.0 and True differ.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from statestream.core.errors import NotJSON
+
+MAX_DEPTH: Final = 64
+MAX_INT: Final = 2**53 - 1
+_PERILOUS: Final = frozenset({"__proto__", "prototype"})
+"""Keys that are refused: the second below `constructor` only."""
+
+
+def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
+    """A deep copy of `value` made of dict, list, str, int, float, bool and None only.
+
+    Mappings become dicts, sequences lists, subclasses of str and int their plain value. `depth` says
+    how many containers stand around it already. Raises NotJSON with the place of what does not fit.
+    """
+    kind = type(value)
+    check = SCALARS.get(kind)
+    if check is not None:
+        return check(value)
+    if kind is dict:
+        check_depth(depth)
+        return _plain_dict(value, depth + 1, parent_key)
+    return _plain_of_another_kind(value, depth, parent_key)
+
+
+def _plain_of_another_kind(value: Any, depth: int, parent_key: str) -> Any:
+    if isinstance(value, str):
+        return check_text("".join(value))
+    if isinstance(value, int):
+        return check_int(int.__int__(value))
+    if isinstance(value, float):
+        return check_float(float(value))
+    if isinstance(value, Mapping):
+        check_depth(depth)
+        return _plain_dict(value, depth + 1, parent_key)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        check_depth(depth)
+        return _plain_list(value, depth + 1)
+    raise not_json(value)
+
+
+def not_json(value: Any) -> NotJSON:
+    hint = "; convert it first, e.g. model_dump(mode='json')" if hasattr(value, "model_dump") else ""
+    return NotJSON(f"expected a JSON value, got {type(value).__name__}{hint}")
+
+
+def _plain_dict(value: Mapping[Any, Any], depth: int, parent_key: str) -> dict[str, Any]:
+    copy: dict[str, Any] = {}
+    for key, item in value.items():
+        name = check_member(key, parent_key)
+        check = SCALARS.get(type(item))
+        try:
+            copy[name] = plain(item, depth, name) if check is None else check(item)
+        except NotJSON as error:
+            raise error.under(escape(name)) from None
+    return copy
+
+
+def _plain_list(value: Sequence[Any], depth: int) -> list[Any]:
+    copy = []
+    for index, item in enumerate(value):
+        try:
+            copy.append(plain(item, depth))
+        except NotJSON as error:
+            raise error.under(str(index)) from None
+    return copy
+
+
+def check_depth(depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise NotJSON(f"expected at most {MAX_DEPTH} containers inside each other")
+
+
+def check_member(key: Any, parent_key: str | int = "") -> str:
+    """The key of an object member as a plain str. Raises NotJSON for keys that break a JavaScript reader."""
+    if type(key) is str and key not in _PERILOUS and key.isascii():
+        return key  # nearly all are such
+    if not isinstance(key, str):
+        raise NotJSON(f"expected text as a key, got {type(key).__name__}")
+    if key == "__proto__" or (key == "prototype" and parent_key == "constructor"):
+        raise NotJSON(f"the key {key!r} is not allowed: JavaScript readers would change a prototype")
+    return check_text(key if type(key) is str else "".join(key))
+
+
+def check_text(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise NotJSON("expected Unicode text, got a lone surrogate") from None
+    return text
+
+
+def check_int(number: int) -> int:
+    if not -MAX_INT <= number <= MAX_INT:
+        raise NotJSON("expected an integer within ±(2^53-1), got a larger one; send it as text")
+    return number
+
+
+def check_float(number: float) -> float:
+    if not math.isfinite(number):
+        raise NotJSON(f"expected a finite number, got {number}")
+    return number
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+SCALARS: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
+    str: check_text,
+    int: check_int,
+    float: check_float,
+    bool: _as_it_is,
+    type(None): _as_it_is,
+}
+"""How each kind of scalar is checked: most of what comes is one of these, and is looked at in one step."""
+
+
+def loads(data: bytes) -> Any:
+    """The value of JSON text from outside. Stricter than RFC 8259: also no duplicate keys, and the limits."""
+    try:
+        text = data.decode()
+        value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"expected UTF-8, got another byte at offset {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise NotJSON(f"expected JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise NotJSON(f"expected at most {MAX_DEPTH} containers inside each other") from None
+    return plain(value)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise NotJSON("expected each key once in an object, got one twice")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise NotJSON(f"expected a finite number, got {name}")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 17:
+        raise NotJSON("expected an integer within ±(2^53-1), got a larger one; send it as text")
+    return int(digits)
+
+
+def escape(segment: str) -> str:
+    """One segment of an RFC 6901 pointer."""
+    return segment.replace("~", "~0").replace("/", "~1")
+
+
+def encode(value: Any) -> bytes:
+    """The JSON text of a plain value, for keeping: in no more memory than it needs.
+
+    orjson gives its result in the buffer that it wrote to, which has 4 kB for the shortest; this is a copy, which
+    `bytes()` would not be.
+    """
+    return b"%b" % orjson.dumps(value)
+
+
+def canonical(value: Any) -> bytes:
+    """The JSON text that two values share exactly when they are the same value."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two plain values are the same JSON."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if type(one) is dict or type(one) is list:
+        return len(one) == len(other) and canonical(one) == canonical(other)
+    return bool(one == other)

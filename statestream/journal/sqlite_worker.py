@@ -1,0 +1,90 @@
+"""A SQLite connection on a thread of its own, where jobs run one after the other, a transaction each.
+
+Invariants: nothing here knows tables. A job that raises leaves nothing behind; every sqlite3 error leaves as
+Unavailable. A caller that is cancelled does not stop its job: it was sent, and may have happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
+
+from statestream.core.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BUSY_SECONDS: Final = 2.0
+
+Job = Callable[Concatenate[sqlite3.Connection, P], T]
+
+
+class SqliteWorker:
+    """See the module's text. `mode` is how its transactions begin: IMMEDIATE for writing, DEFERRED for reading."""
+
+    def __init__(self, path: Path, mode: Literal["IMMEDIATE", "DEFERRED"]) -> None:
+        self._path, self._mode = path, mode
+        self._thread: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """Connects, and lets `prepare` look at the connection first. Raises what it raises, and sqlite3.Error."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="statestream-sqlite")
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connect, prepare)
+
+    def _connect(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+        prepare(self._connection)
+
+    async def run(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """The job's result, once its transaction is committed. Raises Unavailable, and what the job raises."""
+        if self._thread is None:
+            raise Unavailable("expected an open journal, it is closed")
+        call: Callable[[], T] = lambda: self._transact(job, *arguments, **named)  # noqa: E731  # keeps the types
+        future = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    def _transact(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        with transaction(self._connection, self._mode) as sql:
+            return job(sql, *arguments, **named)
+
+    async def close(self) -> None:
+        """Waits for the jobs that were sent; may be called twice."""
+        if self._thread is None:
+            return
+        thread, self._thread = self._thread, None
+        await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+        thread.shutdown()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@contextmanager
+def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.Connection]:
+    """All or nothing. Every error of sqlite3 leaves it as Unavailable, after a rollback, and without the file's path:
+    the sentence goes out to callers.
+    """
+    if sql is None:
+        raise Unavailable("expected an open journal, it is closed")
+    try:
+        sql.execute(f"BEGIN {mode}")
+        try:
+            yield sql
+            sql.execute("COMMIT")
+        except BaseException:
+            if sql.in_transaction:
+                sql.execute("ROLLBACK")
+            raise
+    except sqlite3.Error as error:
+        raise Unavailable(f"the journal could not be used: {error}; try again with the same id") from error

@@ -1,0 +1,144 @@
+"""The frames of the state stream, as bytes.
+
+Invariants: pure. Each function gives the bytes of one frame; what is encoded already (values, patches,
+payloads) is spliced, never decoded. The protocol's page describes every field; a field changed here
+is a field changed for every client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import orjson
+
+from statestream.core.change import Change, Position, SliceState, now_ms
+from statestream.protocol import sse
+
+Reason = Literal["start", "expired", "forked", "invalid", "lagged"]
+EndReason = Literal["shutdown", "busy", "unavailable", "too_large"]
+RETRY_MS: Final = 2_000
+
+
+class Frame:
+    """Bytes for many readers: as they are, and as one chunk of HTTP/1.1's chunked encoding, made once."""
+
+    __slots__ = ("chunked", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.chunked = b"%x\r\n%b\r\n" % (len(raw), raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+def initial(
+    reason: Reason, position: Position, slices: Mapping[str, SliceState], heartbeat_ms: int, *, retry: int | None
+) -> bytes:
+    data = {
+        "type": "state.initial",
+        "reason": reason,
+        "position": str(position),
+        "slices": {name: orjson.Fragment(state.encoded()) for name, state in slices.items()},
+        "versions": {name: state.version for name, state in slices.items()},
+        "heartbeat": heartbeat_ms,
+        "timestamp": now_ms(),
+    }
+    return sse.encode("state.initial", orjson.dumps(data), id=str(position), retry=retry)
+
+
+def resumed(position: Position, versions: Mapping[str, int], heartbeat_ms: int) -> bytes:
+    data = {
+        "type": "state.resumed",
+        "position": str(position),
+        "versions": dict(versions),
+        "heartbeat": heartbeat_ms,
+        "timestamp": now_ms(),
+    }
+    return sse.encode("state.resumed", orjson.dumps(data), id=str(position), retry=RETRY_MS)
+
+
+def update(change: Change, *, full: bool) -> bytes:
+    return sse.encode("state.update", b"{" + _members(change, full=full), id=str(change.position))
+
+
+def line(change: Change, *, full: bool) -> bytes:
+    """A change of the history: what `update` says of it, and its position. NDJSON."""
+    return b'{"position":"%b",%b\n' % (str(change.position).encode(), _members(change, full=full))
+
+
+def _members(change: Change, *, full: bool) -> bytes:
+    """`full` adds the payload to the cause. Slice names are ASCII without quotes: they are put in as they are."""
+    cause = change.cause
+    why: dict[str, Any] = {"type": cause.type, "id": cause.id}
+    if cause.actor is not None:
+        why["actor"] = cause.actor
+    if full:
+        why["payload"] = orjson.Fragment(cause.payload)
+    return b'"type":"state.update","slice":"%b","from":%d,"version":%d,%b,"cause":%b,"timestamp":%d}' % (
+        change.slice.encode(),
+        change.from_version,
+        change.version,
+        _content(change.kind, change.data),
+        orjson.dumps(why),
+        change.at,
+    )
+
+
+def _content(kind: str, data: bytes) -> bytes:
+    if kind == "removed":
+        return b'"removed":true'
+    return b'"%b":%b' % (kind.encode(), data)
+
+
+def coalesce(changes: Sequence[Change], slices: Mapping[str, SliceState]) -> list[bytes]:
+    """What a reader missed, an item of `updates` for each slice: its patches one after the other, or its value.
+
+    `slices` is the state after the changes, which must be all there are of each slice.
+    """
+    by_slice: dict[str, list[Change]] = {}
+    for change in changes:
+        by_slice.setdefault(change.slice, []).append(change)
+    items = []
+    for name, missed in by_slice.items():
+        first, last = missed[0], missed[-1]
+        if last.kind == "removed":
+            if first.from_version == 0:
+                continue
+            content = _content("removed", b"")
+        else:
+            content = _shorter(missed, slices[name])
+        head = b'{"slice":"%b","from":%d,"version":%d,' % (name.encode(), first.from_version, last.version)
+        items.append(head + content + b"}")
+    return items
+
+
+def _shorter(missed: Sequence[Change], state: SliceState) -> bytes:
+    if all(change.kind == "patches" for change in missed):
+        patches = b"[" + b",".join(change.data[1:-1] for change in missed) + b"]"
+        if len(patches) < state.measured or len(patches) < len(state.encoded()):
+            return _content("patches", patches)
+    return _content("value", state.encoded())
+
+
+def catchup(position: Position, items: Sequence[bytes]) -> bytes:
+    data = b'{"type":"state.catchup","position":"%b","updates":[%b],"timestamp":%d}' % (
+        str(position).encode(),
+        b",".join(items),
+        now_ms(),
+    )
+    return sse.encode("state.catchup", data, id=str(position))
+
+
+def heartbeat(position: Position) -> bytes:
+    data = b'{"type":"heartbeat","position":"%b","timestamp":%d}' % (str(position).encode(), now_ms())
+    return sse.encode("heartbeat", data, id=str(position))
+
+
+def end(reason: EndReason, retry: int | None) -> bytes:
+    """`retry` in ms; None: do not come back."""
+    data: dict[str, Any] = {"type": "stream.end", "reason": reason}
+    if retry is not None:
+        data["retry"] = retry
+    return sse.encode("stream.end", orjson.dumps(data), retry=retry)

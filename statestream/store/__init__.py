@@ -1,0 +1,1 @@
+"""The store: it runs actions in transactions, journals what they change, and announces it."""

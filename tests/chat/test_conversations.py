@@ -1,0 +1,733 @@
+"""What a conversation promises, from outside: one run for a question, branches, stops, leases, the past, people.
+
+Several servers share one journal where a promise is about several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tests.chat.test_chat import (
+    ask,
+    asked,
+    chatty,
+    ended,
+    new_chat,
+    open_gate,
+    read_chat,
+    read_until,
+    received,
+    script,
+    started,
+    text_of,
+    user,
+)
+from tests.support import ROOT, PlainClient, Server, eventually, get_state
+
+Http = aiohttp.ClientSession
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
+
+
+@pytest.fixture(scope="module")
+def server(upstream: str) -> Iterator[Server]:
+    with chatty(upstream) as server:
+        yield server
+
+
+@pytest.fixture
+def pair(upstream: str, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    """Two servers on one journal."""
+    journal = f"sqlite:///{tmp_path / 'journal.db'}"
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(chatty(upstream, journal=journal)) for _ in range(2))  # type: ignore[misc]
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Http]:
+    connector, patience = aiohttp.TCPConnector(force_close=True), aiohttp.ClientTimeout(sock_read=20)
+    async with aiohttp.ClientSession(connector=connector, timeout=patience) as session:
+        yield session
+
+
+async def send(http: Http, server: Server, path: str, body: Any = None) -> Any:
+    async with http.post(f"{server.url}{path}", json=body) as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def chunks_of(response: aiohttp.ClientResponse) -> list[Any]:
+    """A UI message stream, read to its end."""
+    text = (await response.read()).decode()
+    frames = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+    assert frames[-1] == "[DONE]"
+    return [json.loads(frame) for frame in frames[:-1]]
+
+
+async def ui(http: Http, server: Server, body: Any, query: str = "") -> list[Any]:
+    async with http.post(f"{server.url}/api/chat{query}", json=body) as response:
+        assert response.status == 200, await response.text()
+        return await chunks_of(response)
+
+
+def said_by(message_id: str, text: str) -> Any:
+    return {"id": message_id, "role": "user", "parts": [{"type": "text", "text": text}]}
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def text_in(chunks: list[Any]) -> str:
+    return "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta")
+
+
+async def simple(http: Http, upstream: str, question: str, answer: str) -> str:
+    return await script(http, upstream, question, {"say": answer}, {"finish": "stop"})
+
+
+def shown(chat: Any) -> list[tuple[str, str]]:
+    """The path that is shown, as (role, text): another walk than the product's."""
+    by_id = {message["id"]: message for message in chat["messages"]}
+    path, at = [], chat.get("leaf")
+    while at in by_id:
+        path.append((by_id[at]["role"], text_of(by_id[at])))
+        at = by_id[at].get("parent")
+    return path[::-1]
+
+
+# one run for a question
+
+
+async def test_a_question_that_is_posted_again_is_the_run_that_there_is(
+    server: Server, upstream: str, http: Http
+) -> None:
+    question = await script(
+        http, upstream, "Once?", {"say": "On"}, {"wait": "once"}, {"say": "ce."}, {"finish": "stop"}
+    )
+    body = {"id": "retried", "messages": [said_by("u1", question)]}
+    asking = [asyncio.create_task(ui(http, server, body)) for _ in range(5)]
+
+    async def begun() -> bool:
+        return bool(await asked(http, upstream, question))
+
+    await eventually(begun)
+    await open_gate(http, upstream, "once")
+    answers = await asyncio.gather(*asking)
+    late = await ui(http, server, body)
+    assert {text_in(answer) for answer in (*answers, late)} == {"Once."}
+    assert len({answer[0]["messageId"] for answer in (*answers, late)}) == 1
+    assert len(await asked(http, upstream, question)) == 1
+    assert len((await read_chat(http, server, "retried"))["messages"]) == 2
+
+
+async def test_the_id_of_a_reply_is_no_id_for_a_question(server: Server, upstream: str, http: Http) -> None:
+    question = await simple(http, upstream, "Mine?", "Yours.")
+    reply = (await ui(http, server, {"id": "taken", "messages": [said_by("u1", question)]}))[0]["messageId"]
+    async with http.post(
+        f"{server.url}/api/chat", json={"id": "taken", "messages": [said_by(reply, question)]}
+    ) as again:
+        assert again.status == 409
+        assert (await again.text()).startswith("A reply cannot be changed")
+    assert len((await read_chat(http, server, "taken"))["messages"]) == 2
+
+
+# branches
+
+
+async def test_an_answer_again_and_a_changed_question_are_siblings_and_every_branch_is_kept(
+    server: Server, upstream: str, http: Http
+) -> None:
+    for question, answer in (("One.", "First."), ("Two.", "Second."), ("Two, other.", "Third.")):
+        await simple(http, upstream, question, answer)
+    one, two = said_by("u1", "One."), said_by("u2", "Two.")
+    body = {"id": "tree", "trigger": "submit-message"}
+    await ui(http, server, {**body, "messages": [one]})
+    first = await ui(http, server, {**body, "messages": [one, two]})
+    again = await ui(http, server, {**body, "messages": [one, two], "trigger": "regenerate-message"})
+    assert again[0]["messageId"] != first[0]["messageId"]
+    edited = {**body, "messages": [one, said_by("u2", "Two, other.")], "messageId": "u2"}
+    assert text_in(await ui(http, server, edited)) == "Third."
+    assert text_in(await ui(http, server, edited)) == "Third."  # posted again: the same
+
+    chat = await read_chat(http, server, "tree")
+    assert [text_of(message) for message in chat["messages"]] == [
+        *("One.", "First.", "Two.", "Second.", "Second.", "Two, other.", "Third.")
+    ]
+    ends = [("user", "Two, other."), ("assistant", "Third.")]
+    assert shown(chat) == [("user", "One."), ("assistant", "First."), *ends]
+    (request,) = await asked(http, upstream, "Two, other.")
+    assert [m["content"] for m in request["body"]["messages"]] == ["One.", "First.", "Two, other."]
+
+    status, _ = await send(http, server, "/api/chats/tree/branch", {"message": "u2"})
+    assert status == 200
+    shown_now = shown(await read_chat(http, server, "tree"))
+    assert shown_now == [("user", "One."), ("assistant", "First."), ("user", "Two."), ("assistant", "Second.")]
+    async with http.get(f"{server.url}/api/chat/tree") as response:
+        messages = (await response.json())["messages"]
+    assert [message["id"] for message in messages][2] == "u2"
+
+    fourth = await simple(http, upstream, "Four.", "Fourth.")
+    await ui(http, server, {**body, "messages": [said_by("u4", fourth)]})
+    (request,) = await asked(http, upstream, fourth)
+    assert [m["content"] for m in request["body"]["messages"]] == ["One.", "First.", "Two.", "Second.", "Four."]
+
+
+async def test_answering_again_after_a_change_answers_the_changed_question(
+    server: Server, upstream: str, http: Http
+) -> None:
+    for question in ("Old?", "New?"):
+        await simple(http, upstream, question, f"To {question}")
+    body = {"id": "changed", "trigger": "submit-message"}
+    await ui(http, server, {**body, "messages": [said_by("u1", "Old?")]})
+    await ui(http, server, {**body, "messages": [said_by("u1", "New?")], "messageId": "u1"})
+    await ui(http, server, {**body, "messages": [said_by("u1", "New?")], "trigger": "regenerate-message"})
+    assert len(await asked(http, upstream, "New?")) == 2
+    assert shown(await read_chat(http, server, "changed")) == [("user", "New?"), ("assistant", "To New?")]
+
+
+async def test_what_is_to_be_answered_again_is_named_or_refused(server: Server, upstream: str, http: Http) -> None:
+    for question in ("First?", "Then?"):
+        await ui(
+            http, server, {"id": "named", "messages": [said_by(question, await simple(http, upstream, question, "A."))]}
+        )
+    messages = (await read_chat(http, server, "named"))["messages"]
+    again = {"id": "named", "trigger": "regenerate-message"}
+    for unknown in ("nobody's", "First?:1"):
+        async with http.post(f"{server.url}/api/chat", json={**again, "messageId": unknown}) as response:
+            assert (response.status, "not in this chat" in await response.text()) == (409, True)
+    assert len(await asked(http, upstream, "Then?")) == 1
+    await ui(http, server, {**again, "messageId": f"{messages[1]['id']}:1"})  # as AG-UI calls a part of a reply
+    assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 1]
+    await ui(http, server, {**again, "messages": [said_by("Then?", "Then?")], "messageId": messages[3]["id"]})
+    assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("branch", {"message": "nobody's"}, 409),
+        ("branch", {}, 400),
+        ("branch", {"message": 7}, 400),
+        ("typing", {"typing": True}, 400),
+        ("typing?user=ana", {"typing": True}, 404),
+        ("typing?user=ana", {"typing": "yes"}, 400),
+        (f"typing?user={'x' * 65}", {"typing": True}, 400),
+    ],
+)
+async def test_what_cannot_be_meant_is_a_clear_problem(
+    server: Server, http: Http, path: str, body: Any, status: int
+) -> None:
+    chat = await new_chat(http, server)
+    found, problem = await send(http, server, f"/api/chats/{chat}/{path}", body)
+    assert (found, problem["status"]) == (status, status)
+    assert len(problem["detail"]) > 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [said_by("u1", "No chat?")]},
+        {"id": "x" * 113, "messages": [said_by("u1", "Too long?")]},
+        {"id": "a", "messages": []},
+        {"id": "a", "messages": [said_by("", "No id?")]},
+        {"id": "a", "messages": [said_by("u" * 129, "Long id?")]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": 7}]}]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "file", "url": "x"}]}]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "step-start"}]}]},
+        {"id": "a", "messages": [said_by("u1", "What?")], "trigger": "dance"},
+        {"id": "a", "messages": [], "trigger": "regenerate-message"},
+        {"id": "\ud800", "messages": [said_by("u1", "Half an id?")]},
+        {"id": "a", "messages": [said_by("\udfff", "Half an id?")]},
+        {"id": "a", "messages": [said_by("u1", "Half a letter \ud83d")]},
+        {"id": "é" * 20, "messages": [said_by("u1", "Too long as a key?")]},
+        {"id": 7, "messages": [said_by("u1", "A number?")]},
+        {"id": "", "messages": [said_by("u1", "Empty?")]},
+        {"id": "a", "messages": {"0": said_by("u1", "An object?")}},
+        {"id": "a", "messages": ["text"]},
+        {"id": "a", "message": []},
+        {"id": "a", "messageId": 7, "messages": [said_by("u1", "What?")]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": {"type": "text"}}]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [7]}]},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": ["text"], "text": "x"}]}]},
+        {
+            "id": "a",
+            "messages": [{"id": "u1", "role": "user", "parts": [{"type": "data-x", "data": {"__proto__": 1}}]}],
+        },
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "data-x", "data": deep(70)}]}]},
+        {"id": "a", "message": {"id": "u1", "role": "user", "parts": [{"type": "data-x", "data": deep(60)}]}},
+        {"id": "a", "messages": [{"id": "u1", "role": "user", "content": ["x"]}]},
+        {"id": "a", "messages": [{"role": "user", "content": "x" * 100_001}]},
+        "text",
+        [],
+    ],
+)
+async def test_a_body_of_the_sdk_that_cannot_be_meant_is_a_sentence(server: Server, http: Http, body: Any) -> None:
+    async with http.post(f"{server.url}/api/chat", json=body) as response:
+        text = await response.text()
+    assert (response.status in (400, 409), response.content_type) == (True, "text/plain"), text
+    assert len(text) > 20
+    assert not text.startswith("{")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "%00", "%F0%9F%98%80", "%ED%A0%80", "%FF", "..", "a%252Fb", "%20", "x" * 64, "+"]
+)
+async def test_an_odd_name_or_id_is_kept_or_refused_and_breaks_nothing(server: Server, http: Http, name: str) -> None:
+    for path in (f"/api/chats?user={name}", f"/api/chats/{name}/stop", f"/api/chat/{name}/stop"):
+        async with http.post(URL(f"{server.url}{path}", encoded=True)) as response:
+            assert response.status in (200, 201, 400, 404), await response.text()
+    for path in (
+        f"/api/chat/{name}",
+        f"/api/chats/{name}/messages?before={name}",
+        f"/state?slices=presence/1&user={name}",
+    ):
+        async with http.get(URL(f"{server.url}{path}", encoded=True)) as response:
+            assert response.status in (200, 400, 404), await response.text()
+
+
+# stops
+
+
+async def test_a_stop_ends_the_reply_keeps_its_text_and_may_be_said_again(
+    server: Server, upstream: str, http: Http
+) -> None:
+    chat = await new_chat(http, server)
+    question = await script(http, upstream, "Stop me.", {"say": "As far "}, {"say": "as it got"}, {"wait": "never"})
+    async with http.post(f"{server.url}/api/chats/{chat}/stream", json=user(question)) as response:
+        await read_until(response, "as it got")
+        assert await send(http, server, f"/api/chats/{chat}/stop", {"activeStreamId": "another"}) == (
+            200,
+            {"success": True, "stopped": False},
+        )
+        reply = (await read_chat(http, server, chat))["messages"][-1]
+        assert reply["status"] == "streaming"
+        stopped = await send(http, server, f"/api/chats/{chat}/stop", {"activeStreamId": reply["id"]})
+        assert stopped == (200, {"success": True, "stopped": True})
+        assert not (await received(response)).cut
+    message = await ended(http, server, chat)
+    assert (message["status"], text_of(message)) == ("stopped", "As far as it got")
+    assert "error" not in message
+    assert (await send(http, server, f"/api/chats/{chat}/stop"))[1] == {"success": True, "stopped": False}
+
+    async def gone() -> bool:
+        return bool((await asked(http, upstream, question))[0]["ended"] == "gone")
+
+    await eventually(gone)
+    assert (await ask(http, server, chat, await simple(http, upstream, "Go on.", "Yes."))).text == "Yes."
+
+
+async def test_any_server_stops_what_another_one_makes(pair: tuple[Server, Server], upstream: str, http: Http) -> None:
+    here, there = pair
+    chat = await new_chat(http, here)
+    question = await script(http, upstream, "From elsewhere.", {"say": "So far"}, {"wait": "never"})
+    async with http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question)) as response:
+        await read_until(response, "So far")
+
+        async def known() -> bool:
+            async with http.post(f"{there.url}/api/chats/{chat}/stop") as answer:
+                return bool((await answer.json()).get("stopped"))
+
+        await eventually(known)
+        assert not (await received(response)).cut
+    for server in pair:
+        message = await ended(http, server, chat)
+        assert (message["status"], text_of(message)) == ("stopped", "So far")
+
+    async def gone() -> bool:
+        return bool((await asked(http, upstream, question))[0]["ended"] == "gone")
+
+    await eventually(gone)
+
+
+async def test_what_one_server_has_said_the_next_one_knows(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    """A balancer sends each request elsewhere, and the first ones come before anything was read there."""
+    here, there = pair
+    for number in range(5):
+        chat = await new_chat(http, here)
+        assert (await ask(http, there, chat, await simple(http, upstream, f"Here {number}?", "Yes."))).text == "Yes."
+        again = {"trigger": "regenerate-message", "messageId": (await read_chat(http, there, chat))["leaf"]}
+        status, _ = await send(http, here, f"/api/chats/{chat}/branch", {"message": again["messageId"]})
+        assert status == 200
+        question = await script(http, upstream, f"Go {number}.", {"say": "So far"}, {"wait": "never"})
+        response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
+        await read_until(response, "So far")
+        resumed = await http.get(f"{there.url}/api/chat/{chat}/stream")
+        assert resumed.status == 200
+        await read_until(resumed, "So far")
+        resumed.close()
+        response.close()
+
+
+async def test_a_stop_at_a_server_that_has_not_heard_of_the_reply_ends_it(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    for number in range(5):
+        chat = f"stopped elsewhere {number}"
+        question = await script(http, upstream, f"Stop {number}.", {"say": "So far"}, {"wait": "never"})
+        response = await http.post(f"{here.url}/api/chat", json={"id": chat, "messages": [said_by("u", question)]})
+        await read_until(response, "So far")
+        assert await send(http, there, f"/api/chats/{chat}/stop") == (200, {"success": True, "stopped": True})
+        assert '"type":"abort"' in (await received(response)).text
+        assert (await ended(http, there, chat))["status"] == "stopped"
+    assert (await send(http, there, "/api/chats/nobody/stop"))[0] == 404
+
+
+async def test_a_stream_whose_reply_goes_on_elsewhere_does_not_look_whole(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    steps = [{"say": "Half"}, {"wait": "elsewhere"}, {"say": " and half."}, {"finish": "stop"}]
+    question = await script(http, upstream, "Go on.", *steps)
+    body = {"id": "elsewhere", "messages": [said_by("u1", question)]}
+    asking = await http.post(f"{here.url}/api/chat", json=body)
+    await read_until(asking, "Half")
+    watching = await http.get(f"{there.url}/api/chat/elsewhere/stream")
+    await read_until(watching, "Half")
+    assert await asyncio.to_thread(there.stop) == ""
+    assert (await received(watching)).cut
+    there.start()
+    await open_gate(http, upstream, "elsewhere")
+    assert "[DONE]" in (await received(asking)).text
+    assert text_of(await ended(http, there, "elsewhere")) == "Half and half."
+
+
+# leases
+
+
+async def test_what_a_killed_server_left_behind_is_ended_by_another_one(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    chat = await new_chat(http, here)
+    question = await script(http, upstream, "Be killed.", {"say": "One, two, "}, {"wait": "never"})
+    response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
+    await read_until(response, "One, two, ")
+    await asyncio.to_thread(here.kill)
+    response.close()
+    message = await ended(http, there, chat)
+    assert (message["error"]["kind"], text_of(message)) == ("interrupted", "One, two, ")
+
+    async def forgotten() -> bool:
+        state = await get_state(http, there.url, "slices=chat_nodes/*")
+        return not state["slices"]
+
+    await eventually(forgotten)
+
+
+async def test_a_server_that_lives_keeps_its_replies_however_long_they_take(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    """The lease is a second; the reply waits until it was renewed ten times, while another server looks."""
+    here, there = pair
+    chat = await new_chat(http, here)
+    question = await script(
+        http, upstream, "Slowly.", {"say": "A"}, {"wait": "slowly"}, {"say": "B"}, {"finish": "stop"}
+    )
+    asking = asyncio.create_task(ask(http, here, chat, question))
+    versions: set[int] = set()
+
+    async def renewed() -> bool:
+        state = await get_state(http, there.url, "slices=chat_nodes/*")
+        versions.update(state["versions"].values())
+        return len(versions) > 10
+
+    await eventually(renewed, every=0.1)
+    await open_gate(http, upstream, "slowly")
+    assert (await asking).text == "AB"
+    for server in pair:
+        assert (await ended(http, server, chat))["status"] == "complete"
+
+
+async def test_a_server_that_slept_longer_than_its_lease_notices_and_goes_on(
+    pair: tuple[Server, Server], upstream: str, http: Http
+) -> None:
+    here, there = pair
+    chat = await new_chat(http, here)
+    looking, ana = Tab(there, chat), Tab(here, chat, "ana")
+    await looking.until("ana")
+    question = await script(http, upstream, "Sleep.", {"say": "So far"}, {"wait": "never"})
+    response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
+    await read_until(response, "So far")
+    os.kill(here.pid, signal.SIGSTOP)
+    try:
+        message = await ended(http, there, chat)
+        await looking.until()
+    finally:
+        os.kill(here.pid, signal.SIGCONT)
+    assert (message["error"]["kind"], text_of(message)) == ("interrupted", "So far")
+    await looking.until("ana")
+
+    async def gone() -> bool:
+        return bool((await asked(http, upstream, question))[0]["ended"] == "gone")
+
+    await eventually(gone)
+    assert (await received(response)).cut
+    assert (await ask(http, here, chat, await simple(http, upstream, "Awake?", "Yes."))).text == "Yes."
+    for tab in (looking, ana):
+        tab.close()
+
+
+async def test_a_server_that_has_nothing_to_do_writes_nothing(upstream: str, http: Http) -> None:
+    with chatty(upstream, lease=0.1) as server:
+        chat = await new_chat(http, server)
+        await ask(http, server, chat, await simple(http, upstream, "Quick.", "Yes."))
+
+        async def given_back() -> bool:
+            return not (await get_state(http, server.url, "slices=chat_nodes/*"))["slices"]
+
+        await eventually(given_back)
+        before = (await read_chat(http, server, chat))["position"]
+        await asyncio.sleep(0.5)  # five leases: there is no event for what does not happen
+        assert (await read_chat(http, server, chat))["position"] == before
+
+
+# the past
+
+
+async def test_older_messages_leave_the_chat_and_are_read_page_by_page(
+    upstream: str, http: Http, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"journal": f"sqlite:///{tmp_path / 'journal.db'}", "keep": 4}
+    with chatty(upstream, **settings) as server:
+        chat = await new_chat(http, server)
+        for number in range(55):
+            question = await simple(http, upstream, f"Number {number}.", f"Answer {number}.")
+            assert (await ask(http, server, chat, question)).text == f"Answer {number}."
+    everything = [text for number in range(55) for text in (f"Number {number}.", f"Answer {number}.")]
+    with chatty(upstream, **settings) as server:
+        live = (await read_chat(http, server, chat))["messages"]
+        assert len(live) == 10
+        found = list(live)
+        while len(found) < len(everything):
+            query = {"before": found[0]["id"], "limit": "33"}
+            async with http.get(f"{server.url}/api/chats/{chat}/messages", params=query) as response:
+                page = (await response.json())["messages"]
+            assert 0 < len(page) <= 33
+            found = page + found
+        assert [text_of(message) for message in found] == everything
+        body = {"id": chat, "messages": [said_by(found[0]["id"], everything[0])]}
+        async with http.post(f"{server.url}/api/chat", json=body) as response:
+            assert response.status == 409  # it was answered, and the model is not asked again
+        assert len(await asked(http, upstream, everything[0])) == 1
+        async with http.get(f"{server.url}/api/chats/{chat}/messages", params={"before": found[0]["id"]}) as response:
+            assert (await response.json())["messages"] == []
+        limits = [{"before": found[0]["id"], "limit": limit} for limit in ("0", "101", "-1", "1.5", "²", "1" * 5_000)]
+        for query in ({}, {"before": "nobody"}, {"before": found[0]["id"], "limit": "000000001000"}, *limits):
+            async with http.get(f"{server.url}/api/chats/{chat}/messages", params=query) as response:
+                assert response.status in (400, 404)
+
+
+# people
+
+
+async def test_a_persons_chats_are_listed_live(server: Server, upstream: str, http: Http) -> None:
+    client = PlainClient(server.port, "slices=chats/b%25C3%25B6", path="/stream/state").connect(timeout=20)
+    try:
+        await asyncio.to_thread(lambda: next(client.frames()))
+        status, made = await send(http, server, "/api/chats?user=b%C3%B6")
+        assert status == 201
+        question = await script(http, upstream, "List me.", {"wait": "listed"}, {"say": "Yes."}, {"finish": "stop"})
+        asking = asyncio.create_task(ask(http, server, made["id"], question))
+
+        def statuses() -> list[str]:
+            listed = client.state.get("chats/b%C3%B6", {"chats": {}})["chats"]
+            return [entry["status"] for entry in listed.values()]
+
+        await asyncio.to_thread(client.read_until, lambda _: statuses() == ["streaming"])
+        await open_gate(http, upstream, "listed")
+        await asyncio.to_thread(client.read_until, lambda _: statuses() == ["idle"])
+        assert (await asking).text == "Yes."
+        assert list(client.state["chats/b%C3%B6"]["chats"]) == [made["id"]]
+    finally:
+        client.close()
+
+
+class Tab:
+    """A tab of a person: a stream that follows a chat's presence."""
+
+    def __init__(self, server: Server, chat: str, who: str = "") -> None:
+        name = f"&user={who}" if who else ""
+        self.name = f"presence/{chat}"
+        self.client = PlainClient(server.port, f"slices={self.name}{name}", path="/stream/state").connect(timeout=20)
+        self.frames = [next(self.client.frames())]
+
+    @property
+    def people(self) -> dict[str, Any]:
+        return self.client.state.get(self.name, {"people": {}})["people"]
+
+    async def until(self, *names: str, typing: str = "") -> None:
+        """Reads until these people are there, and only those of them type that are named."""
+
+        def so() -> bool:
+            types = {name for name, entry in self.people.items() if entry["typing"]}
+            return set(self.people) == set(names) and types == set(typing.split())
+
+        if not so():
+            self.frames += await asyncio.wait_for(asyncio.to_thread(self.client.read_until, lambda _: so()), 15)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+async def test_who_holds_a_stream_open_is_there_and_tabs_count_once(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    looking = Tab(server, chat)
+    first, second, other = (Tab(server, chat, who) for who in ("ana", "ana", "bo"))
+    await looking.until("ana", "bo")
+    first.close()
+    third = Tab(server, chat, "cy")
+    await looking.until("ana", "bo", "cy")
+    other.close()
+    await looking.until("ana", "cy")
+    second.close()
+    third.close()
+    await looking.until()
+    assert (await get_state(http, server.url, f"slices=presence/{chat}"))["slices"] == {}
+    looking.close()
+
+
+async def test_typing_is_seen_and_ends_when_it_is_said_or_the_tab_closes(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    looking, ana, bo = Tab(server, chat), Tab(server, chat, "ana"), Tab(server, chat, "bo")
+    await looking.until("ana", "bo")
+    assert (await send(http, server, f"/api/chats/{chat}/typing?user=ana", {}))[0] == 200
+    await looking.until("ana", "bo", typing="ana")
+    assert (await send(http, server, f"/api/chats/{chat}/typing?user=ana", {"typing": False}))[0] == 200
+    assert (await send(http, server, f"/api/chats/{chat}/typing?user=bo", {"typing": True}))[0] == 200
+    await looking.until("ana", "bo", typing="bo")
+    await looking.until("ana", "bo")  # nothing more was said: after a while it is over
+    for tab in (looking, ana, bo):
+        tab.close()
+
+
+async def test_a_crowd_that_comes_and_goes_costs_an_action_a_second(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    looking = Tab(server, chat)
+    crowd = [f"p{number}" for number in range(40)]
+    stay = Tab(server, chat, "stays")
+    for who in crowd:
+        tab = await asyncio.to_thread(Tab, server, chat, who)
+        tab.close()
+    tabs = [await asyncio.to_thread(Tab, server, chat, who) for who in crowd]
+    await looking.until("stays", *crowd)
+    for tab in tabs:
+        tab.close()
+    await looking.until("stays")
+    times = [frame.data["timestamp"] for frame in looking.frames if frame.event == "state.update"]
+    assert all(later - earlier >= 990 for earlier, later in pairwise(times)), times
+    for tab in (looking, stay):
+        tab.close()
+
+
+async def test_a_crowd_at_two_servers_costs_an_action_a_second_too(pair: tuple[Server, Server], http: Http) -> None:
+    chat = await new_chat(http, pair[0])
+    looking = Tab(pair[0], chat)
+    crowd = [f"p{number}" for number in range(30)]
+    stay = Tab(pair[1], chat, "stays")
+    for number, who in enumerate(crowd):
+        tab = await asyncio.to_thread(Tab, pair[number % 2], chat, who)
+        await asyncio.sleep(0.1)  # they come over three seconds
+        tab.close()
+    await looking.until("stays")
+    tabs = [await asyncio.to_thread(Tab, pair[number % 2], chat, who) for number, who in enumerate(crowd)]
+    await looking.until("stays", *crowd)
+    times = [frame.data["timestamp"] for frame in looking.frames if frame.event == "state.update"]
+    assert len(times) > 3
+    assert all(later - earlier >= 990 for earlier, later in pairwise(times)), times
+    for tab in (looking, stay, *tabs):
+        tab.close()
+
+
+async def test_who_follows_a_chat_in_ag_ui_is_there(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    looking = Tab(server, chat)
+    body = {"threadId": chat, "runId": "r1", "messages": []}
+    following = await http.post(f"{server.url}/ag-ui?follow=1&user=ana", json=body)
+    once = await http.post(f"{server.url}/ag-ui?user=bo", json=body)
+    await looking.until("ana")
+    assert "RUN_FINISHED" in (await received(once)).text
+    following.close()
+    await looking.until()
+    looking.close()
+
+
+async def test_people_of_a_killed_server_are_gone_after_its_lease(pair: tuple[Server, Server], http: Http) -> None:
+    here, there = pair
+    chat = await new_chat(http, here)
+    looking, both = Tab(there, chat), [Tab(here, chat, "ana"), Tab(there, chat, "ana")]
+    bo = Tab(here, chat, "bo")
+    await looking.until("ana", "bo")
+    await asyncio.to_thread(here.kill)
+    await looking.until("ana")
+    for tab in (looking, bo, *both):
+        tab.close()
+
+
+async def test_a_server_that_is_told_to_stop_takes_its_people_with_it(
+    upstream: str, http: Http, tmp_path: Path
+) -> None:
+    server = chatty(upstream, journal=f"sqlite:///{tmp_path / 'journal.db'}").start()
+    chat = await new_chat(http, server)
+    ana, looking = Tab(server, chat, "ana"), Tab(server, chat)
+    await looking.until("ana")
+    assert await asyncio.to_thread(server.stop) == ""
+    with server:
+        state = await get_state(http, server.url, "slices=presence/*,chat_nodes/*")
+        assert state["slices"] == {}
+    for tab in (ana, looking):
+        tab.close()
+
+
+async def test_a_name_that_is_no_name_is_refused_before_the_stream(server: Server, http: Http) -> None:
+    names = ",".join(f"presence/{number}" for number in range(21))
+    for query in (f"slices=presence/1&user={'x' * 65}", f"slices={names}&user=ana"):
+        async with http.get(f"{server.url}/stream/state?{query}") as response:
+            assert response.status == 400
+            assert (await response.json())["code"] == "malformed"
+
+
+async def test_a_person_is_called_by_their_name(server: Server, upstream: str, http: Http) -> None:
+    question = await simple(http, upstream, "Who asks?", "You.")
+    body = {"id": "named by ana", "messages": [said_by("u1", question)]}
+    await ui(http, server, body, query="?user=J%C3%BCrgen%20M")
+    async with http.get(f"{server.url}/api/chats/named%20by%20ana") as response:
+        chat = await response.json()
+    assert (chat["id"], chat["messages"][0]["author"]) == ("named by ana", "Jürgen M")
+    listed = await get_state(http, server.url, "slices=chats/J%25C3%25BCrgen%2520M")
+    assert list(listed["slices"]["chats/J%C3%BCrgen%20M"]["chats"]) == ["named%20by%20ana"]
+
+
+async def test_a_guard_that_cannot_be_read_stops_nothing(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    assert (await send(http, server, f"/api/chats/{chat}/stop", {"activeStreamId": 5}))[0] == 400
+
+
+async def test_a_page_from_elsewhere_makes_and_stops_nothing(server: Server, http: Http) -> None:
+    """Browsers send these without asking first: they need no body of JSON."""
+    chat = await new_chat(http, server)
+    for path in ("/api/chats", f"/api/chats/{chat}/stop", f"/api/chat/{chat}/stop"):
+        for site, refused in (("cross-site", True), ("same-origin", False)):
+            async with http.post(f"{server.url}{path}", headers={"Sec-Fetch-Site": site}) as response:
+                assert (response.status == 403) == refused

@@ -1,0 +1,411 @@
+"""AG-UI without a server: what who was there from the start is sent, and that whoever joins has the same.
+
+`tests.support.ag_ui` does what the protocol's client does; the client itself reads the same golden files in
+test_client_ag_ui.py.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statestream.chat import conversation as chat
+from statestream.chat.messages import path
+from statestream.chat.models import CallPiece
+from statestream.chat.notifier import Watch
+from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshots
+from statestream.chat.projections.ag_ui.slices import SlicesProjection
+from statestream.chat.projections.ag_ui.thread import ThreadProjection
+from statestream.chat.viewing import events as frames_of
+from statestream.core.change import START, Cause, Change, Position, SliceState
+from statestream.core.draft import produce
+from statestream.core.errors import TooLarge
+from statestream.core.selection import Selection
+from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, reply_in
+from tests.support.ag_ui import Client, events_of
+
+every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
+
+
+def viewer(*, follow: bool = False, reply: str | None = REPLY) -> ThreadProjection:
+    view = ThreadProjection(KEY, "run0", follow=follow)
+    view.show(reply)
+    return view
+
+
+def look(view: ThreadProjection, state: Any, *beside: Any) -> list[Any]:
+    return events_of(frames_of(view.new(state, list(beside))))
+
+
+def messages(state: Any) -> list[Any]:
+    """The messages as somebody has them who sees the state for the first time."""
+    return orjson.loads(orjson.dumps(snapshots(state)[-1]))
+
+
+@every_dialogue
+def test_the_stream_of_who_was_there_from_the_start(name: str) -> None:
+    view = viewer()
+    check_golden(f"{name}.agui", b"".join(frames_of(view.new(state, [])) for state in DIALOGUES[name]()))
+    assert view.over
+
+
+def assert_same_for_everybody(states: list[Any]) -> None:
+    """Whenever one joins, and how often one looks: what one has is what the state has, and at the end all is closed."""
+    for start, every in product(range(len(states)), (1, 2, 5)):
+        client, view = Client(), viewer()
+        for state in [*states[start:-1:every], states[-1]]:
+            client.take(look(view, state))
+            assert client.messages == messages(state)
+        assert view.over
+        assert not client.running
+        assert look(view, states[-1]) == []
+        assert not client.open
+
+
+@every_dialogue
+def test_who_joins_late_has_the_same_messages(name: str) -> None:
+    assert_same_for_everybody(DIALOGUES[name]())
+
+
+words = st.sampled_from(["a", "Größe ", "👩‍👩‍👧", '{"x": ', "\n\n"])
+pieces = st.one_of(
+    st.tuples(st.just("say"), words),
+    st.tuples(st.just("think"), words),
+    st.tuples(st.just("call"), st.integers(0, 2), words),
+    st.just(("look",)),
+)
+ends = st.sampled_from(["complete", "stopped", "error"])
+
+
+@given(st.lists(st.tuples(st.lists(pieces, max_size=8), st.randoms(use_true_random=False)), max_size=3), ends)
+def test_who_joins_late_has_the_same_messages_whatever_the_model_does(answers: list[Any], end: str) -> None:
+    one = Dialogue()
+    for answer, random in answers:
+        known: set[int] = set()
+        for kind, *what in answer:
+            if kind == "look":
+                one.look()
+            elif kind == "call":
+                index, arguments = what
+                new = {"id": "call_0", "name": f"tool{index}"} if index not in known else {}
+                one.growth.call(CallPiece(index=index, arguments=arguments, **new))
+                known.add(index)
+            else:
+                one.growth.text("text" if kind == "say" else "reasoning", what[0])
+        tools = list(one.growth.called())
+        random.shuffle(tools)
+        for part in tools[: len(tools) if random.random() < 0.8 else 1]:
+            one.look()
+            one.growth.returned(part, {"result": part} if random.random() < 0.5 else {"error": "No."})
+    error = {"error": {"kind": "failed", "message": "It failed."}} if end == "error" else {}
+    reason = {"finish_reason": "stop"} if end == "complete" else {}
+    assert_same_for_everybody(one.end(status=end, **error, **reason))
+
+
+@every_dialogue
+def test_a_run_ends_as_its_reply_does(name: str) -> None:
+    states = DIALOGUES[name]()
+    last = look(viewer(), states[-1])[-1]
+    reply = reply_in(states[-1])
+    if reply["status"] == "error":
+        assert last["type"] == "RUN_ERROR"
+        assert (last["code"], last["message"]) == (reply["error"]["kind"], reply["error"]["message"])
+    else:
+        assert last["outcome"] == {"type": "success" if reply["status"] == "complete" else "cancelled"}
+    if "usage" in reply:
+        counts = {"inputTokens": 12, "outputTokens": 34, "reasoningTokens": 5, "cachedInputTokens": 0}
+        assert last["usage"] == [{"model": "test-model", **counts}]
+
+
+NEW = {"id": "q3", "role": "user", "content": "Question 3?"}
+
+
+@given(st.lists(st.sampled_from(range(7)), unique=True), st.booleans(), st.booleans())
+def test_a_client_that_is_behind_has_its_question_at_the_end(places: list[int], thinks: bool, asks: bool) -> None:
+    """Whatever it holds, in the order of the chat, and other people's words between.
+
+    Thoughts are kept by a client where it has them, until a snapshot has thoughts: what it holds has no holes then.
+    """
+    one = Chat()
+    for number in (1, 2):
+        if number > 1:
+            one.ask(number)
+        if thinks:
+            begin = {"type": "reasoning", "text": "", "chunks": ["Hmm."]}
+            one.act(chat.grew(KEY, reply=f"r{number}", pieces=[{"part": 0, "begin": begin}]))
+        one.answer(number, f"{number}.", part=int(thinks))
+        one.ended(number)
+    held = [
+        message
+        for place, message in enumerate(messages(one.state))
+        if (place < len(places) if thinks else place in places)
+    ]
+    if asks:
+        one.ask(3)
+        held.append(NEW)
+    client = Client()
+    client.messages = held
+    view = ThreadProjection(KEY, "run0", held=[message["id"] for message in held])
+    events = look(view, one.state)
+    client.take(events)
+    assert client.messages == messages(one.state)
+    if held == messages(one.state)[: len(held)]:
+        assert [event["type"] for event in events].count("MESSAGES_SNAPSHOT") == 1
+
+
+def test_a_message_of_pictures_and_files_says_so() -> None:
+    def file(media: str, url: str) -> Any:
+        return {"type": "file", "mediaType": media, "url": url}
+
+    parts = [
+        {"type": "text", "text": "See "},
+        file("image/png", "data:image/png;base64,AAAA"),
+        file("video/mp4", "https://x.example/v"),
+        file("text/plain", "data:,plain"),
+        {"type": "data-note", "data": {"x": 1}},
+    ]
+    [said] = messages(Dialogue(parts).state)[:1]
+    assert said["content"] == [
+        {"type": "text", "text": "See "},
+        {"type": "image", "source": {"type": "data", "value": "AAAA", "mimeType": "image/png"}},
+        {"type": "video", "source": {"type": "url", "value": "https://x.example/v", "mimeType": "video/mp4"}},
+        {"type": "document", "source": {"type": "url", "value": "data:,plain", "mimeType": "text/plain"}},
+    ]
+
+
+def test_a_snapshot_is_never_larger_than_the_client_takes() -> None:
+    long = "x" * (MAX_SNAPSHOT // 4)
+    state = {"messages": [], "leaf": "m9"}
+    for number in range(10):
+        message = {"id": f"m{number}", "role": "user", "parts": [{"type": "text", "text": long}]}
+        state["messages"].append(message | ({"parent": f"m{number - 1}"} if number else {}))
+    assert len(path(state)) == 10
+    assert [message["id"] for message in messages(state)] == ["m7", "m8", "m9"]
+
+
+# a stream that follows
+
+
+class Chat(Dialogue):
+    """A chat of several replies."""
+
+    def ask(self, number: int, **more: Any) -> None:
+        question = {"id": f"q{number}", "parts": [{"type": "text", "text": f"Question {number}?"}], **more}
+        reply = {"id": f"r{number}", "run": f"run{number}", "node": "node1", "model": "test-model"}
+        self.act(chat.asked(KEY, question=question, reply=reply))
+
+    def answer(self, number: int, text: str, part: int = 0) -> None:
+        begin = {"type": "text", "text": "", "chunks": [text]}
+        self.act(chat.grew(KEY, reply=f"r{number}", pieces=[{"part": part, "begin": begin}]))
+
+    def ended(self, number: int) -> None:
+        self.act(chat.ended(KEY, reply=f"r{number}", status="complete", finish_reason="stop"))
+
+
+def run_ids(client: Client) -> list[str]:
+    return [run[0]["runId"] for run in client.runs]
+
+
+def test_each_further_reply_is_a_run_whoever_asked() -> None:
+    one, client, view = Chat(), Client(), viewer(follow=True)
+    client.take(look(view, one.state))
+    one.answer(1, "One.")
+    one.ended(1)
+    client.take(look(view, one.state))
+    assert look(view, one.state) == []
+    one.ask(2)
+    client.take(look(view, one.state))
+    assert client.messages[-1] == {"id": "q2", "role": "user", "content": "Question 2?"}
+    one.answer(2, "Two.")
+    one.ended(2)
+    client.take(look(view, one.state))
+    assert client.messages == messages(one.state)
+    assert run_ids(client) == ["run0", "run2"]
+    assert not view.over
+
+
+def test_replies_that_came_and_went_between_two_looks_are_not_lost() -> None:
+    one, client, view = Chat(), Client(), viewer(follow=True)
+    one.answer(1, "One ")
+    client.take(look(view, one.state))
+    one.ended(1)
+    for number in (2, 3, 4):
+        one.ask(number)
+        one.answer(number, f"{number}.")
+        one.ended(number)
+    one.ask(5)
+    client.take(look(view, one.state))
+    assert client.messages == messages(one.state)
+    assert run_ids(client) == ["run0", "run5"]
+    assert client.running
+
+
+def test_another_branch_is_shown_to_who_follows() -> None:
+    one, client, view = Chat(), Client(), viewer(follow=True)
+    one.answer(1, "One.")
+    one.ended(1)
+    client.take(look(view, one.state))
+    one.ask(2, edits="q1")
+    one.ended(2)
+    client.take(look(view, one.state))
+    assert [message["id"] for message in client.messages] == ["q2"]
+    one.act(chat.branched(KEY, message="q1"))
+    client.take(look(view, one.state))
+    assert [message["id"] for message in client.messages] == ["q1", "r1"]
+
+
+def test_who_was_refused_follows_all_the_same() -> None:
+    one, client = Chat(), Client()
+    view = ThreadProjection(KEY, "run0", follow=True)
+    view.refuse("busy", "Wait.")
+    client.take(look(view, one.state))
+    assert client.running
+    assert run_ids(client) == ["run1"]
+    assert client.messages == messages(one.state)
+
+
+def test_who_was_refused_is_told_so_once() -> None:
+    view = ThreadProjection(KEY, "run0")
+    view.refuse("busy", "Wait.")
+    assert look(view, Chat().state) == [{"type": "RUN_ERROR", "message": "Wait.", "code": "busy"}]
+    assert view.over
+
+
+def test_a_chat_without_messages_is_followed() -> None:
+    client, view = Client(), viewer(follow=True, reply=None)
+    client.take(look(view, chat.chat_slice.initial))
+    assert client.messages == []
+    client.take(look(view, Chat().state))
+    assert run_ids(client) == ["run0", "run1"]
+
+
+def test_a_history_that_was_replaced_ends_the_run_and_begins_another() -> None:
+    client, view = Client(), viewer(follow=True)
+    client.take(look(view, Chat().state))
+    client.take(look(view, chat.chat_slice.initial))
+    assert client.runs[0][-1]["code"] == "unknown_message"
+    assert client.messages == []
+    assert len(client.runs) == 2
+    assert not client.running
+
+
+def test_a_server_that_stops_says_so_where_a_run_is_under_way() -> None:
+    client, view = Client(), viewer(follow=True)
+    client.take(look(view, Chat().state))
+    client.take(view.broken_off())
+    assert client.runs[-1][-1]["code"] == "unavailable"
+    assert view.broken_off() == []
+
+
+# slices
+
+
+class Slices:
+    """Slices as a store holds them, changed by drafts or set."""
+
+    def __init__(self, **values: Any) -> None:
+        self.seq = 0
+        self.held: dict[str, SliceState] = {}
+        self.changed: set[str] = set()
+        for name, value in values.items():
+            self.set(name, value)
+
+    def set(self, name: str, value: Any) -> None:
+        self.seq += 1
+        self.changed.add(name)
+        if value is None:
+            del self.held[name]
+        else:
+            self.held[name] = SliceState(value, Position(seq=self.seq, tag="t"))
+
+    def edit(self, name: str, recipe: Any) -> None:
+        self.set(name, produce(self.held[name].value, recipe)[0])
+
+    def names(self) -> set[str]:
+        names, self.changed = self.changed, set()
+        return names
+
+    @property
+    def values(self) -> Any:
+        return {name: state.value for name, state in self.held.items()}
+
+
+EVERYTHING = Selection(names=frozenset(), everything=True)
+
+
+def test_slices_are_the_state_and_what_happens_to_them_are_deltas() -> None:
+    slices, client = Slices(board={"tasks": [], "n": 1}, counter=0), Client()
+    one, view, beside = Chat(), viewer(follow=True), SlicesProjection(EVERYTHING)
+
+    def see() -> list[str]:
+        events = look(view, one.state, *orjson.loads(orjson.dumps(beside.new(slices.held, slices.names()))))
+        client.take(events)
+        assert client.state == slices.values
+        return [event["type"] for event in events]
+
+    assert see() == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STATE_SNAPSHOT"]
+    slices.edit("board", lambda board: board["tasks"].append({"id": "a/b~c", "done": False}))
+    slices.edit("board", lambda board: board["tasks"].append({"id": "2"}))
+    slices.set("room/a~b%2F", {"members": []})
+    slices.set("counter", 5)
+    assert see() == ["STATE_DELTA"]
+    slices.edit("room/a~b%2F", lambda room: room["members"].append("ana"))
+    assert see() == ["STATE_DELTA"]
+    slices.set("room/a~b%2F", None)
+    one.ended(1)
+    assert see() == ["STATE_DELTA", "RUN_FINISHED"]
+    assert see() == []
+    slices.set("counter", 6)
+    assert see() == ["RUN_STARTED", "STATE_DELTA", "RUN_FINISHED"]
+    assert run_ids(client) == ["run0", "run0:1"]
+    slices.set("counter", 7)
+    one.ask(2)
+    assert see() == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "STATE_DELTA"]
+
+
+def test_a_slice_that_came_and_went_between_two_looks_is_not_told_of() -> None:
+    slices = Slices(board=1)
+    beside = SlicesProjection(EVERYTHING)
+    beside.new(slices.held, slices.names())
+    slices.set("room/1", {})
+    slices.set("room/1", None)
+    assert beside.new(slices.held, slices.names()) == []
+
+
+def test_what_cannot_be_told_as_changes_is_told_as_a_whole() -> None:
+    slices = Slices(board=1)
+    beside = SlicesProjection(EVERYTHING)
+    beside.new(slices.held, slices.names())
+    slices.set("board", 2)
+    [event] = orjson.loads(orjson.dumps(beside.new(slices.held, None)))
+    assert event == {"type": "STATE_SNAPSHOT", "snapshot": {"board": 2}}
+    assert beside.new(slices.held, slices.names()) == []
+
+
+def test_a_bell_knows_for_which_slices_it_has_rung() -> None:
+    def change(name: str) -> Change:
+        cause = Cause(type="x", id="1", actor=None, payload=b"{}")
+        return Change(position=START, slice=name, from_version=0, kind="value", data=b"1", cause=cause, at=0)
+
+    watch = Watch()
+    with watch.on(["board", "room/*"]) as bell, watch.on(["*"]) as every:
+        watch.changed([change("board"), change("room/1"), change("rooms/1"), change("roo")])
+        assert bell.names() == {"board", "room/1"}
+        assert every.names() == {"board", "room/1", "rooms/1", "roo"}
+        assert bell.names() == set()
+        watch.changed([change("board")])
+        watch.reset("forked")
+        watch.changed([change("board")])
+        assert bell.names() is None
+        assert bell.names() == set()
+
+
+def test_slices_that_the_client_would_not_take_are_refused() -> None:
+    beside = SlicesProjection(EVERYTHING)
+    with pytest.raises(TooLarge):
+        beside.fitting({"board": SliceState("x" * MAX_SNAPSHOT, START)})

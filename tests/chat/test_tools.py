@@ -1,0 +1,546 @@
+"""Tools: through real servers and a provider that calls them in every way, and in process what functions may do.
+
+What the model is told is seen in the requests that the upstream has recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import pytest
+from pydantic import BaseModel, Field
+
+from statestream import Refused
+from statestream.chat.tools import Tool
+from statestream.core.values import plain
+from tests.chat.test_chat import (
+    ask,
+    asked,
+    chatty,
+    ended,
+    new_chat,
+    open_gate,
+    read_chat,
+    read_until,
+    script,
+    started,
+    text_of,
+    user,
+)
+from tests.support import ROOT, Server, eventually
+
+Http = aiohttp.ClientSession
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
+
+
+@pytest.fixture(scope="module")
+def server(upstream: str) -> Iterator[Server]:
+    with chatty(upstream) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty(upstream: str) -> Iterator[Server]:
+    """A chat that gives a tool one second."""
+    with chatty(upstream, tool=1) as server:
+        yield server
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Http]:
+    connector, patience = aiohttp.TCPConnector(force_close=True), aiohttp.ClientTimeout(sock_read=20)
+    async with aiohttp.ClientSession(connector=connector, timeout=patience) as session:
+        yield session
+
+
+def call(index: int = 0, **more: Any) -> Any:
+    return {"call": {"index": index, **more}}
+
+
+def calls(name: str, arguments: str, id: str = "c1") -> tuple[Any, ...]:
+    """An answer that calls one tool."""
+    return call(id=id, name=name, arguments=arguments), {"finish": "tool_calls"}
+
+
+async def replied(http: Http, server: Server, upstream: str, question: str, *rounds: Any) -> Any:
+    """The reply to a question in a new chat, where the model answers with these rounds."""
+    for number, steps in enumerate(rounds):
+        await script(http, upstream, question + "+" * number, *steps)
+    chat = await new_chat(http, server)
+    await ask(http, server, chat, question)
+    return await ended(http, server, chat)
+
+
+async def told(http: Http, upstream: str, question: str) -> Any:
+    """The messages of the last request for that question."""
+    return (await asked(http, upstream, question))[-1]["body"]["messages"]
+
+
+DONE = ({"say": "Done."}, {"finish": "stop"})
+
+
+# calls as providers make them
+
+
+async def test_a_tool_is_called_and_the_model_told_the_outcome(server: Server, upstream: str, http: Http) -> None:
+    question = "What is the weather in Ulm?"
+    usage = {"prompt_tokens": 10, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 4}}
+    first = [
+        {"think": "Ulm? "},
+        {"say": "I look. "},
+        call(id="c1", name="weather", arguments=""),
+        call(arguments='{"city": "U'),
+        call(arguments='lm", "days": 2}'),
+        {"last": "tool_calls"},
+        {"usage": usage},
+        {"usage": usage},
+    ]
+    second = [{"say": "It is 20."}, {"last": "stop"}, {"usage": usage | {"completion_tokens": 3}}]
+    reply = await replied(http, server, upstream, question, first, second)
+    arguments = '{"city": "Ulm", "days": 2}'
+    tool = {"type": "tool", "call": "c1", "name": "weather", "arguments": arguments, "status": "complete"}
+    assert reply["parts"] == [
+        {"type": "reasoning", "text": "Ulm? "},
+        {"type": "text", "text": "I look. "},
+        tool | {"result": {"city": "Ulm", "celsius": [20, 21]}},
+        {"type": "text", "text": "It is 20.", "step": 1},
+    ]
+    assert (reply["status"], reply["finish_reason"]) == ("complete", "stop")
+    assert reply["usage"] == {"input": 20, "output": 23, "reasoning": 0, "cached": 8}
+    figures = reply["run"]
+    assert 0 <= figures["first_piece_ms"] <= figures["duration_ms"]
+    assert (figures["pieces"], figures["tokens_per_second"] > 0) == (6, True)
+
+    requests = [request["body"] for request in await asked(http, upstream, question)]
+    assert [len(request["messages"]) for request in requests] == [1, 3]
+    function = {"name": "weather", "arguments": arguments}
+    assert requests[1]["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": "I look. ",
+            "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": '{"city":"Ulm","celsius":[20,21]}'},
+    ]
+    described = {tool["function"]["name"]: tool["function"] for tool in requests[0]["tools"]}
+    assert described["weather"]["description"] == "The weather in a city."
+    assert described["weather"]["parameters"]["required"] == ["city"]
+    assert described["weather"]["parameters"]["properties"]["days"]["default"] == 1
+
+
+async def test_fragments_of_calls_that_come_interleaved_are_joined_by_index(
+    server: Server, upstream: str, http: Http
+) -> None:
+    first = [
+        call(0, id="a", name="weather", arguments='{"ci'),
+        call(1, id="b", name="weather", arguments='{"city": '),
+        call(0, arguments='ty": "Ulm"}'),
+        {"say": "Both. "},
+        call(1, arguments='"Rom"}'),
+        {"finish": "tool_calls"},
+    ]
+    reply = await replied(http, server, upstream, "Two cities.", first, DONE)
+    tools = [part for part in reply["parts"] if part["type"] == "tool"]
+    assert [(tool["call"], tool["result"]["city"]) for tool in tools] == [("a", "Ulm"), ("b", "Rom")]
+    assert text_of({"parts": [part for part in reply["parts"] if part["type"] == "text"]}) == "Both. Done."
+    outcomes = [message for message in await told(http, upstream, "Two cities.") if message["role"] == "tool"]
+    assert [message["tool_call_id"] for message in outcomes] == ["a", "b"]
+
+
+async def test_calls_of_one_answer_run_beside_each_other(server: Server, upstream: str, http: Http) -> None:
+    """The first waits for a gate that the upstream opens when the second has been shown as done."""
+    first = [
+        call(0, id="a", name="wait", arguments='{"gate": "beside"}'),
+        call(1, id="b", name="weather", arguments='{"city": "Ulm"}'),
+        {"finish": "tool_calls"},
+    ]
+    await script(http, upstream, "Beside.", *first)
+    await script(http, upstream, "Beside.+", *DONE)
+    chat = await new_chat(http, server)
+    asking = asyncio.create_task(ask(http, server, chat, "Beside."))
+
+    async def second_done() -> bool:
+        messages = (await read_chat(http, server, chat))["messages"]
+        parts = messages[-1]["parts"] if messages else []
+        return bool([part["status"] for part in parts] == ["running", "complete"])
+
+    await eventually(second_done, seconds=5)
+    await open_gate(http, upstream, "beside")
+    assert (await asking).text == "Done."
+    assert (await ended(http, server, chat))["parts"][0]["result"] == "open"
+
+
+ULM = {"name": "weather", "arguments": '{"city":"Ulm"}'}
+
+ODD_CALLS: dict[str, list[Any]] = {
+    "no ids": [{"delta": {"tool_calls": [{"index": 0, "function": ULM}]}}],
+    "no index": [{"delta": {"tool_calls": [{"id": "a", "function": ULM}]}}],
+    "the name with every fragment": [
+        call(id="a", name="weather", arguments='{"city":'),
+        call(id="a", name="weather", arguments='"Ulm"}'),
+    ],
+    "an id with every fragment": [
+        call(id="a", name="weather", arguments='{"city":'),
+        call(id="b", arguments='"Ulm"}'),
+    ],
+    "index 0 each time": [call(id="a", **ULM), call(id="b", **ULM)],
+    "no index, two in a chunk": [
+        {"delta": {"tool_calls": [{"id": "a", "function": ULM}, {"id": "b", "function": ULM}]}}
+    ],
+    "the same id twice": [call(0, id="a", **ULM), call(1, id="a", **ULM)],
+}
+
+
+@pytest.mark.parametrize("odd", ODD_CALLS)
+async def test_calls_as_compatible_providers_make_them(server: Server, upstream: str, http: Http, odd: str) -> None:
+    """Twice, in two answers: the ids of a reply are all different, and the outcomes told under them."""
+    question, finish = f"Oddly: {odd}.", {"finish": "tool_calls"}
+    reply = await replied(http, server, upstream, question, [*ODD_CALLS[odd], finish], [*ODD_CALLS[odd], finish], DONE)
+    assert (reply["status"], text_of({"parts": reply["parts"][-1:]})) == ("complete", "Done.")
+    tools = reply["parts"][:-1]
+    assert [tool["result"]["city"] for tool in tools] == ["Ulm"] * len(tools)
+    assert len(tools) == (4 if "two" in odd or "each time" in odd or "twice" in odd else 2)
+    ids = [tool["call"] for tool in tools]
+    assert len(set(ids)) == len(ids)
+    messages = await told(http, upstream, question)
+    assert [message["tool_call_id"] for message in messages if message["role"] == "tool"] == ids
+
+
+TROUBLES: dict[str, tuple[str, str, str]] = {
+    "an unknown tool": ("launch", "{}", "There is no tool of that name."),
+    "a name that is half a surrogate pair": ("\ud83d", "{}", "There is no tool of that name."),
+    "arguments that are cut short": ("weather", '{"city": "U', "The arguments of weather are no JSON"),
+    "arguments with half a surrogate pair": ("weather", '{"city": "\\ud83d"}', "The arguments of weather are no JSON"),
+    "arguments that are as deep as orjson reads": (
+        "weather",
+        '{"city": ' + "[" * 300 + "]" * 300 + "}",
+        "The arguments of weather are no JSON",
+    ),
+    "arguments that are deep": ("weather", "[" * 100_000, "The arguments of weather are no JSON"),
+    "arguments with a number beyond all": ("weather", '{"city": 1e999}', "The arguments of weather are no JSON"),
+    "arguments that are a list": ("weather", "[]", "The arguments of weather do not fit"),
+    "no arguments": ("weather", "", "The arguments of weather do not fit"),
+    "another type": ("weather", '{"city": ["Ulm"]}', "The arguments of weather do not fit: at /city"),
+    "one too many": ("weather", '{"city": "Ulm", "x": 1}', "The arguments of weather do not fit: at /x"),
+    "a name without an end": (
+        "weather",
+        f'{{"{"x" * 9_000}": 1, "city": "Ulm"}}',
+        "The arguments of weather do not fit",
+    ),
+    "a refusal": ("weather", '{"city": "Atlantis"}', "There is no weather in Atlantis."),
+    "an exception": ("broken", "{}", "broken failed."),
+    "no end": ("wait", '{"gate": "never"}', "wait did not end within 1 seconds."),
+    "a thread without an end": ("block", '{"gate": "never"}', "block did not end within 1 seconds."),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_whatever_goes_wrong_with_a_tool_is_shown_and_told_and_the_reply_goes_on(
+    hasty: Server, upstream: str, http: Http, trouble: str
+) -> None:
+    name, arguments, sentence = TROUBLES[trouble]
+    question = f"Trouble: {trouble}."
+    reply = await replied(http, hasty, upstream, question, calls(name, arguments), DONE)
+    tool, said = reply["parts"]
+    assert (reply["status"], said["text"], tool["status"]) == ("complete", "Done.", "error")
+    assert tool["error"].startswith(sentence)
+    assert len(tool["error"]) <= 2_000
+    assert "canary" not in json.dumps(reply)
+    _, calling, outcome = await told(http, upstream, question)
+    assert outcome == {"role": "tool", "tool_call_id": "c1", "content": tool["error"]}
+    assert isinstance(json.loads(calling["tool_calls"][0]["function"]["arguments"]), dict), "providers parse it"
+
+
+async def test_a_model_that_calls_tools_for_ever_is_given_up(server: Server, upstream: str, http: Http) -> None:
+    rounds = [calls("weather", '{"city": "Ulm"}', f"c{number}") for number in range(9)]
+    reply = await replied(http, server, upstream, "For ever.", *rounds)
+    assert (reply["status"], reply["error"]["kind"], len(reply["parts"])) == ("error", "too_many_steps", 8)
+    assert all(tool["status"] == "complete" for tool in reply["parts"])
+    assert len(await asked(http, upstream, "For ever.")) == 8
+
+
+@pytest.mark.parametrize("fault", ["nameless", "thirty-three"])
+async def test_calls_that_cannot_be_believed_end_the_reply(
+    server: Server, upstream: str, http: Http, fault: str
+) -> None:
+    steps = [call(id="a", arguments="{}")]
+    if fault != "nameless":
+        steps = [call(number, id=f"c{number}", name="weather", arguments="{}") for number in range(33)]
+    reply = await replied(http, server, upstream, f"Calls: {fault}.", [{"say": "So. "}, *steps], DONE)
+    assert (reply["status"], reply["error"]["kind"], reply["parts"][0]["text"]) == ("error", "failed", "So. ")
+    assert all(tool["status"] == "error" for tool in reply["parts"][1:])
+
+
+async def test_a_model_that_fails_after_its_tools_keeps_them(server: Server, upstream: str, http: Http) -> None:
+    reply = await replied(
+        http, server, upstream, "Then fail.", calls("weather", '{"city": "Ulm"}'), [{"say": "It "}, {"cut": True}]
+    )
+    assert (reply["status"], reply["error"]["kind"]) == ("error", "connection")
+    assert [part["type"] for part in reply["parts"]] == ["tool", "text"]
+    assert reply["parts"][0]["result"]["city"] == "Ulm"
+
+
+async def test_the_window_never_stands_between_a_call_and_its_outcome(
+    server: Server, upstream: str, http: Http
+) -> None:
+    chat = await new_chat(http, server)
+    questions = set()
+    for number in range(12):
+        question = f"Round {number} of {chat}."
+        some = [call(at, id=f"{number}-{at}", **ULM) for at in range(number % 3 + 1)]
+        await script(http, upstream, question, *some, {"finish": "tool_calls"})
+        await script(http, upstream, f"{question}+", *DONE)
+        await ask(http, server, chat, question)
+        for request in await asked(http, upstream, question):
+            messages, open_calls = request["body"]["messages"], set[str]()
+            questions.add([message["role"] for message in messages].count("user"))
+            for message in messages:
+                if message["role"] == "tool":
+                    open_calls.remove(message["tool_call_id"])
+                else:
+                    assert not open_calls, "every call has its outcome before the next turn"
+                    open_calls = {call["id"] for call in message.get("tool_calls", ())}
+            assert not open_calls
+    assert max(questions) == 10  # and as many replies: twenty messages
+
+
+async def test_two_chats_use_tools_at_once(server: Server, upstream: str, http: Http) -> None:
+    replies = await asyncio.gather(
+        *(
+            replied(http, server, upstream, f"At once {city}.", calls("weather", json.dumps({"city": city})), DONE)
+            for city in ("Ulm", "Rom", "Bonn", "Kiel")
+        )
+    )
+    assert [reply["parts"][0]["result"]["city"] for reply in replies] == ["Ulm", "Rom", "Bonn", "Kiel"]
+
+
+@pytest.mark.parametrize("tool", ["wait", "block"])
+async def test_a_server_stops_though_a_tool_does_not_end(upstream: str, http: Http, tmp_path: Path, tool: str) -> None:
+    server = chatty(upstream, tool=60, journal=f"sqlite:///{tmp_path / 'journal.db'}").start()
+    chat = await new_chat(http, server)
+    question = await script(http, upstream, f"Hang in {tool}.", {"say": "So. "}, *calls(tool, '{"gate": "never"}'))
+    async with http.post(f"{server.url}/api/chats/{chat}/stream", json=user(question)) as response:
+        await read_until(response, "So. ")
+
+        async def running() -> bool:
+            return bool((await read_chat(http, server, chat))["messages"][-1]["parts"][-1].get("status") == "running")
+
+        await eventually(running)
+        assert await asyncio.to_thread(server.stop) == ""
+    with server:
+        reply = await ended(http, server, chat)
+    assert (reply["status"], reply["error"]["kind"], reply["parts"][-1]["status"]) == ("error", "interrupted", "error")
+
+
+# titles
+
+TITLE = "user: {}\n\nassistant: {}"
+
+
+async def titled(http: Http, server: Server, chat: str) -> Any:
+    return (await read_chat(http, server, chat)).get("title")
+
+
+async def test_a_chat_gets_its_title_once_after_its_first_exchange(upstream: str, http: Http) -> None:
+    with chatty(upstream, titles="yes") as server:
+        chat = await new_chat(http, server)
+        await script(http, upstream, "Name it.", *calls("weather", '{"city": "Ulm"}'))
+        await script(http, upstream, "Name it.+", *DONE)
+        name = {"say": '"A  fine '}, {"say": 'name."'}, {"finish": "stop"}
+        naming = await script(http, upstream, TITLE.format("Name it.", "Done."), *name)
+        await ask(http, server, chat, "Name it.")
+        assert await eventually(lambda: titled(http, server, chat)) == "A fine name"
+        await ask(http, server, chat, await script(http, upstream, "And now?", *DONE))
+        (request,) = await asked(http, upstream, naming)
+        assert "tools" not in request["body"]
+        assert len(await asked(http, upstream, "Name it.")) == 2
+        assert len(await asked(http, upstream, "And now?")) == 1
+        assert await titled(http, server, chat) == "A fine name"
+
+
+@pytest.mark.parametrize("fault", ["cut", "nothing", "an error"])
+async def test_a_title_that_cannot_be_made_changes_nothing(upstream: str, http: Http, fault: str) -> None:
+    steps = {
+        "cut": [{"cut": True}],
+        "nothing": [{"say": ' "" '}, {"finish": "stop"}],
+        "an error": [{"say": "A na"}, {"chunk": {"error": "x"}}],
+    }[fault]
+    with chatty(upstream, titles="yes") as server:
+        chat = await new_chat(http, server)
+        question = await script(http, upstream, f"No name: {fault}.", *DONE)
+        naming = await script(http, upstream, TITLE.format(question, "Done."), *steps)
+        assert (await ask(http, server, chat, question)).text == "Done."
+        before = await ended(http, server, chat)
+        await eventually(lambda: asked(http, upstream, naming))
+        assert (await ask(http, server, chat, await script(http, upstream, "Still there?", *DONE))).text == "Done."
+        state = await read_chat(http, server, chat)
+        assert ("title" in state, state["messages"][1]) == (False, before)
+
+
+# what a function may be, and may do
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Place(BaseModel):
+    city: str
+    zip: int = 0
+
+
+@dataclass
+class Spot:
+    x: int
+    y: float = 0.5
+
+
+def of_every_kind(
+    place: Place,
+    spots: list[Spot],
+    *,
+    colour: Colour = Colour.RED,
+    days: Annotated[int, Field(ge=1, le=7, description="How many")] = 1,
+    copy: bool = False,
+    _hidden: str | None = None,
+    model_dump: int = 3,
+) -> Any:
+    """Takes what JSON can fill."""
+    assert isinstance(place, Place)
+    assert all(isinstance(spot, Spot) for spot in spots)
+    assert isinstance(colour, Colour)
+    return [place.city, [spot.x for spot in spots], colour.value, days, copy, _hidden, model_dump]
+
+
+async def test_a_function_is_given_what_its_annotations_say() -> None:
+    tool = Tool(of_every_kind)
+    assert tool.spec.parameters["required"] == ["place", "spots"]
+    assert tool.spec.parameters["properties"]["days"]["description"] == "How many"
+    assert await tool.run('{"place": {"city": "Ulm"}, "spots": [{"x": 1}]}', 5) == {
+        "result": ["Ulm", [1], "red", 1, False, None, 3]
+    }
+    given = '{"place": {"city": "Ulm"}, "spots": [], "colour": "blue", "days": 7, "copy": true, "_hidden": "h"}'
+    assert await tool.run(given, 5) == {"result": ["Ulm", [], "blue", 7, True, "h", 3]}
+    assert "/days" in (await tool.run('{"place": {"city": "Ulm"}, "spots": [], "days": 8}', 5))["error"]
+
+
+def test_what_cannot_be_described_is_no_tool() -> None:
+    def positional(city: str, /) -> None: ...
+    def many(*cities: str) -> None: ...
+    def strange(city: threading.Lock) -> None: ...
+    def long() -> None: ...
+
+    long.__name__ = "x" * 65
+    for function in (positional, many, strange, long, lambda: None):
+        with pytest.raises(TypeError):
+            Tool(function)
+
+
+async def leave() -> None:
+    sys.exit(1)
+
+
+async def cancel() -> None:
+    raise asyncio.CancelledError
+
+
+async def late() -> None:
+    raise TimeoutError("of a socket, not ours")
+
+
+def stop_iteration() -> None:
+    raise StopIteration
+
+
+def refuse() -> None:
+    raise Refused("no", "No \ud83d. " + "x" * 5_000)
+
+
+def invalid() -> None:
+    Place.model_validate({"secret": "canary"})
+
+
+def not_json() -> Any:
+    return {"a": [{1, 2}]}
+
+
+DEEP: list[Any] = []
+DEEP.append(DEEP)
+
+OUTCOMES: dict[str, tuple[Callable[[], Any], str]] = {
+    "NaN": (lambda: float("nan"), "The result of tool is no JSON"),
+    "bytes": (lambda: b"x", "The result of tool is no JSON"),
+    "a set": (not_json, "The result of tool is no JSON: at /a/0"),
+    "half a surrogate pair": (lambda: "\ud83d", "The result of tool is no JSON"),
+    "itself": (lambda: DEEP, "The result of tool is no JSON"),
+    "too much": (lambda: "x" * 100_001, "The result of tool is too large."),
+    "a number beyond all": (lambda: 10**30, "The result of tool is no JSON"),
+    "an exit": (leave, "tool failed."),
+    "a cancellation": (cancel, "tool failed."),
+    "another's time": (late, "tool failed."),
+    "an end of iteration": (stop_iteration, "tool failed."),
+    "a model that does not fit": (invalid, "tool failed."),
+    "a refusal": (refuse, "No ?. xxx"),
+    "an exit of a thread": (lambda: sys.exit(1), "tool failed."),
+}
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [50, 59, 60, 64, 65])
+async def test_a_result_that_is_too_deep_for_the_chat_is_an_outcome_too(levels: int) -> None:
+    """It stands in a part of a message, in a chat, and later in its archive, which may be 64 deep in all."""
+
+    def tool() -> Any:
+        return nested(levels)
+
+    outcome = await Tool(tool).run("{}", 5)
+    assert (outcome == {"result": nested(levels)}) == (levels < 60)
+    state = {"messages": [{"parts": [{"type": "tool", **outcome}]}]}
+    assert plain(state) == state
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+async def test_every_call_has_an_outcome(name: str) -> None:
+    function, sentence = OUTCOMES[name]
+    function.__name__ = "tool"
+    outcome = await Tool(function).run("{}", 5)
+    assert list(outcome) == ["error"]
+    assert outcome["error"].startswith(sentence)
+    assert len(outcome["error"]) <= 2_000
+    assert "canary" not in outcome["error"]
+
+
+async def test_a_tool_that_swallows_its_end_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.chat.tools.GRACE_SECONDS", 0.05)
+    over = asyncio.Event()
+
+    async def deaf() -> str:
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+        raise ValueError("nobody looks at this")
+
+    assert await Tool(deaf).run("{}", 0.05) == {"error": "deaf did not end within 0.05 seconds."}
+    over.set()
+    await eventually(lambda: len(asyncio.all_tasks()) == 1)
