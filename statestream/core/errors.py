@@ -1,45 +1,40 @@
-"""The exceptions of statestream, in one tree. Two more stand where they are raised and caught:
-`TooFarBehind` in broadcast/resume.py, `ModelFailed` in chat/models.
+"""The exceptions of statestream, in one tree.
 
     StatestreamError
-    ├── Malformed             400 malformed               a request, a name, a key, a cursor
-    │   └── NotJSON           400 malformed               a value breaks the JSON limits; knows the place
-    ├── Forbidden             403 forbidden               the server's own action, a page of another site
+    ├── Malformed             400 malformed               a request, a name, a key or a cursor cannot be parsed
+    │   └── NotJSON           400 malformed               a value exceeds the JSON limits; it knows the place
+    ├── Forbidden             403 forbidden               an internal action, a page of another site
     ├── UnknownAction         404 unknown_action
     ├── UnknownSlice          404 unknown_slice
     ├── NotFound              404 not_found               a chat that does not exist
     ├── ActionIdReused        409 action_id_reused        the id was used for another request
     ├── VersionConflict       409 version_conflict        `expect` does not hold
-    ├── Refused               409 refused                 a handler said no, with its own code
+    ├── Refused               409 refused                 a handler refused, with a code of its own
     ├── Expired               410 position_expired        older than the journal keeps
     ├── Forked                410 position_forked         a position of another history
     ├── TooLarge              413 too_large
     ├── UnsupportedMediaType  415 unsupported_media_type
     ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler's signature
-    ├── HandlerFailed         500 handler_failed          a bug in a handler; its changes are gone
+    ├── HandlerFailed         500 handler_failed          a bug in a handler; its changes are discarded
     ├── DraftClosed           500 handler_failed          a draft was used after its action
     ├── JournalUnusable       500 journal_unusable        another program's file, a damaged or read-only one
     ├── Unavailable           503 unavailable             retryable: the journal is down, or the outcome unknown
-    ├── Conflict              a slice has moved: between journal and store only
-    ├── Duplicate             these requests are done already: between journal and store only
     ├── Gap                   a frame does not fit what a replica holds: it must start again
-    ├── TimedOut              the client: what was waited for did not come in time
-    ├── RecordingFailed       the client: a recording cannot be written, or read from the disk
-    └── StreamRefused         the client: the server said no for good
+    ├── TimedOut              client: something did not happen in time
+    ├── RecordingFailed       client: a recording cannot be written or read
+    └── StreamRefused         client: the server refused for good
 
-Invariants: each class has a stable `code`, an HTTP `status` and `retryable`; each message says what was
-expected, what came, and what to do, and never holds a payload. Errors of drivers (sqlite3, aiohttp,
-openai) are translated where they arise and never pass through a public function. Codes are part of
-the protocol: renaming one breaks clients.
+Four more are defined where they are raised and caught, and never leave these modules: Conflict and Duplicate in
+`journal.contract`, TooFarBehind in `broadcast.backlog`, ModelFailed in `chat.models`.
+
+Invariants: each class has a stable `code`, an HTTP `status` and `retryable`. Each message says what is wrong and what
+to do, and never contains a payload. Errors of drivers (sqlite3, aiohttp, openai) are translated where they arise and never
+leave a public function. Codes are part of the protocol: renaming one breaks clients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from statestream.core.change import IdempotencyKey, IdempotencyRecord
+from typing import ClassVar
 
 
 class StatestreamError(Exception):
@@ -175,20 +170,6 @@ class Unavailable(StatestreamError):
     """The journal is down, or the outcome unknown: try again with the same id."""
 
     code, status, retryable = "unavailable", 503, True
-
-
-class Conflict(StatestreamError):
-    """An append was beaten: other changes to the same slices came first."""
-
-    retryable = True
-
-
-class Duplicate(StatestreamError):
-    """Some requests of an append are done already; `records` says how they ended."""
-
-    def __init__(self, records: Mapping[IdempotencyKey, IdempotencyRecord]) -> None:
-        self.records = dict(records)
-        super().__init__(f"{len(self.records)} requests were appended before")
 
 
 class Gap(StatestreamError):

@@ -25,7 +25,7 @@ from statestream.core.values import canonical, escape, same
 Op = dict[str, Any]
 
 
-def replay(document: Any, operations: list[Op]) -> Any:
+def apply_patch(document: Any, operations: list[Op]) -> Any:
     """The document after the operations, changed in place, all of them or none.
 
     Returns another object only where the root itself is replaced. Raises Gap if they do not fit.

@@ -1,6 +1,7 @@
-"""Which slices a reader follows: `slices=board,chat/42,presence/*`.
+"""Which slices somebody follows: `slices=board,chat/42,presence/*`.
 
-Invariants: a Selection is a value: two readers with equal ones share an audience. It knows names, not state.
+Invariants: a Selection is plain data. Two equal ones share a subscriber group, and a journal can turn one into a query.
+It holds names, never state.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from msgspec import Struct
 from statestream.core.change import Change, SliceState
 from statestream.core.errors import Malformed, TooLarge
 from statestream.core.names import check_name, split_name
-from statestream.store.transaction import HandlerRegistry
+from statestream.core.slices import Slice, check_declared
 
 MAX_NAMES: Final = 1_000
 MAX_INSTANCES: Final = 1_000
@@ -28,10 +29,13 @@ class Selection(Struct, frozen=True, kw_only=True):
     everything: bool = False
 
     @classmethod
-    def parse(cls, text: str | None, rules: HandlerRegistry) -> Selection:
-        """From the query's `slices`; None is every plain slice. Raises Malformed, UnknownSlice."""
+    def parse(cls, text: str | None, slices: Mapping[str, Slice]) -> Selection:
+        """The selection that a query's `slices` asks for; None selects every plain slice.
+
+        `slices` are those that may be named. Raises Malformed, UnknownSlice.
+        """
         if text is None:
-            return cls(names=frozenset(part.name for part in rules.slices.values() if not part.keyed))
+            return cls(names=frozenset(part.name for part in slices.values() if not part.keyed))
         items = text.split(",")
         if len(items) > MAX_NAMES:
             raise Malformed(f"expected at most {MAX_NAMES} names in `slices`, got {len(items)}")
@@ -41,16 +45,21 @@ class Selection(Struct, frozen=True, kw_only=True):
             if item == "*":
                 everything = True
             elif slash and key == "*":
-                rules.check_slice(check_name(name), key)
+                check_declared(slices, check_name(name), key)
                 families.add(name)
             else:
-                rules.check_slice(*split_name(item))
+                check_declared(slices, *split_name(item))
                 names.add(item)
         if everything:
-            return cls(names=frozenset(), everything=True)
+            return EVERYTHING
         return cls(
             names=frozenset(n for n in names if n.partition("/")[0] not in families), families=frozenset(families)
         )
+
+    @classmethod
+    def family(cls, name: str) -> Selection:
+        """All instances of a keyed slice."""
+        return cls(names=frozenset(), families=frozenset((name,)))
 
     def matches(self, name: str) -> bool:
         return self.everything or name in self.names or ("/" in name and name.partition("/")[0] in self.families)
@@ -67,7 +76,7 @@ class Selection(Struct, frozen=True, kw_only=True):
             yield from ((name, slices[name]) for name in sorted(self.names) if name in slices)
 
     def snapshot(self, slices: Mapping[str, SliceState]) -> dict[str, SliceState]:
-        """The selected slices that exist. Raises TooLarge where that is more than one answer may hold."""
+        """The selected slices that exist. Raises TooLarge if they exceed what one response may hold."""
         found: dict[str, SliceState] = {}
         size = 0
         for name, state in self.of(slices):
@@ -75,7 +84,9 @@ class Selection(Struct, frozen=True, kw_only=True):
             size += len(state.encoded())
             if len(found) > MAX_INSTANCES or size > MAX_SNAPSHOT:
                 raise TooLarge(
-                    f"expected a snapshot of at most {MAX_INSTANCES} slices and {MAX_SNAPSHOT >> 20} MiB, "
-                    "got a larger one; ask for fewer slices"
+                    f"a snapshot holds at most {MAX_INSTANCES} slices and {MAX_SNAPSHOT >> 20} MiB; select fewer slices"
                 )
         return found
+
+
+EVERYTHING: Final = Selection(names=frozenset(), everything=True)

@@ -10,7 +10,7 @@ contract with the outside: `state` first, then the payload's fields, and `action
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, cast, get_type_hints, overload
 
 from msgspec import Struct
@@ -19,7 +19,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.core.change import Action
-from statestream.core.errors import InvalidPayload, Malformed
+from statestream.core.errors import InvalidPayload, Malformed, UnknownSlice
 from statestream.core.names import check_key, check_name
 from statestream.core.values import escape, plain
 
@@ -196,3 +196,10 @@ class Slice:
 
     def __repr__(self) -> str:
         return f"Slice({self.name!r}{', keyed=True' if self.keyed else ''})"
+
+
+def check_declared(slices: Mapping[str, Slice], name: str, key: str | None) -> None:
+    """Raises UnknownSlice unless one of the slices has that name, and is keyed exactly if there is a key."""
+    part = slices.get(name)
+    if part is None or part.keyed != (key is not None):
+        raise UnknownSlice(f"no {'keyed slice' if key is not None else 'slice without keys'} of that name is declared")

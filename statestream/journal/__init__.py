@@ -1,22 +1,46 @@
-"""Journals: where changes become durable. `contract` says what each promises; `of` picks one by its URL."""
+"""Journals: where changes become durable. `contract` has the promises, `history` what is the same for every engine.
+
+Engines are found by the scheme of their URL among the entry points of the group `statestream.journals`, so that a
+package of yours can bring one:
+
+    [project.entry-points."statestream.journals"]
+    etcd = "my_package:EtcdJournal.from_url"
+
+The entry point is a callable that takes the URL and returns a Journal, or raises ValueError if the URL is wrong.
+"""
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from importlib.metadata import entry_points
+from typing import Final
+from urllib.parse import urlsplit
 
-from statestream.journal.contract import Journal, Retention
+from statestream.journal.contract import Checkpoints, Journal, Retention
 from statestream.journal.memory import MemoryJournal
 from statestream.journal.sqlite import SqliteJournal
 
-__all__ = ["Journal", "MemoryJournal", "Retention", "SqliteJournal", "of"]
+__all__ = ["Checkpoints", "Journal", "MemoryJournal", "Retention", "SqliteJournal", "from_url"]
+
+GROUP: Final = "statestream.journals"
 
 
-def of(url: str) -> Journal:
-    """The journal of `memory:` or `sqlite:///relative.db` (`sqlite:////absolute.db`). Raises ValueError for others."""
-    parts = urlsplit(url)
-    if url in ("memory:", "memory://"):
-        return MemoryJournal()
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1 and not parts.query:
-        return SqliteJournal(unquote(parts.path[1:]))
-    shown = url if parts.password is None else url.replace(parts.password, "…")
-    raise ValueError(f"expected a journal URL like memory: or sqlite:///path.db, got {shown!r}")
+def from_url(url: str) -> Journal:
+    """The journal of `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, or of another engine's URL.
+
+    Raises ValueError for a URL that no installed engine understands.
+    """
+    scheme, colon, _ = url.partition(":")
+    engines = {engine.name: engine for engine in entry_points(group=GROUP)}
+    if not colon or scheme not in engines:
+        known = ", ".join(f"{name}:" for name in sorted(engines)) or "none: reinstall statestream"
+        raise ValueError(f"expected a journal URL of an installed engine ({known}), got {_without_password(url)!r}")
+    journal: Journal = engines[scheme].load()(url)
+    return journal
+
+
+def _without_password(url: str) -> str:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return "a URL that cannot be parsed"
+    return url if password is None else url.replace(password, "…")

@@ -1,59 +1,65 @@
-"""What a journal promises: the only thing between an accepted action and its loss.
+"""What a journal engine promises: it is all that stands between an accepted action and its loss.
 
-A journal keeps one history: changes numbered 1, 2, 3 … without a hole, each with the random tag of
-the batch that it was written in. (seq, tag) is a Position; two histories that share a position are
-the same up to there. It also keeps how each remembered request ended, and checkpoints: the state of
-every slice as of some position.
+A journal keeps one history: changes numbered 1, 2, 3 … without a gap, each with the random tag of the batch that
+wrote it. (seq, tag) is a Position. Two histories that share a position are the same up to that position. A journal
+also keeps one idempotency record for each request that came with an id.
 
-Guarantees that every journal gives, and that the contract test holds it to:
+Guarantees, which `statestream.testing.JournalContract` verifies:
 
-1. `append` is atomic. When it returns, the batch is as durable as the journal's docstring says. When
-   it raises Forked, Duplicate or Conflict, nothing was written. When it raises anything else, the
-   outcome is unknown: the caller must `read` before it appends again.
-2. `append` compares before it writes, in this order: the position that the writer has read up to is
-   part of this history (Forked), no remembered request of the batch is done already (Duplicate), every
-   slice that it writes or expects still has the version it was based on (Conflict).
-3. `read` gives the changes behind a position in order without a hole, or raises: Forked if the position
-   is not part of this history, Expired if it lies below what is kept. The last trimmed position is kept.
-4. Requests are remembered for 24 hours by their own clock, whatever is trimmed.
-5. Trimming goes oldest first, stops at a checkpoint, and never takes the newest `Retention.changes`.
+1. `append` is atomic. When it returns, the batch is as durable as the engine's docstring says. When it raises Forked,
+   Duplicate or Conflict, nothing was written. When it raises anything else, the outcome is unknown, and the caller
+   must `read` before it appends again.
+2. `append` compares before it writes, in this order: the position that the writer has read is part of this history
+   (else Forked), no request of the batch has been recorded before (else Duplicate), and every slice that the batch
+   writes or expects still has the version that the batch is based on (else Conflict).
+3. `read` returns changes in order and without a gap, or raises: Forked if the position is not part of this history,
+   Expired if it is older than the earliest position. The earliest position itself can be read from.
+4. Idempotency records live for 24 hours by their own timestamps, whatever is trimmed.
 
-Invariants: a journal knows nothing of handlers, readers or HTTP. Errors of its driver never pass: they are
-Unavailable while running, JournalUnusable at `open`.
+An engine that can also implement Checkpoints gets restarts that do not read the whole history, trimming, and time
+travel at a bounded cost; `history.py` decides when.
+
+Invariants: a journal knows nothing of handlers, subscribers or HTTP. Errors of a driver never leave an engine: they
+become Unavailable while it runs and JournalUnusable in `open`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol, runtime_checkable
 
-import orjson
 from msgspec import Struct
 
-from statestream.core.change import (
-    Change,
-    IdempotencyKey,
-    IdempotencyRecord,
-    PendingChange,
-    Position,
-    SliceState,
-    Snapshot,
-)
-from statestream.core.patch import replay
+from statestream.core.change import Change, IdempotencyKey, IdempotencyRecord, PendingChange, Position, SliceState
+from statestream.core.errors import StatestreamError
+from statestream.core.selection import EVERYTHING, Selection
 
-REMEMBERED_MS: Final = 24 * 3600 * 1000
-RECENT: Final = 1_000
+IDEMPOTENCY_MS: Final = 24 * 3600 * 1000
 PAGE: Final = 1_000
-"""How many changes are read at a time."""
+"""The number of changes to read at a time."""
 PAGE_BYTES: Final = 4 << 20
-"""Of the changes that are read at a time, however many were asked for: what a reader of the past costs in memory."""
+"""The limit of a page in bytes, which bounds what reading the past costs in memory."""
+
+
+class Conflict(StatestreamError):
+    """Another writer changed the same slices first. The store runs the request again; callers never see this."""
+
+    retryable = True
+
+
+class Duplicate(StatestreamError):
+    """Some requests of the batch have been recorded before: `records` has their outcomes. Callers never see this."""
+
+    def __init__(self, records: Mapping[IdempotencyKey, IdempotencyRecord]) -> None:
+        self.records = dict(records)
+        super().__init__(f"{len(self.records)} of the batch's requests have been recorded before")
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """How much history is kept behind the newest checkpoint: resumes and time travel reach as far back.
+    """How much history stays readable before the newest checkpoint. Resuming and time travel reach that far back.
 
-    Trimmed is what is older than `age` seconds or beyond `bytes`, but never the newest `changes`. A
-    checkpoint is made every `checkpoint` changes: a restart replays at most as many.
+    Changes older than `age` seconds, or beyond `bytes` in total, are trimmed, but never the newest `changes`. A
+    checkpoint is made every `checkpoint` changes, and a restart reads at most about that many.
     """
 
     changes: int = 10_000
@@ -63,16 +69,20 @@ class Retention(Struct, frozen=True, kw_only=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True, gc=False):
-    """One request of a batch. `remember` is None where the caller gave no id: then no record is kept."""
+    """One request of a batch. `idempotency_key` is None if the caller gave no id; then no record is kept."""
 
     idempotency_key: IdempotencyKey | None
     digest: bytes
-    effects: tuple[PendingChange, ...]
+    changes: tuple[PendingChange, ...]
     at: int
 
 
 class Batch(Struct, frozen=True, kw_only=True):
-    """`read`: how far its writer has read. `versions`: what every slice that it writes or expects must still have."""
+    """Requests to append together.
+
+    `read` is how far the writer has read. `versions` has, for every slice that the batch writes or expects, the
+    version that it is based on; 0 stands for a slice that does not exist.
+    """
 
     read: Position
     versions: Mapping[str, int]
@@ -80,129 +90,131 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 class Appended(Struct, frozen=True, kw_only=True, gc=False):
-    """An entry's outcome: its changes, and the position that answers it."""
+    """The outcome of an entry: its changes, and the position to answer the request with."""
 
     position: Position
     changes: tuple[Change, ...]
 
 
-def everything(_: str) -> bool:
-    """Every slice is wanted."""
-    return True
+class Page(Struct, frozen=True, kw_only=True):
+    """The selected changes after a position, up to and including `until`. `until` may lie behind the last of them."""
+
+    changes: Sequence[Change]
+    until: Position
 
 
 class Journal(Protocol):
-    """What every journal has; the module's text says what it guarantees.
+    """The primitives that every engine implements. The module's docstring lists the guarantees.
 
-    One store uses a journal object at a time, unless it says otherwise.
+    One store uses a journal object at a time, unless the engine says otherwise.
     """
 
     retention: Retention
 
     async def open(self) -> None:
-        """Makes it ready, creating what is missing. Raises JournalUnusable."""
+        """Connects, and creates what is missing. Raises JournalUnusable."""
 
     async def close(self) -> None:
-        """Releases everything; may be called twice."""
+        """Releases everything. May be called twice."""
 
-    async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
-        """The state at `at` (None: the newest position) of the `wanted` slices. Values are fresh.
-
-        It tells the changes since the checkpoint before; of the newest state, further back where there are
-        fewer than RECENT. Raises Forked, Expired, Unavailable.
-        """
+    async def head(self) -> Position:
+        """The newest position."""
 
     async def earliest(self) -> Position:
-        """The oldest position that is kept: `load` and `read` go back as far."""
+        """The oldest position that can be read from."""
 
     async def append(self, batch: Batch) -> list[Appended]:
         """Writes the batch and numbers its changes. Raises Forked, Duplicate, Conflict, Unavailable."""
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
-        """How these requests ended, as far as they are remembered."""
+        """The idempotency records that exist under these keys."""
 
-    async def read(self, after: Position, limit: int) -> list[Change]:
-        """The changes behind `after`: at most `limit`, fewer where they are more than PAGE_BYTES, one at least.
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
+        """The selected ones of the next `limit` changes after a position.
 
-        None if `after` is the newest position. Raises Forked, Expired, Unavailable.
+        A page ends early rather than exceed PAGE_BYTES, but a page that is not at the head always moves on:
+        `until == after` means that `after` is the newest position. Raises Forked, Expired, Unavailable.
         """
 
     async def wait(self, after: Position) -> None:
-        """Returns when there may be changes behind `after`. May return for nothing, but never sleeps through."""
+        """Returns once there may be changes after a position. May return too early, never too late."""
 
-    async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
-        """Keeps the state at `position`, given what changed since the last one (None: removed), and trims."""
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """A position at which the state is kept. `at` is Unix ms; `bytes` is the size of the changes it sums up."""
+
+    position: Position
+    at: int
+    bytes: int
+
+
+class SavedSlice(Struct, frozen=True, kw_only=True, gc=False):
+    """A slice in a checkpoint: its name, the position of its last change, its value as JSON."""
+
+    name: str
+    position: Position
+    data: bytes
+
+
+@runtime_checkable
+class Checkpoints(Protocol):
+    """What an engine adds that can keep the state itself, beside the changes, and forget old changes."""
+
+    async def checkpoints(self) -> Sequence[Checkpoint]:
+        """The complete checkpoints that are kept, oldest first."""
+
+    async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
+        """The selected slices as of a checkpoint. Raises Expired if it is not kept."""
+
+    async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        """Makes a checkpoint of what changed since the last one (None: the slice was removed).
+
+        Does nothing if a checkpoint at `position` or later exists. Appends go on meanwhile. A checkpoint that was
+        interrupted is never visible. Raises Forked, Unavailable.
+        """
+
+    async def trim(self, until: Position) -> None:
+        """Forgets the changes up to `until`, which is a checkpoint and becomes the earliest position."""
 
 
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
-    """The batch's changes with their places behind `head`: seq, `from`, and the tag that all of them share."""
+    """The batch's changes behind `head`: each with its seq, its `from`, and the tag that all of them share."""
     seq, last = head.seq, head
     versions = dict(batch.versions)
     outcomes = []
     for entry in batch.entries:
         changes = []
-        for effect in entry.effects:
+        for pending in entry.changes:
             seq += 1
             last = Position(seq=seq, tag=tag)
             changes.append(
                 Change(
                     position=last,
-                    slice=effect.slice,
-                    from_version=versions.get(effect.slice, 0),
-                    kind=effect.kind,
-                    data=effect.data,
-                    cause=effect.cause,
+                    slice=pending.slice,
+                    from_version=versions.get(pending.slice, 0),
+                    kind=pending.kind,
+                    data=pending.data,
+                    cause=pending.cause,
                     at=entry.at,
                 )
             )
-            versions[effect.slice] = 0 if effect.kind == "removed" else seq
+            versions[pending.slice] = 0 if pending.kind == "removed" else seq
         outcomes.append(Appended(position=last, changes=tuple(changes)))
     return outcomes
 
 
-def page_of(changes: Iterable[Change]) -> list[Change]:
-    """The first of them, up to PAGE_BYTES; the first in any case."""
-    page: list[Change] = []
+def page_of(changes: Iterable[Change], until: Position) -> Page:
+    """A page of the first changes, up to PAGE_BYTES but at least one; complete, it reaches `until`."""
+    kept: list[Change] = []
     size = 0
     for change in changes:
         size += change.size
-        if page and size > PAGE_BYTES:
-            break
-        page.append(change)
-    return page
+        if kept and size > PAGE_BYTES:
+            return Page(changes=kept, until=kept[-1].position)
+        kept.append(change)
+    return Page(changes=kept, until=until)
 
 
-def record(entry: Entry, outcome: Appended) -> IdempotencyRecord:
+def idempotency_record(entry: Entry, outcome: Appended) -> IdempotencyRecord:
     changes = tuple((change.slice, change.version) for change in outcome.changes)
     return IdempotencyRecord(digest=entry.digest, position=outcome.position, changes=changes)
-
-
-def replayed(slices: dict[str, tuple[Any, Position]], changes: Iterable[Change]) -> dict[str, SliceState]:
-    """The slices after the changes. Values of `slices` are used up: they are changed in place."""
-    for change in changes:
-        if change.kind == "removed":
-            slices.pop(change.slice, None)
-        elif change.kind == "value":
-            slices[change.slice] = (orjson.loads(change.data), change.position)
-        else:
-            slices[change.slice] = (replay(slices[change.slice][0], change.patches), change.position)
-    return {name: SliceState(value, position) for name, (value, position) in slices.items()}
-
-
-def trim_to(
-    checkpoints: Sequence[tuple[Position, int, int]], head: Position, retention: Retention, now: int
-) -> Position | None:
-    """The checkpoint to trim to, of (position, Unix ms, bytes of the changes before it back to the one before).
-
-    `checkpoints` are in order; None: nothing to trim.
-    """
-    target = None
-    behind = sum(size for _, _, size in checkpoints)
-    for position, at, size in checkpoints:
-        behind -= size
-        if position.seq > head.seq - retention.changes:
-            break
-        if at >= now - retention.age * 1000 and behind + size <= retention.bytes:
-            break
-        target = position
-    return target

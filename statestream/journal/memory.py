@@ -1,7 +1,7 @@
-"""The journal that keeps nothing: for tests, demos, and state that may be lost.
+"""The journal in memory: for tests, demos, and state that may be lost.
 
-Promise after a crash: none. A new MemoryJournal is another history, which readers notice by the tag.
-One object may serve several stores in one process; they then are nodes of one cluster.
+Durability: none. A new MemoryJournal is another history; clients notice by the tags. One object may serve several
+stores in one process, which then are nodes of one cluster.
 
 Invariants: every coroutine but `wait` runs without awaiting, so each is atomic on its event loop.
 """
@@ -9,10 +9,8 @@ Invariants: every coroutine but `wait` runs without awaiting, so each is atomic 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-import orjson
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 from statestream.core.change import (
     START,
@@ -21,24 +19,26 @@ from statestream.core.change import (
     IdempotencyRecord,
     Position,
     SliceState,
-    Snapshot,
     new_tag,
     now_ms,
     total_size,
 )
-from statestream.core.errors import Conflict, Duplicate, Expired, Forked
+from statestream.core.errors import Expired, Forked
+from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import (
-    RECENT,
-    REMEMBERED_MS,
+    IDEMPOTENCY_MS,
+    PAGE,
     Appended,
     Batch,
+    Checkpoint,
+    Conflict,
+    Duplicate,
+    Page,
     Retention,
-    everything,
+    SavedSlice,
+    idempotency_record,
     number,
     page_of,
-    record,
-    replayed,
-    trim_to,
 )
 
 
@@ -54,10 +54,16 @@ class MemoryJournal:
         self._earliest = START
         self._versions: dict[str, int] = {}
         self._records: dict[IdempotencyKey, tuple[int, IdempotencyRecord]] = {}
-        self._checkpoints: list[tuple[Position, int, int]] = []
-        self._kept: dict[str, list[tuple[int, SliceState | None]]] = {}
-        self._kept_at = START
+        self._checkpoints: list[Checkpoint] = []
+        self._saved: dict[str, list[tuple[int, SliceState | None]]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """The journal of `memory:`. Raises ValueError if the URL says more."""
+        if url not in ("memory:", "memory://"):
+            raise ValueError("expected a journal URL like memory:, without anything behind it")
+        return cls()
 
     async def open(self) -> None:
         """Nothing to prepare."""
@@ -65,44 +71,24 @@ class MemoryJournal:
     async def close(self) -> None:
         """Nothing to release: the history lives as long as the object."""
 
+    async def head(self) -> Position:
+        return self._head
+
     @property
     def _head(self) -> Position:
         return self._changes[-1].position if self._changes else self._earliest
-
-    async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
-        position = at or self._head
-        self._verify(position)
-        points = [self._earliest.seq, *(point.seq for point, _, _ in self._checkpoints)]
-        checkpoint = max(seq for seq in points if seq <= position.seq)
-        since = checkpoint if at else max(self._earliest.seq, min(checkpoint, position.seq - RECENT))
-        held: dict[str, tuple[Any, Position]] = {}
-        for name, versions in self._kept.items():
-            state = next((state for seq, state in reversed(versions) if seq <= checkpoint), None)
-            if state is not None and wanted(name):
-                held[name] = (orjson.loads(state.encoded()), state.position)
-        behind = self._changes[since - self._earliest.seq : position.seq - self._earliest.seq]
-        changes = tuple(change for change in behind if wanted(change.slice))
-        return Snapshot(
-            position=position,
-            slices=replayed(held, (change for change in changes if change.version > checkpoint)),
-            checkpoint=checkpoint,
-            since=self._earliest
-            if since == self._earliest.seq
-            else self._changes[since - self._earliest.seq - 1].position,
-            changes=changes,
-        )
 
     async def earliest(self) -> Position:
         return self._earliest
 
     async def append(self, batch: Batch) -> list[Appended]:
         self._verify(batch.read)
-        ids = [entry.idempotency_key for entry in batch.entries if entry.idempotency_key]
-        if ids and (done := await self.lookup(ids)):
-            raise Duplicate(done)
+        keys = [entry.idempotency_key for entry in batch.entries if entry.idempotency_key]
+        if keys and (records := await self.lookup(keys)):
+            raise Duplicate(records)
         moved = [name for name, version in batch.versions.items() if self._versions.get(name, 0) != version]
         if moved:
-            raise Conflict(f"expected to be first to change {', '.join(moved)}; read what came before")
+            raise Conflict(f"{', '.join(moved)} changed since it was read; reload and retry")
         outcomes = number(batch, self._head, new_tag())
         for entry, outcome in zip(batch.entries, outcomes, strict=True):
             for change in outcome.changes:
@@ -112,33 +98,34 @@ class MemoryJournal:
                 else:
                     self._versions[change.slice] = change.version
             if entry.idempotency_key:
-                self._records.pop(entry.idempotency_key, None)  # in the order of age
-                self._records[entry.idempotency_key] = (entry.at, record(entry, outcome))
+                self._records.pop(entry.idempotency_key, None)  # so that the records stay in the order of their age
+                self._records[entry.idempotency_key] = (entry.at, idempotency_record(entry, outcome))
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
         return outcomes
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
-        horizon = now_ms() - REMEMBERED_MS
+        horizon = now_ms() - IDEMPOTENCY_MS
         while self._records and (oldest := next(iter(self._records.items())))[1][0] < horizon:
             del self._records[oldest[0]]
         found = {key: self._records[key] for key in keys if key in self._records}
-        return {key: kept for key, (at, kept) in found.items() if at >= horizon}
+        return {key: record for key, (at, record) in found.items() if at >= horizon}
+
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
+        self._verify(after)
+        start = after.seq - self._earliest.seq
+        changes = self._changes[start : start + limit]
+        return page_of(selection.among(changes), changes[-1].position if changes else after)
 
     def _verify(self, position: Position) -> None:
         """Raises Forked or Expired unless `position` is part of this history and changes behind it are kept."""
         index = position.seq - self._earliest.seq - 1
         if index < -1:
-            raise Expired(f"expected a position from {self._earliest} on, got one that is no longer kept")
-        known = self._earliest if index == -1 else self._changes[index].position if index < len(self._changes) else None
+            raise Expired(f"the journal goes back to {self._earliest} only; start without a position")
+        known = self._changes[index].position if 0 <= index < len(self._changes) else self._earliest
         if known != position:
-            raise Forked("expected a position of this history, got one of another; read the state anew")
-
-    async def read(self, after: Position, limit: int) -> list[Change]:
-        self._verify(after)
-        start = after.seq - self._earliest.seq
-        return page_of(self._changes[start : start + limit])
+            raise Forked("the position is not part of this history; start without a position")
 
     async def wait(self, after: Position) -> None:
         while self._head == after:
@@ -149,29 +136,40 @@ class MemoryJournal:
             finally:
                 self._waiting.discard(waiter)
 
-    async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
-        if position.seq <= self._kept_at.seq:
-            return
-        covered = self._changes[self._kept_at.seq - self._earliest.seq : position.seq - self._earliest.seq]
-        for name, state in slices.items():
-            self._kept.setdefault(name, []).append((position.seq, state))
-        now = now_ms()
-        self._kept_at = position
-        self._checkpoints.append((position, now, total_size(covered)))
-        target = trim_to(self._checkpoints, self._head, self.retention, now)
-        if target is not None:
-            del self._changes[: target.seq - self._earliest.seq]
-            self._checkpoints = [point for point in self._checkpoints if point[0].seq > target.seq]
-            self._earliest = target
-            self._forget()
+    # checkpoints
 
-    def _forget(self) -> None:
-        """Drops what only positions below the floor needed."""
-        for name, versions in tuple(self._kept.items()):
-            at_floor = [entry for entry in versions if entry[0] <= self._earliest.seq][-1:]
-            kept = [entry for entry in at_floor if entry[1] is not None]
-            kept += [entry for entry in versions if entry[0] > self._earliest.seq]
+    async def checkpoints(self) -> Sequence[Checkpoint]:
+        return tuple(self._checkpoints)
+
+    async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
+        if all(point.position != checkpoint for point in self._checkpoints):
+            raise Expired("the checkpoint is not kept any more; read the checkpoints again")
+        found = []
+        for name, versions in self._saved.items():
+            state = next((state for seq, state in reversed(versions) if seq <= checkpoint.seq), None)
+            if state is not None and selection.matches(name):
+                found.append(SavedSlice(name=name, position=state.position, data=state.encoded()))
+        return found
+
+    async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        self._verify(position)
+        newest = self._checkpoints[-1].position.seq if self._checkpoints else self._earliest.seq
+        if position.seq <= newest:
+            return
+        for name, state in slices.items():
+            self._saved.setdefault(name, []).append((position.seq, state))
+        covered = self._changes[newest - self._earliest.seq : position.seq - self._earliest.seq]
+        self._checkpoints.append(Checkpoint(position=position, at=now_ms(), bytes=total_size(covered)))
+
+    async def trim(self, until: Position) -> None:
+        del self._changes[: until.seq - self._earliest.seq]
+        self._checkpoints = [point for point in self._checkpoints if point.position.seq >= until.seq]
+        self._earliest = until
+        for name, versions in tuple(self._saved.items()):
+            before = [entry for entry in versions if entry[0] <= until.seq][-1:]
+            kept = [entry for entry in before if entry[1] is not None]
+            kept += [entry for entry in versions if entry[0] > until.seq]
             if kept:
-                self._kept[name] = kept
+                self._saved[name] = kept
             else:
-                del self._kept[name]
+                del self._saved[name]

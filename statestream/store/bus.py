@@ -1,13 +1,12 @@
-"""Announces committed changes, in order, and keeps the newest of them for readers that come back soon.
+"""Announces committed changes in order, and keeps the newest of them for subscribers that return soon.
 
-Invariants: synchronous; a listener runs inside the commit and must not await, take long, or raise. One that
-raises is logged and does not stop the others. Positions in the tail are contiguous: a hole would be
-a silent hole for every reader that resumes from it.
+Invariants: synchronous. A listener runs inside the commit and must not await, take long, or raise; one that raises is
+logged and does not stop the others. Positions in the tail are contiguous: a gap would be a silent gap for every
+subscriber that resumes from it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,19 +22,19 @@ TAIL_CHANGES: Final = 10_000
 TAIL_BYTES: Final = 16 << 20
 
 
-Why = Literal["forked", "expired"]
-"""Why the state is another one: the history was replaced, or this node had fallen behind what is kept."""
+ResetReason = Literal["forked", "expired"]
+"""Why the state was replaced: the history is another one, or this node had fallen behind what is kept."""
 
 
 class Listener(Protocol):
-    """What is told of every commit, and of a reset: the state is another one, not led to by changes."""
+    """Receives every commit, and a reset when changes do not lead from the old state to the new one."""
 
     def changed(self, changes: Sequence[Change]) -> None: ...
-    def reset(self, why: Why) -> None: ...
+    def reset(self, reason: ResetReason) -> None: ...
 
 
 class Bus:
-    """The listeners, and the tail of what they were told."""
+    """The listeners, and the tail of what was announced."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
@@ -44,15 +43,15 @@ class Bus:
         self._earliest = START
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Adds a listener; call what this gives to take it away again."""
+        """Adds a listener. Call the returned function to remove it."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     def announce(self, changes: Sequence[Change]) -> None:
-        self._remember(changes)
+        self._keep(changes)
         self._tell(lambda listener: listener.changed(changes))
 
-    def _remember(self, changes: Sequence[Change]) -> None:
+    def _keep(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self._tail.append(change)
             self._bytes += change.size
@@ -61,29 +60,29 @@ class Bus:
             self._bytes -= oldest.size
             self._earliest = oldest.position
 
-    def reset(self, since: Position, changes: Sequence[Change], why: Why) -> None:
-        """Takes another tail: the `changes` behind `since`, which nobody is told of one by one."""
+    def reset(self, since: Position, changes: Sequence[Change], reason: ResetReason) -> None:
+        """Replaces the tail with the changes after `since`. Listeners are not told of these one by one."""
         self._tail.clear()
         self._bytes = 0
         self._earliest = since
-        self._remember(changes)
-        self._tell(lambda listener: listener.reset(why))
+        self._keep(changes)
+        self._tell(lambda listener: listener.reset(reason))
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in tuple(self._listeners):
             try:
                 what(listener)
             except Exception:
-                log.exception("expected a listener that does not raise, %r did", listener)
+                log.exception("the listener %r raised; listeners must not raise", listener)
 
     def reaches(self, position: Position) -> bool:
-        """Whether the tail begins at `position` or before."""
+        """Whether the tail goes back to `position`."""
         return position.seq >= self._earliest.seq
 
     def after(self, position: Position) -> list[Change] | None:
-        """The changes behind `position`, or None where the tail does not reach back so far. Raises Forked.
+        """The changes after `position`; None if the tail does not go back that far. Raises Forked.
 
-        The cost is that of what is given, not of the tail.
+        The cost is that of what is returned, not of the tail.
         """
         if not self.reaches(position):
             return None
@@ -91,12 +90,12 @@ class Bus:
         count = len(self._tail) - index
         known = self._earliest if index == 0 else self._tail[index - 1].position if count >= 0 else None
         if known != position:
-            raise Forked("expected a position of this history, got one of another; start without it")
+            raise Forked("the position is not part of this history; start without a position")
         return list(islice(reversed(self._tail), count))[::-1]
 
 
-class Each:
-    """A plain function as a listener."""
+class EachChange:
+    """A plain function as a listener. It is called with changes only, not at a reset."""
 
     def __init__(self, function: Callable[[Change], None]) -> None:
         self._function = function
@@ -105,25 +104,5 @@ class Each:
         for change in changes:
             self._function(change)
 
-    def reset(self, why: Why) -> None:
-        """A function is told of changes only."""
-
-
-class Signal:
-    """Rings when something was committed, of one slice or of any, and at a reset."""
-
-    def __init__(self, name: str | None = None) -> None:
-        self._name = name
-        self._notified = asyncio.Event()
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        if self._name is None or any(change.slice == self._name for change in changes):
-            self._notified.set()
-
-    def reset(self, why: Why) -> None:
-        self._notified.set()
-
-    async def wait(self) -> None:
-        """Returns once it has rung since the last wait."""
-        await self._notified.wait()
-        self._notified.clear()
+    def reset(self, reason: ResetReason) -> None:
+        """Not passed on."""

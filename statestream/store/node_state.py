@@ -1,22 +1,25 @@
 """What this node knows to be committed: the slices, as of a position of the journal.
 
-Invariants: the state moves only by what the journal has, in the journal's order: `append` and `catch_up`
-apply and announce in one step without an await in between, `load` replaces everything and says so.
-Nobody but the holder of the store's lock may call what awaits here. After an append whose outcome is
-unknown the state is stale: the journal is read before the next one.
+Invariants: the state moves only by what the journal has, in the journal's order. `append` and `catch_up` apply and
+announce in one step, without an await in between; `load` replaces everything and announces a reset. Whoever calls these
+three holds the writer's lock. After an append with an unknown outcome the state is stale: the journal must be read
+before the next append. A checkpoint is made beside all that, of states that never change.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.core.change import START, Change, SliceState, new_id, now_ms
-from statestream.core.errors import Conflict, Duplicate, Expired, Forked, StatestreamError, Unavailable
-from statestream.journal.contract import PAGE, Appended, Batch, Entry, Journal
-from statestream.store.bus import Bus, Why
-from statestream.store.transaction import HandlerRegistry, follow
+from statestream.core.errors import Expired, Forked, StatestreamError, Unavailable
+from statestream.journal.contract import PAGE, Appended, Batch, Conflict, Duplicate, Entry, Journal
+from statestream.journal.history import History
+from statestream.store.bus import Bus, ResetReason
+from statestream.store.registry import HandlerRegistry
+from statestream.store.transaction import value_after
 
 log = logging.getLogger("statestream")
 
@@ -24,53 +27,60 @@ BEGIN_ATTEMPTS: Final = 100
 
 
 class NodeState:
-    """`slices` maps full names to their states; it stays the same object."""
+    """`slices` maps full names to their states. It stays the same object."""
 
     def __init__(self, journal: Journal, bus: Bus) -> None:
-        self.journal, self._bus = journal, bus
+        self.bus = bus
+        self.use(journal)
         self.slices: dict[str, SliceState] = {}
         self.position = START
         self.stale = False
         self._dirty: set[str] = set()
         self._checkpointed = 0
+        self._checkpoint_due = asyncio.Event()
+        self._checkpointing = asyncio.Lock()
 
-    async def load(self, why: Why = "forked") -> None:
-        """The journal's state in the place of this node's; every listener is told why. Raises Unavailable."""
-        snapshot = await self.journal.load()
+    def use(self, journal: Journal) -> None:
+        """Sets the journal, until the state is first loaded."""
+        self.journal, self.history = journal, History(journal)
+
+    async def load(self, reason: ResetReason = "forked") -> None:
+        """Replaces the state with the journal's and announces a reset. Raises Unavailable."""
+        snapshot = await self.history.load()
         self.slices.clear()
         self.slices.update(snapshot.slices)
         self.position, self._checkpointed, self.stale = snapshot.position, snapshot.checkpoint, False
         self._dirty = {change.slice for change in snapshot.changes if change.version > snapshot.checkpoint}
-        self._bus.reset(snapshot.since, snapshot.changes, why)
+        self.bus.reset(snapshot.since, snapshot.changes, reason)
 
-    async def begin(self, rules: HandlerRegistry) -> None:
-        """Appends the initial value of plain slices that have none, so that no state rests on code alone."""
+    async def begin(self, registry: HandlerRegistry) -> None:
+        """Appends the initial value of plain slices that have none, so that no state depends on code alone."""
         for _ in range(BEGIN_ATTEMPTS):
-            effects = rules.initial_changes(self.slices, new_id())
-            if not effects:
+            changes = registry.initial_changes(self.slices, new_id())
+            if not changes:
                 return
-            entry = Entry(idempotency_key=None, digest=b"", effects=effects, at=now_ms())
-            versions = {effect.slice: 0 for effect in effects}
+            entry = Entry(idempotency_key=None, digest=b"", changes=changes, at=now_ms())
+            versions = {change.slice: 0 for change in changes}
             try:
                 await self.journal.append(Batch(read=self.position, versions=versions, entries=[entry]))
             except Conflict:
                 log.info("another node has opened the same journal first")
             await self.catch_up()
-        raise Unavailable("expected to write the initial values, others were always first; try again")
+        raise Unavailable("other nodes were always first to write the initial values; try again")
 
     async def append(
         self, entries: Sequence[Entry], versions: Mapping[str, int], value_of: Callable[[Change], Any]
     ) -> list[Appended]:
-        """Appends, applies what others wrote in between, then this. `value_of` gives what a change leads to.
+        """Appends, applies what others wrote in between, then applies this. `value_of` is what a change leads to.
 
-        Raises Forked, Duplicate, Conflict: nothing was written. After anything else the state is stale.
+        Raises Forked, Duplicate, Conflict: nothing was written. After any other error the state is stale.
         """
         try:
             outcomes = await self.journal.append(Batch(read=self.position, versions=versions, entries=entries))
             changes = [change for outcome in outcomes for change in outcome.changes]
             if changes and changes[0].version > self.position.seq + 1:
                 await self.catch_up(before=changes[0].version)
-            if changes and changes[0].version == self.position.seq + 1:  # or the catching up has loaded them too
+            if changes and changes[0].version == self.position.seq + 1:  # else catching up has loaded these as well
                 self._apply(changes, value_of)
         except (Forked, Expired, Duplicate, Conflict):
             raise
@@ -80,14 +90,14 @@ class NodeState:
         return outcomes
 
     async def catch_up(self, before: int | None = None) -> None:
-        """Applies what others wrote, and what this node wrote unknowingly: up to the journal's head, or `before`."""
+        """Applies what others wrote, and what this node wrote without knowing, up to the head or up to `before`."""
         try:
             while before is None or self.position.seq < before - 1:
                 limit = PAGE if before is None else min(PAGE, before - 1 - self.position.seq)
-                changes = await self.journal.read(self.position, limit)
-                for change in changes:
-                    self._apply([change], self._followed)
-                if not changes:
+                page = await self.journal.read(self.position, limit)
+                for change in page.changes:
+                    self._apply([change], self._value_after)
+                if not page.changes:
                     break
         except Expired:
             await self.load("expired")
@@ -95,12 +105,12 @@ class NodeState:
             await self.load("forked")
         self.stale = False
 
-    def _followed(self, change: Change) -> Any:
+    def _value_after(self, change: Change) -> Any:
         held = self.slices.get(change.slice)
-        return follow(None if held is None else held.value, change)
+        return value_after(None if held is None else held.value, change)
 
     def _apply(self, changes: Sequence[Change], value_of: Callable[[Change], Any]) -> None:
-        """Swaps the state and announces it."""
+        """Swaps the state and announces the changes."""
         for change in changes:
             before = self.slices.get(change.slice)
             if change.kind == "removed":
@@ -111,16 +121,32 @@ class NodeState:
                 self.slices[change.slice] = SliceState(value_of(change), change.position, change.data)
             self._dirty.add(change.slice)
         self.position = changes[-1].position
-        self._bus.announce(changes)
+        if self.position.seq - self._checkpointed >= self.journal.retention.checkpoint:
+            self._checkpoint_due.set()
+        self.bus.announce(changes)
 
-    async def checkpoint(self, *, due: int) -> None:
-        """Keeps the state in the journal, if it is certain and at least `due` changes have come since the last time."""
-        if self.stale or self.position.seq - self._checkpointed < due:
-            return
-        try:
-            await self.journal.checkpoint(self.position, {name: self.slices.get(name) for name in self._dirty})
-        except StatestreamError as error:
-            log.warning("the journal could not keep a checkpoint, a restart will take longer: %s", error)
-            return
-        self._dirty.clear()
-        self._checkpointed = self.position.seq
+    # checkpoints
+
+    async def keep_checkpoints(self) -> None:
+        """Makes a checkpoint whenever one is due, until cancelled. Appends do not wait for it."""
+        while True:
+            await self._checkpoint_due.wait()
+            self._checkpoint_due.clear()
+            try:
+                await asyncio.shield(self.checkpoint())
+            except Exception:
+                log.exception("no checkpoint could be made")
+
+    async def checkpoint(self) -> None:
+        """Keeps the state in the journal, if it is certain and has changed since the last checkpoint."""
+        async with self._checkpointing:
+            if self.stale or self.position.seq <= self._checkpointed:
+                return
+            position, names, self._dirty = self.position, self._dirty, set()
+            try:
+                await self.history.checkpoint(position, {name: self.slices.get(name) for name in names})
+            except StatestreamError as error:
+                log.warning("no checkpoint could be made, a restart will take longer: %s", error)
+                self._dirty |= names
+            else:
+                self._checkpointed = min(position.seq, self.position.seq)  # a reset may have come in between

@@ -1,14 +1,14 @@
-"""Requests, run over a working copy of the state: what each of them would change.
+"""Transactions: what the requests of a batch would change, before the journal has accepted it.
 
-Invariants: pure and synchronous. Nothing here is durable or visible to anyone: a Working is thrown away
-when the journal says no, and made again. A request takes effect whole or not at all.
+Invariants: pure and synchronous. Nothing here is durable or visible to anyone. A Transaction is discarded when the
+journal refuses the batch, and made again. A request takes pending as a whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -16,17 +16,15 @@ from msgspec import Struct
 from statestream.core.change import REMOVED, Action, Cause, Change, IdempotencyKey, PendingChange, SliceState
 from statestream.core.draft import Scratch, patched, produce
 from statestream.core.errors import (
-    Forbidden,
     HandlerFailed,
     Malformed,
     Refused,
     StatestreamError,
-    UnknownAction,
-    UnknownSlice,
     VersionConflict,
 )
 from statestream.core.slices import Handler, Slice
 from statestream.core.values import canonical, encode, plain
+from statestream.store.registry import HandlerRegistry
 
 log = logging.getLogger("statestream")
 
@@ -36,14 +34,14 @@ PENDING = -1
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """Actions that take effect together, as accepted from a caller.
+    """Actions that take pending together, as accepted from a caller.
 
-    `id` names the request in causes; `remembered` says that the caller gave it, so that a repeat is a
-    duplicate, for which `digest` is the same where the content is. `payloads` are those of `actions`, encoded.
+    `id` names the request in causes. `idempotent` says that the caller chose the id, so that a repeat of the request is
+    a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded.
     """
 
     id: str
-    remembered: bool
+    idempotent: bool
     actor: str | None
     at: int
     actions: tuple[Action, ...]
@@ -57,9 +55,9 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 def accept(
-    actions: Sequence[Action], *, id: str, remembered: bool, actor: str | None, at: int, expect: Mapping[str, int]
+    actions: Sequence[Action], *, id: str, idempotent: bool, actor: str | None, at: int, expect: Mapping[str, int]
 ) -> Request:
-    """Stamps the actions and encodes their payloads. Raises Malformed if there is none, NotJSON for a payload."""
+    """Stamps the actions and encodes their payloads. Raises Malformed if there is none, NotJSON for a bad payload."""
     if not actions:
         raise Malformed("expected at least one action, got none")
     stamped, payloads = [], []
@@ -69,13 +67,13 @@ def accept(
         payloads.append(encode(payload))
     return Request(
         id=id,
-        remembered=remembered,
+        idempotent=idempotent,
         actor=actor,
         at=at,
         actions=tuple(stamped),
         payloads=tuple(payloads),
         expect=expect,
-        digest=_digest(stamped) if remembered else b"",
+        digest=_digest(stamped) if idempotent else b"",
     )
 
 
@@ -84,87 +82,33 @@ def _digest(actions: Sequence[Action]) -> bytes:
     return hashlib.sha256(canonical(content)).digest()
 
 
-class HandlerRegistry:
-    """Which handlers an action reaches, in the order of the slices."""
-
-    def __init__(self, slices: Iterable[Slice]) -> None:
-        self.slices: dict[str, Slice] = {}
-        self.handlers: dict[str, list[Handler]] = {}
-        for part in slices:
-            if part.name in self.slices:
-                raise ValueError(f"expected each slice once, got {part.name!r} twice")
-            self.slices[part.name] = part
-            for handler in part.handlers:
-                self.handlers.setdefault(handler.action_type, []).append(handler)
-        for action_type, handlers in self.handlers.items():
-            declared = self.slices.get(action_type.partition("/")[0])
-            if declared is None or all(handler.slice is not declared for handler in handlers):
-                raise ValueError(f"expected the slice that declares {action_type} among the store's slices")
-            for handler in handlers:
-                if handler.slice.keyed and not declared.keyed and handler.key_of is None:
-                    raise ValueError(
-                        f"expected `key=` where {handler.slice.name} handles {action_type}, which has no key"
-                    )
-
-    def of(self, action: Action) -> list[Handler]:
-        """The handlers. Raises UnknownAction, or Malformed where key and slice do not go together."""
-        found = self.handlers.get(action.type)
-        if found is None:
-            raise UnknownAction(
-                "expected the type of a declared action, like board/task_added; see the slices' handlers"
-            )
-        keyed = self.slices[action.type.partition("/")[0]].keyed
-        if keyed != (action.key is not None):
-            raise Malformed(f"expected {'a' if keyed else 'no'} key for {action.type}")
-        return found
-
-    def check_public(self, action_type: str) -> None:
-        """Raises Forbidden for an action that only the server's own code may dispatch."""
-        part = self.slices.get(action_type.partition("/")[0])
-        if part is not None and part.internal:
-            raise Forbidden(f"expected an action that clients may dispatch, {part.name} is changed by the server only")
-
-    def initial_changes(self, existing: Mapping[str, SliceState], request_id: str) -> tuple[PendingChange, ...]:
-        """What gives every plain slice that does not exist yet its initial value."""
-        cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
-        missing = [part for part in self.slices.values() if not part.keyed and part.name not in existing]
-        return tuple(PendingChange(slice=p.name, kind="value", data=encode(p.initial), cause=cause) for p in missing)
-
-    def check_slice(self, name: str, key: str | None) -> None:
-        """Raises UnknownSlice unless `name` is declared, and keyed just where there is a key."""
-        part = self.slices.get(name)
-        if part is None or part.keyed != (key is not None):
-            raise UnknownSlice(
-                f"expected a declared slice{' instance' if key is not None else ''}, got none of that name"
-            )
-
-
 class Transaction:
     """The committed state with what a batch has done to it so far.
 
-    From its first run to its last nothing may come into the committed state: what it made it knows by identity.
+    The committed state must not change between the first run and the last: a transaction knows by identity which
+    containers it has made itself, and writes to those in place.
     """
 
-    def __init__(self, rules: HandlerRegistry, committed: Mapping[str, SliceState]) -> None:
-        self._rules, self._committed = rules, committed
+    def __init__(self, registry: HandlerRegistry, committed: Mapping[str, SliceState]) -> None:
+        self._registry, self._committed = registry, committed
         self._values: dict[str, Any] = {}
         self._undo: dict[str, Any] = {}
         self._scratch = Scratch()
         self.based_on: dict[str, int] = {}
 
     def run(self, request: Request) -> list[PendingChange]:
-        """What the request would do; the next request sees it. Raises what it is to be answered with."""
+        """Runs a request and returns its changes, which the next request sees. Raises what to answer it with."""
         self._check(request.expect)
         self._undo = {}
         self._scratch.settle()
-        effects: list[PendingChange] = []
+        changes: list[PendingChange] = []
         try:
             for action, payload in zip(request.actions, request.payloads, strict=True):
                 cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
-                for handler in self._rules.of(action):
-                    effect = self._handle(handler, action, payload, cause)
-                    if effect is not None:
-                        effects.append(effect)
+                for handler in self._registry.handlers(action):
+                    pending = self._handle(handler, action, payload, cause)
+                    if pending is not None:
+                        changes.append(pending)
         except BaseException:
             self._scratch.undo()
             for name, value in self._undo.items():
@@ -175,9 +119,9 @@ class Transaction:
             raise
         for name in request.expect:
             self.based_on[name] = self._committed_version(name)
-        for effect in effects:
-            self.based_on[effect.slice] = self._committed_version(effect.slice)
-        return effects
+        for pending in changes:
+            self.based_on[pending.slice] = self._committed_version(pending.slice)
+        return changes
 
     def value(self, change: Change) -> Any:
         """The value that the batch leaves in the slice of one of its changes."""
@@ -186,7 +130,7 @@ class Transaction:
     def _check(self, expect: Mapping[str, int]) -> None:
         for name, version in expect.items():
             if self._version(name) != version:
-                raise VersionConflict(f"expected version {version} of {name}, it has another one; read it again")
+                raise VersionConflict(f"{name} is not at version {version} any more; reload and retry")
 
     def _committed_version(self, name: str) -> int:
         state = self._committed.get(name)
@@ -208,19 +152,19 @@ class Transaction:
             exists, base = self._value(name, handler.slice)
             value, operations = produce(base, lambda draft: handler.function(draft, **arguments), self._scratch)
             if value is REMOVED and not handler.slice.keyed:
-                raise HandlerFailed("expected REMOVED from a handler of a keyed slice only")
-            effect = _effect(name, exists, value, operations, cause, self._committed.get(name))
+                raise HandlerFailed("it returned REMOVED, but only instances of a keyed slice can be removed")
+            pending = _pending_change(name, exists, value, operations, cause, self._committed.get(name))
         except (Refused, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a handler's CancelledError must not end the writer
             log.exception("the handler of %s for %s failed", handler.slice.name, action.type)
             ours = isinstance(error, StatestreamError)
-            how = f"failed: {error}" if ours else f"raised {type(error).__name__}; its changes are gone"
+            how = f"failed: {error}" if ours else f"raised {type(error).__name__}; its changes are discarded"
             raise HandlerFailed(f"the handler of {handler.slice.name} for {action.type} {how}") from error
-        if effect is not None:
+        if pending is not None:
             self._undo.setdefault(name, self._values.get(name, _UNTOUCHED))
             self._values[name] = value
-        return effect
+        return pending
 
     def _value(self, name: str, part: Slice) -> tuple[bool, Any]:
         if name in self._values:
@@ -230,12 +174,12 @@ class Transaction:
         return (False, part.initial) if state is None else (True, state.value)
 
 
-def follow(base: Any, change: Change) -> Any:
-    """The value after a change that another node made, sharing with `base` what it did not touch."""
+def value_after(base: Any, change: Change) -> Any:
+    """The value after a change that another node made. It shares with `base` what the change did not touch."""
     return change.value if change.kind == "value" else patched(base, change.patches)
 
 
-def _effect(
+def _pending_change(
     name: str, exists: bool, value: Any, operations: list[dict[str, Any]], cause: Cause, committed: SliceState | None
 ) -> PendingChange | None:
     if value is REMOVED:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from statestream.core.change import START, Change, PendingChange, Position
 from statestream.core.errors import Conflict, Duplicate, Expired, Forked
-from statestream.core.patch import replay
+from statestream.core.patch import apply_patch
 from statestream.journal.contract import Batch, Journal, Retention, replayed
 from statestream.testing.journals import SMALL, entry, patches, plain, raised, removed, value
 
@@ -82,7 +82,7 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
                 del self.values[change.slice], self.versions[change.slice]
                 return
             held = self.values.get(change.slice)
-            self.values[change.slice] = change.value if change.kind == "value" else replay(held, change.patches)
+            self.values[change.slice] = change.value if change.kind == "value" else apply_patch(held, change.patches)
             self.versions[change.slice] = change.version
 
         @rule(name=NAMES, off=st.integers(1, 3))

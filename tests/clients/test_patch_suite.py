@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from statestream.core.draft import patched
 from statestream.core.errors import Gap
-from statestream.core.patch import replay
+from statestream.core.patch import apply_patch
 from statestream.core.values import canonical
 from tests.clients.test_browser import NODE, Node
 
@@ -42,7 +42,7 @@ def test_the_suite_is_whole() -> None:
     assert {name for name, case in CASES.items() if case.get("disabled")} >= LOST_BY_PARSING
 
 
-@pytest.mark.parametrize("apply", [patched, replay])
+@pytest.mark.parametrize("apply", [patched, apply_patch])
 @pytest.mark.parametrize("name", [name for name in CASES if name not in LOST_BY_PARSING])
 def test_python_makes_of_it_what_the_suite_says(name: str, apply: Callable[[Any, Any], Any]) -> None:
     """`patched` never touches what it is given; `replay` may, but not where it fails. 1, 1.0 and true differ."""

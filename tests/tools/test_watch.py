@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from statestream.client.replica import Replica
-from statestream.core.patch import replay
+from statestream.core.patch import apply_patch
 from statestream.protocol.sse import Event
 from statestream.tools.commands import lines, text
 from statestream.tools.watch.inline import Row, row_cells, shortened, whole
@@ -181,7 +181,7 @@ def test_a_mark_moves_with_its_element(steps: list[tuple[bool, int]], at: int) -
             patch = {"op": "remove", "path": f"/{where}"}
         else:
             continue
-        elements = replay(elements, [copy.deepcopy(patch)])
+        elements = apply_patch(elements, [copy.deepcopy(patch)])
         marks.patched("s", elements, [patch], 2.0)
     now = next(index for index, element in enumerate(elements) if element is watched)
     assert found(marks.root, "s", now, "id").at == 1.0

@@ -25,7 +25,7 @@ from statestream.core.draft.containers import KINDS, DictDraft, ListDraft
 from statestream.core.draft.node import Intake, frozen_op
 from statestream.core.draft.recorder import Recorder, Scratch
 from statestream.core.errors import Gap, HandlerFailed, NotJSON
-from statestream.core.patch import Op, diff, replay
+from statestream.core.patch import Op, apply_patch, diff
 from statestream.core.values import plain
 
 __all__ = ["DictDraft", "ListDraft", "Scratch", "patched", "produce"]
@@ -66,7 +66,7 @@ def patched(base: Any, operations: list[Op]) -> Any:
     recorder = Recorder(KINDS, Scratch())
     root = _root(recorder, base)
     try:
-        result = replay(base if root is None else root, operations)
+        result = apply_patch(base if root is None else root, operations)
         if root is None or result is not root:
             return Intake(recorder, None, root).take(result, 0)
         return root._data if recorder.live_ops() else base

@@ -1,7 +1,7 @@
-"""Who waits for which slice: one listener of the bus for all viewers, found by the slice's name.
+"""Wakes whoever waits for a slice: one listener of the bus for all waiters, found by the slice's name.
 
-Invariants: a change costs the viewers of its own slice, however many there are of others. A viewer is woken, and told
-whose bell it was at the most: what is new it reads from the committed state.
+Invariants: a change costs the waiters of its own slice, however many wait for others. A waiter learns at most the names
+of the slices that changed; it reads from the committed state what is new.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from statestream.core.change import Change
-from statestream.store.bus import Why
+from statestream.store.bus import ResetReason
 
 
 class Signal(asyncio.Event):
-    """Rings for the slices of one viewer, and remembers for which it has rung."""
+    """Is set when a slice of one waiter changes, and remembers which."""
 
     def __init__(self) -> None:
         super().__init__()
         self._names: set[str] | None = set()
 
     def notify(self, name: str | None) -> None:
-        """None: for all of them."""
+        """None stands for all slices."""
         if name is None:
             self._names = None
         elif self._names is not None:
@@ -30,36 +30,36 @@ class Signal(asyncio.Event):
         self.set()
 
     def names(self) -> set[str] | None:
-        """The slices that it has rung for since this was asked last; None where that may be any."""
+        """The slices that changed since the last call; None if any may have."""
         names, self._names = self._names, set()
         return names
 
 
 class Notifier:
-    """A listener of the bus. `with watch.on(names) as bell: await bell.wait(); bell.clear()`."""
+    """A listener of the bus. `with notifier.on(names) as signal: await signal.wait(); signal.clear()`."""
 
     def __init__(self) -> None:
         self._signals: dict[str, set[Signal]] = {}
-        self._everybody: set[Signal] = set()
+        self._all: set[Signal] = set()
         self.closed = False
 
     @contextlib.contextmanager
     def on(self, names: Iterable[str]) -> Iterator[Signal]:
-        """A bell that rings when one of these slices has changed, at a reset, and when all are to go.
+        """A signal that is set when one of these slices changes, at a reset, and on `close`.
 
         `room/*` stands for all rooms, `*` for everything.
         """
         signal = Signal()
-        self._everybody.add(signal)
+        self._all.add(signal)
         try:
             with self.also(names, signal):
                 yield signal
         finally:
-            self._everybody.discard(signal)
+            self._all.discard(signal)
 
     @contextlib.contextmanager
     def also(self, names: Iterable[str], signal: Signal) -> Iterator[None]:
-        """From now on a bell of `on` rings for these slices too, which it did not before."""
+        """Adds slices to a signal of `on`."""
         kept = tuple(names)
         for name in kept:
             self._signals.setdefault(name, set()).add(signal)
@@ -73,7 +73,7 @@ class Notifier:
                     self._signals.pop(name, None)
 
     def close(self) -> None:
-        """Everybody is told to go: `closed` is true from now on."""
+        """Tells every waiter to leave: `closed` is true from now on."""
         self.closed = True
         self._notify_all()
 
@@ -84,9 +84,9 @@ class Notifier:
                 for signal in self._signals.get(name, ()):
                     signal.notify(change.slice)
 
-    def reset(self, why: Why) -> None:
+    def reset(self, reason: ResetReason) -> None:
         self._notify_all()
 
     def _notify_all(self) -> None:
-        for signal in self._everybody:
+        for signal in self._all:
             signal.notify(None)

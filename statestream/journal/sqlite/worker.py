@@ -1,7 +1,7 @@
-"""A SQLite connection on a thread of its own, where jobs run one after the other, a transaction each.
+"""A SQLite connection on a thread of its own, which runs jobs one after the other, each in a transaction.
 
-Invariants: nothing here knows tables. A job that raises leaves nothing behind; every sqlite3 error leaves as
-Unavailable. A caller that is cancelled does not stop its job: it was sent, and may have happened.
+Invariants: nothing here knows tables. A job that raises leaves nothing behind. Every sqlite3 error becomes Unavailable.
+Cancelling a caller does not stop its job: the job has been handed over and may take effect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Job = Callable[Concatenate[sqlite3.Connection, P], T]
 
 
 class SqliteWorker:
-    """See the module's text. `mode` is how its transactions begin: IMMEDIATE for writing, DEFERRED for reading."""
+    """See the module. `mode` is how transactions begin: IMMEDIATE for writing, DEFERRED for reading."""
 
     def __init__(self, path: Path, mode: Literal["IMMEDIATE", "DEFERRED"]) -> None:
         self._path, self._mode = path, mode
@@ -32,7 +32,7 @@ class SqliteWorker:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
-        """Connects, and lets `prepare` look at the connection first. Raises what it raises, and sqlite3.Error."""
+        """Connects and runs `prepare` on the connection. Raises what `prepare` raises, and sqlite3.Error."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="statestream-sqlite")
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connect, prepare)
 
@@ -43,7 +43,7 @@ class SqliteWorker:
     async def run(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The job's result, once its transaction is committed. Raises Unavailable, and what the job raises."""
         if self._thread is None:
-            raise Unavailable("expected an open journal, it is closed")
+            raise Unavailable("the journal is closed")
         call: Callable[[], T] = lambda: self._transact(job, *arguments, **named)  # noqa: E731  # keeps the types
         future = asyncio.get_running_loop().run_in_executor(self._thread, call)
         try:
@@ -57,7 +57,7 @@ class SqliteWorker:
             return job(sql, *arguments, **named)
 
     async def close(self) -> None:
-        """Waits for the jobs that were sent; may be called twice."""
+        """Waits for the jobs that were handed over. May be called twice."""
         if self._thread is None:
             return
         thread, self._thread = self._thread, None
@@ -72,11 +72,12 @@ class SqliteWorker:
 
 @contextmanager
 def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.Connection]:
-    """All or nothing. Every error of sqlite3 leaves it as Unavailable, after a rollback, and without the file's path:
-    the sentence goes out to callers.
+    """All or nothing. Rolls back on any error, and turns those of sqlite3 into Unavailable.
+
+    The message names no path: callers from outside see it.
     """
     if sql is None:
-        raise Unavailable("expected an open journal, it is closed")
+        raise Unavailable("the journal is closed")
     try:
         sql.execute(f"BEGIN {mode}")
         try:

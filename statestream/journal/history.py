@@ -1,0 +1,153 @@
+"""The history of a journal, whatever its engine: loading the state, time travel, checkpoints, trimming.
+
+An engine stores changes and, if it can, checkpoints. Everything that follows from these is here, once for all engines:
+which checkpoint a load starts from, how changes lead from one state to another, when history is trimmed.
+
+Invariants: a state is loaded whole or not at all. It is made of a checkpoint and every change after it, and the journal
+itself refuses (Expired) where a trim came in between, so that loading starts again. Trimming goes to a checkpoint,
+oldest first, and never takes the newest `Retention.changes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from statestream.core.change import START, Change, Position, SliceState, Snapshot, now_ms
+from statestream.core.errors import Expired, Gap, JournalUnusable
+from statestream.core.patch import apply_patch
+from statestream.core.selection import EVERYTHING, Selection
+from statestream.journal.contract import PAGE, Checkpoint, Checkpoints, Journal, Retention
+
+RECENT: Final = 1_000
+"""Changes that a newly loaded node knows at least, for clients that return soon after a restart."""
+LOAD_ATTEMPTS: Final = 5
+_BEGINNING: Final = Checkpoint(position=START, at=0, bytes=0)
+
+Held = dict[str, tuple[Any, Position]]
+
+
+class History:
+    """Everything that can be asked of a journal beyond its primitives. The journal must be open."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._keeps: Checkpoints | None = journal if isinstance(journal, Checkpoints) else None
+
+    async def load(self, at: Position | None = None, selection: Selection = EVERYTHING) -> Snapshot:
+        """The selected slices as of `at`; without `at`, as of the newest position.
+
+        A load of the newest state also returns the changes that led there: at least the newest RECENT, and all since
+        the last checkpoint. Raises Forked, Expired, Unavailable, and JournalUnusable if changes do not fit each other.
+        """
+        for _ in range(LOAD_ATTEMPTS):
+            try:
+                return await self._load(at, selection)
+            except Expired:
+                if at is not None and at.seq < (await self.journal.earliest()).seq:
+                    raise
+        raise Expired("the history was trimmed again and again while it was read; try again")
+
+    async def _load(self, at: Position | None, selection: Selection) -> Snapshot:
+        position = at or await self.journal.head()
+        await self.journal.read(position, 1)  # refuses a position of another history, and one that is too old
+        points = [point for point in await self._checkpoints() if point.position.seq <= position.seq]
+        if not points:
+            raise Expired("the history was trimmed while it was read; try again")
+        checkpoint = points[-1].position
+        since = checkpoint if at else _reaching_back(points, position.seq - RECENT)
+        held = await self._saved(checkpoint, selection)
+        changes: list[Change] = []
+        async for page in self._pages(since, position, selection):
+            _advance(held, (change for change in page if change.version > checkpoint.seq))
+            if at is None:
+                changes += page
+        slices = {name: SliceState(value, last) for name, (value, last) in held.items()}
+        return Snapshot(
+            position=position, slices=slices, checkpoint=checkpoint.seq, since=since, changes=tuple(changes)
+        )
+
+    async def _pages(self, after: Position, until: Position, selection: Selection) -> AsyncIterator[Sequence[Change]]:
+        """The selected changes in between, a page at a time."""
+        while after.seq < until.seq:
+            page = await self.journal.read(after, min(PAGE, until.seq - after.seq), selection)
+            yield page.changes
+            after = page.until
+            await asyncio.sleep(0)  # a long history must not keep the loop's other tasks waiting
+
+    async def _checkpoints(self) -> Sequence[Checkpoint]:
+        """Where loading can start, oldest first."""
+        if self._keeps is None:
+            return [_BEGINNING]
+        earliest = await self.journal.earliest()
+        kept = [point for point in await self._keeps.checkpoints() if point.position.seq >= earliest.seq]
+        return kept if earliest.seq else [_BEGINNING, *kept]
+
+    async def _saved(self, checkpoint: Position, selection: Selection) -> Held:
+        if self._keeps is None or checkpoint == START:
+            return {}
+        saved = await self._keeps.saved(checkpoint, selection)
+        try:
+            return {each.name: (orjson.loads(each.data), each.position) for each in saved}
+        except orjson.JSONDecodeError as error:
+            raise JournalUnusable(f"a checkpoint of the journal cannot be read: {error}; restore a backup") from error
+
+    async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        """Keeps the state at `position`, given what changed since the last time (None: removed), and trims.
+
+        Raises Forked, Unavailable. An engine without checkpoints keeps everything, and this does nothing.
+        """
+        if self._keeps is None:
+            return
+        await self._keeps.save(position, slices)
+        points = [point for point in await self._checkpoints() if point.position != START]
+        earliest = await self.journal.earliest()
+        points = [point for point in points if point.position.seq > earliest.seq]
+        target = trim_target(points, await self.journal.head(), self.journal.retention, now_ms())
+        if target is not None:
+            await self._keeps.trim(target)
+
+
+def _reaching_back(points: Sequence[Checkpoint], seq: int) -> Position:
+    """The newest checkpoint at or before `seq`, else the oldest."""
+    return next((point.position for point in reversed(points) if point.position.seq <= seq), points[0].position)
+
+
+def _advance(held: Held, changes: Iterable[Change]) -> None:
+    """Applies changes to values that nobody else holds: they are changed in place."""
+    for change in changes:
+        if change.kind == "removed":
+            held.pop(change.slice, None)
+        elif change.kind == "value":
+            held[change.slice] = (change.value, change.position)
+        else:
+            try:
+                held[change.slice] = (apply_patch(held[change.slice][0], change.patches), change.position)
+            except (Gap, KeyError) as error:
+                raise JournalUnusable(
+                    f"the journal's changes do not fit each other ({error}); restore a backup"
+                ) from error
+
+
+def state_after(changes: Iterable[Change]) -> dict[str, SliceState]:
+    """The state that changes from the beginning of a history lead to."""
+    held: Held = {}
+    _advance(held, changes)
+    return {name: SliceState(value, position) for name, (value, position) in held.items()}
+
+
+def trim_target(points: Sequence[Checkpoint], head: Position, retention: Retention, now: int) -> Position | None:
+    """The checkpoint to trim to; None if there is nothing to trim. `points` are in order, `now` is Unix ms."""
+    target = None
+    newer = sum(point.bytes for point in points)
+    for point in points:
+        newer -= point.bytes
+        if point.position.seq > head.seq - retention.changes:
+            break
+        if point.at >= now - retention.age * 1000 and newer + point.bytes <= retention.bytes:
+            break
+        target = point.position
+    return target

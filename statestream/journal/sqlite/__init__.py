@@ -1,0 +1,150 @@
+"""The journal in a SQLite file: for one node, or several processes on one host.
+
+Durability: what `append` returned for survives a crash of the process, of the system and of its power, because SQLite
+flushes the write-ahead log (synchronous=FULL) before `append` returns. The promise is as good as the disk's own promise
+about a flush.
+
+Invariants: every coroutine is one transaction, on the connection that writes or on the one that reads, so reading the
+past never holds up a commit. Only `save` and `trim` are several transactions, each of them short, because an append
+waits for the one that runs. `changes.py` and `checkpoints.py` have the transactions, `schema.sql` the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import unquote, urlsplit
+
+from statestream.core.change import IdempotencyKey, IdempotencyRecord, Position, SliceState
+from statestream.core.errors import JournalUnusable, Unavailable
+from statestream.core.selection import EVERYTHING, Selection
+from statestream.journal.contract import PAGE, Appended, Batch, Checkpoint, Page, Retention, SavedSlice
+from statestream.journal.sqlite import changes
+from statestream.journal.sqlite import checkpoints as keeping
+from statestream.journal.sqlite.worker import SqliteWorker, transaction
+
+APPLICATION_ID: Final = 0x53745374  # "StSt"
+SCHEMA_VERSION: Final = 1
+POLL_SECONDS: Final = 0.1
+
+
+class SqliteJournal:
+    """The journal in the file at `path`, created if it is missing: what `append` returned for survives a crash."""
+
+    def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
+        self.path = Path(path)
+        self.retention = retention or Retention()
+        self._writing = SqliteWorker(self.path, "IMMEDIATE")
+        self._reading = SqliteWorker(self.path, "DEFERRED")
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """The journal of `sqlite:///relative.db` or `sqlite:////absolute.db`. Raises ValueError for another form."""
+        parts = urlsplit(url)
+        if parts.netloc or len(parts.path) < 2 or parts.query:
+            raise ValueError("expected a journal URL like sqlite:///path.db (sqlite:////path.db if it is absolute)")
+        return cls(unquote(parts.path[1:]))
+
+    async def open(self) -> None:
+        try:
+            await self._writing.open(self._prepare)
+            await self._reading.open(lambda _: None)
+        except (sqlite3.Error, OSError, Unavailable) as error:
+            await self.close()
+            raise JournalUnusable(
+                f"expected a statestream journal at {self.path} that can be read and written: {error}"
+            ) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await self._reading.close()
+        await self._writing.close()
+
+    async def head(self) -> Position:
+        return await self._reading.run(changes.head)
+
+    async def earliest(self) -> Position:
+        return await self._reading.run(changes.earliest)
+
+    async def append(self, batch: Batch) -> list[Appended]:
+        return await self._writing.run(changes.append, batch)
+
+    async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
+        return await self._reading.run(changes.lookup, list(keys))
+
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
+        return await self._reading.run(changes.read, after, limit, selection)
+
+    async def wait(self, after: Position) -> None:
+        """Polls: another process on the same file cannot wake this one."""
+        await asyncio.sleep(POLL_SECONDS)
+        while await self._reading.run(changes.head) == after:
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def checkpoints(self) -> Sequence[Checkpoint]:
+        return await self._reading.run(keeping.checkpoints)
+
+    async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
+        return await self._reading.run(keeping.saved, checkpoint, selection)
+
+    async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        """In portions: a row in `checkpoints` claims the position first, and counts from its completion on.
+
+        Raises Unavailable also while another process makes a checkpoint.
+        """
+        claim = await self._writing.run(keeping.claim, position)
+        if claim is None:
+            return
+        try:
+            for rows in keeping.portions(position, slices):
+                claim = await self._writing.run(keeping.save, position, claim, rows)
+            await self._writing.run(keeping.complete, position, claim)
+        except BaseException:
+            with contextlib.suppress(Unavailable):  # then the claim runs out by itself
+                await self._writing.run(keeping.unclaim, position, claim)
+            raise
+
+    async def trim(self, until: Position) -> None:
+        await self._writing.run(keeping.move_earliest, until)
+        while await self._writing.run(keeping.forget_changes, until):
+            pass
+        name: str | None = ""
+        while name is not None:
+            name = await self._writing.run(keeping.forget_saved, until, name)
+
+    def _prepare(self, sql: sqlite3.Connection) -> None:
+        self._check_owner(sql)
+        sql.execute("PRAGMA journal_mode = WAL")
+        sql.execute("PRAGMA synchronous = FULL")
+        with transaction(sql, "IMMEDIATE"):
+            if sql.execute("PRAGMA user_version").fetchone()[0] == 0:
+                _create(sql)
+
+    def _check_owner(self, sql: sqlite3.Connection) -> None:
+        owner = sql.execute("PRAGMA application_id").fetchone()[0]
+        version = sql.execute("PRAGMA user_version").fetchone()[0]
+        tables = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if owner != APPLICATION_ID and (owner or version or tables):
+            raise JournalUnusable(f"expected a statestream journal, {self.path} is another program's database")
+        if version > SCHEMA_VERSION:
+            raise JournalUnusable(
+                f"expected a journal of format {SCHEMA_VERSION}, {self.path} has {version}: upgrade statestream"
+            )
+        damage = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise JournalUnusable(f"expected an intact journal, {self.path} is damaged ({damage}); restore a backup")
+
+
+def _create(sql: sqlite3.Connection) -> None:
+    script = resources.files("statestream.journal.sqlite").joinpath("schema.sql").read_text()
+    for statement in script.split(";\n"):
+        sql.execute(statement)
+    sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

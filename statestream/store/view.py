@@ -1,0 +1,146 @@
+"""The gate between a request and the state: the store as one principal may see it.
+
+Routes, broadcast and chat hold a view, never the store or its journal. So this is where a rule can be asked: which
+slices a principal may name and read, as they are now, as they were, and while they change; and which actions they may
+dispatch. The rules so far: everybody reads everything, and internal actions are the server's own.
+
+Invariants: every way to the state passes here. `get` and `select` return the committed states themselves, for the
+server's own code, which must not change their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from statestream.core.change import Action, Change, Position, Result, SliceState, Snapshot, new_id, now_ms
+from statestream.core.errors import Forbidden, Malformed, Unavailable
+from statestream.core.names import check_id, check_key, split_name
+from statestream.core.principal import EVERYTHING_READABLE, Principal, Scope
+from statestream.core.selection import Selection
+from statestream.core.slices import check_declared
+from statestream.journal.contract import PAGE, Page
+from statestream.store.bus import Listener
+from statestream.store.node_state import NodeState
+from statestream.store.registry import HandlerRegistry
+from statestream.store.transaction import accept
+from statestream.store.writer import Writer
+
+
+class StoreView:
+    """Made by `Store.view`. Costs nothing to make; two views of equal scopes read the same."""
+
+    __slots__ = ("_is_open", "_registry", "_state", "_writer", "principal")
+
+    def __init__(
+        self,
+        principal: Principal,
+        registry: HandlerRegistry,
+        state: NodeState,
+        writer: Writer,
+        is_open: Callable[[], bool],
+    ) -> None:
+        self.principal = principal
+        self._registry, self._state, self._writer, self._is_open = registry, state, writer, is_open
+
+    @property
+    def scope(self) -> Scope:
+        """What this principal may read, as the value that makes subscribers share bytes."""
+        return EVERYTHING_READABLE
+
+    @property
+    def position(self) -> Position:
+        """How far this node's state has got."""
+        return self._state.position
+
+    # reading
+
+    def selection(self, text: str | None) -> Selection:
+        """The selection of a query's `slices`. Raises Malformed, and UnknownSlice for what may not be read either."""
+        return Selection.parse(text, self._registry.slices)
+
+    def get(self, name: str) -> SliceState | None:
+        """The committed state of a slice or instance; None if it does not exist."""
+        return self._state.slices.get(name)
+
+    def select(self, selection: Selection) -> Iterator[tuple[str, SliceState]]:
+        """The selected slices that exist, however many."""
+        return selection.of(self._state.slices)
+
+    def snapshot(self, selection: Selection) -> Snapshot:
+        """The selected slices now. Raises TooLarge."""
+        return Snapshot(position=self._state.position, slices=selection.snapshot(self._state.slices))
+
+    async def snapshot_at(self, position: Position, selection: Selection) -> Snapshot:
+        """The selected slices as of a position. Raises Forked, Expired, Unavailable, TooLarge."""
+        then = await self._state.history.load(position, selection)
+        return Snapshot(position=then.position, slices=selection.snapshot(then.slices))
+
+    async def earliest(self) -> Position:
+        """The oldest position that can be read from. Raises Unavailable."""
+        return await self._state.journal.earliest()
+
+    def in_memory(self, after: Position) -> bool:
+        """Whether `recent` reaches back to a position."""
+        return self._state.bus.reaches(after)
+
+    def recent(self, after: Position, selection: Selection) -> list[Change] | None:
+        """The selected changes after a position, up to now; None if they are not in memory any more. Raises Forked."""
+        changes = self._state.bus.after(after)
+        return None if changes is None else selection.among(changes)
+
+    async def changes(self, after: Position, selection: Selection, limit: int = PAGE) -> Page:
+        """The selected ones of the next `limit` changes after a position, from the journal.
+
+        They may be ahead of this node's `position`, if another node has written them. Raises Forked, Expired,
+        Unavailable.
+        """
+        return await self._state.journal.read(after, limit, selection)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Tells a listener of every commit from now on. Call the result to stop that."""
+        return self._state.bus.subscribe(listener)
+
+    async def caught_up(self) -> Position:
+        """Returns once this node has read what the journal held at the time of the call, and how far that is.
+
+        For callers that are about to say that something does not exist: another node may have written it. Raises
+        Unavailable.
+        """
+        self._check_open()
+        return await self._writer.caught_up()
+
+    # dispatching
+
+    async def dispatch(
+        self, action: Action | Sequence[Action], *, id: str | None = None, expect: Mapping[str, int] | None = None
+    ) -> Result:
+        """Applies actions as this principal; see `Store.dispatch`. Raises Forbidden for an internal action."""
+        actions = [action] if isinstance(action, Action) else action
+        for each in actions:
+            self._check_may_dispatch(each)
+        for name, version in (expect or {}).items():
+            check_declared(self._registry.slices, *split_name(name))
+            if type(version) is not int or version < 0:
+                raise Malformed("expected versions that are whole numbers of at least 0 in `expect`")
+        request = accept(
+            actions,
+            id=check_id(id) if id is not None else new_id(),
+            idempotent=id is not None,
+            actor=self.principal.subject,
+            at=now_ms(),
+            expect=expect or {},
+        )
+        self._check_open()
+        return await self._writer.submit(request)
+
+    def _check_may_dispatch(self, action: Action) -> None:
+        part = self._registry.slices.get(action.type.partition("/")[0])
+        if part is not None and part.internal and not self.principal.internal:
+            raise Forbidden(f"only the server changes {part.name}; clients cannot dispatch its actions")
+        self._registry.handlers(action)
+        if action.key is not None:
+            check_key(action.key)
+
+    def _check_open(self) -> None:
+        if not self._is_open():
+            raise Unavailable("the store is not open; use `async with store:` or serve it")

@@ -1,0 +1,266 @@
+"""The commit loop: run → append → apply → announce → answer.
+
+The writer takes the waiting requests, runs them in a transaction, and appends what they change in one batch. Then it
+swaps the committed state, announces the changes and answers the callers, in that order and without an await in between.
+While an append waits for the disk, new requests gather: that is group commit.
+
+Invariants: one lock owns the committed state. Whoever holds it, the commit loop or the follower, is the only one that
+changes it. Every request is answered, one way or another; its outcome is unknown only if the answer says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from statestream.core.change import IdempotencyKey, IdempotencyRecord, PendingChange, Position, Result
+from statestream.core.errors import ActionIdReused, Expired, Forked, StatestreamError, Unavailable
+from statestream.journal.contract import Appended, Conflict, Duplicate, Entry
+from statestream.store.node_state import NodeState
+from statestream.store.registry import HandlerRegistry
+from statestream.store.transaction import Request, Transaction
+
+log = logging.getLogger("statestream")
+
+MAX_BATCH: Final = 256
+MAX_WAITING: Final = 10_000
+MAX_ATTEMPTS: Final = 100
+RETRY_SECONDS: Final = 1.0
+FOLLOW_SECONDS: Final = 0.01
+"""How long a node that is writing itself leaves others' changes unread. Its own appends read them anyway."""
+UNKNOWN_OUTCOME: Final = "the outcome is unknown; try again with the same id"
+
+
+class _Pending(Struct, kw_only=True, eq=False):
+    """A request in progress, and the future that its callers wait for."""
+
+    request: Request
+    future: asyncio.Future[Result]
+    changes: list[PendingChange] = field(default_factory=list)
+    error: StatestreamError | None = None
+
+    def answer(self, result: Result) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: StatestreamError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # mark it as retrieved: the caller may have left
+
+
+class Writer:
+    """The requests of one node on their way into the journal. `run` and `follow` are its tasks."""
+
+    def __init__(self, registry: HandlerRegistry, state: NodeState) -> None:
+        self._registry, self._state = registry, state
+        self._waiting: deque[_Pending] = deque()
+        self._in_progress: dict[IdempotencyKey, _Pending] = {}
+        self._catching_up: list[asyncio.Future[Position]] = []
+        self._wanted = asyncio.Event()
+        self._lock = asyncio.Lock()
+
+    async def submit(self, request: Request) -> Result:
+        """Returns when the request is durable and announced. Raises what it is to be answered with."""
+        first = self._in_progress.get(request.key) if request.idempotent else None
+        if first is not None:
+            _check_same(request, first.request.digest)
+            return replace(await asyncio.shield(first.future), duplicate=True)
+        if len(self._waiting) >= MAX_WAITING:
+            raise Unavailable(f"{MAX_WAITING} requests are waiting for the journal already; try again later")
+        pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._wanted.set()
+        if not request.idempotent:
+            return await pending.future
+        self._in_progress[request.key] = pending
+        pending.future.add_done_callback(lambda _: self._in_progress.pop(request.key, None))
+        return await asyncio.shield(pending.future)  # repeats may join it: cancelling this caller must not cancel them
+
+    async def caught_up(self) -> Position:
+        """Returns the position of this node once it has read what the journal held at the time of the call.
+
+        Concurrent calls share one read. Raises Unavailable.
+        """
+        caught_up: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._catching_up.append(caught_up)
+        self._wanted.set()
+        return await caught_up
+
+    async def run(self) -> None:
+        """Answers requests until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Answers everything that waits."""
+        async with self._lock:
+            while self._waiting or self._catching_up:
+                await self._round()
+
+    async def _catch_up(self) -> None:
+        """Reads what others have written, for those who asked for it."""
+        asking, self._catching_up = self._catching_up, []
+        try:
+            await self._state.catch_up()
+        except StatestreamError as error:
+            log.info("what other nodes have written could not be read: %s", error)
+        except Exception:
+            log.exception("what other nodes have written could not be read")
+        else:
+            for future in asking:
+                if not future.done():
+                    future.set_result(self._state.position)
+        finally:
+            for future in asking:
+                if not future.done():
+                    future.set_exception(Unavailable("the journal cannot be read now; try again"))
+
+    async def _round(self) -> None:
+        """Answers a batch of what waits, one way or another."""
+        if self._catching_up:
+            await self._catch_up()
+        if not self._waiting:
+            return
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+        try:
+            if self._state.stale:
+                await self._state.catch_up()
+            await self._commit(list(batch))
+        except StatestreamError as error:
+            log.warning("%d requests have an unknown outcome: %s", len(batch), error)
+            _fail(batch, Unavailable(UNKNOWN_OUTCOME))
+        except Exception:
+            log.exception("the writer failed; it reads the journal before the next batch")
+            _fail(batch, Unavailable(UNKNOWN_OUTCOME))
+        except asyncio.CancelledError:
+            _fail(batch, Unavailable("the store was closed; try again with the same id"))
+            raise
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        """Runs, appends, applies, announces and answers; starts over as often as another node was first."""
+        caught_up = False
+        for _ in range(MAX_ATTEMPTS):
+            transaction = Transaction(self._registry, self._state.slices)
+            for pending in batch:
+                _run(transaction, pending)
+            if not caught_up and not all(pending.changes for pending in batch):
+                # before a caller is told that it failed or changed nothing, know what others have written
+                caught_up, before = True, self._state.position
+                await self._state.catch_up()
+                if self._state.position != before:
+                    continue
+            await self._answer_repeats(batch)
+            written = [p for p in batch if not p.error and (p.changes or p.request.idempotent)]
+            try:
+                outcomes = await self._append(transaction, written)
+            except Duplicate as duplicate:
+                await self._answer_duplicates(batch, duplicate.records)
+            except Conflict:
+                await self._state.catch_up()
+            except (Forked, Expired):
+                await self._state.load()
+            else:
+                self._finish(batch, dict(zip(written, outcomes, strict=True)))
+                return
+        raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
+
+    async def _answer_repeats(self, batch: list[_Pending]) -> None:
+        """Answers those that fail now but have succeeded before: a repeat is a duplicate, whatever the state is now."""
+        failed = [p.request.key for p in batch if p.error and p.request.idempotent]
+        records = await self._state.journal.lookup(failed) if failed else {}
+        if records:
+            await self._answer_duplicates(batch, records)
+
+    async def _answer_duplicates(
+        self, batch: list[_Pending], records: Mapping[IdempotencyKey, IdempotencyRecord]
+    ) -> None:
+        """Answers what is recorded already, once this node shows it too, and takes it out of the batch."""
+        await self._state.catch_up()
+        for pending in tuple(batch):
+            record = records.get(pending.request.key) if pending.request.idempotent else None
+            if record is None:
+                continue
+            batch.remove(pending)
+            try:
+                _check_same(pending.request, record.digest)
+            except ActionIdReused as error:
+                pending.fail(error)
+            else:
+                pending.answer(
+                    Result(id=pending.request.id, position=record.position, duplicate=True, changes=record.changes)
+                )
+
+    async def _append(self, transaction: Transaction, written: Sequence[_Pending]) -> list[Appended]:
+        if not written:
+            return []
+        entries = [
+            Entry(
+                idempotency_key=p.request.key if p.request.idempotent else None,
+                digest=p.request.digest,
+                changes=tuple(p.changes),
+                at=p.request.at,
+            )
+            for p in written
+        ]
+        return await self._state.append(entries, transaction.based_on, transaction.value)
+
+    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended]) -> None:
+        for pending in batch:
+            if pending.error:
+                pending.fail(pending.error)
+                continue
+            outcome = outcomes.get(pending) or Appended(position=self._state.position, changes=())
+            pending.answer(
+                Result(
+                    id=pending.request.id,
+                    position=outcome.position,
+                    duplicate=False,
+                    changes=tuple((change.slice, change.version) for change in outcome.changes),
+                )
+            )
+
+    async def follow(self) -> None:
+        """Applies what other nodes write while this one is idle, until cancelled."""
+        while True:
+            try:
+                seen = self._state.position
+                await self._state.journal.wait(seen)
+                if self._state.position != seen:
+                    await asyncio.sleep(FOLLOW_SECONDS)
+                    continue
+                async with self._lock:
+                    if self._state.position == seen:
+                        await self._state.catch_up()
+            except StatestreamError as error:
+                log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("following the journal failed, trying again in %s s", RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+def _run(transaction: Transaction, pending: _Pending) -> None:
+    pending.changes, pending.error = [], None
+    try:
+        pending.changes = transaction.run(pending.request)
+    except StatestreamError as error:
+        pending.error = error
+
+
+def _check_same(request: Request, digest: bytes) -> None:
+    if request.digest != digest:
+        raise ActionIdReused("the id belongs to another request already; use a new one")
+
+
+def _fail(batch: Sequence[_Pending], error: Unavailable) -> None:
+    for pending in batch:
+        pending.fail(error)
