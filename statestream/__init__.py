@@ -1,14 +1,15 @@
-"""statestream: named slices, actions, and every change to every reader, exactly once and in order.
+"""statestream: named slices, actions, and every change to every subscriber, exactly once and in order.
 
-The public names. `Chat` lives in `statestream.chat`, journals in `statestream.journal`.
+The public names of the server and its client. `statestream.chat` has chats, `statestream.journal` journals,
+`statestream.client` recordings, `statestream.testing` what your own journals, servers and clients can be tested with.
 """
 
-from statestream.client import BlockingStream, Stream, connect, connect_sync
-from statestream.client.replaying import replay
-from statestream.client.replica import Update
+from statestream.client import BlockingStream, Health, Stream, Update, connect, connect_sync
 from statestream.core.change import REMOVED, Action, Change, Position, Result
 from statestream.core.errors import (
     ActionIdReused,
+    Expired,
+    Forked,
     HandlerFailed,
     InvalidPayload,
     Malformed,
@@ -17,9 +18,10 @@ from statestream.core.errors import (
     StreamRefused,
     TimedOut,
     Unavailable,
+    UnknownAction,
+    UnknownSlice,
     VersionConflict,
 )
-from statestream.core.names import escape_key
 from statestream.core.slices import Slice
 from statestream.server.app import create_app
 from statestream.store.store import Store
@@ -32,7 +34,10 @@ __all__ = [
     "ActionIdReused",
     "BlockingStream",
     "Change",
+    "Expired",
+    "Forked",
     "HandlerFailed",
+    "Health",
     "InvalidPayload",
     "Malformed",
     "Position",
@@ -45,11 +50,11 @@ __all__ = [
     "StreamRefused",
     "TimedOut",
     "Unavailable",
+    "UnknownAction",
+    "UnknownSlice",
     "Update",
     "VersionConflict",
     "connect",
     "connect_sync",
     "create_app",
-    "escape_key",
-    "replay",
 ]

@@ -1,1 +1,1 @@
-"""Fan-out: from a commit to the sockets of every reader. `hub` is the way in."""
+"""Fan-out: from a commit to the sockets of every subscriber. `hub` is the way in."""

@@ -1,13 +1,13 @@
 """One bytes object to many sockets in one system call: io_uring, as far as a broadcast needs it.
 
-A thousand `write`s are a thousand crossings into the kernel and a thousand turns of Python's loop. Here the numbers of
-the descriptors are copied into a queue that is shared with the kernel, one `io_uring_enter` sends to all of them, and
-what each took stands in a second queue when the call returns. The sources are io_uring(7), io_uring_enter(2), and
-`struct io_uring_params`, `io_uring_sqe` and `io_uring_cqe` in linux/io_uring.h, whose layouts the numbers below are.
+A thousand calls of `write` are a thousand crossings into the kernel and a thousand turns of a Python loop. Here the
+descriptors are copied into a queue that is shared with the kernel, one `io_uring_enter` sends to all of them, and a
+second queue has the result of each when the call returns. Sources: io_uring(7), io_uring_enter(2), and the structs
+`io_uring_params`, `io_uring_sqe` and `io_uring_cqe` in linux/io_uring.h, whose layouts the numbers below describe.
 
-Invariants: nothing waits. Every send says MSG_DONTWAIT, so that the kernel is through with all of them, and with the
-bytes, when the call returns. A ring belongs to the thread that opened it. The numbers are used at once and never kept:
-who closes a descriptor needs to know nothing of rings.
+Invariants: nothing waits. Every send has MSG_DONTWAIT, so the kernel is done with all of them, and with the bytes, when
+the call returns. A ring belongs to the thread that opened it. Descriptors are used at once and never kept, so closing
+one needs no coordination with the ring.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from statestream.broadcast.sink import GONE
-
+GONE: Final = -1
+"""In place of a number of bytes: the peer has closed the connection."""
 ROOM: Final = 1_024
 """Sends in one call."""
+
+Send = Callable[[list[int], bytes], list[tuple[int, int]]]
+"""Sends bytes to descriptors. Returns those that took less than all, with the bytes that they took, or GONE."""
 
 _SETUP: Final = 425
 _ENTER: Final = 426
@@ -35,7 +38,7 @@ _WAIT: Final = 1  # IORING_ENTER_GETEVENTS
 _SEND: Final = 26  # IORING_OP_SEND
 _ENTRIES_AT: Final = 0x1000_0000  # IORING_OFF_SQES
 _NEEDED: Final = 1 << 0 | 1 << 12
-"""IORING_FEAT_SINGLE_MMAP, and LINKED_FILE for Linux 5.18: nothing of what is used here has changed since."""
+"""IORING_FEAT_SINGLE_MMAP, and LINKED_FILE as a sign of Linux 5.18: nothing that is used here has changed since."""
 _LATER: Final = (-errno.EAGAIN, -errno.EINTR)
 _U32: Final = 0xFFFF_FFFF
 _ENTRY: Final = 64
@@ -43,25 +46,29 @@ _PARAMETERS: Final = struct.Struct("30I")
 
 
 class Ring:
-    """`send` is all that it does. Made by `open`; `close` gives everything back."""
+    """Use `open` to make one, `send` to send, `close` to release everything."""
 
     def __init__(self, fd: int, parameters: tuple[int, ...]) -> None:
+        """`parameters` are io_uring_params as the kernel filled them in, as 32-bit words."""
         self._fd = fd
-        self._answers = parameters[1]  # room for completions
-        submissions, completions = parameters[10:20], parameters[20:30]
+        self._answers = parameters[1]  # cq_entries, a power of two: completions wrap around there
+        submissions, completions = parameters[10:20], parameters[20:30]  # sq_off and cq_off, offsets into the mapping
+        # both queues are in one mapping (FEAT_SINGLE_MMAP), which must reach to the end of the longer one
         size = max(submissions[6] + 4 * ROOM, completions[5] + 16 * self._answers)
         self._queues = mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._entries = mmap.mmap(fd, ROOM * _ENTRY, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=_ENTRIES_AT)
         words, entries = memoryview(self._queues).cast("I"), memoryview(self._entries)
         self._submitted, self._completed, self._seen = (
             words[at // 4 : at // 4 + 1] for at in (submissions[1], completions[1], completions[0])
-        )  # the tails of both queues, and how far we have read the second
+        )  # the tails of both queues, and how far we have read the second; the kernel reads and writes them too
+        # a completion is 16 bytes: user_data (u64), result (i32), flags. Strided views give a column as one slice
         answers = memoryview(self._queues)[completions[5] :][: 16 * self._answers]
         self._which, self._results = answers.cast("Q")[0::2], answers.cast("i")[2::4]
+        # a submission is 64 bytes; fd is its second 32-bit word, addr its third 64-bit word, len its seventh word
         self._descriptors = entries.cast("i")[1::16]
         self._addresses, self._sizes = entries.cast("Q")[2::8], entries.cast("I")[6::16]
         order = words[submissions[6] // 4 :][:ROOM]
-        for at in range(ROOM):  # what is the same in every send
+        for at in range(ROOM):  # set once, because it is the same in every send: order, opcode, flags, user_data
             order[at] = at
             entries[at * _ENTRY] = _SEND
         entries.cast("I")[7::16] = memoryview(array("I", [socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL]) * ROOM)
@@ -69,7 +76,7 @@ class Ring:
 
     @classmethod
     def open(cls) -> Ring | None:
-        """None where there is none to be had: another system, an old kernel, one that must not give it."""
+        """A ring; None if the system has no io_uring, is too old, or does not allow it (seccomp)."""
         if sys.platform != "linux":
             return None
         parameters = bytearray(_PARAMETERS.size)
@@ -80,24 +87,26 @@ class Ring:
         try:
             if values[5] & _NEEDED == _NEEDED and values[0] == ROOM:
                 return cls(fd, values)
-        except OSError:  # no memory to share
+        except OSError:  # the memory lock limit does not allow the mapping
             pass
         os.close(fd)
         return None
 
     def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
-        """Sends it to all. Gives those that have not taken all of it, with how much they have taken, or GONE."""
+        """See `Send`."""
         numbers = array("i", descriptors)
         if len(numbers) <= ROOM:
             return self._send(numbers, data)
         return [short for at in range(0, len(numbers), ROOM) for short in self._send(numbers[at : at + ROOM], data)]
 
     def _send(self, numbers: array[int], data: bytes) -> list[tuple[int, int]]:
-        # every entry that was taken has been completed: so this holds also where a call before was broken off
+        # every submission that the kernel took has completed, so both tails are equal, also if the last call raised in
+        # the middle: taking the tail from the completions brings the two back into step
         count, tail = len(numbers), self._completed[0]
         self._seen[0] = tail
         self._fill(tail, numbers, data)
         self._submitted[0] = tail + count & _U32
+        # the call is a system call, hence a full barrier: the kernel sees all entries before it sees the new tail
         taken = max(0, _call(_ENTER, self._fd, count, count, _WAIT))
         short = self._outcomes(tail, taken, len(data))
         return short + send_each(numbers[taken:], data) if taken < count else short
@@ -113,12 +122,13 @@ class Ring:
             self._sizes[to] = memoryview(sizes)[begin:end]
 
     def _outcomes(self, seen: int, count: int, size: int) -> list[tuple[int, int]]:
-        """Reads so many completions behind `seen`."""
+        """Reads `count` completions after `seen`. Returns the sends that were not taken whole."""
         while (there := self._completed[0] - seen & _U32) < count:
             _call(_ENTER, self._fd, 0, count - there, _WAIT)
         short = []
         all_of_it = memoryview(array("i", [size]) * count)
         for at, begin, end in _stretches(seen % self._answers, count, self._answers):
+            # nearly always all were taken: one comparison of memory says so, without a Python loop
             here = slice(at, at + end - begin)
             if self._results[here] != all_of_it[begin:end]:
                 short += [
@@ -130,9 +140,9 @@ class Ring:
         return short
 
     def close(self) -> None:
-        """Also in a forked child, where it must not be used."""
+        """May be called in a forked child too, where the ring must not be used."""
         views = self._submitted, self._completed, self._seen, self._which, self._results
-        with contextlib.suppress(BufferError):  # a thread was forked away while it looked: what it held goes with it
+        with contextlib.suppress(BufferError):  # a thread that held a view was lost in a fork, and the view with it
             for view in (*views, self._descriptors, self._addresses, self._sizes):
                 view.release()
             self._queues.close()
@@ -141,7 +151,7 @@ class Ring:
 
 
 def send_each(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
-    """The same by a `write` for each: where there is no ring, and for few."""
+    """The same with one `write` for each: without a ring, and for a few descriptors."""
     write, size = os.write, len(data)
     short: list[tuple[int, int]] = []
     for descriptor in descriptors:
@@ -157,7 +167,7 @@ def send_each(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
 
 
 def _stretches(at: int, count: int, room: int) -> Iterator[tuple[int, int, int]]:
-    """Where the items from 0 to `count` stand in a round buffer, from `at` on: (place, begin, end), once or twice."""
+    """Where items 0 to `count` lie in a ring buffer, from `at` on: (place, begin, end), once, or twice if it wraps."""
     first = min(count, room - at)
     yield at, 0, first
     if first < count:
@@ -170,5 +180,5 @@ if sys.platform == "linux":
 
 
 def _call(number: int, a: int, b: int, c: int = 0, d: int = 0) -> int:
-    """A system call; -1 where it failed."""
+    """A system call. Returns -1 if it failed."""
     return int(_syscall(number, a, b, c, d, 0, 0))

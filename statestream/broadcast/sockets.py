@@ -1,10 +1,14 @@
-"""Sockets that were handed off from aiohttp: nothing is left of a reader but its descriptor and two small objects.
+"""Where a subscriber's bytes go: sinks, and the sockets that were handed off by aiohttp.
 
-The descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of
-them hangs in the event loop. The decision record 0005 says what this costs and what it must survive.
+The broadcaster writes through a Sink and knows nothing else of connections. A sink is either a transport that aiohttp
+keeps, or a socket of our own: then nothing is left of a subscriber but a descriptor and two small objects. Such a
+descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of them is in the
+event loop. Decision record 5 has the costs, and what this must survive.
 
-Invariants: a descriptor is closed in one place, after it has left the epoll, and its number is forgotten before
-it can be given to anybody else. Nothing but this file touches one. What clients send is thrown away.
+Invariants: `write` never waits and never calls back. It takes the bytes as a whole, keeps what the kernel does not
+take, and returns whether more may follow; half a frame is never left behind while the connection lasts. A descriptor is
+closed in one place, after it has left the epoll, and its number is forgotten before anybody else can get it. Nothing
+outside this file touches a descriptor. What clients send after their request is discarded.
 """
 
 from __future__ import annotations
@@ -19,22 +23,28 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from statestream.broadcast.reader import Reader
-from statestream.broadcast.ring import Ring, send_each
-from statestream.broadcast.sink import GONE, unacknowledged
-from statestream.protocol.frames import Frame
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.base_protocol import BaseProtocol
+
+from statestream.broadcast.encoding import Encoding
+from statestream.broadcast.ring import GONE, Ring, send_each
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+Owner = TypeVar("Owner")
 
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
-LAST_CHUNK: Final = b"0\r\n\r\n"
 UNSENT: Final = 1 << 20
-"""Bytes that the kernel may hold for a reader beyond what is on its way. Without it that is megabytes of the past."""
+"""Bytes that the kernel may queue beyond what is in flight. Without a limit that is megabytes of outdated frames."""
 UNACKNOWLEDGED_MS: Final = 30_000
-"""What a peer has not acknowledged for so long, it will never."""
+"""After this time without an acknowledgement the kernel gives up a peer."""
 FEW: Final = 16
-"""Up to here a write for each costs less than what a ring takes."""
+"""For up to so many sockets, one write for each costs less than a ring."""
 AVAILABLE: Final = sys.platform == "linux"
 
 if AVAILABLE:
@@ -42,8 +52,118 @@ if AVAILABLE:
     WRITABLE: Final = select.EPOLLOUT
 
 
-def watch_over(fd: int, family: int) -> None:
-    """Lets the kernel end the connection of a peer that has vanished, and refuse more than it should hold."""
+def unacknowledged(descriptor: int) -> int:
+    """The bytes that the kernel holds for the peer of a connection; 0 if it does not say."""
+    if sys.platform == "win32" or descriptor < 0:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
+
+
+class Sink(Protocol):
+    direct: bool
+    """Whether others may write to the `descriptor` while nothing waits. They report to `took`."""
+
+    @property
+    def descriptor(self) -> int:
+        """The open socket, if writing is direct."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the peer is gone, as far as is known."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were written and that the kernel has not taken yet."""
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes that were written and that the peer has not acknowledged. The number falls while the peer reads."""
+
+    def write(self, data: bytes) -> bool:
+        """Takes encoded frames. False: the sink is closed, or must be `drained` before the next write."""
+
+    def took(self, data: bytes, sent: int) -> None:
+        """Somebody wrote `data` to the descriptor, of which `sent` bytes were taken: not all, or GONE."""
+
+    async def drained(self) -> None:
+        """Returns when the sink can be written to again, or is closed."""
+
+    def finish(self) -> None:
+        """Ends the response after what was written. The sink must be drained."""
+
+    def abort(self) -> None:
+        """Ends the connection at once and drops what waits."""
+
+
+class TransportSink:
+    """Writes to aiohttp's transport directly, after aiohttp has sent the head of the response.
+
+    The request's handler waits for `finished`; aiohttp then ends the response.
+    """
+
+    __slots__ = ("_draining", "_finished", "_protocol", "_transport", "_writer")
+    direct = False
+    descriptor = GONE
+
+    def __init__(self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport) -> None:
+        self._writer, self._protocol, self._transport = writer, protocol, transport
+        self._draining: asyncio.Task[None] | None = None
+        self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def closed(self) -> bool:
+        return self._transport.is_closing()
+
+    @property
+    def waiting(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def outstanding(self) -> int:
+        connection = self._transport.get_extra_info("socket")
+        return self.waiting + (0 if connection is None else unacknowledged(connection.fileno()))
+
+    def write(self, data: bytes) -> bool:
+        if self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return not self._protocol.writing_paused
+
+    def took(self, data: bytes, sent: int) -> None:
+        raise AssertionError("a transport's descriptor is never written to directly")
+
+    async def drained(self) -> None:
+        """A caller may be cancelled. aiohttp's waiter must not be: all share it, and it would stay cancelled."""
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+        await asyncio.shield(self._draining)
+
+    async def _drain(self) -> None:
+        """Returns when the client reads, and when the connection is lost."""
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            self._transport.abort()
+
+    @property
+    def finished(self) -> asyncio.Future[None]:
+        """Done when nothing more will be written."""
+        return self._finished
+
+    def finish(self) -> None:
+        if not self._finished.done():
+            self._finished.set_result(None)
+
+    def abort(self) -> None:
+        self._transport.abort()
+        self.finish()
+
+
+def bound_socket(fd: int, family: int) -> None:
+    """Lets the kernel end the connection of a peer that has vanished, and bounds what it queues."""
     if family == socket.AF_UNIX or not AVAILABLE:
         return
     connection = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
@@ -54,17 +174,17 @@ def watch_over(fd: int, family: int) -> None:
         connection.detach()
 
 
-class SocketSink:
-    """A Sink on a socket of our own. `owner` is the reader who is told of when the other side has gone."""
+class SocketSink(Generic[Owner]):
+    """A Sink on a socket of our own. `owner` is the subscriber to report when the peer has gone."""
 
-    __slots__ = ("_drained", "_fd", "_rest", "_sockets", "chunked", "owner")
+    __slots__ = ("_drained", "_fd", "_last", "_rest", "_sockets", "owner")
     direct = True
 
-    def __init__(self, sockets: Sockets, fd: int, *, chunked: bool) -> None:
-        self._sockets, self._fd, self.chunked = sockets, fd, chunked
+    def __init__(self, sockets: Sockets[Owner], fd: int, last: bytes) -> None:
+        self._sockets, self._fd, self._last = sockets, fd, last
         self._rest: deque[memoryview] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self.owner: Reader | None = None
+        self.owner: Owner | None = None
 
     @property
     def descriptor(self) -> int:
@@ -82,8 +202,7 @@ class SocketSink:
     def outstanding(self) -> int:
         return self.waiting + unacknowledged(self._fd)
 
-    def write(self, frame: Frame) -> bool:
-        data = frame.chunked if self.chunked else frame.raw
+    def write(self, data: bytes) -> bool:
         if self._rest:
             self._rest.append(memoryview(data))
             return False
@@ -113,9 +232,9 @@ class SocketSink:
     def finish(self) -> None:
         if not self.closed:
             with contextlib.suppress(OSError):
-                if self.chunked and not self._rest:
-                    os.write(self._fd, LAST_CHUNK)
-                os.read(self._fd, DISCARD)  # closing over unread bytes would be a reset, and take the end with it
+                if self._last and not self._rest:
+                    os.write(self._fd, self._last)
+                os.read(self._fd, DISCARD)  # closing with unread bytes would send a reset, which discards the end
         self.abort()
 
     def abort(self) -> None:
@@ -127,15 +246,15 @@ class SocketSink:
         self._wake()
 
     def disown(self) -> None:
-        """The descriptor is another's from now on."""
+        """The descriptor belongs to somebody else from now on."""
         self._fd = -1
 
     def happened(self, events: int) -> bool:
-        """What epoll said of the socket. Gives whether the other side is still there."""
+        """Handles what epoll reported. Returns whether the peer is still there."""
         if events & WRITABLE:
             self._send_rest()
         if events & ~WRITABLE and not self.closed:
-            self._hear()
+            self._discard_input()
         return not self.closed
 
     def _send_rest(self) -> None:
@@ -155,8 +274,8 @@ class SocketSink:
         self._sockets.watch(self._fd, LISTEN)
         self._wake()
 
-    def _hear(self) -> None:
-        """A client has nothing more to say. The end of what it sends is the end of the stream."""
+    def _discard_input(self) -> None:
+        """A client has nothing more to say. If it shuts down its side, the stream ends."""
         try:
             if not os.read(self._fd, DISCARD):
                 self.finish()
@@ -170,12 +289,12 @@ class SocketSink:
             self._drained.set_result(None)
 
 
-class Sockets:
-    """All that were handed off. `gone` is told of the reader whose other side has left, after its sink was closed."""
+class Sockets(Generic[Owner]):
+    """All sockets that were handed off. `gone` is called with the owner of a sink that its peer has closed."""
 
-    def __init__(self, gone: Callable[[Reader], None]) -> None:
+    def __init__(self, gone: Callable[[Owner], None]) -> None:
         self._gone = gone
-        self._sinks: dict[int, SocketSink] = {}
+        self._sinks: dict[int, SocketSink[Owner]] = {}
         self._epoll: Any = None
         self._ring: Ring | None = None
 
@@ -183,7 +302,7 @@ class Sockets:
         return len(self._sinks)
 
     def open(self) -> None:
-        """Hangs the epoll into the running loop; not where writing to a peer that has left would end the process."""
+        """Adds the epoll to the running loop, unless writing to a closed connection would end the process (SIGPIPE)."""
         if AVAILABLE and signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
@@ -191,7 +310,7 @@ class Sockets:
             _open.add(self)
 
     def close(self) -> None:
-        """Closes every socket, in the middle of whatever it sends."""
+        """Closes every socket at once, also in the middle of a frame."""
         for sink in tuple(self._sinks.values()):
             sink.abort()
         if self._epoll is not None:
@@ -206,15 +325,16 @@ class Sockets:
         self._epoll = self._ring = None
 
     def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
-        """Sends it to all. Gives those that have not taken all of it, with how much they have taken, or GONE."""
+        """See `ring.Send`."""
         if self._ring is None or len(descriptors) <= FEW:
             return send_each(descriptors, data)
         return self._ring.send(descriptors, data)
 
-    def hand_off(self, transport: asyncio.Transport, *, chunked: bool) -> SocketSink | None:
-        """The transport's connection, and the transport aborted; None where the connection must stay with it.
+    def hand_off(self, transport: asyncio.Transport, encoding: Encoding) -> SocketSink[Owner] | None:
+        """Takes the connection from a transport, which is aborted. None if the connection must stay with it.
 
-        That is: TLS, bytes that it still has to send, no descriptor left, and where there is no epoll.
+        That is the case with TLS, with bytes that the transport still has to send, without a descriptor left, and on
+        systems without epoll.
         """
         connection = transport.get_extra_info("socket")
         if self._epoll is None or connection is None or transport.get_extra_info("sslcontext") is not None:
@@ -226,13 +346,13 @@ class Sockets:
         except OSError:
             return None
         try:
-            watch_over(fd, connection.family)
+            bound_socket(fd, connection.family)
             self._epoll.register(fd, LISTEN)
         except OSError:
             os.close(fd)
             return None
         transport.abort()
-        sink = self._sinks[fd] = SocketSink(self, fd, chunked=chunked)
+        sink = self._sinks[fd] = SocketSink(self, fd, encoding.last)
         return sink
 
     def watch(self, fd: int, events: int) -> None:
@@ -244,14 +364,18 @@ class Sockets:
         os.close(fd)
 
     def _ready(self) -> None:
-        """What happened to the sockets. A number that is closed and given out again in here belongs to another sink."""
+        """Handles what happened to the sockets.
+
+        The sinks are looked up before the first one is handled: a descriptor that is closed while this runs may be
+        given out again, and then belongs to another sink.
+        """
         for sink, events in [(self._sinks[fd], events) for fd, events in self._epoll.poll(0, EVENTS)]:
             owner = sink.owner
             if not sink.closed and not sink.happened(events) and owner is not None:
                 self._gone(owner)
 
     def close_in_child(self) -> None:
-        """A forked process shares our descriptors: it must not hold a reader's connection open."""
+        """A forked process shares our descriptors, and must not keep the connections open."""
         _open.discard(self)
         for fd, sink in self._sinks.items():
             os.close(fd)
@@ -260,7 +384,7 @@ class Sockets:
         self._close_polling()
 
 
-_open: weakref.WeakSet[Sockets] = weakref.WeakSet()
+_open: weakref.WeakSet[Sockets[Any]] = weakref.WeakSet()
 
 
 def _forked() -> None:

@@ -26,8 +26,9 @@ from statestream.chat.models import Model, default_model
 from statestream.chat.presence import presence_slice
 from statestream.chat.routes import routes_of
 from statestream.chat.tools import Tools
+from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
-from statestream.server.routes import STORE
+from statestream.server.gate import STORE
 from statestream.server.stream import FOLLOWERS
 from statestream.store.store import Store
 
@@ -83,7 +84,7 @@ class Chat:
 
     def over(self, store: Store) -> Conversations:
         """The conversations of a store that has `slices`; for programs without a server. Use it as `async with`."""
-        return Conversations(store, self._settings)
+        return Conversations(store.view(SERVER), self._settings)
 
     def add_to(self, app: web.Application) -> None:
         """Adds the routes to an application of `create_app` whose store has `slices`."""

@@ -17,7 +17,7 @@ from statestream.chat import conversation as chat
 from statestream.core.change import Action
 from statestream.core.errors import NotFound
 from statestream.core.slices import Slice
-from statestream.store.store import Store
+from statestream.store.view import StoreView
 
 NAME: Final = "chat_archive"
 PAGE: Final = 50
@@ -34,10 +34,10 @@ def archived(state: Any, *, messages: list[dict[str, Any]]) -> None:
         state["messages"] = messages
 
 
-def due(store: Store, key: str, keep: int) -> tuple[Sequence[Action], Mapping[str, int]]:
+def due(store: StoreView, key: str, keep: int) -> tuple[Sequence[Action], Mapping[str, int]]:
     """What moves a page out of a chat that holds one more than `keep`, and the versions it goes by; or nothing."""
     name = f"{chat.NAME}/{key}"
-    held = store.slices.get(name)
+    held = store.get(name)
     messages = [] if held is None else held.value["messages"]
     if held is None or len(messages) < keep + PAGE:
         return (), {}
@@ -48,11 +48,11 @@ def due(store: Store, key: str, keep: int) -> tuple[Sequence[Action], Mapping[st
     return actions, {name: held.version}
 
 
-def older(store: Store, key: str, *, before: str, limit: int) -> list[Any]:
+def older(store: StoreView, key: str, *, before: str, limit: int) -> list[Any]:
     """Up to `limit` messages that were made before that one, oldest first, wherever they stand. Raises NotFound."""
     found: list[Any] = []
     seen = False
-    for messages in (store.get(f"{chat.NAME}/{key}")["messages"], *_pages(store, key)[::-1]):
+    for messages in (_value(store, f"{chat.NAME}/{key}")["messages"], *_pages(store, key)[::-1]):
         for message in reversed(messages):
             if seen:
                 found.append(message)
@@ -64,15 +64,20 @@ def older(store: Store, key: str, *, before: str, limit: int) -> list[Any]:
     return found[::-1]
 
 
-def holds(store: Store, key: str, message_id: str) -> bool:
+def holds(store: StoreView, key: str, message_id: str) -> bool:
     """Whether a message of that id has left the chat."""
     return any(message["id"] == message_id for messages in _pages(store, key) for message in messages)
 
 
-def _pages(store: Store, key: str) -> list[list[Any]]:
-    pages = (store.get(f"{NAME}/{_key(key, page)}") for page in count())
+def _pages(store: StoreView, key: str) -> list[list[Any]]:
+    pages = (_value(store, f"{NAME}/{_key(key, page)}") for page in count())
     return [page["messages"] for page in takewhile(lambda page: page is not None, pages)]
 
 
 def _key(key: str, page: int) -> str:
     return f"{key}:{page}"
+
+
+def _value(store: StoreView, name: str) -> Any:
+    held = store.get(name)
+    return None if held is None else held.value

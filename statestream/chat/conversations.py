@@ -26,7 +26,6 @@ from statestream.chat.index import Index
 from statestream.chat.leases import Lease
 from statestream.chat.messages import find, path, reply_to, streaming, text_of
 from statestream.chat.models import Model, Turn
-from statestream.chat.notifier import Notifier
 from statestream.chat.presence import Presence
 from statestream.chat.reply_tasks import ReplyTasks
 from statestream.chat.titles import title_of
@@ -35,7 +34,8 @@ from statestream.chat.turns import turns_of
 from statestream.core.change import Action
 from statestream.core.errors import Malformed, NotFound, Refused, Unavailable, VersionConflict
 from statestream.core.names import escape_key
-from statestream.store.store import Store
+from statestream.store.notifier import Notifier
+from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
@@ -72,7 +72,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: StoreView, settings: Settings) -> None:
         self.store = store
         self._settings = settings
         self._runs = ReplyTasks()
@@ -84,10 +84,8 @@ class Conversations:
         self._unsubscribe: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
-        self._index = Index(self.store.slices, self._runs.let_go)
-        self._unsubscribe = [
-            self.store.bus.subscribe(listener) for listener in (self._index, self.notifier, self.presence)
-        ]
+        self._index = Index(self.store, self._runs.let_go)
+        self._unsubscribe = [self.store.subscribe(listener) for listener in (self._index, self.notifier, self.presence)]
         self._tasks = [
             asyncio.create_task(self._lease.keep(self._node_gone)),
             asyncio.create_task(self.presence.run()),
@@ -121,7 +119,8 @@ class Conversations:
 
     def find(self, key: str) -> Any:
         """The chat's committed state, or that of an empty one."""
-        return self.store.get(name_of(key)) or chat.chat_slice.initial
+        held = self.store.get(name_of(key))
+        return chat.chat_slice.initial if held is None else held.value
 
     async def caught_up(self) -> None:
         """What other nodes have written is read, before anyone is told that something is not there."""
@@ -135,9 +134,9 @@ class Conversations:
 
     async def existing(self, key: str) -> Any:
         """The chat's committed state. Raises NotFound."""
-        if name_of(key) not in self.store.slices:
+        if self.store.get(name_of(key)) is None:
             await self.caught_up()
-        if name_of(key) not in self.store.slices:
+        if self.store.get(name_of(key)) is None:
             raise NotFound("expected the id of a chat that exists; make one with POST /api/chats")
         return self.find(key)
 
@@ -274,10 +273,10 @@ class Conversations:
 
     def _user(self, key: str, author: str | None) -> str | None:
         """Whose chat it is, as a key; one that does not exist yet is its first author's."""
-        state = self.store.get(name_of(key))
-        if state is None:
+        held = self.store.get(name_of(key))
+        if held is None:
             return None if author is None else escape_key(author)
-        return None if "user" not in state else str(state["user"])
+        return None if "user" not in held.value else str(held.value["user"])
 
     # what keeps it true
 

@@ -34,7 +34,7 @@ from statestream.chat.reply_builder import Call, ReplyBuilder
 from statestream.chat.tools import Tools
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
-from statestream.store.store import Store
+from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
@@ -80,7 +80,7 @@ UNKEPT: Final = failed("failed", "The model said something that cannot be kept."
 class Generation:
     """Reads the model, runs the tools, and writes both into the chat, until the reply is over."""
 
-    def __init__(self, store: Store, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
+    def __init__(self, store: StoreView, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
         self._store, self._job, self._model, self._tools, self._timeouts = store, job, model, tools, timeouts
         self._builder = ReplyBuilder(job.key, job.reply)
         self._news, self._said = asyncio.Event(), asyncio.Event()

@@ -5,14 +5,16 @@ Invariants: made from what is committed; after a reset, from all of it again. A 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from statestream.chat import conversation as chat
 from statestream.chat import leases, presence
 from statestream.chat.messages import streaming
-from statestream.core.change import Change, SliceState
-from statestream.store.bus import Why
+from statestream.core.change import Change
+from statestream.core.selection import EVERYTHING
+from statestream.store.bus import ResetReason
+from statestream.store.view import StoreView
 
 _BEGIN_OR_END: Final = frozenset(action.type for action in (chat.asked, chat.regenerated, chat.ended))
 
@@ -20,13 +22,13 @@ _BEGIN_OR_END: Final = frozenset(action.type for action in (chat.asked, chat.reg
 class Index:
     """A listener of the bus. `ended` is called with the id of each reply that has ended."""
 
-    def __init__(self, slices: Mapping[str, SliceState], ended: Callable[[str], None]) -> None:
-        self._slices, self._ended = slices, ended
+    def __init__(self, view: StoreView, ended: Callable[[str], None]) -> None:
+        self._view, self._ended = view, ended
         self.making: dict[str, tuple[str, str]] = {}
         """By chat: the reply that is being made, and its node."""
         self._present: set[str] = set()
         self._nodes: set[str] = set()
-        for name in slices:
+        for name, _ in view.select(EVERYTHING):
             self._look(name)
 
     def nodes(self) -> set[str]:
@@ -45,7 +47,9 @@ class Index:
         ]
 
     def _value(self, name: str) -> Any:
-        return self._slices[name].value
+        held = self._view.get(name)
+        assert held is not None
+        return held.value
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -53,12 +57,12 @@ class Index:
                 continue
             self._look(change.slice)
 
-    def reset(self, why: Why) -> None:
+    def reset(self, reason: ResetReason) -> None:
         before = dict(self.making)
         self.making.clear()
         self._present.clear()
         self._nodes.clear()
-        for name in self._slices:
+        for name, _ in self._view.select(EVERYTHING):
             self._look(name)
         for key, (reply, _) in before.items():
             if key not in self.making or self.making[key][0] != reply:
@@ -74,7 +78,7 @@ class Index:
             self._keep(self._nodes, name, key)
 
     def _look_at_chat(self, name: str, key: str) -> None:
-        held = self._slices.get(name)
+        held = self._view.get(name)
         reply = None if held is None else streaming(held.value)
         known = self.making.pop(key, None)
         if reply is not None:
@@ -83,7 +87,7 @@ class Index:
             self._ended(known[0])
 
     def _keep(self, keys: set[str], name: str, key: str) -> None:
-        if name in self._slices:
+        if self._view.get(name) is not None:
             keys.add(key)
         else:
             keys.discard(key)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from statestream.core.change import REMOVED, Action
 from statestream.core.errors import StatestreamError
 from statestream.core.slices import Slice
-from statestream.store.store import Store
+from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
@@ -52,7 +52,7 @@ class Lease:
     """
 
     def __init__(
-        self, store: Store, seconds: float, in_use: Callable[[], bool], named: Callable[[], Iterable[str]]
+        self, store: StoreView, seconds: float, in_use: Callable[[], bool], named: Callable[[], Iterable[str]]
     ) -> None:
         self.node = secrets.token_hex(4)
         self._store, self._seconds = store, seconds
@@ -117,5 +117,5 @@ class Lease:
         return [node for node, (_, since) in self._seen.items() if now - since >= self._seconds]
 
     def _version(self, node: str) -> int:
-        held = self._store.slices.get(f"{NAME}/{node}")
+        held = self._store.get(f"{NAME}/{node}")
         return 0 if held is None else held.version

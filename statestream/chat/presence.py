@@ -24,8 +24,8 @@ import orjson
 from statestream.core.change import REMOVED, Action, Change
 from statestream.core.errors import StatestreamError, VersionConflict
 from statestream.core.slices import Slice
-from statestream.store.bus import Why
-from statestream.store.store import Store
+from statestream.store.bus import ResetReason
+from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
@@ -93,7 +93,7 @@ class Person:
 class Presence:
     """The people whose streams this node holds."""
 
-    def __init__(self, store: Store, node: str, lease: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: StoreView, node: str, lease: Callable[[], Awaitable[None]]) -> None:
         self._store, self._node, self._lease = store, node, lease
         self._chats: dict[str, dict[str, Person]] = {}
         self._quiet_until: dict[str, float] = {}
@@ -141,7 +141,7 @@ class Presence:
             elif change.cause.type == node_lost.type and key in self._chats:
                 self._look_at(key, 0.0)
 
-    def reset(self, why: Why) -> None:
+    def reset(self, reason: ResetReason) -> None:
         """The state is another one, and may say something else than what is true."""
         for key in self._chats:
             self._look_at(key, 0.0)
@@ -184,7 +184,7 @@ class Presence:
         self._quiet_until.pop(key, None)
         news = self._news(key, now)
         if news:
-            held = self._store.slices.get(f"{NAME}/{key}")
+            held = self._store.get(f"{NAME}/{key}")
             expect = {f"{NAME}/{key}": 0 if held is None else held.version}
             await self._lease()
             self._quiet(key, OWN_SECONDS)
@@ -193,9 +193,11 @@ class Presence:
 
     def _news(self, key: str, now: float) -> dict[str, Doing]:
         """What the state says of this node's people that is not so; who is gone is forgotten here."""
-        state = self._store.get(f"{NAME}/{key}")
+        held = self._store.get(f"{NAME}/{key}")
         known = (
-            {} if state is None else {user: entry["nodes"].get(self._node) for user, entry in state["people"].items()}
+            {}
+            if held is None
+            else {user: entry["nodes"].get(self._node) for user, entry in held.value["people"].items()}
         )
         people = self._chats.get(key, {})
         true = {user: person.doing(now) for user, person in people.items()}

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from statestream.chat.notifier import Notifier
 from statestream.core.errors import Forbidden, Malformed
 from statestream.core.values import loads
+from statestream.store.notifier import Notifier
 
 UNSENT_BYTES: Final = 64 << 10
 HEARTBEAT_SECONDS: Final = 20.0

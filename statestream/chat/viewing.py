@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from statestream.chat.notifier import Notifier
+from statestream.store.notifier import Notifier
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 

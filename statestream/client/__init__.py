@@ -14,6 +14,9 @@ aiohttp do not pass.
 """
 
 from statestream.client.blocking import BlockingStream, connect_sync
+from statestream.client.health import Health
+from statestream.client.replaying import Replay, replay
+from statestream.client.replica import Update
 from statestream.client.stream import Stream, connect
 
-__all__ = ["BlockingStream", "Stream", "connect", "connect_sync"]
+__all__ = ["BlockingStream", "Health", "Replay", "Stream", "Update", "connect", "connect_sync", "replay"]

@@ -13,7 +13,7 @@ import os
 import re
 import time
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, Literal
 
@@ -24,6 +24,8 @@ from statestream.core.errors import Malformed
 from statestream.core.values import MAX_INT, encode
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
+PAGE: Final = 1_000
+"""The number of changes to read at a time."""
 IDS_AHEAD: Final = 256
 """How many ids are drawn at a time: a system call for each would be some percent of what an action costs."""
 _ids: Final[list[str]] = []
@@ -221,6 +223,13 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     checkpoint: int = 0
     since: Position = START
     changes: tuple[Change, ...] = ()
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """The selected changes after a position, up to and including `until`, which may be later than the last of them."""
+
+    changes: Sequence[Change]
+    until: Position
 
 
 def total_size(changes: Iterable[Change]) -> int:

@@ -28,8 +28,8 @@ Four more are defined where they are raised and caught, and never leave these mo
 `journal.contract`, TooFarBehind in `broadcast.backlog`, ModelFailed in `chat.models`.
 
 Invariants: each class has a stable `code`, an HTTP `status` and `retryable`. Each message says what is wrong and what
-to do, and never contains a payload. Errors of drivers (sqlite3, aiohttp, openai) are translated where they arise and never
-leave a public function. Codes are part of the protocol: renaming one breaks clients.
+to do, and never contains a payload. Errors of drivers (sqlite3, aiohttp, openai) are translated where they arise and
+never leave a public function. Codes are part of the protocol: renaming one breaks clients.
 """
 
 from __future__ import annotations

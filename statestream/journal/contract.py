@@ -30,13 +30,20 @@ from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from statestream.core.change import Change, IdempotencyKey, IdempotencyRecord, PendingChange, Position, SliceState
+from statestream.core.change import (
+    PAGE,
+    Change,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Page,
+    PendingChange,
+    Position,
+    SliceState,
+)
 from statestream.core.errors import StatestreamError
 from statestream.core.selection import EVERYTHING, Selection
 
 IDEMPOTENCY_MS: Final = 24 * 3600 * 1000
-PAGE: Final = 1_000
-"""The number of changes to read at a time."""
 PAGE_BYTES: Final = 4 << 20
 """The limit of a page in bytes, which bounds what reading the past costs in memory."""
 
@@ -94,13 +101,6 @@ class Appended(Struct, frozen=True, kw_only=True, gc=False):
 
     position: Position
     changes: tuple[Change, ...]
-
-
-class Page(Struct, frozen=True, kw_only=True):
-    """The selected changes after a position, up to and including `until`. `until` may lie behind the last of them."""
-
-    changes: Sequence[Change]
-    until: Position
 
 
 class Journal(Protocol):

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import orjson
 
-from statestream.core.change import START, Change, Position, SliceState, Snapshot, now_ms
+from statestream.core.change import PAGE, START, Change, Position, SliceState, Snapshot, now_ms
 from statestream.core.errors import Expired, Gap, JournalUnusable
 from statestream.core.patch import apply_patch
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal.contract import PAGE, Checkpoint, Checkpoints, Journal, Retention
+from statestream.journal.contract import Checkpoint, Checkpoints, Journal, Retention
 
 RECENT: Final = 1_000
 """Changes that a newly loaded node knows at least, for clients that return soon after a restart."""

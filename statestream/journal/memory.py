@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from statestream.core.change import (
+    PAGE,
     START,
     Change,
     IdempotencyKey,
     IdempotencyRecord,
+    Page,
     Position,
     SliceState,
     new_tag,
@@ -27,13 +29,11 @@ from statestream.core.errors import Expired, Forked
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import (
     IDEMPOTENCY_MS,
-    PAGE,
     Appended,
     Batch,
     Checkpoint,
     Conflict,
     Duplicate,
-    Page,
     Retention,
     SavedSlice,
     idempotency_record,

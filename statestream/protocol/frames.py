@@ -1,8 +1,7 @@
 """The frames of the state stream, as bytes.
 
-Invariants: pure. Each function gives the bytes of one frame; what is encoded already (values, patches,
-payloads) is spliced, never decoded. The protocol's page describes every field; a field changed here
-is a field changed for every client.
+Invariants: pure. Each function returns the bytes of one frame. What is encoded already (values, patches, payloads) is
+spliced, never decoded. docs/protocol.md describes every member; changing one here changes it for every client.
 """
 
 from __future__ import annotations
@@ -18,19 +17,6 @@ from statestream.protocol import sse
 Reason = Literal["start", "expired", "forked", "invalid", "lagged"]
 EndReason = Literal["shutdown", "busy", "unavailable", "too_large"]
 RETRY_MS: Final = 2_000
-
-
-class Frame:
-    """Bytes for many readers: as they are, and as one chunk of HTTP/1.1's chunked encoding, made once."""
-
-    __slots__ = ("chunked", "raw")
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-        self.chunked = b"%x\r\n%b\r\n" % (len(raw), raw)
-
-    def __len__(self) -> int:
-        return len(self.raw)
 
 
 def initial(
@@ -64,12 +50,12 @@ def update(change: Change, *, full: bool) -> bytes:
 
 
 def line(change: Change, *, full: bool) -> bytes:
-    """A change of the history: what `update` says of it, and its position. NDJSON."""
+    """A change as a line of `GET /history` (NDJSON): the members of an update, and the position."""
     return b'{"position":"%b",%b\n' % (str(change.position).encode(), _members(change, full=full))
 
 
 def _members(change: Change, *, full: bool) -> bytes:
-    """`full` adds the payload to the cause. Slice names are ASCII without quotes: they are put in as they are."""
+    """`full` adds the payload to the cause. Slice names are ASCII without quotes, so they need no escaping."""
     cause = change.cause
     why: dict[str, Any] = {"type": cause.type, "id": cause.id}
     if cause.actor is not None:
@@ -93,9 +79,9 @@ def _content(kind: str, data: bytes) -> bytes:
 
 
 def coalesce(changes: Sequence[Change], slices: Mapping[str, SliceState]) -> list[bytes]:
-    """What a reader missed, an item of `updates` for each slice: its patches one after the other, or its value.
+    """The items of a catch-up's `updates`, one for each slice: its patches one after the other, or its value.
 
-    `slices` is the state after the changes, which must be all there are of each slice.
+    `changes` are all changes that a client missed of these slices, and `slices` is the state that they lead to.
     """
     by_slice: dict[str, list[Change]] = {}
     for change in changes:
@@ -137,7 +123,7 @@ def heartbeat(position: Position) -> bytes:
 
 
 def end(reason: EndReason, retry: int | None) -> bytes:
-    """`retry` in ms; None: do not come back."""
+    """`retry` in ms; None tells clients not to return."""
     data: dict[str, Any] = {"type": "stream.end", "reason": reason}
     if retry is not None:
         data["retry"] = retry

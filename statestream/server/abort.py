@@ -1,4 +1,4 @@
-"""Cutting a response whose status is sent already: the only way left to say that it is not whole."""
+"""Aborting a response whose status has been sent already: the only way left to signal that it is incomplete."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from aiohttp import HttpVersion11, web
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-def cut(request: web.Request) -> None:
-    """Ends the connection so that nobody takes the body for whole: without chunks only a reset says so."""
+def abort_response(request: web.Request) -> None:
+    """Ends the connection so that no client takes the body for complete.
+
+    A body without chunks ends with the connection, so that only a reset tells it from a complete one.
+    """
     if request.transport is None:
         return
     connection = request.transport.get_extra_info("socket")

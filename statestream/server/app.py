@@ -1,7 +1,7 @@
 """The application: a store behind its routes.
 
-Invariants: assembly only. The application opens the store when it starts, and when it shuts down it ends
-the streams first, so that no client waits for a timeout.
+Invariants: assembly only. The application opens the store when it starts. When it shuts down, it ends the streams
+first, so that no client waits for a timeout.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from statestream.broadcast.hub import Hub
+from statestream.core.principal import SERVER
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY
+from statestream.server.gate import STORE
 from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
-from statestream.server.routes import STORE
 from statestream.server.stream import FOLLOWERS, HANDOFF, HUB
 from statestream.store.store import Store
 
@@ -30,16 +31,17 @@ def create_app(
     max_body: int = 1 << 20,
     handoff: bool = True,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`, alone or for `add_subapp`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`.
 
-    `heartbeat`: seconds within which every stream says something. `max_subscribers`: streams at a time;
-    one more is told `busy`. `max_body`: bytes of a request's body. `handoff`: whether streams take their sockets
-    over from aiohttp, where they can (plain TCP and Unix sockets on Linux): a tenth of the memory, but aiohttp's
-    access log, middlewares and signals see such a request end when its stream begins.
+    Serve it alone, or mount it with `add_subapp`. `heartbeat`: every stream sends something within so many seconds.
+    `max_subscribers`: the number of streams at a time; further ones are ended with `busy`. `max_body`: the bytes of a
+    request's body. `handoff`: whether streams take their sockets from aiohttp, if they can (plain TCP and Unix sockets
+    on Linux). A stream then takes a tenth of the memory, but aiohttp's access log, middlewares and signals see its
+    request end when the stream begins.
     """
     app = web.Application(middlewares=[problems])
     app[STORE] = store
-    app[HUB] = Hub(store, heartbeat=heartbeat, max_subscribers=max_subscribers)
+    app[HUB] = Hub(store.view(SERVER), heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[MAX_BODY] = max_body
     app[HANDOFF] = handoff
     app[FOLLOWERS] = []

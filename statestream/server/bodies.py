@@ -1,7 +1,7 @@
-"""Request bodies: bytes from outside to checked values.
+"""Request bodies: from bytes to validated values.
 
-Invariants: every body is read here, with a limit on its size and its time, and parsed with the JSON limits.
-aiohttp's own `request.json()` and `request.read()` are not used: they bound neither.
+Invariants: every body is read here, with limits on its size and its time, and parsed within the JSON limits. aiohttp's
+own `request.json()` and `request.read()` are not used, because they limit neither.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Body(BaseModel):
 
 
 async def read_json(request: web.Request) -> Any:
-    """The body's value. Raises UnsupportedMediaType, TooLarge, NotJSON."""
+    """The value of the body. Raises UnsupportedMediaType, TooLarge, NotJSON, Malformed."""
     if request.content_type != "application/json":
         raise UnsupportedMediaType("expected Content-Type: application/json")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
@@ -47,17 +47,17 @@ async def _read(request: web.Request, limit: int) -> bytes:
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > limit:
-                    raise TooLarge(f"expected a body of at most {limit} bytes, got more")
+                    raise TooLarge(f"the body has more than {limit} bytes")
                 chunks.append(chunk)
     except TimeoutError:
-        raise Malformed(f"expected the whole body within {BODY_SECONDS:.0f} s") from None
+        raise Malformed(f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     except web.RequestPayloadError:
-        raise Malformed("expected a body that can be decoded, got a broken one") from None
+        raise Malformed("the body cannot be decoded") from None
     return b"".join(chunks)
 
 
 def checked(model: type[M], value: Any) -> M:
-    """The value as `model`. Raises Malformed with the place."""
+    """The value as a `model`. Raises Malformed with the place of the first problem."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""Accepting connections, a few in each turn of the loop.
+"""Accepts connections, a few in each turn of the event loop.
 
-When thousands come at once, an event loop's own server accepts all of them in one turn and answers them all
-in the next, and whoever is connected already waits for both. Here a turn has room for a few newcomers; the
-others wait in the kernel's queue.
+When thousands arrive at once, an event loop's own server accepts all of them in one turn and answers all of them in the
+next, and everybody who is connected already waits for both. Here a turn has room for a few newcomers; the others wait
+in the kernel's queue.
 
 Invariants: a connection belongs to this file until the event loop has made a transport for it.
 """
@@ -20,11 +20,11 @@ from aiohttp import web
 log = logging.getLogger("statestream")
 
 BACKLOG: Final = 4_096
-A_TURN: Final = 16
+PER_TURN: Final = 16
 SILENT_SECONDS: Final = 5
-"""A connection is accepted when its request has begun to come: a turn's newcomers are then a turn's requests."""
+"""The kernel reports a connection when its first bytes arrive, so the newcomers of a turn are its requests as well."""
 UNACKNOWLEDGED_MS: Final = 30_000
-"""A client that takes nothing for so long, of a stream or of any answer, is cut by the kernel."""
+"""The kernel disconnects a client that acknowledges nothing for so long, of a stream or of any other response."""
 PAUSE_SECONDS: Final = 0.05
 COMPLAIN_SECONDS: Final = 60.0
 ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -48,12 +48,12 @@ class Site(web.BaseSite):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, with the port that a 0 became."""
+        """The address it listens on, with the port that the system chose for 0."""
         host, port = self._sockets[0].getsockname()[:2]
         return host, port
 
     async def start(self) -> None:
-        """Raises OSError where the address cannot be had."""
+        """Raises OSError if the address cannot be used."""
         await super().start()
         host, port = self._address
         found = await asyncio.get_running_loop().getaddrinfo(
@@ -66,7 +66,7 @@ class Site(web.BaseSite):
             except OSError as error:
                 if error.errno not in ABSENT:
                     raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-                missing = error  # a name may stand for an IPv6 address too, where there is no IPv6
+                missing = error  # a name may resolve to an IPv6 address on a machine without IPv6
         if missing is not None and not self._sockets:
             raise OSError(missing.errno, f"cannot listen on {host}:{port}: {missing.strerror}")
         for listening in self._sockets:
@@ -96,7 +96,7 @@ class Site(web.BaseSite):
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(A_TURN):
+        for _ in range(PER_TURN):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -110,13 +110,13 @@ class Site(web.BaseSite):
             task.add_done_callback(self._newcomers.discard)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
-        """Out of descriptors or memory: the others may end some; asking again at once would only spin."""
+        """Out of descriptors or memory: pauses, because trying again at once would only spin."""
         if error.errno not in EXHAUSTED:
             raise error
         loop = asyncio.get_running_loop()
         if loop.time() > self._complained_at + COMPLAIN_SECONDS:
             self._complained_at = loop.time()
-            log.error("expected to accept a connection, got %s; trying again until there is room", error)
+            log.error("no connection can be accepted (%s); trying again until there is room", error)
         loop.remove_reader(listening)
         loop.call_later(PAUSE_SECONDS, self._listen, listening)
 
@@ -126,7 +126,7 @@ class Site(web.BaseSite):
         try:
             await loop.connect_accepted_socket(self._runner.server, connection)
         except OSError:
-            connection.close()  # it left while it waited
+            connection.close()  # the client left while it waited
 
     async def stop(self) -> None:
         loop = asyncio.get_running_loop()

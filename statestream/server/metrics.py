@@ -1,6 +1,6 @@
-"""GET /metrics: what the server counts, in the text format of Prometheus.
+"""GET /metrics: what the server counts, in Prometheus' text format.
 
-Invariants: nothing is counted for this page; it reads what the store and the hub know when somebody asks.
+Invariants: nothing is counted for this route alone. It reads what the store and the hub count anyway.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from statestream.broadcast.hub import Hub
-from statestream.server.routes import STORE
+from statestream.server.gate import view_of
 from statestream.server.stream import HUB
-from statestream.store.store import Store
+from statestream.store.view import StoreView
 
 
-class Figures(Collector):
-    """One store's and its hub's."""
+class Metrics(Collector):
+    """The metrics of one store and its hub."""
 
-    def __init__(self, store: Store, hub: Hub) -> None:
-        self._store, self._hub = store, hub
+    def __init__(self, view: StoreView, hub: Hub) -> None:
+        self._view, self._hub = view, hub
 
     def collect(self) -> Iterator[Metric]:
-        hub, counts = self._hub, self._hub.counts
-        yield _gauge("position", "The number of the newest change.", self._store.position.seq)
-        yield _gauge("readers", "Open streams.", hub.readers)
-        yield _gauge("readers_behind", "Streams that wait for the journal, or for their client to read.", hub.behind)
-        yield _gauge("readers_handed_off", "Streams whose socket was handed off.", len(hub.sockets))
-        yield _counter("streams_handed_off", "Streams whose socket was handed off, ever.", counts.handed_off)
-        yield _counter("streams_cut", "Streams cut because their client took nothing for too long.", counts.cut)
-        yield _counter("deliveries", "Changes times the live streams that got them.", counts.deliveries)
-        yield _counter("delivered_bytes", "Bytes for live streams.", counts.bytes)
-        yield _counter("streams_began", "Streams, by what they opened with.", counts.began, "opening")
-        yield _counter("streams_ended", "Streams that the server ended.", counts.ended, "reason")
-        yield _counter("streams_lagged", "Slow streams, by what brought them to head.", counts.lagged, "by")
+        hub, counted = self._hub, self._hub.counters
+        yield _gauge("position", "The number of the newest change.", self._view.position.seq)
+        yield _gauge("subscribers", "Open streams.", hub.subscribers)
+        yield _gauge("subscribers_behind", "Streams that wait for the journal or for their client.", hub.behind)
+        yield _gauge("subscribers_handed_off", "Open streams on handed-off sockets.", len(hub.sockets))
+        yield _counter("streams_handed_off", "Streams whose socket was handed off.", counted.handed_off)
+        yield _counter("streams_disconnected", "Streams whose client read nothing for too long.", counted.disconnected)
+        yield _counter("deliveries", "Changes times the live streams that received them.", counted.deliveries)
+        yield _counter("delivered_bytes", "Bytes sent to live streams.", counted.bytes)
+        yield _counter("streams_began", "Streams by their first frame.", counted.began, "opening")
+        yield _counter("streams_ended", "Streams that the server ended.", counted.ended, "reason")
+        yield _counter(
+            "streams_lagged", "Slow streams by the frame that brought them to the head.", counted.lagged, "by"
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -55,5 +57,5 @@ def _counter(name: str, text: str, value: float | dict[str, int], label: str | N
 
 async def metrics(request: web.Request) -> web.Response:
     registry = CollectorRegistry()
-    registry.register(Figures(request.config_dict[STORE], request.config_dict[HUB]))
+    registry.register(Metrics(view_of(request), request.config_dict[HUB]))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problems: `application/problem+json` with a stable `code`.
 
-Invariants: every StatestreamError that leaves a route passes here and nowhere else. `detail` is the error's
-own sentence, which never holds a payload; what a bug raised is logged, and answered without details.
+Invariants: every StatestreamError that leaves a route passes here and nowhere else. `detail` is the error's message,
+which never contains a payload. Any other exception is logged, and the response has no details of it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def _problem(status: int, code: str, detail: str, allow: Sequence[str] = (), **m
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a route raises into its problem."""
+    """Turns what a route raises into a problem."""
     try:
         return await handler(request)
     except ConnectionError:
-        raise  # the client has left: nobody is there to be told
+        raise  # the client has left
     except Exception as error:
         if STARTED in request:
             raise
@@ -58,16 +58,16 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return _problem(500, "internal", "the server failed; the details are in its log")
     if error.status < 400 or error.content_type != "text/plain":
-        raise error  # a route's own answer
+        raise error  # the route's own response
     code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
     detail = f"{request.method} {request.path} was refused: {error.reason}"
     return _problem(error.status, code, detail, error.headers.getall("Allow", []))
 
 
 async def starting(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: no answer is sniffed or, unless it says so, kept.
+    """For `on_response_prepare`: no response is sniffed or, unless it allows that, cached.
 
-    From here on an error can be said by cutting the connection only.
+    From here on, only aborting the connection can signal an error.
     """
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")

@@ -1,6 +1,6 @@
 """POST /dispatch, GET /state and GET /history.
 
-Invariants: a route reads its request, calls the store, and writes the answer; what is true of the state is
+Invariants: a route parses its request, calls a view of the store, and writes the response. What is true of the state is
 decided below. Errors are raised, and become problems in one place.
 """
 
@@ -14,18 +14,15 @@ import orjson
 from aiohttp import ETag, web
 from pydantic import Field
 
-from statestream.core.change import Action, Position, Result, SliceState
+from statestream.core.change import Action, Page, Position, Result, SliceState
 from statestream.core.errors import Malformed, StatestreamError
-from statestream.core.selection import Selection
 from statestream.core.values import MAX_INT
-from statestream.journal.contract import PAGE
 from statestream.protocol import frames
-from statestream.server.abort import cut
+from statestream.server.abort import abort_response
 from statestream.server.bodies import Body, checked, read_json
-from statestream.store.store import Store
+from statestream.server.gate import selection_of, view_of, wants_payloads
 
 MAX_ACTIONS: Final = 1_000
-STORE: Final = web.AppKey("statestream_store", Store)
 
 
 class _Action(Body):
@@ -33,8 +30,7 @@ class _Action(Body):
     payload: dict[str, Any]
     key: str | None = None
 
-    def action(self, store: Store) -> Action:
-        store.rules.check_public(self.type)
+    def action(self) -> Action:
         return Action(type=self.type, payload=self.payload, key=self.key)
 
 
@@ -51,14 +47,14 @@ class _Several(Body):
 
 async def dispatch(request: web.Request) -> web.Response:
     value = await read_json(request)
-    store = request.config_dict[STORE]
+    view = view_of(request)
     if isinstance(value, dict) and "actions" in value:
         several = checked(_Several, value)
-        actions = [item.action(store) for item in several.actions]
-        result = await store.dispatch(actions, id=several.id, expect=several.expect)
+        actions = [item.action() for item in several.actions]
+        result = await view.dispatch(actions, id=several.id, expect=several.expect)
     else:
         one = checked(_One, value)
-        result = await store.dispatch(one.action(store), id=one.id, expect=one.expect)
+        result = await view.dispatch(one.action(), id=one.id, expect=one.expect)
     return json_response(_answer(result))
 
 
@@ -72,22 +68,21 @@ def _answer(result: Result) -> dict[str, Any]:
 
 
 async def state(request: web.Request) -> web.Response:
-    store = request.config_dict[STORE]
-    selection = selection_of(request, store)
+    view = view_of(request)
+    selection = selection_of(request, view)
     if "at" in request.query:
-        then = await store.journal.load(Position.parse(request.query["at"]), selection.matches)
-        position, slices = then.position, selection.snapshot(then.slices)
+        snapshot = await view.snapshot_at(Position.parse(request.query["at"]), selection)
     else:
-        position, slices = store.position, selection.snapshot(store.slices)
-    etag = _etag(slices)
+        snapshot = view.snapshot(selection)
+    etag = _etag(snapshot.slices)
     if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
         response = web.Response(status=304)
     else:
         response = json_response(
             {
-                "position": str(position),
-                "slices": {name: orjson.Fragment(part.encoded()) for name, part in slices.items()},
-                "versions": {name: part.version for name, part in slices.items()},
+                "position": str(snapshot.position),
+                "slices": {name: orjson.Fragment(part.encoded()) for name, part in snapshot.slices.items()},
+                "versions": {name: part.version for name, part in snapshot.slices.items()},
             }
         )
     response.etag = ETag(etag, is_weak=True)  # weak: `position` moves on while the slices stay the same
@@ -95,24 +90,31 @@ async def state(request: web.Request) -> web.Response:
     return response
 
 
+def _etag(slices: Mapping[str, SliceState]) -> str:
+    names = "\n".join(f"{name} {part.position}" for name, part in sorted(slices.items()))
+    return hashlib.sha256(names.encode()).hexdigest()[:32]
+
+
 async def history(request: web.Request) -> web.StreamResponse:
-    """Every change behind `after` (absent: the oldest position that is kept), a line each, up to now or `limit`."""
-    store = request.config_dict[STORE]
-    selection, full, left = selection_of(request, store), wants_payloads(request), _limit(request)
+    """Every change after `after` (default: the earliest position), a line each, up to now or to `limit`."""
+    view = view_of(request)
+    selection, full, left = selection_of(request, view), wants_payloads(request), _limit(request)
     after = request.query.get("after")
-    position = await store.journal.earliest() if after is None else Position.parse(after)
-    page = await store.journal.read(position, PAGE)
-    end = store.position.seq
+    position = await view.earliest() if after is None else Position.parse(after)
+    page = await view.changes(position, selection)
+    end = view.position.seq
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     try:
-        while page and left > 0:
-            kept = selection.among(change for change in page if change.version <= end)[:left]
-            await response.write(b"".join(frames.line(change, full=full) for change in kept))
+        while page.until != position and left > 0:
+            kept = [change for change in page.changes if change.version <= end][:left]
+            if kept:
+                await response.write(b"".join(frames.line(change, full=full) for change in kept))
             left -= len(kept)
-            page = await store.journal.read(page[-1].position, PAGE) if page[-1].version < end else []
+            position = page.until
+            page = await view.changes(position, selection) if position.seq < end else Page(changes=(), until=position)
     except StatestreamError:
-        cut(request)
+        abort_response(request)
     return response
 
 
@@ -121,25 +123,6 @@ def _limit(request: web.Request) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 16:
         raise Malformed("expected `limit` to be a whole number of at least 0")
     return int(text)
-
-
-def wants_payloads(request: web.Request) -> bool:
-    """What the query's `cause` asks for. Raises Malformed."""
-    cause = request.query.get("cause", "brief")
-    if cause not in ("brief", "full"):
-        raise Malformed("expected cause=brief or cause=full")
-    return cause == "full"
-
-
-def _etag(slices: Mapping[str, SliceState]) -> str:
-    names = "\n".join(f"{name} {part.position}" for name, part in sorted(slices.items()))
-    return hashlib.sha256(names.encode()).hexdigest()[:32]
-
-
-def selection_of(request: web.Request, store: Store) -> Selection:
-    """What the query's `slices` asks for. Raises Malformed, UnknownSlice."""
-    asked = request.query.getall("slices", None)
-    return Selection.parse(None if asked is None else ",".join(asked), store.rules)
 
 
 def json_response(body: Any, *, status: int = 200) -> web.Response:

@@ -1,9 +1,9 @@
-"""GET /stream/state: from a request to a reader of the hub.
+"""GET /stream/state: from a request to a subscriber of the hub.
 
-Invariants: what can be refused with a status is refused before the head is sent; from then on the stream
-speaks for itself (`stream.end`). After the head, only the hub writes to the connection, and where it takes
-the socket over, aiohttp is done with the request: its log, middlewares and `finally` blocks end here. Elsewhere they
-see it end with the stream, and of the response's headers the type alone.
+Invariants: whatever can be refused with a status is refused before the head of the response is sent. From then on
+errors are frames (`stream.end`), and only the hub writes to the connection. If the hub takes the socket, aiohttp is
+done with the request: its access log, middlewares and `finally` blocks see it end here. Otherwise they see it end with
+the stream, and of the response's headers only the type.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
+from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.hub import Hub
-from statestream.broadcast.reader import Interest
-from statestream.broadcast.replay import EARLIEST
-from statestream.broadcast.sink import TransportSink
-from statestream.broadcast.sockets import watch_over
+from statestream.broadcast.sockets import TransportSink, bound_socket
+from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Subscription
+from statestream.core.change import Position
+from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
-from statestream.server.routes import STORE, selection_of, wants_payloads
+from statestream.server.gate import selection_of, view_of, wants_payloads
+from statestream.store.view import StoreView
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
-HANDOFF: Final = web.AppKey("statestream_takeover", bool)
+HANDOFF: Final = web.AppKey("statestream_handoff", bool)
 Follower = Callable[[web.Request, Selection], Callable[[], None] | None]
-"""Is told of each stream that opens, and what it follows; gives what is to be called, once, when it has closed."""
+"""Is called with each stream that opens and what it selects. May return a function to call once, when it has closed."""
 FOLLOWERS: Final = web.AppKey("statestream_followers", list[Follower])
 
 
@@ -44,74 +46,90 @@ class StreamResponse(EventSourceResponse):
         self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Past the library's own, which starts a task to ping: heartbeats come from the hub, for all at once."""
+        """Skips the library's own, which starts a task that pings: the hub sends heartbeats to all at once."""
         return await web.StreamResponse.prepare(self, request)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """A connection that was handed off is ended by the hub."""
+        """The hub ends a connection that was handed off."""
         if not self.handed_off:
             await super().write_eof(data)
 
 
 async def stream_state(request: web.Request) -> web.StreamResponse:
-    """Raises Malformed, UnknownSlice and, where there is no cursor, TooLarge; after that it ends in the stream."""
-    store, hub = request.config_dict[STORE], request.config_dict[HUB]
-    selection = selection_of(request, store)
-    interest = Interest(selection=selection, full=wants_payloads(request))
-    after = request.query.get("after") or None
-    every = after == EARLIEST
-    cursor = request.headers.get("Last-Event-ID") or (None if every else after)
-    if cursor is None and not every:
-        selection.snapshot(store.slices)
+    """Raises Malformed, UnknownSlice and, without a cursor, TooLarge. After that, errors end the stream."""
+    hub, view = request.config_dict[HUB], view_of(request)
+    subscription, cursor = _subscription(request, view), _cursor(request)
+    if cursor == "start":
+        view.snapshot(subscription.selection)
     response = StreamResponse()
-    writer, left = await _opened(request, response, selection)
+    writer, on_closed = await _opened(request, response, subscription.selection)
     transport = request.transport
     if writer is None or transport is None:
-        if left is not None:
-            left()
+        if on_closed is not None:
+            on_closed()
         return response
-    chunked = request.version >= HttpVersion11
-    taken = hub.sockets.hand_off(transport, chunked=chunked) if request.config_dict[HANDOFF] else None
-    if taken is not None:
+    if request.config_dict[HANDOFF] and hub.hand_off(transport, view, subscription, cursor, on_closed):
         response.handed_off = True
-        hub.counts.handed_off += 1
-        taken.owner = hub.join(taken, interest, cursor, every=every, left=left)
         return response
     connection = transport.get_extra_info("socket")
     if connection is not None:
-        watch_over(connection.fileno(), connection.family)
-    sink = TransportSink(writer, request.protocol, transport, chunked=chunked)
-    reader = hub.join(sink, interest, cursor, every=every, left=left)
-    del selection, interest, writer, connection, left  # while the stream lasts, the handler holds what it needs
-    response.headers.clear()  # they are sent: with the timer below they would be a seventh of what a reader costs
-    request.protocol.keep_alive(False)  # aiohttp turns it on again, if the response says so, when the stream has ended
+        bound_socket(connection.fileno(), connection.family)
+    sink = TransportSink(writer, request.protocol, transport)
+    subscriber = hub.join(sink, view, subscription, cursor, on_closed)
+    # while the stream lasts, the handler keeps only what it needs: locals, headers and aiohttp's keep-alive timer would
+    # be a seventh of what a subscriber costs
+    del view, subscription, cursor, writer, connection, on_closed
+    response.headers.clear()
+    request.protocol.keep_alive(False)  # aiohttp turns it on again when the stream has ended, if the response allows
     try:
         await sink.finished
     finally:
-        if reader is not None:
-            hub.leave(reader)
+        if subscriber is not None:
+            hub.leave(subscriber)
         response.describe()
     return response
+
+
+def _subscription(request: web.Request, view: StoreView) -> Subscription:
+    """Raises Malformed, UnknownSlice."""
+    return Subscription(
+        scope=view.scope,
+        selection=selection_of(request, view),
+        detail=Detail(payloads=wants_payloads(request), every_change=request.query.get("after") == EARLIEST),
+        encoding=Encoding.CHUNKED if request.version >= HttpVersion11 else Encoding.RAW,
+    )
+
+
+def _cursor(request: web.Request) -> Cursor:
+    """The header's position if there is one: EventSource returns with it to the URL that it first opened."""
+    after = request.query.get("after") or None
+    text = request.headers.get("Last-Event-ID") or (None if after == EARLIEST else after)
+    if text is None:
+        return EARLIEST if after == EARLIEST else "start"
+    try:
+        return Position.parse(text)
+    except Malformed:
+        return "invalid"
 
 
 async def _opened(
     request: web.Request, response: StreamResponse, selection: Selection
 ) -> tuple[AbstractStreamWriter | None, Callable[[], None] | None]:
-    """The stream has begun, and those are told who want to know: the writer, and what tells them that it has ended."""
+    """Sends the head and calls the followers: returns the writer, and what to call when the stream has closed."""
     with contextlib.ExitStack() as followed:
         wanted = False
         for follower in request.config_dict[FOLLOWERS]:
-            if (left := follower(request, selection)) is not None:
-                followed.callback(left)
+            if (closed := follower(request, selection)) is not None:
+                followed.callback(closed)
                 wanted = True
         writer = await _head_sent(request, response)
         return writer, followed.pop_all().close if wanted else None
 
 
 async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
-    """None where the client left before."""
+    """None if the client has left already."""
     if request.version < HttpVersion11 or request.config_dict[HANDOFF]:
-        del response.headers["Connection"]  # aiohttp says what is true: it ends with the stream
+        del response.headers["Connection"]  # aiohttp sets what is true: the connection ends with the stream
         response.force_close()
     try:
         writer = await response.prepare(request)

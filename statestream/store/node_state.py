@@ -13,9 +13,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from statestream.core.change import START, Change, SliceState, new_id, now_ms
+from statestream.core.change import PAGE, START, Change, SliceState, new_id, now_ms
 from statestream.core.errors import Expired, Forked, StatestreamError, Unavailable
-from statestream.journal.contract import PAGE, Appended, Batch, Conflict, Duplicate, Entry, Journal
+from statestream.journal.contract import Appended, Batch, Conflict, Duplicate, Entry, Journal
 from statestream.journal.history import History
 from statestream.store.bus import Bus, ResetReason
 from statestream.store.registry import HandlerRegistry

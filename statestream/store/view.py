@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from statestream.core.change import Action, Change, Position, Result, SliceState, Snapshot, new_id, now_ms
+from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Forbidden, Malformed, Unavailable
 from statestream.core.names import check_id, check_key, split_name
 from statestream.core.principal import EVERYTHING_READABLE, Principal, Scope
 from statestream.core.selection import Selection
 from statestream.core.slices import check_declared
-from statestream.journal.contract import PAGE, Page
 from statestream.store.bus import Listener
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry

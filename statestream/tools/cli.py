@@ -20,7 +20,6 @@ from aiohttp import web
 from typer.core import TyperCommand
 
 from statestream import __version__
-from statestream import journal as journals
 from statestream.core.errors import Malformed, TooLarge
 from statestream.server.app import create_app
 from statestream.store.store import Store
@@ -133,7 +132,7 @@ def serve(
 def _application(store: Store, journal: str | None, settings: dict[str, Any]) -> web.Application:
     if journal is not None:
         try:
-            store.journal = journals.of(journal)
+            store.use_journal(journal)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--journal") from None
     return create_app(store, **settings)

@@ -24,9 +24,9 @@ from statestream.chat.run_inputs import RunInput
 from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
 from statestream.core.errors import Malformed, StatestreamError, TooLarge
 from statestream.core.selection import Selection
-from statestream.server.abort import cut
+from statestream.server.abort import abort_response
 from statestream.server.bodies import checked, read_json
-from statestream.server.routes import STORE, selection_of
+from statestream.server.gate import selection_of, view_of
 
 
 def routes_of(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
@@ -67,14 +67,14 @@ async def _stream(
     view: ThreadProjection,
     beside: SlicesProjection | None,
 ) -> web.StreamResponse:
-    slices = conversations.store.slices
+    view_of_store = conversations.store
     response = web.StreamResponse(headers=EVENT_HEADERS)
     await response.prepare(request)
     names = [] if beside is None else _watched(beside.selection)
 
     def look(changed: set[str] | None) -> tuple[bytes, bool]:
         state = conversations.find(key)
-        news = [] if beside is None else beside.new(slices, changed)
+        news = [] if beside is None else beside.new(view_of_store, changed)
         return events(view.new(state, news)), view.over
 
     try:
@@ -82,7 +82,7 @@ async def _stream(
         if last := view.broken_off():
             await response.write(events(last))
     except TooLarge:  # the slices are others now, and more than the client would take
-        cut(request)
+        abort_response(request)
     return response
 
 
@@ -97,9 +97,9 @@ def _beside(request: web.Request) -> SlicesProjection | None:
     """What the client has as its state: nothing, unless it says so. Raises Malformed, UnknownSlice, TooLarge."""
     if "slices" not in request.query:
         return None
-    store = request.config_dict[STORE]
+    store = view_of(request)
     beside = SlicesProjection(selection_of(request, store))
-    beside.fitting(store.slices)
+    beside.fitting(store)
     return beside
 
 

@@ -22,13 +22,13 @@ from aiohttp import WSMessage, web
 
 from statestream.chat.conversations import Conversations, name_of
 from statestream.chat.identity import MAX_PRESENT, Identify, person
-from statestream.chat.notifier import Signal
 from statestream.chat.projections.phases import Frame, PhasesProjection, refusal
 from statestream.chat.questions import MAX_ID, Said
 from statestream.chat.routes.chats import chat_key
 from statestream.chat.sockets import Socket, value_of
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked
+from statestream.store.notifier import Signal
 
 MAX_CHATS: Final = 100
 MAX_MESSAGE: Final = 256 << 10

@@ -20,7 +20,7 @@ from statestream.chat.questions import Post
 from statestream.chat.routes.asking import answered
 from statestream.chat.routes.chats import key_of
 from statestream.chat.viewing import STREAM_HEADERS, show
-from statestream.server.abort import cut
+from statestream.server.abort import abort_response
 from statestream.server.bodies import checked, read_json
 
 HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
@@ -53,5 +53,5 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
     await show(response, conversations.notifier, [name_of(key)], look)
     message = find(conversations.find(key), reply)
     if message is None or message["status"] not in ("complete", "stopped"):
-        cut(request)
+        abort_response(request)
     return response

@@ -24,7 +24,7 @@ from statestream.chat.routes.asking import answered, key_posted
 from statestream.chat.routes.chats import key_of, stop_of
 from statestream.chat.viewing import EVENT_HEADERS, KEEP_ALIVE, events, show
 from statestream.core.errors import StatestreamError
-from statestream.server.abort import cut
+from statestream.server.abort import abort_response
 from statestream.server.bodies import checked, read_json
 from statestream.server.routes import json_response
 
@@ -84,5 +84,5 @@ async def _stream(request: web.Request, conversations: Conversations, key: str, 
 
     await show(response, conversations.notifier, [name_of(key)], look, keep_alive=KEEP_ALIVE)
     if not view.over:  # it was trimmed, the history is another one, or the reply goes on and this server does not
-        cut(request)  # an end would say that this is all of it
+        abort_response(request)  # an end would say that this is all of it
     return response

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-from statestream.core.change import IdempotencyKey, IdempotencyRecord, Position, SliceState
+from statestream.core.change import PAGE, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal.contract import PAGE, Appended, Batch, Checkpoint, Page, Retention, SavedSlice
+from statestream.journal.contract import Appended, Batch, Checkpoint, Retention, SavedSlice
 from statestream.journal.sqlite import changes
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite.worker import SqliteWorker, transaction

@@ -13,7 +13,7 @@ import typer
 from aiohttp import web
 
 from statestream.core.errors import StatestreamError
-from statestream.server.run import serve as serve_app
+from statestream.server.serve import serve as serve_app
 from statestream.tools.commands.asking import failed
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]

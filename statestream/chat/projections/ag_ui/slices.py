@@ -6,7 +6,6 @@ new is their difference, however many changes led to it. Only slices that are sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import orjson
@@ -17,6 +16,7 @@ from statestream.core.errors import TooLarge
 from statestream.core.patch import Op, diff
 from statestream.core.selection import Selection
 from statestream.core.values import escape
+from statestream.store.view import StoreView
 
 
 class SlicesProjection:
@@ -26,19 +26,19 @@ class SlicesProjection:
         self.selection = selection
         self._shown: dict[str, SliceState] | None = None
 
-    def new(self, slices: Mapping[str, SliceState], changed: AbstractSet[str] | None) -> list[Event]:
+    def new(self, view: StoreView, changed: AbstractSet[str] | None) -> list[Event]:
         """What happened to the slices of these names; None: anything may have. Raises TooLarge."""
         if self._shown is None or changed is None:
-            self._shown = self.fitting(slices)
+            self._shown = self.fitting(view)
             members = {name: orjson.Fragment(state.encoded()) for name, state in self._shown.items()}
             return [{"type": "STATE_SNAPSHOT", "snapshot": members}]
         ours = sorted(name for name in changed if self.selection.matches(name))
-        delta = [op for name in ours for op in self._difference(name, slices.get(name))]
+        delta = [op for name in ours for op in self._difference(name, view.get(name))]
         return [{"type": "STATE_DELTA", "delta": delta}] if delta else []
 
-    def fitting(self, slices: Mapping[str, SliceState]) -> dict[str, SliceState]:
+    def fitting(self, view: StoreView) -> dict[str, SliceState]:
         """The selected slices that exist. Raises TooLarge where the client would not take so much at once."""
-        found = self.selection.snapshot(slices)
+        found = dict(view.snapshot(self.selection).slices)
         if sum(len(state.encoded()) for state in found.values()) > MAX_SNAPSHOT:
             raise TooLarge(f"expected slices of at most {MAX_SNAPSHOT >> 20} MiB in all, got more; ask for fewer")
         return found

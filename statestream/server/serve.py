@@ -1,8 +1,8 @@
-"""Serving an application until the process is told to stop.
+"""Serves an application until the process is asked to stop.
 
-Invariants: production settings live here: handlers are cancelled when their client goes, so that a reader
-that left is forgotten at once; no client can keep the process from ending; as many descriptors as the
-system allows; what start-up made is taken out of the garbage collector's way.
+Invariants: the settings for production are here. Handlers are cancelled when their client leaves, so that a subscriber
+that left is forgotten at once. No client can keep the process from ending. The process may open as many descriptors as
+the system allows. What start-up made is hidden from the garbage collector.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from statestream.server.listen import Site
 
 SHUTDOWN_SECONDS: Final = 5.0
 STALLED_SECONDS: Final = 2.0
-LOOK_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.02
 KEEPALIVE_SECONDS: Final = 75.0
 COLLECT_AFTER: Final = (10_000, 20, 20)
-"""Changes are kept for a while and hold no cycles: Python's own (700, 10, 10) spends a tenth of the time on them."""
+"""Changes are kept for a while and have no cycles; with Python's default (700, 10, 10) a tenth of the time is spent
+on looking for some."""
 
 
 async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[int], None]) -> None:
-    """Serves until SIGTERM or SIGINT. `ready` is told the port, which matters where `port` is 0."""
+    """Serves until SIGTERM or SIGINT. `ready` is called with the port, which matters if `port` is 0."""
     _allow_descriptors()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -39,7 +40,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=SHUTDOWN_SECONDS,
-        tcp_keepalive=False,  # its site has said so to the listening socket, which passes it on
+        tcp_keepalive=False,  # accepted sockets inherit it from the listening one, which has it set
     )
     try:
         await runner.setup()
@@ -55,18 +56,18 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
 
 
 async def _end(runner: web.AppRunner) -> None:
-    """Ends the application, and its connections whether or not their clients take what is left for them."""
+    """Ends the application and its connections, whether or not their clients read what is left."""
     connections = runner.server.connections if runner.server else []
     transports = [connection.transport for connection in connections if connection.transport is not None]
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_see_off(transports, ended))
+        tasks.create_task(_abort_stalled(transports, ended))
         await runner.cleanup()
         ended.set()
 
 
-async def _see_off(transports: Sequence[asyncio.Transport], ended: asyncio.Event) -> None:
-    """Cuts clients that take nothing of what is left for them; returns when all have ended and taken theirs."""
+async def _abort_stalled(transports: Sequence[asyncio.Transport], ended: asyncio.Event) -> None:
+    """Aborts connections whose clients read nothing of what is left. Returns when all have read theirs."""
     loop = asyncio.get_running_loop()
     seen: dict[asyncio.Transport, tuple[int, float]] = {}
     while not ended.is_set() or any(transport.get_write_buffer_size() for transport in transports):
@@ -77,14 +78,14 @@ async def _see_off(transports: Sequence[asyncio.Transport], ended: asyncio.Event
             seen[transport] = (left, since) if before and left >= before else (left, now)
             if left and now - seen[transport][1] > STALLED_SECONDS:
                 transport.abort()
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _allow_descriptors() -> None:
-    """As many as the system allows this process: a reader is one."""
+    """As many as the system allows this process: each subscriber takes one."""
     with contextlib.suppress(ImportError):  # not on Windows
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.suppress(ValueError, OSError):  # some systems call the limit infinite and refuse it
+        with contextlib.suppress(ValueError, OSError):  # some systems report an infinite limit and refuse it
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,27 @@
+"""What the broadcaster counts, for those who watch it.
+
+Invariants: numbers that only grow. They are read from outside and change nothing in here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from msgspec import Struct, field
+
+
+class Counters(Struct, kw_only=True):
+    """`began` counts streams by how they opened: `resumed`, or the reason of their `state.initial`; `ended` by reason.
+
+    `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`.
+    `disconnected` counts those that read nothing for too long. `deliveries` is changes times subscribers. `bytes` is
+    what live subscribers were sent, without the frames that brought them to the head.
+    """
+
+    began: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    lagged: Counter[str] = field(default_factory=Counter)
+    handed_off: int = 0
+    disconnected: int = 0
+    deliveries: int = 0
+    bytes: int = 0

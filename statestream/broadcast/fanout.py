@@ -1,0 +1,73 @@
+"""Fan-out: every commit to every live subscriber that follows one of its slices.
+
+A change is encoded once for each detail that somebody wants and added to the groups that follow its slice: an index
+finds these, no subscriber is asked. Everything that one turn of the event loop brought is written at its end.
+
+Invariants: synchronous, and bounded: a turn writes for TURN_SECONDS at most and leaves the rest to the next one, so
+that everything else of the loop keeps its latency. Groups that had to wait receive all that came meanwhile in one
+write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from statestream.broadcast.groups import SubscriberGroups
+from statestream.broadcast.subscribers import Subscriber, SubscriberGroup
+from statestream.core.change import Change
+from statestream.protocol import frames
+from statestream.store.view import StoreView
+
+TURN_SECONDS: Final = 0.01
+
+
+class FanOut:
+    """`lagging` is called with every subscriber that fell behind, or is gone, in a write."""
+
+    def __init__(self, view: StoreView, groups: SubscriberGroups, lagging: Callable[[Subscriber], None]) -> None:
+        self._view, self._groups, self._lagging = view, groups, lagging
+        self._unsent: dict[SubscriberGroup, None] = {}
+        self._scheduled = False
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Announced by the bus: encodes the changes, and writes them at the end of this turn."""
+        for change in changes:
+            encoded: dict[bool, bytes] = {}
+            for group in self._groups.following(change.slice):
+                full = group.subscription.detail.payloads
+                if full not in encoded:
+                    encoded[full] = frames.update(change, full=full)
+                group.add(encoded[full])
+                self._unsent[group] = None
+        if self._unsent and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TURN_SECONDS
+        while self._unsent:
+            now = loop.time()
+            if now > until:
+                loop.call_soon(self._flush)
+                return
+            group = next(iter(self._unsent))
+            del self._unsent[group]
+            self.flush(group, now)
+        self._scheduled = False
+
+    def flush(self, group: SubscriberGroup, now: float) -> None:
+        """Writes what has gathered for a group: its live subscribers are then at the head."""
+        for subscriber in group.flush(self._view.position, now):
+            self._lagging(subscriber)
+
+    def write(self, group: SubscriberGroup, frame: bytes, now: float) -> None:
+        """Writes a frame that is no change to the live subscribers of a group."""
+        for subscriber in group.write(frame, now):
+            self._lagging(subscriber)
+
+    def forget(self, group: SubscriberGroup) -> None:
+        """The group has no members any more."""
+        self._unsent.pop(group, None)

@@ -1,0 +1,52 @@
+"""Heartbeats: every stream sends something at least once per period.
+
+Invariants: one timer for all. Groups have a slot of the period each, so that their heartbeats do not fall into one turn
+of the event loop, and what a turn does for them is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from statestream.broadcast.fanout import TURN_SECONDS, FanOut
+from statestream.broadcast.groups import SLOTS, SubscriberGroups
+from statestream.protocol import frames
+from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
+
+TICKS: Final = 8
+"""How often in a period each group is looked at. A group that was silent for TICKS - 2 of them is sent a heartbeat."""
+
+
+class Heartbeats:
+    """`period` in seconds."""
+
+    def __init__(self, view: StoreView, groups: SubscriberGroups, fanout: FanOut, period: float) -> None:
+        self._view, self._groups, self._fanout, self._period = view, groups, fanout, period
+
+    async def run(self) -> None:
+        """Sends heartbeats until cancelled."""
+        while True:
+            for slot in range(SLOTS):
+                await asyncio.sleep(self._period / TICKS / SLOTS)
+                try:
+                    await self._beat(slot)
+                except Exception:
+                    log.exception("a heartbeat failed; the next one is sent all the same")
+
+    async def _beat(self, slot: int) -> None:
+        """A heartbeat to every group of the slot that would otherwise be silent for longer than the period."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TURN_SECONDS
+        for group in self._groups.in_slot(slot):
+            now = loop.time()
+            if group.wrote_at > now - self._period * (TICKS - 2) / TICKS:
+                continue
+            if now > until:
+                await asyncio.sleep(0)
+                until = loop.time() + TURN_SECONDS
+            self._fanout.flush(group, now)  # first, because the heartbeat's id covers the changes before it
+            self._fanout.write(group, frames.heartbeat(self._view.position), now)

@@ -1,0 +1,204 @@
+"""Subscribers and the groups that receive the same bytes.
+
+The life of a subscriber:
+
+    syncing ──► live ◄──► lagging      it receives what the group receives, or is behind and must be brought to the head
+       │         │          │
+       └─────────┴──────────┴──► closing ──► closed      the end was sent and must be read; nothing is left of it
+
+A syncing subscriber has been sent nothing yet; its first frame decides whether it resumes or starts again. Only a live
+one costs nothing beyond its socket: no task, no queue, no timer. All others have a `cursor`, from which they continue.
+
+A group gathers the frames of one turn of the loop and writes them to every live subscriber as one bytes object. Its
+size is bounded, so that writing to it is a bounded part of a turn: more subscribers with the same subscription are
+several groups.
+
+Invariants: synchronous, no I/O of its own. Only the methods of Subscriber change its state, and `live` of a group has
+exactly the live ones. `covered` is the position up to which every live subscriber has everything it follows; it moves
+only where frames are written, so no id is ever ahead of what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from statestream.broadcast.counters import Counters
+from statestream.broadcast.encoding import Encoding
+from statestream.broadcast.ring import Send
+from statestream.broadcast.sockets import Sink
+from statestream.core.change import START, Position
+from statestream.core.principal import Scope
+from statestream.core.selection import Selection
+from statestream.protocol.frames import Reason
+from statestream.store.view import StoreView
+
+EARLIEST: Final = "earliest"
+"""The cursor of a subscriber that wants the history from its earliest position."""
+
+Cursor = Position | Reason | Literal["earliest"]
+"""Where a subscriber continues: behind a position, or with the whole state for a reason, or at the very beginning."""
+
+
+class State(Enum):
+    """See the module."""
+
+    SYNCING = "syncing"
+    LIVE = "live"
+    LAGGING = "lagging"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Detail(Struct, frozen=True, kw_only=True, gc=False):
+    """What an update contains. `payloads`: causes have their payload. `every_change`: changes are never coalesced."""
+
+    payloads: bool = False
+    every_change: bool = False
+
+
+class Subscription(Struct, frozen=True, kw_only=True, gc=False):
+    """What makes subscribers receive the same bytes."""
+
+    scope: Scope
+    selection: Selection
+    detail: Detail
+    encoding: Encoding
+
+
+class Subscriber:
+    """One open stream.
+
+    `cursor` has a meaning while the subscriber is not live. `place` is its key in the group's live set, `task` what
+    brings it to the head while that takes waiting. `on_closed` is called once, when the stream has ended.
+    """
+
+    __slots__ = ("cursor", "group", "on_closed", "place", "sink", "state", "task")
+
+    def __init__(
+        self, sink: Sink, group: SubscriberGroup, cursor: Cursor, on_closed: Callable[[], None] | None
+    ) -> None:
+        self.sink, self.group, self.cursor, self.on_closed = sink, group, cursor, on_closed
+        self.state = State.SYNCING
+        self.place = -1
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def subscription(self) -> Subscription:
+        return self.group.subscription
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still be sent something."""
+        return self.state in (State.SYNCING, State.LIVE, State.LAGGING)
+
+    def started(self, position: Position) -> None:
+        """It was sent its first frame, but not everything up to the head."""
+        self.state, self.cursor = State.LAGGING, position
+
+    def synced(self, position: Position, *, writable: bool) -> None:
+        """It was sent everything up to `position`, the head. If its socket takes more, it is live from here on."""
+        self.state, self.cursor = State.LAGGING, position
+        if writable:
+            self.state = State.LIVE
+            self.group.live.add(self)
+
+    def lag(self) -> None:
+        """Its socket takes no more for now. It was sent everything that the group covers."""
+        if self.state is State.LIVE:
+            self.group.live.discard(self)
+            self.state, self.cursor = State.LAGGING, self.group.covered
+
+    def restart(self, reason: Reason) -> None:
+        """Changes do not lead from what it has to the state of now: it needs the whole state."""
+        self.lag()
+        if self.open:
+            self.cursor = reason
+
+    def closing(self) -> None:
+        """The end was sent; what waits for its socket must still be read."""
+        self.lag()
+        self.state = State.CLOSING
+
+    def closed(self) -> None:
+        """Nothing is left of it."""
+        self.lag()
+        self.state = State.CLOSED
+
+
+class LiveSet:
+    """The live subscribers of a group, in the form in which writing to them is cheapest.
+
+    Sockets of our own are a flat list of descriptors: sending to a thousand of them touches nothing but numbers and the
+    frame. A descriptor is in here only as long as its sink is open: closing the sink of a live subscriber takes it out
+    before anything else can open a descriptor of the same number.
+    """
+
+    __slots__ = ("_direct", "_others", "_send")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._direct: dict[int, Subscriber] = {}
+        self._others: dict[int, Subscriber] = {}
+
+    def add(self, subscriber: Subscriber) -> None:
+        direct = subscriber.sink.direct
+        subscriber.place = subscriber.sink.descriptor if direct else id(subscriber)
+        (self._direct if direct else self._others)[subscriber.place] = subscriber
+
+    def discard(self, subscriber: Subscriber) -> None:
+        members = self._direct if subscriber.sink.direct else self._others
+        if members.get(subscriber.place) is subscriber:
+            del members[subscriber.place]
+
+    def __len__(self) -> int:
+        return len(self._direct) + len(self._others)
+
+    def write(self, data: bytes) -> list[Subscriber]:
+        """Writes to all. Returns those that can take no more for now, or are gone."""
+        behind = [subscriber for subscriber in self._others.values() if not subscriber.sink.write(data)]
+        for descriptor, sent in self._send(list(self._direct), data) if self._direct else ():
+            subscriber = self._direct[descriptor]
+            subscriber.sink.took(data, sent)
+            behind.append(subscriber)
+        return behind
+
+
+class SubscriberGroup:
+    """Up to MEMBERS subscribers with one subscription. `members` counts them all, `live` has those that are live."""
+
+    __slots__ = ("_counters", "_pending", "covered", "live", "members", "slot", "subscription", "view", "wrote_at")
+
+    def __init__(self, subscription: Subscription, view: StoreView, slot: int, counters: Counters, send: Send) -> None:
+        self.subscription, self.view, self.slot, self._counters = subscription, view, slot, counters
+        self.covered = START
+        self.live = LiveSet(send)
+        self.members = 0
+        self.wrote_at = 0.0
+        self._pending: list[bytes] = []
+
+    def add(self, frame: bytes) -> None:
+        self._pending.append(frame)
+
+    def flush(self, head: Position, now: float) -> list[Subscriber]:
+        """Writes what has gathered: every live subscriber then has everything up to `head`. Returns who fell behind."""
+        self.covered = head
+        if not self._pending:
+            return []
+        frames = b"".join(self._pending) if len(self._pending) > 1 else self._pending[0]
+        self._counters.deliveries += len(self._pending) * len(self.live)
+        self._pending.clear()
+        return self.write(frames, now)
+
+    def write(self, frames: bytes, now: float) -> list[Subscriber]:
+        """Writes to every live subscriber. Those that it returns were sent the frames, and are live no longer."""
+        self.wrote_at = now
+        self._counters.bytes += len(frames) * len(self.live)
+        behind = self.live.write(self.subscription.encoding.encode(frames))
+        for subscriber in behind:
+            subscriber.lag()
+        return behind

@@ -1,0 +1,123 @@
+"""Brings a subscriber to the head: joining, resuming and lagging are the same work.
+
+Invariants: between reading the store and making a subscriber live there is no await. That is why a snapshot joins the
+stream without a gap and without a repeat. A thousand that return at the same time do not hold up those that are live:
+only so many are admitted in each turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from statestream.broadcast.admission import Admission
+from statestream.broadcast.backfill import Backfill
+from statestream.broadcast.backlog import Backlog, Backlogs, TooFarBehind
+from statestream.broadcast.counters import Counters
+from statestream.broadcast.fanout import FanOut
+from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
+from statestream.broadcast.sync_frames import NOTHING, SyncFrame, SyncFrames
+from statestream.core.change import Position
+from statestream.core.errors import Expired, Forked
+from statestream.store.view import StoreView
+
+DRAIN_SECONDS: Final = 30.0
+
+
+class Synchronizer:
+    """`heartbeat` is what the first frames announce, in ms."""
+
+    def __init__(self, view: StoreView, fanout: FanOut, counters: Counters, heartbeat: int) -> None:
+        self._view, self._fanout, self._counters, self._heartbeat = view, fanout, counters, heartbeat
+        self._frames = SyncFrames(view, heartbeat)
+        self._backlogs = Backlogs()
+        self._admission = Admission()
+
+    def at_once(self, subscriber: Subscriber) -> None:
+        """Makes the subscriber live if that needs no waiting. Raises TooLarge."""
+        cursor, detail = subscriber.cursor, subscriber.subscription.detail
+        if not isinstance(cursor, Position):
+            if cursor != EARLIEST:
+                self._send(subscriber, self._frames.initial(subscriber, cursor))
+            return
+        if detail.every_change:
+            return
+        frame = self._frames.known(subscriber)
+        if frame is None:
+            view, selection = subscriber.group.view, subscriber.subscription.selection
+            try:
+                backlog = self._backlogs.in_memory(view, cursor, selection)
+            except Forked:
+                subscriber.restart("forked")
+                self.at_once(subscriber)
+                return
+            frame = None if backlog is None else self._frames.continued(subscriber, backlog)
+        if frame is not None:
+            self._send(subscriber, frame)
+
+    async def bring(self, subscriber: Subscriber) -> None:
+        """Waits for the subscriber's socket and for the journal until it is live, or gone.
+
+        Raises TooLarge, Unavailable.
+        """
+        while subscriber.state is not State.LIVE and await self.drained(subscriber):
+            await self._admission.admitted()
+            backlog = await self._missed(subscriber)
+            cursor = subscriber.cursor
+            if isinstance(cursor, Position) and backlog is not None:
+                self._send(subscriber, self._frames.continued(subscriber, backlog))
+            elif cursor != EARLIEST and not isinstance(cursor, Position):
+                self._send(subscriber, self._frames.initial(subscriber, cursor))
+
+    async def _missed(self, subscriber: Subscriber) -> Backlog | None:
+        """What it has missed; None if it needs the whole state, for the reason that its cursor then is."""
+        try:
+            if subscriber.subscription.detail.every_change:
+                await self._backfill(subscriber)
+            if isinstance(subscriber.cursor, Position):
+                return await self._backlogs.missed(
+                    subscriber.group.view, subscriber.cursor, subscriber.subscription.selection
+                )
+        except TooFarBehind:
+            subscriber.restart("lagged")
+        except Expired:
+            subscriber.restart("expired")
+        except Forked:
+            subscriber.restart("forked")
+        return None
+
+    async def _backfill(self, subscriber: Subscriber) -> None:
+        opening = subscriber.state is State.SYNCING
+        await Backfill(subscriber, self.drained, self._heartbeat).run()
+        self._counters.began["earliest"] += opening and subscriber.state is not State.SYNCING
+
+    def _send(self, subscriber: Subscriber, frame: SyncFrame) -> None:
+        """Sends what brings the subscriber to the head: from here on it receives what its group receives."""
+        group, now = subscriber.group, asyncio.get_running_loop().time()
+        self._fanout.flush(group, now)  # what has gathered for the group is in the frame already
+        self._count(subscriber, frame)
+        writable = frame is NOTHING or subscriber.sink.write(frame.data)
+        if not group.live:
+            group.wrote_at = now
+        subscriber.synced(self._view.position, writable=writable)
+
+    def _count(self, subscriber: Subscriber, frame: SyncFrame) -> None:
+        if subscriber.state is State.SYNCING:
+            reason = subscriber.cursor if not isinstance(subscriber.cursor, Position) else "lagged"
+            self._counters.began[reason if frame.kind == "initial" else "resumed"] += 1
+        elif frame is not NOTHING:
+            self._counters.lagged["initial" if frame.kind == "initial" else "catchup"] += 1
+
+    async def drained(self, subscriber: Subscriber) -> bool:
+        """Waits until a slow client has read; disconnects one that has read nothing for DRAIN_SECONDS. False: gone."""
+        left = None
+        while left is None or subscriber.sink.outstanding < left:
+            left = subscriber.sink.outstanding
+            with contextlib.suppress(TimeoutError):  # slow is allowed, as long as something is read
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await subscriber.sink.drained()
+                    return not subscriber.sink.closed
+        self._counters.disconnected += 1
+        subscriber.sink.abort()
+        return False
