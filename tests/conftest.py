@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import aiohttp
 import pytest
 from hypothesis import settings
 
-from tests.support import MODES, Server
+from tests.support import MODES, ROOT, Server
+from tests.support.node import Node
+from tests.support.provider import started
 
 settings.register_profile("default", print_blob=True, deadline=None)
 settings.load_profile("default")
@@ -42,3 +46,16 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(force_close=True)  # servers are killed: a kept connection would lie
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Node]:
+    """Chromium, driven by tests/node/browser.mjs."""
+    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    """The URL of our own provider, which answers as a test scripts it."""
+    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))

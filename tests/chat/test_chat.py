@@ -10,11 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +19,35 @@ import aiohttp
 import pytest
 
 from tests.support import ROOT, Frame, PlainClient, Server, eventually
+from tests.support.chats import (
+    KEY,
+    Answer,
+    ask,
+    assert_failed,
+    chatty,
+    ended,
+    new_chat,
+    post,
+    read_chat,
+    read_until,
+    received,
+    text_of,
+    user,
+)
+from tests.support.provider import asked, open_gate, script, started
+from tests.support.provider_faults import FAULTS, KEPT, WORDS, refusal
 
-CHATTY = f"{ROOT / 'tests/apps/chatty.py'}:app"
 AIMOCK = ROOT / "tests/node/node_modules/@copilotkit/aimock/dist/cli.js"
 FIXTURES = ROOT / "tests/node/fixtures/chat.json"
 LONG = json.loads(FIXTURES.read_text())["fixtures"][0]["response"]["content"]
-
-KEY = "sk-canary-in-the-environment"
-SAID = "sk-canary-said-by-the-provider"
-NO_RETRY = {"x-should-retry": "false"}
 
 
 # processes
 
 
-def started(*command: str) -> Iterator[str]:
-    """A process that says `http://127.0.0.1:PORT` when it serves; its URL. Ended by its own handle."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-    try:
-        assert process.stdout
-        line = next((line for line in process.stdout if "http://" in line), None)
-        assert line, f"{command} did not start"
-        yield f"http://{line.strip().rpartition('http://')[2]}"
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
-
-
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
     yield from started("node", str(AIMOCK), "-p", "0", "-f", str(FIXTURES), "--log-level", "info")
-
-
-def chatty(upstream: str, **settings: str | float) -> Server:
-    env = {f"CHATTY_{name.upper()}": str(value) for name, value in settings.items()}
-    return Server.serving(CHATTY, env={"CHATTY_UPSTREAM": f"{upstream}/v1", "OPENAI_API_KEY": KEY, **env})
-
-
-@pytest.fixture(scope="module")
-def patient(upstream: str) -> Iterator[Server]:
-    """A chat on our upstream, with all the time in the world."""
-    with chatty(upstream) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -93,108 +72,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-# what a person and a page do
-
-
-@dataclass
-class Answer:
-    """What the one who asked got. `cut`: the connection was lost before the end of the body."""
-
-    status: int
-    type: str
-    text: str
-    cut: bool
-
-    @property
-    def problem(self) -> Any:
-        assert self.type == "application/problem+json"
-        return json.loads(self.text)
-
-
-async def new_chat(http: aiohttp.ClientSession, server: Server) -> str:
-    async with http.post(f"{server.url}/api/chats") as response:
-        assert response.status == 201
-        return str((await response.json())["id"])
-
-
-async def read_chat(http: aiohttp.ClientSession, server: Server, chat: str) -> Any:
-    async with http.get(f"{server.url}/api/chats/{chat}") as response:
-        assert response.status == 200
-        return await response.json()
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": text}]}
-
-
-async def post(http: aiohttp.ClientSession, server: Server, chat: str, body: Any, **more: Any) -> Answer:
-    async with http.post(f"{server.url}/api/chats/{chat}/stream", json=body, **more) as response:
-        return await received(response)
-
-
-async def ask(http: aiohttp.ClientSession, server: Server, chat: str, question: str) -> Answer:
-    return await post(http, server, chat, user(question))
-
-
-async def received(response: aiohttp.ClientResponse) -> Answer:
-    data, cut = b"", False
-    try:
-        async for part in response.content.iter_any():
-            data += part
-    except (aiohttp.ClientPayloadError, aiohttp.ClientOSError):
-        cut = True
-    finally:
-        response.close()
-    return Answer(response.status, response.content_type, data.decode(), cut)
-
-
-async def read_until(response: aiohttp.ClientResponse, text: str) -> None:
-    """Reads the answer up to `text`."""
-    data = b""
-    while text.encode() not in data:
-        part = await response.content.readany()
-        assert part, f"the answer ended after {data!r}"
-        data += part
-
-
-async def script(http: aiohttp.ClientSession, upstream: str, question: str, *steps: Any) -> str:
-    """Tells the upstream what happens when it is asked that; gives the question."""
-    async with http.post(f"{upstream}/scripts", json={"question": question, "steps": steps}) as response:
-        assert response.status == 200
-    return question
-
-
-async def open_gate(http: aiohttp.ClientSession, upstream: str, name: str) -> None:
-    async with http.post(f"{upstream}/gates/{name}") as response:
-        assert response.status == 200
-
-
-async def asked(http: aiohttp.ClientSession, upstream: str, question: str) -> Any:
-    async with http.get(f"{upstream}/requests", params={"question": question}) as response:
-        return await response.json()
-
-
-async def ended(http: aiohttp.ClientSession, server: Server, chat: str) -> Any:
-    """The chat's last message, once it is not being made any more."""
-
-    async def whole() -> Any:
-        message = (await read_chat(http, server, chat))["messages"][-1]
-        return message if message["status"] != "streaming" else None
-
-    return await eventually(whole)
-
-
-def text_of(message: Any) -> str:
-    return "".join(part["text"] + "".join(part.get("chunks", ())) for part in message["parts"])
-
-
-def assert_failed(message: Any, kind: str, text: str) -> None:
-    """It says that it failed and how, for people; what was said before is there, folded."""
-    assert message["status"] == "error"
-    assert message["error"]["kind"] == kind
-    assert message["error"]["message"].endswith(".")
-    assert message["error"]["message"][0].isupper()
-    assert message["parts"] == ([{"type": "text", "text": text}] if text else [])
+# what everybody sees
 
 
 async def assert_no_canary(http: aiohttp.ClientSession, server: Server, *more: str) -> None:
@@ -497,53 +375,6 @@ async def test_who_asks_and_leaves_at_once_leaves_no_chat_waiting_for_ever(
 
 
 # what a provider can do wrong
-
-
-def refusal(status: int, **headers: str) -> Any:
-    body = {"error": {"message": f"Incorrect key: {SAID}", "type": "x", "code": SAID}}
-    return {"refuse": {"status": status, "body": body, "headers": {**NO_RETRY, **headers}}}
-
-
-WORDS = ({"say": "So far, "}, {"say": "so good."})
-KEPT = "So far, so good."
-DECLINED = "I would rather not."
-
-FAULTS: dict[str, tuple[list[Any], str, str]] = {
-    "an error in the stream": ([*WORDS, {"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", KEPT),
-    "an error that is a string": ([*WORDS, {"chunk": {"error": SAID}}], "failed", KEPT),
-    "a lost connection": ([*WORDS, {"cut": True}], "connection", KEPT),
-    "a lost connection before a word": ([{"cut": True}], "connection", ""),
-    "an end without a reason": ([*WORDS], "truncated", KEPT),
-    "an end with DONE and no reason": ([*WORDS, {"raw": "data: [DONE]\n\n"}], "truncated", KEPT),
-    "an empty stream": ([], "truncated", ""),
-    "nothing but DONE": ([{"raw": "data: [DONE]\n\n"}], "truncated", ""),
-    "broken JSON": ([*WORDS, {"raw": f'data: {{"choices": [{SAID}\n\n'}], "failed", KEPT),
-    "a bad request": ([refusal(400)], "bad_request", ""),
-    "a wrong key": ([refusal(401)], "unauthenticated", ""),
-    "a forbidden key": ([refusal(403)], "forbidden", ""),
-    "an unknown model": ([refusal(404)], "unknown_model", ""),
-    "too many requests": ([refusal(429)], "rate_limited", ""),
-    "too many requests, also when tried again": (
-        [refusal(429, **{"x-should-retry": "true", "retry-after-ms": "10"})],
-        "rate_limited",
-        "",
-    ),
-    "an error of the provider": ([refusal(500)], "failed", ""),
-    "an error in the stream before a word": ([{"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", ""),
-    "an error in the stream with a status": ([*WORDS, {"chunk": {"error": {"code": 429}}}], "rate_limited", KEPT),
-    "an event that is called error": (
-        [*WORDS, {"raw": f'event: error\ndata: {{"message": "{SAID}"}}\n\n'}, {"finish": "stop"}],
-        "failed",
-        KEPT,
-    ),
-    "an error that is no JSON": ([*WORDS, {"raw": f"event: error\ndata: {SAID}\n\n"}], "failed", KEPT),
-    "a refusal": ([{"decline": "I would "}, {"decline": "rather not."}, {"finish": "stop"}], "refused", DECLINED),
-    "an end without a word": ([{"finish": "stop"}], "empty", ""),
-    "a page instead of a stream": ([{"raw": f"<html>{SAID}</html>"}], "truncated", ""),
-    "an event without an end": ([*WORDS, {"flood": {"text": "data: x\n", "times": 5 << 20}}], "failed", KEPT),
-    "arrays without an end": ([*WORDS, {"raw": "data: " + "[" * 200_000 + "\n\n"}], "failed", KEPT),
-    "a chunk that is a list": ([*WORDS, {"chunk": [{"choices": []}]}, {"finish": "stop"}], "failed", KEPT),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,65 +23,16 @@ import pytest
 from statestream.chat.messages import text_of
 from statestream.chat.projections.ui_messages import ui_message
 from statestream.core.names import escape_key
-from tests.chat.test_chat import asked, chatty, open_gate, script, started
-from tests.clients.test_browser import Node
 from tests.dialogues import DIALOGUES, HERE, reply_in
-from tests.support import ROOT, Server, eventually, get_state
+from tests.support import Server, eventually, get_state
+from tests.support.ai_sdk import Page, as_in_seven, loaded, said
+from tests.support.chats import chatty
+from tests.support.node import Node
+from tests.support.provider import asked, open_gate, script
 
 MAJORS = ("6", "7")
 DONE = {"finish": "stop"}
 LOST = "The connection to the model was lost."
-
-
-class Page:
-    """What a person does on a page, and what they see there."""
-
-    def __init__(self, node: Node, server: Server, chat: str) -> None:
-        self.node, self.server, self.chat = node, server, chat
-
-    def begin(self, messages: Any = (), *, transport: str = "ui") -> Page:
-        """The page is loaded: nothing of what was there before is left."""
-        text = f"{self.server.url}/api/chats/{quote(self.chat, safe='')}/stream"
-        api = text if transport == "text" else f"{self.server.url}/api/chat"
-        self.node.ask("begin", id=self.chat, api=api, messages=list(messages), transport=transport)
-        return self
-
-    def send(self, said: str, **more: Any) -> None:
-        self.node.ask("send", message={"text": said, **more})
-
-    def regenerate(self, **options: Any) -> None:
-        self.node.ask("regenerate", **options)
-
-    def change(self, messages: Any) -> None:
-        """The page changes what it holds: `setMessages`."""
-        self.node.ask("change", messages=messages)
-
-    def resume(self) -> None:
-        self.node.ask("resume")
-
-    def stop(self) -> None:
-        self.node.ask("stop")
-
-    async def answered(self, requests: int) -> None:
-        """Until so many of the page's requests have been answered: with a status, not with all of a stream."""
-
-        async def counted() -> bool:
-            posts = self.node.ask("look")["posts"]
-            return len(posts) == requests and "status" in posts[-1]
-
-        await eventually(counted)
-
-    def wait(self, **until: str) -> Any:
-        return self.node.ask("wait", **until)
-
-    def settled(self) -> Any:
-        """The page when nothing is under way any more."""
-        return self.node.ask("settled")
-
-    def ask(self, said: str, **more: Any) -> Any:
-        """The page when that was answered."""
-        self.send(said, **more)
-        return self.settled()
 
 
 Pages = Callable[..., Page]
@@ -110,26 +60,6 @@ def pages(nodes: list[Node], patient: Server, request: pytest.FixtureRequest) ->
         page.stop()
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
-
-
-@pytest.fixture(scope="module")
-def patient(upstream: str) -> Iterator[Server]:
-    with chatty(upstream) as server:
-        yield server
-
-
-async def loaded(http: aiohttp.ClientSession, page: Page) -> list[Any]:
-    """What the page would be given when it is loaded now."""
-    async with http.get(f"{page.server.url}/api/chat/{quote(page.chat, safe='')}") as response:
-        assert response.status == 200
-        answer = await response.json()
-    assert answer["id"] == page.chat
-    return list(answer["messages"])
-
-
 async def kept(http: aiohttp.ClientSession, page: Page) -> list[Any]:
     """All messages of the chat, of every branch."""
     async with http.get(f"{page.server.url}/api/chats/{quote(page.chat, safe='')}") as response:
@@ -147,18 +77,6 @@ async def seen_by_model(http: aiohttp.ClientSession, upstream: str, question: st
     """What the model was given, each time it was asked that."""
     requests = await asked(http, upstream, question)
     return [[message["content"] for message in request["body"]["messages"]] for request in requests]
-
-
-def said(messages: list[Any]) -> list[str]:
-    return ["".join(part.get("text", "") for part in message["parts"]) for message in messages]
-
-
-def as_in_seven(message: Any) -> Any:
-    """The majors keep arguments that are no JSON under different names: 6 as `rawInput`, 7 as `input`."""
-    parts = [
-        {("input" if name == "rawInput" else name): value for name, value in part.items()} for part in message["parts"]
-    ]
-    return {**message, "parts": parts}
 
 
 # the golden files

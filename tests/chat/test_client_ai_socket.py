@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,16 @@ import aiohttp
 import pytest
 
 from statestream.chat.projections.ui_messages import ui_message
-from tests.chat.test_chat import asked, chatty, ended, open_gate, read_chat, script, started
-from tests.chat.test_client_ai_sdk import Page, as_in_seven, loaded, said
-from tests.clients.test_browser import Node
 from tests.dialogues import DIALOGUES, HERE, reply_in
-from tests.support import ROOT, Server, eventually
+from tests.support import Server, eventually
+from tests.support.ai_sdk import Page, as_in_seven, loaded, said
+from tests.support.chats import chatty, ended, read_chat
+from tests.support.node import Node
+from tests.support.provider import asked, open_gate, script
 
 DONE = {"finish": "stop"}
 Http = aiohttp.ClientSession
 Pages = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ from statestream.chat.viewing import events
 from statestream.core.change import Position
 from statestream.core.errors import NotFound
 from statestream.journal import MemoryJournal
-from tests.store.test_store import Meddled
 from tests.support.clock import Clock, timeless
+from tests.support.meddled import Meddled
 
 T = TypeVar("T")
 

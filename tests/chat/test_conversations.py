@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -20,29 +19,11 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.chat.test_chat import (
-    ask,
-    asked,
-    chatty,
-    ended,
-    new_chat,
-    open_gate,
-    read_chat,
-    read_until,
-    received,
-    script,
-    started,
-    text_of,
-    user,
-)
-from tests.support import ROOT, PlainClient, Server, eventually, get_state
+from tests.support import PlainClient, Server, eventually, get_state
+from tests.support.chats import ask, chatty, ended, new_chat, read_chat, read_until, received, text_of, user
+from tests.support.provider import asked, open_gate, script
 
 Http = aiohttp.ClientSession
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from statestream import Store, Unavailable
 from statestream.chat import Asked, Chat, Conversations, Timeouts
 from statestream.chat.messages import text_of
 from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn, Usage
-from tests.store.test_store import Meddled
 from tests.support import eventually
+from tests.support.meddled import Meddled
 
 
 class Script:

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.chat.test_chat import ask, assert_failed, chatty, ended, new_chat, text_of
 from tests.support import Server
+from tests.support.chats import ask, assert_failed, chatty, ended, new_chat, text_of
 
 TEXT = "A reply of some length, which comes in several chunks."
 

@@ -10,11 +10,10 @@ import asyncio
 import base64
 import gc
 import json
-import shutil
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,14 @@ import aiohttp
 import pytest
 
 from statestream.chat.notifier import Watch
-from tests.chat.test_chat import (
-    FAULTS,
-    asked,
-    chatty,
-    ended,
-    new_chat,
-    open_gate,
-    patient,
-    post,
-    read_chat,
-    script,
-    text_of,
-    upstream,
-    user,
-)
-from tests.clients.test_browser import INTERRUPTED, LEFT, NODE, Node, is_of_the_cut
 from tests.support import Server, eventually
+from tests.support.browser import LEFT, is_of_the_cut
+from tests.support.chats import INTERRUPTED, chatty, ended, new_chat, post, read_chat, text_of, user
+from tests.support.node import Node
+from tests.support.paths import NODE
 from tests.support.phases import Fold
-
-__all__ = ["patient", "upstream"]  # fixtures
+from tests.support.provider import asked, open_gate, script
+from tests.support.provider_faults import FAULTS
 
 BUSY = "This chat is being answered already; wait for the reply to end."
 
@@ -815,12 +802,6 @@ async def test_a_client_that_does_not_read_is_cut_in_the_end(
 
 
 # a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Node]:
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
-        yield running
 
 
 async def test_a_page_goes_on_by_itself_when_the_server_is_killed_in_a_reply(

@@ -23,28 +23,11 @@ from pydantic import BaseModel, Field
 from statestream import Refused
 from statestream.chat.tools import Tool
 from statestream.core.values import plain
-from tests.chat.test_chat import (
-    ask,
-    asked,
-    chatty,
-    ended,
-    new_chat,
-    open_gate,
-    read_chat,
-    read_until,
-    script,
-    started,
-    text_of,
-    user,
-)
-from tests.support import ROOT, Server, eventually
+from tests.support import Server, eventually
+from tests.support.chats import ask, chatty, ended, new_chat, read_chat, read_until, text_of, user
+from tests.support.provider import asked, open_gate, script
 
 Http = aiohttp.ClientSession
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
 
 
 @pytest.fixture(scope="module")

@@ -8,27 +8,22 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.chat.test_chat import asked, chatty, script, started
-from tests.chat.test_client_ag_ui import Node as Agents
-from tests.clients.test_browser import Node
 from tests.support import ROOT
+from tests.support.agents import Node as Agents
+from tests.support.chats import chatty
+from tests.support.node import Node
+from tests.support.provider import asked, script
 from tests.support.viewers import SDK, AgUi, CutStream, Phases, Stream, Talk, Text, Viewer, shown
 
 WORDS = ("so ", "it ", "goes, ", "größer ", "👩‍👩‍👧 ", "\n", "and ", "on. ", "— ", "Łódź ")
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
 
 
 @pytest.fixture

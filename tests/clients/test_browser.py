@@ -10,11 +10,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import pytest
@@ -27,40 +26,10 @@ from statestream.core.draft import produce
 from statestream.core.errors import Gap
 from statestream.protocol.sse import Event
 from tests.support import ROOT, Server
+from tests.support.browser import LEFT, RIGHT, is_of_the_cut
+from tests.support.chats import INTERRUPTED
+from tests.support.node import Node
 from tests.support.programs import base_documents, programs, run, values
-
-NODE = ROOT / "tests/node"
-LEFT, RIGHT = "left", "right"
-INTERRUPTED = "The reply was interrupted before it was done."
-
-
-class Node:
-    """A script of tests/node that answers lines of JSON."""
-
-    def __init__(self, script: str, *arguments: str) -> None:
-        command = ["node", str(NODE / script), *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE)
-
-    def ask(self, do: str, **more: Any) -> Any:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(orjson.dumps({"do": do, **more}) + b"\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, f"{self.process.args!r} has ended with {self.process.wait()}"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer["result"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(timeout=20)
 
 
 class Window:
@@ -125,18 +94,6 @@ class Window:
     def problems(self) -> list[str]:
         """What the browser has complained about since the last look: console, scripts, network."""
         return list(self.do("problems"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Node]:
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def replicas() -> Iterator[Node]:
-    with Node("replica.mjs") as running:
-        yield running
 
 
 @pytest.fixture
@@ -238,12 +195,6 @@ def test_the_chats_refusal_is_shown_to_who_asked(windows: tuple[Window, Window])
     assert right.look("document.querySelector('#problem').textContent") == ""
     left.wait_until_the_reply_is("complete")
     assert left.look("document.querySelectorAll('#messages li.user').length") == 1
-
-
-def is_of_the_cut(problem: str) -> bool:
-    """What a browser must say when its server is killed, and nothing else."""
-    cut = ("INCOMPLETE_CHUNKED_ENCODING", "CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE")
-    return any(f"net::ERR_{name}" in problem for name in cut)
 
 
 def test_both_windows_go_on_by_themselves_when_the_server_is_killed_in_a_reply(

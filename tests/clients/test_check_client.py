@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +20,8 @@ from statestream.testing import Holding, Outcome, check_client
 from statestream.tools.conformance import clients
 from statestream.tools.conformance.transcripts import Transcript
 from statestream.tools.conformance.vectors import Vector
-from tests.clients.test_browser import Node
 from tests.support import ROOT, Server, scripted
+from tests.support.node import Node
 from tests.support.pages import files_of
 
 Show = Callable[[Holding], None]
@@ -191,12 +190,6 @@ async def test_an_unknown_transcript_is_refused() -> None:
 @pytest.fixture(scope="module")
 def playing() -> Iterator[Server]:
     with Server("transcripts") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Node]:
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
         yield running
 
 

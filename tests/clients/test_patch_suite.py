@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +18,8 @@ from statestream.core.draft import patched
 from statestream.core.errors import Gap
 from statestream.core.patch import apply_patch
 from statestream.core.values import canonical
-from tests.clients.test_browser import NODE, Node
+from tests.support.node import Node
+from tests.support.paths import NODE
 
 FOLDER = NODE / "node_modules/json-patch-test-suite"
 CASES = {
@@ -28,12 +29,6 @@ CASES = {
 }
 LOST_BY_PARSING = {"tests 76: duplicate ops"}
 """Two members of one name: whoever parses the JSON sees one of them only. The suite has disabled it for this."""
-
-
-@pytest.fixture(scope="module")
-def replicas() -> Iterator[Node]:
-    with Node("replica.mjs") as running:
-        yield running
 
 
 def test_the_suite_is_whole() -> None:

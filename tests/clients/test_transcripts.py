@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -24,8 +23,8 @@ from statestream.protocol.sse import Decoder
 from statestream.tools.conformance.player import Held
 from statestream.tools.conformance.transcripts import NO_CURSOR, Expected, Transcript
 from statestream.tools.conformance.vectors import Vector
-from tests.clients.test_browser import Node
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
+from tests.support.node import Node
 from tests.support.scripted import Scripted
 
 TRANSCRIPTS = Transcript.all()
@@ -215,12 +214,6 @@ CHROMIUM_DIFFERS = {
     "one leading U+FEFF is stripped, by the UTF-8 decode algorithm: a byte order mark before a CR",
 }
 """It loses what follows. No server of ours sends a byte order mark."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Node]:
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
-        yield running
 
 
 async def in_a_page(browser: Node, server: Scripted, script: str) -> Any:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,10 +24,12 @@ import pytest
 
 import statestream
 from statestream.tools.conformance.transcripts import Transcript
-from tests.chat.test_chat import open_gate, script, started
-from tests.clients.test_browser import NODE, Node, is_of_the_cut
 from tests.support import ROOT, Server, dispatch, eventually, get_state, scripted
+from tests.support.browser import Tab, is_of_the_cut, text_is
+from tests.support.node import Node
 from tests.support.pages import DOCS, files_of, write_files
+from tests.support.paths import NODE
+from tests.support.provider import open_gate, script
 from tests.support.typed import Typed, free_port
 
 USED = {
@@ -51,12 +52,6 @@ def test_every_file_of_a_page_is_used_by_a_test() -> None:
     assert {page: names for page, names in found.items() if names} == USED
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Node]:
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
-        yield running
-
-
 def served(page: str, target: str, folder: Path, env: dict[str, str] = NO_KEY) -> Server:
     """The server of a page, with its files, and its journal, in a folder of its own."""
     write_files(page, folder)
@@ -64,33 +59,6 @@ def served(page: str, target: str, folder: Path, env: dict[str, str] = NO_KEY) -
     text = program.read_text().replace("sqlite:///", f"sqlite:///{folder}/")
     program.write_text(text)
     return Server("serve", f"{program}:app", env=env)
-
-
-class Tab:
-    """A window on any page."""
-
-    def __init__(self, browser: Node, name: str, url: str) -> None:
-        self.browser, self.name = browser, name
-        self.do("open", url=url)
-
-    def do(self, what: str, **more: Any) -> Any:
-        return self.browser.ask(what, window=self.name, **more)
-
-    def wait(self, script: str) -> Any:
-        return self.do("wait", script=script)
-
-    def look(self, script: str) -> Any:
-        return self.do("look", script=script)
-
-    def close(self) -> list[str]:
-        """What the browser had to complain about."""
-        problems: list[str] = self.do("problems")
-        self.do("close")
-        return problems
-
-
-def text_is(selector: str, text: str) -> str:
-    return f"document.querySelector({json.dumps(selector)})?.textContent === {json.dumps(text)}"
 
 
 async def test_the_dashboard_shows_both_slices_and_redraws_only_what_has_changed(
@@ -165,11 +133,6 @@ class AiTab(Tab):
 
 def said(message: Any) -> str:
     return "".join(part.get("text", "") for part in message["parts"])
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[str]:
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
 
 
 TOO_LATE = """globalThis.fetch = ((real) => async (url, given) =>

@@ -77,6 +77,21 @@ def test_no_two_modules_import_each_other() -> None:
         assert cycle in graph
 
 
+def test_no_test_module_is_imported() -> None:
+    """What test modules share is in tests/support or in a conftest.py, so that each can be read and moved alone."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        if "node_modules" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path.relative_to(ROOT)}: relative import"
+                names = [f"{node.module}.{name}" for name in names]
+            for name in names:
+                imported = [part for part in name.split(".")[1:] if part.startswith("test_")]
+                assert not (name.startswith("tests.") and imported), f"{path.relative_to(ROOT)} imports {name}"
+
+
 def test_every_file_states_its_law() -> None:
     for path in PACKAGE.rglob("*.py"):
         text = ast.get_docstring(ast.parse(path.read_text()))

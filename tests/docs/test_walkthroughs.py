@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.clients.test_browser import Node
-from tests.docs.test_howtos import Tab, text_is
 from tests.support import Server, eventually
+from tests.support.browser import Tab, text_is
+from tests.support.node import Node
 from tests.support.pages import DOCS, fences_of, files_of, terminals_of, write_files
 from tests.support.typed import Desk
 
@@ -41,12 +37,6 @@ def test_every_line_for_a_shell_is_run_or_says_why_not() -> None:
 
 
 ADD = """statestream dispatch http://127.0.0.1:8000 board/task_added '{"id": "1", "title": "Ship it"}'"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Node]:
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
-        yield running
 
 
 ANOTHER_EACH_TIME = re.compile(r'(?<=\d\.)[\w-]+|(?<="timestamp":)\d+|(?<="id":")[\w-]{12}(?=")')

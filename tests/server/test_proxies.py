@@ -25,10 +25,11 @@ import pytest
 
 import statestream
 from statestream import StreamRefused
-from tests.chat.test_chat import chatty, open_gate, script, started
-from tests.clients.test_browser import Node
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
+from tests.support.chats import chatty
+from tests.support.node import Node
 from tests.support.pages import files_of
+from tests.support.provider import open_gate, script, started
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 PROXIES = ("nginx", "nginx, HTTP/1.0", "nginx, nothing said", "nginx, TLS", "caddy", "caddy, TLS")

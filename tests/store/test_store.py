@@ -37,36 +37,12 @@ from statestream.core.change import Position, SliceState
 from statestream.core.errors import UnknownAction, UnknownSlice
 from statestream.core.selection import Selection
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
-from statestream.journal.contract import Appended, Batch
 from tests.apps.board import also_counted, board, broken, closed, counted, counter, joined, room, task_added
 from tests.apps.board import refused as refused_action
+from tests.support.meddled import Meddled
 
 SLICES = [board, room, counter]
 assert also_counted  # it is what `counter` does about `board/counted`
-
-
-class Meddled(MemoryJournal):
-    """A real journal that can be told to fail before or after it has committed, and counts its appends."""
-
-    def __init__(self, retention: Retention | None = None) -> None:
-        super().__init__(retention)
-        self.fail: list[str] = []
-        self.appends = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def append(self, batch: Batch) -> list[Appended]:
-        await self.gate.wait()
-        self.appends += 1
-        how = self.fail.pop(0) if self.fail else ""
-        if how == "before":
-            raise Unavailable("the journal is down")
-        outcome = await super().append(batch)
-        if how == "after":
-            raise Unavailable("the answer was lost")
-        if how == "bug":
-            raise RuntimeError("a driver's own error")
-        return outcome
 
 
 @asynccontextmanager

@@ -18,11 +18,11 @@ from urllib.parse import urlencode
 import aiohttp
 
 import statestream
-from tests.chat.test_client_ag_ui import Client as Agent
-from tests.chat.test_client_ag_ui import Node as Agents
-from tests.chat.test_client_ai_sdk import Page
-from tests.clients.test_browser import Node
 from tests.support import PlainClient, Server
+from tests.support.agents import Client as Agent
+from tests.support.agents import Node as Agents
+from tests.support.ai_sdk import Page
+from tests.support.node import Node
 from tests.support.phases import Fold
 
 Screen = list[tuple[str, str]]

@@ -1,0 +1,43 @@
+"""Windows of Chromium, and the errors that the browser reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.node import Node
+
+LEFT, RIGHT = "left", "right"
+
+
+class Tab:
+    """A window on any page."""
+
+    def __init__(self, browser: Node, name: str, url: str) -> None:
+        self.browser, self.name = browser, name
+        self.do("open", url=url)
+
+    def do(self, what: str, **more: Any) -> Any:
+        return self.browser.ask(what, window=self.name, **more)
+
+    def wait(self, script: str) -> Any:
+        return self.do("wait", script=script)
+
+    def look(self, script: str) -> Any:
+        return self.do("look", script=script)
+
+    def close(self) -> list[str]:
+        """What the browser had to complain about."""
+        problems: list[str] = self.do("problems")
+        self.do("close")
+        return problems
+
+
+def text_is(selector: str, text: str) -> str:
+    return f"document.querySelector({json.dumps(selector)})?.textContent === {json.dumps(text)}"
+
+
+def is_of_the_cut(problem: str) -> bool:
+    """What a browser must say when its server is killed, and nothing else."""
+    cut = ("INCOMPLETE_CHUNKED_ENCODING", "CONNECTION_REFUSED", "CONNECTION_RESET", "EMPTY_RESPONSE")
+    return any(f"net::ERR_{name}" in problem for name in cut)

@@ -1,0 +1,125 @@
+"""A real server in its own process, in each mode in which it can own its sockets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Any, Self
+
+import aiohttp
+
+from tests.support.paths import ROOT
+
+BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
+START_SECONDS = 30.0
+MODES = ("handed off", "on transports", "handed off, otherwise")
+
+
+class Server:
+    """`statestream serve` in a process of its own. `with Server(...) as server:` ends it with SIGTERM.
+
+    `mode` is one of MODES: who owns the sockets of streams; uvloop and writes of their own for few readers, or
+    asyncio's own loop and io_uring for all.
+    """
+
+    mode = MODES[0]
+
+    def __init__(self, *arguments: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+        self.arguments, self.prefix, self.env = arguments, prefix, env or {}
+        self.process: subprocess.Popen[str] | None = None
+        self.port = 0
+
+    @classmethod
+    def serving(cls, target: str = BOARD, journal: str | None = None, **more: Any) -> Server:
+        return cls("serve", target, *(("--journal", journal) if journal else ()), **more)
+
+    def start(self) -> Server:
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "statestream",
+            *self.arguments,
+            *self._options(),
+            "--port",
+            str(self.port),
+        ]
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody drains would stop the server
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=self._environment()
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if "serving on" not in line:
+            raise RuntimeError(f"the server did not start: {line}{self._ended()}")
+        self.port = int(line.rsplit(":", 1)[1])
+        return self
+
+    def _options(self) -> list[str]:
+        a_store = any(argument.endswith(":store") for argument in self.arguments)
+        return ["--no-handoff"] if a_store and self.mode == "on transports" else []
+
+    def _environment(self) -> dict[str, str]:
+        """An application is told by HANDOFF: it has no options on the command line."""
+        handoff = "0" if self.mode == "on transports" else "1"
+        environment = os.environ | {"HANDOFF": handoff} | self.env
+        if self.mode.endswith("otherwise"):
+            paths = [str(ROOT / "tests/apps/otherwise"), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        return environment
+
+    async def metric(self, http: aiohttp.ClientSession, name: str) -> float:
+        """A figure of /metrics, with its labels as they are there."""
+        async with http.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        found = [float(line.rsplit(" ", 1)[1]) for line in lines if line.rsplit(" ", 1)[0] == f"statestream_{name}"]
+        return found[0] if found else 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def kill(self) -> None:
+        """kill -9: nothing is flushed, nothing is said."""
+        assert self.process
+        self.process.kill()
+        self._ended()
+
+    def _ended(self) -> str:
+        """Waits for the process, and gives what it wrote to stderr."""
+        assert self.process
+        assert self.process.stdout
+        self.process.wait(timeout=START_SECONDS)
+        self.process.stdout.close()
+        self.errors.seek(0)
+        errors = self.errors.read()
+        self.errors.close()
+        return errors
+
+    def stop(self) -> str:
+        """SIGTERM, and what it wrote to stderr. A traceback there is a failure."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        errors = self._ended()
+        assert self.process.returncode == 0, errors
+        return errors
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self.process and self.process.poll() is None:
+            if kind is not None:
+                self.kill()
+            else:
+                self.stop()
