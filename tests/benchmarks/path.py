@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from statestream import Slice, Store
 from statestream.core.change import Change
+from statestream.core.principal import SERVER
 from statestream.protocol import frames
-from statestream.store.bus import Why
+from statestream.store.bus import ResetReason
 from tests.benchmarks.action import message
 from tests.benchmarks.measure import interleaved, median, ratio, run, short, table
 
@@ -47,7 +48,7 @@ class Encoder:
         for change in changes:
             self.encoded += len(frames.update(change, full=False))
 
-    def reset(self, why: Why) -> None:
+    def reset(self, why: ResetReason) -> None:
         raise AssertionError(f"nothing resets this store, got {why}")
 
 
@@ -55,7 +56,7 @@ async def microseconds(size: int, callers: int) -> float:
     """Of processor time an action."""
     encoder = Encoder()
     async with Store([talk]) as store:
-        store.bus.subscribe(encoder)
+        store.view(SERVER).subscribe(encoder)
         await store.dispatch(filled(size=size))
 
         async def caller() -> None:

@@ -19,8 +19,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-
 from statestream.chat.notifier import Watch
+
 from tests.support import Server, eventually
 from tests.support.browser import LEFT, is_of_the_cut
 from tests.support.chats import INTERRUPTED, chatty, ended, new_chat, post, read_chat, text_of, user

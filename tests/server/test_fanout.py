@@ -93,7 +93,7 @@ async def test_more_readers_than_one_audience_has_room_for(descriptors: None, se
     assert await server.metric(http, "deliveries_total") == 2_200 * 40
     for client in clients[:1_500]:
         client.cut()
-    await eventually(lambda: has(http, server, "readers", 700))
+    await eventually(lambda: has(http, server, "subscribers", 700))
     late = await asyncio.to_thread(joined, server, 900)
     await dispatch(http, server.url, "board/counted")
     truth = await get_state(http, server.url)
@@ -126,14 +126,14 @@ async def test_what_became_of_slow_readers_is_counted(server: Server, http: Http
     next(slow.frames())
     for n in range(100):
         await dispatch(http, server.url, "board/filled", {"size": 100_000 + n})
-    await eventually(lambda: has(http, server, "readers_behind", 1))
+    await eventually(lambda: has(http, server, "subscribers_behind", 1))
     truth = await get_state(http, server.url)
     await asyncio.to_thread(slow.read_to, truth["position"])
-    await eventually(lambda: has(http, server, "readers_behind", 0))
+    await eventually(lambda: has(http, server, "subscribers_behind", 0))
     lagged = [await server.metric(http, f'streams_lagged_total{{by="{by}"}}') for by in ("catchup", "initial")]
     assert sum(lagged) >= 1
     slow.cut()
-    await eventually(lambda: has(http, server, "readers", 0))
+    await eventually(lambda: has(http, server, "subscribers", 0))
 
 
 async def test_the_end_reaches_every_reader_and_waits_for_no_frozen_one(server: Server, http: Http) -> None:
@@ -142,7 +142,7 @@ async def test_the_end_reaches_every_reader_and_waits_for_no_frozen_one(server: 
     reading = [asyncio.create_task(asyncio.to_thread(lambda c=c: list(c.frames())[-1])) for c in clients[:5]]
     for n in range(100):
         await dispatch(http, server.url, "board/filled", {"size": 100_000 + n})
-    await eventually(lambda: has(http, server, "readers_behind", 296))
+    await eventually(lambda: has(http, server, "subscribers_behind", 296))
     began = time.monotonic()
     await asyncio.to_thread(server.stop)
     assert time.monotonic() - began < 15.0  # a bound on a hang, not on speed
@@ -193,9 +193,9 @@ async def test_a_wire_that_is_cut_is_noticed(each_mode: str, far_away: str, http
         with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
             assert client.stdout
             assert client.stdout.readline() == b"connected\n"
-            assert await has(http, server, "readers", 1)
+            assert await has(http, server, "subscribers", 1)
             subprocess.run(["ip", "link", "set", f"{far_away}a", "down"], check=True)
-            await eventually(lambda: has(http, server, "readers", 0), seconds=60)
+            await eventually(lambda: has(http, server, "subscribers", 0), seconds=60)
             client.kill()
 
 
@@ -291,7 +291,7 @@ async def test_a_crowd_that_comes_and_goes(each_mode: str, tmp_path: Path, http:
         truth = await get_state(http, server.url)
         for crowd in crowds:
             await asyncio.to_thread(crowd.settle, truth)
-        await eventually(lambda: has(http, server, "readers", 0))
+        await eventually(lambda: has(http, server, "subscribers", 0))
         await eventually(lambda: len(list(handles.iterdir())) <= before + 2)
         did = sum((crowd.did for crowd in crowds), Counter())
         print(f"{each_mode}: seed {seed}, {truth['position']}, {dict(did)}")

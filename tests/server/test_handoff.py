@@ -21,8 +21,8 @@ import pytest
 from aiohttp import web
 
 from statestream import Slice, Store, create_app
+from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.sockets import Sockets
-from statestream.protocol.frames import Frame
 from statestream.server.stream import HUB
 from tests.support import MODES, ROOT, PlainClient, Server, dispatch, eventually
 
@@ -110,7 +110,7 @@ async def rests(server: Server) -> None:
     assert cpu_seconds(server) - before < 0.25, "the server spins"
 
 
-async def count(http: Http, server: Server, name: str = "readers_handed_off") -> int:
+async def count(http: Http, server: Server, name: str = "subscribers_handed_off") -> int:
     return int(await server.metric(http, name))
 
 
@@ -155,7 +155,7 @@ async def test_nothing_of_aiohttp_is_left_of_a_reader(server: Server, http: Http
     for client in clients:
         client.cut()
     await eventually(lambda: connections(server) == before)
-    assert await count(http, server, "readers") == 0
+    assert await count(http, server, "subscribers") == 0
     await rests(server)
 
 
@@ -179,7 +179,7 @@ async def test_half_a_close_is_the_end(server: Server, http: Http) -> None:
     client.chunk()
     client.socket.shutdown(socket.SHUT_WR)
     await asyncio.to_thread(client.body)
-    assert await count(http, server, "readers") == 0
+    assert await count(http, server, "subscribers") == 0
     await rests(server)
     client.close()
 
@@ -196,7 +196,7 @@ async def test_a_client_that_leaves_at_once_is_forgotten(server: Server, http: H
         if n % 20 == 0:
             await dispatch(http, server.url, "board/counted")
     await eventually(lambda: connections(server) == before)
-    assert await count(http, server, "readers") == 0
+    assert await count(http, server, "subscribers") == 0
     await rests(server)
     assert server.stop() == ""
 
@@ -214,7 +214,7 @@ async def test_the_places_of_those_who_left_are_free(tmp_path: Path, http: Http)
 
 
 async def reader_count(http: Http, server: Server, wanted: int) -> bool:
-    return await count(http, server, "readers") == wanted
+    return await count(http, server, "subscribers") == wanted
 
 
 async def test_a_forked_child_holds_no_reader(tmp_path: Path, http: Http) -> None:
@@ -346,7 +346,7 @@ async def test_with_tls_the_stream_stays_on_the_transport(certificate: Path, run
         async with http.get(f"{url}/metrics", ssl=False) as figures:
             text = await figures.text()
     assert "statestream_readers 1.0" in text
-    assert "statestream_readers_handed_off 0.0" in text
+    assert "statestream_subscribers_handed_off 0.0" in text
 
 
 async def test_a_unix_socket_is_handed_off(tmp_path: Path, runner: web.AppRunner) -> None:
@@ -356,7 +356,7 @@ async def test_a_unix_socket_is_handed_off(tmp_path: Path, runner: web.AppRunner
     async with session as http, http.get("http://x/stream/state") as response:
         assert await response.content.readline() == b"event: state.initial\n"
         async with http.get("http://x/metrics") as figures:
-            assert "statestream_readers_handed_off 1.0" in await figures.text()
+            assert "statestream_subscribers_handed_off 1.0" in await figures.text()
 
 
 # inside
@@ -402,8 +402,8 @@ async def test_a_number_that_is_closed_and_given_out_again_in_one_batch_is_anoth
     """Two sides leave in one batch; what is told of the first closes the second and takes over a third, which gets
     the second's number: the second's event must not reach it."""
     (ours, theirs), (ours_too, theirs_too), (late, other) = pair(), pair(), pair()
-    first = sockets.hand_off(await transport_of(ours), chunked=False)
-    second = sockets.hand_off(await transport_of(ours_too), chunked=False)
+    first = sockets.hand_off(await transport_of(ours), Encoding.RAW)
+    second = sockets.hand_off(await transport_of(ours_too), Encoding.RAW)
     third_transport = await transport_of(late)
     await asyncio.sleep(0)
     assert first
@@ -416,7 +416,7 @@ async def test_a_number_that_is_closed_and_given_out_again_in_one_batch_is_anoth
         gone.append(owner)
         if not third:
             (second if owner == "first" else first).abort()
-            third.append(sockets.hand_off(third_transport, chunked=False))
+            third.append(sockets.hand_off(third_transport, Encoding.RAW))
 
     sockets._gone = told
     theirs.close()
@@ -426,30 +426,30 @@ async def test_a_number_that_is_closed_and_given_out_again_in_one_batch_is_anoth
     assert len(gone) == 1, "the one that was closed meanwhile is not told of, nor is the new one"
     assert third[0] is not None
     assert third[0]._fd in numbers, "or the test shows nothing"
-    assert third[0].write(Frame(b"hello"))
+    assert third[0].write(b"hello")
     assert other.recv(100) == b"hello"
 
 
 async def test_what_the_kernel_does_not_take_is_sent_first_and_whole(sockets: Sockets, pair: Any) -> None:
     ours, theirs = pair()
-    sink = sockets.hand_off(await transport_of(ours), chunked=False)
+    sink = sockets.hand_off(await transport_of(ours), Encoding.RAW)
     assert sink
     sent = b""
-    frame = Frame(b"x" * 9_999 + b"\n")
+    frame = b"x" * 9_999 + b"\n"
     while sink.write(frame):
-        sent += frame.raw
-    sent += frame.raw
-    assert 0 < sink.waiting <= len(frame.raw)
-    last = Frame(b"the end")
+        sent += frame
+    sent += frame
+    assert 0 < sink.waiting <= len(frame)
+    last = b"the end"
     assert not sink.write(last), "it is taken, and nothing more may come"
     drained = asyncio.ensure_future(sink.drained())
     got = b""
-    while len(got) < len(sent) + len(last.raw):
+    while len(got) < len(sent) + len(last):
         got += await asyncio.to_thread(theirs.recv, 1 << 16)
     await drained
-    assert got == sent + last.raw
+    assert got == sent + last
     assert sink.waiting == 0
-    assert sink.write(Frame(b"more"))
+    assert sink.write(b"more")
     assert await asyncio.to_thread(theirs.recv, 100) == b"more"
 
 

@@ -308,11 +308,11 @@ async def test_a_quiet_stream_outlives_the_proxys_patience_and_its_end_is_told(
             frames = await asyncio.to_thread(client.read_until, lambda frame: frame.event == "heartbeat")
             assert [frame.event for frame in frames[-1:]] == ["heartbeat"]
             beats += 1
-        assert await server.metric(http, "readers") == 1
+        assert await server.metric(http, "subscribers") == 1
         client.close()
 
         async def nobody() -> bool:
-            return await server.metric(http, "readers") == 0
+            return await server.metric(http, "subscribers") == 0
 
         await eventually(nobody)
 

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statestream.broadcast import ring as rings
-from statestream.broadcast.ring import ROOM, Ring, send_each
-from statestream.broadcast.sink import GONE
+from statestream.broadcast.ring import GONE, ROOM, Ring, send_each
 from statestream.broadcast.sockets import FEW
 from tests.support import ROOT, PlainClient, Server, dispatch, get_state
 

@@ -32,11 +32,13 @@ from statestream import (
     Unavailable,
     VersionConflict,
 )
-from statestream.broadcast.resume import Backlogs
+from statestream.broadcast.backlog import Backlogs
 from statestream.core.change import Position, SliceState
 from statestream.core.errors import UnknownAction, UnknownSlice
-from statestream.core.selection import Selection
+from statestream.core.principal import ANYBODY, SERVER
+from statestream.core.selection import EVERYTHING
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
+from statestream.journal.history import History
 from tests.apps.board import also_counted, board, broken, closed, counted, counter, joined, room, task_added
 from tests.apps.board import refused as refused_action
 from tests.support.meddled import Meddled
@@ -55,7 +57,7 @@ async def test_a_dispatch_is_visible_when_it_returns() -> None:
     async with opened() as store:
         result = await store.dispatch(task_added(id="1", title="Ship it"))
         assert store.get("board")["tasks"] == [{"id": "1", "title": "Ship it", "done": False}]
-        assert result.changes == (("board", store.slices["board"].version),)
+        assert result.changes == (("board", version_of(store, "board")),)
         assert result.position == store.position
 
 
@@ -64,11 +66,11 @@ async def test_who_asks_has_what_another_node_has_written() -> None:
     async with opened(journal) as here, opened(journal) as there:
         for number in range(1, 6):
             result = await here.dispatch(counted())
-            asked = await asyncio.gather(*(there.caught_up() for _ in range(3)))
+            asked = await asyncio.gather(*(there.view(SERVER).caught_up() for _ in range(3)))
             assert min(position.seq for position in asked) >= result.position.seq
             assert there.get("counter") == number
-    with pytest.raises(Unavailable, match="open store"):
-        await there.caught_up()
+    with pytest.raises(Unavailable, match="not open"):
+        await there.view(SERVER).caught_up()
 
 
 @pytest.mark.parametrize("trouble", [Unavailable("the journal is down"), RuntimeError("a driver's own error")])
@@ -80,12 +82,12 @@ async def test_a_look_that_fails_is_said_and_stops_nothing(
 
     async with opened() as store:
         with monkeypatch.context() as broken:
-            broken.setattr(store.journal, "read", down)
-            looking = asyncio.create_task(store.caught_up())
+            broken.setattr(store._state.journal, "read", down)
+            looking = asyncio.create_task(store.view(SERVER).caught_up())
             await store.dispatch(counted())  # in the same round: it does not need to read
             with pytest.raises(Unavailable, match="try again"):
                 await looking
-        assert await store.caught_up() == store.position
+        assert await store.view(SERVER).caught_up() == store.position
         await store.dispatch(counted())
         assert store.get("counter") == 2
     assert ("own error" in caplog.text) == isinstance(trouble, RuntimeError)
@@ -176,7 +178,7 @@ async def test_the_same_id_takes_effect_once() -> None:
 
 async def test_a_repeat_is_answered_even_where_it_would_fail_now() -> None:
     async with opened() as store:
-        version = store.slices["counter"].version
+        version = version_of(store, "counter")
         first = await store.dispatch(counted(), id="x", expect={"counter": version})
         again = await store.dispatch(counted(), id="x", expect={"counter": version})
         assert again.duplicate
@@ -205,7 +207,7 @@ async def test_a_refused_request_may_be_tried_again() -> None:
 
 async def test_expect_holds_or_nothing_happens() -> None:
     async with opened() as store:
-        version = store.slices["counter"].version
+        version = version_of(store, "counter")
         await store.dispatch(counted(), expect={"counter": version, "room/42": 0})
         with pytest.raises(VersionConflict):
             await store.dispatch(counted(), expect={"counter": version})
@@ -218,7 +220,7 @@ async def test_expect_holds_or_nothing_happens() -> None:
 
 async def test_of_two_that_expect_the_same_in_one_batch_one_wins() -> None:
     async with opened() as store:
-        version = store.slices["counter"].version
+        version = version_of(store, "counter")
         attempts = [store.dispatch(counted(), expect={"counter": version}) for _ in range(10)]
         outcomes = await asyncio.gather(*attempts, return_exceptions=True)
         assert sum(isinstance(o, VersionConflict) for o in outcomes) == 9
@@ -249,7 +251,7 @@ async def test_instances_come_and_go() -> None:
         assert store.get("room/42") is None
         again = await store.dispatch(joined("42", name="Bob"), expect={"room/42": 0})
         assert store.get("room/42") == {"members": ["Bob"]}
-        changes = await store.journal.read(made.position, 9)
+        changes = (await store._state.journal.read(made.position, 9)).changes
         assert [(c.kind, c.from_version) for c in changes] == [("removed", made.position.seq), ("value", 0)]
         assert gone.position.seq < again.position.seq
 
@@ -296,7 +298,7 @@ async def test_closing_answers_what_waits() -> None:
         waiting = [asyncio.create_task(store.dispatch(counted())) for _ in range(5)]
         await asyncio.sleep(0)
     assert len(await asyncio.gather(*waiting)) == 5
-    with pytest.raises(Unavailable, match="open store"):
+    with pytest.raises(Unavailable, match="not open"):
         await store.dispatch(counted())
 
 
@@ -421,7 +423,7 @@ async def test_a_history_that_was_replaced_resets_the_store(tmp_path: Path) -> N
         copy(path, backup)
         await store.dispatch(counted())
         resets: list[str] = []
-        store.bus.subscribe(Resets(resets))
+        store.view(SERVER).subscribe(Resets(resets))
         copy(backup, path)
         result = await store.dispatch(counted())
         assert resets == ["forked"]
@@ -452,11 +454,11 @@ async def test_a_restart_replays_from_the_checkpoint(tmp_path: Path) -> None:
     for _ in range(3):
         async with opened(SqliteJournal(tmp_path / "j.db", retention)) as store:
             if states:
-                assert {n: s.value for n, s in store.slices.items()} == states[-1]
+                assert {n: value for n, (value, _) in values(store).items()} == states[-1]
             for n in range(20):
                 await store.dispatch(task_added(id=str(n), title="x"))
                 await store.dispatch(joined(str(n % 3), name="y") if n % 2 else closed(str(n % 3)))
-            states.append({name: state.value for name, state in store.slices.items()})
+            states.append({name: value for name, (value, _) in values(store).items()})
     assert len(states[-1]["board"]["tasks"]) == 60
 
 
@@ -483,11 +485,11 @@ async def crash_and_stop(ends: Any, checkpoint: int) -> None:
     for numbers, clean in ends:
         store = Store(SLICES, journal=journal)
         await store.__aenter__()
-        assert before is None or values(store.slices) == before
+        assert before is None or values(store) == before
         for n in numbers:
             action = counted() if n < 3 else closed(str(n % 2)) if n < 5 else joined(str(n % 2), name="x")
             await store.dispatch(action)
-        before = values(store.slices)
+        before = values(store)
         await (store.__aexit__() if clean else crash(store))
 
 
@@ -496,7 +498,7 @@ async def test_a_crash_before_the_first_checkpoint_and_a_stop_after_it(tmp_path:
     await store.__aenter__()
     await store.dispatch(joined("1", name="x"))
     await crash(store)
-    await store.journal.close()
+    await store._state.journal.close()
     for count in (1, 2):
         async with opened(SqliteJournal(tmp_path / "j.db")) as again:
             await again.dispatch(counted())
@@ -550,7 +552,7 @@ class Stumbling(MemoryJournal):
 
 
 async def test_following_survives_a_stumble(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.store.store.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("statestream.store.writer.RETRY_SECONDS", 0.01)
     journal = Stumbling()
     async with opened(journal) as one, opened(journal) as two:
         await reached(two, (await one.dispatch(counted())).position)
@@ -560,16 +562,15 @@ async def test_following_survives_a_stumble(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_resume_through_the_journal_waits_for_the_node() -> None:
     """Another node has written what this one has not read yet: a cursor from before is honoured all the same."""
     journal = MemoryJournal()
-    everything = Selection(names=frozenset(), everything=True)
-    async with opened(journal) as one, opened(journal) as two:
+        async with opened(journal) as one, opened(journal) as two:
         start = one.position
         await reached(two, (await one.dispatch(joined("a", name="x"))).position)
-        two.bus.reset(two.position, (), "forked")  # nothing is in memory any more
-        async with two._lock:  # it cannot read on
+        two._state.bus.reset(two.position, (), "forked")  # nothing is in memory any more
+        async with two._writer._lock:  # it cannot read on
             ahead = (await one.dispatch(joined("b", name="x"))).position
-            found = await Backlogs(two).missed(start, everything)
+            found = await Backlogs().missed(two.view(ANYBODY), start, EVERYTHING)
             assert [change.slice for change in found] == ["room/a"]
-            late = asyncio.create_task(Backlogs(two).missed(ahead, everything))
+            late = asyncio.create_task(Backlogs().missed(two.view(ANYBODY), ahead, EVERYTHING))
             await asyncio.sleep(0)
         assert await late == []
 
@@ -610,13 +611,23 @@ async def play(moves: Any) -> None:
         journal.fail.clear()
         last = await one.dispatch(counted())
         await reached(two, last.position)
-        truth = await journal.load()
-        assert values(one.slices) == values(two.slices) == values(truth.slices)
+        truth = await History(journal).load()
+        assert values(one) == values(two) == values_of(truth.slices)
         for versions in seen.values():
             assert versions == list(range(versions[0], versions[0] + len(versions))), "a hole or a repeat"
 
 
-def values(slices: Mapping[str, SliceState]) -> Any:
+def values(store: Store) -> Any:
+    return values_of(dict(store.view(SERVER).select(EVERYTHING)))
+
+
+def version_of(store: Store, name: str) -> int:
+    held = store.view(SERVER).get(name)
+    assert held is not None
+    return held.version
+
+
+def values_of(slices: Mapping[str, SliceState]) -> Any:
     return {name: (state.value, state.position) for name, state in slices.items()}
 
 

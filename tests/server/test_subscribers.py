@@ -1,4 +1,4 @@
-"""Readers in states that only timing brings about: forced here, in one process, on real sockets."""
+"""Subscribers in states that only timing brings about: forced here, in one process, on real sockets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import pytest
 from aiohttp import web
 
 from statestream import Slice, Store, create_app
-from statestream.broadcast import hub as hub_module
-from statestream.broadcast import openings as openings_module
+from statestream.broadcast import sync_frames, synchronizer
 from statestream.broadcast.hub import Hub
-from statestream.broadcast.openings import Openings
 from statestream.broadcast.sockets import Sockets
+from statestream.broadcast.sync_frames import SyncFrames
 from statestream.server.stream import HUB
 from tests.support import eventually
 
@@ -77,7 +76,7 @@ async def test_a_slow_reader_that_takes_something_is_brought_to_head(
     handoff: bool, serve: Serve, asking: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than a reader may be silent, and is never silent."""
-    monkeypatch.setattr(hub_module, "DRAIN_SECONDS", 0.5)
+    monkeypatch.setattr(synchronizer, "DRAIN_SECONDS", 0.5)
     hub, port = await serve(create_app(large_store(6_000_000), heartbeat=0.5, handoff=handoff))
     loop = asyncio.get_running_loop()
     client = await asking(port)
@@ -89,9 +88,9 @@ async def test_a_slow_reader_that_takes_something_is_brought_to_head(
     async with asyncio.timeout(20):
         while b"event: heartbeat\n" not in tail:
             data = await loop.sock_recv(client, 1 << 20)
-            assert data, "it was cut"
+            assert data, "it was disconnected"
             tail = (tail + data)[-2_000:]
-    assert hub.counts.cut == 0
+    assert hub.counters.disconnected == 0
     assert hub.behind == 0
 
 
@@ -99,11 +98,11 @@ async def test_a_slow_reader_that_takes_something_is_brought_to_head(
 async def test_a_reader_that_takes_nothing_is_cut(
     handoff: bool, serve: Serve, asking: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr(synchronizer, "DRAIN_SECONDS", 0.3)
     hub, port = await serve(create_app(large_store(12_000_000), handoff=handoff))
     await asking(port)
-    await eventually(lambda: hub.counts.cut == 1)
-    await eventually(lambda: hub.readers == 0)
+    await eventually(lambda: hub.counters.disconnected == 1)
+    await eventually(lambda: hub.subscribers == 0)
 
 
 @pytest.mark.parametrize("handoff", [True, False])
@@ -112,8 +111,8 @@ async def test_the_end_is_said_once(handoff: bool, serve: Any, asking: Any) -> N
     hub, port = await serve(create_app(large_store(6_000_000), handoff=handoff))
     client = await asking(port)
     await eventually(lambda: hub.behind == 1)
-    [reader] = hub._readers
-    hub._end(reader, "unavailable")
+    [subscriber] = hub._subscribers
+    hub._end(subscriber, "unavailable")
     await asyncio.sleep(0)
     closing = asyncio.create_task(serve.runners[0].cleanup())
     tail = b""
@@ -121,7 +120,7 @@ async def test_the_end_is_said_once(handoff: bool, serve: Any, asking: Any) -> N
         tail = (tail + data)[-2_000:]
     await closing
     assert tail.count(b"event: stream.end") == 1
-    assert dict(hub.counts.ended) == {"unavailable": 1}
+    assert dict(hub.counters.ended) == {"unavailable": 1}
 
 
 async def test_readers_that_waited_for_the_journal_share_what_is_made_of_it(
@@ -139,26 +138,26 @@ async def test_readers_that_waited_for_the_journal_share_what_is_made_of_it(
         for _ in range(3):
             await store.dispatch([added(text="y")] * 1_000)
     made: list[int] = []
-    really = Openings._continued
-    monkeypatch.setattr(Openings, "_continued", lambda self, *more: made.append(1) or really(self, *more))
+    really = SyncFrames._continued
+    monkeypatch.setattr(SyncFrames, "_continued", lambda self, *more: made.append(1) or really(self, *more))
     hub, port = await serve(create_app(Store([large], journal=journal)))
     for _ in range(50):
         await asking(port, f"/stream/state?after={cursor}")
-    await eventually(lambda: hub.counts.began.total() == 50)
+    await eventually(lambda: hub.counters.began.total() == 50)
     assert len(made) == 1
 
 
 async def test_what_is_kept_for_newcomers_is_bounded(serve: Any, asking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openings_module, "KEPT", 8)
-    monkeypatch.setattr(openings_module, "KEPT_BYTES", 1_000_000)
-    monkeypatch.setattr(openings_module, "KEPT_SECONDS", 1e9)
+    monkeypatch.setattr(sync_frames, "KEPT", 8)
+    monkeypatch.setattr(sync_frames, "KEPT_BYTES", 1_000_000)
+    monkeypatch.setattr(sync_frames, "KEPT_SECONDS", 1e9)
     room = Slice("room", initial=0, keyed=True)
     hub, port = await serve(create_app(Store([Slice("huge", initial="x" * 2_000_000), room])))
     await asking(port, "/stream/state?slices=huge")
     for n in range(30):
         await asking(port, f"/stream/state?slices=room/{n}")
-    await eventually(lambda: hub.readers == 31)
-    kept = [key[0].selection.names for key in hub._openings._made]
+    await eventually(lambda: hub.subscribers == 31)
+    kept = [key[0].selection.names for key in hub._synchronizer._frames._made]
     assert kept == [frozenset({f"room/{n}"}) for n in range(22, 30)], "the newest, and not what is too large"
 
 
@@ -169,7 +168,7 @@ async def test_a_hub_may_be_cancelled_in_every_state(
     hub, port = await serve(create_app(large_store(6_000_000), heartbeat=0.2, handoff=handoff))
     for n in range(20):
         await asking(port, "/stream/state?slices=" + ("large", "counter")[n % 2])
-    await eventually(lambda: hub.readers == 20 and hub.behind >= 10)
+    await eventually(lambda: hub.subscribers == 20 and hub.behind >= 10)
     await serve.runners[0].app.cleanup()
     gc.collect()
     assert len(hub.sockets) == 0
@@ -178,7 +177,7 @@ async def test_a_hub_may_be_cancelled_in_every_state(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sockets are handed off on Linux")
 async def test_a_child_may_fork_again(capfd: pytest.CaptureFixture[str]) -> None:
-    sockets = Sockets(lambda reader: None)
+    sockets = Sockets(lambda owner: None)
     sockets.open()
     child = os.fork()
     if not child:
@@ -199,10 +198,10 @@ async def test_those_who_left_leave_no_cycle_behind(serve: Any, asking: Any) -> 
     try:
         for _ in range(20):
             client = await asking(port)
-            await eventually(lambda: hub.readers == 1)
+            await eventually(lambda: hub.subscribers == 1)
             [sink] = hub.sockets._sinks.values()
             client.close()
-            await eventually(lambda: hub.readers == 0)
+            await eventually(lambda: hub.subscribers == 0)
             assert sink.owner is None
     finally:
         gc.enable()
