@@ -20,7 +20,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from statestream import escape_key
+from statestream.core.names import escape_key
 from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually, get_state
 
 pytestmark = pytest.mark.usefixtures("each_mode")

@@ -562,7 +562,7 @@ async def test_following_survives_a_stumble(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_resume_through_the_journal_waits_for_the_node() -> None:
     """Another node has written what this one has not read yet: a cursor from before is honoured all the same."""
     journal = MemoryJournal()
-        async with opened(journal) as one, opened(journal) as two:
+    async with opened(journal) as one, opened(journal) as two:
         start = one.position
         await reached(two, (await one.dispatch(joined("a", name="x"))).position)
         two._state.bus.reset(two.position, (), "forked")  # nothing is in memory any more
