@@ -187,6 +187,7 @@ def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
     """In an environment of its own, with what the core depends on and nothing else."""
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
