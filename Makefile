@@ -1,11 +1,22 @@
-# `make run` starts the demo, `make test` passes all tests; both set up what they need first.
-.PHONY: run test lint docs bench soak clean
+# `make run` starts the demo, `make test` runs all tests, and `make check` runs the quick part of them. Each target first
+# installs what it needs.
+.PHONY: run test check lint docs bench soak clean
+
+# `make check` takes less than a minute on two cores. It runs the linters and the tests that need only Python, no Node,
+# browser, proxy or other Debian package. A slow or long test in these folders is marked `slow` and left to `make test`.
+QUICK = tests/core tests/store tests/docs/test_project.py tests/server/test_server.py tests/server/test_fanout.py
 
 run: .ready/run
 	.venv/bin/statestream demo
 
 test: .ready/test
 	.venv/bin/pytest -m "not soak" -n 3 --dist worksteal
+
+check: .ready/check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/pytest -m "not soak and not slow" -n 2 --dist worksteal -q $(QUICK)
 
 lint: .ready/test
 	.venv/bin/ruff check .
@@ -29,6 +40,9 @@ clean:
 
 .ready/test: pyproject.toml .ci/setup tests/node/package.json tests/node/ai6/package.json tests/node/ai7/package.json
 	.ci/setup test
+
+.ready/check: pyproject.toml .ci/setup
+	.ci/setup check
 
 .ready/docs: pyproject.toml .ci/setup
 	.ci/setup docs

@@ -19,8 +19,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from statestream.chat.notifier import Watch
 
+from statestream.store.notifier import Notifier
 from tests.support import Server, eventually
 from tests.support.browser import LEFT, is_of_the_cut
 from tests.support.chats import INTERRUPTED, chatty, ended, new_chat, post, read_chat, text_of, user
@@ -696,7 +696,7 @@ async def test_connections_that_come_and_go_leave_nothing_behind(upstream: str, 
 
 
 def test_who_has_left_is_forgotten() -> None:
-    watch = Watch()
+    watch = Notifier()
     with watch.on(["chat/1"]) as bell, watch.also(["chat/2"], bell):
         left = weakref.ref(bell)
     del bell

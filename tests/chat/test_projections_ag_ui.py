@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from statestream.chat import conversation as chat
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
-from statestream.chat.notifier import Watch
 from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshots
 from statestream.chat.projections.ag_ui.slices import SlicesProjection
 from statestream.chat.projections.ag_ui.thread import ThreadProjection
@@ -26,6 +25,7 @@ from statestream.core.change import START, Cause, Change, Position, SliceState
 from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
 from statestream.core.selection import Selection
+from statestream.store.notifier import Notifier
 from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, reply_in
 from tests.support.ag_ui import Client, events_of
 
@@ -392,7 +392,7 @@ def test_a_bell_knows_for_which_slices_it_has_rung() -> None:
         cause = Cause(type="x", id="1", actor=None, payload=b"{}")
         return Change(position=START, slice=name, from_version=0, kind="value", data=b"1", cause=cause, at=0)
 
-    watch = Watch()
+    watch = Notifier()
     with watch.on(["board", "room/*"]) as bell, watch.on(["*"]) as every:
         watch.changed([change("board"), change("room/1"), change("rooms/1"), change("roo")])
         assert bell.names() == {"board", "room/1"}

@@ -175,6 +175,7 @@ def test_the_command_without_its_extra_says_what_to_install(tmp_path: Path) -> N
 DATA = {".txt", ".json"}
 
 
+@pytest.mark.slow
 def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
     [wheel] = tmp_path.glob("*.whl")
@@ -187,6 +188,7 @@ def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
     """In an environment of its own, with what the core depends on and nothing else."""
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
@@ -214,6 +216,7 @@ def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_command_explains_itself() -> None:
     assert run("-m", "statestream", "--version").strip() == f"statestream {statestream.__version__}"
     assert "serve" in run("-m", "statestream", "--help")

@@ -80,6 +80,7 @@ async def test_readers_that_come_back_with_one_cursor_share_the_reading_of_the_j
         assert reads < 20, "a few pages, not a few pages a reader"
 
 
+@pytest.mark.slow
 async def test_more_readers_than_one_audience_has_room_for(descriptors: None, server: Server, http: Http) -> None:
     """They get the same, exactly, while it is written in several turns."""
     clients = await asyncio.to_thread(joined, server, 2_200)

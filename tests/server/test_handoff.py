@@ -345,7 +345,7 @@ async def test_with_tls_the_stream_stays_on_the_transport(certificate: Path, run
         assert await response.content.readline() == b"event: state.initial\n"
         async with http.get(f"{url}/metrics", ssl=False) as figures:
             text = await figures.text()
-    assert "statestream_readers 1.0" in text
+    assert "statestream_subscribers 1.0" in text
     assert "statestream_subscribers_handed_off 0.0" in text
 
 

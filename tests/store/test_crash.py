@@ -61,6 +61,7 @@ async def kill_under_load(tmp_path: Path, http: Http, kills: int) -> str:
     return f"{kills} kills, {len(acknowledged)} acknowledged, 0 lost, 0 twice"
 
 
+@pytest.mark.slow
 async def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, http: Http) -> None:
     print(await kill_under_load(tmp_path, http, kills=10))
 
