@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from statestream.core.change import PAGE, START, Change, SliceState, new_id, now_ms
+from statestream.core.change import PAGE, START, Change, Position, SliceState, new_id, now_ms
 from statestream.core.errors import Expired, Forked, StatestreamError, Unavailable
 from statestream.journal.contract import Appended, Batch, Conflict, Duplicate, Entry, Journal
 from statestream.journal.history import History
@@ -37,6 +37,7 @@ class NodeState:
         self.stale = False
         self._dirty: set[str] = set()
         self._checkpointed = 0
+        self._captured: tuple[Position, dict[str, SliceState | None]] | None = None
         self._checkpoint_due = asyncio.Event()
         self._checkpointing = asyncio.Lock()
 
@@ -50,6 +51,7 @@ class NodeState:
         self.slices.clear()
         self.slices.update(snapshot.slices)
         self.position, self._checkpointed, self.stale = snapshot.position, snapshot.checkpoint, False
+        self._captured = None
         self._dirty = {change.slice for change in snapshot.changes if change.version > snapshot.checkpoint}
         self.bus.reset(snapshot.since, snapshot.changes, reason)
 
@@ -121,11 +123,17 @@ class NodeState:
                 self.slices[change.slice] = SliceState(value_of(change), change.position, change.data)
             self._dirty.add(change.slice)
         self.position = changes[-1].position
-        if self.position.seq - self._checkpointed >= self.journal.retention.checkpoint:
-            self._checkpoint_due.set()
+        if self._captured is None and self.position.seq - self._checkpointed >= self.journal.retention.checkpoint:
+            self._capture()
         self.bus.announce(changes)
 
     # checkpoints
+
+    def _capture(self) -> None:
+        """Notes what the next checkpoint will hold. States never change, so it can be written at leisure."""
+        names, self._dirty = self._dirty, set()
+        self._captured = (self.position, {name: self.slices.get(name) for name in names})
+        self._checkpoint_due.set()
 
     async def keep_checkpoints(self) -> None:
         """Makes a checkpoint whenever one is due, until cancelled. Appends do not wait for it."""
@@ -133,20 +141,34 @@ class NodeState:
             await self._checkpoint_due.wait()
             self._checkpoint_due.clear()
             try:
-                await asyncio.shield(self.checkpoint())
+                await asyncio.shield(self._checkpoint())
             except Exception:
                 log.exception("no checkpoint could be made")
 
     async def checkpoint(self) -> None:
-        """Keeps the state in the journal, if it is certain and has changed since the last checkpoint."""
+        """Keeps the state of now, if it is certain and has changed since the last checkpoint."""
+        await self._checkpoint()
+        if not self.stale and self.position.seq > self._checkpointed:
+            self._capture()
+            await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        """Writes what was captured, if anything was."""
         async with self._checkpointing:
-            if self.stale or self.position.seq <= self._checkpointed:
+            captured = self._captured
+            if captured is None:
                 return
-            position, names, self._dirty = self.position, self._dirty, set()
+            position, slices = captured
+            saved = False
             try:
-                await self.history.checkpoint(position, {name: self.slices.get(name) for name in names})
+                await self.history.checkpoint(position, slices)
+                saved = True
             except StatestreamError as error:
                 log.warning("no checkpoint could be made, a restart will take longer: %s", error)
-                self._dirty |= names
-            else:
-                self._checkpointed = min(position.seq, self.position.seq)  # a reset may have come in between
+            finally:
+                if self._captured is captured:  # otherwise the state was replaced meanwhile
+                    self._captured = None
+                    if saved:
+                        self._checkpointed = position.seq
+                    else:
+                        self._dirty |= slices.keys()

@@ -7,7 +7,8 @@ import os
 from aiohttp import web
 
 from statestream import Store, create_app
-from statestream.core.change import Change, Position
+from statestream.core.change import PAGE, Page, Position
+from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal import SqliteJournal
 from tests.apps.board import board, counter, room
 
@@ -15,9 +16,9 @@ from tests.apps.board import board, counter, room
 class Counting(SqliteJournal):
     reads = 0
 
-    async def read(self, after: Position, limit: int) -> list[Change]:
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
         self.reads += 1
-        return await super().read(after, limit)
+        return await super().read(after, limit, selection)
 
 
 async def reads(_: web.Request) -> web.Response:

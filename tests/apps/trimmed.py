@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from statestream import Store, create_app
-from statestream.core.change import Position, Snapshot
+from statestream.core.change import PAGE, Page, Position
 from statestream.core.errors import Expired
+from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal import MemoryJournal
-from statestream.journal.contract import everything
 from tests.apps.board import board, counter, room
 
 
 class Trimmed(MemoryJournal):
     trims = 1
 
-    async def load(self, at: Position | None = None, wanted: Callable[[str], bool] = everything) -> Snapshot:
-        if at is not None and self.trims:
+    asked = False
+
+    async def earliest(self) -> Position:
+        self.asked = True
+        return await super().earliest()
+
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
+        if self.asked and self.trims:
             self.trims -= 1
             raise Expired("that position was the oldest a moment ago")
-        return await super().load(at, wanted)
+        return await super().read(after, limit, selection)
 
 
 app = create_app(Store([board, room, counter], journal=Trimmed()))
