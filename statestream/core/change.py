@@ -1,10 +1,11 @@
-"""The values that travel: Action, Effect, Change, Position, Result, Snapshot.
+"""The values that travel: actions, pending changes, changes, positions, results, snapshots, pages.
 
-Invariants: frozen, slotted, keyword-only; no behaviour beyond parsing and printing themselves (SliceState
-also keeps its own encoding); `new_id` keeps ids in stock, and a forked process forgets them. `gc=False`
-stands where every field is text, bytes, a number or such a value again: none is part of a cycle. A Change
-is the only thing that flows downstream of the store: journal rows, frames and projections are views of it.
-Its `data` is encoded JSON, made once where the change arises and spliced everywhere after.
+A Change is the only thing that flows downstream of the store: journal rows, frames and projections are views of
+changes. Its `data` is JSON text, encoded once where the change arises and spliced everywhere else.
+
+Invariants: frozen, keyword-only, no behaviour beyond parsing and printing themselves (SliceState also caches its own
+encoding). `gc=False` only where every field is text, bytes, a number or again such a value, which cannot form cycles.
+`new_id` keeps a stock of ids, which a forked process must forget.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
 PAGE: Final = 1_000
 """The number of changes to read at a time."""
 IDS_AHEAD: Final = 256
-"""How many ids are drawn at a time: a system call for each would be some percent of what an action costs."""
+"""Ids are drawn in stock: one system call for each would be a few percent of what an action costs."""
 _ids: Final[list[str]] = []
 _LETTERS_ONLY: Final = bytes.maketrans(b"+/", b"xy")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
@@ -41,15 +42,15 @@ class _Removed(Enum):
 
 
 REMOVED: Final = _Removed.REMOVED
-"""What a handler of a keyed slice returns to remove the instance."""
+"""A handler of a keyed slice returns this to remove the instance."""
 
 Kind = Literal["patches", "value", "removed"]
 IdempotencyKey = tuple[str, str]
-"""(actor, id): ids are idempotent for their sender; anonymous callers are the sender ``""``."""
+"""(actor, id): ids are idempotent for each actor. The actor of anonymous callers is ``""``."""
 
 
 class Position(Struct, frozen=True, kw_only=True, gc=False):
-    """A point of the history: `<seq>.<tag>`. Two positions are the same history only if both parts are."""
+    """A point of a history, `<seq>.<tag>`. Two positions belong to the same history only if both parts agree."""
 
     seq: int
     tag: str
@@ -59,13 +60,15 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """The position that `text` spells. Raises Malformed for anything but the one spelling."""
+        """Parses the one spelling of a position. Raises Malformed for anything else."""
         match = _POSITION.fullmatch(text) if len(text) <= 64 else None
         if match is None or int(match[1]) > MAX_INT:
-            raise Malformed("expected a position like 1042.k3v9x2m, as a frame's id gave it; start without one")
+            raise Malformed(
+                "expected a position such as 1042.k3v9x2m, copied from the id of a frame; or start without one"
+            )
         position = cls(seq=int(match[1]), tag=match[2])
         if position.seq == 0 and position != START:
-            raise Malformed("expected 0.0 for the start of a history")
+            raise Malformed("the start of a history is 0.0")
         return position
 
 
@@ -73,12 +76,12 @@ START: Final = Position(seq=0, tag="0")
 
 
 def new_tag() -> str:
-    """The random tag of one written batch: 47 bits, so that a reused number is not taken for the same history."""
+    """The random tag of one batch: about 47 bits, so that equal numbers of different histories are told apart."""
     return b2a_base64(os.urandom(6), newline=False).translate(_LETTERS_ONLY).decode()
 
 
 def new_id() -> str:
-    """A random id for a request that has none: 72 bits."""
+    """A random id of 72 bits, for a request that came without one."""
     try:
         return _ids.pop()
     except IndexError:
@@ -88,16 +91,16 @@ def new_id() -> str:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ids.clear)  # or both would go on with the same ones
+    os.register_at_fork(after_in_child=_ids.clear)  # otherwise both processes would use the same ids
 
 
 def now_ms() -> int:
-    """The Unix time in ms: what every stamp of the system is."""
+    """The Unix time in ms, which every timestamp is."""
     return time.time_ns() // 1_000_000
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """What somebody wants to happen. The store fills in `id`, `actor` and `at` (Unix ms) at acceptance."""
+    """A request for something to happen. The store fills in `id`, `actor` and `at` (Unix ms) when it accepts one."""
 
     type: str
     payload: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +111,7 @@ class Action(Struct, frozen=True, kw_only=True):
 
 
 class Cause(Struct, frozen=True, kw_only=True, gc=False):
-    """Which action made a change. `payload` is its encoded JSON, shown to readers that asked for `cause=full`."""
+    """The action that made a change. `payload` is JSON text; clients see it if they ask for `cause=full`."""
 
     type: str
     id: str
@@ -119,8 +122,7 @@ class Cause(Struct, frozen=True, kw_only=True, gc=False):
 class PendingChange(Struct, frozen=True, kw_only=True, gc=False):
     """What one action would do to one slice, before the journal has numbered it.
 
-    `data` is encoded JSON: an array of RFC 6902 operations for `patches`, the value for `value`,
-    empty for `removed`.
+    `data` is JSON text: an array of RFC 6902 operations for `patches`, the value for `value`, empty for `removed`.
     """
 
     slice: str
@@ -130,7 +132,7 @@ class PendingChange(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Change(Struct, frozen=True, kw_only=True, gc=False):
-    """What one action did to one slice, at its place in the history of the whole store."""
+    """What one action did to one slice, with its position in the history of the store."""
 
     position: Position
     slice: str
@@ -146,22 +148,22 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def patches(self) -> list[dict[str, Any]]:
-        """The operations, decoded; an empty list unless `kind` is `patches`."""
+        """The operations, decoded. An empty list unless `kind` is `patches`."""
         return orjson.loads(self.data) if self.kind == "patches" else []
 
     @property
     def value(self) -> Any:
-        """The new value, decoded; None unless `kind` is `value`."""
+        """The new value, decoded. None unless `kind` is `value`."""
         return orjson.loads(self.data) if self.kind == "value" else None
 
     @property
     def size(self) -> int:
-        """Bytes that keeping this change costs, nearly."""
+        """Approximately the bytes that it takes to keep this change."""
         return len(self.data) + len(self.cause.payload) + 200
 
 
 class IdempotencyRecord(Struct, frozen=True, kw_only=True, gc=False):
-    """How a request ended: what a repeat of it is answered with."""
+    """The outcome of a request, with which a repeat of it is answered."""
 
     digest: bytes
     position: Position
@@ -169,7 +171,7 @@ class IdempotencyRecord(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Result(Struct, frozen=True, kw_only=True, gc=False):
-    """The answer to a dispatch. `changes` are (slice, version) pairs; empty when nothing changed."""
+    """The answer to a dispatch. `changes` are pairs of slice and version; empty if nothing changed."""
 
     id: str
     position: Position
@@ -178,10 +180,10 @@ class Result(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SliceState:
-    """A slice's value as of its last change. The value is never mutated; its encoding is made at most once.
+    """The value of a slice as of its last change. The value never changes; it is encoded at most once.
 
-    `measured` is what the encoding's length was when it was last known; it is looked at again after as
-    many bytes of patches, so that knowing it nearly costs each action no more than its own patch.
+    `measured` is the length of the encoding when it was last made. It is measured again after as many bytes of patches,
+    so that knowing it approximately costs an action no more than its own patch.
     """
 
     __slots__ = ("_encoded", "_since", "measured", "position", "value")
@@ -201,7 +203,7 @@ class SliceState:
         return self._encoded
 
     def patched(self, value: Any, change: Change) -> SliceState:
-        """The state after a change of kind `patches` that led to `value`."""
+        """The state after a change of kind `patches` that leads to `value`."""
         since = self._since + len(change.data)
         if since > self.measured:
             return SliceState(value, change.position)
@@ -214,8 +216,8 @@ class SliceState:
 class Snapshot(Struct, frozen=True, kw_only=True):
     """Slices at one position. Slices that do not exist are absent.
 
-    It was made from the checkpoint at seq `checkpoint`. `changes` are those behind `since`, which is that
-    checkpoint or before it: a writer's next checkpoint must hold what they changed.
+    A snapshot that was loaded from a journal also has the seq of the checkpoint that it was made from, and the changes
+    after `since`, which is that checkpoint or earlier.
     """
 
     position: Position

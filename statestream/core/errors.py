@@ -38,7 +38,7 @@ from typing import ClassVar
 
 
 class StatestreamError(Exception):
-    """The root: catches everything that statestream raises on purpose."""
+    """The root of all exceptions that statestream raises on purpose."""
 
     code: ClassVar[str] = "error"
     status: int = 500
@@ -46,36 +46,36 @@ class StatestreamError(Exception):
 
     @property
     def why(self) -> str:
-        """What a program goes by: the code, and of a Refused the handler's own."""
+        """The code for programs: `code`, or the handler's own code if a handler refused."""
         return self.code
 
 
 class Malformed(StatestreamError, ValueError):
-    """A request, a name, a key or a cursor that cannot be read; the message says where."""
+    """A request, a name, a key or a cursor cannot be parsed. The message has the place."""
 
     code, status = "malformed", 400
 
 
 class NotJSON(Malformed):
-    """A value that is not JSON, or breaks a limit. `place` is an RFC 6901 pointer to it."""
+    """A value is not JSON, or exceeds a limit. `place` is an RFC 6901 pointer to it."""
 
     def __init__(self, problem: str, place: str = "") -> None:
         self.problem, self.place = problem, place
         super().__init__(f"at {place or 'the root'}: {problem}")
 
     def under(self, segment: str) -> NotJSON:
-        """The same problem, seen from one level further up."""
+        """The same problem, as seen from the container around it."""
         return NotJSON(self.problem, f"/{segment}{self.place}")
 
 
 class Forbidden(StatestreamError):
-    """An action that only the server's own code may dispatch; a WebSocket that another site's page opens."""
+    """An action is reserved for the server, or a page of another site tried to connect."""
 
     code, status = "forbidden", 403
 
 
 class UnknownAction(StatestreamError):
-    """No slice of the store has such an action."""
+    """No slice of the store declares such an action."""
 
     code, status = "unknown_action", 404
 
@@ -87,25 +87,25 @@ class UnknownSlice(StatestreamError):
 
 
 class NotFound(StatestreamError):
-    """What the request is about, a chat for example, does not exist."""
+    """The subject of a request, for example a chat, does not exist."""
 
     code, status = "not_found", 404
 
 
 class ActionIdReused(StatestreamError):
-    """The id stands for another request already: take a fresh one."""
+    """The id belongs to another request already. Use a new one."""
 
     code, status = "action_id_reused", 409
 
 
 class VersionConflict(StatestreamError):
-    """`expect` does not hold: somebody was there first."""
+    """A slice is not at the version that `expect` requires. Reload and retry."""
 
     code, status = "version_conflict", 409
 
 
 class Refused(StatestreamError):
-    """Raised by a handler to say no to the caller: `raise Refused("full", "The room is full.")`."""
+    """A handler refuses the request: `raise Refused("full", "The room is full.")`."""
 
     code, status = "refused", 409
 
@@ -119,7 +119,7 @@ class Refused(StatestreamError):
 
 
 class Expired(StatestreamError):
-    """The position is older than what the journal keeps."""
+    """The position is older than the journal's earliest one."""
 
     code, status = "position_expired", 410
 
@@ -131,7 +131,7 @@ class Forked(StatestreamError):
 
 
 class TooLarge(StatestreamError):
-    """A body, or a snapshot, that is over its limit."""
+    """A body or a snapshot exceeds its limit."""
 
     code, status = "too_large", 413
 
@@ -143,13 +143,13 @@ class UnsupportedMediaType(StatestreamError):
 
 
 class InvalidPayload(StatestreamError):
-    """The payload does not fit the handler's signature; the message says where."""
+    """The payload does not fit the handler's signature. The message has the place."""
 
     code, status = "invalid_payload", 422
 
 
 class HandlerFailed(StatestreamError):
-    """A handler raised: a bug. Its changes are gone, the details are in the server's log."""
+    """A handler has a bug. Its changes are discarded; the server's log has the details."""
 
     code, status = "handler_failed", 500
 
@@ -161,39 +161,40 @@ class DraftClosed(StatestreamError, RuntimeError):
 
 
 class JournalUnusable(StatestreamError):
-    """The journal cannot be opened: another program's file, a damaged or a read-only one, or one of a newer version."""
+    """The journal cannot be opened: it is another program's file, damaged, read-only, or of a newer version."""
 
     code, status = "journal_unusable", 500
 
 
 class Unavailable(StatestreamError):
-    """The journal is down, or the outcome unknown: try again with the same id."""
+    """The journal is down, or the outcome is unknown. Try again with the same id."""
 
     code, status, retryable = "unavailable", 503, True
 
 
 class Gap(StatestreamError):
-    """A frame does not continue what the replica holds. Start again without a cursor."""
+    """A frame does not continue what a replica holds. It must start again without a cursor."""
 
     retryable = True
 
 
 class TimedOut(StatestreamError, TimeoutError):
-    """What a client waited for has not come in time."""
+    """What a client waited for did not happen in time."""
 
     code = "timed_out"
 
 
 class RecordingFailed(StatestreamError):
-    """A recording cannot be read, or cannot be written."""
+    """A recording cannot be read or written."""
 
     code = "recording_failed"
 
 
 class StreamRefused(StatestreamError):
-    """The server refused for good (a 4xx, or `stream.end` without `retry`): coming back would not help.
+    """The server refused for good, with a 4xx or with a `stream.end` without `retry`. Reconnecting would not help.
 
-    `status` is what the server answered with: 200 where it said so in the stream, or was no such server.
+    `status` is the status of the response: 200 if the refusal came in the stream, or if the server speaks another
+    protocol.
     """
 
     def __init__(self, message: str, *, reason: str, status: int = 200) -> None:

@@ -1,7 +1,7 @@
-"""How slices, keys and requests may be called, and that each has one spelling.
+"""The names of slices, keys and requests, each of which has exactly one spelling.
 
-Invariants: everything that names something from outside passes here. Names hold nothing that would have to
-be escaped in JSON, in an SSE field, or in a URL's path beyond their percent signs.
+Invariants: every name from outside is checked here. Names contain nothing that must be escaped in JSON, in an SSE field
+or, apart from percent signs, in the path of a URL.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ _KEY_SAFE: Final = ":@"  # beside what `quote` never escapes: letters, digits, _
 
 def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise Malformed("expected a slice name of a-z, 0-9 and _, starting with a letter, at most 64 characters")
+        raise Malformed(
+            "expected a slice name of a-z, 0-9 and _ that starts with a letter and has at most 64 characters"
+        )
     return name
 
 
 def check_key(key: str) -> str:
-    """The key itself, if it is in the one allowed spelling; see `escape_key`."""
+    """The key itself, if it has the one spelling that `escape_key` gives it. Raises Malformed."""
     if not 0 < len(key) <= 128 or not _KEY.fullmatch(key):
-        raise Malformed("expected a key of 1-128 characters A-Za-z0-9._~:@- with anything else percent-encoded")
+        raise Malformed("expected a key of 1-128 characters A-Za-z0-9._~:@-, with everything else percent-encoded")
     try:
         text = unquote(key, errors="strict")
     except UnicodeDecodeError:
         text = ""
     if quote(text, safe=_KEY_SAFE) != key:
-        raise Malformed("expected the key in its one spelling: UTF-8, upper-case hex, nothing encoded that need not be")
+        raise Malformed("the key is not canonical: use UTF-8 and upper-case hex, and encode only what must be")
     return key
 
 
 def escape_key(text: str) -> str:
-    """Any text as a key: `escape_key("Łódź")` is `%C5%81%C3%B3d%C5%BA`. Raises Malformed if it gets too long."""
+    """Any text as a key: `escape_key("Łódź")` is `%C5%81%C3%B3d%C5%BA`. Raises Malformed if that is too long."""
     return check_key(quote(text, safe=_KEY_SAFE))
 
 
@@ -49,6 +51,6 @@ def check_id(request_id: str) -> str:
 
 
 def split_name(full_name: str) -> tuple[str, str | None]:
-    """`chat/42` as (`chat`, `42`), `board` as (`board`, None). Raises Malformed."""
+    """Splits `chat/42` into (`chat`, `42`) and `board` into (`board`, None). Raises Malformed."""
     name, slash, key = full_name.partition("/")
     return check_name(name), check_key(key) if slash else None

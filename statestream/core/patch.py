@@ -1,11 +1,11 @@
-"""RFC 6902 between two plain values: the difference, and the replay.
+"""RFC 6902 between two plain values: finding the operations, and applying them.
 
-`diff` serves handlers that return a new value or rewrite a whole list: it skips what is the same
-object, compares the rest as JSON does (1, 1.0 and True differ), and finds list elements by identity
-before it looks at their content. `replay` applies operations with jsonpatch.
+`diff` is for handlers that return a new value or rewrite a whole list. It skips what is the same object, compares the
+rest as JSON does (1, 1.0 and True differ), and looks for list elements by identity before it looks at their content.
+`apply_patch` applies operations with jsonpatch.
 
-Invariants: pure; only `add`, `remove` and `replace` are produced, array positions are explicit indices.
-Operations are given in the order in which they must be applied.
+Invariants: pure. Only `add`, `remove` and `replace` are produced, with explicit array indices, in the order in which
+they must be applied.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Op = dict[str, Any]
 
 
 def apply_patch(document: Any, operations: list[Op]) -> Any:
-    """The document after the operations, changed in place, all of them or none.
+    """Applies operations to a document in place, all of them or none, and returns it.
 
-    Returns another object only where the root itself is replaced. Raises Gap if they do not fit.
+    Returns another object only if the root itself is replaced. Raises Gap if the operations do not fit.
     """
     try:
         return jsonpatch.JsonPatch(operations).apply(document, in_place=True, atomic=True)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError) as error:
-        raise Gap(f"expected a patch for what is held, got one that does not fit ({error}); start again") from None
+        raise Gap(f"the patch does not fit the document ({error}); start again") from None
 
 
 def diff(old: Any, new: Any, path: str = "") -> list[Op]:
-    """Operations that turn `old` into `new`, both plain; empty if they are the same JSON.
+    """The operations that turn `old` into `new`, both plain values; none if they are the same JSON.
 
-    Values in the operations are those of `new`, not copies. Cost: the width of the containers that
-    are not the same object, plus the encoding of elements that identity does not explain.
+    Values in the operations are those of `new`, not copies. The cost is the width of the containers that are not the
+    same object, plus the encoding of list elements that are not found by identity.
     """
     ops: list[Op] = []
     _differ(old, new, path, ops)
@@ -48,7 +48,7 @@ def diff(old: Any, new: Any, path: str = "") -> list[Op]:
 
 
 def change(old: Any, new: Any, path: str) -> list[Op]:
-    """Like `diff`, but one replacement of the whole where that says it shorter."""
+    """Like `diff`, but one replacement of the whole value if that is shorter."""
     ops: list[Op] = []
     _differ_element(old, new, path, ops)
     return ops
@@ -86,14 +86,14 @@ def _differ_list(old: list[Any], new: list[Any], path: str, ops: list[Op]) -> No
             own.append({"op": "add", "path": f"{path}/{index}", "value": new[index]})
             index += 1
         own.extend({"op": "remove", "path": f"{path}/{index}"} for _ in gone[len(come) :])
-        index += 1  # the element that both keep, behind the gap
+        index += 1  # the element after the gap, which both lists have
     if _longer(own, new, path):
         own = [{"op": "replace", "path": path, "value": new}]
     ops.extend(own)
 
 
 def _differ_element(old: Any, new: Any, path: str, ops: list[Op]) -> None:
-    """Two values at the same place that are not the same: changed, or another one altogether."""
+    """Two values at the same place that are not the same: one that changed, or two that have nothing in common."""
     inner: list[Op] = []
     _differ(old, new, path, inner)
     if _longer(inner, new, path):
@@ -102,14 +102,14 @@ def _differ_element(old: Any, new: Any, path: str, ops: list[Op]) -> None:
 
 
 def _longer(ops: list[Op], new: Any, path: str) -> bool:
-    """Whether the operations say it longer than the new value would. Few operations on much are not measured."""
+    """Whether the operations are longer than the new value. A few operations on a large value are not measured."""
     if len(ops) < 2 or len(ops) * 8 < len(new):
         return False
     return len(orjson.dumps(ops)) > len(orjson.dumps(new)) + len(path) + 40
 
 
 def _trim(old: list[Any], new: list[Any]) -> tuple[int, int, int]:
-    """Without what is the same at both ends: the first index, and the two ends."""
+    """The first index and the two ends of what remains without the equal elements at both ends."""
     start, old_end, new_end = 0, len(old), len(new)
     shortest = min(old_end, new_end)
     while start < shortest and same(old[start], new[start]):
@@ -121,7 +121,7 @@ def _trim(old: list[Any], new: list[Any]) -> tuple[int, int, int]:
 
 
 def _gaps(old: list[Any], new: list[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
-    """What lies between the elements that both lists keep in order: (gone, come), the last gap included."""
+    """What is between the elements that both lists have in order: pairs (removed, added), including the last gap."""
     old_at = new_at = 0
     for old_index, new_index in _kept(old, new):
         yield old[old_at:old_index], new[new_at:new_index]
@@ -130,14 +130,14 @@ def _gaps(old: list[Any], new: list[Any]) -> Iterator[tuple[list[Any], list[Any]
 
 
 def _kept(old: list[Any], new: list[Any]) -> list[tuple[int, int]]:
-    """A longest run of elements that stand in both lists in the same order, as index pairs."""
+    """A longest sequence of elements that both lists have in the same order, as pairs of indices."""
     if not old or not new:
         return []
     return _longest_increasing(_match(old, new))
 
 
 def _match(old: list[Any], new: list[Any]) -> list[tuple[int, int]]:
-    """Each element of `new` with an equal one of `old`: first by identity, then by content."""
+    """Pairs of indices of equal elements in `old` and `new`, found by identity first, then by content."""
     places: defaultdict[Any, deque[int]] = defaultdict(deque)
     for index, element in enumerate(old):
         places[_identity(element)].append(index)
@@ -173,7 +173,7 @@ def _identity(element: Any) -> Any:
 
 
 def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The longest subsequence whose old indices rise too (patience sorting, n log n)."""
+    """A longest subsequence whose old indices rise as well (patience sorting, n log n)."""
     tails: list[int] = []
     tops: list[int] = []
     before: list[int] = []

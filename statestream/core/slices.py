@@ -1,10 +1,10 @@
-"""Slices and the actions they understand.
+"""Slices, and the actions that change them.
 
-A decorated handler is a typed action creator: calling it checks the arguments against the handler's
-annotations and gives an Action; the store runs the handler itself when the action's turn comes.
+A decorated handler becomes a typed action creator: calling it checks the arguments against the handler's annotations
+and returns an Action. The store runs the handler itself when it applies the action.
 
-Invariants: declarations only; nothing here holds state or knows the store. A handler's signature is its
-contract with the outside: `state` first, then the payload's fields, and `action` if it asks for it.
+Invariants: declarations only. Nothing here holds state or uses the store. The signature of a handler is its contract
+with clients: `state` first, then the fields of the payload, and `action` if the handler wants it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from statestream.core.values import escape, plain
 
 P = ParamSpec("P")
 KeyOf = Callable[[Action], str | None]
-"""Picks the instance of a keyed slice that an action of another slice concerns; None: it concerns none."""
+"""Returns the key of the instance that an action of another slice concerns; None if it concerns none."""
 
 
 class Signature:
-    """What a handler expects as payload, from its annotations.
+    """The payload that a handler expects, from its annotations.
 
-    `ignore_extra` is for handlers of another slice's action: they name only the fields they need.
+    `ignore_extra` is for handlers of another slice's action, which name only the fields that they need.
     """
 
     def __init__(self, handler: Callable[..., object], *, ignore_extra: bool) -> None:
@@ -44,7 +44,7 @@ class Signature:
             parameters[0].POSITIONAL_ONLY,
             parameters[0].POSITIONAL_OR_KEYWORD,
         ):
-            raise TypeError(f"expected a handler with the state as its first parameter, got {handler.__qualname__}")
+            raise TypeError(f"the first parameter of the handler {handler.__qualname__} must be the state")
         hints = get_type_hints(handler, include_extras=True)
         for parameter in parameters[1:]:
             if parameter.name == "action":
@@ -53,7 +53,9 @@ class Signature:
                 extra = "allow"
                 self._reserved = {parameters[0].name, "action"}
             elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-                raise TypeError(f"expected payload fields that can be named, got {parameter} in {handler.__qualname__}")
+                raise TypeError(
+                    f"the parameter {parameter} of {handler.__qualname__} cannot be a payload's field: it has no name"
+                )
             else:
                 need = Required if parameter.default is parameter.empty else NotRequired
                 fields[parameter.name] = need[hints.get(parameter.name, Any)]
@@ -63,20 +65,20 @@ class Signature:
         try:
             self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(payload)
         except PydanticSchemaGenerationError as error:
-            raise TypeError(f"expected annotations of {handler.__qualname__} that JSON can fill: {error}") from error
+            raise TypeError(f"the annotations of {handler.__qualname__} cannot be filled from JSON: {error}") from error
 
     def load(self, payload: bytes) -> dict[str, Any]:
-        """Fresh keyword arguments from the payload's JSON. Raises InvalidPayload with the place."""
+        """New keyword arguments from the JSON of a payload. Raises InvalidPayload with the place."""
         try:
             arguments = self._adapter.validate_json(payload)
         except ValidationError as error:
             raise _invalid(error) from None
         for name in self._reserved & arguments.keys():
-            raise InvalidPayload(f"at /{name}: the name is the handler's own, expected another one")
+            raise InvalidPayload(f"at /{name}: the name is reserved by the handler; use another one")
         return arguments
 
     def dump(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The plain JSON payload of keyword arguments. Raises InvalidPayload, NotJSON."""
+        """The payload of keyword arguments as plain JSON. Raises InvalidPayload, NotJSON."""
         try:
             checked = self._adapter.validate_python(arguments)
         except ValidationError as error:
@@ -89,14 +91,14 @@ def _invalid(error: ValidationError) -> InvalidPayload:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that pydantic found, with its place and without what was given."""
+    """The first problem that pydantic found, with its place but without the value that was given."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = "".join(f"/{escape(str(part))}" for part in first["loc"])
     return f"at {place or 'the root'}: {first['msg']}"
 
 
 class Handler(Struct, frozen=True, kw_only=True):
-    """What one slice does about one type of action."""
+    """How one slice handles one type of action."""
 
     slice: Slice
     action_type: str
@@ -105,19 +107,19 @@ class Handler(Struct, frozen=True, kw_only=True):
     key_of: KeyOf | None
 
     def target(self, action: Action) -> str | None:
-        """The full name of the slice or instance that the action concerns; None for none. Raises Malformed."""
+        """The full name of the slice or instance that the action concerns; None if there is none. Raises Malformed."""
         if not self.slice.keyed:
             return self.slice.name
         key = action.key
         if self.key_of is not None and (key := self.key_of(action)) is None:
             return None
         if key is None:
-            raise Malformed(f"expected a key for {self.action_type}: {self.slice.name} is a keyed slice")
+            raise Malformed(f"{self.action_type} needs a key, because {self.slice.name} is a keyed slice")
         return f"{self.slice.name}/{check_key(key)}"
 
 
 class ActionCreator(Generic[P]):
-    """Makes the actions of one type: `task_added(id="1", title="Ship it")`, for keyed slices the key first."""
+    """Makes actions of one type: `task_added(id="1", title="Ship it")`. For keyed slices, the key comes first."""
 
     def __init__(self, owner: Slice, action_type: str, function: Callable[..., object], signature: Signature) -> None:
         self.slice, self.type, self.signature = owner, action_type, signature
@@ -128,7 +130,7 @@ class ActionCreator(Generic[P]):
     @overload
     def __call__(self, key: str, /, *args: P.args, **kwargs: P.kwargs) -> Action: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Action:  # type: ignore[misc]  # mypy loses Concatenate here
-        """The action. Raises InvalidPayload if the arguments do not fit, Malformed for a bad key."""
+        """Returns the action. Raises InvalidPayload if the arguments do not fit, Malformed for a bad key."""
         expected = 1 if self.slice.keyed else 0
         if len(args) != expected:
             raise TypeError(
@@ -142,11 +144,11 @@ class ActionCreator(Generic[P]):
 
 
 class Slice:
-    """A named part of the state and what changes it.
+    """A named part of the state, and the handlers that change it.
 
-    `initial` is the JSON value it begins with (for a keyed slice: each instance). `keyed=True` makes
-    it a family of instances `name/key`, created by their first action. `internal=True` keeps its actions
-    to the server's own code: POST /dispatch answers them with 403.
+    `initial` is the JSON value that the slice begins with (if it is keyed: each instance). `keyed=True` makes it a
+    family of instances `name/key`, which their first action creates. `internal=True` reserves its actions for the
+    server's own code: POST /dispatch answers them with 403.
     """
 
     def __init__(self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False) -> None:
@@ -159,7 +161,7 @@ class Slice:
     @overload
     def action(self, handler: Callable[Concatenate[Any, P], object]) -> ActionCreator[P]: ...
     def action(self, handler: Callable[..., object]) -> ActionCreator[Any]:
-        """Declares the handler of the action `<slice>/<function name>` and gives its action creator."""
+        """Declares the handler of the action `<slice>/<function name>`, and returns the action creator."""
         action_type = f"{self.name}/{handler.__name__}"
         signature = self._add(action_type, handler, key_of=None, ignore_extra=False)
         return ActionCreator(self, action_type, handler, signature)
@@ -167,9 +169,10 @@ class Slice:
     def on(
         self, other: ActionCreator[Any] | str, *, key: KeyOf | None = None
     ) -> Callable[[Callable[..., object]], Callable[..., object]]:
-        """Declares what this slice does about another slice's action; `key` picks the instance of a keyed slice.
+        """Declares how this slice handles another slice's action.
 
-        The handler names only the payload fields that it needs. Without `key`, the action's own key is taken.
+        The handler names only the payload fields that it needs. `key` returns the instance of a keyed slice; without
+        it, the action's own key is used.
         """
         action_type = other if isinstance(other, str) else other.type
 
@@ -184,10 +187,10 @@ class Slice:
     ) -> Signature:
         if inspect.iscoroutinefunction(function):
             raise TypeError(
-                f"expected a plain function, got a coroutine function for {action_type}; do I/O before dispatch"
+                f"the handler of {action_type} is a coroutine function; handlers are plain functions, do I/O before"
             )
         if any(handler.action_type == action_type for handler in self.handlers):
-            raise ValueError(f"expected one handler of {self.name} for {action_type}, got a second one")
+            raise ValueError(f"{self.name} handles {action_type} already")
         signature = Signature(function, ignore_extra=ignore_extra)
         self.handlers.append(
             Handler(slice=self, action_type=action_type, function=function, signature=signature, key_of=key_of)

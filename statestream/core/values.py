@@ -1,8 +1,8 @@
-"""JSON values: what may be state or payload, and nothing else.
+"""JSON values: what state and payloads may consist of.
 
-Invariants: the limits of the protocol live here and only here: depth, numbers, text, keys. A value that
-passed `plain` can be encoded by orjson, decoded by any client, and applied by JavaScript without
-touching a prototype. Two values are the same when their JSON is: 1, 1.0 and True differ.
+Invariants: the limits of the protocol (depth, numbers, text, keys) are here and nowhere else. A value that passed
+`plain` can be encoded by orjson, decoded by any client, and applied by JavaScript without touching a prototype. Two
+values are the same if their JSON is: 1, 1.0 and True differ.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from statestream.core.errors import NotJSON
 MAX_DEPTH: Final = 64
 MAX_INT: Final = 2**53 - 1
 _PERILOUS: Final = frozenset({"__proto__", "prototype"})
-"""Keys that are refused: the second below `constructor` only."""
+"""Keys that are refused; the second one only below `constructor`."""
 
 
 def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
-    """A deep copy of `value` made of dict, list, str, int, float, bool and None only.
+    """A deep copy of `value` that consists of dict, list, str, int, float, bool and None only.
 
-    Mappings become dicts, sequences lists, subclasses of str and int their plain value. `depth` says
-    how many containers stand around it already. Raises NotJSON with the place of what does not fit.
+    Mappings become dicts, sequences lists, and subclasses of str and int plain values. `depth` is the number of
+    containers around the value. Raises NotJSON with the place of the first problem.
     """
     kind = type(value)
     check = SCALARS.get(kind)
@@ -83,17 +83,17 @@ def _plain_list(value: Sequence[Any], depth: int) -> list[Any]:
 
 def check_depth(depth: int) -> None:
     if depth >= MAX_DEPTH:
-        raise NotJSON(f"expected at most {MAX_DEPTH} containers inside each other")
+        raise NotJSON(f"containers are nested more than {MAX_DEPTH} deep")
 
 
 def check_member(key: Any, parent_key: str | int = "") -> str:
-    """The key of an object member as a plain str. Raises NotJSON for keys that break a JavaScript reader."""
+    """The key of an object member as a plain str. Raises NotJSON for keys that are dangerous in JavaScript."""
     if type(key) is str and key not in _PERILOUS and key.isascii():
-        return key  # nearly all are such
+        return key  # nearly all are like that
     if not isinstance(key, str):
-        raise NotJSON(f"expected text as a key, got {type(key).__name__}")
+        raise NotJSON(f"expected a string as a key, got {type(key).__name__}")
     if key == "__proto__" or (key == "prototype" and parent_key == "constructor"):
-        raise NotJSON(f"the key {key!r} is not allowed: JavaScript readers would change a prototype")
+        raise NotJSON(f"the key {key!r} is not allowed: it would change a prototype in JavaScript clients")
     return check_text(key if type(key) is str else "".join(key))
 
 
@@ -102,13 +102,13 @@ def check_text(text: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise NotJSON("expected Unicode text, got a lone surrogate") from None
+            raise NotJSON("the text contains a lone surrogate, which is not valid Unicode") from None
     return text
 
 
 def check_int(number: int) -> int:
     if not -MAX_INT <= number <= MAX_INT:
-        raise NotJSON("expected an integer within ±(2^53-1), got a larger one; send it as text")
+        raise NotJSON("the integer is outside ±(2^53-1); send it as a string")
     return number
 
 
@@ -129,27 +129,27 @@ SCALARS: Final[Mapping[type[Any], Callable[[Any], Any]]] = {
     bool: _as_it_is,
     type(None): _as_it_is,
 }
-"""How each kind of scalar is checked: most of what comes is one of these, and is looked at in one step."""
+"""The check of each kind of scalar. Most values are scalars, and take one step this way."""
 
 
 def loads(data: bytes) -> Any:
-    """The value of JSON text from outside. Stricter than RFC 8259: also no duplicate keys, and the limits."""
+    """The value of JSON text from outside. Stricter than RFC 8259: no duplicate keys, and the limits above."""
     try:
         text = data.decode()
         value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant, parse_int=_integer)
     except UnicodeDecodeError as error:
-        raise NotJSON(f"expected UTF-8, got another byte at offset {error.start}") from None
+        raise NotJSON(f"the text is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise NotJSON(f"expected JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+        raise NotJSON(f"the text is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
-        raise NotJSON(f"expected at most {MAX_DEPTH} containers inside each other") from None
+        raise NotJSON(f"containers are nested more than {MAX_DEPTH} deep") from None
     return plain(value)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise NotJSON("expected each key once in an object, got one twice")
+        raise NotJSON("an object contains the same key twice")
     return members
 
 
@@ -159,7 +159,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _integer(digits: str) -> int:
     if len(digits) > 17:
-        raise NotJSON("expected an integer within ±(2^53-1), got a larger one; send it as text")
+        raise NotJSON("the integer is outside ±(2^53-1); send it as a string")
     return int(digits)
 
 
@@ -169,16 +169,16 @@ def escape(segment: str) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """The JSON text of a plain value, for keeping: in no more memory than it needs.
+    """The JSON text of a plain value, in no more memory than it needs, so that it can be kept.
 
-    orjson gives its result in the buffer that it wrote to, which has 4 kB for the shortest; this is a copy, which
-    `bytes()` would not be.
+    orjson returns the buffer that it wrote to, which has at least 4 kB. `%b` makes a copy of the right size; `bytes()`
+    would return the same object.
     """
     return b"%b" % orjson.dumps(value)
 
 
 def canonical(value: Any) -> bytes:
-    """The JSON text that two values share exactly when they are the same value."""
+    """The JSON text with sorted keys: two values have the same text if and only if they are the same value."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

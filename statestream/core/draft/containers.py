@@ -1,8 +1,8 @@
-"""The drafts that handlers see: what Python lets one do to a dict and a list.
+"""The drafts that handlers receive: the operations of dict and list.
 
-Invariants: semantics are those of dict and list, except where JSON forbids it: a draft that still has its
-place is copied when it is put elsewhere, and iterating while changing the size raises for lists too.
-Single writes are recorded as they are; whatever rewrites a whole container goes through `_rewrite`.
+Invariants: they behave like dict and list, except where JSON forbids it: a draft that still has its place is copied
+when it is put elsewhere, and changing the size during iteration raises for lists too. Single writes are recorded one by
+one; everything that rewrites a whole container goes through `_rewrite`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DictDraft(Node, MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         old = self._data.get(key, MISSING)
-        if old is MISSING or type(key) is not str:  # else it has been checked
+        if old is MISSING or type(key) is not str:  # a key that exists has been checked
             try:
                 key = check_member(key, self._key)
             except NotJSON as error:
@@ -36,8 +36,10 @@ class DictDraft(Node, MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         old = self._data[key]
-        if self._kept:
-            self._become(self._data.copy())  # once a recipe: what is put back would stand behind the others
+        if self._shared:
+            self._become(
+                self._data.copy()
+            )  # undoing could not restore the order of the keys, so this recipe gets a copy
         self._own()
         self._detach(old)
         del self._data[key]
@@ -119,8 +121,8 @@ class ListDraft(Node, MutableSequence[Any]):
     def _delete(self, at: int) -> None:
         self._own()
         old = self._data.pop(at)
-        if self._kept:
-            self._back(partial(self._data.insert, at, old))
+        if self._shared:
+            self._undo_with(partial(self._data.insert, at, old))
         self._detach(old)
         self._written = None
         path = self._path()
@@ -136,8 +138,8 @@ class ListDraft(Node, MutableSequence[Any]):
             raise NotJSON(error.problem, f"{self._path() or ''}/{at}{error.place}") from None
         self._own()
         self._data.insert(at, raw)
-        if self._kept:
-            self._back(partial(self._data.__delitem__, at))
+        if self._shared:
+            self._undo_with(partial(self._data.__delitem__, at))
         self._written = None
         intake.settle()
         path = self._path()

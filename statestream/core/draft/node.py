@@ -1,75 +1,121 @@
-"""A container of a draft: its place in the tree, copying before the first write, recording.
+"""The containers of a draft and what is recorded of them.
 
-How it holds together, and what breaks if touched:
-- State is a tree. Every value is copied on its way in, unless it is a draft that has just been taken
-  out of the tree, which moves with its identity. So each container has one place, and `id(container)`
-  finds its draft in `Recorder.nodes`, whatever index it has by now.
-- A node's `_key` is a hint; `_locate` verifies it by identity, so that list shifts re-key nothing.
-- A container whose children have moved elsewhere is hollow: put back somewhere, it is copied, or its
-  children would stand in two places.
-- A node without a parent that is not the root is detached: it works like plain data, unrecorded.
-- What a node owns it writes to: it copied it first, or an earlier recipe of the batch has made it (`_kept`), and
-  then each write says how it is taken back.
-- A recorded value is frozen as bytes at that moment; what is written below it later is an operation
-  of its own. A second write to the same key changes the first operation only if nothing can have been
-  recorded below it or frozen with it since: hence `Recorder.epoch`, raised whenever content is frozen.
-- Cycles between nodes and recorder are cut in `close`; without that every copy waits for the collector.
+How it works, and what breaks if touched:
+- State is a tree. Every value is copied on its way in, unless it is a draft that has just been taken out of the tree,
+  which moves with its identity. So each container has one place, and `id(container)` finds its draft in
+  `Recorder.nodes`, whatever index it has by now.
+- A node's `_key` is a hint. `_locate` verifies it by identity, so shifting a list renumbers nothing.
+- A container whose children have moved elsewhere is hollow. If it is put back, it is copied, or its children would be
+  in two places.
+- A node without a parent that is not the root is detached: it works like plain data and is not recorded.
+- A node writes only to data that it owns: it has copied that data before, or an earlier recipe of the batch has made it
+  (`_shared`), and then each write also notes how to undo it.
+- A recorded value is frozen as bytes at that moment. What is written below it later is an operation of its own. A
+second
+  write to the same key may change the first operation only if nothing can have been recorded below it, or frozen with
+  it, since: hence `Recorder.epoch`, which is raised whenever content is frozen.
+- `close` breaks the cycles between nodes and recorder. Without it, every copy would wait for the garbage collector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import orjson
 
-from statestream.core.draft.recorder import CLOSED, Recorder
-from statestream.core.errors import NotJSON
+from statestream.core.draft.scratch import Scratch
+from statestream.core.errors import DraftClosed, NotJSON
 from statestream.core.patch import Op, change
 from statestream.core.values import SCALARS, check_depth, check_member, escape, plain, same
 
 MISSING: Final = object()
 
 
-class Node:
-    """What drafts of dicts and lists share: their place, copying before the first write, recording."""
+class Closed:
+    """Replaces the data of a draft whose action is over. Every use raises DraftClosed."""
 
-    __slots__ = ("_data", "_hollow", "_kept", "_key", "_owned", "_parent", "_recorder", "_written")
+    def _refuse(self, *_: object) -> NoReturn:
+        raise DraftClosed("a draft cannot be used after its action; copy what you need longer (copy.deepcopy)")
+
+    __getattr__ = __getitem__ = __len__ = __iter__ = __contains__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+
+CLOSED: Final = Closed()
+
+
+class Recorder:
+    """What one run of a recipe has done so far: the operations in order, and the drafts by the ids of their containers.
+
+    `epoch` is raised whenever content is frozen into an operation, see `Node._record_set`. `kinds` are the draft
+    classes, which are defined further down the road.
+    """
+
+    __slots__ = ("epoch", "kinds", "nodes", "ops", "root", "scratch")
+
+    def __init__(self, kinds: Mapping[type[Any], type[Node]], scratch: Scratch) -> None:
+        self.kinds = kinds
+        self.scratch = scratch
+        self.nodes: dict[int, Node] = {}
+        self.ops: list[Op] = []
+        self.epoch = 0
+        self.root: Node | None = None
+
+    def node(self, data: Any, parent: Node | None, key: str | int) -> Node:
+        found = self.kinds[type(data)](self, data, parent, key)
+        self.nodes[id(data)] = found
+        return found
+
+    def live_ops(self) -> list[Op]:
+        return [op for op in self.ops if op]
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            node._data, node._parent, node._written = CLOSED, None, None
+            node._recorder = CLOSED  # type: ignore[assignment]  # breaks the cycle, and refuses every use
+        self.nodes.clear()
+
+
+class Node:
+    """What drafts of dicts and lists share: their place in the tree, copying before the first write, recording."""
+
+    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_recorder", "_shared", "_written")
     _data: Any
 
     def __init__(self, recorder: Recorder, data: Any, parent: Node | None, key: str | int) -> None:
         self._recorder, self._data, self._parent, self._key = recorder, data, parent, key
-        self._owned = self._kept = id(data) in recorder.scratch.made
+        self._owned = self._shared = id(data) in recorder.scratch.made
         self._hollow = False
         self._written: dict[Any, tuple[Op, Any, int]] | None = None
 
     def _child(self, key: Any, value: Any) -> Any:
-        """The draft of a container; scalars as they are."""
+        """The draft of a container; a scalar itself."""
         if type(value) is not dict and type(value) is not list:
             return value
         node = self._recorder.nodes.get(id(value))
         if node is None:
             return self._recorder.node(value, self, key)
         if node._parent is self:
-            node._key = key  # the hint is renewed, or every write after a shift would look for its place
+            node._key = key  # renews the hint: without it, every write after a shift would search for its place
         return node
 
     def _locate(self) -> Any:
-        """The key under which the parent holds this container now."""
+        """The key at which the parent holds this container now."""
         assert self._parent is not None
         siblings = self._parent._data
         try:
             if siblings[self._key] is self._data:
                 return self._key
         except (KeyError, IndexError):
-            pass  # the list has become shorter: look for it
+            pass  # the list has become shorter: search for it
         pairs = siblings.items() if type(siblings) is dict else enumerate(siblings)
         self._key = next(key for key, value in pairs if value is self._data)
         return self._key
 
     def _path(self) -> str | None:
-        """The pointer to this container in the evolving document; None while it is detached."""
+        """The pointer to this container in the document as it is now; None while it is detached."""
         segments: list[str] = []
         node = self
         while (parent := node._parent) is not None:
@@ -80,28 +126,28 @@ class Node:
         return "".join(f"/{segment}" for segment in reversed(segments))
 
     def _around(self) -> list[Node]:
-        """Itself and the containers around it, the outermost last."""
+        """The node itself and those around it, the outermost last."""
         nodes = [self]
         while (parent := nodes[-1]._parent) is not None:
             nodes.append(parent)
         return nodes
 
     def _hollow_out(self) -> None:
-        """Tells those around it, which go on holding it when it moves, that they may not be put back as they are."""
+        """Marks those around it, which still hold it when it moves: they must not be put back as they are."""
         for outer in self._around()[1:]:
             outer._hollow = True
 
     def _depth(self) -> int:
-        """How many containers stand around what this one holds."""
+        """The number of containers around what this one holds."""
         return len(self._around())
 
     def _own(self) -> None:
-        """Makes this container and those around it the draft's own, so that they may be written."""
+        """Copies this container and those around it if necessary, so that they can be written to."""
         if not self._owned:
             self._become(self._data.copy())
 
     def _become(self, data: Any) -> None:
-        """Puts `data`, the draft's own, in the place of what this node held."""
+        """Replaces what this node holds with `data`, which belongs to the draft."""
         parent, key = self._parent, None
         if parent is not None:
             parent._own()
@@ -110,27 +156,27 @@ class Node:
         del recorder.nodes[id(old)]
         recorder.nodes[id(data)] = self
         recorder.scratch.made.add(id(data))
-        self._data, self._owned, self._kept = data, True, False
+        self._data, self._owned, self._shared = data, True, False
         if parent is not None:
             parent._set(key, data, old)
 
     def _set(self, key: Any, new: Any, old: Any) -> None:
-        """Writes to what it owns; `old` stood there, or nothing: MISSING."""
+        """Writes to data that it owns. `old` was there before (MISSING: nothing)."""
         data = self._data
         data[key] = new
-        if self._kept:
-            self._back(partial(data.__delitem__, key) if old is MISSING else partial(data.__setitem__, key, old))
+        if self._shared:
+            self._undo_with(partial(data.__delitem__, key) if old is MISSING else partial(data.__setitem__, key, old))
 
-    def _back(self, step: Callable[[], object]) -> None:
-        """Keeps how to take back what was written to a container that was there before this recipe."""
+    def _undo_with(self, step: Callable[[], object]) -> None:
+        """Notes how to take back a write to a container that was there before this recipe."""
         self._recorder.scratch.wrote(step)
 
     def _detach(self, value: Any) -> None:
-        """What leaves this container lives on unrecorded, if anyone holds its draft."""
+        """A container that leaves this one is not recorded any more, if anybody holds its draft."""
         if type(value) not in (dict, list):
             return
         node = self._recorder.nodes.get(id(value))
-        if node is not None and node._parent is self:  # or it has moved elsewhere already
+        if node is not None and node._parent is self:  # otherwise it has moved elsewhere already
             node._parent = None
 
     def _put(self, key: Any, old: Any, value: Any) -> None:
@@ -141,7 +187,7 @@ class Node:
         if isinstance(value, Node) and value._data is old:
             return
         held = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
-        replaced = held if held is not None and held._parent is self else None  # moved, it keeps its children there
+        replaced = held if held is not None and held._parent is self else None  # if it moved, it has its children there
         intake = Intake(self._recorder, self, replaced)
         try:
             raw = intake.take(value, self._depth(), (key,))
@@ -163,7 +209,7 @@ class Node:
             self._record_set(path, key, old, raw) if ops is None else self._record_ops(key, ops)
 
     def _put_scalar(self, key: Any, old: Any, value: Any) -> None:
-        """What `_put` does where nothing can move or be moved: most writes are such."""
+        """What `_put` does for scalars, which most writes are: nothing can move or be moved."""
         try:
             raw = plain(value)
         except NotJSON as error:
@@ -183,7 +229,7 @@ class Node:
         self._recorder.epoch += 1
 
     def _record_set(self, path: str, key: Any, old: Any, new: Any) -> None:
-        """Records that `key` went from `old` to `new` (MISSING: absent), in the earlier operation if that is safe."""
+        """Records that `key` changed from `old` to `new` (MISSING: absent), if safe in the earlier operation."""
         epoch = self._recorder.epoch
         if self._written is None:
             self._written = {}
@@ -203,7 +249,7 @@ class Node:
         self._written[key] = (op, old, epoch)
 
     def _rewrite(self, content: Any) -> None:
-        """Gives this container a whole new content, of which what was in it before keeps its identity."""
+        """Replaces the whole content. Children that were in it before keep their identity."""
         intake = Intake(self._recorder, self, self)
         try:
             raw = intake.take(content, self._depth() - 1)
@@ -223,7 +269,7 @@ class Node:
             self._recorder.ops.extend(frozen_op(op) for op in ops)
 
     def _stay(self, old: Any, intake: Intake) -> bool:
-        """Whether each child that somebody may hold has the place that it had: then there is nothing to rewrite."""
+        """Whether every child that somebody may hold keeps its place: then there is nothing to rewrite."""
         if any(old[route[0]] is not node._data for node, route in intake.moved if len(route) == 1):
             return False
         moved = {id(node) for node, _ in intake.moved}
@@ -256,7 +302,7 @@ def bare(value: object) -> Any:
 
 
 def frozen(value: Any) -> Any:
-    """The value as it is now: containers as encoded JSON, which later writes cannot change."""
+    """The value as of now: a container as encoded JSON, which later writes cannot change."""
     return orjson.Fragment(orjson.dumps(value)) if type(value) in (dict, list) else value
 
 
@@ -267,11 +313,11 @@ def frozen_op(op: Op) -> Op:
 
 
 class Intake:
-    """Makes a plain value of what a handler puts into a container, drafts that may move included.
+    """Makes a plain value of what a handler puts into a container. Drafts in it move, or are copied.
 
-    `into` receives the value (None: it becomes the new root), `replaced` is the container whose place
-    it takes. A draft moves if it is no longer in the tree, or a direct child of `replaced`, and comes up
-    once; any other draft is copied.
+    `into` receives the value (None: it becomes the new root), and `replaced` is the container whose place it takes. A
+    draft moves if it is no longer in the tree, or is a direct child of `replaced`, and occurs once. Any other draft is
+    copied.
     """
 
     __slots__ = ("into", "moved", "recorder", "replaced", "taken")
@@ -282,7 +328,7 @@ class Intake:
         self.taken: set[int] = set()
 
     def take(self, value: Any, depth: int, route: tuple[Any, ...] = ()) -> Any:
-        """The plain value; `route` is the way to it from `into`, `depth` the containers around it."""
+        """The plain value. `route` leads to it from `into`; `depth` is the number of containers around it."""
         if isinstance(value, Node):
             return self._take_draft(value, depth, route)
         kind = type(value)
@@ -309,9 +355,9 @@ class Intake:
         if node._recorder is not self.recorder or id(node) in self.taken or not self._may_move(node):
             return plain(node._data, depth, parent_key)
         if node._parent is None or depth != node._depth() - 1 or parent_key == "constructor":
-            plain(node._data, depth, parent_key)  # the limits may not hold where it goes
+            plain(node._data, depth, parent_key)  # for its checks: the limits may not hold where it goes
         if node._parent is not self.replaced:
-            node._own()  # what it leaves behind sees it as it will be, as in Python
+            node._own()  # the container that it leaves still holds it, and sees later writes, as in Python
         if node._parent is not self.into or self.into is not self.replaced:
             node._hollow_out()
         self.taken.add(id(node))
@@ -322,7 +368,7 @@ class Intake:
         if node._parent is not None and node._parent is self.replaced:
             return True
         if self.into is not None and any(outer is node for outer in self.into._around()):
-            return False  # nothing can hold itself
+            return False  # a container cannot contain itself
         around = node._around()
         return (
             not node._hollow
@@ -331,7 +377,7 @@ class Intake:
         )
 
     def settle(self) -> None:
-        """Tells the moved drafts where they stand now. Call it once the value is in its place."""
+        """Sets the new places of the drafts that moved. Call it once the value is in its place."""
         for node, route in self.moved:
             parent = self.into
             assert parent is not None
