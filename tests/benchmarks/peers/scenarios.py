@@ -142,7 +142,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     for each in (
         Scenario(
             name="joined",
-            title=f"{READERS:,} subscribers, a slice of 2 kB, more changes than can be sent, joined by turns",
+            title=f"{READERS:,} subscribers, a slice of 2 kB, more changes than can be sent, those of a turn joined",
             servers=("floor", *OURS, "statestream-asyncio", *PEERS),
             measure=flooded,
             figure=EVENTS,
@@ -150,7 +150,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="single",
-            title=f"{READERS:,} subscribers, a slice of 2 kB, more changes than can be sent, written one by one",
+            title=f"{READERS:,} subscribers, a slice of 2 kB, more changes than can be sent, each written separately",
             servers=(
                 "floor",
                 *OURS,
