@@ -1,9 +1,9 @@
-"""Makes a site of what the repository has: README.md is its first page, and sources that pages point to are pages.
+"""Builds the site from the repository: README.md is its first page, and a source that a page links to becomes a page.
 
-Pages are written for whoever reads them in the repository, where a link may lead to any file. Here links are turned
-to what they lead to in the site: another page, or one made of a source's text or of a folder's list.
+Pages are written for readers of the repository, where a link can lead to any file. On the site, each link leads to
+another page: to a page of the documentation, or to one that is made from a source or from the list of a folder.
 
-Law: no words of its own; what a page says stands in the repository.
+Invariants: this file adds no text of its own. Everything that a page contains is in the repository.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the first page, and a page for each file and folder that pages point to."""
+    """Adds the first page, and a page for each file and folder outside of docs that a page links to."""
     files.append(File.generated(config, "index.md", abs_src_path=str(ROOT / "README.md")))
     outside = set()
     for page in files.documentation_pages():
@@ -37,28 +37,28 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turns links to where their targets are in the site."""
+    """Rewrites links to the pages of their targets."""
     del config
     if page.file.src_uri.startswith("source/"):
         return markdown
 
-    def turned(match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
         if "://" in match[2]:
             return match[0]
         uri = _uri(posixpath.normpath(posixpath.join(posixpath.dirname(_place(page.file.src_uri)), match[2])))
         folder = posixpath.dirname(page.file.src_uri)
         return f"{match[1]}{posixpath.relpath(uri, folder or '.')}{match[3] or ''}{match[4]}"
 
-    return LINK.sub(turned, markdown)
+    return LINK.sub(rewritten, markdown)
 
 
 def _place(uri: str) -> str:
-    """Where in the repository a page of the site stands."""
+    """The path in the repository of a page of the site."""
     return "README.md" if uri == "index.md" else f"docs/{uri}"
 
 
 def _targets(place: str) -> set[str]:
-    """What in the repository a page points to."""
+    """The paths in the repository that a page links to."""
     path = ROOT / place
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     links = (match[2] for match in LINK.finditer(text))
@@ -67,7 +67,7 @@ def _targets(place: str) -> set[str]:
 
 
 def _uri(place: str) -> str:
-    """The page of the site that shows what stands there in the repository."""
+    """The page of the site that shows a path of the repository."""
     if place == "README.md":
         return "index.md"
     if not place.startswith("docs/"):
@@ -81,13 +81,13 @@ def _pages_of(place: str) -> list[tuple[str, str]]:
     if not path.is_dir():
         return [(_uri(place), _source(place))]
     within = sorted(file for file in path.glob("*.py") if file.read_text(encoding="utf-8").strip())
-    lines = [f"- [{file.name}]({file.name}.md): {_law(file)}" for file in within]
+    lines = [f"- [{file.name}]({file.name}.md): {_summary(file)}" for file in within]
     folder = (_uri(place), f"{HIDDEN}# {place}\n\n" + "\n".join(lines) + "\n")
     return [folder, *((_uri(f"{place}/{file.name}"), _source(f"{place}/{file.name}")) for file in within)]
 
 
 def _source(place: str) -> str:
-    """A file's text. A Markdown file is shown as the page that it is."""
+    """The page of a file: a Markdown file as it is rendered, any other file as code."""
     path = ROOT / place
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
@@ -95,7 +95,7 @@ def _source(place: str) -> str:
     return f"{HIDDEN}# {place}\n\n````{LANGUAGES.get(path.suffix, 'text')}\n{text}\n````\n"
 
 
-def _law(file: Path) -> str:
-    """The first sentence of what a file says of itself."""
+def _summary(file: Path) -> str:
+    """The first line of a module's docstring."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return text.split("\n\n")[0].split("\n")[0]

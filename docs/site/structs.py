@@ -1,4 +1,4 @@
-"""Lets the reference say how a value is made: griffe reads the source, where a Struct has no `__init__`."""
+"""Adds the signatures of Structs to the reference: griffe reads the source, in which a Struct has no `__init__`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import griffe
 
 
 def _default(value: Any) -> Any:
-    """What stands behind `=`: `dict()` where the field says `field(default_factory=dict)`."""
+    """The default to show: `dict()` for `field(default_factory=dict)`."""
     if not isinstance(value, griffe.ExprCall) or str(value.function) != "field":
         return value
     given = {part.name: part.value for part in value.arguments if isinstance(part, griffe.ExprKeyword)}
@@ -16,7 +16,7 @@ def _default(value: Any) -> Any:
 
 
 class Structs(griffe.Extension):
-    """Gives every Struct the `__init__` that it has: its fields, by keyword."""
+    """Gives every Struct its `__init__`, which takes the fields as keyword arguments."""
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         if "__init__" in cls.members or all(str(base) != "Struct" for base in cls.bases):

@@ -33,7 +33,7 @@ def main(names: list[str]) -> int:
         print(f"\n## {name}\n", flush=True)
         others = Others()
         BENCHMARKS[name]()
-        print(f"\nOther processes used {others.percent():.0f} % of a core meanwhile.", flush=True)
+        print(f"\nMeanwhile, other processes used {others.percent():.0f} % of a core.", flush=True)
     if not names:
         print("\n## peers\n")
         peers.main()

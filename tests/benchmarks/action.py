@@ -126,6 +126,6 @@ def measured(size: int, name: str, action: Action) -> list[str]:
 def main() -> None:
     rows = [measured(size, name, action) for size in SIZES for name, action in actions(size).items()]
     head = ["messages", "action", "ours, µs", "make_patch, µs", "ratio", "ours, bytes", "make_patch, bytes"]
-    print(f"A message is {len(orjson.dumps(message(1)))} bytes; medians of {ROUNDS} interleaved rounds,")
-    print(f"of {SLOW_ROUNDS} where one make_patch takes more than {SLOW_SECONDS:g} s.\n")
+    print(f"A message has {len(orjson.dumps(message(1)))} bytes. Medians of {ROUNDS} interleaved rounds, or")
+    print(f"of {SLOW_ROUNDS} if one make_patch takes more than {SLOW_SECONDS:g} s.\n")
     table(head, rows)

@@ -92,8 +92,8 @@ def variants(folder: Path, size: int) -> dict[str, Callable[[], float]]:
         return run(dispatched(f"sqlite:///{fresh()}", callers, with_id=with_id))
 
     return {
-        "bare sqlite3, a transaction each": lambda: bare(fresh(), size, 1),
-        f"bare sqlite3, {MANY} rows a transaction": lambda: bare(fresh(), size, MANY),
+        "bare sqlite3, one row per transaction": lambda: bare(fresh(), size, 1),
+        f"bare sqlite3, {MANY} rows per transaction": lambda: bare(fresh(), size, MANY),
         "sqlite, 1 caller": lambda: store(1),
         f"sqlite, {MANY} callers": lambda: store(MANY),
         f"sqlite, {MANY} callers, ids": lambda: store(MANY, with_id=True),
@@ -109,7 +109,7 @@ def main() -> None:
     base = next(iter(rounds.values()))
     print(f"Rows of {size} bytes; medians of {ROUNDS} interleaved rounds of {SECONDS:g} s.\n")
     table(
-        ["variant", "a second", "least–most", "ratio to bare"],
+        ["variant", "per second", "minimum–maximum", "relative to bare"],
         [
             [name, short(median(each)), f"{short(min(each))}–{short(max(each))}", f"x{short(ratio(each, base))}"]
             for name, each in rounds.items()

@@ -80,4 +80,4 @@ def main() -> None:
     for size, callers in cases:
         figures, small = rounds[f"{size:,} {callers}"], rounds[f"{SIZES[0]:,} {callers}"]
         rows.append([f"{size:,}", str(callers), short(median(figures)), f"x{short(ratio(figures, small))}"])
-    table(["messages", "callers at a time", "CPU µs an action", f"to {SIZES[0]:,}"], rows)
+    table(["messages", "concurrent callers", "CPU µs per action", f"relative to {SIZES[0]:,}"], rows)

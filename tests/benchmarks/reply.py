@@ -74,7 +74,10 @@ def main() -> None:
             ]
         )
     print(
-        f"{TOKENS:,} tokens of {len(TOKEN)} characters, an action each: {TOKENS * len(TOKEN):,} characters of text.\n"
+        f"{TOKENS:,} tokens of {len(TOKEN)} characters, one action each: {TOKENS * len(TOKEN):,} characters of text.\n"
     )
-    table(["way", "bytes a subscriber", "bytes a token", "first frame", "last token's frame", "largest frame"], rows)
-    print(f"\nReplacing costs x{short(totals[1] / totals[0])} as much.")
+    table(
+        ["method", "bytes per subscriber", "bytes per token", "first frame", "last token's frame", "largest frame"],
+        rows,
+    )
+    print(f"\nReplacing costs {short(totals[1] / totals[0])} times as much.")

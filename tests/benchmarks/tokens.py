@@ -206,11 +206,11 @@ def main() -> None:
     for question, rounds in read.items():
         for way, each in rounds.items():
             rows.append([question, way, short(median(each)), f"x{short(ratio(each, rounds['floor']))}"])
-    table(["chunks come", "way", "CPU µs a token", "to the floor"], rows)
-    print(f"\nA whole chat, {CHAT_TOKENS:,} tokens all at once: the one who asks, and viewers.\n")
+    table(["chunks arrive", "read by", "CPU µs per token", "relative to floor"], rows)
+    print(f"\nA whole chat, {CHAT_TOKENS:,} tokens all at once, with the person who asks and further viewers.\n")
     rows = []
     for viewers, each in chat.items():
         cpu, clock = ([figures[at] for figures in each] for at in (0, 1))
         a_token = median(cpu) / CHAT_TOKENS * 1e6
         rows.append([str(viewers), short(a_token), short(1e6 / a_token), short(CHAT_TOKENS / median(clock))])
-    table(["viewers", "CPU µs a token", "tokens a second of a core", "tokens a second"], rows)
+    table(["viewers", "CPU µs per token", "tokens per second and core", "tokens per second"], rows)

@@ -38,14 +38,14 @@ FROZEN_RATE: Final = 50
 FILL_RATE, FILL_SECONDS = 4_000, 6.0
 """Six megabytes a reader: more than a socket's buffers take, so that a frozen reader is behind in earnest."""
 
-IDLE_KB: Final = "kB a reader"
-REACHED: Final = "a change has reached all, ms"
-STORM: Final = "all have the state, s"
-STORM_LIVE: Final = f"p99 of {LIVE} live readers, ms"
-WITHOUT: Final = "p99 without frozen readers, ms"
+IDLE_KB: Final = "kB per subscriber"
+REACHED: Final = "change received by all, ms"
+STORM: Final = "state received by all, s"
+STORM_LIVE: Final = f"p99 of {LIVE} live subscribers, ms"
+WITHOUT: Final = "p99 without frozen subscribers, ms"
 WITH: Final = f"p99 with {FROZEN} frozen, ms"
 WITH_TO_WITHOUT: Final = "with to without"
-FROZEN_KB: Final = "kB a frozen reader"
+FROZEN_KB: Final = "kB per frozen subscriber"
 
 
 def settled_kb(running: Running) -> float:
@@ -67,7 +67,7 @@ def idle(server: Server, readers: int = IDLE) -> Figures:
         with Load(running, readers) as load:
             joined = load.joined()["join_s"]
             after = settled_kb(running)
-    return {IDLE_KB: (after - before) / readers, "MB in all": after / 1024, "joined in, s": joined}
+    return {IDLE_KB: (after - before) / readers, "MB in total": after / 1024, "all joined, s": joined}
 
 
 def kernel_mb() -> dict[str, float]:
@@ -96,11 +96,11 @@ def crowd(server: Server, readers: int = 0) -> Figures:
     if said["complete"] != CHANGES:
         raise Unfit(f"expected {CHANGES} changes to reach all readers, {said['complete']} did")
     return {
-        "readers": readers,
+        "subscribers": readers,
         REACHED: said["last"]["p50"],
         IDLE_KB: (after - before) / readers,
-        "kernel's slabs, kB a reader (both ends)": (held["slab"] - kernel["slab"]) * 1024 / readers,
-        "kernel's socket data, MB": held["data"],
+        "kernel slabs, kB per subscriber (both ends)": (held["slab"] - kernel["slab"]) * 1024 / readers,
+        "kernel socket data, MB": held["data"],
     }
 
 
@@ -110,8 +110,8 @@ def storm(server: Server) -> Figures:
         said = load.joined()
         return {
             STORM: said["join_s"],
-            "half of them, s": said["join"]["p50"] / 1e3,
-            "server's MB": running.rss_kb() / 1024,
+            "by half of them, s": said["join"]["p50"] / 1e3,
+            "server memory, MB": running.rss_kb() / 1024,
         }
 
 
@@ -125,7 +125,7 @@ def gale(server: Server) -> Figures:
         with Load(running, JOINERS, at_a_time=JOINERS) as load:
             meanwhile = load.joined()["join_s"]
             said = live.so_far()
-    return {STORM_LIVE: said["made"]["p99"], "the worst of them, ms": said["made"]["max"], STORM: meanwhile}
+    return {STORM_LIVE: said["made"]["p99"], "maximum of these, ms": said["made"]["max"], STORM: meanwhile}
 
 
 def frozen(server: Server) -> Figures:
@@ -161,7 +161,7 @@ CROWDS: Final[Mapping[str, Scenario]] = {
     for each in (
         Scenario(
             name="idle",
-            title=f"{IDLE:,} readers that wait: resident memory of the server",
+            title=f"{IDLE:,} idle subscribers: resident memory of the server",
             servers=("floor", *OURS, "statestream-asyncio", *PEERS),
             measure=idle,
             figure=IDLE_KB,
@@ -170,7 +170,7 @@ CROWDS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="crowd",
-            title=f"as many readers as the limit on open files allows, from {SOURCES} source addresses",
+            title=f"as many subscribers as the limit on open files allows, from {SOURCES} source addresses",
             servers=("floor", *OURS),
             measure=crowd,
             figure=REACHED,
@@ -179,7 +179,7 @@ CROWDS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="storm",
-            title=f"{JOINERS:,} readers join at once, the state is 200 kB",
+            title=f"{JOINERS:,} subscribers join at once; the state is 200 kB",
             servers=("floor", *OURS, *PEERS),
             measure=storm,
             figure=STORM,
@@ -188,7 +188,7 @@ CROWDS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="gale",
-            title=f"the same storm, while {LIVE} readers get {CALM_RATE} changes a second",
+            title=f"the same storm, while {LIVE} subscribers receive {CALM_RATE} changes per second",
             servers=("floor", *OURS, "better-sse", "nchan"),
             measure=gale,
             figure=STORM_LIVE,
@@ -197,7 +197,7 @@ CROWDS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="frozen",
-            title=f"{READERS:,} readers, and {FROZEN} that do not read",
+            title=f"{READERS:,} subscribers, and {FROZEN} that do not read",
             servers=("floor", *OURS),
             measure=frozen,
             figure=WITH,

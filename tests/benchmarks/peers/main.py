@@ -63,7 +63,7 @@ def measured(scenario: Scenario, names: Sequence[str], rounds: int) -> Iterator[
             try:
                 others = Others()
                 figures = scenario.measure(ALL[name])
-                figures["others' CPU, % of a core"] = others.percent()
+                figures["CPU of others, % of a core"] = others.percent()
                 yield name, number, figures
             except (rig.Unfit, OSError) as error:
                 unfit.add(name)

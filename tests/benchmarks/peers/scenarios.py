@@ -27,12 +27,12 @@ SINGLE_FLOOD: Final = 500
 CALM_RATE: Final = 20
 CALM_SECONDS: Final = 8.0
 
-EVENTS: Final = "events a second"
-CPU: Final = "server CPU, µs an event"
-BYTES: Final = "bytes an event"
-LOAD: Final = "load's core, %"
-P50: Final = "p50 to the last reader, ms"
-P99: Final = "p99 to the last reader, ms"
+EVENTS: Final = "events per second"
+CPU: Final = "server CPU, µs per event"
+BYTES: Final = "bytes per event"
+LOAD: Final = "load core, %"
+P50: Final = "p50 to the last subscriber, ms"
+P99: Final = "p99 to the last subscriber, ms"
 
 LARGE_TO_SMALL: Final = "200 kB to 2 kB"
 
@@ -76,7 +76,7 @@ def flooded(server: Server, *, items: int = SMALL, one_a_turn: bool = False) -> 
         EVENTS: said["rate"],
         CPU: said["server_cpu"] * 1e6 / said["events"],
         BYTES: said["bytes"] / said["events"],
-        "server's core, %": said["server_cpu"] / said["seconds"] * 100,
+        "server core, %": said["server_cpu"] / said["seconds"] * 100,
         LOAD: said["cpu"] * 100,
     }
 
@@ -89,7 +89,7 @@ def singly(server: Server) -> Figures:
 def large(server: Server) -> Figures:
     """The flood with 2 kB and with 200 kB of state, whose change is the same few bytes."""
     small, big = flooded(server)[EVENTS], flooded(server, items=LARGE)[EVENTS]
-    return {"2 kB, events a second": small, "200 kB, events a second": big, LARGE_TO_SMALL: big / small}
+    return {"2 kB, events per second": small, "200 kB, events per second": big, LARGE_TO_SMALL: big / small}
 
 
 def calm(server: Server) -> Figures:
@@ -103,7 +103,7 @@ def calm(server: Server) -> Figures:
         P50: said["last"]["p50"],
         P99: said["last"]["p99"],
         CPU: said["server_cpu"] * 1e6 / said["events"],
-        "server's core, %": said["server_cpu"] / said["seconds"] * 100,
+        "server core, %": said["server_cpu"] / said["seconds"] * 100,
         LOAD: said["cpu"] * 100,
     }
 
@@ -111,9 +111,9 @@ def calm(server: Server) -> Figures:
 TOKENS_A_SECOND: Final = 2_000
 BUSY_CHATS: Final = 100
 ALL_CHATS: Final = 10_000
-CPU_FEW: Final = f"{BUSY_CHATS} readers, server CPU µs a token"
+CPU_FEW: Final = f"{BUSY_CHATS} subscribers, server CPU µs per token"
 MANY_TO_FEW: Final = "many to few"
-CPU_MANY: Final = f"{ALL_CHATS:,} readers, server CPU µs a token"
+CPU_MANY: Final = f"{ALL_CHATS:,} subscribers, server CPU µs per token"
 
 
 def chats(server: Server) -> Figures:
@@ -142,7 +142,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     for each in (
         Scenario(
             name="joined",
-            title=f"{READERS:,} readers, a slice of 2 kB, more changes than can be sent; a turn's changes are joined",
+            title=f"{READERS:,} subscribers, a slice of 2 kB, more changes than can be sent, those of a turn joined",
             servers=("floor", *OURS, "statestream-asyncio", *PEERS),
             measure=flooded,
             figure=EVENTS,
@@ -150,7 +150,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="single",
-            title=f"{READERS:,} readers, a slice of 2 kB, more changes than can be sent; each is written by itself",
+            title=f"{READERS:,} subscribers, a slice of 2 kB, more changes than can be sent, each written separately",
             servers=(
                 "floor",
                 *OURS,
@@ -165,7 +165,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="large",
-            title=f"{READERS:,} readers; the same change in 2 kB and in 200 kB of state",
+            title=f"{READERS:,} subscribers; the same change in 2 kB and in 200 kB of state",
             servers=("floor", *OURS, "better-sse", "reference"),
             measure=large,
             figure=LARGE_TO_SMALL,
@@ -174,7 +174,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="latency",
-            title=f"{READERS:,} readers, {CALM_RATE} changes a second",
+            title=f"{READERS:,} subscribers, {CALM_RATE} changes per second",
             servers=("floor", *OURS, "statestream-asyncio", *PEERS),
             measure=calm,
             figure=P99,
@@ -182,7 +182,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ),
         Scenario(
             name="chats",
-            title=f"{TOKENS_A_SECOND:,} tokens a second in {BUSY_CHATS} chats; each reader follows one chat",
+            title=f"{TOKENS_A_SECOND:,} tokens per second in {BUSY_CHATS} chats; each subscriber follows one chat",
             servers=OURS,
             measure=chats,
             figure=CPU_MANY,
