@@ -53,7 +53,7 @@ CALLS: dict[Callable[..., Any], str] = {
     statestream.connect: "howto/client.md#Connect",
     statestream.connect_sync: "howto/client.md#Connect",
     statestream.create_app: "operations.md#The command",
-    escape_key: "protocol.md#2. Names, keys, ids, and positions",
+    escape_key: "protocol.md#2. Names, keys, ids and positions",
     replay: "recording.md#Replay",
     statestream.Slice: "handlers.md#What a handler is",
     statestream.Store: "operations.md#In code",
