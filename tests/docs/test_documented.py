@@ -23,7 +23,9 @@ from statestream import Slice, Store, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
 from statestream.client.recording import Recorder
+from statestream.client.replaying import replay
 from statestream.client.replica import Replica
+from statestream.core.names import escape_key
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.protocol.sse import Event
 from statestream.tools import cli
@@ -51,8 +53,8 @@ CALLS: dict[Callable[..., Any], str] = {
     statestream.connect: "howto/client.md#Connect",
     statestream.connect_sync: "howto/client.md#Connect",
     statestream.create_app: "operations.md#The command",
-    statestream.escape_key: "protocol.md#Words",
-    statestream.replay: "recording.md#Replay",
+    escape_key: "protocol.md#2. Names, keys, ids and positions",
+    replay: "recording.md#Replay",
     statestream.Slice: "handlers.md#What a handler is",
     statestream.Store: "operations.md#In code",
     create_playback: "recording.md#Serve",
@@ -148,7 +150,8 @@ def test_everything_that_can_be_done_with_it_is_explained(kind: type) -> None:
 
 
 def test_no_public_call_is_left_out() -> None:
-    public = {value for value in map(vars(statestream).get, statestream.__all__) if callable(value)}
+    named = [getattr(statestream, name) for name in statestream.__all__]
+    public = {value for value in named if inspect.isroutine(value) or inspect.isclass(value)}
     values = {kind for kind in public if isinstance(kind, type) and issubclass(kind, (Exception, Struct))}
     assert public - values == {*CALLS, *HELD} & public
 

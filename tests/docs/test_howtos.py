@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-import statestream
+import statestream.client
 from statestream.tools.conformance.transcripts import Transcript
 from tests.support import ROOT, Server, dispatch, eventually, get_state, scripted
 from tests.support.browser import Tab, is_of_the_cut, text_is
@@ -273,7 +273,7 @@ async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twi
         doing = [line for worker in (ada, bob) for line in worker.lines if line.startswith("doing ")]
         assert sorted(doing) == ["doing five", "doing four", "doing one", "doing three", "doing two"]
         assert "board/task_added {'id': 'one', 'title': 'one'}" in diary.lines
-        replay = statestream.replay(tmp_path / "run.jsonl", speed=math.inf)
+        replay = statestream.client.replay(tmp_path / "run.jsonl", speed=math.inf)
         reasons = [update.reason async for update in replay if update.kind == "initial"]
         assert reasons == ["start", "forked"]
         async with Typed(tmp_path, "python worker.py ada", STATESTREAM_URL=f"{server.url}/nowhere") as lost:

@@ -1,0 +1,54 @@
+"""The protocol's page is a specification: its rules are numbered, and each test of conformance names its rules."""
+
+from __future__ import annotations
+
+import re
+
+from statestream.tools.conformance import CHECKS
+from statestream.tools.conformance.transcripts import Transcript
+from tests.support.pages import DOCS
+
+RULE = re.compile(r"^\*\*(\d+)\.(\d+)\*\* ", re.MULTILINE)
+CITED = re.compile(r"(?<![\w.])\d+\.\d+(?!\w)")
+ROW = re.compile(r"^\| `([\w-]+)` \|.*\| ([\d., ]+) \|$", re.MULTILINE)
+KEYWORD = re.compile(r"\b(?:MUST|SHOULD|MAY)\b")
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rules() -> list[tuple[int, int]]:
+    return [(int(section), int(number)) for section, number in RULE.findall(page("protocol.md"))]
+
+
+def test_rules_are_numbered_in_order_within_their_sections() -> None:
+    sections = re.split(r"^## (\d+)\. ", page("protocol.md"), flags=re.MULTILINE)[1:]
+    for number, text in zip(sections[::2], sections[1::2], strict=True):
+        found = RULE.findall(text)
+        assert found == [(number, str(n)) for n in range(1, len(found) + 1)]
+        assert found, f"section {number} has no rule"
+
+
+def test_requirements_have_a_number() -> None:
+    """What stands before a section's first rule, and what is a note, requires nothing."""
+    for paragraph in page("protocol.md").split("\n\n"):
+        if paragraph.startswith("Note: ") or not KEYWORD.search(paragraph):
+            continue
+        assert RULE.match(paragraph) or paragraph.startswith("|"), paragraph
+
+
+def test_rules_that_are_cited_exist() -> None:
+    known = {f"{section}.{number}" for section, number in rules()}
+    prose = re.sub(r"^```.*?^```|`[^`]*`", "", page("protocol.md"), flags=re.DOTALL | re.MULTILINE)
+    cited = set(CITED.findall(prose.replace("9.2.6", "").replace("HTTP/1.0", "")))
+    assert cited <= known, cited - known
+
+
+def test_every_check_and_every_transcript_names_its_rules() -> None:
+    known = {f"{section}.{number}" for section, number in rules()}
+    rows = ROW.findall(page("conformance.md"))
+    tested = [check.name for check in CHECKS] + [one.name for one in Transcript.all()]
+    assert sorted(name for name, _ in rows) == sorted(tested)
+    for name, cited in rows:
+        assert set(cited.split(", ")) <= known, name
