@@ -4,7 +4,7 @@
 
 # `make check` takes less than a minute on two cores. It runs the linters and the tests that need only Python, no Node,
 # browser, proxy or other Debian package. A slow or long test in these folders is marked `slow` and left to `make test`.
-QUICK = tests/core tests/store tests/docs/test_project.py tests/server/test_server.py tests/server/test_fanout.py
+QUICK = tests/core tests/store tests/docs/test_structure.py tests/server/test_server.py tests/server/test_fanout.py
 
 run: .ready/run
 	.venv/bin/statestream demo

@@ -1,118 +1,22 @@
-"""The project as a whole: layers, public names, examples, documentation, the command."""
+"""The project as others use it: its examples, the snippets of its pages, the wheel, the command."""
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 import statestream
-from statestream.core import errors
 from statestream.tools.conformance.transcripts import Transcript
 from tests.support import ROOT, Server, dispatch
 
 PACKAGE = ROOT / "statestream"
-
-# What each package may import besides itself. The order is that of the story: an action comes in, a change goes out.
-MAY_IMPORT = {
-    "core": set(),
-    "protocol": {"core"},
-    "journal": {"core"},
-    "store": {"core", "journal"},
-    "broadcast": {"core", "protocol", "store"},
-    "server": {"core", "protocol", "store", "broadcast"},
-    "chat": {"core", "store", "broadcast", "server"},
-    "client": {"core", "protocol"},
-    "testing": {"core", "journal", "tools"},
-    "browser": set(),
-    "tools": {"core", "protocol", "journal", "store", "broadcast", "server", "chat", "client"},
-}
-
-
-def imports(path: Path) -> Iterator[str]:
-    """The modules of the package that a file imports, those for type checkers included."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            assert not any(alias.name.startswith("statestream.") for alias in node.names), f"{path}: from … import"
-        if not isinstance(node, ast.ImportFrom) or not node.module or node.module.partition(".")[0] != "statestream":
-            continue
-        for alias in node.names:
-            name = f"{node.module}.{alias.name}"
-            yield name if name in MODULES else node.module
-
-
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
-
-
-def test_imports_run_downward_only() -> None:
-    assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(MAY_IMPORT)
-    for module, path in MODULES.items():
-        own = module.split(".")[1:2]
-        if not own or own[0].startswith("__"):
-            continue
-        for name in imports(path):
-            if own[0] == "tools" and name == "statestream":
-                continue  # a tool stands on the public names
-            other = name.split(".")[1]
-            assert other == own[0] or other in MAY_IMPORT[own[0]], f"{module} imports {name}"
-
-
-def test_no_two_modules_import_each_other() -> None:
-    """Also not by way of others, nor for type checkers only."""
-    graph = {module: set(imports(path)) - {module, "statestream"} for module, path in MODULES.items()}
-    for cycle in TopologicalSorter(graph).static_order():
-        assert cycle in graph
-
-
-def test_no_test_module_is_imported() -> None:
-    """What test modules share is in tests/support or in a conftest.py, so that each can be read and moved alone."""
-    for path in (ROOT / "tests").rglob("*.py"):
-        if "node_modules" in path.parts:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            if isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path.relative_to(ROOT)}: relative import"
-                names = [f"{node.module}.{name}" for name in names]
-            for name in names:
-                imported = [part for part in name.split(".")[1:] if part.startswith("test_")]
-                assert not (name.startswith("tests.") and imported), f"{path.relative_to(ROOT)} imports {name}"
-
-
-def test_every_file_states_its_law() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        text = ast.get_docstring(ast.parse(path.read_text()))
-        assert text, f"{path.relative_to(ROOT)} opens with what lives there"
-
-
-def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
-    tree = ast.get_docstring(ast.parse((PACKAGE / "errors.py").read_text()))
-    drawn = set(re.findall(r"[├└]── (\w+)", tree or ""))
-    classes = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
-    assert drawn == {name for name in classes if issubclass(getattr(errors, name), errors.StatestreamError)} - {
-        "StatestreamError"
-    }
-
-
-def test_the_public_names_are_those() -> None:
-    assert sorted(statestream.__all__) == sorted(set(statestream.__all__))
-    public = {name for name in vars(statestream) if not name.startswith("_")}
-    modules = {path.stem for path in PACKAGE.iterdir()}
-    assert public - modules == set(statestream.__all__) - modules
-    assert len(statestream.__all__) <= 25
 
 
 def run(*arguments: str, code: int = 0) -> str:
