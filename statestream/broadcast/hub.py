@@ -122,7 +122,9 @@ class Hub:
         if sink is None:
             return False
         self.counters.handed_off += 1
-        sink.owner = self.join(sink, view, subscription, cursor, on_closed)
+        subscriber = self.join(sink, view, subscription, cursor, on_closed)
+        if not sink.closed:  # otherwise it was ended at once, and the two must not hold each other
+            sink.owner = subscriber
         return True
 
     def _lagging(self, subscriber: Subscriber) -> None:
