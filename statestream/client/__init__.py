@@ -5,17 +5,26 @@
         async for update in stream:
             print(update.slice, update.patches)
 
-`stream` is what a program holds, `connection` the one task that keeps it true, `health` how long it has been
-silent, `followers` what each loop has still to see, `dispatching` the way back, `blocking` the same for scripts
-without an event loop.
+In the order of the story:
 
-Invariants: what the frames mean is the replica's business; here are connections, time and retries. Errors of
-aiohttp do not pass.
+    address       the URL of a server, and the credentials in it
+    selection     which slices a list of names selects
+    replica       frames in, state out: the rules of the protocol, without I/O
+    health        how long the stream has been silent
+    connection    the task that feeds the replica and reconnects after a loss
+    update_queue  the updates that a loop has not taken yet
+    dispatch      actions to the server, exactly once
+    stream        what a program uses: `connect` returns a Stream
+    blocking      the same without an event loop: `connect_sync` returns a BlockingStream
+    recording/    a stream in a file, and its replay
+
+Invariants: the replica alone decides what a frame means. The rest is connections, time and retries. Errors of aiohttp
+never leave this package.
 """
 
 from statestream.client.blocking import BlockingStream, connect_sync
 from statestream.client.health import Health
-from statestream.client.replaying import Replay, replay
+from statestream.client.recording.replay import Replay, replay
 from statestream.client.replica import Update
 from statestream.client.stream import Stream, connect
 

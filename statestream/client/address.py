@@ -1,6 +1,6 @@
-"""The server's root as a program gives it, and the login that may stand in it.
+"""The URL of a server, as a program passes it, and the credentials that it may contain.
 
-Invariants: a URL is shown in errors and logs, so from here on it has no password in it: what it was becomes a header.
+Invariants: errors and logs show the URL, so from here on it contains no password: credentials become a header.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from statestream.core.errors import Malformed
 
 
 def address(url: str) -> tuple[str, dict[str, str]]:
-    """The URL without a user and password, and the headers that they are. Raises Malformed."""
+    """Returns the URL without user and password, and the headers that replace them. Raises Malformed."""
     try:
         parts = urlsplit(url.rstrip("/"))
-        found = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        found = False
-    if not found:
-        raise Malformed("expected the server's root like http://127.0.0.1:8000, got no such URL")
-    login, at, host = parts.netloc.rpartition("@")
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # for example a port that is not a number
+        usable = False
+    if not usable:
+        # The message does not repeat the URL: it may contain a password that cannot be told apart here.
+        raise Malformed("expected the root URL of a server, such as http://127.0.0.1:8000")
+    credentials, at, host = parts.netloc.rpartition("@")
     if not at:
         return parts.geturl(), {}
-    user, _, password = login.partition(":")
+    user, _, password = credentials.partition(":")
     encoded = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
     return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {encoded}"}

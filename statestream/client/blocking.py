@@ -1,11 +1,11 @@
-"""The client for scripts and notebooks: the same stream, without an event loop of one's own.
+"""The client for scripts and notebooks: the same stream, without an event loop in the program.
 
     with connect_sync("http://127.0.0.1:8000", slices=["board"]) as stream:
         stream.dispatch("board/task_added", {"id": "1", "title": "Ship it"})
         print(stream.wait_for(lambda state: state["board"]["tasks"]))
 
-Invariants: a facade. A thread runs the loop that owns the stream; every call hands over to it and waits. Values are
-never mutated, so the state may be read from any thread.
+Invariants: a façade. A thread runs the event loop that owns the stream; every call is handed over to that loop and
+waits. Values never change, so any thread may read the state.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from statestream.client.health import Health
-from statestream.client.recording import Recorder
+from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Update
 from statestream.client.stream import Stream, connect
 from statestream.core.change import Action, Result
 from statestream.core.errors import Unavailable
 
 T = TypeVar("T")
+NOT_OPEN: Final = "the stream is not open; use `with connect_sync(…)`"
 
 
 def connect_sync(
@@ -36,10 +37,10 @@ def connect_sync(
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> BlockingStream:
-    """As `connect`, to be used with `with`.
+    """Returns a stream to be used with `with`. The arguments are those of `connect`.
 
-    `on_health`, and what is given to `wait_for`, are called in another thread, the stream's own: there nothing of the
-    stream may be waited for.
+    `on_health` and the predicate of `wait_for` are called in the stream's own thread. They must not call methods of
+    the stream that wait.
     """
     return BlockingStream(
         lambda: connect(url, slices=slices, cause=cause, headers=headers, timeout=timeout, on_health=on_health)
@@ -47,13 +48,13 @@ def connect_sync(
 
 
 class BlockingStream:
-    """What `connect_sync` makes: every method is that of `Stream`, and may be called from any thread."""
+    """A `Stream` for code without an event loop, returned by `connect_sync`. Any thread may call its methods."""
 
     def __init__(self, make: Callable[[], Stream]) -> None:
         self._make = make
         self._opened: Future[Stream] = Future()
         self._thread = threading.Thread(target=self._run, name="statestream", daemon=True)
-        self._over: Future[None] = Future()
+        self._exited: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop
         self._lock = threading.Lock()
         self._ended = False
@@ -64,12 +65,12 @@ class BlockingStream:
         try:
             self._opened.result()
         except BaseException:
-            self._over.set_result(None)  # the thread may still be connecting: it ends by itself
+            self._exited.set_result(None)  # the thread may still be connecting, and ends by itself
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set_result(None)
+        self._exited.set_result(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -80,34 +81,34 @@ class BlockingStream:
         try:
             async with self._make() as stream:
                 self._opened.set_result(stream)
-                await asyncio.wrap_future(self._over)
+                await asyncio.wrap_future(self._exited)
         except BaseException as error:
             if self._opened.done():
                 raise
             self._opened.set_exception(error)
         finally:
             with self._lock:
-                self._ended = True  # from here on nothing is begun
-            await asyncio.sleep(0)  # and what was begun is a task now, which the loop cancels as it ends
+                self._ended = True  # from here on no call is started
+            await asyncio.sleep(0)  # calls that were started are tasks now, and the loop cancels them as it ends
 
     @property
     def _stream(self) -> Stream:
         if not self._opened.done():
-            raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
+            raise RuntimeError(NOT_OPEN)
         return self._opened.result()
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs it where the stream lives."""
-        future = self._begin(coroutine)
+        """Runs the coroutine in the stream's loop and returns its result."""
+        future = self._start(coroutine)
         if future is None:
-            raise RuntimeError("expected a stream that is open: use `with connect_sync(…)`")
+            raise RuntimeError(NOT_OPEN)
         return self._result(future)
 
-    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
-        """Begins it where the stream lives; None where that has ended, or has not begun."""
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
+        """Starts the coroutine in the stream's loop; returns None if the loop has ended or has not started."""
         if threading.current_thread() is self._thread:
             coroutine.close()
-            raise RuntimeError("expected a call from outside: a callback or a predicate must not wait for its stream")
+            raise RuntimeError("call this from outside: a callback or predicate must not wait for its own stream")
         with self._lock:
             if self._ended or not self._thread.is_alive():
                 coroutine.close()
@@ -118,68 +119,68 @@ class BlockingStream:
         try:
             return future.result()
         except CancelledError:
-            raise Unavailable("expected a stream that is open, it was closed") from None
+            raise Unavailable("the stream was closed during this call") from None
         except BaseException:
             future.cancel()
             raise
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """The newest value of each slice, by name."""
+        """The newest value of each slice, by name. A value that you hold never changes."""
         return self._stream.state
 
     @property
     def versions(self) -> Mapping[str, int]:
-        """The version of each slice."""
+        """The version of each slice, by name."""
         return self._stream.versions
 
     @property
     def position(self) -> str | None:
-        """The cursor: up to where this copy has everything."""
+        """The cursor: the position up to which this copy is complete."""
         return self._stream.position
 
     @property
     def health(self) -> Health:
-        """As of `Stream.health`."""
+        """The same as `Stream.health`."""
         return self._stream.health
 
     def __iter__(self) -> Iterator[Update]:
-        """Every update, as iterating over a `Stream` gives them."""
-        return self._each(self._stream.__aiter__)
+        """Every update, as a loop over a `Stream` receives them."""
+        return self._iterate(self._stream.__aiter__)
 
     def changes(self, name: str) -> Iterator[Update]:
-        """The updates of one slice or of a family, as of `Stream.changes`."""
-        return self._each(lambda: self._stream.changes(name))
+        """The updates of one slice or family, as from `Stream.changes`."""
+        return self._iterate(lambda: self._stream.changes(name))
 
-    def _each(self, start: Callable[[], AsyncIterator[Update]]) -> Iterator[Update]:
-        """From now on, not from the first `next`; ends where the stream does."""
+    def _iterate(self, start: Callable[[], AsyncIterator[Update]]) -> Iterator[Update]:
+        """Starts now, not with the first `next`, so that no update is missed in between. Ends with the stream."""
 
-        async def begun() -> AsyncIterator[Update]:
+        async def started() -> AsyncIterator[Update]:
             return start()
 
-        return self._following(self._wait(begun()))
+        return self._updates(self._wait(started()))
 
-    def _following(self, updates: AsyncIterator[Update]) -> Iterator[Update]:
+    def _updates(self, updates: AsyncIterator[Update]) -> Iterator[Update]:
         async def following() -> Update | None:
             return await anext(updates, None)
 
         try:
-            while (future := self._begin(following())) is not None and (update := self._result(future)) is not None:
+            while (future := self._start(following())) is not None and (update := self._result(future)) is not None:
                 yield update
         finally:
-            self._begin(_close(updates))
+            self._start(_close(updates))
 
     def wait_for(self, predicate: Callable[[Mapping[str, Any]], T], timeout: float | None = None) -> T:
         """Waits until `predicate(state)` is true, as `Stream.wait_for` does."""
         return self._wait(self._stream.wait_for(predicate, timeout))
 
-    def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
-        """Keeps the stream in a file from now on, as `Stream.record` does."""
+    def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> StreamRecorder:
+        """Records the stream into a file from now on, as `Stream.record` does."""
 
-        async def begun() -> Recorder:
+        async def started() -> StreamRecorder:
             return self._stream.record(path, overwrite=overwrite)
 
-        return self._wait(begun())
+        return self._wait(started())
 
     def dispatch(
         self,
@@ -190,7 +191,7 @@ class BlockingStream:
         id: str | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> Result:
-        """Makes an action happen on the server, as `Stream.dispatch` does."""
+        """Dispatches an action, as `Stream.dispatch` does."""
         return self._wait(self._stream.dispatch(action, payload, key=key, id=id, expect=expect))
 
 

@@ -1,6 +1,6 @@
-"""How well a stream is: by how long nothing has been heard of it, in heartbeats.
+"""The health of a stream: how long nothing has been received, measured in heartbeats.
 
-Invariants: time only. A server says something at least once a heartbeat, so silence is news.
+Invariants: time is the only input. A server sends something at least once per heartbeat, so silence is a symptom.
 """
 
 from __future__ import annotations
@@ -15,58 +15,61 @@ log = logging.getLogger("statestream")
 Health = Literal["healthy", "degraded", "failed"]
 DEGRADED: Final = 1.5
 FAILED: Final = 2.5
-"""Heartbeats without a byte. At the second one the connection is taken for dead, and made anew."""
+"""Heartbeats without a byte. After FAILED the connection counts as dead, and the client reconnects."""
+ROUNDING: Final = 1e-6
+"""A timer may fire a little early, by the resolution of the clock."""
 
 
-class Pulse:
-    """`health` is `failed` until something is heard. `tell` is told of each turn."""
+class HeartbeatMonitor:
+    """`health` is `failed` until the first heartbeat. `on_change` is called with each new value."""
 
-    def __init__(self, tell: Callable[[Health], None] | None) -> None:
+    def __init__(self, on_change: Callable[[Health], None] | None) -> None:
         self.health: Health = "failed"
-        self._tell = tell
-        self._heard_at = 0.0
+        self._on_change = on_change
+        self._received_at = 0.0
         self._heartbeat = 0.0
-        self._look: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def heard(self, heartbeat: float) -> None:
-        """Something came; the next is due within `heartbeat` seconds."""
+    def received(self, heartbeat: float) -> None:
+        """Something was received; the next bytes are due within `heartbeat` seconds."""
         loop = asyncio.get_running_loop()
-        self._heard_at, sooner = loop.time(), heartbeat < self._heartbeat
+        self._received_at, sooner = loop.time(), heartbeat < self._heartbeat
         self._heartbeat = heartbeat
-        self._turn("healthy")
-        if self._look is None or sooner:
-            self._look_at(DEGRADED)
+        self._set("healthy")
+        # A running timer is left alone, because this is called for every chunk: when it fires, it looks again.
+        if self._timer is None or sooner:
+            self._schedule(DEGRADED)
 
     def stop(self) -> None:
-        """Nobody listens any more."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
-        self._turn("failed")
+        """The stream has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._set("failed")
 
-    def _look_at(self, heartbeats: float) -> None:
-        if self._look is not None:
-            self._look.cancel()
-        when = self._heard_at + heartbeats * self._heartbeat
-        self._look = asyncio.get_running_loop().call_at(when, self._looked)
+    def _schedule(self, heartbeats: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        when = self._received_at + heartbeats * self._heartbeat
+        self._timer = asyncio.get_running_loop().call_at(when, self._check)
 
-    def _looked(self) -> None:
-        self._look = None
-        silence = (asyncio.get_running_loop().time() - self._heard_at) / self._heartbeat
-        if silence >= FAILED - 1e-6:
-            self._turn("failed")
-        elif silence >= DEGRADED - 1e-6:
-            self._turn("degraded")
-            self._look_at(FAILED)
+    def _check(self) -> None:
+        self._timer = None
+        silence = (asyncio.get_running_loop().time() - self._received_at) / self._heartbeat
+        if silence >= FAILED - ROUNDING:
+            self._set("failed")
+        elif silence >= DEGRADED - ROUNDING:
+            self._set("degraded")
+            self._schedule(FAILED)
         else:
-            self._look_at(DEGRADED)
+            self._schedule(DEGRADED)
 
-    def _turn(self, health: Health) -> None:
+    def _set(self, health: Health) -> None:
         if health == self.health:
             return
         self.health = health
-        if self._tell is not None:
+        if self._on_change is not None:
             try:
-                self._tell(health)
-            except Exception:
-                log.exception("expected a callback for health that does not raise")
+                self._on_change(health)
+            except Exception:  # a bug of the program must not end the stream
+                log.exception("the callback for health raised")

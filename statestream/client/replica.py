@@ -1,7 +1,7 @@
 """The other side of the stream: frames in, state out, or a gap.
 
-Invariants: pure; knows the protocol's frames and nothing of connections. After any frame the state is the
-server's as of `position`, or `apply` has raised Gap, and the caller starts again without a cursor.
+Invariants: pure; it interprets the protocol's frames and has no connection. After each frame the state is the server's
+as of `position`, or `apply` has raised Gap and the caller must start again without a cursor.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from statestream.core.patch import Op
 from statestream.protocol.sse import Event
 
 MIN_HEARTBEAT_MS: Final = 10
+"""A watchdog counts on the heartbeat, so it must not be zero, whatever the server sends."""
+MAX_MS: Final = 2**31
 FRAMES: Final = {"state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"}
 
 
 class Update(Struct, frozen=True, kw_only=True):
-    """Something that a replica has just applied.
+    """One step that a replica has applied.
 
-    `kind` is `initial` (everything was replaced; `reason` says why), `patches`, `value` or `removed`.
-    `slice` is None for `initial`. `cause` is None for `initial` and for what a catch-up brought.
+    `kind` is `initial` (everything was replaced, for `reason`), `patches`, `value` or `removed`. `slice` is None for
+    `initial`. `cause` is None for `initial` and for updates of a catch-up. `timestamp` is Unix ms.
     """
 
     kind: Literal["initial", "patches", "value", "removed"]
@@ -38,41 +40,41 @@ class Update(Struct, frozen=True, kw_only=True):
     timestamp: int = 0
 
 
-class End(Struct, frozen=True, kw_only=True):
-    """The server has ended the stream on purpose. `retry` in ms; None: do not come back."""
+class StreamEnd(Struct, frozen=True, kw_only=True):
+    """The server ended the stream on purpose. Reconnect after `retry` ms; never, if it is None."""
 
     reason: str
     retry: int | None
 
 
 class Replica:
-    """A copy of the selected slices, kept by frames. Values are never mutated: what you hold stays as it was."""
+    """A copy of the selected slices, updated by frames. A value that you hold never changes."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
         self.versions: dict[str, int] = {}
         self.position: str | None = None
         self.heartbeat_ms: int | None = None
-        self.end: End | None = None
+        self.end: StreamEnd | None = None
 
     def forget_position(self) -> None:
-        """The next connection starts without a cursor; what is held stays until `state.initial` replaces it."""
+        """Makes the next connection start without a cursor. The state stays until `state.initial` replaces it."""
         self.position = None
 
     def apply(self, event: Event) -> list[Update]:
-        """What the frame changed. Raises Gap if it does not continue what is held, or cannot be read.
+        """Returns the updates of the frame. Raises Gap if it does not continue the state, or cannot be parsed.
 
-        An event of a name that is not known is of a later version of the protocol: nothing to us.
+        An event with an unknown name belongs to a later version of the protocol and is ignored, except for its id.
         """
         if event.event not in FRAMES:
-            if self.position is not None:  # without a state there is no position either
+            if self.position is not None:  # before the first state there is nothing to resume
                 self.position = event.last_id or self.position
             return []
         try:
             data = orjson.loads(event.data)
             updates = self._frame(event.event, data, event.last_id)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise Gap(f"expected a frame of the state stream, got one that cannot be read ({error!r})") from None
+            raise Gap(f"a frame of the state stream cannot be parsed ({error!r}); start again") from None
         if event.event != "stream.end":
             self.position = event.last_id
         return updates
@@ -89,23 +91,23 @@ class Replica:
                 return self._updates(data["updates"], position, None, data["timestamp"])
             case "stream.end":
                 retry = data.get("retry")
-                self.end = End(reason=data["reason"], retry=None if retry is None else _milliseconds(retry))
-        return []  # a heartbeat moves the position
+                self.end = StreamEnd(reason=data["reason"], retry=None if retry is None else _milliseconds(retry))
+        return []  # a heartbeat only moves the position
 
     def _initial(self, data: Any, position: str) -> list[Update]:
         heartbeat = _heartbeat(data)
         if not isinstance(data["slices"], dict) or not isinstance(data["versions"], dict):
-            raise Gap("expected slices and versions by name")
+            raise Gap("`slices` and `versions` must be objects; start again")
         self.state, self.versions, self.heartbeat_ms = dict(data["slices"]), dict(data["versions"]), heartbeat
         return [Update(kind="initial", position=position, reason=data["reason"], timestamp=data["timestamp"])]
 
     def _resumed(self, data: Any) -> None:
         self.heartbeat_ms = _heartbeat(data)
         if data["versions"] != self.versions:
-            raise Gap("expected to resume where this replica stands, the server stands elsewhere; start again")
+            raise Gap("the server resumed at other versions than this replica has; start again")
 
     def _updates(self, items: Any, position: str, cause: Any, timestamp: int) -> list[Update]:
-        """All of the frame's updates, or none."""
+        """Applies all updates of the frame, or none."""
         state, versions = dict(self.state), dict(self.versions)
         newer = [item for item in items if item["version"] > versions.get(item["slice"], 0)]
         updates = [_update(state, versions, item, position, cause, timestamp) for item in newer]
@@ -130,7 +132,7 @@ def _update(
         kind = "removed"
         state.pop(name, None)
     else:
-        raise Gap("expected an update with patches, a value or a removal, got none of them")
+        raise Gap("an update contains neither patches, nor a value, nor a removal; start again")
     if kind == "removed":
         versions.pop(name, None)
     else:
@@ -147,11 +149,10 @@ def _update(
 
 
 def _heartbeat(data: Any) -> int:
-    """What a watchdog counts on: it must take some time."""
     return max(MIN_HEARTBEAT_MS, _milliseconds(data["heartbeat"]))
 
 
 def _milliseconds(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= 2**31:
-        raise Gap("expected a time in whole milliseconds")
+    if type(value) is not int or not 0 <= value <= MAX_MS:
+        raise Gap(f"expected a time from 0 to {MAX_MS} in whole milliseconds; start again")
     return value

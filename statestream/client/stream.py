@@ -1,7 +1,7 @@
-"""What a program holds: a state that follows the server's, its updates, and the way to change it.
+"""What a program holds: a state that follows the server's, the updates to it, and the way to change it.
 
-Invariants: iterating only looks on; the connection's task alone changes the state. Each update makes new values: what
-a program holds stays as it was.
+Invariants: loops only observe; the task of the connection alone changes the state. Each update makes new values, so a
+value that a program holds never changes.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 
 from statestream.client.address import address
 from statestream.client.connection import Connection
-from statestream.client.dispatching import dispatch
-from statestream.client.followers import Follower, selects
-from statestream.client.health import Health, Pulse
-from statestream.client.recording import Recorder
+from statestream.client.dispatch import dispatch
+from statestream.client.health import Health, HeartbeatMonitor
+from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Replica, Update
+from statestream.client.selection import selection_of
+from statestream.client.update_queue import UpdateQueue
 from statestream.core.change import Action, Result
 from statestream.core.errors import Malformed, StatestreamError, TimedOut, Unavailable
 from statestream.protocol.sse import Event
 
 T = TypeVar("T")
+CONNECT_SECONDS: Final = 10.0
 
 
 def connect(
@@ -36,20 +38,21 @@ def connect(
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> Stream:
-    """A stream from the server at `url` (its root, without /stream/state), to be used with `async with`.
+    """Returns a stream from the server at `url`, to be used with `async with`.
 
-    `slices`: names, `name/*` or `*`, also as one text with commas; None: every plain slice. `cause="full"` brings
-    payloads. `headers` go with every request, dispatches too: `{"Authorization": "Bearer …"}` for a proxy in front; a
-    user and a password in `url` are one of them. `timeout`: seconds to wait for the first state. `on_health` is called
-    with every turn of `Stream.health`. Raises Malformed for a `url` that is none of http or https.
+    `url` is the server's root, without `/stream/state`. It may contain a user and a password; they are sent as a
+    header. `slices` are names, `name/*` or `*`, as a sequence or as one string with commas; None follows every plain
+    slice. `cause="full"` includes the payloads of actions. `headers` are sent with every request, dispatches included,
+    for example `{"Authorization": "Bearer …"}`. `timeout` is how many seconds to wait for the first state. `on_health`
+    is called whenever `Stream.health` changes. Raises Malformed if `url` is not an http or https URL.
     """
-    root, login = address(url)
+    root, credentials = address(url)
     names = None if slices is None else (slices if isinstance(slices, str) else ",".join(slices)).split(",")
-    return Stream(root, names, cause, {**login, **(headers or {})}, timeout, on_health)
+    return Stream(root, names, cause, {**credentials, **(headers or {})}, timeout, on_health)
 
 
 class Stream:
-    """A live copy of a server's slices, which `connect` makes. Iterate over it for updates."""
+    """A live copy of a server's slices, returned by `connect`. Iterate over it to receive updates."""
 
     def __init__(
         self,
@@ -63,40 +66,41 @@ class Stream:
         query = {"cause": cause} | ({} if slices is None else {"slices": ",".join(slices)})
         self._url, self._slices, self._headers, self._timeout = url, slices, headers, timeout
         self._replica = Replica()
-        self._pulse = Pulse(on_health)
-        self._connection = Connection(url, query, self._replica, self._pulse, self._heard)
+        self._monitor = HeartbeatMonitor(on_health)
+        self._connection = Connection(url, query, self._replica, self._monitor, self._received)
         self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._failure: StatestreamError | None = None
-        self._unseen: Follower | None = Follower()
-        self._followers: set[Follower] = {self._unseen}
-        self._recorders: list[Recorder] = []
+        # It collects updates from the beginning, for the first loop; later loops start with what comes next.
+        self._first_queue: UpdateQueue | None = UpdateQueue()
+        self._queues: set[UpdateQueue] = {self._first_queue}
+        self._recorders: list[StreamRecorder] = []
         self._closed = False
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """The newest value of each slice, by name. Values are never mutated: what you hold stays as it was."""
+        """The newest value of each slice, by name. A value that you hold never changes."""
         return self._replica.state
 
     @property
     def versions(self) -> Mapping[str, int]:
-        """The version of each slice: what `expect` of a dispatch is compared with."""
+        """The version of each slice, by name. `expect` of a dispatch is compared with these."""
         return self._replica.versions
 
     @property
     def position(self) -> str | None:
-        """The cursor: up to where this copy has everything."""
+        """The cursor: the position up to which this copy is complete."""
         return self._replica.position
 
     @property
     def health(self) -> Health:
-        """`degraded` after 1.5 heartbeats of silence, `failed` after 2.5: then the connection is made anew."""
-        return self._pulse.health
+        """`degraded` after 1.5 heartbeats of silence; `failed` after 2.5, when the client reconnects."""
+        return self._monitor.health
 
     async def __aenter__(self) -> Self:
         """Connects and waits for the state. Raises StreamRefused, or Unavailable after `timeout`."""
-        limits = aiohttp.ClientTimeout(total=None, connect=10.0)
+        limits = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=limits)
         self._task = asyncio.create_task(self._run(self._session))
         try:
@@ -107,7 +111,7 @@ class Stream:
         except TimeoutError:
             await self.__aexit__()
             raise Unavailable(
-                f"expected a state from {self._url} within {self._timeout:g} s: {self._connection.trouble}"
+                f"no state from {self._url} within {self._timeout:g} s: {self._connection.trouble}"
             ) from None
         except BaseException:
             await self.__aexit__()
@@ -125,102 +129,104 @@ class Stream:
     async def _run(self, session: aiohttp.ClientSession) -> None:
         try:
             self._failure = await self._connection.run(session)
-        finally:  # whatever ended it, nobody waits for more
+        finally:  # whatever ended it: nobody may wait for more
             self._ready.set()
             self._end()
 
     def _end(self) -> None:
         self._closed = True
-        self._pulse.stop()
+        self._monitor.stop()
         for recorder in self._recorders:
             recorder.stop()
-        for follower in self._followers:
-            follower.finish()
+        for queue in self._queues:
+            queue.finish()
 
-    def _heard(self, event: Event, updates: Sequence[Update]) -> None:
+    def _received(self, event: Event, updates: Sequence[Update]) -> None:
         for recorder in self._recorders:
-            recorder.heard(event)
+            recorder.record(event)
         if self._replica.position is not None:
             self._ready.set()
-        for follower in self._followers:
-            follower.add(updates)
+        for queue in self._queues:
+            queue.add(updates)
 
-    # looking on
+    # observing
 
     def __aiter__(self) -> AsyncIterator[Update]:
-        """Every update: for the first who iterates from the beginning, for others from now on.
+        """Every update. The first loop starts at the beginning, later loops at the next update.
 
-        Whoever falls more than 10,000 behind gets one `initial`, reason `lagged`, in their stead. Ends
-        when the stream is closed. Raises StreamRefused if the server refused for good.
+        A loop that is more than 10,000 updates behind receives one `initial` with the reason `lagged` instead. The
+        loop ends when the stream is closed. Raises StreamRefused if the server refuses for good.
         """
-        follower, self._unseen = self._unseen or Follower(), None
-        return self._updates(self._follow(follower))
+        queue, self._first_queue = self._first_queue or UpdateQueue(), None
+        return self._updates(self._attach(queue))
 
     def changes(self, name: str) -> AsyncIterator[Update]:
-        """The updates of one slice (`board`, `chat/42`) or of a family (`chat/*`) from now on, and every `initial`.
+        """The updates of one slice (`board`, `chat/42`) or family (`chat/*`) from now on, and every `initial`.
 
-        Raises Malformed where the stream does not follow it.
+        Raises Malformed if the stream does not follow it.
         """
-        if not self._covers(name):
-            raise Malformed(f"expected a slice that this stream follows, got {name}; name it to `connect`")
-        return self._updates(self._follow(Follower(selects(name))))
+        if not self._follows(name):
+            raise Malformed(f"this stream follows no slice {name}; pass it to `connect`")
+        return self._updates(self._attach(UpdateQueue(selection_of([name]))))
 
-    async def wait_for(  # a timeout that says in its error where the state stands
+    async def wait_for(  # the timeout is a parameter because its error reports the position
         self,
         predicate: Callable[[Mapping[str, Any]], T],
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> T:
-        """Waits until `predicate(state)` is true, and gives what it gave. Raises TimedOut after `timeout` seconds.
+        """Waits until `predicate(state)` is true, and returns its result. Raises TimedOut after `timeout` seconds.
 
-        It is asked after each frame, so a state that was there for a moment only may go by unseen.
+        The predicate is called after each frame, so it may miss a state that lasted for a moment only.
         """
-        follower = self._follow(Follower())
+        queue = self._attach(UpdateQueue())
         try:
             async with asyncio.timeout(timeout):
-                while not (found := predicate(self.state)):
-                    if await follower.next() is None:
-                        raise self._failure or Unavailable("expected a stream that is open, it was closed")
+                while not (result := predicate(self.state)):
+                    if await queue.next() is None:
+                        raise self._failure or Unavailable("the stream was closed while `wait_for` was waiting")
         except TimeoutError:
             raise TimedOut(
-                f"expected the state to become as wanted within {timeout:g} s, it did not; it stands at {self.position}"
+                f"the state did not become as expected within {timeout:g} s; it is at {self.position}"
             ) from None
         finally:
-            self._followers.discard(follower)
-        return found
+            self._queues.discard(queue)
+        return result
 
-    def _covers(self, name: str) -> bool:
-        """Without names it follows every plain slice: those that came with the first state, once that is here."""
+    def _follows(self, name: str) -> bool:
+        """Without names it follows every plain slice: the slices of the first state, once that is known."""
         if self._slices is None:
             return name in self.state if self.state else "/" not in name
-        return any(each == "*" or selects(each)(name) or selects(name)(each) for each in self._slices)
+        wanted = selection_of([name])
+        return selection_of(self._slices).matches(name) or any(map(wanted.matches, self._slices))
 
-    def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Recorder:
-        """Keeps the stream in a file from now on, until it or the recording is closed: for `statestream.replay`.
+    def record(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> StreamRecorder:
+        """Records the stream into a file from now on, until the stream or the recorder is closed.
 
-        To be used with `with`, or closed by `close`. The file begins with the state as it is now. Several at once
-        are allowed. Raises RecordingFailed where `path` exists and `overwrite` does not say so, or cannot be
-        written; what the disk says later is raised when the recording is closed, and the stream goes on.
+        Use it with `with`, or call `close`. The file begins with the current state; `statestream.client.replay` plays
+        it back. Several recorders may run at once. Raises RecordingFailed if the file cannot be written, or if it
+        exists and `overwrite` is false. An error of the disk later on ends the recording, not the stream, and is
+        raised when the recorder is closed.
         """
         if self._task is None or self._closed:
-            raise RuntimeError("expected a stream that is open: use `async with connect(…)`")
-        recorder = Recorder(path, url=self._url, slices=self._slices, replica=self._replica, overwrite=overwrite)
-        self._recorders = [one for one in self._recorders if not one.closed] + [recorder]
+            raise RuntimeError("the stream is not open; use `async with connect(…)`")
+        recorder = StreamRecorder(path, url=self._url, slices=self._slices, replica=self._replica, overwrite=overwrite)
+        self._recorders = [each for each in self._recorders if not each.closed] + [recorder]
         return recorder
 
-    def _follow(self, follower: Follower) -> Follower:
-        self._followers.add(follower)
+    def _attach(self, queue: UpdateQueue) -> UpdateQueue:
+        self._queues.add(queue)
         if self._closed:
-            follower.finish()
-        return follower
+            queue.finish()
+        return queue
 
-    async def _updates(self, follower: Follower) -> AsyncIterator[Update]:
+    async def _updates(self, queue: UpdateQueue) -> AsyncIterator[Update]:
         try:
-            while (update := await follower.next()) is not None:
+            while (update := await queue.next()) is not None:
                 yield update
             if self._failure is not None:
                 raise self._failure
         finally:
-            self._followers.discard(follower)
+            self._queues.discard(queue)
 
     # changing
 
@@ -233,16 +239,16 @@ class Stream:
         id: str | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> Result:
-        """Makes an action happen on the server: an Action, or a type with its payload and key; or several as one.
+        """Dispatches an Action, or a type with its payload and key, or several Actions that take effect together.
 
-        It always has an id, so it is tried again after a lost connection or a 503 and still happens once.
-        Raises what `Store.dispatch` raises, and Unavailable when trying again has not helped.
+        The request always has an id, so it is repeated after a lost connection or a 503 and still takes effect once.
+        Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered.
         """
         if self._session is None or self._session.closed:
-            raise RuntimeError("expected a stream that is open: use `async with connect(…)`")
+            raise RuntimeError("the stream is not open; use `async with connect(…)`")
         if isinstance(action, str):
             action = Action(type=action, payload=payload or {}, key=key)
         elif payload is not None or key is not None:
-            raise TypeError("expected a payload and a key with a type only: an Action has its own")
+            raise TypeError("an Action has its own payload and key; pass these only with a type")
         actions = [action] if isinstance(action, Action) else action
         return await dispatch(self._session, self._url, actions, id=id, expect=expect)

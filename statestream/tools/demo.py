@@ -1,16 +1,16 @@
-"""The demo: a board, a chat and one page that follows both. Also an example of how the pieces go together.
+"""The demo: a board, a chat and one page that follows both. It also shows how the parts go together.
 
-Invariants: nothing here that a user could not write with the public names.
+Invariants: only public names, so that a user could have written it.
 """
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 from aiohttp import web
 
 from statestream import Refused, Slice, Store, create_app
+from statestream.browser import file_handler
 from statestream.chat import Chat
 
 board = Slice("board", initial={"tasks": []})
@@ -28,7 +28,7 @@ def task_added(state: Any, *, id: str, title: str) -> None:
 
 @board.action
 def task_toggled(state: Any, *, id: str) -> None:
-    """A task was done, or not done after all."""
+    """A task was marked as done, or as not done."""
     for task in state["tasks"]:
         if task["id"] == id:
             task["done"] = not task["done"]
@@ -44,17 +44,6 @@ def demo_app(journal: str) -> web.Application:
     chat = Chat(lease=3.0)
     app = create_app(Store([board, *chat.slices], journal=journal))
     chat.add_to(app)
-    app.router.add_get("/", _file("demo.html", "text/html"))
-    app.router.add_get("/statestream.js", _file("statestream.js", "text/javascript"))
+    app.router.add_get("/", file_handler("demo.html"))
+    app.router.add_get("/statestream.js", file_handler("statestream.js"))
     return app
-
-
-def _file(name: str, content_type: str) -> Any:
-    policy = "default-src 'self'; img-src data:; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'"
-    text = resources.files("statestream.browser").joinpath(name).read_text(encoding="utf-8")
-
-    async def serve(_: web.Request) -> web.Response:
-        headers = {"Content-Security-Policy": policy}
-        return web.Response(text=text, content_type=content_type, headers=headers)
-
-    return serve

@@ -1,16 +1,24 @@
-"""`statestream bench URL`: many readers of a running server, changes at a rate, and what came of it.
+"""`statestream bench`: many readers of a running server, changes at a given rate, and when each change arrives.
 
-    run        the whole measurement: probe, join, dispatch on schedule, wait, add up
-    target     where the server is, and whether it lets a reader in
-    dispatcher sends the changes when they are due
-    crew       the worker processes, seen from here
-    worker     one process of readers: plain sockets and a selector
-    reader     what one stream's bytes say: which changes came, and whether one is missing
-    body       HTTP's part of it
-    server_process, machine, limits: memory, CPU, and how many readers fit
-    tally      what a worker counts
-    figures    everybody's counts as one answer; report prints it
+A reader is a client that follows the state stream and only counts. In the order of a measurement:
 
-Invariants: it measures from outside. It is a client that shares no code with what it measures: nothing of the
-store, the fan-out or the server is imported, and nothing is believed that a reader has not seen.
+    measurement     the whole: probe, join, dispatch on schedule, wait, report
+    limits          how many readers fit, in files, ports and processes
+    server_process  memory, CPU and limits of the server, if it runs on this machine
+    messages        what the measurement and its workers tell each other
+    worker_pool     the worker processes, seen from the measurement
+    worker          one process of readers: plain sockets and a selector
+    reader          one stream: which changes came, and whether one is missing
+    response_body   the HTTP around it
+    frame_summary   what counts of a frame, worked out once for all readers
+    counters        what a worker counts
+    histogram       quantiles in little memory
+    dispatcher      sends each change when it is due
+    cpu_meter       how busy this process and this machine are
+    report          from all counters to one report, as plain data
+    report_text     the report as text
+    progress        the progress on stderr
+
+Invariants: it measures from outside. It is a client that shares no code with what it measures: it imports nothing of
+the store, the broadcast or the server, and counts only what a reader received.
 """

@@ -1,9 +1,9 @@
-"""A count of whole numbers that keeps quantiles in little space: a log-linear histogram.
+"""Quantiles of whole numbers in little memory: a log-linear histogram.
 
-Numbers below 2 * STEPS are counted exactly; above, each doubling is cut into STEPS buckets. A quantile is
-the largest number of its bucket: never too small, and too large by less than one part in STEPS.
+Numbers below 2 * STEPS are counted exactly; above that, each doubling is divided into STEPS buckets. A quantile is the
+largest number of its bucket: never too small, and too large by less than one part in STEPS.
 
-Invariants: pure. Two histograms that are added up are the histogram of both sets of numbers.
+Invariants: pure. The sum of two histograms is the histogram of both sets of numbers.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ STEPS: Final = 1 << BITS
 
 
 def bucket(number: int) -> int:
-    """The bucket that holds a number of at least 0."""
+    """The bucket of a number, which must not be negative."""
     shift = number.bit_length() - BITS - 1
     return number if shift <= 0 else (shift << BITS) + (number >> shift)
 
 
 def largest(at: int) -> int:
-    """The largest number that the bucket holds."""
+    """The largest number in the bucket."""
     if at < 2 * STEPS:
         return at
     shift = (at >> BITS) - 1
@@ -31,7 +31,7 @@ def largest(at: int) -> int:
 
 
 class Histogram:
-    """`add` numbers, ask for `quantile(0.99)`. Numbers below 0 count as 0."""
+    """`add` numbers, then read `quantile(0.99)`. Negative numbers count as 0. `most` is the largest number."""
 
     __slots__ = ("_buckets", "count", "most")
 
@@ -55,7 +55,7 @@ class Histogram:
         self.most = max(self.most, other.most)
 
     def quantile(self, share: float) -> int | None:
-        """The smallest number that at least this share of them do not exceed, as far as buckets tell."""
+        """The smallest number that at least this share of the numbers do not exceed, as precise as the buckets."""
         rank, seen = max(1, math.ceil(share * self.count)), 0
         for at in sorted(self._buckets):
             seen += self._buckets[at]
@@ -64,7 +64,7 @@ class Histogram:
         return None
 
     def pairs(self) -> tuple[list[tuple[int, int]], int]:
-        """What `of` makes the same histogram from."""
+        """The histogram as JSON can express it; `of` parses it."""
         return sorted(self._buckets.items()), self.most
 
     @classmethod

@@ -1,19 +1,29 @@
-"""How far the measurement has come: a bar on a terminal, a line for each phase elsewhere.
+"""The progress of a measurement: a bar on a terminal, a line for each phase elsewhere.
 
-Invariants: on stderr only, so that stdout holds nothing but the result.
+Invariants: on stderr only, so that stdout contains nothing but the report.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
-class Bar:
-    """A `Show` for people who look on. `with Bar() as bar:`."""
+class ProgressDisplay(Protocol):
+    """Shows how far the measurement is."""
+
+    def phase(self, name: str, total: float) -> None:
+        """A phase begins, which is complete at `total`."""
+
+    def at(self, done: float, note: str = "") -> None:
+        """The phase has reached `done`."""
+
+
+class ProgressBar:
+    """A bar, shown inside `with`."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
@@ -39,21 +49,21 @@ class Bar:
         self._progress.stop()
 
 
-class Lines:
-    """The same where nobody does: each phase is told when it begins."""
+class ProgressLines:
+    """One line when a phase begins, for a stderr that is not a terminal."""
 
     def phase(self, name: str, total: float) -> None:
         print(name, file=sys.stderr, flush=True)  # noqa: T201
 
     def at(self, done: float, note: str = "") -> None:
-        """Nobody looks."""
+        """A log needs no intermediate steps."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
+        """There is nothing to close."""
 
 
-def watcher() -> Bar | Lines:
-    return Bar() if sys.stderr.isatty() else Lines()
+def progress_display() -> ProgressBar | ProgressLines:
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines()

@@ -1,148 +1,176 @@
-"""The figures as text for a terminal: at most 80 columns, the same without one.
+"""From all counters to one report: plain data, in the form that `--json` prints.
 
-Invariants: pure. It rounds and words; it works nothing out and leaves nothing out that is not zero.
+Invariants: pure. Each accepted change is owed to every reader. A reader received it as an update; or within a new state
+or a catch-up (a resync); or lost its stream before; or was not that far yet when the waiting ended. The rest was
+skipped: it is missing, and that must never happen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-NAME = 12
-COLUMN = 12
-LEAST_BYTES = 500
-TOO_BUSY = 85.0
+from msgspec import Struct
 
+from statestream.tools.bench.counters import DeliveryCounters
+from statestream.tools.bench.dispatcher import DispatchCounters
+from statestream.tools.bench.histogram import Histogram
 
-def text(found: Mapping[str, Any]) -> str:
-    lines = [*_head(found), "", *_joining(found)]
-    if found["action"] is not None:
-        lines += [*_deliveries(found), "", *_latency(found), ""]
-    else:
-        lines += _quiet(found)
-    return "\n".join([*lines, *_health(found), "", *_server(found["server"]), *_load(found)])
+QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0))
 
 
-def _row(name: str, rest: str) -> str:
-    return f"{name:<{NAME}}{rest}"
+class Conditions(Struct, frozen=True, kw_only=True):
+    """What was requested."""
+
+    url: str
+    slices: str | None
+    readers: int
+    processes: int
+    action: str | None
+    rate: float
+    seconds: float
 
 
-def _head(found: Mapping[str, Any]) -> list[str]:
-    slices = found["slices"] or "every plain slice"
-    lines = [f"{found['readers']:,} readers of {slices} in {count(found['processes'], 'process', 'es')}"]
-    if found["action"] is not None:
-        lines.append(f"{found['action']} {short(found['rate'])} times a second")
-    return [found["url"], *lines]
+class ServerUsage(Struct, frozen=True, kw_only=True):
+    """What the server's process used. A figure that cannot be known is None, and `unknown` is the reason."""
+
+    pids: Sequence[int] = ()
+    name: str | None = None
+    rss_before: int | None = None
+    rss_idle: int | None = None
+    cpu_seconds: float | None = None
+    unknown: str | None = None
 
 
-def _joining(found: Mapping[str, Any]) -> list[str]:
-    joining = found["joining"]
-    rest = f"{short(joining['seconds'])} s for all, {short(joining['per_second'])} a second"
-    return [_row("joining", f"{rest}; one: p50 {ms(joining['p50_ms'])}, p99 {ms(joining['p99_ms'])}")]
+class Window(Struct, frozen=True, kw_only=True):
+    """What was measured in `seconds`: from the first due time to the last delivery, or while the readers listened."""
+
+    dispatches: DispatchCounters
+    counters: DeliveryCounters
+    seconds: float
+    machine_percent: float | None
 
 
-def _deliveries(found: Mapping[str, Any]) -> list[str]:
-    deliveries, changes = found["deliveries"], found["changes"]
-    lines = [_row("changes", f"{changes['accepted']:,} accepted in {short(found['seconds'])} s")]
-    if changes["unseen"]:
-        lines.append(_row("", f"{changes['unseen']:,} of them changed nothing that is followed"))
-    lines += [_row("", f"{times:,} not accepted: {why}") for why, times in changes["errors"].items()]
-    lines.append(_row("delivered", f"{deliveries['delivered']:,} of {deliveries['owed']:,}"))
-    lines += [
-        _row("", f"{deliveries[name]:,} {words}")
-        for name, words in (
-            ("resynced", "came within a resync"),
-            ("lost", "were not: the reader had lost its stream"),
-            ("undelivered", "had not been made when the waiting ended"),
-        )
-        if deliveries[name]
+class Deliveries(Struct, frozen=True, kw_only=True):
+    """What became of every delivery that was owed."""
+
+    owed: int
+    resynced: int
+    lost: int
+    undelivered: int
+    missing: int
+
+    @classmethod
+    def of(cls, seqs: Mapping[int, int], counters: DeliveryCounters, readers: int) -> Deliveries:
+        """`seqs` has the seq of each accepted change."""
+        ordered = sorted(seqs.values())
+
+        def between(after: int, until: int) -> int:
+            return bisect_right(ordered, until) - bisect_right(ordered, after)
+
+        end = ordered[-1] if ordered else 0
+        owed = len(seqs) * readers
+        resynced = sum(between(*span) * times for span, times in counters.stream.resyncs.items())
+        lost = sum(between(cursor, end) * times for cursor, times in counters.left.items() if cursor < end)
+        undelivered = sum(between(cursor, end) * times for cursor, times in counters.behind.items() if cursor < end)
+        delivered = sum(counters.delivered[number] for number in seqs)
+        missing = max(0, owed - delivered - resynced - lost - undelivered)
+        return cls(owed=owed, resynced=resynced, lost=lost, undelivered=undelivered, missing=missing)
+
+
+def make_report(
+    conditions: Conditions, joining: Histogram, joined_seconds: float, window: Window, usage: ServerUsage
+) -> dict[str, Any]:
+    dispatches, counters, wall = window.dispatches, window.counters, window.seconds
+    deliveries = Deliveries.of(dispatches.seqs, counters, conditions.readers)
+    delivered, stream = counters.latency.count, counters.stream
+    report: dict[str, Any] = {
+        "url": conditions.url,
+        "slices": conditions.slices,
+        "readers": conditions.readers,
+        "processes": conditions.processes,
+        "action": conditions.action,
+        "rate": conditions.rate,
+        "seconds": wall,
+        "joining": {"seconds": joined_seconds, "per_second": conditions.readers / joined_seconds, **_times(joining)},
+        "changes": {
+            "accepted": dispatches.accepted,
+            "unseen": dispatches.unseen,
+            "errors": dict(dispatches.errors),
+        },
+        "deliveries": {
+            "owed": deliveries.owed,
+            "delivered": delivered,
+            "resynced": deliveries.resynced,
+            "lost": deliveries.lost,
+            "undelivered": deliveries.undelivered,
+            "per_second": delivered / wall,
+        },
+        "latency": {
+            "reader": _times(counters.latency),
+            "last_reader": _times(_last_deliveries(dispatches, counters, conditions.readers)),
+            "answer": _times(dispatches.latency),
+        },
+        "gaps": {"missing": deliveries.missing, "repeated": stream.repeated, "breaks": stream.breaks},
+        "resyncs": {"initial": stream.initials, "catchup": stream.catchups},
+        "disconnects": {"count": counters.lost.total(), "reasons": dict(counters.lost)},
+        "heartbeats": stream.heartbeats,
+        "updates": stream.updates,
+        "bytes": counters.bytes,
+        "bytes_per_second": counters.bytes / wall,
+        "bytes_per_update": counters.bytes / stream.updates if stream.updates else None,
+        "server": _server(usage, conditions.readers, delivered, wall),
+        "load": {
+            "busiest_percent": counters.busy * 100,
+            "machine_percent": window.machine_percent,
+            "late": _times(dispatches.late),
+        },
+    }
+    return report | {"problems": problems(report)}
+
+
+def _last_deliveries(dispatches: DispatchCounters, counters: DeliveryCounters, readers: int) -> Histogram:
+    """When the last reader had a change, for changes that every reader received."""
+    last = Histogram()
+    for number in dispatches.seqs:
+        if counters.delivered[number] == readers:
+            last.add(counters.last[number])
+    return last
+
+
+def _times(histogram: Histogram) -> dict[str, float | None]:
+    """Quantiles in ms, from a histogram in µs."""
+    found = {name: histogram.quantile(share) for name, share in QUANTILES}
+    return {f"{name}_ms": None if us is None else us / 1_000 for name, us in found.items()}
+
+
+def _server(usage: ServerUsage, readers: int, delivered: int, wall: float) -> dict[str, Any]:
+    if usage.unknown is not None or usage.rss_before is None or usage.rss_idle is None:
+        return {"unknown": usage.unknown}
+    found: dict[str, Any] = {
+        "pids": list(usage.pids),
+        "name": usage.name,
+        "rss_before": usage.rss_before,
+        "rss_idle": usage.rss_idle,
+        "rss_per_reader": (usage.rss_idle - usage.rss_before) / readers,
+    }
+    if usage.cpu_seconds is not None:
+        found["cpu_percent"] = usage.cpu_seconds / wall * 100
+        found["cpu_us_per_delivery"] = usage.cpu_seconds * 1e6 / delivered if delivered else None
+    return found
+
+
+def problems(report: Mapping[str, Any]) -> list[str]:
+    """A sentence for each thing that must not happen; none if the run was good."""
+    gaps, deliveries, errors = report["gaps"], report["deliveries"], report["changes"]["errors"]
+    lost, undelivered = report["disconnects"]["count"], deliveries["undelivered"]
+    sentences = [
+        (gaps["missing"], f"missing deliveries, although readers received later changes: {gaps['missing']:,}"),
+        (gaps["repeated"], f"updates that came again: {gaps['repeated']:,}"),
+        (gaps["breaks"], f"updates that did not continue the reader's version: {gaps['breaks']:,}"),
+        (undelivered, f"deliveries that had not come when the waiting ended: {undelivered:,}"),
+        (lost, f"readers that lost their stream: {lost:,} of {report['readers']:,}"),
+        (errors, f"changes that were not accepted: {sum(errors.values()):,}"),
     ]
-    lines.append(_row("", f"{short(deliveries['per_second'])} a second, {size(found['bytes_per_second'])}/s"))
-    if found["bytes_per_update"] is not None:
-        lines.append(_row("", f"{short(found['bytes_per_update'])} bytes an event"))
-    if found["updates"] != deliveries["delivered"]:
-        lines.append(_row("", f"{found['updates']:,} events: of several slices for a change, or of others' changes"))
-    return lines
-
-
-def _quiet(found: Mapping[str, Any]) -> list[str]:
-    came = f"{count(found['heartbeats'], 'heartbeat')}, {count(found['updates'], 'update')}, {size(found['bytes'])}"
-    return [_row("then", f"{came} in {short(found['seconds'])} s")]
-
-
-def _latency(found: Mapping[str, Any]) -> list[str]:
-    names = ("p50", "p99", "p99_9", "max")
-    head = "".join(f"{name.replace('_', '.'):>{COLUMN}}" for name in names)
-    lines = [f"{'from due time':<{NAME + 4}}{head}"]
-    for name, words in (("reader", "to each reader"), ("last_reader", "to the last"), ("answer", "to the answer")):
-        times = found["latency"][name]
-        lines.append(f"{words:<{NAME + 4}}" + "".join(f"{ms(times[f'{each}_ms']):>{COLUMN}}" for each in names))
-    return lines
-
-
-def _health(found: Mapping[str, Any]) -> list[str]:
-    gaps, resyncs, lost = found["gaps"], found["resyncs"], found["disconnects"]
-    wrong = [f"{times:,} {name}" for name, times in gaps.items() if times]
-    again = [f"{times:,} state.{name}" for name, times in resyncs.items() if times]
-    return [
-        _row("gaps", ", ".join(wrong) or "0"),
-        _row("resyncs", ", ".join(again) or "0"),
-        _row("disconnects", f"{lost['count']:,}"),
-        *(_row("", f"{times:,} {why}") for why, times in lost["reasons"].items()),
-    ]
-
-
-def _server(server: Mapping[str, Any]) -> list[str]:
-    if "pids" not in server:
-        return [_row("server", f"memory and CPU unknown: {server['unknown']}")]
-    pids = ", ".join(map(str, server["pids"][:4])) + (" …" if len(server["pids"]) > 4 else "")
-    lines = [
-        _row("server", f"{server['name']}, pid {pids}"),
-        _row(
-            "memory",
-            f"{size(server['rss_before'])} before, {size(server['rss_idle'])} with idle readers: "
-            f"{size(server['rss_per_reader'])} a reader",
-        ),
-    ]
-    if server["rss_per_reader"] < LEAST_BYTES:
-        lines.append(_row("", "it used what was free from before: measure memory on a fresh server"))
-    if "cpu_percent" not in server:
-        return [*lines, _row("CPU", f"unknown: {server['unknown']}")]
-    each = server["cpu_us_per_delivery"]
-    rest = "" if each is None else f", {short(each)} µs a delivery"
-    return [*lines, _row("CPU", f"{short(server['cpu_percent'])} % of a core{rest}")]
-
-
-def _load(found: Mapping[str, Any]) -> list[str]:
-    load = found["load"]
-    busiest, machine, late = load["busiest_percent"], load["machine_percent"], load["late"]
-    rest = "" if machine is None else f"; all cores here {short(machine)} % busy"
-    lines = [_row("this load", f"{short(busiest)} % of a core in its busiest process{rest}")]
-    if late["p99_ms"] is not None:
-        lines.append(_row("", f"changes set out late by p50 {ms(late['p50_ms'])}, p99 {ms(late['p99_ms'])}"))
-    if busiest > TOO_BUSY or (machine or 0) > TOO_BUSY:
-        lines.append(_row("", "too busy: latencies are this machine's, not the server's alone"))
-    return lines
-
-
-def count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
-
-
-def short(figure: float) -> str:
-    """Three digits that matter: 0.123, 12.3, 1,230."""
-    digits = 0 if figure >= 100 else 1 if figure >= 10 else 2 if figure >= 1 else 3
-    return f"{figure:,.{digits}f}"
-
-
-def ms(figure: float | None) -> str:
-    return "–" if figure is None else f"{short(figure)} ms"
-
-
-def size(figure: float) -> str:
-    """Bytes in the unit that leaves few digits."""
-    for unit in ("B", "kB", "MB"):
-        if abs(figure) < 1_000:
-            return f"{figure:.0f} B" if unit == "B" else f"{figure:.1f} {unit}"
-        figure /= 1_000
-    return f"{figure:.1f} GB"
+    return [sentence for wrong, sentence in sentences if wrong]

@@ -1,13 +1,7 @@
-"""Commands that have a module of their own, registered by `cli`.
+"""The commands, one file each; `cli` registers them.
 
-    watch, dispatch, state, history    one each: they talk to a server that runs
-    conformance   conformance
-    recording     record, replay
-    asking        what these share: their options, the way to the server, errors as sentences and exit codes
-    text          other people's text, made safe for a terminal and short
-    lines         a change as one line
-    serving       what every command that serves has in common
+    serve, demo, bench, watch, dispatch, state, history, record, replay, conformance, transcripts
 
-Invariants: as in `cli`: arguments, messages and exit codes. Those that talk to a server import nothing of the store or
-the server: what they know was answered.
+Invariants: arguments, messages and exit codes only; the work is done by the packages beside this one. Commands that
+talk to a server import neither the store nor the server: all that they know was in a response.
 """

@@ -1,7 +1,7 @@
-"""`statestream conformance URL`: does a running server keep the protocol's promises?
+"""`statestream conformance URL`: verifies that a running server keeps the protocol's promises.
 
-Invariants: arguments, messages and exit codes only; the checks are the package's. Exit code 0 and 1 are a verdict, so a
-run that did not come to one ends with another.
+Invariants: arguments, messages and exit codes only; `conformance/servers` checks. Exit codes 0 and 1 are a verdict, so
+a run without a verdict ends with another code.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from statestream.tools.bench.dispatcher import Template
-from statestream.tools.commands.asking import Headers, Url, as_wrong_call, run, shown_url, target_of
-from statestream.tools.commands.text import safe
-from statestream.tools.conformance import CHECKS, Check, Outcome, check_server, chosen, report
+from statestream.tools.conformance import CHECKS, Check, Outcome, check_server, outcome_text
+from statestream.tools.conformance.checks import select
+from statestream.tools.console.exit_codes import run, wrong_call
+from statestream.tools.console.options import Headers, Json, Key, Payload, Url, shown_url, target_of
+from statestream.tools.console.text import safe
+from statestream.tools.template import ActionTemplate
 
 NO_VERDICT: Final = 3
 
 
 def conformance(
     url: Url,
-    action: Annotated[str, typer.Option(help="What changes something each time, like board/task_added.")],
-    payload: Annotated[
-        str, typer.Option(help="Its payload: JSON, with {n} for the number of the change, {run} for this run.")
-    ] = "{}",
-    key: Annotated[str | None, typer.Option(help="Its key, for an action of a keyed slice; may hold {n}.")] = None,
+    action: Annotated[str, typer.Option(help="An action that changes something each time, such as board/task_added.")],
+    payload: Payload = "{}",
+    key: Key = None,
     slices: Annotated[
-        str | None, typer.Option(help="What to follow: names, name/*, *; without it what the action changes.")
+        str | None, typer.Option(help="The slices to follow: names, name/*, *. Default: what the action changes.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="A check to run, by its name; may be given again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="The name of a check to run. Repeatable.")] = None,
     header: Headers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcomes as JSON, and nothing else.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Checks whether a running server keeps the protocol's promises. It writes to it by the action.
+    """Verifies that a running server keeps the protocol's promises. It writes to the server with the action.
 
-    Exit code 0: every promise was kept. 1: one was not, or there was
-    nothing to check: no server, or an action that changes nothing.
-    2: a wrong call. 3: no verdict: Ctrl-C, or stdout took no more.
+    Exit code 0: every promise was kept. 1: at least one was not, or nothing
+    could be checked: no server answered, or the action changes nothing.
+    2: a wrong call. 3: no verdict, after Ctrl-C or if stdout was closed.
 
     \b
     statestream conformance URL --action board/counted
     statestream conformance URL --action board/counted --only order --json
-    """  # noqa: D301  # a backspace: the lines below it stay lines
+    """  # noqa: D301  # \b keeps the lines apart
     target = target_of(url, slices, header)
-    with as_wrong_call("--payload" if key is None else "--payload, --key"):
-        Template(type=action, payload=payload, key=key).body("run-", 1)
-    with as_wrong_call("--only"):
-        checks = chosen(CHECKS, only or ())
+    with wrong_call("--payload" if key is None else "--payload, --key"):
+        ActionTemplate(type=action, payload=payload, key=key).body("run-", 1)
+    with wrong_call("--only"):
+        checks = select(CHECKS, only or ())
 
     async def work() -> bool:
-        with Onlookers(checks, shown_url(target), as_json) as onlookers:
+        with _Printer(checks, shown_url(target), as_json) as printer:
             outcomes = await check_server(
                 str(target.url),
                 action=action,
@@ -63,53 +63,54 @@ def conformance(
                 slices=None if slices is None else slices.split(","),
                 headers=target.headers,
                 only=only or (),
-                tell=onlookers.tell,
+                tell=printer.outcome,
             )
-        onlookers.end(outcomes)
+        printer.summary(outcomes)
         return all(outcome.passed for outcome in outcomes)
 
-    if not run(work(), interrupted=NO_VERDICT, cut=NO_VERDICT):
+    if not run(work(), interrupted=NO_VERDICT, unwritable=NO_VERDICT):
         raise typer.Exit(1)
 
 
-class Onlookers:
-    """What is printed as it goes, and on a terminal which check is under way. `with Onlookers(…) as onlookers:`."""
+class _Printer:
+    """Prints outcomes as they come, and on a terminal the check that is running."""
 
     def __init__(self, checks: Sequence[Check], url: str, as_json: bool) -> None:
-        self._left, self._url, self._as_json = list(checks), url, as_json
+        self._pending, self._url, self._as_json = list(checks), url, as_json
         self._section = ""
         self._status = Console(stderr=True).status("") if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
-        self._say()
+        self._show_running()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()
 
-    def tell(self, outcome: Outcome) -> None:
+    def outcome(self, outcome: Outcome) -> None:
         if self._status is not None:
-            self._status.stop()  # while it runs it takes stdout for its own
-        self._left.pop(0)
+            self._status.stop()  # while it runs, rich redirects stdout to its own console
+        self._pending.pop(0)
         if not self._as_json:
             self._print(outcome)
-        self._say()
+        self._show_running()
 
-    def end(self, outcomes: Sequence[Outcome]) -> None:
-        typer.echo(
-            json.dumps(report.as_json(self._url, outcomes)) if self._as_json else f"\n{report.summary(outcomes)}"
-        )
+    def summary(self, outcomes: Sequence[Outcome]) -> None:
+        if self._as_json:
+            typer.echo(json.dumps(outcome_text.as_json(self._url, outcomes)))
+        else:
+            typer.echo(f"\n{outcome_text.summary(outcomes)}")
 
     def _print(self, outcome: Outcome) -> None:
         if outcome.check.section != self._section:
             self._section = outcome.check.section
             typer.echo(f"\n{self._section}")
-        for line in report.lines(outcome):
+        for line in outcome_text.lines(outcome):
             typer.echo(safe(line))
 
-    def _say(self) -> None:
-        if self._status is not None and self._left:
-            words = f"{self._left[0].name}: {self._left[0].promise}"
+    def _show_running(self) -> None:
+        if self._status is not None and self._pending:
+            words = f"{self._pending[0].name}: {self._pending[0].promise}"
             self._status.update(Text(words, no_wrap=True, overflow="ellipsis"))
             self._status.start()

@@ -1,6 +1,7 @@
-"""`statestream dispatch URL TYPE [PAYLOAD]`: makes an action happen, once.
+"""`statestream dispatch URL TYPE [PAYLOAD]`: dispatches an action, exactly once.
 
-Invariants: the request has an id before it is sent, so that whatever becomes of the answer it can be repeated.
+Invariants: the request has an id before it is sent, and every message about an unknown outcome shows it: with the same
+id it is safe to repeat.
 """
 
 from __future__ import annotations
@@ -14,53 +15,43 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from statestream.client.dispatching import dispatch as send
+from statestream.client.dispatch import dispatch as send
 from statestream.core.change import Action, Result
 from statestream.core.errors import Malformed, Unavailable
 from statestream.core.names import check_id, check_key, split_name
 from statestream.core.values import loads
-from statestream.tools.bench.target import Target
-from statestream.tools.commands.asking import (
-    Headers,
-    Url,
-    as_wrong_call,
-    checked,
-    reach,
-    run,
-    say,
-    session,
-    shown_url,
-    target_of,
-    write,
-    write_json,
-)
-from statestream.tools.commands.text import safe
+from statestream.tools.console.exit_codes import run, wrong_call
+from statestream.tools.console.options import Headers, Json, Url, parsed, shown_url, target_of
+from statestream.tools.console.output import notice, write, write_json
+from statestream.tools.console.requests import reach, session
+from statestream.tools.console.text import safe
+from statestream.tools.target import Target
 
-QUIET_SECONDS: Final = 3.0
-"""Without an answer for so long, a person is told that there is none yet."""
+NOTICE_SECONDS: Final = 3.0
+"""After how much silence the user learns that there is no answer yet."""
 
 
 def dispatch(
     url: Url,
-    type: Annotated[str, typer.Argument(metavar="TYPE", help="What happens, like board/task_added.")],
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="The type of the action, such as board/task_added.")],
     payload: Annotated[
         str, typer.Argument(metavar="PAYLOAD", help="A JSON object, or - to read it from stdin.")
     ] = "{}",
-    key: Annotated[str | None, typer.Option(help="Which instance of a keyed slice, like 42 of room/42.")] = None,
+    key: Annotated[str | None, typer.Option(help="The instance of a keyed slice, such as 42 for room/42.")] = None,
     id: Annotated[
-        str | None, typer.Option(help="Makes it safe to repeat: the same id takes effect once. Else a new one.")
+        str | None, typer.Option(help="Makes a repeat safe: an id takes effect once. Default: a new id.")
     ] = None,
     expect: Annotated[
         list[str] | None,
-        typer.Option(metavar="SLICE=VERSION", help="Only if the slice has this version; may be given again."),
+        typer.Option(metavar="SLICE=VERSION", help="Refuse unless the slice has this version. Repeatable."),
     ] = None,
     header: Headers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The answer as one JSON object in one line.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Dispatches an action and says what it changed. A lost connection is tried again: it happens once.
+    """Dispatches an action and prints what it changed. A lost connection is retried; the action takes effect once.
 
-    Exit code 0: it happened. 1: the server said no, or nobody knows whether
-    it happened. 2: a wrong call.
+    Exit code 0: it took effect. 1: the server refused it, or the outcome is
+    unknown. 2: a wrong call.
 
     \b
     statestream dispatch URL board/task_added '{"id": "1", "title": "Ship it"}'
@@ -68,17 +59,17 @@ def dispatch(
     statestream dispatch URL board/cleared --expect board=12
     """  # noqa: D301  # \b keeps the lines apart
     target = target_of(url, None, header)
-    checked(check_key, key, "--key")
+    parsed(check_key, key, "--key")
     action = Action(type=type, payload=_payload(payload), key=key)
-    request_id = checked(check_id, id, "--id") or uuid.uuid4().hex
+    request_id = parsed(check_id, id, "--id") or uuid.uuid4().hex
     run(_dispatch(target, action, request_id, _expected(expect or []), as_json), interrupted=1)
 
 
 def _payload(text: str) -> Mapping[str, Any]:
-    with as_wrong_call("PAYLOAD"):
+    with wrong_call("PAYLOAD"):
         value = loads(sys.stdin.buffer.read() if text == "-" else text.encode(errors="surrogateescape"))
         if not isinstance(value, dict):
-            raise Malformed('expected a JSON object like \'{"title": "Ship it"}\', got another value')
+            raise Malformed('expected a JSON object such as \'{"title": "Ship it"}\', got another value')
         return value
 
 
@@ -86,9 +77,9 @@ def _expected(pairs: list[str]) -> dict[str, int]:
     found = {}
     for pair in pairs:
         name, _, version = pair.rpartition("=")
-        with as_wrong_call("--expect"):
+        with wrong_call("--expect"):
             if not version.isascii() or not version.isdigit() or len(version) > 16:
-                raise Malformed(f"expected SLICE=VERSION like board=12, got {pair!r}")
+                raise Malformed(f"expected SLICE=VERSION such as board=12, got {pair!r}")
             split_name(name)
         found[name] = int(version)
     return found
@@ -98,27 +89,28 @@ async def _dispatch(target: Target, action: Action, id: str, expect: Mapping[str
     await reach(target)
     unknown = f"the outcome is unknown: repeat it with --id {id}"
     async with session(target) as http:
-        waiting = asyncio.get_running_loop().call_later(QUIET_SECONDS, say, f"no answer yet, trying on; {unknown}")
+        waiting = asyncio.get_running_loop().call_later(NOTICE_SECONDS, notice, f"no answer yet, retrying; {unknown}")
         try:
             result = await send(http, str(target.url).rstrip("/"), [action], id=id, expect=expect)
         except Unavailable:
-            raise Unavailable(f"expected an answer from {shown_url(target)}, got none; {unknown}") from None
+            raise Unavailable(f"{shown_url(target)} did not answer; {unknown}") from None
         except asyncio.CancelledError:
-            say(f"interrupted; {unknown}")
+            notice(f"interrupted; {unknown}")
             raise
         finally:
             waiting.cancel()
-    _say_json(result) if as_json else _say(result)
+    _print_json(result) if as_json else _print(result)
 
 
-def _say_json(result: Result) -> None:
+def _print_json(result: Result) -> None:
     changes = [{"slice": name, "version": version} for name, version in result.changes]
     found = {"id": result.id, "position": str(result.position), "duplicate": result.duplicate, "changes": changes}
     write_json(orjson.dumps(found))
 
 
-def _say(result: Result) -> None:
+def _print(result: Result) -> None:
     changed = ", ".join(f"{name} (version {version})" for name, version in result.changes) or "nothing"
+    repeat = ", when it was first dispatched; this was a repeat" if result.duplicate else ""
     write(f"id        {safe(result.id)}".encode())
     write(f"position  {result.position}".encode())
-    write(f"changed   {safe(changed)}{', the first time: this was a repeat' if result.duplicate else ''}".encode())
+    write(f"changed   {safe(changed)}{repeat}".encode())

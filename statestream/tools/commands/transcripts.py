@@ -1,26 +1,27 @@
-"""`statestream transcripts`: the golden transcripts, for a client in any language to follow.
+"""`statestream transcripts`: serves the golden transcripts, for a client in any language to follow.
 
-Invariants: arguments, messages and exit codes only; what is played and compared stands in the package `conformance`.
+Invariants: arguments, messages and exit codes only; `conformance/clients` plays and compares.
 """
 
 from __future__ import annotations
 
-from statestream.tools.commands.serving import Host, Port, serve
-from statestream.tools.conformance.player import Player
+from statestream.tools.conformance.clients.transcript_server import TranscriptServer
+from statestream.tools.console import serving
+from statestream.tools.console.options import Host, Port
 
 
 def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Plays the golden transcripts to a client in any language, and says whether it does as they say.
+    """Plays the golden transcripts to a client in any language, and reports whether it behaves as prescribed.
 
-    GET / begins a play and names each transcript's URL.
-    The client follows URL/stream/state, and POSTs what it holds to URL.
-    The answer says what it asked, and what is wrong.
+    GET / begins a play and returns the URL of each transcript.
+    The client follows URL/stream/state, and POSTs the state it has to URL.
+    The response contains the cursors it asked with, and what is wrong.
 
-    Exit code 0: you ended it. 1: the port is taken. 2: a wrong call.
+    Exit code 0: you ended it. 1: the port is in use. 2: a wrong call.
 
     \b
     statestream transcripts --port 8001
     curl http://127.0.0.1:8001/
     curl http://127.0.0.1:8001/1/initial -d '{"state": {"board": {}}}'
-    """  # noqa: D301  # a backspace: the lines below it stay lines
-    serve(Player().app, host, port)
+    """  # noqa: D301  # \b keeps the lines apart
+    serving.serve(TranscriptServer().app, host, port)

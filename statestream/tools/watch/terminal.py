@@ -1,7 +1,7 @@
-"""Rows on a terminal: only those that differ are written, in one piece; and the terminal as it was, in the end.
+"""Rows on a terminal: only those that differ are written, in one piece, and the terminal is restored in the end.
 
-Invariants: nothing is known of what is shown. Whoever opens it closes it, whatever happens between: the screen, the
-cursor, the wrapping of lines and the echo of keys are given back as they were found.
+Invariants: it does not know what is shown. Whatever happens in between, the screen, the cursor, the wrapping of lines
+and the echo of keys are restored as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from statestream.tools.watch.inline import Row, row_cells
+from statestream.tools.watch.value_line import Row, row_cells
 
 STYLES: Final = {
     "": "",
@@ -46,8 +46,8 @@ _OPEN: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 _CLOSE: Final = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 _BEGIN: Final = "\x1b[?2026h"
 _END: Final = "\x1b[?2026l"
-"""Where a terminal knows these, it shows everything between them at once."""
-_SYSTEMS: Final = {
+"""A terminal that supports these shows everything between them at once."""
+_COLOR_SYSTEMS: Final = {
     "standard": ColorSystem.STANDARD,
     "256": ColorSystem.EIGHT_BIT,
     "truecolor": ColorSystem.TRUECOLOR,
@@ -55,7 +55,7 @@ _SYSTEMS: Final = {
 
 
 def as_text(rows: list[Row]) -> Text:
-    """The same rows for rich: for a file with a picture, and for tests."""
+    """The rows as rich's text, for an image and for tests."""
     text = Text(no_wrap=True, end="")
     for at, row in enumerate(rows):
         text.append("\n" if at else "")
@@ -65,19 +65,19 @@ def as_text(rows: list[Row]) -> Text:
 
 
 class Terminal:
-    """The screen of `stdout`, for as long as `shown()` is open."""
+    """The screen of stdout, inside `with terminal.shown():`."""
 
     def __init__(self) -> None:
         console = Console(file=sys.stdout)
         self.can_draw = console.is_terminal and not console.is_dumb_terminal
-        self._system = _SYSTEMS.get(console.color_system or "")
+        self._system = _COLOR_SYSTEMS.get(console.color_system or "")
         self._plain = console.no_color or self._system is None
         self._codes: dict[str, tuple[str, str]] = {}
         self._last: list[str] = []
         self._size = (0, 0)
 
     def size(self) -> tuple[int, int]:
-        """(columns, lines)."""
+        """Returns (columns, lines)."""
         columns, lines = os.get_terminal_size(sys.stdout.fileno())
         return columns or 80, lines or 24
 
@@ -91,7 +91,7 @@ class Terminal:
                 self._write(_CLOSE)
 
     def draw(self, rows: list[Row], size: tuple[int, int]) -> None:
-        """Writes what differs from the last picture, or all of it if the terminal has another size now."""
+        """Writes what differs from the last screen; everything if the size of the terminal has changed."""
         lines = [self._line(row, size[0]) for row in rows]
         if size != self._size:
             self._size, self._last = size, [""] * len(lines)
@@ -106,7 +106,7 @@ class Terminal:
             self._write("".join([_BEGIN, *parts, _END]))
 
     def _line(self, row: Row, width: int) -> str:
-        """A full line must not be cleared behind its end: the cursor still stands on its last column then."""
+        """Clears the rest of the line, except behind a full one, where the cursor is still on the last column."""
         styled = "".join(self._styled(text, style) for text, style in row)
         return styled if row_cells(row) >= width else f"{styled}\x1b[K"
 
@@ -126,12 +126,12 @@ class Terminal:
 
 @contextmanager
 def _quiet_keys() -> Iterator[None]:
-    """Keys are not echoed, and those that were pressed do not end up in the shell; Ctrl-C works, Ctrl-Z does not."""
+    """Keys are not echoed and do not end up in the shell. Ctrl-Z is off, because it would not restore the screen."""
     try:
         stdin = sys.stdin.fileno()
         before = termios.tcgetattr(stdin)
     except (termios.error, ValueError, OSError):
-        yield  # stdin is no terminal
+        yield  # stdin is not a terminal
         return
     quiet = termios.tcgetattr(stdin)
     quiet[3] &= ~(termios.ECHO | termios.ICANON)

@@ -1,0 +1,116 @@
+"""`statestream serve TARGET`: serves the user's store or application.
+
+Invariants: the target is the user's program; importing it may run anything, and a traceback from it is shown as it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from aiohttp import web
+
+from statestream.server.app import create_app
+from statestream.store.store import Store
+from statestream.tools.console import serving
+from statestream.tools.console.options import Host, Port
+
+MIN_HEARTBEAT: Final = 0.1
+MAX_HEARTBEAT: Final = 3600.0
+
+
+def serve(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="The store or web.Application to serve: app.py:store or package.module:app."
+        ),
+    ],
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    journal: Annotated[
+        str | None,
+        typer.Option(help="Where to keep changes, in place of the store's journal: memory: or sqlite:///board.db."),
+    ] = None,
+    handoff: Annotated[
+        bool,
+        typer.Option(
+            "--handoff/--no-handoff",
+            help="Whether streams hand their sockets off from aiohttp, for a tenth of the memory.",
+        ),
+    ] = True,
+    heartbeat: Annotated[
+        float | None, typer.Option(help="The longest silence of a stream, in seconds. Default: 15.")
+    ] = None,
+    max_subscribers: Annotated[
+        int | None, typer.Option(help="How many streams may be open; more are refused as busy. Default: 10,000.", min=1)
+    ] = None,
+) -> None:
+    """Serves your store, or your application made with create_app, until SIGTERM or Ctrl-C.
+
+    Exit code 0: you ended it. 1: it cannot be served. 2: a wrong call.
+
+    \b
+    statestream serve app.py:store
+    statestream serve app.py:store --journal sqlite:///board.db --port 9000
+    statestream serve package.module:app --host 0.0.0.0
+    """  # noqa: D301  # \b keeps the lines apart
+    if heartbeat is not None and not MIN_HEARTBEAT <= heartbeat <= MAX_HEARTBEAT:
+        message = f"expected {MIN_HEARTBEAT:g} to {MAX_HEARTBEAT:g} seconds, got {heartbeat:g}"
+        raise typer.BadParameter(message, param_hint="--heartbeat")
+    found = _load(target)
+    settings = {"heartbeat": heartbeat, "max_subscribers": max_subscribers, "handoff": None if handoff else False}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(found, Store):
+        found = _application(found, journal, given)
+    elif given:
+        option = "--no-handoff" if "handoff" in given else f"--{next(iter(given)).replace('_', '-')}"
+        raise typer.BadParameter("goes with a store; pass it to create_app for an application", param_hint=option)
+    elif journal is not None:
+        raise typer.BadParameter("goes with a store; an application has its own", param_hint="--journal")
+    serving.serve(found, host, port)
+
+
+def _application(store: Store, journal: str | None, settings: dict[str, Any]) -> web.Application:
+    if journal is not None:
+        try:
+            store.use_journal(journal)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--journal") from None
+    return create_app(store, **settings)
+
+
+def _load(target: str) -> Store | web.Application:
+    """The object that `file.py:name` or `module:name` names."""
+    where, colon, name = target.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise typer.BadParameter(f"expected FILE.py:NAME or MODULE:NAME, got {target!r}", param_hint="TARGET")
+    try:
+        if where.endswith(".py"):
+            module = _load_file(Path(where))
+        else:
+            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+            module = importlib.import_module(where)
+        found = getattr(module, name)
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise typer.BadParameter(f"cannot find {target}: {error}", param_hint="TARGET") from None
+    if not isinstance(found, (Store, web.Application)):
+        raise typer.BadParameter(
+            f"expected a Store or a web.Application in {target}, got {type(found).__name__}", param_hint="TARGET"
+        )
+    return found
+
+
+def _load_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    sys.path.insert(0, str(path.resolve().parent))  # so that the file can import its neighbours
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

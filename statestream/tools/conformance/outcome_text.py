@@ -1,0 +1,41 @@
+"""Outcomes as lines for a terminal, and as JSON.
+
+Invariants: pure. One line for each check, and a second one with the sentence if the promise was broken. The sentence
+may contain text of the server, so the caller makes a line safe before it is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from statestream.tools.conformance.checks import Outcome
+
+
+def lines(outcome: Outcome) -> list[str]:
+    word = "passed" if outcome.passed else "FAILED"
+    text = f"{word}  {outcome.check.name:<22} {outcome.check.promise}"
+    return [text] if outcome.passed else [text, f"        {outcome.problem} [{outcome.check.section}]"]
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    failed = [outcome.check.name for outcome in outcomes if not outcome.passed]
+    kept = len(outcomes) - len(failed)
+    return f"{kept} of {len(outcomes)} promises kept" + (f"; not kept: {', '.join(failed)}" if failed else "")
+
+
+def as_json(url: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {
+        "url": url,
+        "passed": all(outcome.passed for outcome in outcomes),
+        "checks": [
+            {
+                "name": outcome.check.name,
+                "section": outcome.check.section,
+                "promise": outcome.check.promise,
+                "passed": outcome.passed,
+                "problem": outcome.problem,
+            }
+            for outcome in outcomes
+        ],
+    }

@@ -1,0 +1,12 @@
+"""What the commands share.
+
+    text          text of others, made safe for a terminal, and short
+    change_lines  a change in one line
+    output        results to stdout, everything else to stderr
+    exit_codes    running a command: errors become a sentence and an exit code
+    options       options that several commands have
+    requests      the way to a server, without the errors of a driver
+    serving       running a server until it is stopped
+
+Invariants: nothing here belongs to one command only.
+"""

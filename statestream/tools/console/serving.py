@@ -1,0 +1,40 @@
+"""Running a server until it is stopped: the line that shows where, the event loop, the exit code.
+
+Invariants: messages and exit codes only; `server/serve.py` serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import typer
+from aiohttp import web
+
+from statestream.core.errors import StatestreamError
+from statestream.server.serve import serve as serve_app
+from statestream.tools.console.exit_codes import failure
+
+
+def serve(application: web.Application, host: str, port: int) -> None:
+    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot."""
+
+    def ready(bound: int) -> None:
+        typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
+        sys.stdout.flush()  # a program that started this one waits for the line
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(serve_app(application, host=host, port=port, ready=ready))
+    except (StatestreamError, OSError) as error:
+        raise failure(str(error)) from None
+
+
+def loop_factory() -> Any:
+    """The factory of uvloop if it is installed; else None, which stands for asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
