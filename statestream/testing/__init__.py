@@ -1,16 +1,16 @@
-"""Tests for others to use: what every journal must pass, every server, and every client.
+"""Tests for others to use: what every journal, every server and every client must pass.
 
     class TestMyJournal(JournalContract):
         async def make(self, retention): return MyJournal(..., retention=retention)
-        async def reopen(self, journal): await journal.close(); return the same data, opened anew
+        async def reopen(self, journal): await journal.close(); return the same data, opened again
 
     TestMyMachine = journal_machine(make, reopen).TestCase
 
     outcomes = await check_server("http://127.0.0.1:8000", action="board/counted")
     outcomes = await check_client(run)
 
-Invariants: nothing of statestream imports this. It can be imported without any extra: what needs one says so when it is
-used.
+Invariants: nothing in statestream imports this package. It can be imported without any extra: what needs an extra says
+so when it is used.
 """
 
 from __future__ import annotations
@@ -19,43 +19,26 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from statestream.journal.contract import Journal, Retention
-from statestream.testing.journals import JournalContract, entry, keep, patches, plain, raised, removed, value, write
-from statestream.tools.conformance import CHECKS, Check, Holding, Outcome, check_client, check_server
+from statestream.testing.contract import JournalContract
+from statestream.tools.conformance import Check, ClientState, Outcome, check_client, check_server
 
 if TYPE_CHECKING:
     from hypothesis.stateful import RuleBasedStateMachine
 
-__all__ = [
-    "CHECKS",
-    "Check",
-    "Holding",
-    "JournalContract",
-    "Outcome",
-    "check_client",
-    "check_server",
-    "entry",
-    "journal_machine",
-    "keep",
-    "patches",
-    "plain",
-    "raised",
-    "removed",
-    "value",
-    "write",
-]
+__all__ = ["Check", "ClientState", "JournalContract", "Outcome", "check_client", "check_server", "journal_machine"]
 
 
 def journal_machine(
     make: Callable[[Retention], Awaitable[Journal]], reopen: Callable[[Journal], Awaitable[Journal]]
 ) -> type[RuleBasedStateMachine]:
-    """A Hypothesis machine that compares a journal with a list. `make` and `reopen` as in JournalContract.
+    """Returns a Hypothesis machine that compares a journal with a list. `make` and `reopen` are as in JournalContract.
 
-    Needs the extra `testing`. Raises ImportError where it is missing.
+    It needs the extra `testing`. Raises ImportError if that is not installed.
     """
     try:
         from statestream.testing.machine import machine
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise ImportError("expected hypothesis: install statestream with its extra testing") from None
+        raise ImportError("hypothesis is not installed; install statestream with its extra testing") from None
     return machine(make, reopen)

@@ -1,6 +1,8 @@
-"""A journal against a list: what Hypothesis tries on it, step by step.
+"""A journal against a list: Hypothesis tries operations on both, step by step, and compares them.
 
-Needs hypothesis. Law: as in `journals`: the contract's promises, through its own methods.
+It needs hypothesis.
+
+Invariants: as in `contract`: only promises of the contract, through its own methods and History.
 """
 
 from __future__ import annotations
@@ -13,25 +15,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from statestream.core.change import START, Change, PendingChange, Position
-from statestream.core.errors import Conflict, Duplicate, Expired, Forked
+from statestream.core.errors import Expired, Forked
 from statestream.core.patch import apply_patch
-from statestream.journal.contract import Batch, Journal, Retention, replayed
-from statestream.testing.journals import SMALL, entry, patches, plain, raised, removed, value
+from statestream.core.selection import EVERYTHING, Selection
+from statestream.journal.contract import Batch, Checkpoints, Conflict, Duplicate, Journal, Retention
+from statestream.journal.history import History, state_after
+from statestream.testing.journals import SMALL, changes_after, entry, patches, plain, raised, removed, value
 
 NAMES = st.sampled_from(["a", "b", "r/1", "r/2"])
 IDS = st.sampled_from(["i", "j", "k", None])
+SELECTIONS = st.sampled_from([EVERYTHING, Selection.family("r"), Selection(names=frozenset(("a", "r/2")))])
 
 
 def machine(  # noqa: C901  # the machine is one class, made anew for each journal
     make: Callable[[Retention], Awaitable[Journal]], reopen: Callable[[Journal], Awaitable[Journal]]
 ) -> type[RuleBasedStateMachine]:
-    """What `statestream.testing.journal_machine` gives."""
+    """What `statestream.testing.journal_machine` returns."""
 
     class JournalMachine(RuleBasedStateMachine):
         def __init__(self) -> None:
             super().__init__()
             self.loop = asyncio.new_event_loop()
-            self.history: list[Change] = []
+            self.changes: list[Change] = []
             self.values: dict[str, Any] = {}
             self.versions: dict[str, int] = {}
             self.dirty: set[str] = set()
@@ -47,15 +52,23 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
             self.journal = self.do(make(SMALL))
 
         @property
+        def history(self) -> History:
+            return History(self.journal)
+
+        @property
         def head(self) -> Position:
-            return self.history[-1].position if self.history else START
+            return self.changes[-1].position if self.changes else START
+
+        def position(self, seq: int) -> Position:
+            return self.changes[seq - 1].position if seq else START
 
         @rule(name=NAMES, n=st.integers(0, 9), id=IDS, twice=st.booleans())
         def append(self, name: str, n: int, id: str | None, twice: bool) -> None:
-            effects = [self._effect(name, n)]
-            if twice and effects[0].kind != "removed":
-                effects.append(patches(name, {"op": "add", "path": "/0", "value": n}))
-            batch = Batch(read=self.head, versions={name: self.versions.get(name, 0)}, entries=[entry(*effects, id=id)])
+            pending = [self._pending(name, n)]
+            if twice and pending[0].kind != "removed":
+                pending.append(patches(name, {"op": "add", "path": "/0", "value": n}))
+            versions = {name: self.versions.get(name, 0)}
+            batch = Batch(read=self.head, versions=versions, entries=[entry(*pending, id=id)])
             if id in self.records:
                 error = self.do(raised(Duplicate, self.journal.append(batch)))
                 position, count = self.records[id]
@@ -63,20 +76,20 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
                 assert len(error.records[("ada", id)].changes) == count
                 return
             [outcome] = self.do(self.journal.append(batch))
-            assert [c.version for c in outcome.changes] == [self.head.seq + 1 + i for i in range(len(effects))]
+            assert [c.version for c in outcome.changes] == [self.head.seq + 1 + i for i in range(len(pending))]
             for change in outcome.changes:
                 self._apply(change)
             if id is not None:
-                self.records[id] = (outcome.position, len(effects))
+                self.records[id] = (outcome.position, len(pending))
 
-        def _effect(self, name: str, n: int) -> PendingChange:
+        def _pending(self, name: str, n: int) -> PendingChange:
             if name not in self.versions:
                 return value(name, [n])
             return removed(name) if n == 0 else patches(name, {"op": "add", "path": "/0", "value": n})
 
         def _apply(self, change: Change) -> None:
             assert change.from_version == self.versions.get(change.slice, 0)
-            self.history.append(change)
+            self.changes.append(change)
             self.dirty.add(change.slice)
             if change.kind == "removed":
                 del self.values[change.slice], self.versions[change.slice]
@@ -96,15 +109,15 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
             batch = Batch(read=Position(seq=self.head.seq + 1, tag="x"), versions={}, entries=[entry()])
             self.do(raised(Forked, self.journal.append(batch)))
 
-        @precondition(lambda self: self.dirty)
+        @precondition(lambda self: self.dirty and isinstance(self.journal, Checkpoints))
         @rule()
         def checkpoint(self) -> None:
-            snapshot = self.do(self.journal.load())
+            snapshot = self.do(self.history.load())
             newer = [change for change in snapshot.changes if change.version > snapshot.checkpoint]
             assert {change.slice for change in newer} == self.dirty
-            assert list(snapshot.changes) == self.history[snapshot.since.seq :]
+            assert list(snapshot.changes) == self.changes[snapshot.since.seq :]
             slices = {name: snapshot.slices.get(name) for name in self.dirty}
-            self.do(self.journal.checkpoint(self.head, slices))
+            self.do(self.history.checkpoint(self.head, slices))
             self.dirty.clear()
             self.checkpoints.append(self.head.seq)
             self.earliest = max(c for c in self.checkpoints if c <= max(self.earliest, self.head.seq - SMALL.changes))
@@ -113,33 +126,35 @@ def machine(  # noqa: C901  # the machine is one class, made anew for each journ
         def restart(self) -> None:
             self.journal = self.do(reopen(self.journal))
 
-        @rule(seq=st.integers(0, 40), limit=st.integers(1, 50))
-        def read(self, seq: int, limit: int) -> None:
-            seq = min(seq, len(self.history))
-            position = self.history[seq - 1].position if seq else START
+        @rule(seq=st.integers(0, 40), limit=st.integers(1, 50), selection=SELECTIONS)
+        def read(self, seq: int, limit: int, selection: Selection) -> None:
+            seq = min(seq, len(self.changes))
             if seq < self.earliest:
-                self.do(raised(Expired, self.journal.read(position, limit)))
-            else:
-                assert self.do(self.journal.read(position, limit)) == self.history[seq : seq + limit]
+                self.do(raised(Expired, self.journal.read(self.position(seq), limit, selection)))
+                return
+            page = self.do(self.journal.read(self.position(seq), limit, selection))
+            looked_at = self.changes[seq : seq + limit]
+            assert list(page.changes) == selection.among(looked_at)
+            assert page.until == (looked_at[-1].position if looked_at else self.position(seq))
 
         @rule(seq=st.integers(0, 40))
         def load_at(self, seq: int) -> None:
-            seq = min(seq, len(self.history))
-            position = self.history[seq - 1].position if seq else START
+            seq = min(seq, len(self.changes))
             if seq < self.earliest:
-                self.do(raised(Expired, self.journal.load(position)))
+                self.do(raised(Expired, self.history.load(self.position(seq))))
                 return
-            snapshot = self.do(self.journal.load(position))
-            expected = replayed({}, self.history[:seq])
+            snapshot = self.do(self.history.load(self.position(seq)))
+            expected = state_after(self.changes[:seq])
             assert plain(snapshot) == {name: (state.value, state.position) for name, state in expected.items()}
             assert self.do(self.journal.earliest()).seq == self.earliest
 
         @invariant()
         def the_state_is_the_models(self) -> None:
-            snapshot = self.do(self.journal.load())
-            assert snapshot.position == self.head
+            snapshot = self.do(self.history.load())
+            assert snapshot.position == self.head == self.do(self.journal.head())
             assert {n: s.value for n, s in snapshot.slices.items()} == self.values
             assert {n: s.version for n, s in snapshot.slices.items()} == self.versions
+            assert self.do(changes_after(self.journal, self.head, 1)) == []
 
         def teardown(self) -> None:
             if hasattr(self, "journal"):

@@ -1,4 +1,4 @@
-"""Both journals against the contract, and SQLite against files that are not what they should be."""
+"""Every engine against the contract, SQLite against files that are not a journal, and engines by their URL."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from statestream.core.change import START
+from statestream.core.change import START, IdempotencyKey, IdempotencyRecord, Page, Position
 from statestream.core.errors import JournalUnusable, Unavailable
-from statestream.journal import Journal, MemoryJournal, Retention, SqliteJournal, of
-from statestream.testing import JournalContract, entry, journal_machine, value, write
+from statestream.core.selection import EVERYTHING, Selection
+from statestream.journal import Checkpoints, Journal, MemoryJournal, Retention, SqliteJournal, from_url
+from statestream.journal.contract import PAGE, Appended, Batch
+from statestream.journal.history import History
+from statestream.journal.sqlite import checkpoints as keeping
+from statestream.testing import JournalContract, journal_machine
+from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
 from tests.support import ROOT
 
 DIRECTORIES: list[Path] = []
@@ -46,6 +52,42 @@ async def reopened(journal: Journal) -> Journal:
     return again
 
 
+class WithoutCheckpoints:
+    """An engine that has the primitives and nothing else. The changes are those of a journal in memory."""
+
+    def __init__(self, retention: Retention) -> None:
+        self.retention = retention
+        self._engine = MemoryJournal(retention)
+
+    async def open(self) -> None:
+        await self._engine.open()
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def head(self) -> Position:
+        return await self._engine.head()
+
+    async def earliest(self) -> Position:
+        return await self._engine.earliest()
+
+    async def append(self, batch: Batch) -> list[Appended]:
+        return await self._engine.append(batch)
+
+    async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
+        return await self._engine.lookup(keys)
+
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
+        return await self._engine.read(after, limit, selection)
+
+    async def wait(self, after: Position) -> None:
+        await self._engine.wait(after)
+
+
+async def new_without_checkpoints(retention: Retention) -> Journal:
+    return WithoutCheckpoints(retention)
+
+
 class TestMemory(JournalContract):
     make = staticmethod(new_memory)
     reopen = staticmethod(same)
@@ -56,24 +98,48 @@ class TestSqlite(JournalContract):
     reopen = staticmethod(reopened)
 
 
+class TestWithoutCheckpoints(JournalContract):
+    make = staticmethod(new_without_checkpoints)
+    reopen = staticmethod(same)
+
+
 TestMemoryMachine = journal_machine(new_memory, same).TestCase
 TestMemoryMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSqliteMachine = journal_machine(new_sqlite, reopened).TestCase
 TestSqliteMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestWithoutCheckpointsMachine = journal_machine(new_without_checkpoints, same).TestCase
+TestWithoutCheckpointsMachine.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+
+
+async def test_an_engine_without_checkpoints_keeps_its_whole_history() -> None:
+    journal = await new_without_checkpoints(Retention(changes=0, age=0.0, bytes=0, checkpoint=1))
+    assert not isinstance(journal, Checkpoints)
+    for number in range(2_500):
+        [outcome] = await journal.append(
+            Batch(read=await journal.head(), versions={"a": number}, entries=[entry(value("a", number))])
+        )
+    history = History(journal)
+    await history.checkpoint(outcome.position, (await history.load()).slices)
+    assert await journal.earliest() == START
+    snapshot = await history.load()
+    assert (plain(snapshot), len(snapshot.changes)) == ({"a": (2_499, outcome.position)}, 2_500)
+    middle = snapshot.changes[1_233].position
+    assert plain(await history.load(middle)) == {"a": (1_233, middle)}
 
 
 async def test_the_wait_ends_when_another_process_writes(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "j.db")
     await journal.open()
     script = (
-        "import asyncio, sys; from statestream.journal import SqliteJournal; from statestream.testing import *\n"
+        "import asyncio, sys; from statestream.journal import SqliteJournal\n"
+        "from statestream.testing.journals import entry, value, write\n"
         "async def main():\n"
         "    j = SqliteJournal(sys.argv[1]); await j.open(); await write(j, entry(value('a', 1))); await j.close()\n"
         "asyncio.run(main())"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "j.db")])
     await journal.wait(START)
-    assert len(await journal.read(START, 9)) == 1
+    assert len(await changes_after(journal, START, 9)) == 1
     assert other.wait() == 0
     await journal.close()
 
@@ -136,7 +202,50 @@ async def test_a_locked_file_is_unavailable_for_as_long_as_it_is(tmp_path: Path)
     other.execute("ROLLBACK")
     other.close()
     await write(journal, entry(value("a", 2)))
-    assert len(await journal.read(START, 9)) == 2
+    assert len(await changes_after(journal, START, 9)) == 2
+    await journal.close()
+
+
+async def test_only_one_process_at_a_time_makes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, other = await filled(tmp_path / "j.db", 3), SqliteJournal(tmp_path / "j.db")
+    await other.open()
+    state = await History(journal).load()
+    claim = await other._writing.run(keeping.claim, state.position)
+    assert claim is not None
+    error = await raised(Unavailable, journal.save(state.position, state.slices))
+    assert "another process" in str(error)
+    assert await journal.checkpoints() == []
+    monkeypatch.setattr(keeping, "CLAIM_MS", -1)  # the other one has stalled for so long that its claim has run out
+    await journal.save(state.position, state.slices)
+    error = await raised(Unavailable, other._writing.run(keeping.complete, state.position, claim))
+    assert "another process has begun" in str(error)
+    assert [each.position for each in await other.checkpoints()] == [state.position]
+    await other.save(state.position, {"a": None})
+    assert [each.name for each in await other.saved(state.position)] == ["a"]
+    await journal.close()
+    await other.close()
+
+
+async def test_a_checkpoint_whose_process_was_killed_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await filled(tmp_path / "j.db", 3)
+    dead = await History(journal).load()
+    claim = await journal._writing.run(keeping.claim, dead.position)
+    assert claim is not None
+    for rows in keeping.portions(dead.position, dead.slices):
+        await journal._writing.run(keeping.save, dead.position, claim, rows)
+    journal = await reopened(journal)  # whoever was to complete it does not come back
+    assert await journal.checkpoints() == []
+    assert plain(await History(journal).load()) == plain(dead)
+    await write(journal, entry(value("b", 1)))
+    monkeypatch.setattr(keeping, "CLAIM_MS", -1)
+    await keep(journal)
+    assert [each.position for each in await journal.checkpoints()] == [await journal.head()]
+    assert {each.name for each in await journal.saved(await journal.head())} == {"a", "b"}
+    with sqlite3.connect(tmp_path / "j.db") as db:
+        assert db.execute("SELECT DISTINCT checkpoint FROM snapshots").fetchall() == [((await journal.head()).seq,)]
+    db.close()
     await journal.close()
 
 
@@ -154,14 +263,57 @@ async def test_a_full_or_read_only_disk_loses_nothing(tmp_path: Path, trouble: s
 
 
 def test_urls() -> None:
-    assert isinstance(of("memory:"), MemoryJournal)
-    relative, absolute = of("sqlite:///a%20b.db"), of("sqlite:////var/x.db")
+    assert isinstance(from_url("memory:"), MemoryJournal)
+    relative, absolute = from_url("sqlite:///a%20b.db"), from_url("sqlite:////var/x.db")
     assert isinstance(relative, SqliteJournal)
     assert isinstance(absolute, SqliteJournal)
     assert (str(relative.path), str(absolute.path)) == ("a b.db", "/var/x.db")
     for url in ("", "board.db", "sqlite://host/x", "sqlite:///", "mysql://x/y"):
         with pytest.raises(ValueError, match="expected a journal URL"):
-            of(url)
+            from_url(url)
+
+
+ENGINE = """
+from statestream.journal import MemoryJournal
+
+class PillarJournal(MemoryJournal):
+    @classmethod
+    def from_url(cls, url):
+        if "nowhere" in url:
+            raise ValueError("expected a pillar that stands somewhere")
+        journal = cls()
+        journal.url = url
+        return journal
+"""
+
+
+def test_the_engine_of_another_package_is_found_by_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed: a module, and beside it what tells of its entry point."""
+    (tmp_path / "pillar_engine.py").write_text(ENGINE)
+    about = tmp_path / "pillar_engine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pillar-engine\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[statestream.journals]\npillar = pillar_engine:PillarJournal.from_url\n")
+    with pytest.raises(ValueError, match="expected a journal URL"):
+        from_url("pillar://host/x")
+    monkeypatch.syspath_prepend(tmp_path)
+    journal = from_url("pillar://ada:secret@host/x")
+    assert type(journal).__name__ == "PillarJournal"
+    assert journal.url == "pillar://ada:secret@host/x"  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="stands somewhere"):
+        from_url("pillar://nowhere")
+    assert isinstance(from_url("memory:"), MemoryJournal)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://ada:s3cret@host/x", "mysql+tls://:s3cret@host", "mysql://ada:s3cret@[host/x", "mysql://ada:s3cret@h:x"],
+)
+def test_a_scheme_without_an_engine_is_refused_and_its_password_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="expected a journal URL") as refused:
+        from_url(url)
+    assert "s3cret" not in str(refused.value)
+    assert "memory:, sqlite:" in str(refused.value)
 
 
 def teardown_module() -> None:

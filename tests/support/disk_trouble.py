@@ -9,7 +9,8 @@ from pathlib import Path
 
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.journal import SqliteJournal
-from statestream.testing import entry, value, write
+from statestream.journal.history import History
+from statestream.testing.journals import entry, value, write
 
 
 async def main(directory: Path, trouble: str) -> None:
@@ -38,7 +39,7 @@ async def main(directory: Path, trouble: str) -> None:
     subprocess.run(["mount", "-o", "remount,size=4m", directory], check=True)
     journal = SqliteJournal(path)
     await journal.open()
-    held = (await journal.load()).slices["a"].value
+    held = (await History(journal).load()).slices["a"].value
     assert int(held[:6]) == acknowledged, (held[:6], acknowledged)
     await write(journal, entry(value("a", "again")))
     await journal.close()

@@ -1,0 +1,380 @@
+"""What every journal must pass: the guarantees of `statestream.journal.contract`, each in a test.
+
+The tests need pytest with an asyncio plugin in auto mode, and nothing else.
+
+Invariants: only promises of the contract are tested, through its own methods and the History that is the same for every
+engine; nothing here knows an engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from statestream.core.change import START, Change, IdempotencyRecord, Page, Position, Snapshot, now_ms
+from statestream.core.errors import Expired, Forked
+from statestream.core.selection import EVERYTHING, Selection
+from statestream.journal.contract import (
+    IDEMPOTENCY_MS,
+    PAGE_BYTES,
+    Checkpoints,
+    Conflict,
+    Duplicate,
+    Journal,
+    Retention,
+)
+from statestream.journal.history import History
+from statestream.testing.journals import (
+    SMALL,
+    changes_after,
+    entry,
+    keep,
+    patches,
+    plain,
+    raised,
+    removed,
+    value,
+    write,
+)
+
+
+class JournalContract:
+    """Inherit from it, and implement `make` and `reopen`.
+
+    An engine without Checkpoints passes as well: it keeps all of its history.
+    """
+
+    async def make(self, retention: Retention) -> Journal:
+        """Returns a new, empty journal, opened."""
+        raise NotImplementedError
+
+    async def reopen(self, journal: Journal) -> Journal:
+        """Returns the same data after a restart; the same object, if the engine keeps nothing across restarts."""
+        raise NotImplementedError
+
+    # appending and reading
+
+    async def test_a_new_journal_is_empty(self) -> None:
+        journal = await self.make(Retention())
+        assert await History(journal).load() == Snapshot(position=START, slices={})
+        assert await journal.head() == START
+        assert await journal.earliest() == START
+        assert await journal.read(START, 10) == Page(changes=[], until=START)
+        await journal.close()
+
+    async def test_changes_are_numbered_and_come_back_as_they_were(self) -> None:
+        journal = await self.make(Retention())
+        [first] = await write(journal, entry(value("a", {"n": 1}), value("b", [1])))
+        second, third = await write(
+            journal, entry(patches("a", {"op": "replace", "path": "/n", "value": 2})), entry(removed("b"))
+        )
+        changes = [*first.changes, *second.changes, *third.changes]
+        assert [c.version for c in changes] == [1, 2, 3, 4]
+        assert [c.from_version for c in changes] == [0, 0, 1, 2]
+        assert len({c.position.tag for c in changes}) == 2
+        assert third.position == changes[-1].position
+        assert await changes_after(journal, START, 10) == changes
+        assert await changes_after(journal, changes[0].position, 2) == changes[1:3]
+        assert plain(await History(journal).load()) == {"a": ({"n": 2}, changes[2].position)}
+        await journal.close()
+
+    async def test_the_head_is_the_position_of_the_newest_change(self) -> None:
+        journal = await self.make(Retention())
+        for number in range(3):
+            outcomes = await write(journal, entry(value("a", number), value("b", number)), entry(id=f"empty-{number}"))
+            assert await journal.head() == outcomes[0].position == outcomes[-1].position
+        journal = await self.reopen(journal)
+        head = await journal.head()
+        assert head == outcomes[0].position
+        assert await journal.read(head, 10) == Page(changes=[], until=head)
+        await journal.close()
+
+    async def test_a_page_ends_at_the_position_that_it_has_looked_up_to(self) -> None:
+        journal = await self.make(Retention())
+        [outcome] = await write(journal, entry(*(value(name, 1) for name in ("a", "b", "a", "c"))))
+        positions = [change.position for change in outcome.changes]
+        assert (await journal.read(START, 3)).until == positions[2]
+        assert (await journal.read(START, 9)).until == positions[3]
+        assert (await journal.read(positions[0], 2)).until == positions[2]
+        page = await journal.read(START, 9, Selection(names=frozenset(("a",))))
+        assert [change.version for change in page.changes] == [1, 3]
+        assert page.until == positions[3], "it has looked at the change after the last one that is selected"
+        page = await journal.read(START, 2, Selection(names=frozenset(("c",))))
+        assert (list(page.changes), page.until) == ([], positions[1]), "so that reading moves on"
+        await journal.close()
+
+    async def test_a_selection_selects_names_and_families(self) -> None:
+        journal = await self.make(Retention())
+        names = ("a", "room/1", "room/2", "roomy", "rooms/1", "a/1")
+        [outcome] = await write(journal, entry(*(value(name, 1) for name in names)))
+        for selection, selected in (
+            (Selection(names=frozenset(("a", "room/2", "none"))), ["a", "room/2"]),
+            (Selection.family("room"), ["room/1", "room/2"]),
+            (Selection(names=frozenset(("a",)), families=frozenset(("rooms", "a"))), ["a", "rooms/1", "a/1"]),
+            (Selection(names=frozenset()), []),
+            (EVERYTHING, list(names)),
+        ):
+            page = await journal.read(START, 99, selection)
+            assert [change.slice for change in page.changes] == selected
+            assert page.until == outcome.position
+            await self._keep_and_compare(journal, selection, selected)
+        await journal.close()
+
+    async def _keep_and_compare(self, journal: Journal, selection: Selection, selected: Sequence[str]) -> None:
+        """The same selection of a checkpoint, and of a load."""
+        await keep(journal)
+        if isinstance(journal, Checkpoints):
+            [checkpoint] = await journal.checkpoints()
+            saved = await journal.saved(checkpoint.position, selection)
+            assert {each.name for each in saved} == set(selected)
+        assert set((await History(journal).load(selection=selection)).slices) == set(selected)
+
+    async def test_what_is_read_at_a_time_is_bounded_in_bytes_too(self) -> None:
+        journal = await self.make(Retention())
+        for text in ("x" * (PAGE_BYTES // 3), "y" * (2 * PAGE_BYTES), "z"):
+            for name in ("a", "b"):
+                await write(journal, entry(value(name, text)))
+        pages = []
+        position = START
+        while (page := await journal.read(position, 100)).until != position:
+            pages.append([change.version for change in page.changes])
+            position = page.until
+        assert pages == [[1, 2], [3], [4], [5, 6]]
+        await journal.close()
+
+    async def test_a_wait_ends_when_there_is_a_change(self) -> None:
+        journal = await self.make(Retention())
+        waiting = asyncio.create_task(journal.wait(await journal.head()))
+        await asyncio.sleep(0.05)
+        await write(journal, entry(value("a", 1)))
+        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(journal.wait(START), 10)
+        await journal.close()
+
+    async def test_a_restart_continues_everything(self) -> None:
+        journal = await self.make(Retention())
+        [before] = await write(journal, entry(value("a", {"x": [1, None, 1.0, True]}), id="one"))
+        journal = await self.reopen(journal)
+        snapshot = await History(journal).load()
+        assert snapshot.position == before.position
+        assert orjson.dumps(snapshot.slices["a"].value) == b'{"x":[1,null,1.0,true]}'
+        [after] = await write(journal, entry(value("a", 2)))
+        assert after.changes[0].version == 2
+        assert after.changes[0].from_version == 1
+        assert set(await journal.lookup([("ada", "one"), ("ada", "two"), ("bob", "one")])) == {("ada", "one")}
+        await journal.close()
+
+    # comparing before writing
+
+    async def test_one_who_was_beaten_gets_a_conflict_and_writes_nothing(self) -> None:
+        journal = await self.make(Retention())
+        await write(journal, entry(value("a", 1)))
+        await raised(Conflict, write(journal, entry(value("b", 1)), entry(value("a", 2)), a=0))
+        await raised(Conflict, write(journal, entry(id="x"), expected=7))
+        assert len(await changes_after(journal, START, 10)) == 1
+        assert await journal.lookup([("ada", "x")]) == {}
+        await journal.close()
+
+    async def test_others_may_have_written_other_slices(self) -> None:
+        journal = await self.make(Retention())
+        await write(journal, entry(value("a", 1)))
+        [outcome] = await write(journal, entry(value("b", 1)), read=START)
+        assert outcome.changes[0].version == 2
+        await journal.close()
+
+    async def test_a_writer_of_another_history_is_told_so_first_of_all(self) -> None:
+        journal = await self.make(Retention())
+        await write(journal, entry(value("a", 1), id="x"))
+        for position in (Position(seq=1, tag="other"), Position(seq=9, tag="later")):
+            await raised(Forked, write(journal, entry(value("a", 2), id="x"), read=position, a=0))
+        await journal.close()
+
+    async def test_a_request_that_is_done_is_a_duplicate_whatever_else_is_wrong(self) -> None:
+        journal = await self.make(Retention())
+        first, empty = await write(journal, entry(value("a", 1), id="x"), entry(id="y"))
+        attempt = write(journal, entry(value("a", 2), id="x"), entry(id="y"), entry(value("b", 1), id="z"), a=0)
+        error = await raised(Duplicate, attempt)
+        assert isinstance(error, Duplicate)
+        assert error.records == {
+            ("ada", "x"): IdempotencyRecord(digest=b"digest", position=first.position, changes=(("a", 1),)),
+            ("ada", "y"): IdempotencyRecord(digest=b"digest", position=empty.position, changes=()),
+        }
+        assert error.records == await journal.lookup([("ada", "x"), ("ada", "y"), ("ada", "z")])
+        assert len(await changes_after(journal, START, 10)) == 1
+        await journal.close()
+
+    async def test_requests_are_forgotten_after_a_day_by_their_own_clock(self) -> None:
+        journal = await self.make(Retention())
+        old = now_ms() - IDEMPOTENCY_MS - 60_000
+        await write(journal, entry(value("a", 1), id="old", at=old), entry(id="new"))
+        assert set(await journal.lookup([("ada", "old"), ("ada", "new")])) == {("ada", "new")}
+        await write(journal, entry(value("a", 2), id="old"))
+        await journal.close()
+
+    async def test_reading_from_a_position_that_never_was_is_forked(self) -> None:
+        journal = await self.make(Retention())
+        [outcome] = await write(journal, entry(value("a", 1)))
+        for position in (Position(seq=1, tag="other"), Position(seq=2, tag=outcome.position.tag)):
+            await raised(Forked, journal.read(position, 10))
+        await journal.close()
+
+    async def test_an_instance_made_again_begins_anew(self) -> None:
+        journal = await self.make(Retention())
+        await write(journal, entry(value("a/1", 1), removed("a/1"), value("a/1", 2)))
+        assert [c.from_version for c in await changes_after(journal, START, 9)] == [0, 1, 0]
+        assert plain(await History(journal).load())["a/1"][0] == 2
+        await journal.close()
+
+    # checkpoints and trimming
+
+    async def test_trimming_stops_at_a_checkpoint_and_keeps_the_newest(self) -> None:
+        journal = await self.make(SMALL)
+        written = [change for n in range(9) for change in await _step(journal, n)]
+        journal = await self.reopen(journal)
+        before = plain(await History(journal).load())
+        await keep(journal)
+        kept = await _kept(journal, written)
+        if isinstance(journal, Checkpoints):
+            assert SMALL.changes <= len(kept) < len(written)
+            earliest = written[len(written) - len(kept) - 1].position
+            assert await journal.earliest() == earliest
+        else:
+            assert kept == written, "without checkpoints nothing is trimmed"
+            earliest = await journal.earliest()
+            assert earliest == START
+        assert await changes_after(journal, earliest, 99) == kept
+        for change in written[: max(0, written.index(kept[0]) - 1)]:
+            await raised(Expired, journal.read(change.position, 99))
+        if earliest != START:
+            await raised(Forked, journal.read(Position(seq=earliest.seq, tag="other"), 99))
+        journal = await self.reopen(journal)
+        assert plain(await History(journal).load()) == before
+        [after] = await write(journal, entry(value("z", 1)))
+        assert after.changes[0].version == written[-1].version + 1
+        await journal.close()
+
+    async def test_the_state_of_every_kept_position_can_be_had(self) -> None:
+        journal = await self.make(SMALL)
+        written: list[Change] = []
+        states: list[dict[str, tuple[Any, Position]]] = []
+        for n in range(9):
+            written += await _step(journal, n)
+            states.append(plain(await History(journal).load()))
+        journal = await self.reopen(journal)
+        history = History(journal)
+        earliest = await journal.earliest()
+        assert earliest.seq < written[-1].version
+        assert (earliest.seq > 0) == isinstance(journal, Checkpoints)
+        for change, state in zip(written[1::2], states, strict=True):
+            if change.version < earliest.seq:
+                await raised(Expired, history.load(change.position))
+            else:
+                assert plain(await history.load(change.position)) == state
+        await raised(Forked, history.load(Position(seq=written[-1].version, tag="other")))
+        await raised(Forked, history.load(Position(seq=written[-1].version + 1, tag="later")))
+        if earliest != START:
+            assert (await history.load(earliest)).position == earliest
+        await journal.close()
+
+    async def test_a_history_that_was_trimmed_to_its_head_goes_on(self) -> None:
+        journal = await self.make(Retention())
+        if isinstance(journal, Checkpoints):
+            [outcome] = await write(journal, entry(value("a", 1), value("r/1", 1), removed("r/1")))
+            await keep(journal)
+            await journal.trim(outcome.position)
+            journal = await self.reopen(journal)
+            assert await journal.head() == await journal.earliest() == outcome.position
+            assert await journal.read(outcome.position, 9) == Page(changes=[], until=outcome.position)
+            assert plain(await History(journal).load()) == {"a": (1, outcome.changes[0].position)}
+            [after] = await write(journal, entry(value("a", 2)))
+            assert (after.changes[0].version, after.changes[0].from_version) == (4, 1)
+            await raised(Expired, journal.read(START, 9))
+        await journal.close()
+
+    async def test_a_checkpoint_is_made_once_and_of_this_history_only(self) -> None:
+        journal = await self.make(Retention())
+        if isinstance(journal, Checkpoints):
+            await write(journal, entry(value("a", 1)))
+            await keep(journal)
+            checkpoints = await journal.checkpoints()
+            assert [each.position for each in checkpoints] == [await journal.head()]
+            for position in (START, await journal.head()):
+                await journal.save(position, {"a": None})
+            assert await journal.checkpoints() == checkpoints, "there is one at that position or later"
+            assert [each.data for each in await journal.saved(await journal.head())] == [b"1"]
+            await raised(Forked, journal.save(Position(seq=1, tag="other"), {}))
+            await raised(Expired, journal.saved(START))
+        await journal.close()
+
+    async def test_appends_go_on_while_a_checkpoint_is_made(self) -> None:
+        journal = await self.make(Retention())
+        if isinstance(journal, Checkpoints):
+            large = await _large_state(journal)
+            saving = asyncio.create_task(journal.save(large.position, large.slices))
+            appended: list[Change] = []
+            while not saving.done() or not appended:
+                appended += (await write(journal, entry(value("a", len(appended)))))[0].changes
+                await asyncio.sleep(0)
+            await saving
+            assert await changes_after(journal, large.position, 999_999) == appended
+            [checkpoint] = await journal.checkpoints()
+            assert checkpoint.position == large.position
+            saved = await journal.saved(checkpoint.position)
+            assert {each.name: (orjson.loads(each.data), each.position) for each in saved} == plain(large)
+            after = plain(await History(journal).load())
+            assert after == plain(large) | {"a": (len(appended) - 1, appended[-1].position)}
+        await journal.close()
+
+    async def test_a_checkpoint_that_was_interrupted_is_never_visible(self) -> None:
+        """Interrupted at any time, it is complete or not there. An engine may take a while to allow the next one."""
+        journal = await self.make(Retention())
+        if isinstance(journal, Checkpoints):
+            large = await _large_state(journal)
+            for pause in (0.0, 0.001, 0.003, 0.01, 0.03, 0.1):
+                saving = asyncio.create_task(journal.save(large.position, large.slices))
+                await asyncio.sleep(pause)
+                saving.cancel()
+                await asyncio.wait([saving])
+                await _complete_or_not_there(journal, large)
+            journal = await self.reopen(journal)
+            assert isinstance(journal, Checkpoints)
+            await _complete_or_not_there(journal, large)
+        await journal.close()
+
+
+async def _complete_or_not_there(journal: Journal, state: Snapshot) -> None:
+    assert isinstance(journal, Checkpoints)
+    for each in await journal.checkpoints():
+        assert each.position == state.position
+        saved = await journal.saved(each.position)
+        assert {one.name: (orjson.loads(one.data), one.position) for one in saved} == plain(state)
+    assert plain(await History(journal).load()) == plain(state)
+
+
+async def _large_state(journal: Journal) -> Snapshot:
+    """A state that takes an engine some time to save, and several transactions if it saves in portions."""
+    text = "x" * 200
+    await write(journal, entry(value("a", -1), *(value(f"r/{number}", text) for number in range(5_000))))
+    return await History(journal).load()
+
+
+async def _step(journal: Journal, n: int) -> Sequence[Change]:
+    """Some of everything: a growing slice, and an instance that comes and goes; and a checkpoint of it."""
+    held = await History(journal).load()
+    last = removed("r/1") if "r/1" in held.slices else value("r/1", n)
+    grow = patches("a", {"op": "add", "path": f"/{n}", "value": n}) if "a" in held.slices else value("a", [n])
+    outcomes = await write(journal, entry(grow), entry(last))
+    await keep(journal)
+    return [change for outcome in outcomes for change in outcome.changes]
+
+
+async def _kept(journal: Journal, written: Sequence[Change]) -> list[Change]:
+    for position in (START, *(change.position for change in written)):
+        try:
+            return await changes_after(journal, position, len(written))
+        except Expired:
+            continue
+    return []
