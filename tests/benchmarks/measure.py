@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from statestream.tools.commands.serving import loop_factory
+from statestream.tools.console.serving import loop_factory
 
 T = TypeVar("T")
 TICKS: Final = os.sysconf("SC_CLK_TCK")

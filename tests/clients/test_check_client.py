@@ -16,15 +16,14 @@ import statestream
 from statestream.client.replica import Replica
 from statestream.core.errors import Gap, Malformed, StreamRefused
 from statestream.protocol.sse import Decoder
-from statestream.testing import Holding, Outcome, check_client
-from statestream.tools.conformance import clients
-from statestream.tools.conformance.transcripts import Transcript
-from statestream.tools.conformance.vectors import Vector
+from statestream.testing import ClientState, Outcome, check_client
+from statestream.tools.conformance.clients.sse_vectors import SseVector
+from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, scripted
 from tests.support.node import Node
 from tests.support.pages import files_of
 
-Show = Callable[[Holding], None]
+Show = Callable[[ClientState], None]
 NAMES = [one.name for one in Transcript.all()]
 
 
@@ -161,7 +160,7 @@ WRONG: list[tuple[Callable[[str, Show], Awaitable[object]], str, str]] = [
     (Deaf(), "catchup", "expected state {"),
     (raises, "initial", "it raised LookupError('no such thing')"),
     (says_nothing, "initial", "heard nothing"),
-    (gives_up, "initial", "expected the client to go on"),
+    (gives_up, "initial", "expected the client to continue"),
     (shows_nothing_of_ours, "initial", "it raised AttributeError"),
     (never_ends, "initial", "it goes on"),
 ]  # fmt: skip
@@ -173,14 +172,14 @@ WRONG: list[tuple[Callable[[str, Show], Awaitable[object]], str, str]] = [
 async def test_a_client_that_is_wrong_is_found_out(
     monkeypatch: pytest.MonkeyPatch, run: Callable[[str, Show], Awaitable[object]], name: str, word: str
 ) -> None:
-    monkeypatch.setattr(clients, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(checking, "STOP_SECONDS", 0.2)
     [outcome] = await check_client(run, only=[name], timeout=1.5)
     assert outcome.check.name == name
     assert word in str(outcome.problem)
 
 
 async def test_an_unknown_transcript_is_refused() -> None:
-    with pytest.raises(Malformed, match="there are catchup, "):
+    with pytest.raises(Malformed, match="the checks are catchup, "):
         await check_client(ours, only=["nonsense"])
 
 
@@ -271,4 +270,4 @@ async def test_what_cannot_be_played_is_explained(playing: Server, http: aiohttp
 
 async def test_the_vectors_are_there_too(playing: Server, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{playing.url}/vectors") as response:
-        assert len((await response.json())["vectors"]) == len(Vector.all())
+        assert len((await response.json())["vectors"]) == len(SseVector.all())

@@ -27,8 +27,8 @@ from statestream import (
     Unavailable,
     VersionConflict,
 )
-from statestream.client import followers
-from statestream.client.health import Pulse
+from statestream.client import update_queue
+from statestream.client.health import HeartbeatMonitor
 from statestream.client.replica import Replica
 from statestream.core.errors import Gap
 from statestream.protocol.sse import Decoder, Event
@@ -128,7 +128,7 @@ async def test_another_history_replaces_everything(server: Server, http: Http) -
 
 
 async def test_who_iterates_slowly_is_told_what_was_missed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(followers, "MAX_UPDATES", 20)
+    monkeypatch.setattr(update_queue, "MAX_UPDATES", 20)
     async with statestream.connect(server.url) as stream:
         updates = aiter(stream)
         assert (await anext(updates)).reason == "start"
@@ -195,11 +195,11 @@ def test_silence_is_told_in_heartbeats() -> None:
     async def listen() -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
-        pulse = Pulse(lambda health: turns.append((health, round(clock() - began, 3))))
+        monitor = HeartbeatMonitor(lambda health: turns.append((health, round(clock() - began, 3))))
         for _ in range(3):
-            pulse.heard(10.0)
+            monitor.received(10.0)
             await asyncio.sleep(14.9)
-        pulse.heard(10.0)
+        monitor.received(10.0)
         await asyncio.sleep(100)
 
     timeless(listen())

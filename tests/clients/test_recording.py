@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 
 import statestream
 from statestream import Malformed, StreamRefused, Update
-from statestream.client.recording import MAX_LINE, Recorder, Recording
+from statestream.client.recording.lines import MAX_LINE
+from statestream.client.recording.recorder import StreamRecorder
+from statestream.client.recording.recording import Recording
 from statestream.client.replica import Replica
 from statestream.core.errors import Gap, RecordingFailed
 from statestream.protocol.sse import Event
@@ -65,8 +67,8 @@ def written(path: Path, *frames: tuple[int, Event], slices: list[str] | None = N
     return path
 
 
-async def replayed(path: Path, **options: Any) -> tuple[list[Update], statestream.client.replaying.Replay]:
-    replay = statestream.replay(path, **{"speed": math.inf} | options)
+async def replayed(path: Path, **options: Any) -> tuple[list[Update], statestream.client.Replay]:
+    replay = statestream.client.replay(path, **{"speed": math.inf} | options)
     return [update async for update in replay], replay
 
 
@@ -150,7 +152,7 @@ async def test_a_stream_that_is_not_open_cannot_be_recorded(server: Server, tmp_
 
 
 async def test_a_password_is_not_recorded(tmp_path: Path) -> None:
-    Recorder(tmp_path / "a", url="http://me:secret@host:1/p", slices=("s",), replica=Replica()).close()
+    StreamRecorder(tmp_path / "a", url="http://me:secret@host:1/p", slices=("s",), replica=Replica()).close()
     recording = Recording(tmp_path / "a")
     assert (recording.url, recording.slices) == ("http://host:1/p", ["s"])
     assert list(recording) == []
@@ -161,7 +163,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_stream(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(RecordingFailed, match="No space left"):
-        Recorder("/dev/full", url="http://x", slices=None, replica=Replica(), overwrite=True)
+        StreamRecorder("/dev/full", url="http://x", slices=None, replica=Replica(), overwrite=True)
     assert Path("/dev/full").exists(), "what was there before stays"
     async with statestream.connect(server.url) as stream:
         recorder = stream.record(tmp_path / "a")
@@ -195,9 +197,9 @@ steps = st.lists(
 
 
 def test_a_recording_that_could_not_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.client.recording.MAX_LINE", 10)  # the first line is longer than may be
+    monkeypatch.setattr("statestream.client.recording.recorder.MAX_LINE", 10)  # the first line is longer than may be
     with pytest.raises(RecordingFailed, match="after 0 bytes"):
-        Recorder(tmp_path / "a", url="http://x", slices=None, replica=Replica())
+        StreamRecorder(tmp_path / "a", url="http://x", slices=None, replica=Replica())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,7 +250,7 @@ def test_replaying_is_hearing_it_again(program: list[tuple[str, Any]], start: in
         path = Path(directory) / "r"
         for number, one in enumerate(frames_of(program)):
             if recorder is None and number >= start:
-                recorder = Recorder(path, url="http://x", slices=None, replica=replica)
+                recorder = StreamRecorder(path, url="http://x", slices=None, replica=replica)
                 held = replica.position
             if replica.position is None and one.event != "state.initial":
                 continue  # a client starts again after a gap: nothing else comes first
@@ -258,7 +260,7 @@ def test_replaying_is_hearing_it_again(program: list[tuple[str, Any]], start: in
                 replica.forget_position()
                 continue
             if recorder is not None:
-                recorder.heard(one)
+                recorder.record(one)
                 heard += updates
         if recorder is None:
             return
@@ -283,9 +285,9 @@ async def test_gaps_in_a_recording_are_passed_over_as_the_client_did(tmp_path: P
 
 
 async def test_lines_of_another_program_and_frames_of_many_lines_are_read(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "r", url="http://x", slices=None, replica=Replica())
+    recorder = StreamRecorder(tmp_path / "r", url="http://x", slices=None, replica=Replica())
     whole = initial("1.a", {"é\u2028": ["\\\n", '","data":']})
-    recorder.heard(Event(event=whole.event, data=whole.data.replace('{"', '{\n"'), last_id='1"},"data":'))
+    recorder.record(Event(event=whole.event, data=whole.data.replace('{"', '{\n"'), last_id='1"},"data":'))
     recorder.close()
     state = {"s": {"é\u2028": ["\\\n", '","data":']}}
     assert (await replayed(tmp_path / "r"))[1].state == state
@@ -318,7 +320,7 @@ async def test_a_file_cut_at_any_byte_is_good_up_to_there(tmp_path: Path) -> Non
         path.write_bytes(data[:size])
         if size < header:
             with pytest.raises(Malformed, match="line 1"):
-                statestream.replay(path)
+                statestream.client.replay(path)
             continue
         _, replay = await replayed(path)
         whole = data[:size].count(b"\n") - 1
@@ -350,7 +352,7 @@ LINE = b'{"at":0,"event":"heartbeat","id":"1.a","data":{"type":"heartbeat"}}'
 async def test_a_broken_line_is_an_error_with_its_number(tmp_path: Path, line: bytes) -> None:
     lines = written(tmp_path / "r", (0, initial("1.a")), (0, update("2.a", 2))).read_bytes().splitlines()
     (tmp_path / "r").write_bytes(b"\n".join([*lines[:2], line, lines[2], b""]))
-    replay = statestream.replay(tmp_path / "r", speed=math.inf)
+    replay = statestream.client.replay(tmp_path / "r", speed=math.inf)
     with pytest.raises(Malformed, match=r"^line 3: expected"):
         async for _ in replay:
             pass
@@ -365,19 +367,19 @@ async def test_a_broken_line_is_an_error_with_its_number(tmp_path: Path, line: b
         (b'{"recording":1}', "url"),
         (b'{"recording":1,"url":"x","slices":[1],"began":1}', "slices"),
         (b'{"at":0}', "does not"),
-        (b"SQLite format 3\0", "no JSON"),
+        (b"SQLite format 3\0", "not JSON"),
     ],
 )
 def test_another_programs_file_is_refused(tmp_path: Path, first: bytes, said: str) -> None:
     (tmp_path / "r").write_bytes(first + b"\n" + LINE + b"\n")
     with pytest.raises(Malformed, match=rf"^line 1: expected .*{said}"):
-        statestream.replay(tmp_path / "r")
+        statestream.client.replay(tmp_path / "r")
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(RecordingFailed, match="expected to read"):
-            statestream.replay(path)
+        with pytest.raises(RecordingFailed, match="cannot read"):
+            statestream.client.replay(path)
 
 
 async def test_time_does_not_run_backwards(tmp_path: Path) -> None:
@@ -388,10 +390,10 @@ async def test_time_does_not_run_backwards(tmp_path: Path) -> None:
 
 def test_no_line_is_longer_than_the_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is written can be read: a frame that is too long ends the recording in the file that was good so far."""
-    recorder = Recorder(tmp_path / "r", url="http://x", slices=None, replica=Replica())
-    recorder.heard(initial("1.a"))
+    recorder = StreamRecorder(tmp_path / "r", url="http://x", slices=None, replica=Replica())
+    recorder.record(initial("1.a"))
     with caplog.at_level(logging.ERROR):
-        recorder.heard(update("2.a", "x" * MAX_LINE))
+        recorder.record(update("2.a", "x" * MAX_LINE))
     with pytest.raises(RecordingFailed, match="a frame takes more"):
         recorder.close()
     assert len(list(Recording(tmp_path / "r"))) == 1
@@ -413,10 +415,10 @@ async def test_until_ends_it_there_exactly(tmp_path: Path) -> None:
         assert updates[-1].position == replay.position
     for until in ("6.b", "", "12.a", -1, math.nan):
         with pytest.raises(Malformed, match="until"):
-            statestream.replay(path, until=until)
+            statestream.client.replay(path, until=until)
     for speed in (0, -1, math.nan):
         with pytest.raises(Malformed, match="speed"):
-            statestream.replay(path, speed=speed)
+            statestream.client.replay(path, speed=speed)
 
 
 async def test_a_faster_replay_is_ahead_of_a_slower_one(tmp_path: Path) -> None:
@@ -424,7 +426,7 @@ async def test_a_faster_replay_is_ahead_of_a_slower_one(tmp_path: Path) -> None:
     order: list[tuple[float, int]] = []
 
     async def play(speed: float) -> None:
-        replay = statestream.replay(path, speed=speed)
+        replay = statestream.client.replay(path, speed=speed)
         async for _ in replay:
             order.append((speed, replay.state["s"]))  # noqa: PERF401  # the others append meanwhile
 
@@ -453,7 +455,9 @@ async def test_as_fast_as_it_goes_waits_for_nothing_and_lets_others_live(tmp_pat
 
 
 async def test_each_loop_begins_at_the_beginning(tmp_path: Path) -> None:
-    replay = statestream.replay(written(tmp_path / "r", (0, initial("1.a", 1)), (0, update("2.a", 2))), speed=math.inf)
+    replay = statestream.client.replay(
+        written(tmp_path / "r", (0, initial("1.a", 1)), (0, update("2.a", 2))), speed=math.inf
+    )
     assert (replay.state, replay.position) == ({}, None)
     first = aiter(replay)
     assert (await anext(first)).position == "1.a"

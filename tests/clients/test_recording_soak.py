@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 
 import statestream
-from statestream.client.recording import Recording
+from statestream.client.recording.recording import Recording
 from tests.support import Server, dispatch
 from tests.support.cutting import Proxy
 
@@ -106,7 +106,7 @@ class Soak:
         positions = sorted({frame.event.last_id for frame in frames})
         some = self.chance.sample(positions, min(2, len(positions)))
         for until in (None, *some):
-            replay = statestream.replay(path, speed=math.inf, until=until)
+            replay = statestream.client.replay(path, speed=math.inf, until=until)
             async for _ in replay:
                 pass
             assert replay.position is not None, path

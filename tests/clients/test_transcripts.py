@@ -20,9 +20,9 @@ import statestream
 from statestream.client.replica import Replica, Update
 from statestream.core.errors import Gap, StreamRefused
 from statestream.protocol.sse import Decoder
-from statestream.tools.conformance.player import Held
-from statestream.tools.conformance.transcripts import NO_CURSOR, Expected, Transcript
-from statestream.tools.conformance.vectors import Vector
+from statestream.tools.conformance.clients.sse_vectors import SseVector
+from statestream.tools.conformance.clients.transcript import NO_CURSOR, ExpectedState, Transcript
+from statestream.tools.conformance.clients.transcript_server import ReportedState
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
 from tests.support.node import Node
 from tests.support.scripted import Scripted
@@ -44,7 +44,7 @@ def told(updates: Sequence[Update]) -> list[Any]:
 
 
 def test_every_frame_of_the_protocol_has_its_transcript() -> None:
-    sent = b"".join(frame for one in TRANSCRIPTS for link in one.connections for frame, _ in link.frames).decode()
+    sent = b"".join(frame for one in TRANSCRIPTS for exchange in one.exchanges for frame, _ in exchange.frames).decode()
     for event in ("state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"):
         assert f"event: {event}\n" in sent
     for reason in ("start", "expired", "forked", "invalid", "lagged", "shutdown", "busy", "unavailable", "too_large"):
@@ -57,11 +57,11 @@ def test_every_frame_of_the_protocol_has_its_transcript() -> None:
 @pytest.mark.parametrize("transcript", transcripts())
 def test_the_replica_holds_and_tells_what_the_transcript_says(transcript: Transcript, size: int) -> None:
     replica = Replica()
-    for connection in transcript.connections:
-        assert (replica.position or NO_CURSOR) == connection.cursor
+    for exchange in transcript.exchanges:
+        assert (replica.position or NO_CURSOR) == exchange.cursor
         replica.end = None
         decoder = Decoder(last_id=replica.position or "")
-        for frame, expected in connection.frames:
+        for frame, expected in exchange.frames:
             events = [event for at in range(0, len(frame), size) for event in decoder.feed(frame[at : at + size])]
             assert len(events) <= 1  # none: a comment
             updates: list[Update] = []
@@ -72,7 +72,7 @@ def test_the_replica_holds_and_tells_what_the_transcript_says(transcript: Transc
             elif events:
                 updates = replica.apply(events[0])
             check(replica, updates, expected)
-        assert decoder.feed(connection.rest) == []
+        assert decoder.feed(exchange.rest) == []
 
 
 Form = tuple[Any, ...]
@@ -135,8 +135,8 @@ async def test_our_server_writes_its_frames_as_the_transcripts_do(http: aiohttp.
     golden = {
         form
         for one in TRANSCRIPTS
-        for link in one.connections
-        for frame, expected in link.frames
+        for exchange in one.exchanges
+        for frame, expected in exchange.frames
         if not one.name.startswith("unknown_") and expected.kind != "gap"
         for form in forms(frame)
     }
@@ -147,7 +147,7 @@ async def test_our_server_writes_its_frames_as_the_transcripts_do(http: aiohttp.
     assert {form[0] for form in sent} == {form[0] for form in golden}
 
 
-def check(replica: Replica, updates: list[Update], expected: Expected) -> None:
+def check(replica: Replica, updates: list[Update], expected: ExpectedState) -> None:
     assert told(updates) == expected.told
     assert same(replica.state, expected.state)
     assert replica.versions == expected.versions
@@ -176,12 +176,12 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
     last, seen, refused = transcript.last, [], None
     stream = statestream.connect(scripted.at(transcript.name), timeout=10)
     wanted = [one for expected in transcript.telling for one in expected.told]
-    part = scripted.parts[transcript.name]
-    asked = part.asked
+    attempt = scripted.attempts[transcript.name]
+    asked = attempt.asked
 
     async def said() -> None:
         while True:
-            part.held = Held(position=stream.position)
+            attempt.reported = ReportedState(position=stream.position)
             await asyncio.sleep(0.01)
 
     saying = asyncio.create_task(said())
@@ -192,13 +192,13 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
                     seen += told([update])
                     if len(seen) == len(wanted) and last.kind != "over":
                         break
-                await eventually(lambda: stream.position == last.position and len(asked) == len(transcript.asks))
+                await eventually(lambda: stream.position == last.position and len(asked) == len(transcript.cursors))
         except StreamRefused as error:
             refused = error.reason
         finally:
             saying.cancel()
     assert refused == (last.reason if last.kind == "over" else None)
-    assert asked == transcript.asks
+    assert asked == transcript.cursors
     assert seen == wanted
     assert same(stream.state, last.state)
     assert stream.versions == last.versions
@@ -208,7 +208,7 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
 # Chromium
 
 
-VECTORS = Vector.all()
+VECTORS = SseVector.all()
 CHROMIUM_DIFFERS = {
     "one leading U+FEFF is stripped, by the UTF-8 decode algorithm: a byte order mark, then the end of a line",
     "one leading U+FEFF is stripped, by the UTF-8 decode algorithm: a byte order mark before a CR",
@@ -236,7 +236,7 @@ async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_sa
             "url": f"{scripted.path}/{one.name}",
             "tellings": len(one.telling),
             "position": one.last.position,
-            "asks": len(one.asks),
+            "asks": len(one.cursors),
             "over": one.last.reason if one.last.kind == "over" else None,
         }
         for one in TRANSCRIPTS
@@ -250,7 +250,7 @@ async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_sa
         assert same(got.pop("seen"), wanted), transcript.name
         last = transcript.last
         assert got == {"state": last.state, "versions": last.versions, "position": last.position}, transcript.name
-        assert scripted.asked(transcript.name) == transcript.asks, transcript.name
+        assert scripted.asked(transcript.name) == transcript.cursors, transcript.name
 
 
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from statestream.core.errors import TooLarge
 from statestream.protocol.sse import Decoder, Event, encode
-from statestream.tools.conformance.vectors import Vector
+from statestream.tools.conformance.clients.sse_vectors import SseVector
 
-VECTORS = Vector.all()
+VECTORS = SseVector.all()
 
 
 def test_there_are_enough_vectors_and_each_has_a_name() -> None:
@@ -18,7 +18,7 @@ def test_there_are_enough_vectors_and_each_has_a_name() -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
-def test_every_split_gives_what_the_standard_says(vector: Vector) -> None:
+def test_every_split_gives_what_the_standard_says(vector: SseVector) -> None:
     """In one piece, in two, in three, wherever the splits are, and byte by byte."""
     raw, wanted = vector.raw, [Event(event=kind, data=data, last_id=id) for kind, data, id in vector.events]
     pairs = ((first, second) for first in range(len(raw) + 1) for second in range(first, len(raw) + 1))

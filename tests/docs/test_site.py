@@ -27,7 +27,7 @@ ERRORS = {
     for name, kind in vars(errors).items()
     if inspect.isclass(kind) and issubclass(kind, statestream.StatestreamError)
 }
-TESTING = ("JournalContract", "journal_machine", "check_server", "check_client", "Outcome", "Check", "Holding")
+TESTING = ("JournalContract", "journal_machine", "check_server", "check_client", "Outcome", "Check", "ClientState")
 PUBLIC = {
     *(f"statestream.{name}" for name in set(statestream.__all__) - ERRORS),
     *(f"statestream.core.errors.{name}" for name in ERRORS),

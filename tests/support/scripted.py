@@ -1,4 +1,4 @@
-"""The player of the transcripts, as the tests use it: one play, pages that follow it, and the vectors for browsers."""
+"""The server of the transcripts, as the tests use it: one play, pages that follow it, and the vectors for browsers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from statestream.tools.conformance.player import Player
-from statestream.tools.conformance.vectors import Vector
+from statestream.tools.conformance.clients.sse_vectors import SseVector
+from statestream.tools.conformance.clients.transcript_server import TranscriptServer
 from tests.support import ROOT
 
 PAGES = {
@@ -17,15 +17,15 @@ PAGES = {
 }
 
 
-class Scripted(Player):
+class Scripted(TranscriptServer):
     """`async with Scripted() as server:`; `server.asked(name)` has the cursors of a transcript, in order.
 
     `server.heard` has those of each vector.
     """
 
-    def __init__(self, vectors: Sequence[Vector] = ()) -> None:
+    def __init__(self, vectors: Sequence[SseVector] = ()) -> None:
         super().__init__()
-        self.path, self.parts = self.begin()
+        self.path, self.attempts = self.begin()
         self.vectors = vectors
         self.heard: defaultdict[str, list[str]] = defaultdict(list)
         self.app.router.add_get("/vector/{number}/{pieces}", self.vector)
@@ -37,7 +37,7 @@ class Scripted(Player):
         return f"{self.url}{self.path}/{name}"
 
     def asked(self, name: str) -> list[str]:
-        return self.parts[name].asked
+        return self.attempts[name].asked
 
     async def page(self, _: web.Request) -> web.Response:
         text = "<!doctype html><link rel=icon href=data:,><title>transcripts</title>"

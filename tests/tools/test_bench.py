@@ -16,9 +16,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from statestream.tools.bench.crew import Crew
-from statestream.tools.bench.target import Target
-from statestream.tools.bench.worker import Assignment
+from statestream.tools.bench.messages import Assignment
+from statestream.tools.bench.worker_pool import WorkerPool
+from statestream.tools.target import Target
 from tests.support import ROOT, Server, eventually, get_state
 from tests.support.faulty import Faulty, catchup, heartbeat, initial
 
@@ -192,7 +192,7 @@ async def test_an_update_that_is_left_out_is_missing() -> None:
     assert ran.code == 1
     assert ran.json["gaps"] == {"missing": 1, "repeated": 0, "breaks": 1}
     assert ran.json["deliveries"]["delivered"] == 99
-    assert "deliveries that are missing, though readers got what came later: 1" in ran.err
+    assert "missing deliveries, although readers received later changes: 1" in ran.err
 
 
 async def test_the_last_update_left_out_is_missing_where_the_cursor_moves_on() -> None:
@@ -274,9 +274,7 @@ async def test_changes_are_sent_when_they_are_due_whatever_became_of_those_befor
 
 async def test_a_frame_that_cannot_be_read_ends_that_reader() -> None:
     ran = await with_fault(at(3, 12, lambda said: b"event: state.update\nid: 12.tag\ndata: {]\n\n"))
-    assert list(ran.json["disconnects"]["reasons"]) == [
-        "expected a frame of the state stream, got a state.update that cannot be read"
-    ]
+    assert list(ran.json["disconnects"]["reasons"]) == ["a frame of the state stream cannot be parsed: state.update"]
 
 
 # headers, prefixes, TLS
@@ -319,7 +317,7 @@ async def test_a_server_that_is_killed_in_the_middle_is_said(server: Server) -> 
     server.kill()
     ran = await ended(process)
     assert (ran.code, ran.out) == (1, "")
-    assert "expected the server to stay, all 50 readers lost their stream" in ran.err
+    assert "the server is gone: all 50 readers lost their stream" in ran.err
 
 
 async def test_a_server_that_stops_in_the_middle_says_why(server: Server) -> None:
@@ -338,7 +336,7 @@ async def test_a_server_that_stops_in_the_middle_says_why(server: Server) -> Non
         (("--action", "board/counted", "--payload", '{"by": "x"}'), "invalid_payload"),
         (("--action", "board/refused", "--payload", '{"why": "full"}'), "The board says no."),
         (("--action", "board/cleared"), "expected board/cleared to change something"),
-        (("--action", "room/joined", "--payload", '{"name": "{n}"}', "--key", "1"), "changed room/1: give --slices"),
+        (("--action", "room/joined", "--payload", '{"name": "{n}"}', "--key", "1"), "changed room/1; use --slices"),
         (("--slices", "nothing"), "404"),
         (("--slices", "No!"), "malformed"),
     ],
@@ -352,8 +350,8 @@ async def test_what_the_server_refuses_is_said(server: Server, arguments: tuple[
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("127.0.0.1:8000",), "expected the server's root like http://127.0.0.1:8000"),
-        (("http://127.0.0.1:8000?x=1",), "expected the server's root"),
+        (("127.0.0.1:8000",), "expected the root URL of a server, such as http://127.0.0.1:8000"),
+        (("http://127.0.0.1:8000?x=1",), "expected the root URL of a server"),
         (("http://x", "--action", "a/b", "--payload", "[1]"), "JSON object"),
         (("http://x", "--action", "a/b", "--payload", '{"a": {n}'), "expected JSON"),
         (("http://x", "--action", "a/b", "--key", "a b"), "expected a key"),
@@ -411,22 +409,22 @@ async def test_whoever_is_interrupted_leaves_no_process_behind(server: Server) -
 async def test_readers_can_come_from_several_addresses() -> None:
     async with Faulty() as faulty:
         target = Target.parse(faulty.url, None, [])
-        family, address = await target.address()
+        family, address = await target.resolve()
         task = Assignment(
             family=family,
             address=list(address),
             tls=None,
-            request=target.request(),
+            request=target.stream_request(),
             readers=6,
             at_once=2,
             sources=["127.0.0.2", "127.0.0.3"],
             run="x",
         )
-        async with Crew([task]) as crew, asyncio.TaskGroup() as group:
-            following = group.create_task(crew.follow())
-            await eventually(crew.joining)
+        async with WorkerPool([task]) as pool, asyncio.TaskGroup() as group:
+            following = group.create_task(pool.follow())
+            await eventually(pool.join_times)
             assert sorted(faulty.peers) == ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3
-            crew.finish()
+            pool.finish()
             await following
 
 
@@ -438,6 +436,6 @@ async def test_a_stdout_that_takes_nothing_is_no_success(server: Server, out: st
         *("bash", "-c", line, "bash", sys.executable, "-m", "statestream", *options), stderr=subprocess.PIPE, cwd=ROOT
     )
     _, said = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 1, "the figures were not seen: no success"
+    assert process.returncode == 1, "the report was not seen: no success"
     assert b"Traceback" not in said
     assert (b"cannot write" in said) == said_why

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from statestream.core.errors import StreamRefused, TooLarge
 from statestream.tools.bench import limits
+from statestream.tools.bench.counters import StreamCounters
+from statestream.tools.bench.frame_summary import SummaryCache, summarize
 from statestream.tools.bench.histogram import STEPS, Histogram
-from statestream.tools.bench.reader import Counts, Frames, Reader, parse
+from statestream.tools.bench.reader import Reader
 from statestream.tools.bench.server_process import ServerProcess, Unknown
-from statestream.tools.bench.target import Target
+from statestream.tools.target import Target
 from tests.support.faulty import catchup, frame, heartbeat, initial, update
 
 
@@ -71,9 +73,9 @@ def answer(body: bytes, sizes: list[int] | None) -> bytes:
     return head.encode() + b"transfer-encoding: Chunked\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
 
 
-def read(frames: Frames, pieces: list[bytes]) -> tuple[list[int], Counts, int, str | None]:
-    reader, counts = Reader(frames, Counts()), Counts()
-    reader._counts = counts
+def read(frames: SummaryCache, pieces: list[bytes]) -> tuple[list[int], StreamCounters, int, str | None]:
+    reader, counts = Reader(frames, StreamCounters()), StreamCounters()
+    reader._counters = counts
     numbers = [number for piece in pieces for number in reader.feed(piece)]
     return numbers, counts, reader.cursor, reader.end
 
@@ -85,9 +87,9 @@ def read(frames: Frames, pieces: list[bytes]) -> tuple[list[int], Counts, int, s
 )
 def test_bytes_say_the_same_wherever_they_are_split(kinds: list[str], sizes: list[int] | None, cuts: list[int]) -> None:
     data = answer(transcript(kinds), sizes)
-    whole = read(Frames(RUN), [data])
+    whole = read(SummaryCache(RUN), [data])
     ends = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
-    frames = Frames(RUN)
+    frames = SummaryCache(RUN)
     for _ in range(2):  # the second reader finds everything known
         assert read(frames, [data[a:b] for a, b in itertools.pairwise(ends)]) == whole
 
@@ -96,7 +98,7 @@ def test_bytes_say_the_same_wherever_they_are_split(kinds: list[str], sizes: lis
 def test_bytes_say_the_same_split_at_every_byte(sizes: list[int] | None) -> None:
     kinds = ["ours", "twice", "skip", "catchup", "heartbeat", "initial", "ours"]
     data = answer(transcript(kinds), sizes)
-    frames = Frames(RUN)
+    frames = SummaryCache(RUN)
     whole = read(frames, [data])
     assert (whole[0], whole[1].repeated, whole[1].breaks, whole[2]) == ([2, 4, 7], 2, 1, 7)
     for cut in range(1, len(data)):
@@ -116,7 +118,7 @@ values = st.recursive(
 def test_the_versions_of_a_state_are_found_without_reading_it(value: Any, versions: Any, order: list[str]) -> None:
     members = {"slices": {"s": value}, "versions": versions, "type": "state.initial"}
     text = json.dumps({name: members[name] for name in order}, separators=(",", ":"), ensure_ascii=False)
-    found = parse(f"event: state.initial\nid: 7.x\ndata: {text}".encode(), RUN)
+    found = summarize(f"event: state.initial\nid: 7.x\ndata: {text}".encode(), RUN)
     assert found is not None
     assert (found.versions, found.seq) == (versions, 7)
 
@@ -132,7 +134,7 @@ def test_the_versions_of_a_state_are_found_without_reading_it(value: Any, versio
 )
 def test_an_answer_that_is_no_stream_is_refused(data: bytes) -> None:
     with pytest.raises(StreamRefused):
-        Reader(Frames(RUN), Counts()).feed(data)
+        Reader(SummaryCache(RUN), StreamCounters()).feed(data)
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,8 @@ async def test_a_server_that_never_answers_leaves_an_id_to_repeat() -> None:
         ran = await run("dispatch", url, "board/counted", "--id", "mine")
     assert (ran.code, ran.out) == (1, "")
     notice, end = ran.err.splitlines()
-    assert notice == "statestream: no answer yet, trying on; the outcome is unknown: repeat it with --id mine"
-    assert "got none" in end
+    assert notice == "statestream: no answer yet, retrying; the outcome is unknown: repeat it with --id mine"
+    assert "did not answer" in end
     assert end.endswith("unknown: repeat it with --id mine")
 
 
@@ -191,7 +191,7 @@ async def test_a_closed_stdout_is_said(server: Server, command: tuple[str, ...])
     process = await asyncio.create_subprocess_exec(*shut, stderr=subprocess.PIPE, cwd=ROOT)
     _, said = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1
-    assert said == b"statestream: expected a stdout to write to, it is closed\n"
+    assert said == b"statestream: stdout is closed; this command writes its result to it\n"
 
 
 # state
@@ -354,7 +354,7 @@ async def test_nobody_there_is_said_at_once(command: tuple[str, ...]) -> None:
     sentence = await refused(name, "http://127.0.0.1:1", *more)
     assert "expected a server at http://127.0.0.1:1, found none" in sentence
     assert "no.such.host.invalid" in await refused(name, "http://no.such.host.invalid", *more)
-    assert "server's root" in await refused(name, "board", *more, code=2)
+    assert "root URL of a server" in await refused(name, "board", *more, code=2)
 
 
 @pytest.mark.parametrize("command", ASKING, ids=lambda c: c[0])
@@ -554,7 +554,7 @@ async def test_watch_comes_back_to_a_server_that_was_away(tmp_path: Path) -> Non
             await terminal.shows("0 reconnects")
             await terminal.shows("opened: start")
             server.kill()
-            await terminal.shows("lost, coming back")
+            await terminal.shows("lost, reconnecting")
             server.start()
             await terminal.shows("1 reconnect ")
             await terminal.shows("opened: resumed")

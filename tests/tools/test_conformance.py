@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from statestream.tools.conformance import CHECKS, Outcome, check_server
-from statestream.tools.conformance.transcripts import Transcript
+from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, serving
 from tests.support.wrong import Answered, Asked, Fault, Wrong
 
@@ -247,17 +247,17 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("updates", "one data line", frames(rb"\ndata: \{", b"\ndata: {\ndata: ")),
     ("updates", "`type`", frames(rb'"type":"state.update"', b'"type":"state.other"')),
     ("updates", "one of patches", frames(rb'"(value|patches)":.*?,"cause"', b'"cause"')),
-    ("order", "a hole", lost(5)),
+    ("order", "a gap", lost(5)),
     ("order", "once", twice(5)),
     ("order", "ids that rise", frames(rb"id: (\d+)\.(.*)\n(.*update.*\n)", rb"id: 1.\2\n\3")),
-    ("joining", "a hole", lost(1)),
+    ("joining", "a gap", lost(1)),
     ("after-the-answer", "which was answered", stale()),
     ("earliest", "before the last", Fault(ask=without("after"))),
     ("stream-refusals", "404", status(404, 400)),
     ("http-1-0", "505", Fault(answer=old_is_refused)),
     ("heartbeat", "got none", Fault(frame=lambda a, n, frame: None if b"event: heartbeat" in frame else frame)),
     ("resume-at-every-frame", "state.resumed", Fault(ask=without("Last-Event-ID", "after"))),
-    ("resume-at-every-frame", "a hole", lost(1, resumed=True)),
+    ("resume-at-every-frame", "a gap", lost(1, resumed=True)),
     ("resume-at-every-frame", "versions", frames(rb'(resumed.*"versions":\{).*?\}', rb"\1}")),
     ("cut-inside-a-frame", "to be honoured", Fault(ask=spoil_cursor)),
     ("header-wins", "state.resumed", Fault(ask=after_wins)),
@@ -290,7 +290,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
 async def test_a_server_that_breaks_the_promise_is_found_out(
     good: Server, monkeypatch: pytest.MonkeyPatch, name: str, word: str, fault: Fault
 ) -> None:
-    monkeypatch.setattr("statestream.tools.conformance.subject.PATIENCE", 1.0)
+    for module in ("server_under_test", "stream_under_test"):
+        monkeypatch.setattr(f"statestream.tools.conformance.servers.{module}.PATIENCE", 1.0)
     async with Wrong(good=good.url, fault=fault) as wrong:
         [outcome] = await outcomes(wrong.url, name)
     assert outcome.check.name == name
@@ -333,8 +334,8 @@ async def test_what_cannot_be_checked_is_explained(good: Server) -> None:
         ((good.url, "--action", "board/none"), 1, "expected board/none to change something"),
         ((good.url, *COUNTED, "--payload", '{"by": 0}'), 1, "expected board/counted to change something"),
         ((good.url, *COUNTED, "--payload", "[]"), 2, "expected the payload to be a JSON object"),
-        ((good.url, *COUNTED, "--only", "nonsense"), 2, "there are headers, first-frame"),
-        (("nonsense", *COUNTED), 2, "expected the server's root"),
+        ((good.url, *COUNTED, "--only", "nonsense"), 2, "the checks are headers, first-frame"),
+        (("nonsense", *COUNTED), 2, "expected the root URL of a server"),
         ((good.url,), 2, "--action"),
     ]:
         got, out, err = await command(*arguments)
@@ -394,7 +395,7 @@ async def test_a_stdout_that_is_closed_is_no_verdict(good: Server) -> None:
     shut = ("sh", "-c", 'exec "$@" >&-', "sh", *conformance_of(good.url, "--only", "answers"))
     process = await asyncio.create_subprocess_exec(*shut, stderr=subprocess.PIPE, cwd=ROOT)
     _, err = await process.communicate()
-    assert (process.returncode, err) == (3, b"statestream: expected a stdout to write to, it is closed\n")
+    assert (process.returncode, err) == (3, b"statestream: stdout is closed; this command writes its result to it\n")
 
 
 async def test_ctrl_c_is_no_verdict(good: Server) -> None:
@@ -429,7 +430,7 @@ async def test_a_terminal_shows_which_check_is_under_way(good: Server) -> None:
     os.close(master)
     assert process.returncode == 0
     assert "first-frame: The first frame" in shown
-    assert "heartbeat: Nobody is left" in shown
+    assert "heartbeat: No silence is" in shown
     assert "passed" not in shown
     assert out.decode().count("passed  ") == 2
 

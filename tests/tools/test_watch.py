@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from statestream.client.replica import Replica
 from statestream.core.patch import apply_patch
 from statestream.protocol.sse import Event
-from statestream.tools.commands import lines, text
-from statestream.tools.watch.inline import Row, row_cells, shortened, whole
-from statestream.tools.watch.marks import MOST, Mark, Marks
-from statestream.tools.watch.news import News, Rate
-from statestream.tools.watch.picture import View, picture
+from statestream.tools.console import change_lines, text
+from statestream.tools.watch.activity import Activity, Rate
+from statestream.tools.watch.change_marks import MAX_KEPT, Mark, Marks
+from statestream.tools.watch.screen import ScreenContent, screen
+from statestream.tools.watch.state_tree import chosen, shares, state_tree
 from statestream.tools.watch.terminal import STYLES, as_text
-from statestream.tools.watch.tree import chosen, shares, tree
+from statestream.tools.watch.value_line import Row, row_cells, shortened, whole
 
 NASTY = "\x1b]0;owned\x07\x1b[2J\r\n\t\x00\x7f\x9b31m\u202eabc\u2028\u200b\ufeff"
 WIDE = "日本語🦊 Łódź e\u0301 ❤\ufe0f 👩\u200d🚀"
@@ -111,13 +111,13 @@ def test_a_change_is_one_line() -> None:
         "cause": {"type": "board/moved", "id": "x", "actor": "ada", "payload": {"at": 1}},
         "timestamp": 0,
     }
-    line = lines.change_line(change, 120)
+    line = change_lines.change_line(change, 120)
     assert re.sub(r"^\S+", "TIME", line) == (
         '12.abc  board  board/moved by ada  + /tasks/1 {id: "2"}  - /tasks/0  + /tasks/1 {id: "2"}  … 1 more'
         "  120 B  payload {at: 1}".join(["TIME  ", ""])
     )
-    assert lines.operations({"value": [1]}) == "= [1]"
-    assert lines.operations({"removed": True}) == "removed"
+    assert change_lines.operations({"value": [1]}) == "= [1]"
+    assert change_lines.operations({"removed": True}) == "removed"
 
 
 def test_a_line_from_a_hostile_server_is_still_a_line() -> None:
@@ -128,7 +128,7 @@ def test_a_line_from_a_hostile_server_is_still_a_line() -> None:
         "cause": {"type": NASTY, "actor": NASTY, "payload": NASTY},
         "timestamp": NASTY,
     }
-    assert lines.change_line(change, 1).isprintable()
+    assert change_lines.change_line(change, 1).isprintable()
 
 
 # marks
@@ -197,11 +197,11 @@ def test_patches_that_fit_nothing_mark_the_slice() -> None:
 
 def test_marks_forget_what_changed_longest_ago() -> None:
     marks = Marks()
-    for number in range(5 * MOST):
+    for number in range(5 * MAX_KEPT):
         marks.touch(["s", f"k{number}", "deep"], "changed", float(number))
     below = found(marks.root, "s").below
-    assert len(below) <= 2 * MOST
-    assert f"k{5 * MOST - 1}" in below
+    assert len(below) <= 2 * MAX_KEPT
+    assert f"k{5 * MAX_KEPT - 1}" in below
     assert "k0" not in below
 
 
@@ -235,7 +235,7 @@ def test_a_tree_keeps_to_its_room(state: Any, width: int, room: int, data: st.Da
     everywhere = [place for place in places(state) if place]
     for place in data.draw(st.lists(st.sampled_from(everywhere), max_size=8)) if everywhere else []:
         marks.touch(place, data.draw(st.sampled_from(["added", "changed", "removed"])), data.draw(st.floats(0, 2)))
-    rows = tree(state, {}, marks.root, 2.0, width, room)
+    rows = state_tree(state, {}, marks.root, 2.0, width, room)
     assert len(rows) <= room
     assert all(row_cells(row) <= width for row in rows)
     assert all(line.isprintable() for line in plain(rows))
@@ -244,13 +244,13 @@ def test_a_tree_keeps_to_its_room(state: Any, width: int, room: int, data: st.Da
 
 def test_a_small_state_is_shown_whole() -> None:
     state = {"board": {"tasks": [{"id": "1", "title": "Ship it"}], "text": "x" * 30}, "counter": 5}
-    assert plain(tree(state, {"board": 12}, Mark(), 0.0, 48, 20)) == [
+    assert plain(state_tree(state, {"board": 12}, Mark(), 0.0, 48, 20)) == [
         "board: {2}  version 12",
         '  tasks: [{id: "1", title: "Ship it"}]',
         f'  text: "{"x" * 30}"',
         "counter: 5",
     ]
-    assert plain(tree({}, {}, Mark(), 0.0, 80, 5)) == ["nothing: no slice that is followed exists"]
+    assert plain(state_tree({}, {}, Mark(), 0.0, 80, 5)) == ["none of the selected slices exists"]
 
 
 def test_a_huge_list_shows_what_changed_and_counts_the_rest() -> None:
@@ -258,7 +258,7 @@ def test_a_huge_list_shows_what_changed_and_counts_the_rest() -> None:
     marks = Marks()
     marks.touch(["room", "messages", 700, "likes"], "changed", 1.0)
     marks.touch(["room", "messages", 3, "likes"], "changed", 9.9)
-    rows = tree(state, {"room": 4}, marks.root, 10.0, 80, 7)
+    rows = state_tree(state, {"room": 4}, marks.root, 10.0, 80, 7)
     assert [line.split(":")[0].strip() for line in plain(rows)] == [
         "room",
         "messages",
@@ -274,7 +274,7 @@ def test_a_huge_list_shows_what_changed_and_counts_the_rest() -> None:
 def test_a_change_fades() -> None:
     marks = Marks()
     marks.touch(["counter"], "added", 10.0)
-    ages = [tree({"counter": 5}, {}, marks.root, 10.0 + age, 80, 5)[0][-1][1] for age in (0.1, 0.7, 1.1)]
+    ages = [state_tree({"counter": 5}, {}, marks.root, 10.0 + age, 80, 5)[0][-1][1] for age in (0.1, 0.7, 1.1)]
     assert ages == ["added fresh", "added warm", "scalar"]
 
 
@@ -282,7 +282,7 @@ def test_what_is_hidden_shows_that_it_changed() -> None:
     state = {"a": {"list": list(range(500))}, "b": {"text": "x" * 300, "n": {"deep": [1] * 100}}}
     marks = Marks()
     marks.touch(["b", "n", "deep", 99], "changed", 1.0)
-    rows = tree(state, {}, marks.root, 1.0, 40, 4)
+    rows = state_tree(state, {}, marks.root, 1.0, 40, 4)
     assert "n: " in styled(rows, "changed fresh") or "b: " in styled(rows, "changed fresh")
 
 
@@ -290,7 +290,7 @@ def test_of_a_list_that_grows_the_newest_is_seen() -> None:
     value = {"chunks": [f"word{n}" for n in range(100)], "beside": 1}
     marks = Marks()
     marks.patched("reply", value, [{"op": "add", "path": "/chunks/99", "value": "word99"}], 1.0)
-    rows = tree({"reply": value}, {}, marks.root, 1.0, 80, 3)
+    rows = state_tree({"reply": value}, {}, marks.root, 1.0, 80, 3)
     assert plain(rows)[1] == '  chunks: [… 95, "word95", "word96", "word97", "word98", "word99"]'
     assert styled(rows, "added fresh") == '"word99"'
 
@@ -298,7 +298,7 @@ def test_of_a_list_that_grows_the_newest_is_seen() -> None:
 def test_what_is_left_after_a_removal_is_not_new() -> None:
     marks = Marks()
     marks.touch(["list"], "removed", 1.0)
-    [row] = tree({"list": [1, 2]}, {}, marks.root, 1.0, 40, 4)
+    [row] = state_tree({"list": [1, 2]}, {}, marks.root, 1.0, 40, 4)
     assert styled([row], "removed fresh") == "list: []"
     assert styled([row], "scalar") == "12"
 
@@ -307,7 +307,7 @@ def test_a_deep_state_ends_at_the_edge() -> None:
     value: Any = "the bottom"
     for _ in range(60):
         value = {"inside": value, "beside": "x" * 20}
-    rows = tree({"deep": value}, {}, Mark(), 0.0, 60, 200)
+    rows = state_tree({"deep": value}, {}, Mark(), 0.0, 60, 200)
     assert all(row_cells(row) <= 60 for row in rows)
     assert plain(rows)[-1].startswith("  ")
 
@@ -315,40 +315,40 @@ def test_a_deep_state_ends_at_the_edge() -> None:
 # the picture
 
 
-def view(replica: Replica, news: News, now: float = 1.0, **more: Any) -> View:
-    changes, size = news.rate.at(now)
+def content(replica: Replica, activity: Activity, now: float = 1.0, **more: Any) -> ScreenContent:
+    changes, size = activity.rate.at(now)
     given_: dict[str, Any] = {
         "url": "http://127.0.0.1:8000",
         "slices": "every plain slice",
         "state": replica.state,
         "versions": replica.versions,
-        "marks": news.marks.root,
-        "log": news.log,
+        "marks": activity.marks.root,
+        "log": activity.log,
         "health": "healthy",
         "is_open": True,
         "trouble": "",
         "position": replica.position,
-        "opening": news.opening,
+        "opened_with": activity.opened_with,
         "changes_per_second": changes,
         "bytes_per_second": size,
         "reconnects": 0,
         "now": now,
     }
-    return View(**given_ | more)
+    return ScreenContent(**given_ | more)
 
 
 class Following:
-    """A replica, its news, and frames for both."""
+    """A replica, its activity, and frames for both."""
 
     def __init__(self) -> None:
         self.replica = Replica()
-        self.news = News(self.replica)
+        self.activity = Activity(self.replica)
         self.version = 0
 
     def frame(self, kind: str, now: float = 1.0, **data: Any) -> None:
         encoded = orjson.dumps({"type": kind, "timestamp": 1_000, **data}).decode()
         event = Event(event=kind, data=encoded, last_id=f"{self.version}.abc")
-        self.news.heard(event, self.replica.apply(event), now)
+        self.activity.received(event, self.replica.apply(event), now)
 
     def starts(self, reason: str = "start", **slices: Any) -> Following:
         self.version = 1
@@ -366,7 +366,7 @@ class Following:
 def test_a_picture_says_all_of_it() -> None:
     following = Following().starts(board={"tasks": [], "filler": "x" * 100})
     following.changes("board", patches=[{"op": "add", "path": "/tasks/0", "value": "Ship it"}])
-    rows = picture(view(following.replica, following.news, reconnects=1), 100, 12)
+    rows = screen(content(following.replica, following.activity, reconnects=1), 100, 12)
     shown = plain(rows)
     assert len(rows) == 12
     assert shown[0].startswith("http://127.0.0.1:8000  every plain slice")
@@ -382,8 +382,8 @@ def test_a_picture_says_all_of_it() -> None:
 
 def test_a_lost_connection_is_seen() -> None:
     following = Following().starts(board=1)
-    shown = plain(picture(view(following.replica, following.news, is_open=False, trouble="refused"), 100, 10))
-    assert "lost, coming back: refused" in shown[1]
+    shown = plain(screen(content(following.replica, following.activity, is_open=False, trouble="refused"), 100, 10))
+    assert "lost, reconnecting: refused" in shown[1]
 
 
 @given(states, st.integers(1, 160), st.integers(1, 50), texts)
@@ -391,8 +391,10 @@ def test_a_picture_has_the_size_of_the_terminal(state: Any, width: int, height: 
     following = Following().starts(**state)
     following.changes("board", value={NASTY: NASTY})
     following.changes("board", patches=[{"op": "add", "path": f"/{NASTY}x", "value": WIDE}])
-    seen = view(following.replica, following.news, is_open=False, trouble=trouble, opening=NASTY, position=NASTY)
-    rows = picture(seen, width, height)
+    seen = content(
+        following.replica, following.activity, is_open=False, trouble=trouble, opened_with=NASTY, position=NASTY
+    )
+    rows = screen(seen, width, height)
     assert len(rows) == height
     assert all(row_cells(row) <= width for row in rows)
     assert all(line.isprintable() for line in plain(rows))
@@ -402,14 +404,14 @@ def test_a_picture_has_the_size_of_the_terminal(state: Any, width: int, height: 
 def test_a_small_value_is_marked_where_it_differs() -> None:
     following = Following().starts(presence={"online": ["Ada"], "typing": None})
     following.changes("presence", value={"online": ["Ada"], "typing": "Ada"})
-    rows = picture(view(following.replica, following.news), 80, 10)
+    rows = screen(content(following.replica, following.activity), 80, 10)
     assert styled(rows, "changed fresh") == 'typing: "Ada"'
 
 
 @pytest.mark.parametrize(
     ("kind", "data", "said"),
     [
-        ("state.resumed", {"versions": {"a": 1}, "heartbeat": 1_000}, "resumed where it was lost"),
+        ("state.resumed", {"versions": {"a": 1}, "heartbeat": 1_000}, "resumed where it was interrupted"),
         ("stream.end", {"reason": "shutdown", "retry": 1}, "the server ended the stream: shutdown"),
         ("state.catchup", {"updates": [{"slice": "a", "version": 2, "value": 7}]}, "caught up"),
         (
@@ -422,22 +424,22 @@ def test_a_small_value_is_marked_where_it_differs() -> None:
 def test_what_is_no_change_is_told_in_the_log(kind: str, data: Any, said: str) -> None:
     following = Following().starts(a=1)
     following.frame(kind, **data)
-    assert any(said in line for line in plain(picture(view(following.replica, following.news), 80, 12)))
+    assert any(said in line for line in plain(screen(content(following.replica, following.activity), 80, 12)))
     opening = {"state.resumed": "resumed", "state.initial": "lagged"}.get(kind, "start")
-    assert following.news.opening == opening
+    assert following.activity.opened_with == opening
 
 
 def test_heartbeats_and_what_is_known_already_are_not_news() -> None:
     following = Following().starts(a=1)
     following.frame("heartbeat")
     following.frame("state.update", slice="a", version=1, value=2, cause={"type": "a/b", "id": "x"}, **{"from": 0})
-    assert len(following.news.log) == 1
+    assert len(following.activity.log) == 1
 
 
 def test_a_removed_slice_leaves_the_tree() -> None:
     following = Following().starts(**{"room/1": [1], "room/2": [2]})
     following.changes("room/1", removed=True)
-    rows = picture(view(following.replica, following.news), 80, 8)
+    rows = screen(content(following.replica, following.activity), 80, 8)
     assert plain(rows)[2] == "room/2: [2]"
     assert any(line.startswith("00:") or "removed" in line for line in plain(rows)[4:])
 
