@@ -83,7 +83,7 @@ def _result(body: bytes) -> Result:
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, Malformed):
         raise StreamRefused(
-            "the answer to the dispatch is not one of a statestream server; check the URL", reason="answer"
+            "expected the answer of a statestream server, got something else; check the URL", reason="answer"
         ) from None
 
 

@@ -17,6 +17,7 @@ from statestream.client.replica import Replica
 from statestream.core.errors import Gap, Malformed, StreamRefused
 from statestream.protocol.sse import Decoder
 from statestream.testing import ClientState, Outcome, check_client
+from statestream.tools.conformance.clients import check_client as checking
 from statestream.tools.conformance.clients.sse_vectors import SseVector
 from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, scripted
@@ -159,10 +160,10 @@ WRONG: list[tuple[Callable[[str, Show], Awaitable[object]], str, str]] = [
     (Hasty(), "end_with_retry", "got [-]"),
     (Deaf(), "catchup", "expected state {"),
     (raises, "initial", "it raised LookupError('no such thing')"),
-    (says_nothing, "initial", "heard nothing"),
+    (says_nothing, "initial", "a report of what the client has, got none"),
     (gives_up, "initial", "expected the client to continue"),
     (shows_nothing_of_ours, "initial", "it raised AttributeError"),
-    (never_ends, "initial", "it goes on"),
+    (never_ends, "initial", "but it continues"),
 ]  # fmt: skip
 
 
@@ -265,7 +266,7 @@ async def test_what_cannot_be_played_is_explained(playing: Server, http: aiohttp
             assert (response.status, "GET / begins a play" in await response.text()) == (404, True)
     for body in ("nonsense", "[]", json.dumps({"state": 1})):
         async with http.post(url, data=body) as response:
-            assert (response.status, "expected what the client holds" in await response.text()) == (400, True)
+            assert (response.status, "expected what the client has" in await response.text()) == (400, True)
 
 
 async def test_the_vectors_are_there_too(playing: Server, http: aiohttp.ClientSession) -> None:

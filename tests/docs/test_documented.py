@@ -22,14 +22,14 @@ import statestream
 from statestream import Slice, Store, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
-from statestream.client.recording import Recorder
-from statestream.client.replaying import replay
+from statestream.client.recording.recorder import StreamRecorder
+from statestream.client.recording.replay import replay
 from statestream.client.replica import Replica
 from statestream.core.names import escape_key
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.protocol.sse import Event
 from statestream.tools import cli
-from statestream.tools.conformance.player import Player
+from statestream.tools.conformance.clients.transcript_server import TranscriptServer
 from statestream.tools.demo import demo_app
 from statestream.tools.playback import create_playback
 from tests.support import ROOT
@@ -119,7 +119,7 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
         "timestamp": 0,
     }
     replica.apply(Event(event="state.initial", data=json.dumps(state), last_id="1.k3v9x2m"))
-    Recorder(path, url="http://127.0.0.1", slices=None, replica=replica).close()
+    StreamRecorder(path, url="http://127.0.0.1", slices=None, replica=replica).close()
     chat = Chat()
     app = create_app(Store([Slice("board", initial={}), *chat.slices]))
     chat.add_to(app)
@@ -129,7 +129,7 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
     assert not answered - said
     assert not routes(create_playback(path)) - set(code_of("recording.md#Serve"))
     asked_by_browsers = {"OPTIONS /{path}"}
-    assert not routes(Player().app) - asked_by_browsers - set(code_of("conformance.md#Clients"))
+    assert not routes(TranscriptServer().app) - asked_by_browsers - set(code_of("conformance.md#Clients"))
 
 
 def parameters(call: Callable[..., Any]) -> set[str]:

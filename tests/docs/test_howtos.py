@@ -23,7 +23,7 @@ import aiohttp
 import pytest
 
 import statestream.client
-from statestream.tools.conformance.transcripts import Transcript
+from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, dispatch, eventually, get_state, scripted
 from tests.support.browser import Tab, is_of_the_cut, text_is
 from tests.support.node import Node
@@ -381,13 +381,13 @@ async def test_the_plain_client_asks_and_holds_what_the_transcripts_say(
     chosen = [one for one in Transcript.all() if one.name not in LIBRARY_TAKES and one.telling]
     async with scripted.Scripted() as server:
         jobs = [
-            {"name": one.name, "path": f"{server.path}/{one.name}", "asks": len(one.asks), "state": one.last.state}
+            {"name": one.name, "path": f"{server.path}/{one.name}", "asks": len(one.cursors), "state": one.last.state}
             for one in chosen
         ]
         page = f"{server.url}/page"
         shown = await asyncio.to_thread(in_a_tab, browser, page, LISTEN.replace("JOBS", json.dumps(jobs)))
         got = {name: (state, server.asked(name)) for name, state in shown.items()}
-    assert got == {one.name: (one.last.state, one.asks) for one in chosen}
+    assert got == {one.name: (one.last.state, one.cursors) for one in chosen}
 
 
 def in_a_tab(browser: Node, url: str, script: str) -> Any:

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 import statestream
-from statestream.tools.conformance.transcripts import Transcript
+from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, dispatch
 
 PACKAGE = ROOT / "statestream"
@@ -70,12 +70,6 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_command_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('No module named typer', name='typer')")
-    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from statestream.__main__ import main; main()"
-    assert "the extra cli" in run("-c", script, code=1)
-
-
 DATA = {".txt", ".json"}
 
 
@@ -84,9 +78,10 @@ def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("py.typed", "journal/schema.sql", "browser/statestream.js", "browser/demo.html"):
+    for name in ("py.typed", "journal/sqlite/schema.sql", "browser/statestream.js", "browser/demo.html"):
         assert f"statestream/{name}" in names
-    golden = {str(path.relative_to(ROOT)) for path in (PACKAGE / "conformance").rglob("*.*") if path.suffix in DATA}
+    files = (PACKAGE / "tools/conformance").rglob("*.*")
+    golden = {str(path.relative_to(ROOT)) for path in files if path.suffix in DATA}
     assert len([name for name in golden if name.endswith(".txt")]) == len(Transcript.all()) > 30
     assert golden <= names
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
@@ -110,13 +105,14 @@ def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
         "import statestream; print(statestream.__version__, all(map(statestream.__dict__.get, statestream.__all__)))"
     )
     assert there("-c", names).strip() == f"{statestream.__version__} True"
-    assert "the extra cli" in there("-m", "statestream", "--help")
+    assert "serve" in there("-m", "statestream", "--help")
+    assert "FILE.py:NAME" in there("-m", "statestream", "serve", "nonsense")
     page = tmp_path / "conformance.py"
     page.write_text("\n".join(SNIPPET.findall((ROOT / "docs/conformance.md").read_text())))
     assert there(str(page)).split("\n")[-2] == "{0} of {0} transcripts passed".format(len(Transcript.all()))
     machine = "from statestream.testing import JournalContract, journal_machine; journal_machine(None, None)"
     assert there("-c", machine).endswith(
-        "ImportError: expected hypothesis: install statestream with its extra testing\n"
+        "ImportError: hypothesis is not installed; install statestream with its extra testing\n"
     )
 
 

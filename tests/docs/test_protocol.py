@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from statestream.tools.conformance import CHECKS
-from statestream.tools.conformance.transcripts import Transcript
+from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support.pages import DOCS
 
 RULE = re.compile(r"^\*\*(\d+)\.(\d+)\*\* ", re.MULTILINE)

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "client": {"core", "protocol"},
     "testing": {"core", "journal", "tools"},
     "browser": set(),
-    "tools": {"core", "protocol", "journal", "store", "broadcast", "server", "chat", "client"},
+    "tools": {"core", "protocol", "journal", "store", "broadcast", "server", "chat", "client", "browser"},
 }
 
 

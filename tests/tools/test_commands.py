@@ -128,10 +128,10 @@ async def test_a_payload_is_read_from_stdin(server: Server, http: Http) -> None:
 async def test_what_the_server_refuses_is_one_sentence(server: Server, http: Http) -> None:
     sentence = await refused("dispatch", server.url, "board/refused", '{"why": "full"}')
     assert sentence == "statestream: The board says no."
-    assert "declared action" in await refused("dispatch", server.url, "board/nothing")
+    assert "no slice declares an action" in await refused("dispatch", server.url, "board/nothing")
     assert "at /by" in await refused("dispatch", server.url, "board/counted", '{"by": "x"}')
     version = (await get_state(http, server.url))["versions"]["board"]
-    assert "expected version" in await refused(
+    assert "is not at version" in await refused(
         "dispatch", server.url, "board/counted", "--expect", f"board={version + 1}"
     )
     await ok("dispatch", server.url, "board/counted", "--expect", f"board={version}", "--expect", "room/1=0")
@@ -384,7 +384,7 @@ async def test_another_server_is_told_from_ours(command: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("command", ["watch", "state", "history"])
 async def test_an_unknown_slice_is_said_in_the_servers_words(server: Server, command: str) -> None:
     sentence = await refused(command, server.url, "--slices", "nope")
-    assert "404: expected a declared slice" in sentence
+    assert "404: no slice without keys of that name is declared" in sentence
     assert sentence.endswith("(unknown_slice)")
 
 

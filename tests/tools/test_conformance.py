@@ -251,7 +251,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("order", "once", twice(5)),
     ("order", "ids that rise", frames(rb"id: (\d+)\.(.*)\n(.*update.*\n)", rb"id: 1.\2\n\3")),
     ("joining", "a gap", lost(1)),
-    ("after-the-answer", "which was answered", stale()),
+    ("after-the-answer", "which was in the answer", stale()),
     ("earliest", "before the last", Fault(ask=without("after"))),
     ("stream-refusals", "404", status(404, 400)),
     ("http-1-0", "505", Fault(answer=old_is_refused)),

@@ -72,7 +72,7 @@ class Dispatcher:
             self.counters.latency.add((time.monotonic_ns() - due) // 1_000)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise StreamRefused(
-                "the answer to a dispatch is not one of a statestream server; check the URL", reason="answer"
+                "expected the answer of a statestream server, got something else; check the URL", reason="answer"
             ) from None
         except TimeoutError:
             self.counters.errors["no answer in time"] += 1

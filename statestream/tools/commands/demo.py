@@ -1,4 +1,7 @@
-"""`statestream demo`: a board and a chat to look at."""
+"""`statestream demo`: serves a board and a chat to try.
+
+Invariants: arguments, messages and exit codes only; `tools/demo.py` has the application.
+"""
 
 from __future__ import annotations
 

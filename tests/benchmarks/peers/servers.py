@@ -45,7 +45,7 @@ class Server:
 SERVE: Final = (sys.executable, "-m", "statestream", "serve", f"{ADAPTERS / 'ours.py'}:app", "--port")
 WITHOUT_UVLOOP: Final = "import sys; sys.modules['uvloop'] = None; from statestream.__main__ import main; main()"
 ON_ASYNCIO: Final = (sys.executable, "-c", WITHOUT_UVLOOP, *SERVE[3:])
-WITHOUT_RING: Final = (sys.executable, str(HERE.parents[1] / "without_io_uring.py"), *SERVE)
+WITHOUT_RING: Final = (sys.executable, str(HERE.parents[1] / "support/without_io_uring.py"), *SERVE)
 
 
 JOINING: Final = 30_000

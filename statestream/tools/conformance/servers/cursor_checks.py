@@ -19,7 +19,7 @@ UNREADABLE: Final = ("x", "1", "1.", ".a", "-1.a", "+1.a", "01.a", "1e3.a", "1.a
 CUTS: Final = (1, 40, 97, 150, 260, 333, 480, 700, 1_111, 2_000, 3_500)
 
 
-@CURSORS.check("The id of every frame resumes there: each missed change follows, exactly once.")
+@CURSORS.check("A stream resumes after any frame, and exactly what was missed follows, once.")
 async def resume_at_every_frame(server: ServerUnderTest) -> None:
     replicas: list[StrictReplica] = []
     async with server.stream() as stream:
@@ -40,7 +40,9 @@ async def resume_at_every_frame(server: ServerUnderTest) -> None:
             expect(again.replica.same(end), f"expected the missed changes after {cursor} to lead to the state")
 
 
-@CURSORS.check("A client that is cut off anywhere, even inside a frame and during writes, misses and repeats nothing.")
+@CURSORS.check(
+    "A client that loses the connection anywhere, even inside a frame and during writes, misses and repeats nothing."
+)
 async def cut_inside_a_frame(server: ServerUnderTest) -> None:
     writing = asyncio.create_task(server.write(120, at_once=4))
     replica = StrictReplica()
@@ -59,7 +61,7 @@ async def cut_inside_a_frame(server: ServerUnderTest) -> None:
     expect(replica.same(await server.state()), "expected a client that was cut off to have the state of GET /state")
 
 
-@CURSORS.check("Last-Event-ID takes precedence over `after`, which is for clients that cannot set headers.")
+@CURSORS.check("`Last-Event-ID` takes precedence over `after`.")
 async def header_wins(server: ServerUnderTest) -> None:
     replica = await server.state()
     cursor = str(replica.position)
@@ -67,13 +69,13 @@ async def header_wins(server: ServerUnderTest) -> None:
         await _resumed(stream, cursor)
 
 
-@CURSORS.check("A cursor that cannot be parsed leads to the state, in the stream, with the reason `invalid`.")
+@CURSORS.check("A cursor that is not a position is answered in the stream with the state, and the reason `invalid`.")
 async def unreadable_cursor(server: ServerUnderTest) -> None:
     for cursor in UNREADABLE:
         await _refused(server, cursor, "invalid")
 
 
-@CURSORS.check("A cursor of another history leads to the state, in the stream, with the reason `forked`.")
+@CURSORS.check("A cursor of another history is answered in the stream with the state, and the reason `forked`.")
 async def forked_cursor(server: ServerUnderTest) -> None:
     position = str((await server.act())["position"])
     seq, tag = seq_of(position), position.partition(".")[2]

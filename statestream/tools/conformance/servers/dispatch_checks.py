@@ -43,7 +43,7 @@ BAD_PAYLOADS: Final = {
 }
 
 
-@DISPATCH.check("An answer contains the id, the position and each change; a later position means a later change.")
+@DISPATCH.check("An answer contains its id, its position and each change, and seqs rise.")
 async def answers(server: ServerUnderTest) -> None:
     last = 0
     for _ in range(3):
@@ -63,7 +63,7 @@ async def answers(server: ServerUnderTest) -> None:
         expect(versions[-1] == last, f"expected the last version as the position's number, got {versions} at {last}")
 
 
-@DISPATCH.check("An id takes effect once: a repeat returns the first result and changes nothing.")
+@DISPATCH.check("An id takes effect once: a repeat returns the first answer and changes nothing.")
 async def repeated_id(server: ServerUnderTest) -> None:
     action = server.action()
     first = (await server.dispatch(action)).json
@@ -99,7 +99,7 @@ def _is_repeat(body: Any, first: Any) -> None:
         expect(body[name] == first[name], f"expected the first {name} for a repeat, got {body[name]} for {first[name]}")
 
 
-@DISPATCH.check("An id belongs to one request: with other content it is refused, and nothing changes.")
+@DISPATCH.check("An id with other content is refused, and changes nothing.")
 async def reused_id(server: ServerUnderTest) -> None:
     action = server.action()
     await server.dispatch(action)
@@ -133,7 +133,7 @@ async def several(server: ServerUnderTest) -> None:
     )
 
 
-@DISPATCH.check("`expect` makes a request conditional on a slice's version.")
+@DISPATCH.check("`expect` makes a request conditional on the version of a slice.")
 async def conditions(server: ServerUnderTest) -> None:
     name, version = server.followed(await server.act())[0]
     before = await server.state()
@@ -146,7 +146,7 @@ async def conditions(server: ServerUnderTest) -> None:
     expect_problem(await server.dispatch(unknown), 404, "unknown_slice", "a condition on an unknown slice")
 
 
-@ERRORS.check("A malformed request and an unknown action are refused with problem documents that omit the payload.")
+@ERRORS.check("Malformed requests and unknown actions are answered with a problem that does not contain the payload.")
 async def problems(server: ServerUnderTest) -> None:
     action, before = server.action(), await server.state()
     nowhere = {"type": _no_such_action(server), "payload": {"secret": CANARY}}
@@ -169,14 +169,14 @@ def _omits_payload(answer: ResponseUnderTest) -> None:
     expect(CANARY.encode() not in answer.body, "expected a problem without the payload, got one with it")
 
 
-@ERRORS.check("A body whose Content-Type is not JSON in UTF-8 is refused with 415.")
+@ERRORS.check("A body whose `Content-Type` is not JSON in UTF-8 is answered with 415.")
 async def media_types(server: ServerUnderTest) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-7"):
         answer = await server.dispatch(server.action(), headers={"Content-Type": kind})
         expect_problem(answer, 415, "unsupported_media_type", f"Content-Type: {kind}")
 
 
-@ERRORS.check("A method that a route does not have is refused with 405, including HEAD: a stream has no head alone.")
+@ERRORS.check("A method that a route does not support is answered with 405, including `HEAD`.")
 async def methods(server: ServerUnderTest) -> None:
     for path in ("stream/state", "state", "history"):
         answer = await server.request("HEAD", path)
@@ -185,7 +185,7 @@ async def methods(server: ServerUnderTest) -> None:
     expect_problem(await server.request("PUT", "dispatch", {}), 405, "method_not_allowed", "PUT /dispatch")
 
 
-@LIMITS.check("A payload that exceeds the JSON limits is `malformed` and changes nothing.")
+@LIMITS.check("A body that exceeds the JSON limits is `malformed`, and changes nothing.")
 async def json_limits(server: ServerUnderTest) -> None:
     before = await server.state()
     head = orjson.dumps({k: v for k, v in server.action().items() if k != "payload"})[:-1]

@@ -18,7 +18,7 @@ STATES: Final = Section("GET /state, GET /history")
 LINE: Final = {"position", "type", "slice", "from", "version", "cause", "timestamp"}
 
 
-@STATES.check("The state has an ETag: 304 while the slices stay the same, another ETag when they change.")
+@STATES.check("The state has an ETag. The server answers 304 until a slice changes, and then has a new ETag.")
 async def etag(server: ServerUnderTest) -> None:
     first = await server.get("state")
     expect(first.status == 200, f"expected the state, got {first.shown()}")
@@ -35,7 +35,7 @@ async def etag(server: ServerUnderTest) -> None:
     expect(after.headers.get("ETag") != tag, "expected another ETag after a change, got the same")
 
 
-@STATES.check("With `at`, the response is the state at that position; a position of another history is refused.")
+@STATES.check("`at` returns the state as of a position. A position of another history is refused.")
 async def state_of_the_past(server: ServerUnderTest) -> None:
     replicas: list[StrictReplica] = []
     for _ in range(4):
@@ -48,7 +48,9 @@ async def state_of_the_past(server: ServerUnderTest) -> None:
     await _positions_are_checked(server, "state", "at")
 
 
-@STATES.check("The history has a line for each change after `after`: the update as in the stream, and its position.")
+@STATES.check(
+    "The history contains each change after `after` as a line, with the members of an update and its position."
+)
 async def history(server: ServerUnderTest) -> None:
     start = await server.state()
     answers = await server.write(6)
@@ -74,7 +76,7 @@ async def history(server: ServerUnderTest) -> None:
     await _positions_are_checked(server, "history", "after")
 
 
-@STATES.check("Unknown and invalid names are refused.")
+@STATES.check("Unknown and malformed names are refused.")
 async def state_refusals(server: ServerUnderTest) -> None:
     for path in ("state", "history"):
         unknown = await server.get(path, {"slices": "no_such_slice_of_this_server"})

@@ -22,7 +22,7 @@ SLACK_SECONDS: Final = 1.0
 JOINERS: Final = 12
 
 
-@STREAM.check("The response is an event stream that no proxy stores, transforms or buffers.")
+@STREAM.check("The response is an event stream that nothing on the way stores, transforms or buffers.")
 async def headers(server: ServerUnderTest) -> None:
     async with server.stream() as stream:
         got = stream.response.headers
@@ -34,7 +34,9 @@ async def headers(server: ServerUnderTest) -> None:
             expect(got.get(name) == value, f"expected {name}: {value}, got {got.get(name)}")
 
 
-@STREAM.check("The first frame is the whole state with its position as id, a version for each slice, and a retry.")
+@STREAM.check(
+    "The first frame contains the whole state with its position as the id, a version for each slice and a retry."
+)
 async def first_frame(server: ServerUnderTest) -> None:
     async with server.stream() as stream:
         frame = await stream.first()
@@ -46,7 +48,7 @@ async def first_frame(server: ServerUnderTest) -> None:
 
 
 @STREAM.check(
-    "An update has the version and position of the dispatch's answer, contains its cause, and can be applied."
+    "A change arrives with the version and the position of the answer, with its cause, and its patches apply."
 )
 async def updates(server: ServerUnderTest) -> None:
     async with server.stream() as brief, server.stream(query={"cause": "full"}) as full:
@@ -73,7 +75,7 @@ async def updates(server: ServerUnderTest) -> None:
         )
 
 
-@STREAM.check("With many writers, every subscriber receives every change once, in the same order.")
+@STREAM.check("While many clients write, every change arrives once, in one order, the same for every subscriber.")
 async def order(server: ServerUnderTest) -> None:
     async with server.stream() as one, server.stream() as other:
         await one.first()
@@ -97,7 +99,9 @@ async def order(server: ServerUnderTest) -> None:
         )
 
 
-@STREAM.check("A client that joins during writes receives a snapshot and its continuation without a gap or a repeat.")
+@STREAM.check(
+    "A client that joins while others write receives a snapshot and its continuation, without a gap or a repeat."
+)
 async def joining(server: ServerUnderTest) -> None:
     writing = asyncio.create_task(server.write(80, at_once=8))
     async with AsyncExitStack() as stack:
@@ -115,7 +119,7 @@ async def joining(server: ServerUnderTest) -> None:
     expect(same, "expected all clients that joined to have the state of GET /state, but one differs")
 
 
-@STREAM.check("A snapshot that is requested after the answer to a dispatch includes its changes.")
+@STREAM.check("A snapshot that begins after a dispatch was answered includes it.")
 async def after_the_answer(server: ServerUnderTest) -> None:
     for _ in range(10):
         answer = await server.act()
@@ -126,7 +130,9 @@ async def after_the_answer(server: ServerUnderTest) -> None:
                 expect(held >= version, f"expected version {version} of {name}, which was in the answer, got {held}")
 
 
-@STREAM.check("With after=earliest, every change that is kept arrives on its own, and together they lead to the state.")
+@STREAM.check(
+    "With `after=earliest`, every change that is kept arrives on its own, and together they lead to the state."
+)
 async def earliest(server: ServerUnderTest) -> None:
     answers = await server.write(5)
     async with server.stream(query={"after": "earliest"}) as stream:
@@ -140,7 +146,7 @@ async def earliest(server: ServerUnderTest) -> None:
         expect(stream.replica.same(await server.state()), "expected the changes to lead to the values of GET /state")
 
 
-@STREAM.check("Unknown and invalid names are refused before the stream begins.")
+@STREAM.check("Unknown and malformed names are refused before the stream begins.")
 async def stream_refusals(server: ServerUnderTest) -> None:
     unknown = await server.get("stream/state", {"slices": "no_such_slice_of_this_server"})
     expect_problem(unknown, 404, "unknown_slice", "an unknown slice")
@@ -148,7 +154,7 @@ async def stream_refusals(server: ServerUnderTest) -> None:
         expect_problem(await server.get("stream/state", query), 400, "malformed", f"the query {query}")
 
 
-@STREAM.check("A client of HTTP/1.0 receives the stream without chunks.")
+@STREAM.check("A client of HTTP/1.0 receives the stream as well, without chunks.")
 async def http_1_0(server: ServerUnderTest) -> None:
     async with server.stream(http_1_0=True) as stream:
         chunked = "Transfer-Encoding" in stream.response.headers
@@ -157,7 +163,7 @@ async def http_1_0(server: ServerUnderTest) -> None:
         await stream.until((await server.act())["position"])
 
 
-@STREAM.check("No silence is longer than the heartbeat, and the id of a heartbeat can be resumed from.")
+@STREAM.check("No silence is longer than the heartbeat, and the id of a heartbeat is a valid cursor.")
 async def heartbeat(server: ServerUnderTest) -> None:
     async with server.stream() as stream:
         promised = (await stream.first()).data["heartbeat"]
