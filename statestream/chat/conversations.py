@@ -40,19 +40,19 @@ T = TypeVar("T")
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
-    `view` is the store as the server's own code sees it.
+    `view` is the store as the server's own code sees it, `node` the name of this node in the store.
     """
 
     def __init__(self, view: StoreView, settings: Settings) -> None:
-        self.view = view
+        self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model = settings.model
-        self._reply_tasks = ReplyTasks()
+        self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
-        self._lease = Lease(view, settings.lease, self._in_use, self._in_progress.nodes)
-        self.presence = Presence(view, self._lease.node, self._lease.take)
+        self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
+        self.presence = Presence(view, self.node, self._lease.take)
         self._recovery = Recovery(view, self._in_progress)
-        self._maker = ReplyMaker(view, settings, self._reply_tasks, self._lease.node, self._lease.take)
+        self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
 
@@ -61,8 +61,8 @@ class Conversations:
         listeners = (self._in_progress, self.notifier, self.presence)
         self._unsubscribe = [self.view.subscribe(listener) for listener in listeners]
         self._tasks = [
-            asyncio.create_task(self._lease.keep(self._recovery.recover), name="chat lease"),
-            asyncio.create_task(self.presence.run(), name="chat presence"),
+            asyncio.create_task(self._lease.keep(self._recovery.recover), name=f"chat {self.node} lease"),
+            asyncio.create_task(self.presence.run(), name=f"chat {self.node} presence"),
         ]
         return self
 
@@ -71,7 +71,7 @@ class Conversations:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.presence.withdraw(self._in_progress.presences(self._lease.node))
+        await self.presence.withdraw(self._in_progress.presences(self.node))
         await self._lease.give_back()
         await self._model.close()
         for unsubscribe in self._unsubscribe:

@@ -43,7 +43,7 @@ def task_removed(state: Any, *, id: str) -> None:
 def demo_app(journal: str) -> web.Application:
     chat = Chat(lease=3.0)
     app = create_app(Store([board, *chat.slices], journal=journal))
-    chat.add_to(app)
+    chat.setup(app)
     app.router.add_get("/", _file("demo.html", "text/html"))
     app.router.add_get("/statestream.js", _file("statestream.js", "text/javascript"))
     return app

@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 
 from statestream.chat.messages import text_of
-from statestream.chat.projections.ui_messages import ui_message
+from statestream.chat.protocols.ai_sdk.messages import ui_message
 from statestream.core.names import escape_key
 from tests.dialogues import DIALOGUES, HERE, reply_in
 from tests.support import Server, eventually, get_state

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from statestream.chat.projections.ui_messages import ui_message
+from statestream.chat.protocols.ai_sdk.messages import ui_message
 from tests.dialogues import DIALOGUES, HERE, reply_in
 from tests.support import Server, eventually
 from tests.support.ai_sdk import Page, as_in_seven, loaded, said

@@ -88,7 +88,7 @@ def pieces_of(chunk: Any) -> Iterator[Piece]:
 
 
 def _chunk(event: Event) -> Any:
-    """The JSON of an event. Falls back to `json`, because orjson rejects half a surrogate pair, which providers send."""
+    """The JSON of an event. Falls back to `json`: orjson rejects half a surrogate pair, which providers send."""
     try:
         value = orjson.loads(event.data)
     except orjson.JSONDecodeError:

@@ -14,8 +14,8 @@ from statestream.chat.models import Finish, Piece, ToolSpec, Turn
 
 WORDS_A_SECOND: Final = 30.0
 _SENTENCES: Final = (
-    "Every word you are reading is an action: a handler applied it to a draft, the journal made it durable with an fsync, "
-    "and everybody who follows this chat received it as one small RFC 6902 patch.",
+    "Every word you are reading is an action: a handler applied it to a draft, the journal made it durable with an "
+    "fsync, and everybody who follows this chat received it as one small RFC 6902 patch.",
     "Open a second window and you will see the same words at the same time, because both subscribe to one slice.",
     "Close this tab while I am talking and I go on: the reply belongs to the server, not to your request.",
     "Kill the server and start it again: your browser resumes from its last event id and receives just what it missed.",

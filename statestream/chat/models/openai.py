@@ -78,8 +78,10 @@ class OpenAIModel:
         for last in chunks.end():
             yield last
 
-    async def _response(self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> Any:
-        """The open response. If the provider rejects `stream_options`, it is asked again without, now and from now on."""
+    async def _response(
+        self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]
+    ) -> Any:
+        """The open response. If the provider rejects `stream_options`, asks again without, now and from now on."""
         create = await self._requester()
         request = self._request(turns, tools)
         try:
@@ -202,7 +204,7 @@ def _message(turn: Turn) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    """A call as the API takes it. Arguments that are not an object are left out: some providers would reject the chat."""
+    """A call as the API takes it. Arguments that are not an object are left out, because some providers reject them."""
     try:
         whole = type(orjson.loads(call.arguments)) is dict
     except orjson.JSONDecodeError:

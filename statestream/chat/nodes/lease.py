@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -28,16 +27,20 @@ RENEWALS: Final = 3
 
 
 class Lease:
-    """The lease of this node, and what it has seen of the leases of others. `seconds` is how long a lease lasts.
+    """The lease of a node, and what it has seen of the leases of others. `seconds` is how long a lease lasts.
 
     `in_use` returns whether this node holds anything, `named` the nodes that the state names.
     """
 
     def __init__(
-        self, view: StoreView, seconds: float, in_use: Callable[[], bool], named: Callable[[], Iterable[str]]
+        self,
+        view: StoreView,
+        node: str,
+        seconds: float,
+        in_use: Callable[[], bool],
+        named: Callable[[], Iterable[str]],
     ) -> None:
-        self.node = secrets.token_hex(4)
-        self._view, self._seconds = view, seconds
+        self._view, self._node, self._seconds = view, node, seconds
         self._in_use, self._named = in_use, named
         self._taking = asyncio.Lock()
         self._held = False
@@ -48,7 +51,7 @@ class Lease:
         """Returns once this node has a lease. Raises Unavailable."""
         async with self._taking:
             if not self._held:
-                await self._view.dispatch(leases.renewed(self.node))
+                await self._view.dispatch(leases.renewed(self._node))
                 self._held = True
 
     async def keep(self, lost: Callable[[str], Any]) -> None:
@@ -71,15 +74,15 @@ class Lease:
         """Ends the lease of a node that stops, so that others need not wait. If the journal is away, they have to."""
         if self._held:
             with contextlib.suppress(StatestreamError):
-                await self._view.dispatch(leases.left(self.node))
+                await self._view.dispatch(leases.left(self._node))
 
     async def _renew(self) -> None:
         async with self._taking:
             if self._in_use() or self._doubts():
-                await self._view.dispatch(leases.renewed(self.node))
+                await self._view.dispatch(leases.renewed(self._node))
                 self._held = True
             elif self._held:
-                await self._view.dispatch(leases.left(self.node))
+                await self._view.dispatch(leases.left(self._node))
                 self._held = False
 
     def _doubts(self) -> bool:
@@ -93,7 +96,7 @@ class Lease:
 
     def _expired(self, now: float) -> list[str]:
         """The nodes whose leases have not changed for as long as a lease lasts."""
-        versions = {node: self._version(node) for node in {*self._named()} - {self.node}}
+        versions = {node: self._version(node) for node in {*self._named()} - {self._node}}
         self._seen = {
             node: known if (known := self._seen.get(node, (-1, now)))[0] == version else (version, now)
             for node, version in versions.items()

@@ -57,7 +57,7 @@ class ReplyBuilder:
     """The parts of one reply, as far as the model has produced them.
 
     The model answers in steps, one more after each round of tools. `_open` is the part that further text of its kind
-    continues. `_calls` are the calls of this step by the model's index, with their part and the model's id, and `_tools`
+    continues. `_calls` are the calls of this step by the model's index, with their part and the model's id; `_tools`
     are the same calls by part. `_chunks` counts the chunks of each part.
     """
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -96,7 +96,7 @@ class ReplyRun:
 
     async def run(self) -> None:
         """Returns when the reply has ended and that is durable, however long the journal is away."""
-        reader = self._reader = asyncio.create_task(self._read())
+        reader = self._reader = asyncio.create_task(self._read(), name=f"chat reader of {self.reply}")
         reader.add_done_callback(lambda _: self._news.set())
         if self._stop:
             reader.cancel()

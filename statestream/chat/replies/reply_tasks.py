@@ -22,9 +22,10 @@ CLOSE_SECONDS: Final = 3.0
 
 
 class ReplyTasks:
-    """The replies that this process makes, by their ids, and their tasks."""
+    """The replies that this process makes, by their ids, and their tasks, which are named after the node."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str) -> None:
+        self._name = f"chat {node} reply"
         self._runs: dict[str, ReplyRun] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -51,7 +52,7 @@ class ReplyTasks:
         await then()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, name=self._name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_log_failure)
@@ -98,7 +99,7 @@ class ReplyTasks:
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:
-    """Logs failures, because nobody may be waiting for the task. A refusal is an answer to the caller, not a failure."""
+    """Logs failures, because nobody may be waiting for the task. A refusal answers the caller and is no failure."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, StatestreamError):
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -103,9 +103,7 @@ def asked(
 
 
 @chat_slice.action
-def regenerated(
-    state: Any, action: Action, *, question: str, reply: ReplyPayload, user: str | None = None
-) -> None:
+def regenerated(state: Any, action: Action, *, question: str, reply: ReplyPayload, user: str | None = None) -> None:
     """Somebody asked for another reply to an existing question: a sibling of its earlier replies."""
     _check_idle(state)
     found = find(state, question)

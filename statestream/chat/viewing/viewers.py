@@ -39,9 +39,7 @@ class Outlet(Protocol):
 class Viewer:
     """One viewer of one conversation, and of the slices beside it."""
 
-    def __init__(
-        self, view: StoreView, key: str, projection: Projection, beside: SlicesBeside | None = None
-    ) -> None:
+    def __init__(self, view: StoreView, key: str, projection: Projection, beside: SlicesBeside | None = None) -> None:
         self.key, self.projection = key, projection
         self._view, self._beside = view, beside
 

@@ -39,7 +39,7 @@ class ThreadProjection:
         return self._begun and self._run is None and not self._follow
 
     def show(self, reply: str | None) -> None:
-        """Sets the reply of the run that was asked for. If it is None, that is the reply in progress, if there is one."""
+        """Sets the reply of the run that was asked for. None stands for the reply in progress, if there is one."""
         self._reply = reply
 
     def refuse(self, code: str, sentence: str) -> None:

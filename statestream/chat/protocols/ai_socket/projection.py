@@ -31,14 +31,15 @@ class UISocketProjection:
         if self.over:
             return []
         chunks = self._chunks.new(look)
-        if self.over and self._chunks.truncated:
+        over = self._chunks.over
+        if over and self._chunks.truncated:
             return [frame("error", self._request_id, errorText="The reply is no longer in this chat; load it again.")]
         frames: list[Item] = [] if self._begun else [frame("start", self._request_id)]
         self._begun = True
         for chunk in chunks:
             frames.append(frame("chunk", self._request_id, sequence=self._sequence, chunk=chunk))
             self._sequence += 1
-        return [*frames, frame("end", self._request_id)] if self.over else frames
+        return [*frames, frame("end", self._request_id)] if over else frames
 
 
 def frame(kind: str, request_id: str, **more: Any) -> dict[str, Any]:

@@ -46,6 +46,6 @@ def page_of(request: web.Request) -> tuple[str, int]:
 
 
 def check_site(request: web.Request) -> None:
-    """For requests without a JSON body, which browsers let any page send. Raises Forbidden for a page of another site."""
+    """For requests without a JSON body, which any page can send. Raises Forbidden for a page of another site."""
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise Forbidden("pages of other sites cannot send this request")
