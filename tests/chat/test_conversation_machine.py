@@ -203,6 +203,7 @@ class Conversing(RuleBasedStateMachine):
         for _ in range(2):
             self.nodes.append(Node(self.journal, self.model, self.keep))
             await self.nodes[-1].start()
+        self.entries_when_idle = self.nodes[0].entries_at_start
 
     async def trying(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What people do may be refused; it never hangs and never breaks."""
@@ -328,7 +329,7 @@ class Conversing(RuleBasedStateMachine):
         assert not [name for name in slices_of(one) if name.startswith(("chat_nodes/", "presence/"))]
         assert not self.model.open
         for node in self.nodes:
-            assert entries(node.chats) == node.entries_at_start
+            assert entries(node.chats) == self.entries_when_idle
             assert not reply_tasks(node.chats)
         messages = everything(one, KEY)
         assert all(message["status"] != "streaming" for message in messages)
