@@ -105,7 +105,7 @@ async def test_what_is_refused_or_fails_is_an_error_of_its_request(pages: Pages,
     one.send(one.chat)
     one.wait(says="A ")
     refused = two.ask("Me too.")
-    assert (refused["status"], "answered already" in refused["error"]) == ("error", True)
+    assert (refused["status"], "in progress" in refused["error"]) == ("error", True)
     await open_gate(http, upstream, f"busy {one.chat}")
     failed = one.settled()
     assert (failed["status"], said(failed["messages"])[-1]) == ("error", "A ")

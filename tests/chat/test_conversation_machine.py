@@ -509,9 +509,8 @@ def test_people_are_there_again_when_their_node_was_taken_for_dead_and_lives() -
             await asyncio.sleep(1)
             in_progress = InProgress(two.chats.view, lambda _: None)
             in_progress.load()
-            await Recovery(two.chats.view, in_progress).recover(
-                one.chats.node
-            )  # as if it had slept longer than its lease
+            # as if the first node had slept for longer than its lease
+            await Recovery(two.chats.view, in_progress).recover(one.chats.node)
             await asyncio.sleep(1.5)
             assert present(one, "c") == present(two, "c") == {"ana"}
             assert one.store.get("chat/c")["messages"][-1]["error"]["kind"] == "interrupted"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.chat.messages import find, path, streaming
-from statestream.chat.protocols.phases.frames import Frame, content_of, refusal
+from statestream.chat.protocols.phases.items import PhaseItem, content_of, refusal
 from statestream.chat.protocols.phases.projection import PhasesProjection
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.slices import conversation as chat
@@ -26,7 +26,7 @@ from tests.support.phases import Fold
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
 
 
-def seen(states: list[Any], position: str | None = None) -> Iterator[tuple[int, Frame]]:
+def seen(states: list[Any], position: str | None = None) -> Iterator[tuple[int, PhaseItem]]:
     """The frames of one viewer, each with the number of the state that it was made of."""
     view = PhasesProjection(KEY, position)
     for number, state in enumerate(states):
@@ -35,7 +35,7 @@ def seen(states: list[Any], position: str | None = None) -> Iterator[tuple[int, 
             yield number, frame
 
 
-def folded(frames: list[Frame], client: Fold | None = None) -> Fold:
+def folded(frames: list[PhaseItem], client: Fold | None = None) -> Fold:
     client = client or Fold()
     for frame in frames:
         client.take(frame)

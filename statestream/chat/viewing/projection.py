@@ -15,7 +15,7 @@ from statestream.chat.messages import State
 from statestream.core.change import SliceState
 
 Item = dict[str, Any] | str
-"""One unit of a protocol: a chunk, an event or a frame, which travels as JSON, or text, which travels as it is."""
+"""One unit of a protocol: a chunk or an event, which travels as JSON, or text, which travels as it is."""
 
 
 class Beside(Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ Encode = Callable[[Sequence[Item]], bytes]
 
 
 def event_stream(items: Iterable[Item]) -> bytes:
-    """The items as an event stream, each a frame of `data:` and two line feeds, the form that every client parses."""
+    """The items as an event stream, each as `data:` and two line feeds, the form that every client parses."""
     return b"".join(b"data: " + orjson.dumps(item) + b"\n\n" for item in items)
 
 

@@ -1,4 +1,4 @@
-"""A reply as frames for one request: the UI message stream, with a number for each chunk.
+"""A reply as the items of one request: the UI message stream, with a number for each chunk.
 
 Invariants: numbers begin with 0 in each request, even if it resumes: the SDK then begins again.
 """
@@ -27,21 +27,21 @@ class UISocketProjection:
         return self._chunks.over
 
     def new(self, look: Look) -> list[Item]:
-        """The frames that follow those of the last look."""
+        """The items that follow those of the last look."""
         if self.over:
             return []
         chunks = self._chunks.new(look)
         over = self._chunks.over
         if over and self._chunks.truncated:
-            return [frame("error", self._request_id, errorText="The reply is no longer in this chat; load it again.")]
-        frames: list[Item] = [] if self._begun else [frame("start", self._request_id)]
+            return [item("error", self._request_id, errorText="The reply is no longer in this chat; load it again.")]
+        items: list[Item] = [] if self._begun else [item("start", self._request_id)]
         self._begun = True
         for chunk in chunks:
-            frames.append(frame("chunk", self._request_id, sequence=self._sequence, chunk=chunk))
+            items.append(item("chunk", self._request_id, sequence=self._sequence, chunk=chunk))
             self._sequence += 1
-        return [*frames, frame("end", self._request_id)] if over else frames
+        return [*items, item("end", self._request_id)] if over else items
 
 
-def frame(kind: str, request_id: str, **more: Any) -> dict[str, Any]:
-    """A frame about one request."""
+def item(kind: str, request_id: str, **more: Any) -> dict[str, Any]:
+    """An item about one request."""
     return {"type": kind, "requestId": request_id, **more}

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.ai_socket.client import Client
-from statestream.chat.viewing.connection import Connection
+from statestream.chat.protocols.ai_socket.requests import Requests
+from statestream.chat.viewing.socket_outlet import SocketOutlet
 from statestream.server.bodies import MAX_BODY
 
 
@@ -18,8 +18,8 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
     async def connect(request: web.Request) -> web.WebSocketResponse:
         user = person(request, identify)
         limit = request.config_dict[MAX_BODY]
-        async with Connection(request, conversations.notifier, max_message=limit) as connection:
-            await connection.serve(Client(conversations, connection, user).take)
-        return connection.response
+        async with SocketOutlet(request, conversations.notifier, max_message=limit) as outlet:
+            await outlet.serve(Requests(conversations, outlet, user).take)
+        return outlet.response
 
     return [web.get("/api/chat", connect, allow_head=False)]

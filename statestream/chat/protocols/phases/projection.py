@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from statestream.chat.messages import Message, State, find, path
-from statestream.chat.protocols.phases.frames import Frame, Phase, complete, content_of, ending_of, phase_of
+from statestream.chat.protocols.phases.items import Phase, complete, content_of, ending_of, phase_of
 from statestream.chat.viewing.growing import GrowingText
 from statestream.chat.viewing.projection import Item, Look
 
@@ -31,7 +31,7 @@ class PhasesProjection:
     def __init__(self, session_id: str, position: str | None = None) -> None:
         self._session_id = session_id
         self.position = position
-        """The position of the last frame that was returned."""
+        """The position of the last item that was returned."""
         self._state: State | None = None
         self._leaf: str | None = None
         self._shown: set[str] = set()
@@ -40,21 +40,21 @@ class PhasesProjection:
         self._sent = self._skip = 0
 
     def new(self, look: Look) -> list[Item]:
-        """The frames that follow those of the last look."""
+        """The items that follow those of the last look."""
         state = look.state
         if state is self._state:
             return []
         if self._state is None:
             self._resume(state)
         self._state = state
-        frames: list[Item] = [] if self._reply is None else [*self._grown(self._reply, find(state, self._reply["id"]))]
+        items: list[Item] = [] if self._reply is None else [*self._grown(self._reply, find(state, self._reply["id"]))]
         if state.get("leaf") != self._leaf:
             self._leaf = state.get("leaf")
             self._shown &= {message["id"] for message in state["messages"]}
             for message in path(state):
                 if message["id"] not in self._shown:
-                    frames += self._first(message)
-        return frames
+                    items += self._first(message)
+        return items
 
     def _resume(self, state: State) -> None:
         """Continues after the position, if the state knows it."""
@@ -68,7 +68,7 @@ class PhasesProjection:
             self._reply = message
             self._sent = self._skip = int(mark)
 
-    def _first(self, message: Message) -> Iterator[Frame]:
+    def _first(self, message: Message) -> Iterator[Item]:
         """A message that this viewer has not received yet."""
         self._shown.add(message["id"])
         if message["status"] != "streaming":
@@ -79,7 +79,7 @@ class PhasesProjection:
         yield self._phase(message, "start", 0)
         yield from self._grown(message, message)
 
-    def _grown(self, known: Message, message: Message | None) -> Iterator[Frame]:
+    def _grown(self, known: Message, message: Message | None) -> Iterator[Item]:
         """What is new of the reply that is sent in phases."""
         if message is None:  # it was trimmed, or the history is another one
             self._reply = None
@@ -97,11 +97,11 @@ class PhasesProjection:
         self._reply = None
         yield self._phase(message, "end", END, **ending)
 
-    def _chunk(self, message: Message, text: str, **ending: Any) -> Frame:
+    def _chunk(self, message: Message, text: str, **ending: Any) -> Item:
         self._sent += len(text)
         return self._phase(message, "chunk", self._sent, text, **ending)
 
-    def _phase(self, message: Message, phase: Phase, mark: int | str, text: str | None = None, **ending: Any) -> Frame:
+    def _phase(self, message: Message, phase: Phase, mark: int | str, text: str | None = None, **ending: Any) -> Item:
         self.position = f"{message['id']}:{mark}"
         return phase_of(message, self._session_id, self.position, phase, text, **ending)
 

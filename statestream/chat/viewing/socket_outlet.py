@@ -1,7 +1,7 @@
-"""A WebSocket connection as a place to show conversations: one client, its messages, and the tasks that serve it.
+"""A WebSocket as an outlet of viewers: it sends their items, takes the client's messages, and owns the tasks for both.
 
-Invariants: the tasks end with the connection. When the server stops, they may finish what they send, for a short while;
-then the connection is closed.
+Invariants: the tasks end with the WebSocket. When the server stops, they may finish what they send, for a short while;
+then the WebSocket is closed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from statestream.chat.viewing.socket import CLOSE_SECONDS, Socket
 from statestream.store.notifier import Notifier
 
 
-class Connection:
-    """`async with Connection(request, notifier, max_message=…)` opens it. Raises Forbidden for a page of another host.
+class SocketOutlet:
+    """`async with SocketOutlet(request, notifier, max_message=…)` opens it.
 
-    It is an outlet of viewers. `max_message` is the limit on the bytes of the client's messages.
+    Raises Forbidden for a page of another host. `max_message` is the limit on the bytes of the client's messages.
     """
 
     keep_alive_seconds = None  # the socket sends pings
@@ -45,7 +45,7 @@ class Connection:
         await self._socket.__aexit__(*error)
 
     async def serve(self, take: Callable[[WSMessage], Awaitable[None]], *work: Coroutine[Any, Any, None]) -> None:
-        """Does the work, and passes the client's messages to `take` one by one, until the connection has ended."""
+        """Does the work, and passes the client's messages to `take` one by one, until the WebSocket has ended."""
         async with self._group:
             for each in work:
                 self.start(each)
@@ -56,7 +56,7 @@ class Connection:
                 task.cancel()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Starts a task that ends with the connection. Call it while `serve` runs."""
+        """Starts a task that ends with the WebSocket. Call it while `serve` runs."""
         task = self._group.create_task(_until_gone(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -71,7 +71,7 @@ class Connection:
         await self._socket.go_away()
 
     async def send(self, items: Sequence[Item]) -> None:
-        """Sends each item as a frame of JSON. Raises ConnectionError."""
+        """Sends each item as JSON. Raises ConnectionError."""
         for item in items:
             await self._socket.send(item)
 

@@ -1,6 +1,6 @@
-"""One client of the WebSocket, and its requests in progress.
+"""The requests in progress of one client.
 
-Invariants: each request is shown by a task of its connection and ends with it. A question that has been received is
+Invariants: each request is shown by a task of its WebSocket and ends with it. A question that has been received is
 asked, even if the connection is lost meanwhile.
 """
 
@@ -16,16 +16,16 @@ from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.protocols.ai_sdk.asking import answer, key_posted
 from statestream.chat.protocols.ai_sdk.request import Post
-from statestream.chat.protocols.ai_socket.projection import UISocketProjection, frame
-from statestream.chat.protocols.ai_socket.request import Frame, Resume
-from statestream.chat.viewing.connection import Connection
+from statestream.chat.protocols.ai_socket.command import Command, Resume
+from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.viewing.socket import value_of
+from statestream.chat.viewing.socket_outlet import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import Refused, StatestreamError
 from statestream.server.bodies import checked
 
 MAX_REQUESTS: Final = 20
-"""Requests in progress on one connection."""
+"""Requests in progress on one WebSocket."""
 
 
 class _Request:
@@ -39,11 +39,11 @@ class _Request:
         self.aborted = False
 
 
-class Client:
-    """The client of one connection. `user` is the name of its person, if there is one."""
+class Requests:
+    """The requests of the client of one WebSocket. `user` is the name of its person, if there is one."""
 
-    def __init__(self, conversations: Conversations, connection: Connection, user: str | None) -> None:
-        self._conversations, self._connection, self._user = conversations, connection, user
+    def __init__(self, conversations: Conversations, outlet: SocketOutlet, user: str | None) -> None:
+        self._conversations, self._outlet, self._user = conversations, outlet, user
         self._requests: dict[str, _Request] = {}
 
     async def take(self, message: WSMessage) -> None:
@@ -51,9 +51,9 @@ class Client:
         request_id = ""
         try:
             value = value_of(message)
-            received = checked(Frame, value)
-            request_id = received.requestId
-            if received.type == "abort":
+            command = checked(Command, value)
+            request_id = command.requestId
+            if command.type == "abort":
                 await self._abort(request_id)
             else:
                 self._begin(request_id, value)
@@ -66,7 +66,7 @@ class Client:
         request = _Request()
         found = self._conversations.shielded(self._find_reply(request, value))
         self._requests[request_id] = request
-        self._connection.start(self._show(request_id, request, found))
+        self._outlet.start(self._show(request_id, request, found))
 
     async def _abort(self, request_id: str) -> None:
         """Stops the reply of a request, which may not have begun."""
@@ -102,7 +102,7 @@ class Client:
                 return
             projection = UISocketProjection(request_id, reply)
             viewer = Viewer(self._conversations.view, request.key, projection)
-            await show(self._conversations, viewer, self._connection)
+            await show(self._conversations, viewer, self._outlet)
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))
         finally:
@@ -110,5 +110,5 @@ class Client:
 
     async def _send(self, kind: str, request_id: str, **more: Any) -> None:
         with contextlib.suppress(ConnectionError):
-            async with self._connection.writing:
-                await self._connection.send([frame(kind, request_id, **more)])
+            async with self._outlet.writing:
+                await self._outlet.send([item(kind, request_id, **more)])

@@ -1,6 +1,6 @@
-"""What the client sends over the WebSocket.
+"""What the client sends over the WebSocket: commands.
 
-Invariants: the only place that reads these frames; the question in a `send` is read by `ai_sdk.request`.
+Invariants: the only place that reads commands. `ai_sdk.request` reads the question in a `send`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from statestream.chat.question import MAX_ID
 from statestream.server.bodies import Body
 
 
-class Frame(Body):
-    """A frame of any type."""
+class Command(Body):
+    """A command of any type."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     type: Literal["send", "resume", "abort"]
@@ -22,7 +22,7 @@ class Frame(Body):
 
 
 class Resume(Body):
-    """A frame of the type `resume`. `id` is the chat's."""
+    """A command of the type `resume`. `id` is the chat's."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str = Field(min_length=1)

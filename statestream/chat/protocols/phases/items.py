@@ -1,6 +1,6 @@
-"""The frames of the three phases.
+"""The items of the three phases: complete messages, and the phases of a reply.
 
-Invariants: each frame of a reply is in exactly one phase. A member without a value is absent, never null.
+Invariants: each item of a reply is in exactly one phase. A member without a value is absent, never null.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from statestream.chat.messages import Message, text_of
 
-Frame = dict[str, Any]
+PhaseItem = dict[str, Any]
 Phase = Literal["start", "chunk", "end"]
 
 
-def complete(message: Message, session_id: str, position: str) -> Frame:
-    """A message that has ended, as one frame."""
+def complete(message: Message, session_id: str, position: str) -> PhaseItem:
+    """A message that has ended, as one item."""
     author = {"author": message["author"]} if "author" in message else {}
     return {
         "type": "message",
@@ -29,9 +29,9 @@ def complete(message: Message, session_id: str, position: str) -> Frame:
 
 def phase_of(
     message: Message, session_id: str, position: str, phase: Phase, text: str | None = None, **ending: Any
-) -> Frame:
+) -> PhaseItem:
     """One phase of a reply. `ending` describes how it ended, see `ending_of`."""
-    return _frame(
+    return _item(
         phase,
         text,
         id=message["id"],
@@ -42,17 +42,17 @@ def phase_of(
     )
 
 
-def refusal(id: str, sentence: str, kind: str, *, at: int, session_id: str | None, **more: str) -> list[Frame]:
+def refusal(id: str, sentence: str, kind: str, *, at: int, session_id: str | None, **more: str) -> list[PhaseItem]:
     """The three phases that say why a request is refused. `more` is added to `metadata`."""
     session = {} if session_id is None else {"session_id": session_id}
     phases: tuple[tuple[Phase, str | None], ...] = (("start", None), ("chunk", sentence), ("end", None))
     return [
-        _frame(phase, text, id=id, at=at, agent=("system", "system"), session=session, metadata={**more, "error": kind})
+        _item(phase, text, id=id, at=at, agent=("system", "system"), session=session, metadata={**more, "error": kind})
         for phase, text in phases
     ]
 
 
-def _frame(
+def _item(
     phase: Phase,
     text: str | None,
     *,
@@ -61,7 +61,7 @@ def _frame(
     agent: tuple[str, str],
     session: dict[str, str],
     metadata: dict[str, Any],
-) -> Frame:
+) -> PhaseItem:
     name, kind = agent
     return {
         "type": "message_stream",

@@ -1,4 +1,4 @@
-"""One client of the WebSocket, and the chats that it follows.
+"""The chats that one client follows.
 
 Invariants: one task shows all chats. A refusal and the position that it contains are sent before anything else is.
 """
@@ -15,23 +15,23 @@ from aiohttp import WSMessage
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import MAX_PRESENT
-from statestream.chat.protocols.phases.frames import refusal
+from statestream.chat.protocols.phases.items import refusal
 from statestream.chat.protocols.phases.projection import PhasesProjection
 from statestream.chat.protocols.phases.request import MAX_CHATS, PersonMessage, id_in
 from statestream.chat.slices.conversation import name_of
-from statestream.chat.viewing.connection import Connection
 from statestream.chat.viewing.socket import value_of
+from statestream.chat.viewing.socket_outlet import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show_all
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked
 from statestream.store.notifier import Signal
 
 
-class Client:
-    """The client of one connection, used as `with`. `user` is the name of its person, if there is one."""
+class FollowedChats:
+    """The chats that the client of one WebSocket follows, used as `with`. `user` is the name of its person, or None."""
 
-    def __init__(self, conversations: Conversations, connection: Connection, user: str | None) -> None:
-        self._conversations, self._connection, self._user = conversations, connection, user
+    def __init__(self, conversations: Conversations, outlet: SocketOutlet, user: str | None) -> None:
+        self._conversations, self._outlet, self._user = conversations, outlet, user
         self._viewers: dict[str, Viewer] = {}
         self._projections: dict[str, PhasesProjection] = {}
         self._followed = contextlib.ExitStack()
@@ -60,7 +60,7 @@ class Client:
 
     async def show(self) -> None:
         """Shows all chats until the server stops. Raises ConnectionError."""
-        await show_all(self._viewers.values(), self._signal, self._conversations.notifier, self._connection)
+        await show_all(self._viewers.values(), self._signal, self._conversations.notifier, self._outlet)
 
     async def take(self, message: WSMessage) -> None:
         """Asks a question. Returns when it is accepted or refused: the client's next message waits until then."""
@@ -78,10 +78,10 @@ class Client:
     async def _refuse(self, value: Any, error: StatestreamError) -> None:
         session_id, question = id_in(value, "session_id"), id_in(value, "id")
         more = {} if question is None else {"reply_to": question}
-        async with self._connection.writing:  # so that the position is that of the last frame before the refusal
+        async with self._outlet.writing:  # so that the position is that of the last item before the refusal
             projection = self._projections.get(session_id or "")
             if projection is not None and projection.position is not None:
                 more["position"] = projection.position
             now = time.time_ns() // 1_000_000
             id = secrets.token_hex(6)
-            await self._connection.send(refusal(id, str(error), error.why, at=now, session_id=session_id, **more))
+            await self._outlet.send(refusal(id, str(error), error.why, at=now, session_id=session_id, **more))
