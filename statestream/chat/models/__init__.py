@@ -8,7 +8,6 @@ cut short.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -124,14 +123,3 @@ class Model(Protocol):
 
     async def close(self) -> None:
         """Releases its connections."""
-
-
-def default_model() -> Model:
-    """OpenAI's model if OPENAI_API_KEY is set (OPENAI_BASE_URL chooses the server), otherwise the demo model."""
-    if os.environ.get("OPENAI_API_KEY"):
-        from statestream.chat.models.openai import OpenAIModel
-
-        return OpenAIModel(os.environ.get("STATESTREAM_MODEL", "gpt-5-mini"))
-    from statestream.chat.models.demo import DemoModel
-
-    return DemoModel()
