@@ -8,4 +8,4 @@ from statestream.chat import Chat
 
 chat = Chat()
 app = create_app(Store([*chat.slices]))
-chat.add_to(app)
+chat.setup(app)

@@ -1,4 +1,7 @@
-"""Aborting a response whose status has been sent already: the only way left to signal that it is incomplete."""
+"""Aborts a response whose status has been sent already: the only way left to signal that it is incomplete.
+
+Invariants: no client may take what it received of an aborted response for all of it.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def task_removed(state: Any, *, id: str) -> None:
 def demo_app(journal: str) -> web.Application:
     chat = Chat(lease=3.0)
     app = create_app(Store([board, *chat.slices], journal=journal))
-    chat.add_to(app)
+    chat.setup(app)
     app.router.add_get("/", file_handler("demo.html"))
     app.router.add_get("/statestream.js", file_handler("statestream.js"))
     return app

@@ -67,4 +67,4 @@ async def broken() -> None:
 
 
 app = create_app(Store(chat.slices, journal=os.environ.get("CHATTY_JOURNAL", "memory:")))
-chat.add_to(app)
+chat.setup(app)

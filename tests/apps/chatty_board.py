@@ -9,4 +9,4 @@ from tests.apps.board import board, counter, room
 from tests.apps.chatty import chat
 
 app = create_app(Store([board, room, counter, *chat.slices], journal=os.environ.get("CHATTY_JOURNAL", "memory:")))
-chat.add_to(app)
+chat.setup(app)

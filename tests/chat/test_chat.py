@@ -498,7 +498,7 @@ async def test_a_provider_that_limits_us_says_when_it_may_be_asked_again(
         limited = refusal(429, **{"retry-after": header})
         await ask(http, patient, chat, await script(http, upstream, f"Limited {header}.", limited))
         message = await ended(http, patient, chat)
-        assert message["error"]["message"] == f"The model is asked too often just now. Try again {words}."
+        assert message["error"]["message"] == f"The model receives too many requests. Try again {words}."
 
 
 async def test_a_limit_that_lasts_is_said_at_once_and_a_short_one_is_waited_for(

@@ -18,8 +18,8 @@ import aiohttp
 import orjson
 import pytest
 
-from statestream.chat.projections.ag_ui.messages import snapshots
-from statestream.chat.viewing import KEEP_ALIVE
+from statestream.chat.protocols.ag_ui.messages import snapshots
+from statestream.chat.viewing.response import KEEP_ALIVE
 from tests import dialogues
 from tests.dialogues import DIALOGUES, HERE
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually

@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 
 from statestream.chat.messages import text_of
-from statestream.chat.projections.ui_messages import ui_message
+from statestream.chat.protocols.ai_sdk.messages import ui_message
 from statestream.core.names import escape_key
 from tests.dialogues import DIALOGUES, HERE, reply_in
 from tests.support import Server, eventually, get_state
@@ -293,7 +293,7 @@ async def test_what_is_refused_is_shown_as_a_sentence(pages: Pages, upstream: st
     assert refused["posts"][0]["status"] == 409
     assert (refused["status"], refused["error"]) == (
         "error",
-        "This chat is being answered already; wait for the reply to end.",
+        "A reply is in progress in this chat; wait until it has ended.",
     )
     await open_gate(http, upstream, one.chat)
     assert said(one.settled()["messages"]) == [question, "A B"]
@@ -500,7 +500,7 @@ async def test_a_page_has_no_say_in_a_reply(pages: Pages, upstream: str, http: a
     refused = page.settled()
     assert refused["posts"][-1]["body"]["messageId"] == before[-1]["id"]
     assert (refused["posts"][-1]["status"], refused["status"]) == (409, "error")
-    assert refused["error"] == "A reply cannot be changed; its tools are run by the server."
+    assert refused["error"] == "A reply cannot be edited; its tools are run by the server."
     assert (await loaded(http, page))[1:] == before[1:]
 
 

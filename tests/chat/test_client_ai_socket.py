@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from statestream.chat.projections.ui_messages import ui_message
+from statestream.chat.protocols.ai_sdk.messages import ui_message
 from tests.dialogues import DIALOGUES, HERE, reply_in
 from tests.support import Server, eventually
 from tests.support.ai_sdk import Page, as_in_seven, loaded, said
@@ -105,7 +105,7 @@ async def test_what_is_refused_or_fails_is_an_error_of_its_request(pages: Pages,
     one.send(one.chat)
     one.wait(says="A ")
     refused = two.ask("Me too.")
-    assert (refused["status"], "answered already" in refused["error"]) == ("error", True)
+    assert (refused["status"], "in progress" in refused["error"]) == ("error", True)
     await open_gate(http, upstream, f"busy {one.chat}")
     failed = one.settled()
     assert (failed["status"], said(failed["messages"])[-1]) == ("error", "A ")

@@ -20,16 +20,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from statestream import Change, Refused, Store, Unavailable
-from statestream.chat import Asked, Chat, Conversations
-from statestream.chat import archive as archives
+from statestream.chat import Chat, Conversations, Question
 from statestream.chat.messages import text_of
 from statestream.chat.models import Finish, ModelFailed, Piece, ToolSpec, Turn
-from statestream.chat.projections.text import TextProjection
-from statestream.chat.projections.ui_messages import UIMessageProjection, ui_messages
-from statestream.chat.viewing import events
+from statestream.chat.nodes.in_progress import InProgress
+from statestream.chat.nodes.recovery import Recovery
+from statestream.chat.protocols.ai_sdk.messages import ui_messages
+from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
+from statestream.chat.protocols.text.projection import TextProjection
+from statestream.chat.slices import archive as archives
+from statestream.chat.viewing.response import event_stream
 from statestream.core.change import Position
 from statestream.core.errors import NotFound
+from statestream.core.principal import SERVER
+from statestream.core.selection import EVERYTHING
 from statestream.journal import MemoryJournal
+from tests.dialogues import look_at
+from tests.support.census import entries, reply_tasks, tasks_of
 from tests.support.clock import Clock, timeless
 from tests.support.meddled import Meddled
 
@@ -100,11 +107,16 @@ class Node:
         battery = Chat(model=model, keep=keep, lease=LEASE)
         self.journal = Heard(journal)
         self.store = Store(battery.slices, journal=self.journal)
-        self.chats = battery.over(self.store)
+        self.chats = battery.conversations(self.store)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.entries_at_start = 0
 
     async def start(self) -> None:
+        before = asyncio.all_tasks()
         await self.store.__aenter__()
+        self.tasks = {task for task in asyncio.all_tasks() - before if not task.get_name().startswith("chat ")}
         await self.chats.__aenter__()
+        self.entries_at_start = entries(self.chats)
 
     async def stop(self) -> None:
         await self.chats.__aexit__()
@@ -112,7 +124,7 @@ class Node:
 
     async def kill(self) -> None:
         """Nothing is flushed, nothing is said."""
-        tasks = [*self.store._tasks, *self.chats._tasks, *self.chats._runs._tasks]
+        tasks = [*self.tasks, *tasks_of(self.chats)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -191,6 +203,7 @@ class Conversing(RuleBasedStateMachine):
         for _ in range(2):
             self.nodes.append(Node(self.journal, self.model, self.keep))
             await self.nodes[-1].start()
+        self.entries_when_idle = self.nodes[0].entries_at_start
 
     async def trying(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What people do may be refused; it never hangs and never breaks."""
@@ -212,10 +225,9 @@ class Conversing(RuleBasedStateMachine):
 
     async def asking(self, node: int, question: int, edits: str | None = None) -> None:
         id = f"q{question}"
-        asked = Asked(parts=[{"type": "text", "text": id}], id=id, author="ana", edits=edits)
-        chats = self.nodes[node].chats
-        reply = await chats.ask(KEY, asked, create=True)
-        found = {message["id"]: message for message in everything(chats.store, KEY)}[reply]
+        asked = Question(parts=[{"type": "text", "text": id}], id=id, author="ana", edits=edits)
+        reply = await self.nodes[node].chats.ask(KEY, asked, create=True)
+        found = {message["id"]: message for message in everything(self.nodes[node].store, KEY)}[reply]
         assert (found["role"], found["parent"]) == ("assistant", id)
 
     @rule(question=QUESTIONS)
@@ -313,27 +325,30 @@ class Conversing(RuleBasedStateMachine):
         await asyncio.sleep(200)
         await settled()
         one, two = (node.store for node in self.nodes)
-        assert {name: held.value for name, held in one.slices.items()} == {
-            name: held.value for name, held in two.slices.items()
-        }
-        assert not [name for name in one.slices if name.startswith(("chat_nodes/", "presence/"))]
+        assert slices_of(one) == slices_of(two)
+        assert not [name for name in slices_of(one) if name.startswith(("chat_nodes/", "presence/"))]
         assert not self.model.open
         for node in self.nodes:
-            assert not node.chats._index.making
-            assert not node.chats._runs._tasks
+            assert entries(node.chats) == self.entries_when_idle
+            assert not reply_tasks(node.chats)
         messages = everything(one, KEY)
         assert all(message["status"] != "streaming" for message in messages)
         for message in messages:
-            TextProjection().new(message)
+            look = look_at({"messages": [message]})
+            TextProjection(message["id"]).new(look)
             if message["role"] == "assistant":
-                view = UIMessageProjection()
-                assert events(view.new(message))
+                view = UIMessageProjection(message["id"])
+                assert event_stream(view.new(look))
                 assert view.over
         if messages:
             check_listed(one)
             await check_pages(self.nodes[0].chats, messages)
         for node in self.nodes:
             await node.stop()
+
+
+def slices_of(store: Store) -> dict[str, Any]:
+    return {name: state.value for name, state in store.view(SERVER).select(EVERYTHING)}
 
 
 def check_listed(store: Store) -> None:
@@ -357,7 +372,7 @@ async def check_pages(chats: Conversations, messages: Sequence[Any]) -> None:
 @pytest.fixture(autouse=True)
 def _small_pages_and_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "PAGE", PAGE)
-    monkeypatch.setattr("statestream.store.store.now_ms", lambda: round(asyncio.get_running_loop().time() * 1000))
+    monkeypatch.setattr("statestream.store.view.now_ms", lambda: round(asyncio.get_running_loop().time() * 1000))
 
 
 TestConversing = Conversing.TestCase
@@ -434,10 +449,8 @@ def note(change: Change, said: dict[str, list[float]]) -> None:
 
 def check_nothing_is_left(nodes: Sequence[Node]) -> None:
     for node in nodes:
-        presence, index, watch = node.chats.presence, node.chats._index, node.chats.watch
-        held = (presence._chats, presence._due, presence._quiet_until, index.making, index._present, index._nodes)
-        assert [len(kept) for kept in (*held, watch._bells, watch._everybody)] == [0] * 8
-        assert not [name for name in node.store.slices if name.startswith(("presence/", "chat_nodes/"))]
+        assert entries(node.chats) == node.entries_at_start
+        assert not [name for name in slices_of(node.store) if name.startswith(("presence/", "chat_nodes/"))]
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -476,9 +489,10 @@ def test_thousands_that_come_and_go_leave_nothing_in_memory() -> None:
                     nodes[number % 2].chats.presence.enter(f"c{wave}-{number}", f"p{number % 7}")
                     for number in range(700)
                 ]
-                with nodes[0].chats.watch.on([f"chat/{number}" for number in range(50)]):
+                with nodes[0].chats.notifier.on([f"chat/{number}" for number in range(50)]):
                     await asyncio.sleep(3)
-                assert len(nodes[0].chats._index._present) == 700
+                assert len([name for name in slices_of(nodes[0].store) if name.startswith("presence/")]) == 700
+                assert entries(nodes[0].chats) > nodes[0].entries_at_start + 700
                 for leave in leaving:
                     leave()
                 await asyncio.sleep(20)
@@ -491,9 +505,12 @@ def test_people_are_there_again_when_their_node_was_taken_for_dead_and_lives() -
     async def woken() -> None:
         async with cluster(count=2) as (_, model, (one, two)):
             leave = one.chats.presence.enter("c", "ana")
-            await one.chats.ask("c", Asked.text("?"), create=True)
+            await one.chats.ask("c", Question.text("?"), create=True)
             await asyncio.sleep(1)
-            await two.chats._node_gone(one.chats._lease.node)  # as if the other had slept for longer than its lease
+            in_progress = InProgress(two.chats.view, lambda _: None)
+            in_progress.load()
+            # as if the first node had slept for longer than its lease
+            await Recovery(two.chats.view, in_progress).recover(one.chats.node)
             await asyncio.sleep(1.5)
             assert present(one, "c") == present(two, "c") == {"ana"}
             assert one.store.get("chat/c")["messages"][-1]["error"]["kind"] == "interrupted"
@@ -512,7 +529,7 @@ def test_a_journal_that_was_away_makes_nobody_dead(away: float) -> None:
 
     async def back() -> None:
         async with cluster(count=2) as (journal, model, (looks, makes)):
-            await makes.chats.ask("c", Asked.text("?"), create=True)
+            await makes.chats.ask("c", Question.text("?"), create=True)
             await asyncio.sleep(1)
             journal.fail = ["before"] * 1_000
             model.tell("So far. ")
@@ -530,7 +547,7 @@ def test_a_journal_that_was_away_makes_nobody_dead(away: float) -> None:
 def test_a_node_that_was_behind_takes_nobody_for_dead() -> None:
     async def behind() -> None:
         async with cluster(count=2) as (_, model, (one, two)):
-            await one.chats.ask("c", Asked.text("?"), create=True)
+            await one.chats.ask("c", Question.text("?"), create=True)
             await asyncio.sleep(1)
             two.journal.deaf(True)
             await asyncio.sleep(40)
@@ -545,12 +562,12 @@ def test_a_node_that_was_behind_takes_nobody_for_dead() -> None:
 def test_a_lease_whose_end_could_not_be_written_is_ended_later() -> None:
     async def late() -> None:
         async with cluster() as (journal, model, (one,)):
-            await one.chats.ask("c", Asked.text("?"), create=True)
+            await one.chats.ask("c", Question.text("?"), create=True)
             model.tell("Done.", Finish(reason="stop"))
             await asyncio.sleep(0.1)
             journal.fail = ["before"]
             await asyncio.sleep(20)
-            assert not [name for name in one.store.slices if name.startswith("chat_nodes/")]
+            assert not [name for name in slices_of(one.store) if name.startswith("chat_nodes/")]
 
     timeless(late())
 
@@ -558,15 +575,16 @@ def test_a_lease_whose_end_could_not_be_written_is_ended_later() -> None:
 def test_a_server_that_stops_ends_a_reply_that_was_being_saved() -> None:
     async def stopping() -> None:
         async with cluster() as (journal, model, (one,)):
-            await one.chats._lease.take()
+            one.chats.presence.enter("another", "ana")
+            await asyncio.sleep(1)  # the node has its lease: the question is the next that it writes
             journal.gate.clear()
-            asking = asyncio.create_task(one.chats.ask("c", Asked.text("?"), create=True))
+            asking = asyncio.create_task(one.chats.ask("c", Question.text("?"), create=True))
             await settled()
             closing = asyncio.create_task(one.chats.stop_all())
             await settled()
             journal.gate.set()
             await closing
-            assert not one.chats._runs._tasks
+            assert not reply_tasks(one.chats)
             assert one.store.get("chat/c")["messages"][-1]["id"] == await asking
             assert one.store.get("chat/c")["messages"][-1]["error"]["kind"] == "interrupted"
             assert not model.calls
@@ -577,7 +595,7 @@ def test_a_server_that_stops_ends_a_reply_that_was_being_saved() -> None:
 # branches and the past
 
 
-async def exchange(chats: Conversations, model: Told, asked: Asked, *, again: bool = False) -> str:
+async def exchange(chats: Conversations, model: Told, asked: Question, *, again: bool = False) -> str:
     reply = await (chats.regenerate("c", str(asked.id)) if again else chats.ask("c", asked, create=True))
     await settled()
     model.tell(f"To {asked.id}.", Finish(reason="stop"))
@@ -585,8 +603,8 @@ async def exchange(chats: Conversations, model: Told, asked: Asked, *, again: bo
     return reply
 
 
-def question(id: str, **more: Any) -> Asked:
-    return Asked(parts=[{"type": "text", "text": id}], id=id, **more)
+def question(id: str, **more: Any) -> Question:
+    return Question(parts=[{"type": "text", "text": id}], id=id, **more)
 
 
 def test_a_branch_that_is_chosen_is_shown_down_to_its_newest_end() -> None:
@@ -610,7 +628,7 @@ def test_the_id_of_a_reply_asked_in_python_changes_nothing() -> None:
             first = await exchange(one.chats, model, question("a"))
             await exchange(one.chats, model, question("b", edits="a"))
             before = one.store.get("chat/c")
-            with pytest.raises(Refused, match="take a fresh one"):
+            with pytest.raises(Refused, match="use a new one"):
                 await one.chats.ask("c", question(first))
             assert one.store.get("chat/c") == before
 
@@ -629,7 +647,7 @@ def test_a_question_that_has_left_before_its_reply_is_not_asked_again() -> None:
             assert late in [message["id"] for message in one.store.get("chat/c")["messages"]]
             with pytest.raises(Refused, match="long ago"):
                 await one.chats.ask("c", question("a"))
-            with pytest.raises(Refused, match="not in this chat any more"):
+            with pytest.raises(Refused, match="no longer in this chat"):
                 await one.chats.ask("c", question("e", edits="a"))
             assert model.calls["a"] == 2
 

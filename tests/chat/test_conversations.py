@@ -127,7 +127,7 @@ async def test_the_id_of_a_reply_is_no_id_for_a_question(server: Server, upstrea
         f"{server.url}/api/chat", json={"id": "taken", "messages": [said_by(reply, question)]}
     ) as again:
         assert again.status == 409
-        assert (await again.text()).startswith("A reply cannot be changed")
+        assert (await again.text()).startswith("A reply cannot be edited")
     assert len((await read_chat(http, server, "taken"))["messages"]) == 2
 
 
@@ -194,7 +194,7 @@ async def test_what_is_to_be_answered_again_is_named_or_refused(server: Server, 
     again = {"id": "named", "trigger": "regenerate-message"}
     for unknown in ("nobody's", "First?:1"):
         async with http.post(f"{server.url}/api/chat", json={**again, "messageId": unknown}) as response:
-            assert (response.status, "not in this chat" in await response.text()) == (409, True)
+            assert (response.status, "no longer in this chat" in await response.text()) == (409, True)
     assert len(await asked(http, upstream, "Then?")) == 1
     await ui(http, server, {**again, "messageId": f"{messages[1]['id']}:1"})  # as AG-UI calls a part of a reply
     assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 1]

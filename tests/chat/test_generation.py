@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream import Store, Unavailable
-from statestream.chat import Asked, Chat, Conversations, Timeouts
+from statestream.chat import Chat, Conversations, Question, Timeouts
 from statestream.chat.messages import text_of
 from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn, Usage
 from tests.support import eventually
+from tests.support.census import reply_tasks
 from tests.support.meddled import Meddled
 
 
@@ -42,8 +43,8 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.chat.generation.GATHER_SECONDS", 0.0)
-    monkeypatch.setattr("statestream.chat.generation.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("statestream.chat.replies.reply_run.GATHER_SECONDS", 0.0)
+    monkeypatch.setattr("statestream.chat.replies.reply_run.RETRY_SECONDS", 0.001)
 
 
 def reply_of(store: Store, key: str) -> Any:
@@ -70,9 +71,9 @@ async def answering(said: Any, trouble: list[str]) -> AsyncIterator[tuple[Conver
     """A chat whose model says these pieces, on a journal that gives trouble once it has been asked."""
     journal = Meddled()
     battery = Chat(titles=False, model=Script([*said, Finish(reason="stop")]))
-    async with Store(battery.slices, journal=journal) as store, battery.over(store) as chats:
+    async with Store(battery.slices, journal=journal) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         journal.fail = list(trouble)
         yield chats, store, key
 
@@ -114,24 +115,24 @@ async def test_a_question_of_unknown_outcome_blocks_nobody() -> None:
     for how in ("before", "after"):
         journal = Meddled()
         battery = Chat(titles=False, model=Script(["hi", Finish(reason="stop")]))
-        async with Store(battery.slices, journal=journal) as store, battery.over(store) as chats:
+        async with Store(battery.slices, journal=journal) as store, battery.conversations(store) as chats:
             key = await chats.create()
             journal.fail = [how]
             with pytest.raises(Unavailable):
-                await chats.ask(key, Asked.text("one"))
-            await eventually(lambda chats=chats: not len(chats._runs))
-            await chats.ask(key, Asked.text("two"))
+                await chats.ask(key, Question.text("one"))
+            await eventually(lambda chats=chats: not reply_tasks(chats))
+            await chats.ask(key, Question.text("two"))
             assert text_of(await replied(store, key)) == "hi"
 
 
 async def test_a_long_outage_ends_the_reply_and_keeps_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.chat.generation.PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("statestream.chat.replies.reply_run.PATIENCE_SECONDS", 0.02)
     journal = Meddled()
     endless = ["word ", *[None] * 200_000, "more", Finish(reason="stop")]
     battery = Chat(titles=False, model=Script(endless))
-    async with Store(battery.slices, journal=journal) as store, battery.over(store) as chats:
+    async with Store(battery.slices, journal=journal) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         journal.fail = ["before"] * 60
         reply = await replied(store, key)
         assert text_of(reply) == "word "
@@ -141,9 +142,9 @@ async def test_a_long_outage_ends_the_reply_and_keeps_its_text(monkeypatch: pyte
 @pytest.mark.parametrize("bad", [ValueError("a model's own"), asyncio.CancelledError()])
 async def test_a_model_that_raises_ends_the_reply(bad: BaseException) -> None:
     battery = Chat(titles=False, model=Script(["some", None, bad]))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         reply = await replied(store, key)
         assert (text_of(reply), reply["status"]) == ("some", "error")
 
@@ -171,9 +172,9 @@ async def test_a_model_without_an_end_is_given_up_and_can_be_stopped(what: str, 
     for stop in (True, False):
         timeouts = Timeouts(total=60 if stop else 0.2)
         battery = Chat(titles=False, model=Script(endless(ENDLESS[what], pause)), timeouts=timeouts)
-        async with Store(battery.slices) as store, battery.over(store) as chats:
+        async with Store(battery.slices) as store, battery.conversations(store) as chats:
             key = await chats.create()
-            await chats.ask(key, Asked.text("?"))
+            await chats.ask(key, Question.text("?"))
             if stop:
                 assert await chats.stop(key)
             reply = await replied(store, key)
@@ -196,29 +197,29 @@ async def test_a_title_without_an_end_is_none_and_holds_nobody_up() -> None:
             yield Finish(reason="stop")
 
     battery = Chat(model=Talking([]))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         await replied(store, key)
-        await eventually(lambda: not chats._runs._tasks)
+        await eventually(lambda: not reply_tasks(chats))
         assert "title" not in store.get(f"chat/{key}")
         assert 0 < words < 2_000
 
 
 @pytest.mark.parametrize("what", ["words", "arguments", "parts"])
 async def test_a_reply_has_a_limit_and_keeps_what_came_before(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.chat.reply_builder.MAX_SIZE", 5_000)
+    monkeypatch.setattr("statestream.chat.replies.reply_builder.MAX_SIZE", 5_000)
     said: dict[str, Any] = {
         "words": ["word "] * 2_000,
         "arguments": [CallPiece(index=0, id="c", name="weather"), *[CallPiece(index=0, arguments="12345")] * 2_000],
         "parts": ["w", Reasoning(text="r")] * 100,
     }
     battery = Chat(titles=False, model=Script([*said[what], Finish(reason="stop")]))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         reply = await replied(store, key)
-        assert reply["error"] == {"kind": "too_long", "message": "The reply has become too long."}
+        assert reply["error"] == {"kind": "too_long", "message": "The reply is too long."}
         size = sum(len(part.get("text", "") + part.get("arguments", "")) for part in reply["parts"])
         assert (4_800 <= size <= 5_000) if what != "parts" else (45 <= len(reply["parts"]) <= 50)
 
@@ -236,9 +237,9 @@ async def test_a_reply_has_a_limit_and_keeps_what_came_before(what: str, monkeyp
 )
 async def test_what_a_model_should_not_give_ends_the_reply_and_keeps_its_text(bad: Any) -> None:
     battery = Chat(titles=False, model=Script(["some", bad, Finish(reason="stop")]))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         reply = await replied(store, key)
         assert (text_of(reply), reply["status"], reply["error"]["kind"]) == ("some", "error", "failed")
 
@@ -260,9 +261,9 @@ async def test_a_model_that_swallows_a_cancellation_is_not_asked_again() -> None
                 closed.set()
 
     battery = Chat(titles=False, model=Deaf([]))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         await asyncio.sleep(0)
         assert await chats.stop(key)
         assert (await replied(store, key))["status"] == "stopped"
@@ -282,9 +283,9 @@ async def test_an_answer_is_closed_wherever_its_reader_stops() -> None:
                 closed.append("yes")
 
     battery = Chat(titles=False, model=Closing(["some", CallPiece(index=0), "more"]))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         assert (await replied(store, key))["error"]["message"] == "The model called a tool without a name."
         assert closed == ["yes"]
 
@@ -317,9 +318,9 @@ async def stop_in_tools(turns: int, trouble: list[str], seconds: float) -> None:
     def blocks() -> str:
         return "done"
 
-    async with Store(battery.slices, journal=journal) as store, battery.over(store) as chats:
+    async with Store(battery.slices, journal=journal) as store, battery.conversations(store) as chats:
         key = await chats.create()
-        await chats.ask(key, Asked.text("?"))
+        await chats.ask(key, Question.text("?"))
         journal.fail = list(trouble)
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -343,10 +344,10 @@ async def test_the_last_twenty_that_say_something_go_to_the_model() -> None:
             yield Finish(reason="stop")
 
     battery = Chat(titles=False, model=Curious([]), timeouts=Timeouts(first=5, idle=5, total=5))
-    async with Store(battery.slices) as store, battery.over(store) as chats:
+    async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
         for n in range(15):
-            await chats.ask(key, Asked.text(f"question {n}"))
+            await chats.ask(key, Question.text(f"question {n}"))
             await replied(store, key)
     assert len(seen[-1]) == 20
     assert seen[-1][-1] == Turn(role="user", text="question 14")

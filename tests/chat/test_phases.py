@@ -30,7 +30,7 @@ from tests.support.phases import Fold
 from tests.support.provider import asked, open_gate, script
 from tests.support.provider_faults import FAULTS
 
-BUSY = "This chat is being answered already; wait for the reply to end."
+BUSY = "A reply is in progress in this chat; wait until it has ended."
 
 
 @pytest.fixture

@@ -11,18 +11,20 @@ import orjson
 import pytest
 
 from statestream.chat.messages import text_of
-from statestream.chat.projections.text import TextProjection
-from statestream.chat.projections.ui_messages import DONE, UIMessageProjection, ui_message
-from statestream.chat.projections.ui_socket import UISocketProjection
-from statestream.chat.viewing import events
-from tests.dialogues import DIALOGUES, check_golden, reply_in
+from statestream.chat.protocols.ai_sdk.messages import ui_message
+from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
+from statestream.chat.protocols.ai_sdk.routes import DONE
+from statestream.chat.protocols.ai_socket.projection import UISocketProjection
+from statestream.chat.protocols.text.projection import TextProjection
+from statestream.chat.viewing.response import event_stream
+from tests.dialogues import DIALOGUES, REPLY, check_golden, look_at, reply_in
 
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
 
 
 def ui_stream(states: list[Any]) -> bytes:
-    view = UIMessageProjection()
-    return b"".join(events(view.new(reply_in(state))) for state in states) + DONE
+    view = UIMessageProjection(REPLY)
+    return b"".join(event_stream(view.new(look_at(state))) for state in states) + DONE
 
 
 @every_dialogue
@@ -32,43 +34,47 @@ def test_the_ui_message_stream_of_who_was_there_from_the_start(name: str) -> Non
 
 @every_dialogue
 def test_the_frames_of_who_was_there_from_the_start_over_a_websocket(name: str) -> None:
-    view = UISocketProjection("request")
-    frames = [frame for state in DIALOGUES[name]() for frame in view.new(reply_in(state))]
+    view = UISocketProjection("request", REPLY)
+    frames = [frame for state in DIALOGUES[name]() for frame in view.new(look_at(state))]
     check_golden(f"{name}.socket", b"".join(orjson.dumps(frame) + b"\n" for frame in frames))
     assert view.over
-    assert view.new(reply_in(DIALOGUES[name]()[-1])) == []
+    assert view.new(look_at(DIALOGUES[name]()[-1])) == []
 
 
 @every_dialogue
 def test_a_ui_message_stream_ends_once(name: str) -> None:
     states = DIALOGUES[name]()
-    view = UIMessageProjection()
+    view = UIMessageProjection(REPLY)
     for state in states:
-        view.new(reply_in(state))
+        view.new(look_at(state))
     assert view.over
-    assert view.new(reply_in(states[-1])) == []
+    assert view.new(look_at(states[-1])) == []
 
 
 @every_dialogue
 def test_the_text_of_who_was_there_from_the_start(name: str) -> None:
-    view = TextProjection()
-    check_golden(f"{name}.text", "".join(view.new(reply_in(state)) for state in DIALOGUES[name]()).encode())
+    view = TextProjection(REPLY)
+    check_golden(
+        f"{name}.text", "".join(text for state in DIALOGUES[name]() for text in view.new(look_at(state))).encode()
+    )
 
 
 @every_dialogue
 def test_text_is_the_same_whenever_one_begins_to_look(name: str) -> None:
     states = DIALOGUES[name]()
     for start in range(len(states)):
-        view = TextProjection()
-        assert "".join(view.new(reply_in(state)) for state in states[start:]) == text_of(reply_in(states[-1]))
+        view = TextProjection(REPLY)
+        assert "".join(text for state in states[start:] for text in view.new(look_at(state))) == text_of(
+            reply_in(states[-1])
+        )
 
 
 @every_dialogue
 def test_no_member_of_a_ui_chunk_is_null(name: str) -> None:
     states = DIALOGUES[name]()
-    view = UIMessageProjection()
+    view = UIMessageProjection(REPLY)
     for state in states:
-        for chunk in view.new(reply_in(state)):
+        for chunk in view.new(look_at(state)):
             assert None not in chunk.values()
             assert None not in chunk.get("messageMetadata", {}).values()
         assert None not in ui_message(reply_in(state)).values()

@@ -14,19 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statestream.chat import conversation as chat
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
-from statestream.chat.projections.ag_ui.messages import MAX_SNAPSHOT, snapshots
-from statestream.chat.projections.ag_ui.slices import SlicesProjection
-from statestream.chat.projections.ag_ui.thread import ThreadProjection
-from statestream.chat.viewing import events as frames_of
-from statestream.core.change import START, Cause, Change, Position, SliceState
+from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, snapshots
+from statestream.chat.protocols.ag_ui.projection import ThreadProjection
+from statestream.chat.protocols.ag_ui.state_events import StateEvents, check_size
+from statestream.chat.slices import conversation as chat
+from statestream.chat.viewing.beside import SlicesBeside
+from statestream.chat.viewing.projection import Beside, Look
+from statestream.chat.viewing.response import event_stream as frames_of
+from statestream.core.change import START, Cause, Change, Position, SliceState, Snapshot
 from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
-from statestream.core.selection import Selection
+from statestream.core.selection import EVERYTHING, Selection
 from statestream.store.notifier import Notifier
-from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, reply_in
+from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, look_at, reply_in
 from tests.support.ag_ui import Client, events_of
 
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
@@ -38,8 +40,8 @@ def viewer(*, follow: bool = False, reply: str | None = REPLY) -> ThreadProjecti
     return view
 
 
-def look(view: ThreadProjection, state: Any, *beside: Any) -> list[Any]:
-    return events_of(frames_of(view.new(state, list(beside))))
+def look(view: ThreadProjection, state: Any, beside: Beside | None = None, *, last: bool = False) -> list[Any]:
+    return events_of(frames_of(view.new(Look(state=state, beside=beside, last=last))))
 
 
 def messages(state: Any) -> list[Any]:
@@ -50,7 +52,7 @@ def messages(state: Any) -> list[Any]:
 @every_dialogue
 def test_the_stream_of_who_was_there_from_the_start(name: str) -> None:
     view = viewer()
-    check_golden(f"{name}.agui", b"".join(frames_of(view.new(state, [])) for state in DIALOGUES[name]()))
+    check_golden(f"{name}.agui", b"".join(frames_of(view.new(look_at(state))) for state in DIALOGUES[name]()))
     assert view.over
 
 
@@ -93,15 +95,15 @@ def test_who_joins_late_has_the_same_messages_whatever_the_model_does(answers: l
             elif kind == "call":
                 index, arguments = what
                 new = {"id": "call_0", "name": f"tool{index}"} if index not in known else {}
-                one.growth.call(CallPiece(index=index, arguments=arguments, **new))
+                one.builder.call(CallPiece(index=index, arguments=arguments, **new))
                 known.add(index)
             else:
-                one.growth.text("text" if kind == "say" else "reasoning", what[0])
-        tools = list(one.growth.called())
+                one.builder.text("text" if kind == "say" else "reasoning", what[0])
+        tools = list(one.builder.called())
         random.shuffle(tools)
         for part in tools[: len(tools) if random.random() < 0.8 else 1]:
             one.look()
-            one.growth.returned(part, {"result": part} if random.random() < 0.5 else {"error": "No."})
+            one.builder.returned(part, {"result": part} if random.random() < 0.5 else {"error": "No."})
     error = {"error": {"kind": "failed", "message": "It failed."}} if end == "error" else {}
     reason = {"finish_reason": "stop"} if end == "complete" else {}
     assert_same_for_everybody(one.end(status=end, **error, **reason))
@@ -295,18 +297,18 @@ def test_a_history_that_was_replaced_ends_the_run_and_begins_another() -> None:
 
 
 def test_a_server_that_stops_says_so_where_a_run_is_under_way() -> None:
-    client, view = Client(), viewer(follow=True)
-    client.take(look(view, Chat().state))
-    client.take(view.broken_off())
+    one, client, view = Chat(), Client(), viewer(follow=True)
+    client.take(look(view, one.state))
+    client.take(look(view, one.state, last=True))
     assert client.runs[-1][-1]["code"] == "unavailable"
-    assert view.broken_off() == []
+    assert look(view, one.state, last=True) == []
 
 
 # slices
 
 
 class Slices:
-    """Slices as a store holds them, changed by drafts or set."""
+    """Slices as a view of a store gives them, changed by drafts or set."""
 
     def __init__(self, **values: Any) -> None:
         self.seq = 0
@@ -330,20 +332,27 @@ class Slices:
         names, self.changed = self.changed, set()
         return names
 
+    def get(self, name: str) -> SliceState | None:
+        return self.held.get(name)
+
+    def snapshot(self, selection: Selection) -> Snapshot:
+        return Snapshot(position=START, slices=selection.snapshot(self.held))
+
     @property
     def values(self) -> Any:
         return {name: state.value for name, state in self.held.items()}
 
 
-EVERYTHING = Selection(names=frozenset(), everything=True)
+def beside_of(slices: Any) -> SlicesBeside:
+    return SlicesBeside(slices, EVERYTHING)
 
 
 def test_slices_are_the_state_and_what_happens_to_them_are_deltas() -> None:
     slices, client = Slices(board={"tasks": [], "n": 1}, counter=0), Client()
-    one, view, beside = Chat(), viewer(follow=True), SlicesProjection(EVERYTHING)
+    one, view, beside = Chat(), viewer(follow=True), beside_of(slices)
 
     def see() -> list[str]:
-        events = look(view, one.state, *orjson.loads(orjson.dumps(beside.new(slices.held, slices.names()))))
+        events = look(view, one.state, beside.look(slices.names()))
         client.take(events)
         assert client.state == slices.values
         return [event["type"] for event in events]
@@ -370,42 +379,44 @@ def test_slices_are_the_state_and_what_happens_to_them_are_deltas() -> None:
 
 def test_a_slice_that_came_and_went_between_two_looks_is_not_told_of() -> None:
     slices = Slices(board=1)
-    beside = SlicesProjection(EVERYTHING)
-    beside.new(slices.held, slices.names())
+    beside, events = beside_of(slices), StateEvents()
+    events.new(beside.look(slices.names()))
     slices.set("room/1", {})
     slices.set("room/1", None)
-    assert beside.new(slices.held, slices.names()) == []
+    assert events.new(beside.look(slices.names())) == []
 
 
 def test_what_cannot_be_told_as_changes_is_told_as_a_whole() -> None:
     slices = Slices(board=1)
-    beside = SlicesProjection(EVERYTHING)
-    beside.new(slices.held, slices.names())
+    beside, events = beside_of(slices), StateEvents()
+    events.new(beside.look(slices.names()))
     slices.set("board", 2)
-    [event] = orjson.loads(orjson.dumps(beside.new(slices.held, None)))
+    [event] = orjson.loads(orjson.dumps(events.new(beside.look(None))))
     assert event == {"type": "STATE_SNAPSHOT", "snapshot": {"board": 2}}
-    assert beside.new(slices.held, slices.names()) == []
+    assert events.new(beside.look(slices.names())) == []
 
 
-def test_a_bell_knows_for_which_slices_it_has_rung() -> None:
+def test_a_signal_names_the_slices_for_which_it_was_set() -> None:
     def change(name: str) -> Change:
         cause = Cause(type="x", id="1", actor=None, payload=b"{}")
         return Change(position=START, slice=name, from_version=0, kind="value", data=b"1", cause=cause, at=0)
 
-    watch = Notifier()
-    with watch.on(["board", "room/*"]) as bell, watch.on(["*"]) as every:
-        watch.changed([change("board"), change("room/1"), change("rooms/1"), change("roo")])
-        assert bell.names() == {"board", "room/1"}
+    notifier = Notifier()
+    with notifier.on(["board", "room/*"]) as signal, notifier.on(["*"]) as every:
+        notifier.changed([change("board"), change("room/1"), change("rooms/1"), change("roo")])
+        assert signal.names() == {"board", "room/1"}
         assert every.names() == {"board", "room/1", "rooms/1", "roo"}
-        assert bell.names() == set()
-        watch.changed([change("board")])
-        watch.reset("forked")
-        watch.changed([change("board")])
-        assert bell.names() is None
-        assert bell.names() == set()
+        assert signal.names() == set()
+        notifier.changed([change("board")])
+        notifier.reset("forked")
+        notifier.changed([change("board")])
+        assert signal.names() is None
+        assert signal.names() == set()
 
 
 def test_slices_that_the_client_would_not_take_are_refused() -> None:
-    beside = SlicesProjection(EVERYTHING)
+    slices = {"board": SliceState("x" * MAX_SNAPSHOT, START)}
     with pytest.raises(TooLarge):
-        beside.fitting({"board": SliceState("x" * MAX_SNAPSHOT, START)})
+        check_size(slices)
+    with pytest.raises(TooLarge):
+        StateEvents().new(Beside(slices=slices, whole=True))

@@ -14,27 +14,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statestream.chat import conversation as chat
 from statestream.chat.messages import find, path, streaming
-from statestream.chat.projections.phases import Frame, PhasesProjection, refusal, said
-from statestream.chat.reply_builder import ReplyBuilder
-from tests.dialogues import DIALOGUES, HERE, KEY, QUESTION, REPLY, Dialogue, check_golden, reply_in
+from statestream.chat.protocols.phases.items import PhaseItem, content_of, refusal
+from statestream.chat.protocols.phases.projection import PhasesProjection
+from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.slices import conversation as chat
+from tests.dialogues import DIALOGUES, HERE, KEY, QUESTION, REPLY, Dialogue, check_golden, look_at, reply_in
 from tests.support import ROOT
 from tests.support.phases import Fold
 
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
 
 
-def seen(states: list[Any], position: str | None = None) -> Iterator[tuple[int, Frame]]:
+def seen(states: list[Any], position: str | None = None) -> Iterator[tuple[int, PhaseItem]]:
     """The frames of one viewer, each with the number of the state that it was made of."""
     view = PhasesProjection(KEY, position)
     for number, state in enumerate(states):
-        for frame in view.new(state):
+        for frame in view.new(look_at(state)):
             assert view.position is not None
             yield number, frame
 
 
-def folded(frames: list[Frame], client: Fold | None = None) -> Fold:
+def folded(frames: list[PhaseItem], client: Fold | None = None) -> Fold:
     client = client or Fold()
     for frame in frames:
         client.take(frame)
@@ -53,7 +54,7 @@ def test_a_reply_begins_once_grows_and_ends_once(name: str) -> None:
     frames = [frame for _, frame in seen(states)]
     client = folded(frames)
     positions = [frame["metadata"]["position"] for frame in frames]
-    assert client.texts[REPLY] == said(reply_in(states[-1]))
+    assert client.texts[REPLY] == content_of(reply_in(states[-1]))
     assert [frame["type"] for frame in frames[:2]] == ["message", "message_stream"]
     assert (client.open, client.again) == ({}, [])
     assert len(set(positions)) == len(positions)
@@ -66,7 +67,7 @@ def test_how_a_reply_ended_is_said_in_the_phases(name: str) -> None:
     states = DIALOGUES[name]()
     reply = reply_in(states[-1])
     last = [frame for _, frame in seen(states)][-2:]
-    complete = PhasesProjection(KEY).new(states[-1])[-1]
+    complete = PhasesProjection(KEY).new(look_at(states[-1]))[-1]
     assert (complete["sender"], complete["timestamp"]) == ("ai", reply["created_at"])
     for name in ("stopped", "error", "reply_to"):
         assert complete["metadata"].get(name) == last[1]["metadata"].get(name)
@@ -98,10 +99,10 @@ def test_who_joins_late_gets_what_there_is_as_one(name: str) -> None:
     for start in range(len(states)):
         frames = [frame for _, frame in seen(states[start:])]
         client = folded(frames)
-        assert client.texts[REPLY] == said(reply_in(states[-1]))
+        assert client.texts[REPLY] == content_of(reply_in(states[-1]))
         assert client.again == []
         assert (frames[1]["type"] == "message") is (start == len(states) - 1)
-        first = list(PhasesProjection(KEY).new(states[start]))
+        first = list(PhasesProjection(KEY).new(look_at(states[start])))
         assert sum(frame.get("stream_chunk", False) for frame in first) <= 1
 
 
@@ -114,18 +115,18 @@ UNKNOWN = [
 @pytest.mark.parametrize("position", UNKNOWN)
 def test_a_position_that_the_state_does_not_know_begins_from_the_start(position: str) -> None:
     for state in DIALOGUES["text"]():
-        assert PhasesProjection(KEY, position).new(state) == PhasesProjection(KEY).new(state)
+        assert PhasesProjection(KEY, position).new(look_at(state)) == PhasesProjection(KEY).new(look_at(state))
 
 
 def test_a_position_that_the_state_does_not_know_is_not_said_again() -> None:
     view = PhasesProjection(KEY, "r9:3")
-    assert view.new({"messages": []}) == []
+    assert view.new(look_at({"messages": []})) == []
     assert view.position is None
 
 
 def test_the_end_of_a_reply_that_has_not_ended_here_is_unknown() -> None:
     first, *_ = DIALOGUES["text"]()
-    assert PhasesProjection(KEY, f"{REPLY}:end").new(first) == PhasesProjection(KEY).new(first)
+    assert PhasesProjection(KEY, f"{REPLY}:end").new(look_at(first)) == PhasesProjection(KEY).new(look_at(first))
 
 
 def test_a_message_id_may_hold_what_separates_it_in_a_position() -> None:
@@ -135,15 +136,15 @@ def test_a_message_id_may_hold_what_separates_it_in_a_position() -> None:
     frames = [frame for _, frame in seen(one.states)]
     for count in range(1, len(frames) + 1):
         client = folded(frames[:count])
-        folded(PhasesProjection(KEY, client.positions[KEY]).new(one.states[-1]), client)
+        folded(PhasesProjection(KEY, client.positions[KEY]).new(look_at(one.states[-1])), client)
         assert (sorted(client.texts), client.again) == (["a:1:end", "b:2", QUESTION, REPLY], [])
 
 
 def test_a_reply_that_is_gone_ends_all_the_same() -> None:
     states = DIALOGUES["text"]()
     view = PhasesProjection(KEY)
-    client = folded(view.new(states[2]))
-    folded(view.new({"messages": []}), client)
+    client = folded(view.new(look_at(states[2])))
+    folded(view.new(look_at({"messages": []})), client)
     assert client.open == {}
     assert client.ended[REPLY]["metadata"]["error"] == "lost"
 
@@ -161,7 +162,7 @@ def test_a_client_in_javascript_ends_with_the_same_text(name: str) -> None:
     command = ["node", str(ROOT / "tests/node/phases.mjs"), str(HERE / f"{name}.phases")]
     done = subprocess.run(command, capture_output=True, check=True)
     states = DIALOGUES[name]()
-    assert orjson.loads(done.stdout) == {message["id"]: said(message) for message in path(states[-1])}
+    assert orjson.loads(done.stdout) == {message["id"]: content_of(message) for message in path(states[-1])}
 
 
 # whatever happens in a chat, and however often one is cut
@@ -173,7 +174,7 @@ def ask(one: Dialogue, question: str, reply: str, edits: str | None = None) -> N
     one.act(
         chat.asked(KEY, question={"id": question, "parts": [{"type": "text", "text": question}], **more}, reply=place)
     )
-    one.growth = ReplyBuilder(KEY, reply)
+    one.builder = ReplyBuilder(KEY, reply)
     one.states.append(one.state)
 
 
@@ -190,7 +191,7 @@ class Happening:
         making = streaming(one.state)
         people = [message["id"] for message in one.state["messages"] if message["role"] == "user"]
         if what in ("say", "think") and making:
-            one.growth.text("text" if what == "say" else "reasoning", f"{self.number}é, ")
+            one.builder.text("text" if what == "say" else "reasoning", f"{self.number}é, ")
             one.look()
         elif what == "tool" and making:
             one.call(0, "{}", id=f"c{self.number}", name="t")
@@ -207,7 +208,7 @@ class Happening:
         elif what == "regenerate" and not making:
             place = {"id": f"a{self.number}", "run": "run", "node": "node", "model": "test-model"}
             one.act(chat.regenerated(KEY, question=people[which % len(people)], reply=place))
-            one.growth = ReplyBuilder(KEY, place["id"])
+            one.builder = ReplyBuilder(KEY, place["id"])
             one.states.append(one.state)
         elif what == "branch" and not making:
             messages = one.state["messages"]
@@ -233,16 +234,16 @@ def test_whatever_happens_and_however_often_one_is_cut_all_that_is_shown_is_had(
         does = data.draw(st.sampled_from(["is away", "looks", "is cut"]))
         if does == "is away":
             continue
-        frames = view.new(state)
+        frames = view.new(look_at(state))
         if does == "is cut":
             frames = frames[: data.draw(st.integers(0, len(frames)))]
         folded(frames, client)
         if does == "is cut":
             view = PhasesProjection(KEY, client.positions.get(KEY))
-    folded(view.new(last), client)
+    folded(view.new(look_at(last)), client)
     making = streaming(last)
     for message in path(last):
-        assert client.texts[message["id"]] == said(message)
+        assert client.texts[message["id"]] == content_of(message)
     assert set(client.open) == ({making["id"]} if making else set())
     if not {"branch", "edit", "regenerate"} & {what for what, _ in things}:
         assert client.again == []
@@ -257,4 +258,4 @@ def test_on_one_connection_nothing_comes_twice(things: list[tuple[str, int]]) ->
     client = folded([frame for _, frame in seen(happening.one.states)])
     assert client.again == []
     for message in path(happening.one.state):
-        assert client.texts[message["id"]] == said(message)
+        assert client.texts[message["id"]] == content_of(message)

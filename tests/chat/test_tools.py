@@ -21,7 +21,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from statestream import Refused
-from statestream.chat.tools import Tool
+from statestream.chat.replies.tools import Tool
 from statestream.core.values import plain
 from tests.support import Server, eventually
 from tests.support.chats import ask, chatty, ended, new_chat, read_chat, read_until, text_of, user
@@ -206,15 +206,19 @@ async def test_calls_as_compatible_providers_make_them(server: Server, upstream:
 TROUBLES: dict[str, tuple[str, str, str]] = {
     "an unknown tool": ("launch", "{}", "There is no tool of that name."),
     "a name that is half a surrogate pair": ("\ud83d", "{}", "There is no tool of that name."),
-    "arguments that are cut short": ("weather", '{"city": "U', "The arguments of weather are no JSON"),
-    "arguments with half a surrogate pair": ("weather", '{"city": "\\ud83d"}', "The arguments of weather are no JSON"),
+    "arguments that are cut short": ("weather", '{"city": "U', "The arguments of weather are not valid JSON"),
+    "arguments with half a surrogate pair": (
+        "weather",
+        '{"city": "\\ud83d"}',
+        "The arguments of weather are not valid JSON",
+    ),
     "arguments that are as deep as orjson reads": (
         "weather",
         '{"city": ' + "[" * 300 + "]" * 300 + "}",
-        "The arguments of weather are no JSON",
+        "The arguments of weather are not valid JSON",
     ),
-    "arguments that are deep": ("weather", "[" * 100_000, "The arguments of weather are no JSON"),
-    "arguments with a number beyond all": ("weather", '{"city": 1e999}', "The arguments of weather are no JSON"),
+    "arguments that are deep": ("weather", "[" * 100_000, "The arguments of weather are not valid JSON"),
+    "arguments with a number beyond all": ("weather", '{"city": 1e999}', "The arguments of weather are not valid JSON"),
     "arguments that are a list": ("weather", "[]", "The arguments of weather do not fit"),
     "no arguments": ("weather", "", "The arguments of weather do not fit"),
     "another type": ("weather", '{"city": ["Ulm"]}', "The arguments of weather do not fit: at /city"),
@@ -466,13 +470,13 @@ DEEP: list[Any] = []
 DEEP.append(DEEP)
 
 OUTCOMES: dict[str, tuple[Callable[[], Any], str]] = {
-    "NaN": (lambda: float("nan"), "The result of tool is no JSON"),
-    "bytes": (lambda: b"x", "The result of tool is no JSON"),
-    "a set": (not_json, "The result of tool is no JSON: at /a/0"),
-    "half a surrogate pair": (lambda: "\ud83d", "The result of tool is no JSON"),
-    "itself": (lambda: DEEP, "The result of tool is no JSON"),
+    "NaN": (lambda: float("nan"), "The result of tool is not JSON"),
+    "bytes": (lambda: b"x", "The result of tool is not JSON"),
+    "a set": (not_json, "The result of tool is not JSON: at /a/0"),
+    "half a surrogate pair": (lambda: "\ud83d", "The result of tool is not JSON"),
+    "itself": (lambda: DEEP, "The result of tool is not JSON"),
     "too much": (lambda: "x" * 100_001, "The result of tool is too large."),
-    "a number beyond all": (lambda: 10**30, "The result of tool is no JSON"),
+    "a number beyond all": (lambda: 10**30, "The result of tool is not JSON"),
     "an exit": (leave, "tool failed."),
     "a cancellation": (cancel, "tool failed."),
     "another's time": (late, "tool failed."),
@@ -515,7 +519,7 @@ async def test_every_call_has_an_outcome(name: str) -> None:
 
 
 async def test_a_tool_that_swallows_its_end_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.chat.tools.GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("statestream.chat.replies.tools.GRACE_SECONDS", 0.05)
     over = asyncio.Event()
 
     async def deaf() -> str:

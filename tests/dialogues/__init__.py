@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from statestream.chat import conversation as chat
 from statestream.chat.messages import find
 from statestream.chat.models import CallPiece
-from statestream.chat.reply_builder import ReplyBuilder
+from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.slices import conversation as chat
+from statestream.chat.viewing.projection import Look
 from statestream.core.change import Action
 from statestream.core.draft import produce
 
@@ -34,7 +35,7 @@ class Dialogue:
     def __init__(self, question: Sequence[dict[str, Any]] = ({"type": "text", "text": "What is it?"},)) -> None:
         self.state: Any = chat.chat_slice.initial
         self.states: list[Any] = []
-        self.growth = ReplyBuilder(KEY, REPLY)
+        self.builder = ReplyBuilder(KEY, REPLY)
         self.act(
             chat.asked(
                 KEY,
@@ -53,36 +54,36 @@ class Dialogue:
 
     def look(self) -> None:
         """What was said so far is written, and a viewer looks."""
-        for action in self.growth.take():
+        for action in self.builder.take():
             self.act(action)
         self.states.append(self.state)
 
     def say(self, *texts: str) -> None:
         for text in texts:
-            self.growth.text("text", text)
+            self.builder.text("text", text)
             self.look()
 
     def think(self, *texts: str) -> None:
         for text in texts:
-            self.growth.text("reasoning", text)
+            self.builder.text("reasoning", text)
             self.look()
 
     def call(self, index: int, *arguments: str, id: str = "", name: str = "") -> None:
         for number, more in enumerate(arguments):
-            first = number == 0
-            self.growth.call(CallPiece(index=index, id=id if first else "", name=name if first else "", arguments=more))
+            named = {"id": id, "name": name} if number == 0 else {}
+            self.builder.call(CallPiece(index=index, arguments=more, **named))
             self.look()
 
     def called(self) -> None:
-        self.growth.called()
+        self.builder.called()
         self.look()
 
-    def returned(self, part: int, outcome: chat.Result) -> None:
-        self.growth.returned(part, outcome)
+    def returned(self, part: int, outcome: chat.ToolOutcome) -> None:
+        self.builder.returned(part, outcome)
         self.look()
 
     def end(self, **how: Any) -> list[Any]:
-        for action in self.growth.take():
+        for action in self.builder.take():
             self.act(action)
         self.act(chat.ended(KEY, reply=REPLY, figures={"duration_ms": 1_200, "pieces": 3}, **how))
         self.states.append(self.state)
@@ -170,8 +171,8 @@ def _failed_at_once() -> list[Any]:
 def _at_once() -> list[Any]:
     """All of a reply between two looks."""
     one = Dialogue()
-    one.growth.text("reasoning", "Quick.")
-    one.growth.text("text", "All at once.")
+    one.builder.text("reasoning", "Quick.")
+    one.builder.text("text", "All at once.")
     return one.complete()
 
 
@@ -204,6 +205,11 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
 
 def reply_in(state: Any) -> Any:
     return find(state, REPLY)
+
+
+def look_at(state: Any) -> Look:
+    """What a viewer of the chat alone sees."""
+    return Look(state=state)
 
 
 def check_golden(name: str, sent: bytes) -> None:

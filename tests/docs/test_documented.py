@@ -122,7 +122,7 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
     StreamRecorder(path, url="http://127.0.0.1", slices=None, replica=replica).close()
     chat = Chat()
     app = create_app(Store([Slice("board", initial={}), *chat.slices]))
-    chat.add_to(app)
+    chat.setup(app)
     answered = routes(app) | routes(demo_app("memory:"))
     assert "GET /stream/state" in answered
     said = {code.split("?")[0] for page in ("protocol.md", "chat.md", "operations.md") for code in code_of(page)}

@@ -32,7 +32,10 @@ PUBLIC = {
     *(f"statestream.{name}" for name in set(statestream.__all__) - ERRORS),
     *(f"statestream.core.errors.{name}" for name in ERRORS),
     *(f"statestream.chat.{name}" for name in chat.__all__),
-    *(f"statestream.chat.models.{name}" for name in ("Turn", "Finish", "Model", "ModelFailed", "default_model")),
+    *(
+        f"statestream.chat.models.{name}"
+        for name in ("Turn", "Finish", "Model", "ModelFailed", "default.default_model")
+    ),
     *(f"statestream.journal.{name}" for name in journal.__all__),
     *(f"statestream.testing.{name}" for name in TESTING),
 }

@@ -1,14 +1,13 @@
-"""Who answers: a model is asked with the conversation and gives pieces of its answer as they come.
+"""Models: given the turns of a conversation, a model yields the pieces of its answer as they come.
 
-Invariants: a model knows nothing of chats, stores or requests. It ends with exactly one Finish, or raises
-ModelFailed with a sentence that may be shown to a person: no key, no prompt, no traceback in it. If it
-ends without a Finish, its answer was cut short.
+Invariants: a model does not depend on chats, stores or requests. It ends with exactly one Finish, or raises ModelFailed
+with a sentence that may be shown to people, without keys, prompts or tracebacks. An answer without a Finish counts as
+cut short.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -18,7 +17,7 @@ from statestream.core.errors import StatestreamError
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """A tool that the model has called. `arguments` is JSON text, as the model wrote it."""
+    """A tool call in an earlier answer of the model. `arguments` is JSON text, as the model wrote it."""
 
     id: str
     name: str
@@ -26,10 +25,10 @@ class ToolCall(Struct, frozen=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """One message of a conversation, as a model sees it.
+    """One message of a conversation, as a model receives it.
 
-    `images` are URLs that stand beside a user's text; `calls` are the tools that an assistant called; `answers` is the
-    id of the call whose outcome a tool's text is.
+    `images` are URLs that accompany a user's text. `calls` are the tool calls of an assistant. In a turn of the role
+    `tool`, `text` is the outcome of the call with the id `answers`.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -48,16 +47,16 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
 
 class Reasoning(Struct, frozen=True, kw_only=True):
-    """A piece of what the model thinks aloud."""
+    """A piece of the model's reasoning."""
 
     text: str
 
 
 class CallPiece(Struct, frozen=True, kw_only=True):
-    """A piece of a tool call. `index` says which of the answer's calls; the first piece has its `name` and `id`.
+    """A piece of a tool call. `index` tells the calls of an answer apart; the first piece has the `name` and the `id`.
 
-    Where an id is missing, or the answer has used it already, one is made. A piece with another id and a name begins
-    another call, also at an index that is taken: some providers count from 0 each time.
+    If the id is missing, or was used in this reply before, the call gets a new one. A piece with another id and a name
+    begins another call, even at an index that is in use: some providers count from 0 each time.
     """
 
     index: int
@@ -67,13 +66,13 @@ class CallPiece(Struct, frozen=True, kw_only=True):
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """A piece of the sentence with which the model declines to answer."""
+    """A piece of the text with which the model declines to answer."""
 
     text: str
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What an answer cost, in tokens. `reasoning` and `cached` are parts of the others."""
+    """What an answer cost, in tokens. `reasoning` is included in `output`, and `cached` in `input`."""
 
     input: int
     output: int
@@ -82,17 +81,17 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Finish(Struct, frozen=True, kw_only=True):
-    """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`, …"""
+    """The end of an answer, and its reason: `stop`, `length`, `tool_calls`, `content_filter`, …"""
 
     reason: str
 
 
 Piece = str | Reasoning | CallPiece | Refusal | Usage | Finish
-"""What a model gives; a plain string is a piece of the answer's text."""
+"""What a model yields. A plain string is a piece of the answer's text."""
 
 
 class ModelFailed(StatestreamError):
-    """The model could not go on. `kind` is stable, the message is a sentence for people."""
+    """The model cannot continue. `kind` is stable; the message is a sentence for people."""
 
     code, status = "model_failed", 502
 
@@ -105,7 +104,7 @@ class ModelFailed(StatestreamError):
 async def answering(
     model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec]
 ) -> AsyncIterator[AsyncIterator[Piece]]:
-    """The pieces of a model's answer. What it has open is closed at the end, wherever its reader stops."""
+    """The pieces of a model's answer. Closes what the model has open, even if the caller stops early."""
     pieces = model.answer(turns, tools)
     try:
         yield pieces
@@ -115,23 +114,12 @@ async def answering(
 
 
 class Model(Protocol):
-    """Something that answers."""
+    """The interface of a model."""
 
     name: str
 
     def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
-        """The pieces of the answer. Raises ModelFailed. A generator is closed by who stops reading it."""
+        """Yields the pieces of the answer. Raises ModelFailed. A generator is closed if its caller stops early."""
 
     async def close(self) -> None:
         """Releases its connections."""
-
-
-def default_model() -> Model:
-    """OpenAI's, where OPENAI_API_KEY is set (any base URL by OPENAI_BASE_URL); else the one that needs no key."""
-    if os.environ.get("OPENAI_API_KEY"):
-        from statestream.chat.models.openai import OpenAIModel
-
-        return OpenAIModel(os.environ.get("STATESTREAM_MODEL", "gpt-5-mini"))
-    from statestream.chat.models.demo import DemoModel
-
-    return DemoModel()

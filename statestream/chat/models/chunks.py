@@ -1,11 +1,11 @@
-"""The stream of a chat completion as OpenAI's API sends it: bytes in, pieces of the answer out.
+"""Parses the stream of a chat completion of OpenAI's API: bytes in, pieces of the answer out.
 
-Compatible providers agree on little more than the outline, so what is not understood is skipped: members of
-another type, choices beyond the first, thoughts under any of two names. Some send what was used so far with every
-chunk and some say twice why they stopped, so of these the last counts.
+Compatible providers agree on little more than the outline, so anything unexpected is skipped: members of other types
+and choices beyond the first. Reasoning has either of two names. Some providers send the usage so far with every chunk
+and some repeat the finish reason, so the last of each counts.
 
-Invariants: pure. Whatever the bytes are and wherever they are split, the pieces are the same, and nothing is raised but
-ModelFailed with a sentence of ours. An event is held up to a limit.
+Invariants: pure. Wherever the bytes are split, the pieces are the same. Whatever the bytes are, only ModelFailed is
+raised, with a sentence of ours. The size of an event is limited.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from statestream.protocol.sse import Decoder, Event
 MAX_EVENT: Final = 4 << 20
 
 SENTENCES: Final = {
-    400: ("bad_request", "The model could not make sense of this conversation."),
+    400: ("bad_request", "The model could not process this conversation."),
     401: ("unauthenticated", "The model's key is missing or wrong."),
     403: ("forbidden", "The model's key does not allow this."),
-    404: ("unknown_model", "The model does not exist there."),
-    429: ("rate_limited", "The model is asked too often just now. Try again in a while."),
+    404: ("unknown_model", "The provider does not have this model."),
+    429: ("rate_limited", "The model receives too many requests. Try again in a while."),
 }
-BROKEN_OFF: Final = ("failed", "The model broke off with an error.")
+BROKEN_OFF: Final = ("failed", "The model stopped with an error.")
 
 
 class Chunks:
-    """The chunks of one answer. `done`: the provider has said that no more will come.
+    """Parses the chunks of one answer. `done`: the provider has announced the end of the stream.
 
-    `finished`: the model has said why it stopped, and nothing with it or since; some say so with every chunk.
+    `finished`: the model has given its finish reason, and no content with it or since; some repeat it with every chunk.
     """
 
     def __init__(self) -> None:
@@ -50,23 +50,23 @@ class Chunks:
         try:
             events = self._decoder.feed(data)
         except TooLarge:
-            raise ModelFailed("failed", "The model said more at once than can be read.") from None
+            raise ModelFailed("failed", "The model sent more at once than can be read.") from None
         for event in events:
             if self.done or event.data.startswith("[DONE]"):
                 self.done = True
                 return
-            said = False
+            content = False
             for piece in pieces_of(_chunk(event)):
                 if isinstance(piece, Usage):
                     self._usage = piece
                 elif isinstance(piece, Finish):
-                    self._finish, self.finished = piece, not said
+                    self._finish, self.finished = piece, not content
                 else:
-                    said, self.finished = True, False
+                    content, self.finished = True, False
                     yield piece
 
     def end(self) -> Iterator[Usage | Finish]:
-        """What the answer cost and why it ended, as far as the provider has said so."""
+        """The usage and the finish reason, as far as the provider has sent them."""
         if self._usage is not None:
             yield self._usage
         if self._finish is not None:
@@ -74,21 +74,21 @@ class Chunks:
 
 
 def pieces_of(chunk: Any) -> Iterator[Piece]:
-    """What a chunk says, in order. Raises ModelFailed for an error, and for what is no chunk at all."""
+    """The pieces in a chunk, in order. Raises ModelFailed for an error, and for anything that is not a chunk."""
     if type(chunk) is not dict:
         raise ModelFailed(*BROKEN_OFF)
     if chunk.get("error"):
         raise _error(chunk["error"])
     for choice in _objects(chunk.get("choices")):
         if choice.get("index") in (0, None):
-            yield from _said(choice)
+            yield from _content(choice)
     usage = chunk.get("usage")
     if type(usage) is dict:
-        yield from _used(usage)
+        yield from _usage(usage)
 
 
 def _chunk(event: Event) -> Any:
-    """The JSON of an event. orjson refuses half a surrogate pair, which providers cut text into."""
+    """The JSON of an event. Falls back to `json`: orjson rejects half a surrogate pair, which providers send."""
     try:
         value = orjson.loads(event.data)
     except orjson.JSONDecodeError:
@@ -101,7 +101,7 @@ def _chunk(event: Event) -> Any:
     return value
 
 
-def _said(choice: dict[str, Any]) -> Iterator[Piece]:
+def _content(choice: dict[str, Any]) -> Iterator[Piece]:
     delta = choice.get("delta")
     if type(delta) is dict:
         thought = _text(delta, "reasoning_content") or _text(delta, "reasoning")
@@ -112,13 +112,13 @@ def _said(choice: dict[str, Any]) -> Iterator[Piece]:
         if refusal := _text(delta, "refusal"):
             yield Refusal(text=refusal)
         if calls := delta.get("tool_calls"):
-            yield from _called(calls)
+            yield from _call_pieces(calls)
     if reason := _text(choice, "finish_reason"):
         yield Finish(reason=reason)
 
 
-def _called(calls: Any) -> Iterator[CallPiece]:
-    """Fragments of calls. Where one has no index, its place among the others of its chunk says which it is."""
+def _call_pieces(calls: Any) -> Iterator[CallPiece]:
+    """Pieces of tool calls. One without an index has that of its place in the chunk."""
     for place, call in enumerate(_objects(calls)):
         index, function = call.get("index"), call.get("function")
         function = function if type(function) is dict else {}
@@ -130,13 +130,13 @@ def _called(calls: Any) -> Iterator[CallPiece]:
         )
 
 
-def _used(usage: dict[str, Any]) -> Iterator[Usage]:
-    asked, said = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+def _usage(usage: dict[str, Any]) -> Iterator[Usage]:
+    input_details, output_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     used = Usage(
         input=_count(usage, "prompt_tokens"),
         output=_count(usage, "completion_tokens"),
-        reasoning=_count(said, "reasoning_tokens"),
-        cached=_count(asked, "cached_tokens"),
+        reasoning=_count(output_details, "reasoning_tokens"),
+        cached=_count(input_details, "cached_tokens"),
     )
     if used.input or used.output:
         yield used
@@ -157,6 +157,6 @@ def _count(value: Any, name: str) -> int:
 
 
 def _error(error: Any) -> ModelFailed:
-    """An error that came in the stream: what it says may hold keys or prompts, only its number is believed."""
+    """An error in the stream. Its message may contain keys or prompts, so only its number is used."""
     code = error.get("code") if type(error) is dict else None
     return ModelFailed(*SENTENCES.get(code, BROKEN_OFF) if type(code) is int else BROKEN_OFF)

@@ -1,4 +1,4 @@
-"""A model that needs no key and no network: it says a few true things about statestream, word by word.
+"""A model for demonstrations, without a key or a network: it says a few things about statestream, word by word.
 
 Invariants: its answer depends on the conversation only, so that a demonstration can be repeated.
 """
@@ -14,17 +14,17 @@ from statestream.chat.models import Finish, Piece, ToolSpec, Turn
 
 WORDS_A_SECOND: Final = 30.0
 _SENTENCES: Final = (
-    "Every word you are reading is an action: it was reduced on a draft, written to the journal with an fsync, "
-    "and sent as one small RFC 6902 patch to everybody who watches this chat.",
-    "Open a second window and you will see the same words at the same time, because both are readers of one slice.",
+    "Every word you are reading is an action: a handler applied it to a draft, the journal made it durable with an "
+    "fsync, and everybody who follows this chat received it as one small RFC 6902 patch.",
+    "Open a second window and you will see the same words at the same time, because both subscribe to one slice.",
     "Close this tab while I am talking and I go on: the reply belongs to the server, not to your request.",
-    "Kill the server and start it again: your browser comes back with its last event id and gets just what it missed.",
+    "Kill the server and start it again: your browser resumes from its last event id and receives just what it missed.",
     "The board beside this chat is another slice of the same store, and both arrive over one plain EventSource.",
 )
 
 
 class DemoModel:
-    """A model that needs no network. `words_a_second` is its pace."""
+    """A model that needs no network. It speaks `words_a_second`."""
 
     name = "demo"
 
@@ -33,7 +33,7 @@ class DemoModel:
 
     async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
         question = turns[-1].text.strip() if turns else ""
-        if turns and turns[0].role == "system":  # it is asked for a title
+        if turns and turns[0].role == "system":  # the request for a title
             yield question.removeprefix("user: ").partition("\n")[0][:60]
             yield Finish(reason="stop")
             return

@@ -1,13 +1,14 @@
 """A model behind an OpenAI-compatible API, through the openai package's chat completions.
 
-The key comes from OPENAI_API_KEY, the server from OPENAI_BASE_URL, unless they are given.
+Unless they are given, the key is read from OPENAI_API_KEY and the server from OPENAI_BASE_URL.
 
-The package makes the connection, the key's header, the tries again and the exceptions of HTTP; the bytes of the
-stream are read past it, by `chunks`: its typed chunks cost several times as much and check nothing. For that its
-transport need not be known: whatever is raised while bytes are read is a lost connection, or time that ran out.
+The package does the connection, authentication, retries and HTTP errors. The bytes of the stream are not parsed by it
+but by `chunks`: its typed chunks cost several times as much and check nothing. This does not depend on the package's
+transport: any exception while bytes are read means that the connection is lost or that time has run out.
 
-Invariants: every exception of the package and its transport becomes a ModelFailed with a sentence of ours:
-what a provider says may hold keys or prompts, so it is logged by its type only. Who leaves closes the connection.
+Invariants: every exception of the package and its transport becomes a ModelFailed with a sentence of ours. The
+provider's own messages may contain keys or prompts, so only the type of an exception is logged. A caller that stops
+early closes the connection.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("statestream")
 
 DRAIN_SECONDS: Final = 0.1
-FIGURES_SECONDS: Final = 2.0
+USAGE_SECONDS: Final = 2.0
 MAX_RETRY_AFTER: Final = 3_600
 MAX_PAUSE: Final = 2
-"""Seconds that somebody is kept waiting for before a limit's next try; of a longer one they are told."""
+"""The seconds that a provider may ask to wait before a retry. A longer wait ends the answer, so that people know."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PAUSE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
@@ -45,7 +46,7 @@ class OpenAIModel:
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
         if importlib.util.find_spec("openai") is None:
             raise ImportError(
-                "expected the openai package: install statestream with the extra chat, as the README shows",
+                "the openai package is not installed; install statestream with the extra chat, as the README shows",
                 name="openai",
             )
         self.name = name
@@ -53,45 +54,47 @@ class OpenAIModel:
         self._client: AsyncOpenAI | None = None
         self._create: Callable[..., Any] | None = None
         self._opening = asyncio.Lock()
-        self._counts = True
+        self._usage_wanted = True
 
     async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
         chunks = Chunks()
         try:
             async with contextlib.AsyncExitStack() as exits:
-                response = await self._asked(exits, turns, tools)
+                response = await self._response(exits, turns, tools)
                 body = await exits.enter_async_context(contextlib.aclosing(response.http_response.aiter_bytes()))
                 until = None
                 while (data := await _next(body, chunks, until)) is not None:
                     for piece in chunks.feed(data):
                         yield piece
-                    until = (until or asyncio.get_running_loop().time() + FIGURES_SECONDS) if chunks.finished else None
+                    until = (until or asyncio.get_running_loop().time() + USAGE_SECONDS) if chunks.finished else None
                 if chunks.done:
                     await _drain(body)
         except ModelFailed as failure:
             log.warning("the model failed: %s", failure.kind)
             raise
-        except Exception as error:  # of the package, or of whatever transport it has
+        except Exception as error:  # of the package or its transport
             log.warning("the model failed: %s", type(error).__name__)
             raise _failure(error) from None
         for last in chunks.end():
             yield last
 
-    async def _asked(self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> Any:
-        """The response, open. A provider that refuses to count tokens is asked again, and from then on, without."""
-        create = await self._opened()
+    async def _response(
+        self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]
+    ) -> Any:
+        """The open response. If the provider rejects `stream_options`, asks again without, now and from now on."""
+        create = await self._requester()
         request = self._request(turns, tools)
         try:
             return await exits.enter_async_context(create(**request))
         except Exception as error:
-            if "stream_options" not in request or not _refuses(error, "stream_options"):
+            if "stream_options" not in request or not _rejects(error, "stream_options"):
                 raise
-        self._counts = False
+        self._usage_wanted = False
         del request["stream_options"]
         return await exits.enter_async_context(create(**request))
 
-    async def _opened(self) -> Callable[..., Any]:
-        """What asks the provider. The package takes most of a second to import, once: not on the event loop."""
+    async def _requester(self) -> Callable[..., Any]:
+        """The function that asks the provider. Importing the package takes most of a second: not on the event loop."""
         async with self._opening:
             if self._create is not None:
                 return self._create
@@ -106,7 +109,7 @@ class OpenAIModel:
             client = AsyncOpenAI(
                 base_url=self._base_url,
                 api_key=self._api_key,
-                http_client=DefaultAsyncHttpxClient(event_hooks={"response": [_not_long]}),
+                http_client=DefaultAsyncHttpxClient(event_hooks={"response": [_limit_pause]}),
             )
         except OpenAIError:
             raise ModelFailed(*SENTENCES[401]) from None
@@ -114,7 +117,7 @@ class OpenAIModel:
 
     def _request(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.name, "messages": [_message(turn) for turn in turns], "stream": True}
-        if self._counts:
+        if self._usage_wanted:
             request["stream_options"] = {"include_usage": True}
         if tools:
             request["tools"] = [_tool(tool) for tool in tools]
@@ -129,7 +132,8 @@ class OpenAIModel:
 async def _next(body: AsyncIterator[bytes], chunks: Chunks, until: float | None) -> bytes | None:
     """The next bytes of the stream; None at its end.
 
-    Once the model has said why it stopped nothing is missing but its figures, which have until then to come.
+    Once the model has said why it stopped, only its usage may be missing. That is waited for until `until`, and its
+    loss is not an error.
     """
     if chunks.done:
         return None
@@ -143,23 +147,23 @@ async def _next(body: AsyncIterator[bytes], chunks: Chunks, until: float | None)
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
-    """A connection can be used again only when its body was read to the end, which is nearly there."""
+    """Reads the rest of the body, which is nearly complete: only then the connection can be used again."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in body:
                 pass
 
 
-async def _not_long(response: Any) -> None:
-    """The package would sleep for as long as a provider says, up to two minutes, and nobody would know why."""
+async def _limit_pause(response: Any) -> None:
+    """Prevents long retries: the package would wait as long as the provider asks, up to two minutes, without a word."""
     for name, second in (("Retry-After", 1), ("Retry-After-Ms", 1_000)):
         pause = response.headers.get(name)
         if pause is not None and not (_PAUSE.fullmatch(pause) and float(pause) <= MAX_PAUSE * second):
             response.headers["x-should-retry"] = "false"
 
 
-def _refuses(error: Exception, member: str) -> bool:
-    """Whether the provider does not take that member of the request."""
+def _rejects(error: Exception, member: str) -> bool:
+    """Whether the provider rejects that member of the request."""
     from openai import APIStatusError
 
     return isinstance(error, APIStatusError) and error.status_code in (400, 422) and member in str(error.body)
@@ -173,14 +177,14 @@ def _failure(error: Exception) -> ModelFailed:
         when = _when(error.response.headers.get("Retry-After")) if error.status_code == 429 else None
         return ModelFailed(kind, sentence.replace("in a while", when) if when else sentence)
     if isinstance(error, openai.APITimeoutError) or "Timeout" in type(error).__name__:
-        return ModelFailed("timeout", "The model has not answered in time.")
+        return ModelFailed("timeout", "The model did not answer in time.")
     if isinstance(error, openai.OpenAIError) and not isinstance(error, openai.APIConnectionError):
         return ModelFailed(*BROKEN_OFF)
     return ModelFailed("connection", "The connection to the model was lost.")
 
 
 def _when(header: str | None) -> str | None:
-    """`Retry-After` in words, where it is a number of seconds that a person might wait."""
+    """`Retry-After` in words, if it is a number of seconds that a person might wait."""
     if header is None or not _SECONDS.fullmatch(header) or not 0 < int(header) <= MAX_RETRY_AFTER:
         return None
     seconds = int(header)
@@ -200,7 +204,7 @@ def _message(turn: Turn) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    """Some providers parse what a model wrote, and for arguments that are no object refuse the chat for ever."""
+    """A call as the API takes it. Arguments that are not an object are left out, because some providers reject them."""
     try:
         whole = type(orjson.loads(call.arguments)) is dict
     except orjson.JSONDecodeError:

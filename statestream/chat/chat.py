@@ -1,0 +1,105 @@
+"""A chat as part of an application: its settings, its slices, and its routes.
+
+    chat = Chat(model=DemoModel())
+    store = Store([board, *chat.slices])
+    app = create_app(store)
+    chat.setup(app)
+
+Invariants: assembly only. Nothing below the chat imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+
+from statestream.chat.conversations import Conversations
+from statestream.chat.identity import Identify, from_query
+from statestream.chat.models import Model
+from statestream.chat.models.default import default_model
+from statestream.chat.presence_follower import presence_follower
+from statestream.chat.protocols import routes
+from statestream.chat.replies.tools import Tools
+from statestream.chat.settings import Settings, Timeouts
+from statestream.chat.slices.archive import archive_slice
+from statestream.chat.slices.conversation import chat_slice
+from statestream.chat.slices.leases import nodes_slice
+from statestream.chat.slices.lists import chats_slice
+from statestream.chat.slices.presence import presence_slice
+from statestream.core.principal import SERVER
+from statestream.core.slices import Slice
+from statestream.server.gate import STORE
+from statestream.server.stream import FOLLOWERS
+from statestream.store.store import Store
+
+WINDOW: Final = 20
+KEEP: Final = 500
+LEASE_SECONDS: Final = 10.0
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Chat:
+    """Conversations with a model that many people share.
+
+    `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
+    live; older ones move to the archive. `lease`: the seconds after which other processes take one that has died for
+    lost, and end its replies. `titles`: whether the model is asked for a title after the first exchange. `identify`: a
+    function that returns the name of the person behind a request, or None; the default believes `?user=`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model | None = None,
+        timeouts: Timeouts | None = None,
+        window: int = WINDOW,
+        keep: int = KEEP,
+        lease: float = LEASE_SECONDS,
+        titles: bool = True,
+        identify: Identify = from_query,
+    ) -> None:
+        self.slices: Sequence[Slice] = (chat_slice, chats_slice, archive_slice, presence_slice, nodes_slice)
+        self._identify = identify
+        self._tools = Tools()
+        self._settings = Settings(
+            model=model or default_model(),
+            tools=self._tools,
+            timeouts=timeouts or Timeouts(),
+            window=window,
+            keep=keep,
+            lease=lease,
+            titles=titles,
+        )
+
+    def tool(self, function: F) -> F:
+        """Declares a function that the model may call, by its name, its docstring and its annotations.
+
+        Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
+        them that sentence instead. A plain function runs in a thread. Raises TypeError if the function cannot be
+        described to a model.
+        """
+        self._tools.add(function)
+        return function
+
+    def conversations(self, store: Store) -> Conversations:
+        """The conversations of a store that has `slices`, for programs without a server. Use them as `async with`."""
+        return Conversations(store.view(SERVER), self._settings)
+
+    def setup(self, app: web.Application) -> None:
+        """Adds the chat's routes to an application of `create_app` whose store has `slices`."""
+        conversations = self.conversations(app[STORE])
+        app.add_routes(routes(conversations, self._identify))
+        app[FOLLOWERS].append(presence_follower(conversations.presence, self._identify))
+
+        async def running(_: web.Application) -> AsyncIterator[None]:
+            async with conversations:
+                yield
+
+        async def stopping(_: web.Application) -> None:
+            await conversations.stop_all()
+
+        app.cleanup_ctx.append(running)
+        app.on_shutdown.insert(0, stopping)  # before the streams end, so that viewers see how the replies ended

@@ -1,0 +1,194 @@
+"""Presence: a person is in a chat while a stream of theirs is open, on any node.
+
+Each node reports changes among its own streams only. Of each chat, all nodes together report at most once a second,
+however many streams open and close; the first change is reported at once. A person who returns soon has never been
+away. When a node is lost, what it has reported is removed, see Recovery.
+
+Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+import orjson
+
+from statestream.chat.slices import presence
+from statestream.chat.slices.presence import Activity
+from statestream.core.change import Change
+from statestream.core.errors import StatestreamError, VersionConflict
+from statestream.store.bus import ResetReason
+from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
+
+PACE_SECONDS: Final = 1.0
+SPREAD_SECONDS: Final = 0.25
+"""Up to so much longer a node waits after another one has reported, so that they do not all report at once."""
+OWN_SECONDS: Final = 1.5
+"""How long a node waits after it has reported itself: longer, because the others learn of it a moment later."""
+LINGER_SECONDS: Final = 1.5
+TYPING_SECONDS: Final = 6.0
+
+
+class Person:
+    """One person in one chat, as this node sees them. Times are the event loop's."""
+
+    __slots__ = ("here_until", "streams", "typing_until")
+
+    def __init__(self) -> None:
+        self.streams = 0
+        self.here_until = 0.0
+        self.typing_until = 0.0
+
+    def activity(self, now: float) -> Activity:
+        if not self.streams and self.here_until <= now:
+            return "gone"
+        return "typing" if self.typing_until > now else "here"
+
+
+class Presence:
+    """The people whose streams this node holds. `take_lease` returns once the node has a lease."""
+
+    def __init__(self, view: StoreView, node: str, take_lease: Callable[[], Awaitable[None]]) -> None:
+        self._view, self._node, self._take_lease = view, node, take_lease
+        self._chats: dict[str, dict[str, Person]] = {}
+        self._quiet_until: dict[str, float] = {}
+        self._due: list[tuple[float, str]] = []
+        """A heap of the times at which to check a chat, with its key."""
+        self._wanted = asyncio.Event()
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self._chats)
+
+    def enter(self, key: str, user: str) -> Callable[[], None]:
+        """A stream of that person has opened in that chat. Call the result once, when it has closed."""
+        person = self._chats.setdefault(key, {}).setdefault(user, Person())
+        person.streams += 1
+        self._check_after(key, 0.0)
+
+        def leave() -> None:
+            person.streams -= 1
+            person.here_until = asyncio.get_running_loop().time() + LINGER_SECONDS
+            self._check_after(key, LINGER_SECONDS)
+
+        return leave
+
+    def typing(self, key: str, user: str, *, on: bool) -> bool:
+        """The person types, for TYPING_SECONDS unless repeated. Returns False if no stream of theirs is open here."""
+        person = self._chats.get(key, {}).get(user)
+        if person is None:
+            return False
+        now = asyncio.get_running_loop().time()
+        if on and person.typing_until > now + TYPING_SECONDS / 2:
+            return True  # repeated too soon to matter
+        person.typing_until = now + (TYPING_SECONDS if on else 0.0)
+        self._check_after(key, 0.0)
+        if on:
+            self._check_after(key, TYPING_SECONDS)
+        return True
+
+    # a listener of the bus
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """A node that was taken for lost reports again; one that hears another node's report is quiet for a while."""
+        for change in changes:
+            key = change.slice.partition("/")[2]
+            if change.cause.type == presence.seen.type:  # even if nobody is here yet: somebody may come in that time
+                if orjson.loads(change.cause.payload)["node"] != self._node:
+                    self._quiet(key, PACE_SECONDS + random.uniform(0.0, SPREAD_SECONDS))  # noqa: S311  # no secret
+            elif change.cause.type == presence.node_lost.type and key in self._chats:
+                self._check_after(key, 0.0)
+
+    def reset(self, reason: ResetReason) -> None:
+        """The state has been replaced, and may not be what this node has reported."""
+        for key in self._chats:
+            self._check_after(key, 0.0)
+
+    # reporting
+
+    def _check_after(self, key: str, seconds: float) -> None:
+        heapq.heappush(self._due, (asyncio.get_running_loop().time() + seconds, key))
+        self._wanted.set()
+
+    def _quiet(self, key: str, seconds: float) -> None:
+        self._quiet_until[key] = asyncio.get_running_loop().time() + seconds
+        self._check_after(key, seconds)
+
+    async def run(self) -> None:
+        """Reports changes until cancelled."""
+        while True:
+            key = await self._next_due()
+            try:
+                await self._report(key, asyncio.get_running_loop().time())
+            except StatestreamError as error:
+                log.warning("the presence in a chat could not be reported, trying again soon: %s", error)
+                self._check_after(key, PACE_SECONDS)
+            except Exception:
+                log.exception("the presence in a chat could not be reported, trying again soon")
+                self._check_after(key, PACE_SECONDS)
+
+    async def _next_due(self) -> str:
+        """The next chat to check, when it is time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wanted.clear()
+            wait = self._due[0][0] - loop.time() if self._due else None
+            if wait is not None and wait <= 0:
+                return heapq.heappop(self._due)[1]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wanted.wait()
+
+    async def _report(self, key: str, now: float) -> None:
+        """Reports what has changed in a chat, unless it is to be quiet: then it is checked again after that."""
+        if self._quiet_until.get(key, 0.0) > now:
+            return
+        self._quiet_until.pop(key, None)
+        news = self._news(key, now)
+        if not news:
+            return
+        name = f"{presence.NAME}/{key}"
+        state = self._view.get(name)
+        expect = {name: 0 if state is None else state.version}
+        await self._take_lease()
+        self._quiet(key, OWN_SECONDS)
+        with contextlib.suppress(VersionConflict):  # another node has reported first: it is this one's turn later
+            await self._view.dispatch(presence.seen(key, node=self._node, people=news), expect=expect)
+
+    def _news(self, key: str, now: float) -> dict[str, Activity]:
+        """Where the state is wrong about the people of this node. Forgets people who are gone."""
+        people = self._chats.get(key, {})
+        actual = {user: person.activity(now) for user, person in people.items()}
+        for user, activity in actual.items():
+            if activity == "gone":
+                del people[user]
+        if not people:
+            self._chats.pop(key, None)
+        reported = self._reported(key)
+        changed = {user: what for user, what in actual.items() if what not in ("gone", reported.get(user))}
+        left = [user for user in reported if actual.get(user, "gone") == "gone"]
+        gone: dict[str, Activity] = dict.fromkeys(left, "gone")
+        return changed | gone
+
+    def _reported(self, key: str) -> dict[str, Activity]:
+        """What this node has reported, as far as the state has it."""
+        state = self._view.get(f"{presence.NAME}/{key}")
+        entries = {} if state is None else state.value["people"]
+        return {user: entry["nodes"][self._node] for user, entry in entries.items() if self._node in entry["nodes"]}
+
+    async def withdraw(self, keys: Iterable[str]) -> None:
+        """Removes what this node, which stops, has reported of these chats, if the journal is there."""
+        for key in keys:
+            try:
+                await self._view.dispatch(presence.node_lost(key, node=self._node))
+            except StatestreamError as error:
+                log.warning("the presence in a chat could not be withdrawn: %s", error)
+                return

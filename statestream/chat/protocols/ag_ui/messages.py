@@ -1,0 +1,144 @@
+"""A chat as AG-UI messages, and the ids of the parts of a reply.
+
+A reply becomes several AG-UI messages: for each step of the model one of the assistant, with its text and its tool
+calls, then one for each outcome; its reasoning is messages of its own.
+
+    <reply>  <reply>:<step>     the assistant's, of the first step and of later ones
+    <reply>:reasoning-<part>    <reply>:call-<part>    <reply>:result-<part>
+
+Invariants: the list equals the one that the protocol's client builds from the events of `run_events`: reasoning is
+where it began, an outcome behind the message with its call. Outcomes come in the order of their calls, because the
+client keeps the order in which they arrive; an early one waits for those before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import orjson
+
+from statestream.chat.messages import Message, Part, State, full_text, outcome_text, path, text_of
+
+Event = dict[str, Any]
+AGMessage = dict[str, Any]
+
+MAX_SNAPSHOT: Final = 8 << 20
+"""Bytes of messages in one event: the client rejects events of more than 10 Mi characters."""
+
+
+def snapshots(state: State, held: Sequence[str] = ()) -> list[list[orjson.Fragment]]:
+    """The snapshots after which a client that holds messages of these ids, in that order, has those of the chat.
+
+    A client leaves the messages of a snapshot that it has where they are, and appends the others. If somebody else has
+    said something before the question that the client has just appended, it first gets a snapshot of the messages that
+    are in the right places, so that it drops the rest.
+    """
+    encoded = _newest(state)
+    whole = [orjson.Fragment(message) for message in encoded.values()]
+    places = {message_id: place for place, message_id in enumerate(encoded)}
+    known = [places[message_id] for message_id in held if message_id in places]
+    right = next((place for place, found in enumerate(known) if found != place), len(known))
+    return [whole] if right == len(known) else [whole[:right], whole]
+
+
+def _newest(state: State) -> dict[str, bytes]:
+    """The messages that are shown, by their ids: as many of the newest as one event can hold."""
+    kept: list[tuple[str, bytes]] = []
+    size = 0
+    for message in reversed(path(state)):
+        encoded = [(each["id"], orjson.dumps(each)) for each in reversed(messages_of(message))]
+        size += sum(len(each) for _, each in encoded)
+        if size > MAX_SNAPSHOT:
+            break
+        kept += encoded
+    return dict(reversed(kept))
+
+
+def messages_of(message: Message) -> list[AGMessage]:
+    """The AG-UI messages of one message of the chat, as far as it has come."""
+    if message["role"] == "user":
+        return [_question(message)]
+    settled = settled_parts(message)
+    steps = groupby(enumerate(message["parts"]), key=lambda item: item[1].get("step", 0))
+    return [each for step, parts in steps for each in _step(message["id"], step, list(parts), settled)]
+
+
+def _step(reply: str, step: int, parts: list[tuple[int, Part]], settled: int) -> Iterator[AGMessage]:
+    """The messages of one step of the model."""
+    assistant: AGMessage = {}
+    before: list[AGMessage] = []
+    behind: list[AGMessage] = []
+    results: list[AGMessage] = []
+    for index, part in parts:
+        if part["type"] == "reasoning":
+            reasoning = {"id": reasoning_id(reply, index), "role": "reasoning", "content": full_text(part)}
+            (behind if assistant else before).append(reasoning)
+        elif part["type"] == "text":
+            assistant["content"] = assistant.get("content", "") + full_text(part)
+        else:
+            function = {"name": part["name"], "arguments": full_text(part)}
+            call = {"id": call_id(reply, index), "type": "function", "function": function}
+            assistant.setdefault("toolCalls", []).append(call)
+            if index < settled:
+                results.append({"role": "tool", **result_of(reply, index, part)})
+    yield from before
+    if assistant:
+        yield {"id": step_id(reply, step), "role": "assistant", **assistant}
+    yield from results
+    yield from behind
+
+
+def settled_parts(message: Message, start: int = 0) -> int:
+    """The part from `start` on that is the first call without an outcome: outcomes before it may be sent."""
+    parts = message["parts"]
+    while start < len(parts):
+        if parts[start]["type"] == "tool" and parts[start]["status"] in ("streaming", "running"):
+            break
+        start += 1
+    return start
+
+
+def result_of(reply: str, index: int, part: Part) -> dict[str, str]:
+    """The outcome of a call as text: its result, as JSON unless it is a string, or why there is none."""
+    ids = {"id": f"{reply}:result-{index}", "toolCallId": call_id(reply, index)}
+    return {**ids, "content": outcome_text(part)}
+
+
+def step_id(reply: str, step: int) -> str:
+    return f"{reply}:{step}" if step else reply
+
+
+def reasoning_id(reply: str, index: int) -> str:
+    return f"{reply}:reasoning-{index}"
+
+
+def call_id(reply: str, index: int) -> str:
+    return f"{reply}:call-{index}"
+
+
+# a person's message
+
+
+def _question(message: Message) -> AGMessage:
+    parts = [content for part in message["parts"] if (content := _content(part)) is not None]
+    plain = all(content["type"] == "text" for content in parts)
+    question: AGMessage = {"id": message["id"], "role": "user", "content": text_of(message) if plain else parts}
+    if "author" in message:
+        question["name"] = message["author"]
+    return question
+
+
+def _content(part: Part) -> dict[str, Any] | None:
+    """A part of a person's message; None if the protocol cannot represent it."""
+    if part["type"] == "text":
+        return {"type": "text", "text": part["text"]}
+    if part["type"] != "file":
+        return None
+    kind, _, rest = part["mediaType"].partition("/")
+    head, comma, data = part["url"].partition(";base64,")
+    source = {"type": "url", "value": part["url"], "mimeType": part["mediaType"]}
+    if comma and head.startswith("data:"):
+        source = {"type": "data", "value": data, "mimeType": part["mediaType"]}
+    return {"type": kind if rest and kind in ("image", "audio", "video") else "document", "source": source}

@@ -1,0 +1,103 @@
+"""A chat as a stream of AG-UI: the run that was asked for and, if the client follows the chat, every further one.
+
+A stream that follows shows each reply as a run, whoever asked for it. Changes between replies become a short run with
+nothing else in it, because the protocol has no events outside of runs.
+
+Invariants: the next run begins when the chat shows another message than at the last run. A reply that came and went
+between two looks is in the messages with which that run begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from statestream.chat.messages import State, find, streaming
+from statestream.chat.protocols.ag_ui.messages import Event
+from statestream.chat.protocols.ag_ui.run_events import SUCCESS, VERSION, RunEvents, error_event
+from statestream.chat.protocols.ag_ui.state_events import StateEvents
+from statestream.chat.viewing.projection import Item, Look
+
+
+class ThreadProjection:
+    """One viewer of one chat, who holds messages of the ids `held`."""
+
+    truncated = False  # a run that cannot be finished says so itself
+
+    def __init__(self, thread: str, run: str, *, held: Sequence[str] = (), follow: bool = False) -> None:
+        self._thread, self._asked, self._held, self._follow = thread, run, held, follow
+        self._reply: str | None = None
+        self._refusal: list[Event] = []
+        self._run: RunEvents | None = None
+        self._slices = StateEvents()
+        self._begun = False
+        self._leaf: str | None = None
+        """The leaf of the chat when the last run began."""
+        self._short_runs = 0
+
+    @property
+    def over(self) -> bool:
+        return self._begun and self._run is None and not self._follow
+
+    def show(self, reply: str | None) -> None:
+        """Sets the reply of the run that was asked for. None stands for the reply in progress, if there is one."""
+        self._reply = reply
+
+    def refuse(self, code: str, sentence: str) -> None:
+        """The run that was asked for is refused. A client that follows is shown everything else."""
+        self._refusal = [error_event(code, sentence)]
+
+    def new(self, look: Look) -> list[Item]:
+        """The events that follow those of the last look."""
+        beside = [] if look.beside is None else self._slices.new(look.beside)
+        events = self._events(look.state, beside)
+        if look.last and self._run is not None:
+            run, self._run = self._run, None
+            events.append(run.failed("unavailable", "The server is stopping; join again in a moment."))
+        return [*events]
+
+    def _events(self, state: State, beside: list[Event]) -> list[Event]:
+        """`beside` are the events of the slices, which belong into a run."""
+        events, self._refusal = self._refusal, []
+        if events:
+            self._begun = True
+        elif not self._begun:
+            current = streaming(state)
+            reply = self._reply if self._reply is not None or current is None else current["id"]
+            events = self._begin(self._asked, reply, state)
+        if self._run is not None:
+            events += self._continue(self._run, state, beside)
+            beside = []
+        while self._run is None and self._follow and state.get("leaf") != self._leaf:
+            leaf = find(state, state.get("leaf"))
+            run_id = self._short_id() if leaf is None or "run" not in leaf else leaf["run"]["id"]
+            events += self._begin(run_id, state.get("leaf"), state)
+            events += self._continue(self._run, state, beside)
+            beside = []
+        return [*events, *self._short_run(beside)] if beside and self._run is None else events
+
+    def _begin(self, run_id: str, reply: str | None, state: State) -> list[Event]:
+        self._begun, self._leaf = True, state.get("leaf")
+        self._run = RunEvents(self._thread, run_id, reply)
+        held, self._held = self._held, ()
+        return self._run.begin(state, held)
+
+    def _continue(self, run: RunEvents | None, state: State, beside: list[Event]) -> list[Event]:
+        """What is new of the run; first the slices, because the run may end."""
+        if run is None:
+            return []
+        events = [*beside, *run.new(state)]
+        if run.over:
+            self._run = None
+        return events
+
+    def _short_id(self) -> str:
+        self._short_runs += 1
+        return f"{self._asked}:{self._short_runs}"
+
+    def _short_run(self, events: list[Event]) -> list[Event]:
+        ids = {"threadId": self._thread, "runId": self._short_id()}
+        return [
+            {"type": "RUN_STARTED", **ids, "protocolVersion": VERSION},
+            *events,
+            {"type": "RUN_FINISHED", **ids, "outcome": SUCCESS},
+        ]

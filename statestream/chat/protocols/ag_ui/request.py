@@ -1,0 +1,123 @@
+"""What AG-UI clients post, and which of it counts: the last message of the person, if the chat does not have it yet.
+
+    {"threadId", "runId", "messages": [{"id", "role", "content"}, …], "resume"?, …}
+
+A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
+decides: a message that the chat has is never asked again. The other ids tell what the client shows, and in which order.
+The client's state, tools and context are not used.
+
+Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
+and Refused for what this server does not do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
+from statestream.core.errors import Malformed, Refused
+from statestream.core.slices import first_problem
+from statestream.server.bodies import Body
+
+MAX_RUN_ID: Final = 256
+
+
+class _Lenient(BaseModel):
+    """Clients post more than is needed."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Text(_Lenient):
+    type: Literal["text"]
+    text: str
+
+    def part(self) -> dict[str, Any]:
+        return {"type": "text", "text": self.text}
+
+
+class _Data(_Lenient):
+    type: Literal["data"]
+    value: str
+    mimeType: str = Field(min_length=1)  # noqa: N815 - the wire's name
+
+    def url(self) -> str:
+        return f"data:{self.mimeType};base64,{self.value}"
+
+
+class _Url(_Lenient):
+    type: Literal["url"]
+    value: str
+    mimeType: str | None = None  # noqa: N815 - the wire's name
+
+    def url(self) -> str:
+        return self.value
+
+
+class _Media(_Lenient):
+    type: Literal["image", "audio", "video", "document"]
+    source: Annotated[_Data | _Url, Field(discriminator="type")]
+
+    def part(self) -> dict[str, Any]:
+        kind = "application/octet-stream" if self.type == "document" else f"{self.type}/*"
+        return {"type": "file", "mediaType": self.source.mimeType or kind, "url": self.source.url()}
+
+
+_CONTENT: Final[TypeAdapter[str | list[_Text | _Media]]] = TypeAdapter(
+    str | Annotated[list[Annotated[_Text | _Media, Field(discriminator="type")]], Field(max_length=MAX_PARTS)]
+)
+
+
+class _Posted(_Lenient):
+    id: str = Field(min_length=1)
+    role: Literal["developer", "system", "assistant", "user", "tool", "activity", "reasoning"]
+    content: Any = None
+
+
+class RunInput(Body):
+    """The body of a run."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    threadId: str = Field(min_length=1)  # noqa: N815 - the wire's name
+    runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
+    messages: list[_Posted]
+    resume: list[dict[str, Any]] | None = None
+
+    @property
+    def held(self) -> list[str]:
+        """The ids of the messages that the client has, in its order."""
+        return [message.id for message in self.messages]
+
+    def question_id(self) -> str | None:
+        """The id of the person's last message. Raises Refused if the client answers an interrupt: there are none."""
+        if self.resume:
+            raise Refused("nothing_to_resume", "There is nothing to resume: runs are never interrupted here.")
+        last = self._last
+        return None if last is None else last.id
+
+    def question(self, author: str | None) -> Question:
+        """The person's last message, for a chat that does not have it. Raises Malformed."""
+        last = self._last
+        if last is None or len(last.id) > MAX_ID:
+            raise Malformed(f"expected a last user message with an id of at most {MAX_ID} characters")
+        try:
+            content = _CONTENT.validate_python(last.content, strict=True)
+        except ValidationError as error:
+            raise Malformed(f"in the last user message's content: {first_problem(error)}") from None
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else [part.part() for part in content]
+        return Question(parts=check_parts(parts), id=last.id, author=author)
+
+    @property
+    def _last(self) -> _Posted | None:
+        return next((message for message in reversed(self.messages) if message.role == "user"), None)
+
+
+def follows(request: web.Request) -> bool:
+    """Whether the query asks to follow the chat. Raises Malformed."""
+    follow = request.query.get("follow", "0")
+    if follow not in ("0", "1"):
+        raise Malformed("expected follow=1 or follow=0")
+    return follow == "1"

@@ -1,0 +1,67 @@
+"""`POST /ag-ui`.
+
+Invariants: a body that cannot be understood is a problem with its status. Any other error is an event of the protocol,
+with status 200.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from aiohttp import web
+
+from statestream.chat.chats import chat_key
+from statestream.chat.conversations import Conversations
+from statestream.chat.identity import Identify, person
+from statestream.chat.messages import find, reply_to
+from statestream.chat.protocols.ag_ui.projection import ThreadProjection
+from statestream.chat.protocols.ag_ui.request import RunInput, follows
+from statestream.chat.protocols.ag_ui.state_events import check_size
+from statestream.chat.viewing.beside import SlicesBeside
+from statestream.chat.viewing.response import event_stream, respond
+from statestream.chat.viewing.viewers import Viewer
+from statestream.core.errors import Malformed, StatestreamError
+from statestream.server.bodies import checked, read_json
+from statestream.server.gate import selection_of, view_of
+
+
+def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+    async def run(request: web.Request) -> web.StreamResponse:
+        author, follow, beside = person(request, identify), follows(request), _beside(request)
+        posted = checked(RunInput, await read_json(request))
+        key = chat_key(posted.threadId)
+        projection = ThreadProjection(posted.threadId, posted.runId, held=posted.held, follow=follow)
+        try:
+            projection.show(await _reply(conversations, key, posted, author))
+        except Malformed:
+            raise
+        except StatestreamError as error:
+            projection.refuse(error.why, str(error))
+        with contextlib.ExitStack() as present:
+            if follow and author is not None:
+                present.callback(conversations.presence.enter(key, author))
+            viewer = Viewer(conversations.view, key, projection, beside)
+            return await respond(request, conversations, viewer, event_stream)
+
+    return [web.post("/ag-ui", run)]
+
+
+async def _reply(conversations: Conversations, key: str, posted: RunInput, author: str | None) -> str | None:
+    """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply."""
+    state, question = await conversations.current(key), posted.question_id()
+    if question is None or conversations.is_archived(key, question):
+        return None
+    if find(state, question) is None:
+        return await conversations.ask(key, posted.question(author), create=True)
+    reply = reply_to(state, question)
+    return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
+
+
+def _beside(request: web.Request) -> SlicesBeside | None:
+    """The slices that the client asks for as its state. Raises Malformed, UnknownSlice, TooLarge."""
+    if "slices" not in request.query:
+        return None
+    view = view_of(request)
+    selection = selection_of(request, view)
+    check_size(view.snapshot(selection).slices)
+    return SlicesBeside(view, selection)

@@ -1,0 +1,187 @@
+"""The events of one run: that it has begun, all messages, then what is new of its reply, then how that ended.
+
+Invariants: the viewer's place is how much of each part was sent. What the snapshot has of a part that still grows is
+not sent again: the part is opened once more by its id, which the client takes as its continuation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from statestream.chat.messages import Message, Part, State, find, is_finished, path
+from statestream.chat.protocols.ag_ui.messages import (
+    Event,
+    call_id,
+    reasoning_id,
+    result_of,
+    settled_parts,
+    snapshots,
+    step_id,
+)
+from statestream.chat.viewing.growing import Growing
+
+VERSION: Final = "1.0"
+SUCCESS: Final = {"type": "success"}
+CANCELLED: Final = {"type": "cancelled"}
+
+_TOKENS: Final = {
+    "input": "inputTokens",
+    "output": "outputTokens",
+    "reasoning": "reasoningTokens",
+    "cached": "cachedInputTokens",
+}
+
+
+class RunEvents:
+    """The events of one reply for one viewer, or of a chat as it is if `reply` is None.
+
+    Call `begin`, then `new` until it is `over`.
+    """
+
+    def __init__(self, thread: str, run: str, reply: str | None) -> None:
+        self._ids = {"threadId": thread, "runId": run}
+        self._reply = reply
+        self._parts: list[_SentPart] = []
+        self._closed = 0
+        """The first parts that are closed, and need no look any more."""
+        self._settled = 0
+        """The parts whose outcomes were sent."""
+        self.over = False
+
+    def begin(self, state: State, held: Sequence[str] = ()) -> list[Event]:
+        """The beginning of the run, and all messages, for a client that holds those of these ids.
+
+        A reply that is not among the messages any more is not shown.
+        """
+        if all(message["id"] != self._reply for message in path(state)):
+            self._reply = None
+        reply = find(state, self._reply)
+        if reply is not None:
+            self._parts = [_SentPart(reply, index, in_snapshot=True) for index in range(len(reply["parts"]))]
+            self._settled = settled_parts(reply)
+        return [
+            {"type": "RUN_STARTED", **self._ids, "protocolVersion": VERSION},
+            *({"type": "MESSAGES_SNAPSHOT", "messages": messages} for messages in snapshots(state, held)),
+        ]
+
+    def new(self, state: State) -> list[Event]:
+        """The events that follow those that were returned before."""
+        if self.over:
+            return []
+        if self._reply is None:
+            return [self._finished()]
+        reply = find(state, self._reply)
+        if reply is None:  # the history is another one
+            return [self.failed("unknown_message", "The reply is no longer in this chat.")]
+        events = list(self._grown(reply))
+        if reply["status"] != "streaming":
+            events.append(self._ended(reply))
+        return events
+
+    def _grown(self, reply: Message) -> Iterator[Event]:
+        parts = reply["parts"]
+        for index in range(self._closed, len(parts)):
+            if index == len(self._parts):
+                if index and parts[index].get("step", 0) != parts[index - 1].get("step", 0):
+                    yield from self._results(reply, index)  # a step begins after the outcomes of the last one
+                self._parts.append(_SentPart(reply, index))
+            if not self._parts[index].closed:
+                yield from self._parts[index].new(reply, index)
+        while self._closed < len(self._parts) and self._parts[self._closed].closed:
+            self._closed += 1
+        yield from self._results(reply, len(parts))
+
+    def _results(self, reply: Message, end: int) -> Iterator[Event]:
+        """The outcomes before part `end` that were not sent yet, in the order of the calls."""
+        start, self._settled = self._settled, min(settled_parts(reply, self._settled), end)
+        for index in range(start, self._settled):
+            part = reply["parts"][index]
+            if part["type"] == "tool":
+                result = result_of(reply["id"], index, part)
+                yield {"type": "TOOL_CALL_RESULT", "messageId": result.pop("id"), **result, "role": "tool"}
+
+    def _ended(self, reply: Message) -> Event:
+        usage = {"usage": [_usage(reply)]} if "usage" in reply else {}
+        if reply["status"] == "error":
+            return self.failed(reply["error"]["kind"], reply["error"]["message"], **usage)
+        return self._finished(SUCCESS if reply["status"] == "complete" else CANCELLED, **usage)
+
+    def _finished(self, outcome: dict[str, str] = SUCCESS, **more: Any) -> Event:
+        self.over = True
+        return {"type": "RUN_FINISHED", **self._ids, "outcome": outcome, **more}
+
+    def failed(self, code: str, sentence: str, **more: Any) -> Event:
+        """Ends the run with an error."""
+        self.over = True
+        return error_event(code, sentence, **more)
+
+
+def error_event(code: str, sentence: str, **more: Any) -> Event:
+    """The end of a run with an error, or of one that never began."""
+    return {"type": "RUN_ERROR", "message": sentence, "code": code, **more}
+
+
+class _SentPart:
+    """How much of one part was sent, and whether this run has opened and closed it."""
+
+    __slots__ = ("begun", "closed", "closing", "content", "growing", "opening")
+
+    def __init__(self, reply: Message, index: int, *, in_snapshot: bool = False) -> None:
+        part = reply["parts"][index]
+        self.opening, self.content, self.closing = _events_of(reply["id"], index, part)
+        self.begun = self.closed = False
+        self.growing = Growing()
+        if in_snapshot:
+            self.growing.new(part)
+            self.closed = _is_complete(reply, index)
+
+    def new(self, reply: Message, index: int) -> Iterator[Event]:
+        """The events of the part that follow those that were returned before."""
+        if not self.begun:
+            self.begun = True
+            yield from self.opening
+        if delta := self.growing.new(reply["parts"][index]):
+            yield {**self.content, "delta": delta}
+        if _is_complete(reply, index):
+            self.closed = True
+            yield from self.closing
+
+
+def _is_complete(reply: Message, index: int) -> bool:
+    """Whether a part, or the arguments of a tool call, has stopped growing."""
+    part = reply["parts"][index]
+    return part["status"] != "streaming" if part["type"] == "tool" else is_finished(reply, index)
+
+
+def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, list[Event]]:
+    """The events that open a part, that carry its content, and that close it."""
+    if part["type"] == "tool":
+        call = {"toolCallId": call_id(reply, index)}
+        start = {"toolCallName": part["name"], "parentMessageId": step_id(reply, part.get("step", 0))}
+        return (
+            [{"type": "TOOL_CALL_START", **call, **start}],
+            {"type": "TOOL_CALL_ARGS", **call},
+            [{"type": "TOOL_CALL_END", **call}],
+        )
+    if part["type"] == "reasoning":
+        reasoning = {"messageId": reasoning_id(reply, index)}
+        return (
+            [
+                {"type": "REASONING_START", **reasoning},
+                {"type": "REASONING_MESSAGE_START", **reasoning, "role": "reasoning"},
+            ],
+            {"type": "REASONING_MESSAGE_CONTENT", **reasoning},
+            [{"type": "REASONING_MESSAGE_END", **reasoning}, {"type": "REASONING_END", **reasoning}],
+        )
+    text = {"messageId": step_id(reply, part.get("step", 0))}
+    return (
+        [{"type": "TEXT_MESSAGE_START", **text, "role": "assistant"}],
+        {"type": "TEXT_MESSAGE_CONTENT", **text},
+        [{"type": "TEXT_MESSAGE_END", **text}],
+    )
+
+
+def _usage(reply: Message) -> dict[str, Any]:
+    usage = {name: reply["usage"][key] for key, name in _TOKENS.items() if key in reply["usage"]}
+    return {"model": reply["model"], **usage}

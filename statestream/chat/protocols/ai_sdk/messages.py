@@ -1,0 +1,71 @@
+"""A chat as the AI SDK's UI messages, as a page passes them to `useChat` when it is loaded.
+
+Invariants: pure. The message of a reply equals what a client has after the whole stream of that reply. Members that a
+message does not have are absent, never null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from statestream.chat.messages import Message, Part, State, full_text, is_finished, path
+from statestream.core.errors import NotJSON
+from statestream.core.values import loads
+
+
+def ui_messages(state: State) -> list[dict[str, Any]]:
+    """The messages that are shown."""
+    return [ui_message(message) for message in path(state)]
+
+
+def ui_message(message: Message) -> dict[str, Any]:
+    """One message. The parts of a person's message are as they were posted."""
+    parts: list[dict[str, Any]] = []
+    step = None
+    for index, part in enumerate(message["parts"]):
+        if message["role"] != "user" and part.get("step", 0) != step:
+            step = part.get("step", 0)
+            parts.append({"type": "step-start"})
+        parts.append(_ui_part(message, index))
+    return {"id": message["id"], "role": message["role"], "metadata": metadata_of(message), "parts": parts}
+
+
+def _ui_part(message: Message, index: int) -> dict[str, Any]:
+    part = message["parts"][index]
+    if message["role"] == "user":
+        return dict(part)
+    if part["type"] == "tool":
+        return _tool(part)
+    id = {"id": str(index)} if part["type"] == "reasoning" else {}
+    state = "done" if is_finished(message, index) else "streaming"
+    return {"type": part["type"], **id, "text": full_text(part), "state": state}
+
+
+def _tool(part: Part) -> dict[str, Any]:
+    readable, given = arguments_of(part)
+    states = {"streaming": "input-streaming", "running": "input-available", "complete": "output-available"}
+    ui = {"type": f"tool-{part['name']}", "toolCallId": part["call"]}
+    ui["state"] = states.get(part["status"], "output-error")
+    if readable or part["status"] == "error":
+        ui["input"] = given
+    if part["status"] == "complete":
+        ui["output"] = part["result"]
+    elif part["status"] == "error":
+        ui["errorText"] = part["error"]
+    return ui
+
+
+def arguments_of(part: Part) -> tuple[bool, Any]:
+    """Whether a tool's arguments are valid JSON, and their value: their text if they are not."""
+    text = full_text(part)
+    try:
+        return True, loads(text.encode() or b"{}")
+    except NotJSON:
+        return False, text
+
+
+def metadata_of(message: Message) -> dict[str, Any]:
+    """What is known of a message beside its content, and how a reply ended if it did not end well."""
+    names = {"created_at": "createdAt", "model": "model", "usage": "usage", "author": "author", "error": "error"}
+    metadata = {name: message[key] for key, name in names.items() if key in message}
+    return metadata | ({"status": message["status"]} if message["status"] in ("stopped", "error") else {})

@@ -1,0 +1,142 @@
+"""A reply as the AI SDK's UI message stream.
+
+Invariants: one reply per stream. A part is closed before the next step begins, and no member is null. The viewer's
+place is how much of each part was sent. A stream that begins in mid-reply sends the existing content of a part in one
+delta, so that a late viewer and one who was there from the start end up with the same message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from statestream.chat.messages import Message, Part, find, is_finished
+from statestream.chat.protocols.ai_sdk.messages import arguments_of, metadata_of
+from statestream.chat.viewing.growing import Growing
+from statestream.chat.viewing.projection import Item, Look
+
+Chunk = dict[str, Any]
+
+_REASONS: Final = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+}
+
+
+class UIMessageProjection:
+    """One viewer of one reply. If the reply is lost, the projection is over and truncated."""
+
+    def __init__(self, reply: str) -> None:
+        self._reply = reply
+        self._started = False
+        self._step: int | None = None
+        self._parts: list[_SentPart] = []
+        self._closed = 0
+        """The first parts that are closed, and need no look any more."""
+        self.over = self.truncated = False
+
+    def new(self, look: Look) -> list[Item]:
+        """The chunks that follow those of the last look."""
+        if self.over:
+            return []
+        message = find(look.state, self._reply)
+        if message is None:  # it was trimmed, or the history is another one
+            self.over = self.truncated = True
+            return []
+        self.over = message["status"] != "streaming"
+        self.truncated = look.last and not self.over
+        return list(self._chunks(message))
+
+    def _chunks(self, message: Message) -> Iterator[Chunk]:
+        if not self._started:
+            self._started = True
+            yield {"type": "start", "messageId": message["id"], "messageMetadata": metadata_of(message)}
+        for index in range(self._closed, len(message["parts"])):
+            yield from self._part(message, index)
+        while self._closed < len(self._parts) and self._parts[self._closed].closed:
+            self._closed += 1
+        if self.over:
+            yield from self._end(message)
+
+    def _part(self, message: Message, index: int) -> Iterator[Chunk]:
+        part = message["parts"][index]
+        if index == len(self._parts):
+            self._parts.append(_SentPart())
+            yield from self._begin_step(part.get("step", 0))
+        sent = self._parts[index]
+        if part["type"] == "tool":
+            yield from _tool(sent, part)
+        else:
+            yield from _text(sent, part, str(index), finished=is_finished(message, index))
+
+    def _begin_step(self, step: int) -> Iterator[Chunk]:
+        if step != self._step:
+            if self._step is not None:
+                yield {"type": "finish-step"}
+            self._step = step
+            yield {"type": "start-step"}
+
+    def _end(self, message: Message) -> Iterator[Chunk]:
+        if self._step is not None:
+            yield {"type": "finish-step"}
+        if message["status"] == "complete":
+            reason = _REASONS.get(message["finish_reason"], "other")
+            yield {"type": "finish", "finishReason": reason, "messageMetadata": metadata_of(message)}
+            return
+        yield {"type": "message-metadata", "messageMetadata": metadata_of(message)}
+        if message["status"] == "error":
+            yield {"type": "error", "errorText": message["error"]["message"]}
+        else:
+            yield {"type": "abort"}
+
+
+class _SentPart:
+    """How much of one part was sent. `called`: the input of a tool call is available."""
+
+    __slots__ = ("begun", "called", "closed", "growing")
+
+    def __init__(self) -> None:
+        self.begun = self.called = self.closed = False
+        self.growing = Growing()
+
+
+def _text(sent: _SentPart, part: Part, part_id: str, *, finished: bool) -> Iterator[Chunk]:
+    """The chunks of a part of text or reasoning."""
+    if sent.closed:
+        return
+    kind = part["type"]
+    if not sent.begun:
+        sent.begun = True
+        yield {"type": f"{kind}-start", "id": part_id}
+    if delta := sent.growing.new(part):
+        yield {"type": f"{kind}-delta", "id": part_id, "delta": delta}
+    if finished:
+        sent.closed = True
+        yield {"type": f"{kind}-end", "id": part_id}
+
+
+def _tool(sent: _SentPart, part: Part) -> Iterator[Chunk]:
+    """The chunks of a tool call: its input, then its output."""
+    if sent.closed:
+        return
+    call, name = {"toolCallId": part["call"]}, {"toolName": part["name"]}
+    if not sent.begun:
+        sent.begun = True
+        yield {"type": "tool-input-start", **call, **name}
+    if delta := sent.growing.new(part):
+        yield {"type": "tool-input-delta", **call, "inputTextDelta": delta}
+    if part["status"] == "streaming":
+        return
+    readable, given = arguments_of(part)
+    sent.closed = part["status"] != "running"
+    if readable and not sent.called:
+        sent.called = True
+        yield {"type": "tool-input-available", **call, **name, "input": given}
+    if part["status"] == "complete":
+        yield {"type": "tool-output-available", **call, "output": part["result"]}
+    elif part["status"] == "error" and readable:
+        yield {"type": "tool-output-error", **call, "errorText": part["error"]}
+    elif part["status"] == "error":
+        yield {"type": "tool-input-error", **call, **name, "input": given, "errorText": part["error"]}

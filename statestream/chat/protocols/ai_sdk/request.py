@@ -1,0 +1,141 @@
+"""What front ends post to ask a question, and which of it counts: one message of a person, new, edited or repeated.
+
+    {"messages": [{"role", "content"}, …]}                            the oldest front ends
+    {"id", "messages": [UIMessage, …], "trigger"?, "messageId"?}      the AI SDK's transports, both majors
+    {"id", "message": UIMessage, …}                                   the same, reduced to the last message
+
+The posted history is the client's copy, and the server ignores it: an id says which message is meant, and the parts of
+a new or edited message are taken. At the client an edited message keeps its id. Here it becomes a sibling, whose id is
+made from the old one and its content, so that posting it again finds it. A message with a known id and other content
+counts as edited, with or without `messageId`, because some front ends leave that out.
+
+Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from statestream.chat.messages import KEPT_DEPTH, Message, State, find, path
+from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
+from statestream.core.errors import Malformed, Refused
+from statestream.core.values import canonical, plain
+from statestream.server.bodies import Body, checked
+
+_MEMBERS: Final = {
+    "text": {"text": True},
+    "file": {"mediaType": True, "url": True, "filename": False},
+}
+"""The members of a part that are kept, and whether they are required."""
+
+
+class _Posted(Body):
+    """A posted message. Front ends post more than is needed: their own metadata, the states of parts."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+    content: str | None = None
+    parts: list[dict[str, Any]] | None = Field(default=None, max_length=MAX_PARTS)
+
+    @cached_property
+    def kept_parts(self) -> list[dict[str, Any]]:
+        """The parts that a person's message may have. Raises Malformed."""
+        if not self.parts:
+            parts = [{"type": "text", "text": self.content or ""}]
+        else:
+            parts = [part for posted in self.parts if (part := _part(posted)) is not None]
+        return check_parts(parts)
+
+
+def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
+    """A posted part as it is kept; None if only a reply can have it."""
+    kind = posted.get("type")
+    if not isinstance(kind, str):
+        return None
+    if kind.startswith("data-"):
+        data = {name: plain(posted[name], KEPT_DEPTH) for name in ("id", "data") if posted.get(name) is not None}
+        return {"type": kind, **data}
+    members = _MEMBERS.get(kind)
+    if members is None:
+        return None
+    for name, required in members.items():
+        if not isinstance(posted.get(name, None if required else ""), str):
+            raise Malformed(f"expected text as `{name}` of a {kind} part")
+    return {"type": kind, **{name: posted[name] for name in members if name in posted}}
+
+
+class Post(Body):
+    """The body of a question. `trigger` and `messageId` are the AI SDK's. Other members are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    id: str | None = Field(default=None, min_length=1)
+    messages: list[dict[str, Any]] = Field(default_factory=list)
+    message: dict[str, Any] | None = None
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
+
+    @cached_property
+    def _last(self) -> _Posted | None:
+        """The person's message that the request is about."""
+        posted = [*self.messages, self.message] if self.message is not None else self.messages
+        last = next((message for message in reversed(posted) if message.get("role") == "user"), None)
+        return None if last is None else checked(_Posted, last)
+
+    def question(self, state: State, author: str | None) -> Question:
+        """The question to ask. Raises Malformed if there is none, and Refused if a reply was edited."""
+        last, meant = self._last, self._meant(state)
+        if last is None:
+            raise Malformed("expected a last user message with content in `messages`, got none")
+        parts = last.kept_parts
+        if meant is None:
+            return Question(parts=parts, id=last.id, author=author)
+        if meant["role"] != "user":
+            raise Refused("not_yours", "A reply cannot be edited; its tools are run by the server.")
+        if _has_content(meant, parts):
+            return Question(parts=parts, id=meant["id"], author=author)
+        return Question(parts=parts, id=_edited_id(last.id or meant["id"], parts), author=author, edits=meant["id"])
+
+    def to_regenerate(self, state: State) -> str | None:
+        """The id of the question to answer again; None if a question is to be asked. Raises Refused if there is none.
+
+        None also if a page wants an answer to a question that was edited there or has never come here.
+        """
+        if self.trigger != "regenerate-message":
+            return None
+        last, meant = self._last, self._meant(state)
+        if last is not None and last.id is not None:
+            return str(meant["id"]) if meant is not None and _has_content(meant, last.kept_parts) else None
+        questions = [message for message in path(state) if message["role"] == "user"]
+        if meant is None and (self.messageId is not None or not questions):
+            raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
+        return str((meant or questions[-1])["id"])
+
+    def _meant(self, state: State) -> Any:
+        """The stored message that the request is about, or None. A page calls an edited message by its old id."""
+        last, named = self._last, _message_or_reply(state, self.messageId)
+        if named is not None and named["role"] != "user":
+            return find(state, named.get("parent")) if self.trigger == "regenerate-message" else named
+        ids = [_edited_id(last.id, last.kept_parts), last.id] if last is not None and last.id is not None else []
+        found = (find(state, message_id) for message_id in (*ids, self.messageId))
+        return next((message for message in found if message is not None), None)
+
+
+def _message_or_reply(state: State, message_id: str | None) -> Any:
+    """The message with that id, or the reply of which it is a part: projections name parts `<reply>:<part>`."""
+    message = find(state, message_id)
+    if message is None and message_id is not None:
+        reply = find(state, message_id.rpartition(":")[0])
+        return reply if reply is not None and reply["role"] == "assistant" else None
+    return message
+
+
+def _has_content(message: Message, parts: list[dict[str, Any]]) -> bool:
+    return canonical(message["parts"]) == canonical(parts)
+
+
+def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(message_id.encode() + b"\n" + canonical(parts)).hexdigest()[:16]

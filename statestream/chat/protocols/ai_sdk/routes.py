@@ -1,0 +1,79 @@
+"""`/api/chat` and the routes below it.
+
+Invariants: see the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from statestream.chat.conversations import Conversations
+from statestream.chat.identity import Identify, person
+from statestream.chat.protocols.ai_sdk.asking import answer, key_posted
+from statestream.chat.protocols.ai_sdk.messages import ui_messages
+from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
+from statestream.chat.protocols.ai_sdk.request import Post
+from statestream.chat.protocols.rest.requests import key_of
+from statestream.chat.protocols.rest.stop import stop_route
+from statestream.chat.viewing.projection import Item
+from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
+from statestream.chat.viewing.viewers import Viewer
+from statestream.core.errors import StatestreamError
+from statestream.server.bodies import checked, read_json
+from statestream.server.routes import json_response
+
+HEADERS: Final = {**EVENT_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
+DONE: Final = b"data: [DONE]\n\n"
+"""The end of a complete stream."""
+
+
+def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+    async def ask(request: web.Request) -> web.StreamResponse:
+        author = person(request, identify)
+        post = checked(Post, await read_json(request))
+        key = key_posted(post)
+        reply = await answer(conversations, key, post, author, create=True)
+        return await _stream(request, conversations, key, reply)
+
+    async def resume(request: web.Request) -> web.StreamResponse:
+        key = key_of(request)
+        reply = await conversations.in_progress(key)
+        if reply is None:
+            return web.Response(status=204)
+        return await _stream(request, conversations, key, reply["id"])
+
+    async def read(request: web.Request) -> web.Response:
+        state = await conversations.current(key_of(request))
+        return json_response({"id": request.match_info["id"], "messages": ui_messages(state)})
+
+    return [
+        web.post("/api/chat", _plain_errors(ask)),
+        web.get("/api/chat/{id}/stream", _plain_errors(resume), allow_head=False),
+        web.post("/api/chat/{id}/stop", _plain_errors(stop_route(conversations))),
+        web.get("/api/chat/{id}", _plain_errors(read), allow_head=False),
+    ]
+
+
+def _plain_errors(handler: Handler) -> Handler:
+    """The handler, with errors as a sentence of plain text."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except StatestreamError as error:
+            return web.Response(status=error.status, text=str(error))
+
+    return handle
+
+
+async def _stream(request: web.Request, conversations: Conversations, key: str, reply: str) -> web.StreamResponse:
+    projection = UIMessageProjection(reply)
+
+    def encode(items: Sequence[Item]) -> bytes:
+        return event_stream(items) + (DONE if projection.over else b"")
+
+    return await respond(request, conversations, Viewer(conversations.view, key, projection), encode, headers=HEADERS)

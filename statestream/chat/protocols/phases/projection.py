@@ -1,0 +1,115 @@
+"""A chat in phases, for one viewer.
+
+Invariants: what was sent is never sent again, unless it is another message. A viewer who resumes from a position
+receives what follows it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from statestream.chat.messages import Message, State, find, path
+from statestream.chat.protocols.phases.items import Phase, complete, content_of, ending_of, phase_of
+from statestream.chat.viewing.growing import GrowingText
+from statestream.chat.viewing.projection import Item, Look
+
+END: Final = "end"
+LOST: Final = "lost"
+_MAX_DIGITS: Final = 9
+
+
+class PhasesProjection:
+    """One viewer of one chat, who may have received it before, up to `position`.
+
+    `_reply` is the reply that is sent in phases, `_sent` how many characters of it were sent. After a resume the first
+    `_skip` characters are not sent again.
+    """
+
+    over = truncated = False  # a viewer follows the chat as long as the connection lasts
+
+    def __init__(self, session_id: str, position: str | None = None) -> None:
+        self._session_id = session_id
+        self.position = position
+        """The position of the last item that was returned."""
+        self._state: State | None = None
+        self._leaf: str | None = None
+        self._shown: set[str] = set()
+        self._reply: Message | None = None
+        self._text = GrowingText()
+        self._sent = self._skip = 0
+
+    def new(self, look: Look) -> list[Item]:
+        """The items that follow those of the last look."""
+        state = look.state
+        if state is self._state:
+            return []
+        if self._state is None:
+            self._resume(state)
+        self._state = state
+        items: list[Item] = [] if self._reply is None else [*self._grown(self._reply, find(state, self._reply["id"]))]
+        if state.get("leaf") != self._leaf:
+            self._leaf = state.get("leaf")
+            self._shown &= {message["id"] for message in state["messages"]}
+            for message in path(state):
+                if message["id"] not in self._shown:
+                    items += self._first(message)
+        return items
+
+    def _resume(self, state: State) -> None:
+        """Continues after the position, if the state knows it."""
+        message_id, _, mark = (self.position or "").rpartition(":")
+        message = find(state, message_id)
+        if message is None or not _is_possible(message, mark):
+            self.position = None
+            return
+        self._shown = {above["id"] for above in path({**state, "leaf": message_id})}
+        if mark != END:
+            self._reply = message
+            self._sent = self._skip = int(mark)
+
+    def _first(self, message: Message) -> Iterator[Item]:
+        """A message that this viewer has not received yet."""
+        self._shown.add(message["id"])
+        if message["status"] != "streaming":
+            self.position = f"{message['id']}:{END}"
+            yield complete(message, self._session_id, self.position)
+            return
+        self._reply, self._text, self._sent, self._skip = message, GrowingText(), 0, 0
+        yield self._phase(message, "start", 0)
+        yield from self._grown(message, message)
+
+    def _grown(self, known: Message, message: Message | None) -> Iterator[Item]:
+        """What is new of the reply that is sent in phases."""
+        if message is None:  # it was trimmed, or the history is another one
+            self._reply = None
+            yield self._phase(known, "end", END, error=LOST)
+            return
+        self._reply = message
+        text, self._skip = self._text.new(message)[self._skip :], 0
+        if text:
+            yield self._chunk(message, text)
+        if message["status"] == "streaming":
+            return
+        ending = ending_of(message)
+        if reason := content_of(message)[self._sent :]:
+            yield self._chunk(message, reason, **ending)
+        self._reply = None
+        yield self._phase(message, "end", END, **ending)
+
+    def _chunk(self, message: Message, text: str, **ending: Any) -> Item:
+        self._sent += len(text)
+        return self._phase(message, "chunk", self._sent, text, **ending)
+
+    def _phase(self, message: Message, phase: Phase, mark: int | str, text: str | None = None, **ending: Any) -> Item:
+        self.position = f"{message['id']}:{mark}"
+        return phase_of(message, self._session_id, self.position, phase, text, **ending)
+
+
+def _is_possible(message: Message, mark: str) -> bool:
+    """Whether a viewer can have received that much of the message."""
+    if mark == END:
+        return bool(message["status"] != "streaming")
+    if message["role"] != "assistant" or not mark.isascii() or not mark.isdigit() or len(mark) > _MAX_DIGITS:
+        return False
+    return int(mark) <= len(content_of(message))

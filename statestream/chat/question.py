@@ -1,0 +1,44 @@
+"""A question: what a person says, ready to be asked, in whatever protocol it came.
+
+Invariants: plain data. The limits here hold for every protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+from msgspec import Struct
+
+from statestream.core.errors import Malformed
+
+MAX_TEXT: Final = 100_000
+MAX_PARTS: Final = 100
+MAX_ID: Final = 128
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """A person's message. `edits` is the id of the message that it replaces.
+
+    `id` makes asking idempotent: repeating a question returns the reply that it has.
+    """
+
+    parts: Sequence[dict[str, Any]]
+    id: str | None = None
+    author: str | None = None
+    edits: str | None = None
+
+    @classmethod
+    def text(cls, text: str, *, author: str | None = None) -> Self:
+        """A question that consists of text."""
+        return cls(parts=[{"type": "text", "text": text}], author=author)
+
+
+def check_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts, if a person may send them as a message. Raises Malformed."""
+    size = sum(len(part["text"]) for part in parts if part["type"] == "text")
+    if size > MAX_TEXT:
+        raise Malformed(f"expected a message of at most {MAX_TEXT} characters, got {size}")
+    if all(part["type"] == "text" and not part["text"].strip() for part in parts):
+        raise Malformed("expected a last user message with content in `messages`, got none")
+    return parts

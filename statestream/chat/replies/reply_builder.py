@@ -1,0 +1,192 @@
+"""Turns a model's pieces into the parts of a reply, and these into actions on the chat.
+
+Consecutive text of one kind becomes one part. Each tool call is a part of its own, which may grow alternately with
+others. Whatever gathers between two calls of `take` becomes as few actions as its order allows.
+
+Invariants: pure. Actions that `take` has returned count as dispatched: the caller must dispatch them, in that order,
+until it has succeeded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from msgspec import Struct, field
+
+from statestream.chat.models import CallPiece, ModelFailed
+from statestream.chat.slices import conversation
+from statestream.chat.slices.conversation import PiecePayload, ToolOutcome
+from statestream.core.change import Action
+
+MAX_CALLS: Final = 32
+"""Tool calls in one answer of the model."""
+MAX_SIZE: Final = 2_000_000
+"""Characters of a reply, plus PART_SIZE for each of its parts: a model that exceeds this does not come to an end."""
+PART_SIZE: Final = 100
+MAX_NAME: Final = 256
+
+
+class Call(Struct, kw_only=True):
+    """A tool call. Its arguments are joined when they are complete, not at every piece."""
+
+    id: str
+    name: str
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.texts)
+
+
+class _Stretch(Struct, kw_only=True):
+    """Text that has gathered for one part: with `begin`, the start of a new part, otherwise its chunk `chunk`."""
+
+    part: int
+    texts: list[str]
+    begin: dict[str, Any] | None = None
+    chunk: int = 0
+
+    def payload(self) -> PiecePayload:
+        text = "".join(self.texts)
+        if self.begin is not None:
+            return {"part": self.part, "begin": {**self.begin, "chunks": [text] if text else []}}
+        return {"part": self.part, "chunk": self.chunk, "text": text}
+
+
+class ReplyBuilder:
+    """The parts of one reply, as far as the model has produced them.
+
+    The model answers in steps, one more after each round of tools. `_open` is the part that further text of its kind
+    continues. `_calls` are the calls of this step by the model's index, with their part and the model's id; `_tools`
+    are the same calls by part. `_chunks` counts the chunks of each part.
+    """
+
+    def __init__(self, key: str, reply: str) -> None:
+        self._key, self._reply = key, reply
+        self._step = 0
+        self._open: tuple[str, int] | None = None
+        self._calls: dict[int, tuple[int, str]] = {}
+        self._ids: set[str] = set()
+        self._halves: dict[str | int, str] = {}
+        self._tools: dict[int, Call] = {}
+        self._chunks: list[int] = []
+        self._stretches: list[_Stretch] = []
+        self._actions: list[Action] = []
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._stretches or self._actions)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the reply has no part yet."""
+        return not self._chunks
+
+    @property
+    def calling(self) -> bool:
+        """Whether the model has called tools in this step."""
+        return bool(self._tools)
+
+    def text(self, kind: Literal["text", "reasoning"], text: str) -> None:
+        """Adds text of a kind. Raises ModelFailed if the reply is too long."""
+        text = self._whole(kind, text)
+        if not text:
+            return
+        if self._open is not None and self._open[0] == kind:
+            self._continue(self._open[1], text)
+        else:
+            self._open = (kind, self._begin({"type": kind, "text": ""}, text))
+
+    def call(self, piece: CallPiece) -> None:
+        """Begins a tool call, or adds to its arguments. Raises ModelFailed if it cannot be one, or is one too many."""
+        known = self._calls.get(piece.index)
+        if known is not None and not (piece.name and piece.id not in ("", known[1])):
+            if arguments := self._whole(piece.index, piece.arguments):
+                self._continue(known[0], arguments)
+            return
+        if not piece.name:
+            raise ModelFailed("failed", "The model called a tool without a name.")
+        if len(self._tools) == MAX_CALLS:
+            raise ModelFailed("failed", "The model called too many tools at once.")
+        self._open = None
+        call = Call(id=self._unique_id(_clean(piece.id)[:MAX_NAME]), name=_clean(piece.name)[:MAX_NAME])
+        self._calls[piece.index] = len(self._chunks), piece.id
+        self._tools[len(self._chunks)] = call
+        part = {"type": "tool", "call": call.id, "name": call.name, "arguments": "", "status": "streaming"}
+        self._halves.pop(piece.index, None)
+        self._begin(part, self._whole(piece.index, piece.arguments))
+
+    def _whole(self, stream: str | int, text: str) -> str:
+        """The text without a trailing half of a surrogate pair, which waits for the other half in the next piece."""
+        text = self._halves.pop(stream, "") + text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._halves[stream] = text[:-1], text[-1]
+        return text
+
+    def _unique_id(self, given: str) -> str:
+        """The given id, unless it is empty or taken: some providers send no ids, or the same ones in each step."""
+        id = given if given and given not in self._ids else f"{self._reply}-{len(self._chunks)}"
+        self._ids.add(id)
+        return id
+
+    def called(self) -> dict[int, Call]:
+        """Ends the step: its tool calls are complete. Returns them by their parts."""
+        tools, self._tools = self._tools, {}
+        self._settle()
+        if tools:
+            self._actions.append(conversation.called(self._key, reply=self._reply, parts=list(tools)))
+        self._step, self._open, self._calls = self._step + 1, None, {}
+        self._halves.clear()
+        return tools
+
+    def returned(self, part: int, outcome: ToolOutcome) -> None:
+        """Adds the outcome of a tool call."""
+        self._settle()
+        self._actions.append(conversation.returned(self._key, reply=self._reply, part=part, outcome=outcome))
+
+    def take(self) -> list[Action]:
+        """The actions that have gathered, in order. They count as dispatched from now on."""
+        self._settle()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _settle(self) -> None:
+        """Makes one action of the text that has gathered, so that other actions can follow it."""
+        if self._stretches:
+            pieces = [stretch.payload() for stretch in self._stretches]
+            self._actions.append(conversation.grew(self._key, reply=self._reply, pieces=pieces))
+            self._stretches = []
+
+    def _begin(self, part: dict[str, Any], first: str) -> int:
+        index = len(self._chunks)
+        self._chunks.append(1 if first else 0)
+        step = {"step": self._step} if self._step else {}
+        self._add(PART_SIZE, _Stretch(part=index, begin={**part, **step}, texts=[]), first)
+        return index
+
+    def _continue(self, part: int, text: str) -> None:
+        """Adds to a part: to the newest stretch if that belongs to it, otherwise as a new chunk."""
+        last = self._stretches[-1] if self._stretches else None
+        if last is not None and last.part == part and last.texts:
+            self._add(0, last, text)
+        else:
+            self._add(0, _Stretch(part=part, chunk=self._chunks[part], texts=[]), text)
+            self._chunks[part] += 1
+
+    def _add(self, size: int, stretch: _Stretch, text: str) -> None:
+        self._size += size + len(text)
+        if self._size > MAX_SIZE:
+            raise ModelFailed("too_long", "The reply is too long.")
+        if not self._stretches or self._stretches[-1] is not stretch:
+            self._stretches.append(stretch)
+        if text:
+            text = _clean(text)
+            stretch.texts.append(text)
+            if (call := self._tools.get(stretch.part)) is not None:
+                call.texts.append(text)
+
+
+def _clean(text: str) -> str:
+    """Text without lone halves of surrogate pairs, which the state cannot hold; two halves become one character."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,92 @@
+"""Makes replies: saves a reply's place, starts its run, and does what follows when it has ended.
+
+Invariants: a place is saved only by a node with a lease, so that other nodes end the reply if this one is lost. The
+place and the question are one request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from statestream.chat.chats import state_of
+from statestream.chat.messages import find, path, text_of
+from statestream.chat.models import Turn
+from statestream.chat.replies.reply_run import Job, ReplyRun
+from statestream.chat.replies.reply_tasks import ReplyTasks
+from statestream.chat.replies.titles import title_of
+from statestream.chat.replies.turns import turns_of
+from statestream.chat.settings import Settings
+from statestream.chat.slices import archive, conversation
+from statestream.chat.slices.conversation import ReplyPayload
+from statestream.core.change import Action
+from statestream.core.errors import Refused, Unavailable, VersionConflict
+from statestream.store.view import StoreView
+
+
+class ReplyMaker:
+    """Makes the replies of a node. `take_lease` returns once the node has a lease."""
+
+    def __init__(
+        self,
+        view: StoreView,
+        settings: Settings,
+        tasks: ReplyTasks,
+        node: str,
+        take_lease: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._view, self._settings, self._tasks = view, settings, tasks
+        self._node, self._take_lease = node, take_lease
+
+    async def make(self, key: str, owner: str | None, actions: Callable[[ReplyPayload], list[Action]]) -> str:
+        """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
+
+        Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
+        filled. Raises Refused, and Unavailable: then the place may have been saved.
+        """
+        return await self._tasks.shielded(self._make(key, owner, actions))
+
+    async def _make(self, key: str, owner: str | None, actions: Callable[[ReplyPayload], list[Action]]) -> str:
+        await self._take_lease()
+        reply: ReplyPayload = {
+            "id": secrets.token_hex(6),
+            "run": secrets.token_hex(6),
+            "node": self._node,
+            "model": self._settings.model.name,
+        }
+        job = Job(key=key, reply=reply["id"], user=owner, turns=lambda: self._turns(key))
+        run = ReplyRun(self._view, job, self._settings.model, self._settings.tools, self._settings.timeouts)
+        try:
+            await self._view.dispatch(actions(reply))
+        except Unavailable:
+            run.stop()  # if the place has been saved all the same, the run ends the reply when the journal is back
+            self._tasks.start(run, partial(self._follow_up, job))
+            raise
+        if find(state_of(self._view, key), reply["id"]) is not None:
+            self._tasks.start(run, partial(self._follow_up, job))
+        return reply["id"]
+
+    def _turns(self, key: str) -> list[Turn]:
+        return turns_of(path(state_of(self._view, key)), self._settings.window)
+
+    async def _follow_up(self, job: Job) -> None:
+        """After a reply: the oldest messages move to the archive, and the chat gets a title."""
+        actions, expect = archive.archiving(self._view, job.key, self._settings.keep)
+        if actions:
+            with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again
+                await self._view.dispatch(actions, expect=expect)
+        if self._settings.titles:
+            await self._give_title(job)
+
+    async def _give_title(self, job: Job) -> None:
+        state = state_of(self._view, job.key)
+        reply = find(state, job.reply)
+        if "title" in state or reply is None or reply["status"] != "complete":
+            return
+        exchange = [Turn(role=message["role"], text=text_of(message)) for message in path(state)[:2]]
+        title = await title_of(exchange, self._settings.model)
+        if title is not None:
+            owner = conversation.optional(user=job.user)
+            await self._view.dispatch(conversation.titled(job.key, title=title, **owner))

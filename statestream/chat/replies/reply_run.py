@@ -1,0 +1,231 @@
+"""A run: the making of one reply, from a model's pieces to actions on the chat, through the tools that it calls.
+
+One task reads the model and runs the tools, another one writes. Pieces are gathered for a short while and dispatched as
+one request, the first at once, so that the cost of a reply does not depend on how finely the provider cuts it.
+
+Invariants: however a reply ends, its text so far stays, and its last action says how it ended: complete, stopped, or
+error with a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from statestream.chat.models import (
+    CallPiece,
+    Finish,
+    Model,
+    ModelFailed,
+    Piece,
+    Reasoning,
+    Refusal,
+    Turn,
+    Usage,
+    answering,
+)
+from statestream.chat.replies.ends import (
+    BROKEN_OFF,
+    DECLINED,
+    EMPTY,
+    INTERRUPTED,
+    NOT_STORABLE,
+    TIMED_OUT,
+    TRUNCATED,
+    End,
+    failed,
+)
+from statestream.chat.replies.measurements import Measurements
+from statestream.chat.replies.reply_builder import Call, ReplyBuilder
+from statestream.chat.replies.tools import Tools
+from statestream.chat.settings import Timeouts
+from statestream.chat.slices import conversation
+from statestream.core.change import Action, new_id
+from statestream.core.errors import Refused, Unavailable
+from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
+
+GATHER_SECONDS: Final = 0.03
+PATIENCE_SECONDS: Final = 60.0
+"""How long the journal may be away before no more is read from the model."""
+RETRY_SECONDS: Final = 0.25
+MAX_STEPS: Final = 8
+"""Steps of one reply: answers of the model, with tools run in between."""
+TURN_PIECES: Final = 64
+"""After this many pieces other tasks get a turn, even if the model itself never waits."""
+MAX_REASON: Final = 64
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """The reply to make, and the owner of its chat. `turns` gives what the model is to answer, read from the chat."""
+
+    key: str
+    reply: str
+    user: str | None
+    turns: Callable[[], Sequence[Turn]]
+
+
+class ReplyRun:
+    """Reads the model, runs the tools, and writes both into the chat until the reply has ended.
+
+    `_news` is set when there is something to write, or the reader has ended; `_written` when nothing is left to write.
+    """
+
+    def __init__(self, view: StoreView, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
+        self._view, self._job, self._model, self._tools, self._timeouts = view, job, model, tools, timeouts
+        self._builder = ReplyBuilder(job.key, job.reply)
+        self._measurements = Measurements()
+        self._news, self._written = asyncio.Event(), asyncio.Event()
+        self._reader: asyncio.Task[End] | None = None
+        self._stop: End | None = None
+
+    @property
+    def reply(self) -> str:
+        return self._job.reply
+
+    def stop(self, end: End = INTERRUPTED) -> None:
+        """Stops reading from the model. The pieces so far are written, and the reply ends as given."""
+        self._stop = self._stop or end
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def run(self) -> None:
+        """Returns when the reply has ended and that is durable, however long the journal is away."""
+        reader = self._reader = asyncio.create_task(self._read(), name=f"chat reader of {self.reply}")
+        reader.add_done_callback(lambda _: self._news.set())
+        if self._stop:
+            reader.cancel()
+        try:
+            await self._write(reader)
+            await self._end((self._stop or BROKEN_OFF) if reader.cancelled() else reader.result())
+        except Refused:
+            log.info("the reply %s of chat %s has been ended from elsewhere", self._job.reply, self._job.key)
+        except Exception:  # whatever it is, no reply may stay open
+            log.exception("the answer of the model %s cannot be stored", self._model.name)
+            reader.cancel()
+            self._measurements.usage.clear()  # its numbers may be what cannot be stored
+            await self._end(NOT_STORABLE)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    # writing
+
+    async def _write(self, reader: asyncio.Task[End]) -> None:
+        """Dispatches what has gathered, once per GATHER_SECONDS, until the reader has ended and nothing is left."""
+        loop = asyncio.get_running_loop()
+        while not reader.done() or self._builder:
+            await self._news.wait()
+            self._news.clear()
+            began = loop.time()
+            if actions := self._builder.take():
+                await self._dispatch(actions)
+            if not self._builder:
+                self._written.set()
+            if not reader.done():
+                await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
+
+    async def _end(self, end: End) -> None:
+        usage = {"usage": self._measurements.usage} if self._measurements.usage else {}
+        owner = conversation.optional(user=self._job.user)
+        figures = self._measurements.figures()
+        ended = conversation.ended(self._job.key, reply=self._job.reply, figures=figures, **usage, **owner, **end)
+        await self._dispatch([ended], id=new_id())
+
+    async def _dispatch(self, actions: Sequence[Action], id: str | None = None) -> None:
+        """Tries until it succeeds. If the journal is away for long, the run stops reading, but not trying."""
+        give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while True:
+            try:
+                await self._view.dispatch(actions, id=id)
+            except Unavailable:
+                if asyncio.get_running_loop().time() > give_up:
+                    self.stop()
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    # reading
+
+    async def _read(self) -> End:
+        """How the reply is to end. Its pieces are left for the writer."""
+        try:
+            async with asyncio.timeout(self._timeouts.total):
+                for _ in range(MAX_STEPS):
+                    end = await self._step(self._job.turns())
+                    if end is not None:
+                        return end
+                    await self._run_tools()
+        except ModelFailed as failure:
+            return failed(failure.kind, str(failure))
+        except TimeoutError:
+            return TIMED_OUT
+        except Exception:
+            log.exception("the model %s raised an unexpected exception", self._model.name)
+            return BROKEN_OFF
+        return failed("too_many_steps", f"The model called tools {MAX_STEPS} times without answering.")
+
+    async def _step(self, turns: Sequence[Turn]) -> End | None:
+        """How one answer of the model ended; None if it ended with tool calls."""
+        finish, declined, count = None, False, 0
+        loop = asyncio.get_running_loop()
+        async with (
+            asyncio.timeout(self._timeouts.first) as silence,
+            answering(self._model, turns, self._tools.specs) as pieces,
+        ):
+            async for piece in pieces:
+                silence.reschedule(loop.time() + self._timeouts.idle)
+                declined = declined or isinstance(piece, Refusal)
+                finish = piece if isinstance(piece, Finish) else finish
+                self._take(piece)
+                count += 1
+                if count % TURN_PIECES == 0:
+                    await asyncio.sleep(0)
+                if self._stop is not None:  # the model may have swallowed the cancellation
+                    raise asyncio.CancelledError
+        if finish is None:
+            return TRUNCATED
+        if declined:
+            return DECLINED
+        if self._builder.calling:
+            return None
+        if self._builder.empty:
+            return EMPTY
+        reason = finish.reason.encode(errors="replace").decode()[:MAX_REASON]
+        return {"status": "complete", "finish_reason": reason}
+
+    def _take(self, piece: Piece) -> None:
+        if isinstance(piece, Finish):
+            return
+        if isinstance(piece, Usage):
+            self._measurements.add(piece)
+            return
+        self._measurements.piece()
+        if isinstance(piece, CallPiece):
+            self._builder.call(piece)
+        elif isinstance(piece, Reasoning):
+            self._builder.text("reasoning", piece.text)
+        else:
+            self._builder.text("text", piece if isinstance(piece, str) else piece.text)
+        self._news.set()
+
+    async def _run_tools(self) -> None:
+        """Runs the tools that were called, all at once. Returns when every outcome is in the chat."""
+        calls = self._builder.called()
+        self._news.set()
+        async with asyncio.TaskGroup() as running:
+            for part, call in calls.items():
+                running.create_task(self._run_tool(part, call))
+        self._written.clear()
+        self._news.set()
+        await self._written.wait()  # the next step reads its turns from the chat
+
+    async def _run_tool(self, part: int, call: Call) -> None:
+        outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool)
+        self._builder.returned(part, outcome)
+        self._news.set()

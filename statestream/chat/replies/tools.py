@@ -1,0 +1,180 @@
+"""Tools: Python functions that a model may call and the server runs.
+
+    @chat.tool
+    async def weather(city: str) -> dict: ...
+
+The model is given the function's name, its docstring and its annotations. What it sends is checked against these before
+the function runs.
+
+Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
+model. The details of an exception are logged and not shown. A function that never returns keeps nothing else from
+ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Final, get_type_hints
+
+import orjson
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from typing_extensions import NotRequired, Required, TypedDict
+
+from statestream.chat.messages import KEPT_DEPTH
+from statestream.chat.models import ToolSpec
+from statestream.chat.replies.daemon_thread import in_daemon_thread
+from statestream.chat.slices.conversation import ToolOutcome
+from statestream.core.errors import NotJSON, Refused
+from statestream.core.slices import first_problem
+from statestream.core.values import loads, plain
+
+log = logging.getLogger("statestream")
+
+MAX_RESULT: Final = 100_000
+"""The bytes of a result's JSON."""
+MAX_SENTENCE: Final = 2_000
+GRACE_SECONDS: Final = 1.0
+"""How long a cancelled tool may take to clean up before nobody waits for it any more."""
+_NAME: Final = re.compile(r"[a-zA-Z0-9_]{1,64}", re.ASCII)
+
+
+class Tool:
+    """A function that a model may call. Raises TypeError if it cannot be described to a model."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        name = getattr(function, "__name__", "")
+        if not _NAME.fullmatch(name):
+            raise TypeError(f"expected a function with a name of at most 64 letters, digits and _, got {function!r}")
+        self._function = function
+        fields, defaults = _parameters(function)
+        make_typed_dict: Any = TypedDict
+        arguments = make_typed_dict(name, fields)
+        arguments.__pydantic_config__ = ConfigDict(extra="forbid")
+        try:
+            self._arguments: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
+            schema = self._arguments.json_schema()
+        except PydanticUserError as error:
+            raise TypeError(f"the annotations of {name} must be types that JSON can represent: {error}") from error
+        for parameter, default in defaults.items():
+            schema["properties"][parameter]["default"] = default
+        self.spec = ToolSpec(name=name, description=inspect.getdoc(function) or "", parameters=schema)
+
+    async def run(self, arguments: str, seconds: float) -> ToolOutcome:
+        """The outcome of a call with these arguments, which are JSON text from the model."""
+        name = self.spec.name
+        try:
+            given = self._arguments.validate_python(loads(arguments.encode(errors="replace") or b"{}"))
+        except ValidationError as error:
+            return _error(f"The arguments of {name} do not fit: {first_problem(error)}.")
+        except NotJSON as error:
+            return _error(f"The arguments of {name} are not valid JSON: {error}.")
+        except Exception:  # a validator of the application's own types may raise anything
+            log.exception("the arguments of the tool %s could not be read", name)
+            return _error(f"The arguments of {name} do not fit.")
+        return await self._outcome(given, seconds)
+
+    async def _outcome(self, given: dict[str, Any], seconds: float) -> ToolOutcome:
+        name, work = self.spec.name, asyncio.create_task(self._call(given))
+        try:
+            await asyncio.wait((work,), timeout=seconds)
+            if not work.done():
+                log.warning("the tool %s did not end within %g seconds", name, seconds)
+                return _error(f"{name} did not end within {seconds:g} seconds.")
+        finally:
+            await _ended(work, name)
+        try:
+            return _error(f"{name} failed.") if work.cancelled() else work.result()
+        except Refused as error:
+            return _error(str(error))
+        except Exception:
+            log.exception("the tool %s failed", name)
+            return _error(f"{name} failed.")
+
+    async def _call(self, given: dict[str, Any]) -> ToolOutcome:
+        try:
+            if inspect.iscoroutinefunction(self._function):
+                result = await self._function(**given)
+            else:
+                result = await in_daemon_thread(self._function, given)
+        except SystemExit as error:  # in a task of the event loop it would end the server
+            raise RuntimeError("the tool tried to end the process") from error
+        return self._checked(result)
+
+    def _checked(self, result: Any) -> ToolOutcome:
+        try:
+            value = plain(result, KEPT_DEPTH)
+        except NotJSON as error:
+            log.warning("the tool %s returned a value that is not JSON: %s", self.spec.name, error)
+            return _error(f"The result of {self.spec.name} is not JSON: {error}.")
+        if len(orjson.dumps(value)) > MAX_RESULT:
+            return _error(f"The result of {self.spec.name} is too large.")
+        return {"result": value}
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The annotations of a function's parameters, and those defaults that are JSON."""
+    fields: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    hints = get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"expected parameters that can be named, got {parameter} in {function.__qualname__}")
+        need = Required if parameter.default is parameter.empty else NotRequired
+        fields[parameter.name] = need[hints.get(parameter.name, Any)]
+        if parameter.default is not parameter.empty:
+            with contextlib.suppress(NotJSON):
+                defaults[parameter.name] = plain(parameter.default)
+    return fields, defaults
+
+
+async def _ended(work: asyncio.Task[ToolOutcome], name: str) -> None:
+    """Cancels a call that still runs and waits for it, but not forever: a tool may swallow the cancellation."""
+    if work.done():
+        return
+    work.cancel()
+    _, late = await asyncio.wait((work,), timeout=GRACE_SECONDS)
+    if late:
+        log.error("the tool %s does not end although it was cancelled; nothing waits for it any more", name)
+        work.add_done_callback(_mark_as_retrieved)
+    elif not work.cancelled() and work.exception() is not None:
+        log.warning("the tool %s failed when it was cancelled", name, exc_info=work.exception())
+
+
+def _mark_as_retrieved(work: asyncio.Task[ToolOutcome]) -> None:
+    if not work.cancelled():
+        work.exception()
+
+
+def _error(sentence: str) -> ToolOutcome:
+    """A sentence may contain names that the model made up, or whatever a tool's Refused says: it is made JSON text."""
+    return {"error": sentence.encode(errors="replace").decode()[:MAX_SENTENCE]}
+
+
+class Tools:
+    """The tools of a chat, by name."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, Tool] = {}
+
+    def add(self, function: Callable[..., Any]) -> None:
+        """Raises TypeError, and ValueError if there is a tool with that name already."""
+        tool = Tool(function)
+        if self._tools.setdefault(tool.spec.name, tool) is not tool:
+            raise ValueError(f"there is a tool named {tool.spec.name} already")
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        return [tool.spec for tool in self._tools.values()]
+
+    async def run(self, name: str, arguments: str, seconds: float) -> ToolOutcome:
+        """The outcome of a model's call."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return _error("There is no tool of that name.")
+        return await tool.run(arguments, seconds)

@@ -1,0 +1,32 @@
+"""How a chat is configured.
+
+Invariants: plain data, set once when a Chat is made.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from statestream.chat.models import Model
+from statestream.chat.replies.tools import Tools
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """Seconds after which a reply is given up: without a first piece, without a further one, in all; and per tool."""
+
+    first: float = 60.0
+    idle: float = 60.0
+    total: float = 300.0
+    tool: float = 30.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings of a Chat, which describes them."""
+
+    model: Model
+    tools: Tools
+    timeouts: Timeouts
+    window: int
+    keep: int
+    lease: float
+    titles: bool

@@ -1,0 +1,226 @@
+"""The slice `chat`: what can happen to a conversation. Its content is described in `messages`.
+
+    {"messages": [...], "leaf"?: the id of the newest message that is shown, "user"?: the owner, "title"?}
+
+One action saves a question together with the place of its reply. The reply then grows by pieces that name the place
+where they belong, so that applying a piece twice changes nothing, and it ends once. `messages` is in the order of
+creation and holds the newest messages only; older ones move to the archive.
+
+Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
+progress is the leaf and the last of the list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+from statestream.chat.messages import find, full_text, leaf_below, streaming
+from statestream.core.change import Action
+from statestream.core.errors import Refused
+from statestream.core.slices import Slice
+
+NAME: Final = "chat"
+KNOWN: Final = "known"
+"""The code with which a repeated question is refused, so that it changes nothing, not even the lists of chats."""
+
+chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
+
+
+class QuestionPayload(TypedDict):
+    """A person's message. `edits` is the message that it replaces, as a sibling."""
+
+    id: str
+    parts: list[dict[str, Any]]
+    author: NotRequired[str]
+    edits: NotRequired[str]
+
+
+class ReplyPayload(TypedDict):
+    """The place of a reply: its run, and the node that owns the run."""
+
+    id: str
+    run: str
+    node: str
+    model: str
+
+
+class PiecePayload(TypedDict):
+    """How a reply grew: a new part (`begin`), or chunk number `chunk` of an existing part. Both are counted from 0."""
+
+    part: int
+    begin: NotRequired[dict[str, Any]]
+    chunk: NotRequired[int]
+    text: NotRequired[str]
+
+
+class ToolOutcome(TypedDict):
+    """How a tool call ended: with a result, or with a sentence that explains why there is none."""
+
+    result: NotRequired[Any]
+    error: NotRequired[str]
+
+
+def name_of(key: str) -> str:
+    """The full name of a chat's instance."""
+    return f"{NAME}/{key}"
+
+
+def optional(**fields: str | None) -> dict[str, Any]:
+    """The fields that have a value: an optional field of a payload is absent, never null."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@chat_slice.action
+def created(state: Any, *, user: str | None = None) -> None:
+    """A chat was created, without messages. Changes nothing if it exists."""
+    if user is not None and not state["messages"] and "user" not in state:
+        state["user"] = user
+
+
+@chat_slice.action
+def asked(
+    state: Any, action: Action, *, question: QuestionPayload, reply: ReplyPayload, user: str | None = None
+) -> None:
+    """Somebody asked a question: adds it and the place of its reply. Refused while a reply is in progress."""
+    known = find(state, question["id"])
+    if known is not None:
+        taken = "This id belongs to another message of this chat; use a new one."
+        raise Refused(KNOWN, "This was asked before.") if known["role"] == "user" else Refused("id_taken", taken)
+    _check_idle(state)
+    parent = state.get("leaf")
+    if "edits" in question:
+        edited = find(state, question["edits"])
+        if edited is None or edited["role"] != "user":
+            raise Refused("unknown_message", "The message to edit is no longer in this chat.")
+        parent = edited.get("parent")
+    message = {"id": question["id"], "role": "user", "status": "complete", "parts": question["parts"]}
+    if "author" in question:
+        message["author"] = question["author"]
+    _add(state, action, message, parent)
+    _add_reply(state, action, reply, question["id"])
+
+
+@chat_slice.action
+def regenerated(state: Any, action: Action, *, question: str, reply: ReplyPayload, user: str | None = None) -> None:
+    """Somebody asked for another reply to an existing question: a sibling of its earlier replies."""
+    _check_idle(state)
+    found = find(state, question)
+    if found is None or found["role"] != "user":
+        raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
+    _add_reply(state, action, reply, question)
+
+
+@chat_slice.action
+def grew(state: Any, *, reply: str, pieces: list[PiecePayload]) -> None:
+    """The reply got longer."""
+    parts = _streaming(state, reply)["parts"]
+    for piece in pieces:
+        if "begin" in piece:
+            if piece["part"] == len(parts):
+                parts.append(piece["begin"])
+        elif piece["part"] < len(parts):
+            chunks = parts[piece["part"]].get("chunks")
+            if chunks is not None and piece["chunk"] == len(chunks):
+                chunks.append(piece["text"])
+
+
+@chat_slice.action
+def called(state: Any, *, reply: str, parts: list[int]) -> None:
+    """The arguments of these tool calls are complete: the tools are running."""
+    message = _streaming(state, reply)
+    for index in parts:
+        part = message["parts"][index]
+        if part["status"] == "streaming":
+            _fold(part)
+            part["status"] = "running"
+
+
+@chat_slice.action
+def returned(state: Any, *, reply: str, part: int, outcome: ToolOutcome) -> None:
+    """A tool has ended."""
+    tool = _streaming(state, reply)["parts"][part]
+    if tool["status"] == "running":
+        tool["status"] = "error" if "error" in outcome else "complete"
+        tool.update(outcome)
+
+
+@chat_slice.action
+def ended(
+    state: Any,
+    action: Action,
+    *,
+    reply: str,
+    status: Literal["complete", "stopped", "error"],
+    finish_reason: str | None = None,
+    usage: dict[str, int] | None = None,
+    error: dict[str, str] | None = None,
+    figures: dict[str, float] | None = None,
+    user: str | None = None,
+) -> None:
+    """The reply has ended; its text so far stays. `figures` are measurements of the run, see ReplyRun."""
+    message = _streaming(state, reply)
+    for part in message["parts"]:
+        _fold(part)
+        if part["type"] == "tool" and part["status"] in ("streaming", "running"):
+            part["status"], part["error"] = "error", "The reply ended before this was done."
+    message["status"] = status
+    message["updated_at"] = action.at
+    message["run"] = {"id": message["run"]["id"], **(figures or {})}
+    for name, value in (("finish_reason", finish_reason), ("usage", usage), ("error", error)):
+        if value is not None:
+            message[name] = value
+
+
+@chat_slice.action
+def titled(state: Any, *, title: str, user: str | None = None) -> None:
+    """The chat got a title."""
+    state["title"] = title
+
+
+@chat_slice.action
+def branched(state: Any, *, message: str) -> None:
+    """Somebody chose the branch with that message: shows it, down to its newest message."""
+    _check_idle(state)
+    if find(state, message) is None:
+        raise Refused("unknown_message", "The message to show is no longer in this chat.")
+    state["leaf"] = leaf_below(state, message)
+
+
+@chat_slice.action
+def trimmed(state: Any, *, up_to: str) -> None:
+    """The messages up to that one have moved to the archive."""
+    index = next((at for at, message in enumerate(state["messages"]) if message["id"] == up_to), -1)
+    del state["messages"][: index + 1]
+
+
+def _check_idle(state: Any) -> None:
+    if streaming(state) is not None:
+        raise Refused("busy", "A reply is in progress in this chat; wait until it has ended.")
+
+
+def _streaming(state: Any, reply: str) -> Any:
+    message = streaming(state)
+    if message is None or message["id"] != reply:
+        raise Refused("ended", "This reply has ended.")
+    return message
+
+
+def _add(state: Any, action: Action, message: dict[str, Any], parent: str | None) -> None:
+    if parent is not None:
+        message["parent"] = parent
+    state["messages"].append({**message, "created_at": action.at, "updated_at": action.at})
+    state["leaf"] = message["id"]
+
+
+def _add_reply(state: Any, action: Action, reply: ReplyPayload, question: str) -> None:
+    message = {"id": reply["id"], "role": "assistant", "status": "streaming", "parts": []}
+    run = {"id": reply["run"], "node": reply["node"]}
+    _add(state, action, {**message, "run": run, "model": reply["model"]}, question)
+
+
+def _fold(part: Any) -> None:
+    if "chunks" in part:
+        part["arguments" if part["type"] == "tool" else "text"] = full_text(part)
+        del part["chunks"]
