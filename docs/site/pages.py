@@ -25,27 +25,28 @@ HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
 def on_files(files: Files, config: Any) -> Files:
     """Adds the first page, and a page for each file and folder outside of docs that a page links to."""
     files.append(File.generated(config, "index.md", abs_src_path=str(ROOT / "README.md")))
-    outside = set()
-    for page in files.documentation_pages():
-        here = _place(page.src_uri)
-        outside |= {target for target in _targets(here) if not target.startswith("docs/")}
-    for target in sorted(outside):
-        for uri, text in _pages_of(target):
-            if files.get_file_from_path(uri) is None:
-                files.append(File.generated(config, uri, content=text))
+    unread = [_place(page.src_uri) for page in files.documentation_pages()]
+    while unread:
+        outside = {target for target in _targets(unread.pop()) if not target.startswith("docs/")}
+        for target in sorted(outside):
+            for uri, text in _pages_of(target):
+                if files.get_file_from_path(uri) is None:
+                    files.append(File.generated(config, uri, content=text))
+                    unread += [target] if target.endswith(".md") else []
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Rewrites links to the pages of their targets."""
     del config
-    if page.file.src_uri.startswith("source/"):
+    here = _place(page.file.src_uri)
+    if not here.endswith(".md"):  # a source that is shown as code, or the list of a folder
         return markdown
 
     def rewritten(match: re.Match[str]) -> str:
         if "://" in match[2]:
             return match[0]
-        uri = _uri(posixpath.normpath(posixpath.join(posixpath.dirname(_place(page.file.src_uri)), match[2])))
+        uri = _uri(posixpath.normpath(posixpath.join(posixpath.dirname(here), match[2])))
         folder = posixpath.dirname(page.file.src_uri)
         return f"{match[1]}{posixpath.relpath(uri, folder or '.')}{match[3] or ''}{match[4]}"
 
@@ -54,6 +55,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def _place(uri: str) -> str:
     """The path in the repository of a page of the site."""
+    if uri.startswith("source/"):
+        return uri.removeprefix("source/").removesuffix(".md")
     return "README.md" if uri == "index.md" else f"docs/{uri}"
 
 
