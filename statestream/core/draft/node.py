@@ -1,6 +1,6 @@
 """The containers of a draft and what is recorded of them.
 
-How it works, and what breaks if touched:
+Invariants: how it works, and what breaks if touched:
 - State is a tree. Every value is copied on its way in, unless it is a draft that has just been taken out of the tree,
   which moves with its identity. So each container has one place, and `id(container)` finds its draft in
   `Recorder.nodes`, whatever index it has by now.
