@@ -2,22 +2,22 @@
  *
  *   const stream = follow("/stream/state?slices=board", (state, updates) => render(state.board));
  *
- * Invariants: the same rules as every client of the protocol. A change is applied where its `from` is what is
- * held, ignored where it is old, and anything else is a gap: then it starts again without a cursor.
- * Values are never mutated: what a patch touches is a new object, what it does not keeps its identity.
+ * Invariants: the rules of the protocol for every client. A change is applied if its `from` is the version here, ignored
+ * if it is old, and otherwise a gap, after which the client starts again without a cursor. Values never change: a patch
+ * makes new objects where it changes something, and keeps the identity of all others.
  */
 
 const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
-const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; `__proto__` is no key of the protocol
+const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; the protocol forbids the key `__proto__`
 const FIRST_RETRY_MS = 1000;
 const MAX_RETRY_MS = 30000;
-const SILENCE = 2.5; // heartbeats without an event after which the connection is taken for dead
+const SILENCE = 2.5; // heartbeats without an event, after which the connection counts as dead
 
 class Gap extends Error {}
 
-/** Follows `url`. `onChange(state, updates)` after every frame that changed something; `onStatus(text)` when the connection changes. */
+/** Follows `url`. Calls `onChange(state, updates)` after every frame that changes the state, and `onStatus(text)` when the connection changes. */
 export function follow(url, onChange, onStatus = () => {}) {
-  if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() keeps the cursor itself: give it no `after`");
+  if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() manages the cursor itself; remove `after` from the URL");
   const stream = { state: {}, versions: {}, position: null, close };
   let source = null, timer = null, watchdog = null, attempt = 0, heartbeat = null, closed = false;
 
@@ -28,7 +28,7 @@ export function follow(url, onChange, onStatus = () => {}) {
     for (const name of EVENTS) source.addEventListener(name, receive);
     source.onerror = () => {
       onStatus("reconnecting");
-      if (source.readyState === EventSource.CLOSED) again(); // the browser has given up: 4xx, 5xx
+      if (source.readyState === EventSource.CLOSED) reconnect(); // after a 4xx or 5xx the browser does not reconnect
     };
     watch();
   }
@@ -44,25 +44,25 @@ export function follow(url, onChange, onStatus = () => {}) {
     } catch (error) {
       if (!(error instanceof Gap)) console.error(error);
       stream.position = null;
-      return again();
+      return reconnect();
     }
     watch();
     stream.position = event.lastEventId;
     attempt = 0;
     onStatus("live");
-    if (updates.length) onChange(stream.state, updates); // out of the try: what a page does wrong is no gap
+    if (updates.length) onChange(stream.state, updates); // outside of the try: an error of the page is not a gap
   }
 
   function end(data) {
     onStatus(`ended: ${data.reason}`);
     if (data.retry === undefined) close();
-    else again(data.retry);
+    else reconnect(data.retry);
   }
 
-  function again(delay) {
+  function reconnect(delay) {
     source.close();
     clearTimeout(timer);
-    clearTimeout(watchdog); // a wait may be longer than its patience
+    clearTimeout(watchdog); // otherwise it could fire during a long wait
     const wait = delay ?? Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt) * (1 + Math.random() / 2);
     attempt += 1;
     timer = setTimeout(open, wait);
@@ -70,7 +70,7 @@ export function follow(url, onChange, onStatus = () => {}) {
 
   function watch() {
     clearTimeout(watchdog);
-    if (heartbeat !== null) watchdog = setTimeout(() => { onStatus("reconnecting"); again(0); }, heartbeat * SILENCE);
+    if (heartbeat !== null) watchdog = setTimeout(() => { onStatus("reconnecting"); reconnect(0); }, heartbeat * SILENCE);
   }
 
   function close() {
@@ -84,7 +84,7 @@ export function follow(url, onChange, onStatus = () => {}) {
   return stream;
 }
 
-/** Applies a frame to {state, versions} and gives the updates in it. Throws Gap where it does not continue them. */
+/** Applies a frame to {state, versions} and returns its updates. Throws Gap if it does not continue them. */
 export function apply(replica, frame) {
   switch (frame.type) {
     case "state.initial":
@@ -92,7 +92,7 @@ export function apply(replica, frame) {
       replica.versions = { ...frame.versions };
       return [{ reason: frame.reason }];
     case "state.resumed":
-      if (!same(frame.versions, replica.versions)) throw new Gap("resumed elsewhere");
+      if (!equal(frame.versions, replica.versions)) throw new Gap("the server resumed at other versions");
       return [];
     case "state.update":
       return applyAll(replica, [frame]);
@@ -113,7 +113,7 @@ function applyAll(replica, updates) {
       continue;
     }
     if ("value" in update) state[update.slice] = update.value;
-    else if (update.from !== versions[update.slice]) throw new Gap(`${update.slice} is at another version`);
+    else if (update.from !== versions[update.slice]) throw new Gap(`${update.slice} has another version`);
     else state[update.slice] = patched(state[update.slice], update.patches);
     versions[update.slice] = update.version;
   }
@@ -122,13 +122,13 @@ function applyAll(replica, updates) {
   return newer;
 }
 
-/** The document after RFC 6902 operations, sharing with it what they do not touch. Throws Gap where they do not fit. */
+/** Returns the document after RFC 6902 operations; the two share what did not change. Throws Gap if they do not fit. */
 export function patched(document, operations) {
-  const whole = { "": document }; // the first segment of every pointer: so the root is a member like any other
-  let fresh = new Set([whole]); // containers that are ours already
+  const whole = { "": document }; // every pointer begins with an empty segment, so the root is a member like any other
+  let fresh = new Set([whole]); // containers that were made here, and may be changed
   for (const { op, path, from, value } of operations) {
-    const segments = parsed(path);
-    if (["add", "replace", "test"].includes(op) && value === undefined) throw new Gap("an operation without its value");
+    const segments = segmentsOf(path);
+    if (["add", "replace", "test"].includes(op) && value === undefined) throw new Gap("an operation has no value");
     switch (op) {
       case "add":
       case "replace":
@@ -136,49 +136,49 @@ export function patched(document, operations) {
         change(whole, segments, fresh, op, value);
         break;
       case "test":
-        if (!same(found(whole, segments), value)) throw new Gap("a test that fails");
+        if (!equal(valueAt(whole, segments), value)) throw new Gap("a test failed");
         break;
       case "move": {
-        const moved = found(whole, parsed(from));
+        const moved = valueAt(whole, segmentsOf(from));
         if (path === from) break;
-        if (path.startsWith(`${from}/`)) throw new Gap("a value moved into itself");
-        change(whole, parsed(from), fresh, "remove");
+        if (path.startsWith(`${from}/`)) throw new Gap("a value cannot be moved into itself");
+        change(whole, segmentsOf(from), fresh, "remove");
         change(whole, segments, fresh, "add", moved);
         break;
       }
       case "copy": {
-        const copied = found(whole, parsed(from));
-        fresh = new Set([whole]); // what is in two places is not to be written to
+        const copied = valueAt(whole, segmentsOf(from));
+        fresh = new Set([whole]); // a value in two places must not be changed in place
         change(whole, segments, fresh, "add", copied);
         break;
       }
       default:
-        throw new Gap(`an operation that is none of RFC 6902: ${op}`);
+        throw new Gap(`not an operation of RFC 6902: ${op}`);
     }
   }
   return whole[""];
 }
 
-function parsed(pointer) {
-  if (typeof pointer !== "string" || !POINTER.test(pointer)) throw new Gap("a path that cannot be read");
+function segmentsOf(pointer) {
+  if (typeof pointer !== "string" || !POINTER.test(pointer)) throw new Gap("a path is not a JSON Pointer");
   return pointer.split("/").map((segment) => segment.replaceAll("~1", "/").replaceAll("~0", "~"));
 }
 
-/** What is there, only looked at. */
-function found(whole, segments) {
-  return segments.reduce(member, whole);
+/** The value at a path. */
+function valueAt(whole, segments) {
+  return segments.reduce(memberOf, whole);
 }
 
-function member(container, key) {
-  if (container === null || typeof container !== "object" || !Object.hasOwn(container, key)) throw new Gap("a patch leads nowhere");
-  if (Array.isArray(container) && key === "length") throw new Gap("a patch leads nowhere");
+function memberOf(container, key) {
+  if (container === null || typeof container !== "object" || !Object.hasOwn(container, key)) throw new Gap("a path leads nowhere");
+  if (Array.isArray(container) && key === "length") throw new Gap("a path leads nowhere");
   return container[key];
 }
 
-/** Changes one member, in containers that are ours from the root down. */
+/** Changes one member, after copying the containers on its path that were not made here. */
 function change(whole, segments, fresh, op, value) {
   let target = whole;
-  for (const segment of segments.slice(0, -1)) target = target[segment] = own(member(target, segment), fresh);
+  for (const segment of segments.slice(0, -1)) target = target[segment] = writable(memberOf(target, segment), fresh);
   const key = segments.at(-1);
   if (Array.isArray(target)) changeElement(target, op, key, value);
   else if (op !== "add" && !Object.hasOwn(target, key)) throw new Gap("no such member");
@@ -188,7 +188,7 @@ function change(whole, segments, fresh, op, value) {
 }
 
 function changeElement(target, op, key, value) {
-  const position = op === "add" && key === "-" ? `${target.length}` : key; // `-` is the place behind the last
+  const position = op === "add" && key === "-" ? `${target.length}` : key; // `-` is the place after the last element
   const index = Number(position);
   if (!/^(0|[1-9][0-9]*)$/.test(position) || index > target.length - (op === "add" ? 0 : 1)) throw new Gap("no such element");
   if (op === "add") target.splice(index, 0, value);
@@ -196,19 +196,19 @@ function changeElement(target, op, key, value) {
   else target[index] = value;
 }
 
-function own(container, fresh) {
-  if (container === null || typeof container !== "object") throw new Gap("a patch leads nowhere");
+function writable(container, fresh) {
+  if (container === null || typeof container !== "object") throw new Gap("a path leads nowhere");
   if (fresh.has(container)) return container;
   const copy = Array.isArray(container) ? container.slice() : { ...container };
   fresh.add(copy);
   return copy;
 }
 
-/** Equal as JSON: the order of members does not count. */
-function same(a, b) {
+/** Compares as JSON: the order of members does not matter. */
+function equal(a, b) {
   if (a === b) return true;
   if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return false;
   const names = Object.keys(a);
   if (Array.isArray(a) !== Array.isArray(b) || names.length !== Object.keys(b).length) return false;
-  return names.every((name) => Object.hasOwn(b, name) && same(a[name], b[name]));
+  return names.every((name) => Object.hasOwn(b, name) && equal(a[name], b[name]));
 }

@@ -353,7 +353,7 @@ async def test_what_the_server_refuses_is_said(server: Server, arguments: tuple[
         (("127.0.0.1:8000",), "expected the root URL of a server, such as http://127.0.0.1:8000"),
         (("http://127.0.0.1:8000?x=1",), "expected the root URL of a server"),
         (("http://x", "--action", "a/b", "--payload", "[1]"), "JSON object"),
-        (("http://x", "--action", "a/b", "--payload", '{"a": {n}'), "expected JSON"),
+        (("http://x", "--action", "a/b", "--payload", '{"a": {n}'), "is not JSON"),
         (("http://x", "--action", "a/b", "--key", "a b"), "expected a key"),
         (("http://x", "--payload", "{}{}"), "goes with --action"),
         (("http://x", "--processes", "some"), "expected auto or a number"),

@@ -30,7 +30,9 @@ def bench(
     ] = None,
     payload: Payload = "{}",
     key: Key = None,
-    slices: Annotated[str | None, typer.Option(help="The slices that readers follow: names, name/*, *.")] = None,
+    slices: Annotated[
+        str | None, typer.Option(help="The slices to follow: names, name/*, *. Default: every plain slice.")
+    ] = None,
     readers: Annotated[int, typer.Option(help="How many readers to open.", min=1)] = 1_000,
     rate: Annotated[float, typer.Option(help="Changes per second.", min=0.01, max=100_000)] = 20.0,
     seconds: Annotated[float, typer.Option(help="How long to send or listen.", min=0.1, max=86_400)] = 10.0,

@@ -32,7 +32,9 @@ MAX_OPERATIONS: Final = 3
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of `statestream record`.", exists=True)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A recording made by `statestream record`.", exists=True)
+    ],
     speed: Annotated[float, typer.Option(help="2 is twice the recorded pace, inf is without pauses.")] = 1.0,
     until: Annotated[
         str | None,

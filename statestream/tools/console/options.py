@@ -26,9 +26,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.", min=0, max=65535)]
 Payload = Annotated[
-    str, typer.Option(help="Its payload as JSON. {n} is the number of the change, {run} identifies the run.")
+    str, typer.Option(help="The action's payload as JSON. {n} is the number of the change, {run} names the run.")
 ]
-Key = Annotated[str | None, typer.Option(help="Its key, for an action of a keyed slice. May contain {n}.")]
+Key = Annotated[str | None, typer.Option(help="The action's key, if its slice is keyed. May contain {n}.")]
 
 
 def target_of(url: str, slices: str | None, header: list[str] | None) -> Target:
