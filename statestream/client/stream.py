@@ -129,7 +129,7 @@ class Stream:
     async def _run(self, session: aiohttp.ClientSession) -> None:
         try:
             self._failure = await self._connection.run(session)
-        finally:  # whatever ended it: nobody may wait for more
+        finally:  # whatever ended it: no loop may wait for more
             self._ready.set()
             self._end()
 

@@ -27,7 +27,7 @@ IDS = st.sampled_from(["i", "j", "k", None])
 SELECTIONS = st.sampled_from([EVERYTHING, Selection.family("r"), Selection(names=frozenset(("a", "r/2")))])
 
 
-def machine(  # noqa: C901  # the machine is one class, made anew for each journal
+def machine(  # noqa: C901  # one class, created for each journal
     make: Callable[[Retention], Awaitable[Journal]], reopen: Callable[[Journal], Awaitable[Journal]]
 ) -> type[RuleBasedStateMachine]:
     """What `statestream.testing.journal_machine` returns."""

@@ -1,4 +1,4 @@
-"""Programs around the engine, which stand on its public interfaces.
+"""Programs around the engine, built on its public interfaces.
 
     cli           the command `statestream`: all commands, and what precedes a command
     commands/     one file for each command: its arguments, its messages, its exit codes

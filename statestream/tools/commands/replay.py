@@ -96,7 +96,7 @@ async def _print(replay: Replay, line: Callable[[RecordedFrame, Update, Replay],
             for update in changed:
                 sys.stdout.write(line(frame, update, replay) + "\n")
             if changed and math.isfinite(replay.speed):
-                sys.stdout.flush()  # at a pace, somebody may watch; without pauses, flushing would only cost time
+                sys.stdout.flush()  # a person may watch a paced replay; without pauses, flushing only costs time
             frames, updates = frames + 1, updates + len(changed)
             advance(frame.end)
     sys.stdout.flush()

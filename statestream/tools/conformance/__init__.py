@@ -5,9 +5,9 @@
     servers/      `check_server` and `statestream conformance URL`: checks against a running server
     clients/      `check_client` and `statestream transcripts`: golden transcripts, played to a client
 
-Invariants: black boxes only. Nothing here knows the store, the broadcast or the journal, or imports what a server or a
-client of ours is made of. A server is asked over HTTP, changed by the given action and nothing else, and its frames are
-applied by rules that are stricter than a client's.
+Invariants: black boxes only. Nothing here imports what statestream's own server or client is made of. A server is
+asked over HTTP, changed by the given action and nothing else, and its frames are applied by rules that are stricter
+than a client's.
 """
 
 from __future__ import annotations

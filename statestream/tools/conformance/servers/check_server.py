@@ -1,6 +1,6 @@
 """All checks of a server, run one after the other.
 
-Invariants: the server is used by nobody else meanwhile. A response that does not have the protocol's form is a broken
+Invariants: no other client may change the server meanwhile. A response that does not have the protocol's form is a broken
 promise, never an exception of the caller.
 """
 

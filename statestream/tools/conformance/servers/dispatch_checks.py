@@ -84,7 +84,7 @@ async def copies_at_once(server: ServerUnderTest) -> None:
         expect(answer.status == 200, f"expected 200 for each copy, got {answer.shown()}")
     bodies = [answer.json for answer in answers]
     first = [body for body in bodies if body["duplicate"] is False]
-    expect(len(first) == 1, f"expected one of {COPIES} copies to take effect, {len(first)} say so")
+    expect(len(first) == 1, f"expected one of {COPIES} copies to take effect, {len(first)} answers say so")
     for body in bodies:
         if body is not first[0]:
             _is_repeat(body, first[0])
