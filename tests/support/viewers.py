@@ -77,12 +77,15 @@ class Stream:
     async def follow(self) -> None:
         name = f"chat/{self.talk.chat}"
         async with statestream.connect(self.talk.server.url, slices=[name]) as stream:
-            last = False
-            while not last:
-                last = self.talk.over
+            while not self.talk.over or self._behind:  # after a few failures the client waits for seconds
                 with contextlib.suppress(statestream.TimedOut):
                     await stream.wait_for(lambda state: state.get(name) != self.state, timeout=0.5)
                 self.state = stream.state.get(name, self.state)
+
+    @property
+    def _behind(self) -> bool:
+        messages = self.state["messages"]
+        return len(messages) < 2 * len(self.talk.asked) or messages[-1]["status"] == "streaming"
 
     def screen(self, truth: Any) -> Screen:
         return shown(self.state["messages"])
