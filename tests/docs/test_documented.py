@@ -159,5 +159,6 @@ def test_no_public_call_is_left_out() -> None:
 def test_every_variable_of_the_environment_is_explained() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "statestream").rglob("*.py"))
     names = re.findall(r"""os\.environ\.get\("(\w+)\"""", source)
-    assert len(names) == len(re.findall("environ|getenv", source)), "each is read by its name, so that it is found here"
+    found = re.findall(r"\b(?:environ|getenv)\b", source)
+    assert len(names) == len(found), "each is read by its name, so that it is found here"
     assert not missing(names, "chat.md#Models")
