@@ -27,8 +27,8 @@ RESPONSE_SECONDS: Final = 30.0
 class DispatchCounters(Struct, kw_only=True):
     """What became of the dispatches. `seqs` has the seq of each accepted change, the last in a followed slice.
 
-    `unseen` counts changes of slices that no reader follows. `latency` is from the due time to the response, `late` from
-    the due time to the request, both in µs.
+    `unseen` counts changes of slices that no reader follows. `latency` is from the due time to the response, `late`
+    from the due time to the request, both in µs.
     """
 
     accepted: int = 0

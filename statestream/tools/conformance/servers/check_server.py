@@ -1,7 +1,7 @@
 """All checks of a server, run one after the other.
 
-Invariants: no other client may change the server meanwhile. A response that does not have the protocol's form is a broken
-promise, never an exception of the caller.
+Invariants: no other client may change the server meanwhile. A response that does not have the protocol's form is a
+broken promise, never an exception of the caller.
 """
 
 from __future__ import annotations
