@@ -27,7 +27,7 @@ from statestream.tools.commands.watch import watch
 COMMANDS = (serve, demo, bench, watch, dispatch, state, history, record, replay, conformance, transcripts)
 
 
-class Command(TyperCommand):
+class PlainUsageCommand(TyperCommand):
     """Prints `Usage: … URL TYPE [PAYLOAD]` as manuals do; typer puts required arguments into braces."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -66,4 +66,4 @@ def _options(
 
 
 for command in COMMANDS:
-    app.command(cls=Command)(command)
+    app.command(cls=PlainUsageCommand)(command)
