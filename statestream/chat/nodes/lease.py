@@ -86,7 +86,7 @@ class Lease:
                 self._held = False
 
     def _doubts(self) -> bool:
-        """Whether a node has been silent for half a lease: it may be lost, this node behind, or the journal unavailable.
+        """Whether a node has been silent for half a lease: it may be lost, this node behind, or the journal down.
 
         Then this node writes, too. Writing first reads what others have written, and a journal that cannot be written
         to makes no node lost.
