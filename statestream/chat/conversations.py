@@ -100,7 +100,7 @@ class Conversations:
         return state_of(self.view, key)
 
     async def caught_up(self) -> None:
-        """Returns once this node has read what other nodes have written, or cannot because the journal is away.
+        """Returns once this node has read what other nodes have written, or cannot because the journal is unavailable.
 
         For callers that are about to report that something does not exist.
         """

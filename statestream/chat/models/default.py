@@ -1,6 +1,7 @@
 """Which model answers unless the application chooses one.
 
-Invariants: the environment alone decides. The openai package is imported only when its model is first asked.
+Invariants: only the variables that it reads decide. The openai package is imported when its model is first asked, not
+here.
 """
 
 from __future__ import annotations

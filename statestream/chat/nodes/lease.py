@@ -66,14 +66,14 @@ class Lease:
                     del self._seen[node]
             except StatestreamError as error:
                 log.warning("a lease could not be renewed, trying again soon: %s", error)
-                self._seen.clear()  # while the journal is away, no node can renew its lease
+                self._seen.clear()  # while the journal is unavailable, no node can renew its lease
             except Exception:
                 log.exception("looking after the leases failed, trying again soon")
 
     async def give_back(self) -> None:
-        """Ends the lease of a node that stops, so that others need not wait. If the journal is away, they have to."""
+        """Ends the lease of a node that stops, so that others need not wait until it expires."""
         if self._held:
-            with contextlib.suppress(StatestreamError):
+            with contextlib.suppress(StatestreamError):  # the journal is unavailable: then it expires
                 await self._view.dispatch(leases.left(self._node))
 
     async def _renew(self) -> None:
@@ -86,7 +86,7 @@ class Lease:
                 self._held = False
 
     def _doubts(self) -> bool:
-        """Whether a node has been silent for half a lease: it may be lost, the journal away, or this node behind.
+        """Whether a node has been silent for half a lease: it may be lost, this node behind, or the journal down.
 
         Then this node writes, too. Writing first reads what others have written, and a journal that cannot be written
         to makes no node lost.

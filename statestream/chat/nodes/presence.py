@@ -185,7 +185,7 @@ class Presence:
         return {user: entry["nodes"][self._node] for user, entry in entries.items() if self._node in entry["nodes"]}
 
     async def withdraw(self, keys: Iterable[str]) -> None:
-        """Removes what this node, which stops, has reported of these chats, if the journal is there."""
+        """Removes what this node, which stops, has reported of these chats, if the journal is available."""
         for key in keys:
             try:
                 await self._view.dispatch(presence.node_lost(key, node=self._node))

@@ -61,7 +61,8 @@ class ReplyMaker:
         try:
             await self._view.dispatch(actions(reply))
         except Unavailable:
-            run.stop()  # if the place has been saved all the same, the run ends the reply when the journal is back
+            # the place may have been saved all the same: then the run ends the reply once the journal is available
+            run.stop()
             self._tasks.start(run, partial(self._follow_up, job))
             raise
         if find(state_of(self._view, key), reply["id"]) is not None:

@@ -52,7 +52,7 @@ log = logging.getLogger("statestream")
 
 GATHER_SECONDS: Final = 0.03
 PATIENCE_SECONDS: Final = 60.0
-"""How long the journal may be away before no more is read from the model."""
+"""How long the journal may be unavailable before no more is read from the model."""
 RETRY_SECONDS: Final = 0.25
 MAX_STEPS: Final = 8
 """Steps of one reply: answers of the model, with tools run in between."""
@@ -95,7 +95,7 @@ class ReplyRun:
             self._reader.cancel()
 
     async def run(self) -> None:
-        """Returns when the reply has ended and that is durable, however long the journal is away."""
+        """Returns when the reply has ended and that is durable, however long the journal is unavailable."""
         reader = self._reader = asyncio.create_task(self._read(), name=f"chat reader of {self.reply}")
         reader.add_done_callback(lambda _: self._news.set())
         if self._stop:
@@ -138,7 +138,7 @@ class ReplyRun:
         await self._dispatch([ended], id=new_id())
 
     async def _dispatch(self, actions: Sequence[Action], id: str | None = None) -> None:
-        """Tries until it succeeds. If the journal is away for long, the run stops reading, but not trying."""
+        """Tries until it succeeds. If the journal is unavailable for long, the run stops reading, but not trying."""
         give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while True:
             try:

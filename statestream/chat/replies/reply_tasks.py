@@ -82,7 +82,7 @@ class ReplyTasks:
             run.stop()
 
     async def close(self) -> None:
-        """Ends the replies in progress: each keeps its text and is marked as interrupted, if the journal is there."""
+        """Ends the replies in progress. Each keeps its text and is marked as interrupted, if the journal allows."""
         self._closed = True
         for run in self._runs.values():
             run.stop()

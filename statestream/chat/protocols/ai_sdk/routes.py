@@ -1,6 +1,6 @@
 """`/api/chat` and the routes below it.
 
-Invariants: see the package.
+Invariants: a stream that ends with `[DONE]` is complete; any other is aborted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`GET /api/chat`, opened as a WebSocket.
 
-Invariants: see the package.
+Invariants: it opens the WebSocket; everything else is in `requests`.
 """
 
 from __future__ import annotations

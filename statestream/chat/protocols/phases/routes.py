@@ -1,6 +1,6 @@
 """`GET /ws`.
 
-Invariants: see the package.
+Invariants: it opens the WebSocket and follows the chats of the query; everything else is in `followed_chats`.
 """
 
 from __future__ import annotations

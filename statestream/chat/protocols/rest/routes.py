@@ -1,6 +1,6 @@
 """The chat's own routes, under `/api/chats`.
 
-Invariants: see the package.
+Invariants: `requests` has checked every value before the conversations are called.
 """
 
 from __future__ import annotations

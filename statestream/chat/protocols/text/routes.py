@@ -1,6 +1,6 @@
 """`POST /api/chats/{id}/stream`.
 
-Invariants: see the package.
+Invariants: a response shows one reply from its beginning.
 """
 
 from __future__ import annotations
