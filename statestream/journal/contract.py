@@ -16,8 +16,8 @@ Guarantees, which `statestream.testing.JournalContract` verifies:
    Expired if it is older than the earliest position. The earliest position itself can be read from.
 4. Idempotency records live for 24 hours by their own timestamps, whatever is trimmed.
 
-An engine that can also implement Checkpoints gets restarts that do not read the whole history, trimming, and time
-travel at a bounded cost; `history.py` decides when.
+An engine that also implements Checkpoints gets restarts that do not read the whole history, trimming, and time travel
+at a bounded cost. `history.py` uses both protocols; engines know nothing of it.
 
 Invariants: a journal knows nothing of handlers, subscribers or HTTP. Errors of a driver never leave an engine: they
 become Unavailable while it runs and JournalUnusable in `open`.

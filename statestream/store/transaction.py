@@ -1,7 +1,7 @@
 """Transactions: what the requests of a batch would change, before the journal has accepted it.
 
 Invariants: pure and synchronous. Nothing here is durable or visible to anyone. A Transaction is discarded when the
-journal refuses the batch, and made again. A request takes pending as a whole or not at all.
+journal refuses the batch, and made again. A request takes effect as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PENDING = -1
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """Actions that take pending together, as accepted from a caller.
+    """Actions that take effect together, as accepted from a caller.
 
     `id` names the request in causes. `idempotent` says that the caller chose the id, so that a repeat of the request is
     a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded.

@@ -95,7 +95,7 @@ def test_the_chats_page_shows_a_reply_in_two_windows(browser: Node, tmp_path: Pa
         first.do("say", field="input", text="One")
         second.wait("document.querySelector('.streaming') !== null")
         second.do("say", field="input", text="Two")
-        assert "in progress" in second.wait("document.querySelector('#problem').textContent")
+        assert "A reply is in progress" in second.wait("document.querySelector('#problem').textContent")
         first.wait("document.querySelectorAll('.assistant.complete').length === 2")
         assert first.close() == []
         assert [problem for problem in second.close() if "409" not in problem] == []
