@@ -100,6 +100,14 @@ class Store:
         view = self._view if actor is None else self.view(Principal(subject=actor, internal=True))
         return await view.dispatch(action, id=id, expect=expect)
 
+    async def caught_up(self) -> Position:
+        """Returns once this node has read what the journal held at the time of the call, and how far that is.
+
+        For programs that are about to say that something does not exist: another node may have written it. Raises
+        Unavailable.
+        """
+        return await self._view.caught_up()
+
     def get(self, name: str) -> Any:
         """A copy of the committed value of a slice or instance; None if it does not exist.
 
