@@ -20,7 +20,7 @@ class Admission:
         self._scheduled = False
 
     async def admitted(self) -> None:
-        """Returns in a later turn, together with at most fifteen others."""
+        """Returns in a later turn, together with at most PER_TURN - 1 others."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)

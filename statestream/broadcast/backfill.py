@@ -1,8 +1,8 @@
 """Sends every single change of the past, for subscribers that ask for it: `after=earliest`.
 
 Invariants: a page at a time, however long the history is. The subscriber has read a page before the next one is
-fetched. This leaves the subscriber at a position that is in memory; from there it is brought to the head like any
-other.
+fetched. It brings the subscriber to a position that is in memory; the synchronizer does the rest, as for any other
+subscriber.
 """
 
 from __future__ import annotations

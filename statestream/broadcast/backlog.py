@@ -1,7 +1,7 @@
 """What a subscriber has missed since its cursor: from memory or, further back, from the journal.
 
-Invariants: a cursor is honoured exactly or refused, never partly. What `missed` returns ends at the head, and stays
-true only until the caller awaits.
+Invariants: a cursor is honoured exactly or refused, never partly. What `missed` returns ends at the head, and is valid
+only until the caller awaits.
 """
 
 from __future__ import annotations

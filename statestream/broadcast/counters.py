@@ -1,4 +1,4 @@
-"""What the broadcaster counts, for those who watch it.
+"""What the broadcast counts, for monitoring.
 
 Invariants: numbers that only grow. They are read from outside and change nothing in here.
 """
@@ -11,7 +11,8 @@ from msgspec import Struct, field
 
 
 class Counters(Struct, kw_only=True):
-    """`began` counts streams by how they opened: `resumed`, or the reason of their `state.initial`; `ended` by reason.
+    """`began` counts streams by how they opened: `resumed`, `earliest` if that took a read of the past, or the reason of
+    their `state.initial`. `ended` counts them by reason.
 
     `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`.
     `disconnected` counts those that read nothing for too long. `deliveries` is changes times subscribers. `bytes` is

@@ -1,6 +1,6 @@
 """The encodings of a stream: how the bytes of a frame travel.
 
-Invariants: the only place that knows encodings. Everything else passes an Encoding on as a part of what subscribers
+Invariants: the only place that handles encodings. Everything else passes an Encoding on as a part of what subscribers
 share, and bytes that are encoded already.
 """
 

@@ -1,7 +1,8 @@
 """Fan-out: every commit to every live subscriber that follows one of its slices.
 
-A change is encoded once for each detail that somebody wants and added to the groups that follow its slice: an index
-finds these, no subscriber is asked. Everything that one turn of the event loop brought is written at its end.
+A change becomes a frame once for each detail that somebody wants, and is added to the groups that follow its slice. An
+index finds these groups without visiting any subscriber. What one turn of the event loop produced is written at its
+end.
 
 Invariants: synchronous, and bounded: a turn writes for TURN_SECONDS at most and leaves the rest to the next one, so
 that everything else of the loop keeps its latency. Groups that had to wait receive all that came meanwhile in one
@@ -32,7 +33,7 @@ class FanOut:
         self._scheduled = False
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Announced by the bus: encodes the changes, and writes them at the end of this turn."""
+        """Makes the frames of changes that were just announced, and has them written at the end of this turn."""
         for change in changes:
             encoded: dict[bool, bytes] = {}
             for group in self._groups.following(change.slice):

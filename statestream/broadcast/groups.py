@@ -1,4 +1,4 @@
-"""All subscriber groups, and the index that finds those that a change is for.
+"""All subscriber groups, and the index from a slice to the groups that follow it.
 
 Invariants: what a change costs depends on who follows its slice, never on how many follow others.
 """

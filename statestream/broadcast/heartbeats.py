@@ -1,6 +1,6 @@
 """Heartbeats: every stream sends something at least once per period.
 
-Invariants: one timer for all. Groups have a slot of the period each, so that their heartbeats do not fall into one turn
+Invariants: one timer for all. Each group has its own slot in the period, so that heartbeats do not fall into one turn
 of the event loop, and what a turn does for them is bounded.
 """
 

@@ -1,14 +1,14 @@
 """Where a subscriber's bytes go: sinks, and the sockets that were handed off by aiohttp.
 
-The broadcaster writes through a Sink and knows nothing else of connections. A sink is either a transport that aiohttp
+The broadcast writes through a Sink and knows nothing else of connections. A sink is either a transport that aiohttp
 keeps, or a socket of our own: then nothing is left of a subscriber but a descriptor and two small objects. Such a
 descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of them is in the
 event loop. Decision record 5 has the costs, and what this must survive.
 
 Invariants: `write` never waits and never calls back. It takes the bytes as a whole, keeps what the kernel does not
-take, and returns whether more may follow; half a frame is never left behind while the connection lasts. A descriptor is
-closed in one place, after it has left the epoll, and its number is forgotten before anybody else can get it. Nothing
-outside this file touches a descriptor. What clients send after their request is discarded.
+take, and returns whether more may follow; a frame is never left half-written while the connection lasts. A descriptor
+is closed only after it has left the epoll, and its number is forgotten before anybody else can get it. Others may send
+to the descriptor of a live sink, and do nothing else with it. What clients send after their request is discarded.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class TransportSink:
 
     __slots__ = ("_draining", "_finished", "_protocol", "_transport", "_writer")
     direct = False
-    descriptor = GONE
+    descriptor = -1  # never used: writing is not direct
 
     def __init__(self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport) -> None:
         self._writer, self._protocol, self._transport = writer, protocol, transport
@@ -225,7 +225,7 @@ class SocketSink(Generic[Owner]):
             self._sockets.watch(self._fd, LISTEN | WRITABLE)
 
     async def drained(self) -> None:
-        if self._rest:
+        if self._rest:  # only the task that owns the subscriber waits, so one future is enough
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
@@ -351,7 +351,7 @@ class Sockets(Generic[Owner]):
         except OSError:
             os.close(fd)
             return None
-        transport.abort()
+        transport.abort()  # aiohttp notices in a later turn, when the handler has returned
         sink = self._sinks[fd] = SocketSink(self, fd, encoding.last)
         return sink
 

@@ -15,7 +15,7 @@ several groups.
 
 Invariants: synchronous, no I/O of its own. Only the methods of Subscriber change its state, and `live` of a group has
 exactly the live ones. `covered` is the position up to which every live subscriber has everything it follows; it moves
-only where frames are written, so no id is ever ahead of what was sent.
+only when the group is flushed, so no id is ever ahead of what was sent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EARLIEST: Final = "earliest"
 """The cursor of a subscriber that wants the history from its earliest position."""
 
 Cursor = Position | Reason | Literal["earliest"]
-"""Where a subscriber continues: behind a position, or with the whole state for a reason, or at the very beginning."""
+"""Where a subscriber continues: after a position, or with the whole state for a reason, or at the very beginning."""
 
 
 class State(Enum):
@@ -152,7 +152,7 @@ class LiveSet:
 
     def discard(self, subscriber: Subscriber) -> None:
         members = self._direct if subscriber.sink.direct else self._others
-        if members.get(subscriber.place) is subscriber:
+        if members.get(subscriber.place) is subscriber:  # it may never have been added
             del members[subscriber.place]
 
     def __len__(self) -> int:

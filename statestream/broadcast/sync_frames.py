@@ -73,6 +73,7 @@ class SyncFrames:
     def _forget_the_past(self) -> None:
         """A frame is valid until the next change, and its timestamp for a moment."""
         now = time.monotonic()
+        # comparing identities is enough: each commit sets a new position object
         if self._at is not self._view.position or now > self._since + KEPT_SECONDS:
             self._made.clear()
             self._bytes = 0

@@ -64,7 +64,7 @@ class Synchronizer:
         while subscriber.state is not State.LIVE and await self.drained(subscriber):
             await self._admission.admitted()
             backlog = await self._missed(subscriber)
-            cursor = subscriber.cursor
+            cursor = subscriber.cursor  # read now: a reset may have replaced it while this waited
             if isinstance(cursor, Position) and backlog is not None:
                 self._send(subscriber, self._frames.continued(subscriber, backlog))
             elif cursor != EARLIEST and not isinstance(cursor, Position):
@@ -90,7 +90,8 @@ class Synchronizer:
     async def _backfill(self, subscriber: Subscriber) -> None:
         opening = subscriber.state is State.SYNCING
         await Backfill(subscriber, self.drained, self._heartbeat).run()
-        self._counters.began["earliest"] += opening and subscriber.state is not State.SYNCING
+        if opening and subscriber.state is not State.SYNCING:
+            self._counters.began["earliest"] += 1
 
     def _send(self, subscriber: Subscriber, frame: SyncFrame) -> None:
         """Sends what brings the subscriber to the head: from here on it receives what its group receives."""
@@ -98,12 +99,13 @@ class Synchronizer:
         self._fanout.flush(group, now)  # what has gathered for the group is in the frame already
         self._count(subscriber, frame)
         writable = frame is NOTHING or subscriber.sink.write(frame.data)
-        if not group.live:
+        if not group.live:  # the heartbeats of a group that had no live subscriber begin here
             group.wrote_at = now
         subscriber.synced(self._view.position, writable=writable)
 
     def _count(self, subscriber: Subscriber, frame: SyncFrame) -> None:
         if subscriber.state is State.SYNCING:
+            # the state may be sent although a cursor was given, if that is shorter than what was missed
             reason = subscriber.cursor if not isinstance(subscriber.cursor, Position) else "lagged"
             self._counters.began[reason if frame.kind == "initial" else "resumed"] += 1
         elif frame is not NOTHING:

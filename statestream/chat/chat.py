@@ -30,7 +30,7 @@ from statestream.chat.slices.lists import chats_slice
 from statestream.chat.slices.presence import presence_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
-from statestream.server.gate import STORE
+from statestream.server.request import STORE
 from statestream.server.stream import FOLLOWERS
 from statestream.store.store import Store
 

@@ -3,9 +3,9 @@
 A Change is the only thing that flows downstream of the store: journal rows, frames and projections are views of
 changes. Its `data` is JSON text, encoded once where the change arises and spliced everywhere else.
 
-Invariants: frozen, keyword-only, no behaviour beyond parsing and printing themselves (SliceState also caches its own
-encoding). `gc=False` only where every field is text, bytes, a number or again such a value, which cannot form cycles.
-`new_id` keeps a stock of ids, which a forked process must forget.
+Invariants: frozen, keyword-only, no behaviour beyond parsing and printing themselves. Only SliceState does more: it
+caches its own encoding, and makes the state that follows it. `gc=False` only where every field is text, bytes, a number
+or another such value, which cannot form cycles. `new_id` keeps a stock of ids, which a forked process must forget.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.([A-Za-z0-9]{1,32})", re.ASCII)
 PAGE: Final = 1_000
 """The number of changes to read at a time."""
 IDS_AHEAD: Final = 256
-"""Ids are drawn in stock: one system call for each would be a few percent of what an action costs."""
+"""Ids are generated in bulk: one system call for each would be a few percent of what an action costs."""
 _ids: Final[list[str]] = []
 _LETTERS_ONLY: Final = bytes.maketrans(b"+/", b"xy")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")

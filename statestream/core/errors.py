@@ -24,11 +24,11 @@
     ├── RecordingFailed       client: a recording cannot be written or read
     └── StreamRefused         client: the server refused for good
 
-Four more are defined where they are raised and caught, and never leave these modules: Conflict and Duplicate in
-`journal.contract`, TooFarBehind in `broadcast.backlog`, ModelFailed in `chat.models`.
+Four more are defined elsewhere, because only one package uses them, and callers of the public functions never see them:
+Conflict and Duplicate in `journal.contract`, TooFarBehind in `broadcast.backlog`, ModelFailed in `chat.models`.
 
 Invariants: each class has a stable `code`, an HTTP `status` and `retryable`. Each message says what is wrong and what
-to do, and never contains a payload. Errors of drivers (sqlite3, aiohttp, openai) are translated where they arise and
+to do, and never contains a payload. Errors of libraries (sqlite3, aiohttp, openai) are translated where they arise and
 never leave a public function. Codes are part of the protocol: renaming one breaks clients.
 """
 
@@ -51,7 +51,7 @@ class StatestreamError(Exception):
 
 
 class Malformed(StatestreamError, ValueError):
-    """A request, a name, a key or a cursor cannot be parsed. The message has the place."""
+    """A request, a name, a key or a cursor cannot be parsed."""
 
     code, status = "malformed", 400
 
@@ -131,13 +131,13 @@ class Forked(StatestreamError):
 
 
 class TooLarge(StatestreamError):
-    """A body or a snapshot exceeds its limit."""
+    """A body, a snapshot or an event exceeds its limit."""
 
     code, status = "too_large", 413
 
 
 class UnsupportedMediaType(StatestreamError):
-    """The body's `Content-Type` is not `application/json`."""
+    """The body is not JSON in UTF-8 by its `Content-Type`, or has an unknown `Content-Encoding`."""
 
     code, status = "unsupported_media_type", 415
 

@@ -1,6 +1,6 @@
 """Who acts: the one on whose behalf a request reads or dispatches.
 
-Invariants: plain data. A principal says who somebody is; what they may do is decided where the store is viewed.
+Invariants: plain data. A principal says who somebody is; what they may do is decided in `store.view`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Journals: where changes become durable. `contract` has the promises, `history` what is the same for every engine.
+"""Journals: where changes become durable. `contract` defines the guarantees, `history` has what every engine shares.
 
-Engines are found by the scheme of their URL among the entry points of the group `statestream.journals`, so that a
-package of yours can bring one:
+Engines are found by the scheme of their URL among the entry points of the group `statestream.journals`, so your package
+can provide one:
 
     [project.entry-points."statestream.journals"]
     etcd = "my_package:EtcdJournal.from_url"

@@ -1,23 +1,24 @@
-"""What a journal engine promises: it is all that stands between an accepted action and its loss.
+"""What a journal engine promises.
 
-A journal keeps one history: changes numbered 1, 2, 3 … without a gap, each with the random tag of the batch that
-wrote it. (seq, tag) is a Position. Two histories that share a position are the same up to that position. A journal
-also keeps one idempotency record for each request that came with an id.
+A journal keeps one history: changes numbered 1, 2, 3 … without a gap, each with the random tag of the batch that wrote
+it. (seq, tag) is a Position. Two histories that share a position are the same up to that position. A journal also keeps
+one idempotency record for each request that came with an id.
 
 Guarantees, which `statestream.testing.JournalContract` verifies:
 
 1. `append` is atomic. When it returns, the batch is as durable as the engine's docstring says. When it raises Forked,
-   Duplicate or Conflict, nothing was written. When it raises anything else, the outcome is unknown, and the caller
-   must `read` before it appends again.
+   Expired, Duplicate or Conflict, nothing was written. When it raises anything else, the outcome is unknown, and the
+   caller must `read` before it appends again.
 2. `append` compares before it writes, in this order: the position that the writer has read is part of this history
-   (else Forked), no request of the batch has been recorded before (else Duplicate), and every slice that the batch
-   writes or expects still has the version that the batch is based on (else Conflict).
+   (else Forked) and not older than the earliest one (else Expired), no request of the batch has been recorded before
+   (else Duplicate), and every slice that the batch writes or expects still has the version that the batch is based on
+   (else Conflict).
 3. `read` returns changes in order and without a gap, or raises: Forked if the position is not part of this history,
    Expired if it is older than the earliest position. The earliest position itself can be read from.
 4. Idempotency records live for 24 hours by their own timestamps, whatever is trimmed.
 
-An engine that also implements Checkpoints gets restarts that do not read the whole history, trimming, and time travel
-at a bounded cost. `history.py` uses both protocols; engines know nothing of it.
+An engine that also implements Checkpoints supports trimming, restarts that do not read the whole history, and time
+travel at a bounded cost. `history.py` uses both protocols; engines know nothing of it.
 
 Invariants: a journal knows nothing of handlers, subscribers or HTTP. Errors of a driver never leave an engine: they
 become Unavailable while it runs and JournalUnusable in `open`.
@@ -124,7 +125,7 @@ class Journal(Protocol):
         """The oldest position that can be read from."""
 
     async def append(self, batch: Batch) -> list[Appended]:
-        """Writes the batch and numbers its changes. Raises Forked, Duplicate, Conflict, Unavailable."""
+        """Writes the batch and numbers its changes. Raises Forked, Expired, Duplicate, Conflict, Unavailable."""
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
         """The idempotency records that exist under these keys."""
@@ -178,7 +179,7 @@ class Checkpoints(Protocol):
 
 
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
-    """The batch's changes behind `head`: each with its seq, its `from`, and the tag that all of them share."""
+    """The batch's changes after `head`: each with its seq, its `from`, and the tag that all of them share."""
     seq, last = head.seq, head
     versions = dict(batch.versions)
     outcomes = []
@@ -204,7 +205,7 @@ def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
 
 
 def page_of(changes: Iterable[Change], until: Position) -> Page:
-    """A page of the first changes, up to PAGE_BYTES but at least one; complete, it reaches `until`."""
+    """A page of the first changes, up to PAGE_BYTES but at least one. A complete page reaches `until`."""
     kept: list[Change] = []
     size = 0
     for change in changes:

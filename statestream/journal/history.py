@@ -4,8 +4,8 @@ An engine stores changes and, if it can, checkpoints. Everything that follows fr
 which checkpoint a load starts from, how changes lead from one state to another, when history is trimmed.
 
 Invariants: a state is loaded whole or not at all. It is made of a checkpoint and every change after it, and the journal
-itself refuses (Expired) where a trim came in between, so that loading starts again. Trimming goes to a checkpoint,
-oldest first, and never takes the newest `Retention.changes`.
+itself refuses (Expired) where a trim came in between, so that loading starts again. Trimming removes the oldest changes
+up to a checkpoint, and never takes the newest `Retention.changes`.
 """
 
 from __future__ import annotations

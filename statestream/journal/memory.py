@@ -119,7 +119,7 @@ class MemoryJournal:
         return page_of(selection.among(changes), changes[-1].position if changes else after)
 
     def _verify(self, position: Position) -> None:
-        """Raises Forked or Expired unless `position` is part of this history and changes behind it are kept."""
+        """Raises Forked or Expired unless `position` is part of this history and changes after it are kept."""
         index = position.seq - self._earliest.seq - 1
         if index < -1:
             raise Expired(f"the journal goes back to {self._earliest} only; start without a position")

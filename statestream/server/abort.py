@@ -1,6 +1,6 @@
 """Aborts a response whose status has been sent already: the only way left to signal that it is incomplete.
 
-Invariants: no client may take what it received of an aborted response for all of it.
+Invariants: no client may mistake a truncated response for a complete one.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from statestream.broadcast.hub import Hub
 from statestream.core.principal import SERVER
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY
-from statestream.server.gate import STORE
 from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
+from statestream.server.request import STORE
 from statestream.server.stream import FOLLOWERS, HANDOFF, HUB
 from statestream.store.store import Store
 

@@ -1,8 +1,8 @@
 """Accepts connections, a few in each turn of the event loop.
 
 When thousands arrive at once, an event loop's own server accepts all of them in one turn and answers all of them in the
-next, and everybody who is connected already waits for both. Here a turn has room for a few newcomers; the others wait
-in the kernel's queue.
+next, and clients that are connected already wait for both. Here a turn has room for a few newcomers; the others wait in
+the kernel's queue.
 
 Invariants: a connection belongs to this file until the event loop has made a transport for it.
 """

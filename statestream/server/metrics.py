@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from statestream.broadcast.hub import Hub
-from statestream.server.gate import view_of
+from statestream.server.request import view_of
 from statestream.server.stream import HUB
 from statestream.store.view import StoreView
 

@@ -1,7 +1,7 @@
 """POST /dispatch, GET /state and GET /history.
 
-Invariants: a route parses its request, calls a view of the store, and writes the response. What is true of the state is
-decided below. Errors are raised, and become problems in one place.
+Invariants: a route parses its request, calls a view of the store, and writes the response. The rules about the state
+are enforced in the layers below. Errors are raised, and become problems in one place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from statestream.core.values import MAX_INT
 from statestream.protocol import frames
 from statestream.server.abort import abort_response
 from statestream.server.bodies import Body, checked, read_json
-from statestream.server.gate import selection_of, view_of, wants_payloads
+from statestream.server.request import selection_of, view_of, wants_payloads
 
 MAX_ACTIONS: Final = 1_000
 

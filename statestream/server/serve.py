@@ -2,7 +2,7 @@
 
 Invariants: the settings for production are here. Handlers are cancelled when their client leaves, so that a subscriber
 that left is forgotten at once. No client can keep the process from ending. The process may open as many descriptors as
-the system allows. What start-up made is hidden from the garbage collector.
+the system allows. Objects that were created at start-up are hidden from the garbage collector.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Subscrip
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
-from statestream.server.gate import selection_of, view_of, wants_payloads
+from statestream.server.request import selection_of, view_of, wants_payloads
 from statestream.store.view import StoreView
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
@@ -60,7 +60,7 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     hub, view = request.config_dict[HUB], view_of(request)
     subscription, cursor = _subscription(request, view), _cursor(request)
     if cursor == "start":
-        view.snapshot(subscription.selection)
+        view.snapshot(subscription.selection)  # raises TooLarge now, while a status can still be sent
     response = StreamResponse()
     writer, on_closed = await _opened(request, response, subscription.selection)
     transport = request.transport

@@ -3,7 +3,7 @@
 Invariants: the state moves only by what the journal has, in the journal's order. `append` and `catch_up` apply and
 announce in one step, without an await in between; `load` replaces everything and announces a reset. Whoever calls these
 three holds the writer's lock. After an append with an unknown outcome the state is stale: the journal must be read
-before the next append. A checkpoint is made beside all that, of states that never change.
+before the next append. A checkpoint is made concurrently, from states that never change.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class NodeState:
         self.journal, self.history = journal, History(journal)
 
     async def load(self, reason: ResetReason = "forked") -> None:
-        """Replaces the state with the journal's and announces a reset. Raises Unavailable."""
+        """Replaces the state with the journal's and announces a reset. Raises Unavailable, JournalUnusable."""
         snapshot = await self.history.load()
         self.slices.clear()
         self.slices.update(snapshot.slices)

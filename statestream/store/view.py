@@ -1,11 +1,11 @@
 """The gate between a request and the state: the store as one principal may see it.
 
-Routes, broadcast and chat hold a view, never the store or its journal. So this is where a rule can be asked: which
+Routes, broadcast and chat hold a view, never the store or its journal. So this is where rules are enforced: which
 slices a principal may name and read, as they are now, as they were, and while they change; and which actions they may
 dispatch. The rules so far: everybody reads everything, and internal actions are the server's own.
 
-Invariants: every way to the state passes here. `get` and `select` return the committed states themselves, for the
-server's own code, which must not change their values.
+Invariants: every request reaches the state through a view. `get` and `select` return the committed states themselves,
+for the server's own code, which must not change their values.
 """
 
 from __future__ import annotations

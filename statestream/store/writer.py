@@ -134,7 +134,7 @@ class Writer:
         try:
             if self._state.stale:
                 await self._state.catch_up()
-            await self._commit(list(batch))
+            await self._commit(list(batch))  # a copy: what it answers it removes, and on an error all must be answered
         except StatestreamError as error:
             log.warning("%d requests have an unknown outcome: %s", len(batch), error)
             _fail(batch, Unavailable(UNKNOWN_OUTCOME))
@@ -159,6 +159,7 @@ class Writer:
                 if self._state.position != before:
                     continue
             await self._answer_repeats(batch)
+            # a request that changes nothing is written too if a repeat must find its record
             written = [p for p in batch if not p.error and (p.changes or p.request.idempotent)]
             try:
                 outcomes = await self._append(transaction, written)
@@ -166,8 +167,10 @@ class Writer:
                 await self._answer_duplicates(batch, duplicate.records)
             except Conflict:
                 await self._state.catch_up()
-            except (Forked, Expired):
-                await self._state.load()
+            except Forked:
+                await self._state.load("forked")
+            except Expired:
+                await self._state.load("expired")
             else:
                 self._finish(batch, dict(zip(written, outcomes, strict=True)))
                 return

@@ -191,7 +191,7 @@ def test_the_chats_refusal_is_shown_to_who_asked(windows: tuple[Window, Window])
     left.ask("First")
     left.wait_until_it_has_grown(1)
     left.ask("Second")
-    assert "answered already" in left.wait("document.querySelector('#problem').textContent")
+    assert "in progress" in left.wait("document.querySelector('#problem').textContent")
     assert right.look("document.querySelector('#problem').textContent") == ""
     left.wait_until_the_reply_is("complete")
     assert left.look("document.querySelectorAll('#messages li.user').length") == 1

@@ -441,7 +441,7 @@ def test_a_draft_cannot_hold_itself() -> None:
         (2**53, "/x", "2\\^53"),
         (b"raw", "/x", "bytes"),
         ("\ud800", "/x", "surrogate"),
-        ({"a": {3: 1}}, "/x/a", "text as a key"),
+        ({"a": {3: 1}}, "/x/a", "string as a key"),
         ({"__proto__": 1}, "/x", "prototype"),
         ({"constructor": {"prototype": 1}}, "/x/constructor", "prototype"),
         (json.loads("[" * 64 + "]" * 64), "/x" + "/0" * 63, "containers"),

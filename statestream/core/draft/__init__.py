@@ -2,8 +2,8 @@
 
 `produce(base, recipe)` runs a recipe on a draft and returns the new value and the RFC 6902 operations that lead there.
 A draft copies the containers that are written to and shares the rest, so the base is never changed and an old snapshot
-stays complete. The cost is the width of the containers that are touched. Actions of a batch that share a `Scratch` pay
-it once together, except that each action that deletes members of an object pays it again.
+stays complete. The cost is the width of the containers that are touched. Actions of a batch that share a `Scratch`
+share that cost, except that each action that deletes members of an object pays it again.
 
 `isinstance(draft, dict)` is False and `isinstance(draft, MutableMapping)` is True (lists: MutableSequence), so `match`
 patterns and `**draft` work. `draft == {...}` compares the content as Python does. json.dumps and orjson.dumps raise
@@ -40,7 +40,7 @@ def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None 
     With a `scratch`, containers that earlier recipes made with it are written in place: `base` must not be used
     afterwards, and if this raises, it is half written until `scratch.undo()`.
     """
-    scratch = scratch or Scratch()
+    scratch = Scratch() if scratch is None else scratch
     began = scratch.mark
     recorder = Recorder(KINDS, scratch)
     root = _root(recorder, base)

@@ -11,9 +11,8 @@ Invariants: how it works, and what breaks if touched:
 - A node writes only to data that it owns: it has copied that data before, or an earlier recipe of the batch has made it
   (`_shared`), and then each write also notes how to undo it.
 - A recorded value is frozen as bytes at that moment. What is written below it later is an operation of its own. A
-second
-  write to the same key may change the first operation only if nothing can have been recorded below it, or frozen with
-  it, since: hence `Recorder.epoch`, which is raised whenever content is frozen.
+  second write to the same key may change the first operation only if nothing can have been recorded below it, or frozen
+  with it, since: hence `Recorder.epoch`, which is raised whenever content is frozen.
 - `close` breaks the cycles between nodes and recorder. Without it, every copy would wait for the garbage collector.
 """
 
@@ -50,7 +49,7 @@ class Recorder:
     """What one run of a recipe has done so far: the operations in order, and the drafts by the ids of their containers.
 
     `epoch` is raised whenever content is frozen into an operation, see `Node._record_set`. `kinds` are the draft
-    classes, which are defined further down the road.
+    classes, which are defined in `containers`, a module that imports this one.
     """
 
     __slots__ = ("epoch", "kinds", "nodes", "ops", "root", "scratch")
@@ -229,7 +228,7 @@ class Node:
         self._recorder.epoch += 1
 
     def _record_set(self, path: str, key: Any, old: Any, new: Any) -> None:
-        """Records that `key` changed from `old` to `new` (MISSING: absent), if safe in the earlier operation."""
+        """Records a change of `key` (MISSING: absent), if that is safe in the operation that was recorded before."""
         epoch = self._recorder.epoch
         if self._written is None:
             self._written = {}

@@ -1,7 +1,7 @@
 """The containers that the recipes of a batch have made together, and how to take back what was written to them.
 
 Invariants: knows containers by their ids only. An id means nothing for a container that came from elsewhere while the
-batch ran, so none may come; see `store.transaction.Transaction`.
+batch ran, so none may be added; see `store.transaction.Transaction`.
 """
 
 from __future__ import annotations

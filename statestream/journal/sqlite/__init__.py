@@ -1,8 +1,8 @@
 """The journal in a SQLite file: for one node, or several processes on one host.
 
-Durability: what `append` returned for survives a crash of the process, of the system and of its power, because SQLite
-flushes the write-ahead log (synchronous=FULL) before `append` returns. The promise is as good as the disk's own promise
-about a flush.
+Durability: once `append` has returned, the batch survives a process crash, a system crash and a power failure, because
+SQLite flushes the write-ahead log (synchronous=FULL) first. The promise is as good as the disk's own promise about a
+flush.
 
 Invariants: every coroutine is one transaction, on the connection that writes or on the one that reads, so reading the
 past never holds up a commit. Only `save` and `trim` are several transactions, each of them short, because an append
@@ -34,7 +34,7 @@ POLL_SECONDS: Final = 0.1
 
 
 class SqliteJournal:
-    """The journal in the file at `path`, created if it is missing: what `append` returned for survives a crash."""
+    """The journal in the file at `path`, created if it is missing. Batches survive a crash after `append`."""
 
     def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
         self.path = Path(path)

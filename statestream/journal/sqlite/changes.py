@@ -53,7 +53,7 @@ def _position(row: tuple[int, str]) -> Position:
 
 
 def verify(sql: sqlite3.Connection, position: Position) -> None:
-    """Raises Forked or Expired unless `position` is part of this history and changes behind it are kept."""
+    """Raises Forked or Expired unless `position` is part of this history and changes after it are kept."""
     oldest = earliest(sql)
     if position.seq < oldest.seq:
         raise Expired(f"the journal goes back to {oldest} only; start without a position")

@@ -5,7 +5,7 @@ the position first; each portion renews its time, and the last job completes it.
 interrupted, and the next checkpoint clears it away.
 
 Invariants: of each slice, the newest row of `snapshots` at or before a complete checkpoint is its state there. Rows of
-an interrupted checkpoint are true as well, they are only not all.
+an interrupted checkpoint are correct, but incomplete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statestream.journal.sqlite.changes import condition_of, earliest, verify
 PORTION_BYTES: Final = 1 << 20
 PORTION_ROWS: Final = 1_000
 """What one transaction writes: it takes some milliseconds, for which an append may have to wait."""
-CLAIM_MS: Final = 60_000
+CLAIM_MS: Final = 10_000
 """A checkpoint that nobody has worked on for so long was interrupted."""
 
 Row = tuple[str, int, int, str, bytes | None]
@@ -129,7 +129,7 @@ def forget_changes(sql: sqlite3.Connection, until: Position) -> bool:
 
 
 def forget_saved(sql: sqlite3.Connection, until: Position, name: str) -> str | None:
-    """Forgets what only older positions needed of the next slices behind `name`; returns the last of these."""
+    """Forgets what only older positions needed of the next slices after `name`; returns the last of these."""
     query = "SELECT max(slice) FROM (SELECT DISTINCT slice FROM snapshots WHERE slice > ? ORDER BY slice LIMIT ?)"
     last: str | None = sql.execute(query, (name, PORTION_ROWS)).fetchone()[0]
     if last is not None:

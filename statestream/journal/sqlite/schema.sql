@@ -52,7 +52,7 @@ CREATE TABLE snapshots (
     PRIMARY KEY (slice, checkpoint)
 ) STRICT, WITHOUT ROWID;
 
--- One row: the last trimmed position, which is 0.0 until something is.
+-- One row: the last trimmed position, which is 0.0 until something has been trimmed.
 CREATE TABLE floor (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     seq INTEGER NOT NULL,

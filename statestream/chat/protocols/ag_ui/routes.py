@@ -22,7 +22,7 @@ from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked, read_json
-from statestream.server.gate import selection_of, view_of
+from statestream.server.request import selection_of, view_of
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:

@@ -1,7 +1,7 @@
-"""From a request to the store as its sender may see it.
+"""What every request for the state has: on whose behalf it is made, which slices it selects, how much detail it wants.
 
-Invariants: routes call `view_of` and never reach for the store. Who is behind a request is decided here: so far,
-everybody is anybody.
+Invariants: routes call `view_of` and never use the store. Who is behind a request is decided here: so far, everybody is
+anybody.
 """
 
 from __future__ import annotations
