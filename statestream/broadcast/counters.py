@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 
 class Counters(Struct, kw_only=True):
-    """`began` counts streams by how they opened: `resumed`, `earliest` if that took a read of the past, or the reason of
+    """`began` counts streams by how they opened: `resumed`, `earliest` if that took reading the past, or the reason of
     their `state.initial`. `ended` counts them by reason.
 
     `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`.
