@@ -431,13 +431,6 @@ async def test_a_history_that_was_replaced_resets_the_store(tmp_path: Path) -> N
         assert result.position == store.position
 
 
-class Deaf(MemoryJournal):
-    """Its `wait` never returns: a store on it learns of other nodes only when it writes itself."""
-
-    async def wait(self, after: Position) -> None:
-        await asyncio.Event().wait()
-
-
 async def test_a_node_that_fell_behind_what_is_kept_announces_why() -> None:
     journal = Deaf(Retention(changes=3, age=0.0, bytes=0, checkpoint=1))
     async with opened(journal) as here, opened(journal) as there:
