@@ -16,10 +16,9 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, from_query
+from statestream.chat.identity import Identify, from_query, presence_follower
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
-from statestream.chat.presence_follower import presence_follower
 from statestream.chat.protocols import routes
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Settings, Timeouts

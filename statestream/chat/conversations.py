@@ -17,10 +17,9 @@ from typing import Any, Self, TypeVar
 
 from statestream.chat.chats import check_length, exists, owner_of, state_of
 from statestream.chat.messages import State, find, path, reply_to, streaming
-from statestream.chat.nodes.in_progress import InProgress
+from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
-from statestream.chat.nodes.recovery import Recovery
 from statestream.chat.question import Question
 from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.reply_maker import ReplyMaker

@@ -1,19 +1,25 @@
-"""The identity of the person behind a request.
+"""The person behind a request, and their presence through state streams.
 
 Invariants: a person's name is whatever `identify` returns. The default believes what the request says of itself,
-because there is nothing yet that could prove it.
+because there is nothing yet that could prove it. A person is present in the chats whose `presence/<chat>` their stream
+selects, exactly as long as the stream is open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 from aiohttp import web
 
+from statestream.chat.nodes.presence import Presence
+from statestream.chat.slices.presence import NAME
 from statestream.core.errors import Malformed
 from statestream.core.names import escape_key
+from statestream.core.selection import Selection
 from statestream.core.values import check_member
+from statestream.server.stream import Follower
 
 MAX_NAME: Final = 64
 MAX_PRESENT: Final = 20
@@ -37,3 +43,21 @@ def person(request: web.Request, identify: Identify) -> str | None:
         raise Malformed(f"expected a person's name of at most {MAX_NAME} characters, got more")
     escape_key(name)
     return check_member(name)
+
+
+def presence_follower(presence: Presence, identify: Identify) -> Follower:
+    """A follower of state streams that enters their people into presence."""
+
+    def opened(request: web.Request, selection: Selection) -> Callable[[], None] | None:
+        keys = [name.partition("/")[2] for name in selection.names if name.startswith(f"{NAME}/")]
+        user = person(request, identify) if keys else None
+        if user is None:
+            return None
+        if len(keys) > MAX_PRESENT:
+            raise Malformed(f"expected at most {MAX_PRESENT} names of `presence/…` for a person, got {len(keys)}")
+        closed = ExitStack()
+        for key in keys:
+            closed.callback(presence.enter(key, user))
+        return closed.close
+
+    return opened

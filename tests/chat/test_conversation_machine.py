@@ -23,8 +23,7 @@ from statestream import Change, Refused, Store, Unavailable
 from statestream.chat import Chat, Conversations, Question
 from statestream.chat.messages import text_of
 from statestream.chat.models import Finish, ModelFailed, Piece, ToolSpec, Turn
-from statestream.chat.nodes.in_progress import InProgress
-from statestream.chat.nodes.recovery import Recovery
+from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.text.projection import TextProjection

@@ -20,8 +20,7 @@ from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, snapshots
 from statestream.chat.protocols.ag_ui.projection import ThreadProjection
 from statestream.chat.protocols.ag_ui.state_events import StateEvents, check_size
 from statestream.chat.slices import conversation as chat
-from statestream.chat.viewing.beside import SlicesBeside
-from statestream.chat.viewing.projection import Beside, Look
+from statestream.chat.viewing.projection import Beside, Look, SlicesBeside
 from statestream.chat.viewing.response import event_stream as frames_of
 from statestream.core.change import START, Cause, Change, Position, SliceState, Snapshot
 from statestream.core.draft import produce

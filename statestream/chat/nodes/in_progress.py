@@ -1,18 +1,25 @@
-"""An index of what is in progress: the replies that are being made, and by which nodes; who is present through which.
+"""An index of what is in progress, and the end of what a lost node has left behind.
 
-Invariants: derived from committed state; after a reset, from all of it again. A change costs a look at its cause.
+The index has the replies that are being made, and by which nodes, and who is present through which node.
+
+Invariants: derived from committed state; after a reset, from all of it again. A change costs a look at its cause. Every
+node that notices the loss of another may end what it left behind, at the same time as others.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
 from statestream.chat.messages import streaming
+from statestream.chat.replies.ends import INTERRUPTED, end_reply
 from statestream.chat.slices import conversation, leases, presence
 from statestream.core.change import Change
+from statestream.core.errors import Refused
 from statestream.core.selection import Selection
 from statestream.store.bus import ResetReason
 from statestream.store.view import StoreView
@@ -98,3 +105,23 @@ class InProgress:
             keys.add(key)
         else:
             keys.discard(key)
+
+
+log = logging.getLogger("statestream")
+
+
+class Recovery:
+    """Call `recover` for each node whose lease has expired."""
+
+    def __init__(self, view: StoreView, in_progress: InProgress) -> None:
+        self._view, self._in_progress = view, in_progress
+
+    async def recover(self, node: str) -> None:
+        """Ends the replies and the presence that a node has left behind. Raises Unavailable."""
+        for key, reply in tuple(self._in_progress.replies.items()):
+            if reply.node == node:
+                with contextlib.suppress(Refused):  # another node was first
+                    await end_reply(self._view, key, reply.reply, INTERRUPTED)
+        for key in self._in_progress.presences(node):
+            await self._view.dispatch(presence.node_lost(key, node=node))
+        log.info("node %s is lost; its replies and its presence were ended", node)

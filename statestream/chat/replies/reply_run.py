@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from statestream.chat.models import (
     CallPiece,
@@ -39,7 +40,6 @@ from statestream.chat.replies.ends import (
     End,
     failed,
 )
-from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.reply_builder import Call, ReplyBuilder
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
@@ -47,6 +47,38 @@ from statestream.chat.slices import conversation
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
 from statestream.store.view import StoreView
+
+
+class Measurements:
+    """The measurements of a run that begins now. Used in a running event loop."""
+
+    def __init__(self) -> None:
+        self._began = asyncio.get_running_loop().time()
+        self._first: float | None = None
+        self._pieces = 0
+        self.usage: dict[str, int] = {}
+        """Tokens, summed over the steps of the reply."""
+
+    def piece(self) -> None:
+        """Counts a piece of text, reasoning or a tool call."""
+        if self._first is None:
+            self._first = asyncio.get_running_loop().time()
+        self._pieces += 1
+
+    def add(self, usage: Usage) -> None:
+        for name, tokens in asdict(usage).items():
+            self.usage[name] = self.usage.get(name, 0) + tokens
+
+    def figures(self) -> dict[str, float]:
+        """Milliseconds in all and until the first piece, the number of pieces, and tokens per second since then."""
+        now = asyncio.get_running_loop().time()
+        figures: dict[str, float] = {"duration_ms": round((now - self._began) * 1000), "pieces": self._pieces}
+        if self._first is not None:
+            figures["first_piece_ms"] = round((self._first - self._began) * 1000)
+            if "output" in self.usage and now > self._first:
+                figures["tokens_per_second"] = round(self.usage["output"] / (now - self._first), 1)
+        return figures
+
 
 log = logging.getLogger("statestream")
 

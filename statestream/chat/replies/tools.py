@@ -8,16 +8,19 @@ the function runs.
 
 Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
 model. The details of an exception are logged and not shown. A function that never returns keeps nothing else from
-ending.
+ending. A tool's thread touches the event loop
+only through `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 import re
+import threading
 from collections.abc import Callable
 from typing import Any, Final, get_type_hints
 
@@ -28,7 +31,6 @@ from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
-from statestream.chat.replies.daemon_thread import in_daemon_thread
 from statestream.chat.slices.conversation import ToolOutcome
 from statestream.core.errors import NotJSON, Refused
 from statestream.core.slices import first_problem
@@ -178,3 +180,28 @@ class Tools:
         if tool is None:
             return _error("There is no tool of that name.")
         return await tool.run(arguments, seconds)
+
+
+async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """What the function returns. Raises what it raises. A cancelled caller leaves the thread to itself."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result((result, error))
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(function, **arguments)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name=f"tool-{function.__name__}", daemon=True).start()
+    result, error = await future  # a pair, because a future cannot carry StopIteration
+    if error is not None:
+        raise error
+    return result

@@ -1,18 +1,23 @@
 """What a projection is: a conversation in the form of one protocol, for one viewer.
 
 Invariants: a projection is pure. It holds its viewer's place and nothing that the state does not have, so that the
-stream of a late viewer is made from the state like any other.
+stream of a late viewer is made from the state like any other. The cost of a look is that of what is new; folding the
+chunks into the text adds nothing. Slices beside the conversation are read only if they are known to have changed, and
+only through the viewer's own view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from statestream.chat.messages import State
+from statestream.chat.messages import Message, Part, State, full_text, is_finished
 from statestream.core.change import SliceState
+from statestream.core.selection import Selection
+from statestream.store.view import StoreView
 
 Item = dict[str, Any] | str
 """One unit of a protocol: a chunk or an event, which travels as JSON, or text, which travels as it is."""
@@ -53,3 +58,68 @@ class Projection(Protocol):
 
     def new(self, look: Look) -> list[Item]:
         """The items that follow those of the last look. The first look may be at any time, even in mid-reply."""
+
+
+class SlicesBeside:
+    """The slices that one viewer follows beside a conversation."""
+
+    def __init__(self, view: StoreView, selection: Selection) -> None:
+        self._view, self._selection = view, selection
+        self._looked = False
+
+    @property
+    def names(self) -> list[str]:
+        """What to wait for, as a Notifier takes it."""
+        if self._selection.everything:
+            return ["*"]
+        return [*self._selection.names, *(f"{family}/*" for family in self._selection.families)]
+
+    def look(self, changed: AbstractSet[str] | None) -> Beside:
+        """All the slices at the first look, then those of them that have changed; None: any may have.
+
+        Raises TooLarge if they have become more than a snapshot holds.
+        """
+        if changed is None or not self._looked:
+            self._looked = True
+            return Beside(slices=self._view.snapshot(self._selection).slices, whole=True)
+        names = (name for name in changed if self._selection.matches(name))
+        return Beside(slices={name: self._view.get(name) for name in names}, whole=False)
+
+
+class Growing:
+    """How much of one part a viewer has received."""
+
+    __slots__ = ("characters", "chunks")
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.chunks = 0
+
+    def new(self, part: Part) -> str:
+        """The text of the part that follows what was returned before."""
+        chunks = part.get("chunks", ())
+        text = "".join(chunks[self.chunks :]) if chunks and self.characters else full_text(part)[self.characters :]
+        self.chunks = len(chunks)
+        self.characters += len(text)
+        return text
+
+
+class GrowingText:
+    """The text of one reply, as it grows."""
+
+    def __init__(self) -> None:
+        self._part = 0
+        self._growing = Growing()
+
+    def new(self, message: Message) -> str:
+        """The text that follows what was returned before, or nothing."""
+        text = ""
+        parts = message["parts"]
+        while self._part < len(parts):
+            part = parts[self._part]
+            if part["type"] == "text":
+                text += self._growing.new(part)
+            if not is_finished(message, self._part):
+                break
+            self._part, self._growing = self._part + 1, Growing()
+        return text

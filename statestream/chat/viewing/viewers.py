@@ -13,8 +13,7 @@ from typing import Protocol
 from statestream.chat.chats import state_of
 from statestream.chat.conversations import Conversations
 from statestream.chat.slices.conversation import name_of
-from statestream.chat.viewing.beside import SlicesBeside
-from statestream.chat.viewing.projection import Item, Look, Projection
+from statestream.chat.viewing.projection import Item, Look, Projection, SlicesBeside
 from statestream.store.notifier import Notifier, Signal
 from statestream.store.view import StoreView
 

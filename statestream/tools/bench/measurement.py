@@ -2,14 +2,18 @@
 
 Invariants: it ends: every wait has a limit, every process and connection an owner. Whatever goes wrong is raised as one
 StatestreamError, whose message is for the person at the terminal.
+Latencies that were measured while all cores were busy say nothing about the server, so the report says how busy the
+machine was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -18,7 +22,6 @@ from msgspec.structs import replace
 
 from statestream.core.errors import StatestreamError, Unavailable
 from statestream.tools.bench.counters import DeliveryCounters
-from statestream.tools.bench.cpu_meter import CpuMeter
 from statestream.tools.bench.dispatcher import RESPONSE_SECONDS, DispatchCounters, Dispatcher
 from statestream.tools.bench.histogram import Histogram
 from statestream.tools.bench.limits import changes_of, check_server, processes_for, raise_file_limit, sources_for
@@ -30,6 +33,34 @@ from statestream.tools.bench.server_process import ServerProcess, Unknown
 from statestream.tools.bench.worker_pool import WorkerPool
 from statestream.tools.target import Target, probe
 from statestream.tools.template import ActionTemplate
+
+STAT: Final = Path("/proc/stat")
+
+
+class CpuMeter:
+    """Measures from its creation on."""
+
+    def __init__(self) -> None:
+        self._began, self._own, self._all = time.monotonic(), time.process_time(), _busy_seconds()
+
+    def own_share(self) -> float:
+        """The share of one core that this process used."""
+        return (time.process_time() - self._own) / (time.monotonic() - self._began)
+
+    def machine_percent(self) -> float | None:
+        """The percentage of all cores that all processes used; None if the system does not report it."""
+        busy, seconds = _busy_seconds(), time.monotonic() - self._began
+        if busy is None or self._all is None:
+            return None
+        return min(100.0, (busy - self._all) / seconds / (os.cpu_count() or 1) * 100)
+
+
+def _busy_seconds() -> float | None:
+    if not STAT.exists():
+        return None
+    user, nice, system, _, _, *others = map(int, STAT.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")  # others: interrupts, stolen by a neighbour
+
 
 T = TypeVar("T")
 CONNECTING_AT_ONCE: Final = 200

@@ -18,8 +18,7 @@ from statestream.client.recording.replay import Replay, apply_frame, replay
 from statestream.client.replica import Replica
 from statestream.core.errors import Malformed
 from statestream.server.problems import problems, starting
-from statestream.tools.playback.selection import requested_selection
-from statestream.tools.playback.stream import PlaybackStream
+from statestream.tools.playback.stream import PlaybackStream, requested_selection
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",

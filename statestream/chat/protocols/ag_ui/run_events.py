@@ -19,7 +19,7 @@ from statestream.chat.protocols.ag_ui.messages import (
     snapshots,
     step_id,
 )
-from statestream.chat.viewing.growing import Growing
+from statestream.chat.viewing.projection import Growing
 
 VERSION: Final = "1.0"
 SUCCESS: Final = {"type": "success"}

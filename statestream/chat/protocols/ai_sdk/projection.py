@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from statestream.chat.messages import Message, Part, find, is_finished
 from statestream.chat.protocols.ai_sdk.messages import arguments_of, metadata_of
-from statestream.chat.viewing.growing import Growing
-from statestream.chat.viewing.projection import Item, Look
+from statestream.chat.viewing.projection import Growing, Item, Look
 
 Chunk = dict[str, Any]
 

@@ -9,7 +9,8 @@ a new or edited message are taken. At the client an edited message keeps its id.
 made from the old one and its content, so that posting it again finds it. A message with a known id and other content
 counts as edited, with or without `messageId`, because some front ends leave that out.
 
-Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood.
+Invariants: the only place that reads such bodies. Reading them is pure, and raises Malformed for anything that cannot
+be understood. What a post means is decided here; the conversations decide what comes of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from statestream.chat.chats import chat_key
+from statestream.chat.conversations import Conversations
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, path
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, Refused
@@ -139,3 +142,24 @@ def _has_content(message: Message, parts: list[dict[str, Any]]) -> bool:
 
 def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
     return hashlib.sha256(message_id.encode() + b"\n" + canonical(parts)).hexdigest()[:16]
+
+
+async def answer(conversations: Conversations, key: str, post: Post, author: str | None, *, create: bool) -> str:
+    """The id of the reply. `create`: whether a chat that does not exist is created.
+
+    Raises NotFound, Malformed, Refused.
+    """
+    state = await conversations.current(key)
+    if not create:
+        await conversations.existing(key)
+    question = post.to_regenerate(state)
+    if question is not None:
+        return await conversations.regenerate(key, question)
+    return await conversations.ask(key, post.question(state, author), create=create)
+
+
+def key_posted(post: Post) -> str:
+    """The key of the chat that the body names. Raises Malformed."""
+    if post.id is None:
+        raise Malformed("expected `id`, the id of the chat")
+    return chat_key(post.id)

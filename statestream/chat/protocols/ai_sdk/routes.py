@@ -13,12 +13,10 @@ from aiohttp.typedefs import Handler
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.ai_sdk.asking import answer, key_posted
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
-from statestream.chat.protocols.ai_sdk.request import Post
-from statestream.chat.protocols.rest.requests import key_of
-from statestream.chat.protocols.rest.stop import stop_route
+from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted
+from statestream.chat.protocols.rest.routes import key_of, stop_route
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
 from statestream.chat.viewing.viewers import Viewer

@@ -1,17 +1,135 @@
-"""`GET /api/chat`, opened as a WebSocket.
+"""`GET /api/chat`, opened as a WebSocket: the commands of a client, and its requests in progress.
 
-Invariants: it opens the WebSocket; everything else is in `requests`.
+Invariants: the only place that reads commands; `ai_sdk.request` reads the question in a `send`. Each request is shown
+by a task of its WebSocket and ends with it. A question that has been received is asked, even if the connection is lost
+meanwhile.
 """
 
 from __future__ import annotations
 
-from aiohttp import web
+import contextlib
+from collections.abc import Awaitable
+from typing import Any, Final, Literal
 
+from aiohttp import WSMessage, web
+from pydantic import ConfigDict, Field
+
+from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.ai_socket.requests import Requests
+from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted
+from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
+from statestream.chat.question import MAX_ID
+from statestream.chat.viewing.socket import value_of
 from statestream.chat.viewing.socket_outlet import SocketOutlet
-from statestream.server.bodies import MAX_BODY
+from statestream.chat.viewing.viewers import Viewer, show
+from statestream.core.errors import Refused, StatestreamError
+from statestream.server.bodies import MAX_BODY, Body, checked
+
+
+class Command(Body):
+    """A command of any type."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    type: Literal["send", "resume", "abort"]
+    requestId: str = Field(min_length=1, max_length=MAX_ID)  # noqa: N815 - the wire's name
+
+
+class Resume(Body):
+    """A command of the type `resume`. `id` is the chat's."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    id: str = Field(min_length=1)
+
+
+MAX_REQUESTS: Final = 20
+"""Requests in progress on one WebSocket."""
+
+
+class _Request:
+    """A request in progress: the chat and the reply that it shows, once they are known."""
+
+    __slots__ = ("aborted", "key", "reply")
+
+    def __init__(self) -> None:
+        self.key = ""
+        self.reply: str | None = None
+        self.aborted = False
+
+
+class Requests:
+    """The requests of the client of one WebSocket. `user` is the name of its person, if there is one."""
+
+    def __init__(self, conversations: Conversations, outlet: SocketOutlet, user: str | None) -> None:
+        self._conversations, self._outlet, self._user = conversations, outlet, user
+        self._requests: dict[str, _Request] = {}
+
+    async def take(self, message: WSMessage) -> None:
+        """Begins or aborts a request."""
+        request_id = ""
+        try:
+            value = value_of(message)
+            command = checked(Command, value)
+            request_id = command.requestId
+            if command.type == "abort":
+                await self._abort(request_id)
+            else:
+                self._begin(request_id, value)
+        except StatestreamError as error:
+            await self._send("error", request_id, errorText=str(error))
+
+    def _begin(self, request_id: str, value: Any) -> None:
+        if request_id in self._requests or len(self._requests) == MAX_REQUESTS:
+            raise Refused("too_many", f"expected a new requestId, and at most {MAX_REQUESTS} requests at a time")
+        request = _Request()
+        found = self._conversations.shielded(self._find_reply(request, value))
+        self._requests[request_id] = request
+        self._outlet.start(self._show(request_id, request, found))
+
+    async def _abort(self, request_id: str) -> None:
+        """Stops the reply of a request, which may not have begun."""
+        request = self._requests.get(request_id)
+        if request is not None:
+            request.aborted = True
+            await self._stop(request)
+
+    async def _stop(self, request: _Request) -> None:
+        if request.reply is not None:
+            await self._conversations.stop(request.key, request.reply)
+
+    async def _find_reply(self, request: _Request, value: Any) -> str | None:
+        """The id of the reply to show, which is begun if necessary; None if there is nothing to resume."""
+        if value["type"] == "send":
+            post = checked(Post, value)
+            request.key = key_posted(post)
+            request.reply = await answer(self._conversations, request.key, post, self._user, create=True)
+        else:
+            request.key = chat_key(checked(Resume, value).id)
+            reply = await self._conversations.in_progress(request.key)
+            request.reply = None if reply is None else reply["id"]
+        if request.aborted:  # while it began
+            await self._stop(request)
+        return request.reply
+
+    async def _show(self, request_id: str, request: _Request, found: Awaitable[str | None]) -> None:
+        """Shows the reply until it is over, or the server stops: then it may continue on another node."""
+        try:
+            reply = await found
+            if reply is None:
+                await self._send("no-active", request_id)
+                return
+            projection = UISocketProjection(request_id, reply)
+            viewer = Viewer(self._conversations.view, request.key, projection)
+            await show(self._conversations, viewer, self._outlet)
+        except StatestreamError as error:
+            await self._send("error", request_id, errorText=str(error))
+        finally:
+            del self._requests[request_id]
+
+    async def _send(self, kind: str, request_id: str, **more: Any) -> None:
+        with contextlib.suppress(ConnectionError):
+            async with self._outlet.writing:
+                await self._outlet.send([item(kind, request_id, **more)])
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:

@@ -1,6 +1,10 @@
-"""The chats that one client follows.
+"""The chats that one client follows, and what the client sends: questions, and in the query the chats to follow.
 
-Invariants: one task shows all chats. A refusal and the position that it contains are sent before anything else is.
+    ?session_id=<chat>&position=<position>&…    the chats to follow, and how much of each was received
+    {"type": "message", "content", "session_id", "id"?}     asks; the chat is created if necessary, and followed
+
+Invariants: the only place that reads these; it raises Malformed for anything that cannot be understood. One task shows
+all chats. A refusal and the position that it contains are sent before anything else is.
 """
 
 from __future__ import annotations
@@ -8,23 +12,58 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
-from aiohttp import WSMessage
+from aiohttp import WSMessage, web
+from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import MAX_PRESENT
 from statestream.chat.protocols.phases.items import refusal
 from statestream.chat.protocols.phases.projection import PhasesProjection
-from statestream.chat.protocols.phases.request import MAX_CHATS, PersonMessage, id_in
+from statestream.chat.question import MAX_ID, MAX_TEXT, Question
 from statestream.chat.slices.conversation import name_of
 from statestream.chat.viewing.socket import value_of
 from statestream.chat.viewing.socket_outlet import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show_all
 from statestream.core.errors import Malformed, StatestreamError
-from statestream.server.bodies import checked
+from statestream.server.bodies import Body, checked
 from statestream.store.notifier import Signal
+
+MAX_CHATS: Final = 100
+
+
+class PersonMessage(Body):
+    """A message of a person. `session_id` is the chat's id."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    type: Literal["message"]
+    content: str = Field(max_length=MAX_TEXT)
+    session_id: str = Field(min_length=1)
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+
+    def question(self, author: str | None) -> Question:
+        """The question to ask. Raises Malformed if it is blank."""
+        if not self.content.strip():
+            raise Malformed("expected text in `content`, got none")
+        return Question(parts=[{"type": "text", "text": self.content}], id=self.id, author=author)
+
+
+def id_in(value: Any, name: str) -> str | None:
+    """An id in a message that was refused, so that its sender learns what the refusal is about."""
+    text = value.get(name) if isinstance(value, dict) else None
+    return text if isinstance(text, str) and 0 < len(text) <= MAX_ID else None
+
+
+def sessions_of(request: web.Request) -> dict[str, str | None]:
+    """The chats that the query names, each with its position. Raises Malformed."""
+    names, positions = request.query.getall("session_id", []), request.query.getall("position", [])
+    if len(names) > MAX_CHATS or len(positions) > len(names):
+        raise Malformed(f"expected `session_id` at most {MAX_CHATS} times, and at most one `position` for each")
+    for name in names:
+        chat_key(name)
+    return dict(zip(names, [*positions, *[None] * (len(names) - len(positions))], strict=True))
 
 
 class FollowedChats:

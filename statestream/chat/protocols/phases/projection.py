@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from statestream.chat.messages import Message, State, find, path
 from statestream.chat.protocols.phases.items import Phase, complete, content_of, ending_of, phase_of
-from statestream.chat.viewing.growing import GrowingText
-from statestream.chat.viewing.projection import Item, Look
+from statestream.chat.viewing.projection import GrowingText, Item, Look
 
 END: Final = "end"
 LOST: Final = "lost"

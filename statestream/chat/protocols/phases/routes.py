@@ -11,8 +11,7 @@ from aiohttp import web
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.phases.followed_chats import FollowedChats
-from statestream.chat.protocols.phases.request import sessions_of
+from statestream.chat.protocols.phases.followed_chats import FollowedChats, sessions_of
 from statestream.chat.viewing.socket_outlet import SocketOutlet
 
 MAX_MESSAGE: Final = 256 << 10

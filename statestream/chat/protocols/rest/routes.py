@@ -1,19 +1,80 @@
-"""The chat's own routes, under `/api/chats`.
+"""The chat's own routes, under `/api/chats`, and what their requests contain.
 
-Invariants: `requests` has checked every value before the conversations are called.
+Other protocols also have the route that stops a reply, and parse the id of a chat as this one does.
+
+Invariants: every value from outside is checked before it reaches the conversations. Stopping is idempotent, and the
+response reports whether this request has stopped anything.
 """
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Annotated, Final
 
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import ConfigDict, Field
+
+from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.rest.requests import Branch, Typing, check_site, key_of, page_of
-from statestream.chat.protocols.rest.stop import stop_route
-from statestream.core.errors import Malformed, NotFound
-from statestream.server.bodies import checked, read_json
+from statestream.chat.question import MAX_ID
+from statestream.core.errors import Forbidden, Malformed, NotFound
+from statestream.server.bodies import Body, checked, read_json
 from statestream.server.routes import json_response
+
+MAX_PAGE: Final = 100
+
+
+class Branch(Body):
+    """The body of a choice of a branch: a message of it."""
+
+    message: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+
+
+class Typing(Body):
+    """The body of a report of typing."""
+
+    typing: bool = True
+
+
+def key_of(request: web.Request) -> str:
+    """The key of the chat in the path. Raises Malformed."""
+    return chat_key(request.match_info["id"])
+
+
+def page_of(request: web.Request) -> tuple[str, int]:
+    """`before` and `limit` of the query. Raises Malformed."""
+    before, limit = request.query.get("before"), request.query.get("limit", str(MAX_PAGE))
+    if before is None:
+        raise Malformed("expected `before`, the id of a message; the newest messages are in the chat itself")
+    if not limit.isascii() or not limit.isdigit() or len(limit) > 9 or not 0 < int(limit) <= MAX_PAGE:
+        raise Malformed(f"expected `limit` to be a whole number of 1 to {MAX_PAGE}")
+    return before, int(limit)
+
+
+def check_site(request: web.Request) -> None:
+    """For requests without a JSON body, which any page can send. Raises Forbidden for a page of another site."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden("pages of other sites cannot send this request")
+
+
+class _Stop(Body):
+    """`activeStreamId`, the id of a reply, keeps a late request from stopping the next reply."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    activeStreamId: str | None = None  # noqa: N815 - the AI SDK's name
+
+
+def stop_route(conversations: Conversations) -> Handler:
+    """A handler that ends the reply in progress of the chat in the path."""
+
+    async def stop(request: web.Request) -> web.Response:
+        check_site(request)
+        body = checked(_Stop, await read_json(request) if request.can_read_body else {})
+        stopped = await conversations.stop(key_of(request), body.activeStreamId)
+        return json_response({"success": True, "stopped": stopped})
+
+    return stop
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:

@@ -6,8 +6,7 @@ Invariants: the place of the viewer is a part, and how much of it was received.
 from __future__ import annotations
 
 from statestream.chat.messages import find
-from statestream.chat.viewing.growing import GrowingText
-from statestream.chat.viewing.projection import Item, Look
+from statestream.chat.viewing.projection import GrowingText, Item, Look
 
 
 class TextProjection:

@@ -12,9 +12,8 @@ from aiohttp import web
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.ai_sdk.asking import answer
-from statestream.chat.protocols.ai_sdk.request import Post
-from statestream.chat.protocols.rest.requests import key_of
+from statestream.chat.protocols.ai_sdk.request import Post, answer
+from statestream.chat.protocols.rest.routes import key_of
 from statestream.chat.protocols.text.projection import TextProjection
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import STREAM_HEADERS, respond
