@@ -19,14 +19,13 @@ from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, from_query, presence_follower
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
+from statestream.chat.nodes.lease import nodes_slice
+from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
-from statestream.chat.slices.conversation import chat_slice
-from statestream.chat.slices.leases import nodes_slice
-from statestream.chat.slices.lists import chats_slice
-from statestream.chat.slices.presence import presence_slice
+from statestream.chat.slices.conversation import chat_slice, chats_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.server.request import STORE

@@ -21,8 +21,8 @@ from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.question import Question
-from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.reply_maker import ReplyMaker
+from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation

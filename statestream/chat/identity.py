@@ -13,8 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from statestream.chat.nodes.presence import Presence
-from statestream.chat.slices.presence import NAME
+from statestream.chat.nodes.presence import NAME, Presence
 from statestream.core.errors import Malformed
 from statestream.core.names import escape_key
 from statestream.core.selection import Selection

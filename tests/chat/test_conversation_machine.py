@@ -26,7 +26,7 @@ from statestream.chat.models import Finish, ModelFailed, Piece, ToolSpec, Turn
 from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
-from statestream.chat.protocols.text.projection import TextProjection
+from statestream.chat.protocols.text.routes import TextProjection
 from statestream.chat.slices import archive as archives
 from statestream.chat.viewing.response import event_stream
 from statestream.core.change import Position

@@ -15,7 +15,7 @@ from statestream.chat.protocols.ai_sdk.messages import ui_message
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.ai_sdk.routes import DONE
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection
-from statestream.chat.protocols.text.projection import TextProjection
+from statestream.chat.protocols.text.routes import TextProjection
 from statestream.chat.viewing.response import event_stream
 from tests.dialogues import DIALOGUES, REPLY, check_golden, look_at, reply_in
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
 from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, snapshots
-from statestream.chat.protocols.ag_ui.projection import ThreadProjection
-from statestream.chat.protocols.ag_ui.state_events import StateEvents, check_size
+from statestream.chat.protocols.ag_ui.projection import StateEvents, ThreadProjection, check_size
 from statestream.chat.slices import conversation as chat
 from statestream.chat.viewing.projection import Beside, Look, SlicesBeside
 from statestream.chat.viewing.response import event_stream as frames_of

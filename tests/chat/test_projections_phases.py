@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.chat.messages import find, path, streaming
-from statestream.chat.protocols.phases.items import PhaseItem, content_of, refusal
-from statestream.chat.protocols.phases.projection import PhasesProjection
+from statestream.chat.protocols.phases.projection import PhaseItem, PhasesProjection, content_of, refusal
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.slices import conversation as chat
 from tests.dialogues import DIALOGUES, HERE, KEY, QUESTION, REPLY, Dialogue, check_golden, look_at, reply_in

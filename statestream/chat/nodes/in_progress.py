@@ -16,8 +16,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from statestream.chat.messages import streaming
-from statestream.chat.replies.ends import INTERRUPTED, end_reply
-from statestream.chat.slices import conversation, leases, presence
+from statestream.chat.nodes import lease, presence
+from statestream.chat.replies.reply_run import INTERRUPTED, end_reply
+from statestream.chat.slices import conversation
 from statestream.core.change import Change
 from statestream.core.errors import Refused
 from statestream.core.selection import Selection
@@ -27,7 +28,7 @@ from statestream.store.view import StoreView
 _BEGIN_OR_END: Final = frozenset(
     action.type for action in (conversation.asked, conversation.regenerated, conversation.ended)
 )
-_INDEXED: Final = Selection(names=frozenset(), families=frozenset((conversation.NAME, presence.NAME, leases.NAME)))
+_INDEXED: Final = Selection(names=frozenset(), families=frozenset((conversation.NAME, presence.NAME, lease.NAME)))
 
 
 class ReplyInProgress(Struct, frozen=True):
@@ -88,7 +89,7 @@ class InProgress:
             self._update_reply(name, key)
         elif family == presence.NAME:
             self._update_key(self._present, name, key)
-        elif family == leases.NAME:
+        elif family == lease.NAME:
             self._update_key(self._leased, name, key)
 
     def _update_reply(self, name: str, key: str) -> None:

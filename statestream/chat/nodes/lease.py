@@ -1,11 +1,14 @@
 """Leases: a node renews its own while it makes replies or holds people's streams, and watches those of other nodes.
 
+    chat_nodes/<node>  {"renewed_at"}
+
 A run and a person's presence name their node. If a node does not renew its lease for a while, as measured by the clock
 of the node that watches, it is lost, and the nodes that are left end what it has left behind. A process is a new node
 each time it starts.
 
 Invariants: clocks of two machines are never compared. A node that holds nothing writes nothing, unless it doubts that
-another one is alive.
+another one is alive. It writes its own lease, and removes one of another node only when that has expired. The handlers
+of the slice are pure.
 """
 
 from __future__ import annotations
@@ -16,14 +19,31 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from statestream.chat.slices import leases
+from statestream.core.change import REMOVED, Action
 from statestream.core.errors import StatestreamError
+from statestream.core.slices import Slice
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
+
+NAME: Final = "chat_nodes"
 RENEWALS: Final = 3
 """How often a lease is renewed within its duration."""
+
+nodes_slice = Slice(NAME, initial={"renewed_at": 0}, keyed=True, internal=True)
+
+
+@nodes_slice.action
+def renewed(state: Any, action: Action) -> None:
+    """The node is alive and needs its lease."""
+    state["renewed_at"] = action.at
+
+
+@nodes_slice.action
+def left(state: Any) -> Any:
+    """The node no longer needs a lease, or it is lost."""
+    return REMOVED
 
 
 class Lease:
@@ -51,7 +71,7 @@ class Lease:
         """Returns once this node has a lease. Raises Unavailable."""
         async with self._taking:
             if not self._held:
-                await self._view.dispatch(leases.renewed(self._node))
+                await self._view.dispatch(renewed(self._node))
                 self._held = True
 
     async def keep(self, lost: Callable[[str], Any]) -> None:
@@ -62,7 +82,7 @@ class Lease:
                 await self._renew()
                 for node in self._expired(asyncio.get_running_loop().time()):
                     await lost(node)
-                    await self._view.dispatch(leases.left(node))
+                    await self._view.dispatch(left(node))
                     del self._seen[node]
             except StatestreamError as error:
                 log.warning("a lease could not be renewed, trying again soon: %s", error)
@@ -74,15 +94,15 @@ class Lease:
         """Ends the lease of a node that stops, so that others need not wait until it expires."""
         if self._held:
             with contextlib.suppress(StatestreamError):  # the journal is unavailable: then it expires
-                await self._view.dispatch(leases.left(self._node))
+                await self._view.dispatch(left(self._node))
 
     async def _renew(self) -> None:
         async with self._taking:
             if self._in_use() or self._doubts():
-                await self._view.dispatch(leases.renewed(self._node))
+                await self._view.dispatch(renewed(self._node))
                 self._held = True
             elif self._held:
-                await self._view.dispatch(leases.left(self._node))
+                await self._view.dispatch(left(self._node))
                 self._held = False
 
     def _doubts(self) -> bool:
@@ -104,5 +124,5 @@ class Lease:
         return [node for node, (_, since) in self._seen.items() if now - since >= self._seconds]
 
     def _version(self, node: str) -> int:
-        lease = self._view.get(f"{leases.NAME}/{node}")
+        lease = self._view.get(f"{NAME}/{node}")
         return 0 if lease is None else lease.version

@@ -1,10 +1,14 @@
 """Presence: a person is in a chat while a stream of theirs is open, on any node.
 
+    presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}}}
+
 Each node reports changes among its own streams only. Of each chat, all nodes together report at most once a second,
 however many streams open and close; the first change is reported at once. A person who returns soon has never been
-away. When a node is lost, what it has reported is removed, see Recovery.
+away, and several streams of one person count once. When a node is lost, what it has reported is removed, see Recovery.
 
-Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time.
+Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time. Each
+entry of `nodes` is written by that node, and removed for it only when it is lost. An instance without people is
+removed. The handlers of the slice are pure.
 """
 
 from __future__ import annotations
@@ -15,19 +19,20 @@ import heapq
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final, Literal
 
 import orjson
 
-from statestream.chat.slices import presence
-from statestream.chat.slices.presence import Activity
-from statestream.core.change import Change
+from statestream.core.change import REMOVED, Action, Change
 from statestream.core.errors import StatestreamError, VersionConflict
+from statestream.core.slices import Slice
 from statestream.store.bus import ResetReason
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
+
+NAME: Final = "presence"
 PACE_SECONDS: Final = 1.0
 SPREAD_SECONDS: Final = 0.25
 """Up to so much longer a node waits after another one has reported, so that they do not all report at once."""
@@ -35,6 +40,43 @@ OWN_SECONDS: Final = 1.5
 """How long a node waits after it has reported itself: longer, because the others learn of it a moment later."""
 LINGER_SECONDS: Final = 1.5
 TYPING_SECONDS: Final = 6.0
+
+Activity = Literal["here", "typing", "gone"]
+
+presence_slice = Slice(NAME, initial={"people": {}}, keyed=True, internal=True)
+
+
+@presence_slice.action
+def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity]) -> Any:
+    """The people whose streams a node holds have changed: what they do now."""
+    for user, activity in people.items():
+        entry = state["people"].get(user)
+        if activity != "gone":
+            if entry is None:
+                typing = activity == "typing"
+                state["people"][user] = {"since": action.at, "typing": typing, "nodes": {node: activity}}
+            else:
+                entry["nodes"][node] = activity
+                entry["typing"] = "typing" in entry["nodes"].values()
+        elif entry is not None:
+            _remove(state, user, node)
+    return REMOVED if not state["people"] else None
+
+
+@presence_slice.action
+def node_lost(state: Any, *, node: str) -> Any:
+    """A node is lost, and with it the streams that it held."""
+    for user in list(state["people"]):
+        _remove(state, user, node)
+    return REMOVED if not state["people"] else None
+
+
+def _remove(state: Any, user: str, node: str) -> None:
+    entry = state["people"][user]
+    if entry["nodes"].pop(node, None) is not None and not entry["nodes"]:
+        del state["people"][user]
+    else:
+        entry["typing"] = "typing" in entry["nodes"].values()
 
 
 class Person:
@@ -101,10 +143,10 @@ class Presence:
         """A node that was taken for lost reports again; one that hears another node's report is quiet for a while."""
         for change in changes:
             key = change.slice.partition("/")[2]
-            if change.cause.type == presence.seen.type:  # even if nobody is here yet: somebody may come in that time
+            if change.cause.type == seen.type:  # even if nobody is here yet: somebody may come in that time
                 if orjson.loads(change.cause.payload)["node"] != self._node:
                     self._quiet(key, PACE_SECONDS + random.uniform(0.0, SPREAD_SECONDS))  # noqa: S311  # no secret
-            elif change.cause.type == presence.node_lost.type and key in self._chats:
+            elif change.cause.type == node_lost.type and key in self._chats:
                 self._check_after(key, 0.0)
 
     def reset(self, reason: ResetReason) -> None:
@@ -155,13 +197,13 @@ class Presence:
         news = self._news(key, now)
         if not news:
             return
-        name = f"{presence.NAME}/{key}"
+        name = f"{NAME}/{key}"
         state = self._view.get(name)
         expect = {name: 0 if state is None else state.version}
         await self._take_lease()
         self._quiet(key, OWN_SECONDS)
         with contextlib.suppress(VersionConflict):  # another node has reported first: it is this one's turn later
-            await self._view.dispatch(presence.seen(key, node=self._node, people=news), expect=expect)
+            await self._view.dispatch(seen(key, node=self._node, people=news), expect=expect)
 
     def _news(self, key: str, now: float) -> dict[str, Activity]:
         """Where the state is wrong about the people of this node. Forgets people who are gone."""
@@ -180,7 +222,7 @@ class Presence:
 
     def _reported(self, key: str) -> dict[str, Activity]:
         """What this node has reported, as far as the state has it."""
-        state = self._view.get(f"{presence.NAME}/{key}")
+        state = self._view.get(f"{NAME}/{key}")
         entries = {} if state is None else state.value["people"]
         return {user: entry["nodes"][self._node] for user, entry in entries.items() if self._node in entry["nodes"]}
 
@@ -188,7 +230,7 @@ class Presence:
         """Removes what this node, which stops, has reported of these chats, if the journal is available."""
         for key in keys:
             try:
-                await self._view.dispatch(presence.node_lost(key, node=self._node))
+                await self._view.dispatch(node_lost(key, node=self._node))
             except StatestreamError as error:
                 log.warning("the presence in a chat could not be withdrawn: %s", error)
                 return

@@ -1,22 +1,27 @@
 """Makes replies: saves a reply's place, starts its run, and does what follows when it has ended.
 
+After the first exchange, the model is asked for a title of the chat.
+
 Invariants: a place is saved only by a node with a lease, so that other nodes end the reply if this one is lost. The
-place and the question are one request.
+place and the question are one request. A chat works without a title: if the model fails to give one, the next reply
+tries again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Final
 
 from statestream.chat.chats import state_of
 from statestream.chat.messages import find, path, text_of
-from statestream.chat.models import Turn
+from statestream.chat.models import Model, ModelFailed, Turn, answering
 from statestream.chat.replies.reply_run import Job, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
-from statestream.chat.replies.titles import title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation
@@ -24,6 +29,17 @@ from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
 from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
+TITLE_SECONDS: Final = 30.0
+MAX_TITLE: Final = 80
+SAMPLE: Final = 2_000
+"""The characters of each message that the model is given, and of its answer that are looked at."""
+MAX_PIECES: Final = 1_000
+PROMPT: Final = (
+    "Give the conversation that follows a title of at most six words, in its language. "
+    "Answer with the title only, without quotes or a full stop."
+)
 
 
 class ReplyMaker:
@@ -91,3 +107,32 @@ class ReplyMaker:
         if title is not None:
             owner = conversation.optional(user=job.user)
             await self._view.dispatch(conversation.titled(job.key, title=title, **owner))
+
+
+async def title_of(turns: Sequence[Turn], model: Model) -> str | None:
+    """A title for the conversation; None if the model did not give one."""
+    try:
+        answer = await _answer(turns, model)
+    except (ModelFailed, TimeoutError) as error:
+        log.info("the chat got no title: %s", type(error).__name__)
+        return None
+    except Exception:
+        log.exception("the model %s raised an unexpected exception", model.name)
+        return None
+    if answer is None:
+        return None
+    title = " ".join(answer[:SAMPLE].encode(errors="replace").decode().split()).strip("\"'“”.")
+    return title[:MAX_TITLE] or None
+
+
+async def _answer(turns: Sequence[Turn], model: Model) -> str | None:
+    """What the model answers; None if that is far too much for a title, and may never end."""
+    conversation = "\n\n".join(f"{turn.role}: {turn.text[:SAMPLE]}" for turn in turns)
+    request = [Turn(role="system", text=PROMPT), Turn(role="user", text=conversation)]
+    pieces: list[str] = []
+    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, []) as answer:
+        async for piece in answer:
+            pieces.append(piece if isinstance(piece, str) else "")
+            if len(pieces) == MAX_PIECES:
+                return None
+    return "".join(pieces)

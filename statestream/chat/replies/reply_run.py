@@ -4,19 +4,21 @@ One task reads the model and runs the tools, another one writes. Pieces are gath
 one request, the first at once, so that the cost of a reply does not depend on how finely the provider cuts it.
 
 Invariants: however a reply ends, its text so far stays, and its last action says how it ended: complete, stopped, or
-error with a sentence.
+error with a sentence. An end is the arguments of the action `chat/ended`; its `kind` is stable and its message is a
+sentence for people.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from statestream.chat.chats import owner_of
 from statestream.chat.models import (
     CallPiece,
     Finish,
@@ -29,17 +31,6 @@ from statestream.chat.models import (
     Usage,
     answering,
 )
-from statestream.chat.replies.ends import (
-    BROKEN_OFF,
-    DECLINED,
-    EMPTY,
-    INTERRUPTED,
-    NOT_STORABLE,
-    TIMED_OUT,
-    TRUNCATED,
-    End,
-    failed,
-)
 from statestream.chat.replies.reply_builder import Call, ReplyBuilder
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
@@ -47,6 +38,29 @@ from statestream.chat.slices import conversation
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
 from statestream.store.view import StoreView
+
+End = Mapping[str, Any]
+
+
+def failed(kind: str, sentence: str) -> End:
+    """An end with an error."""
+    return {"status": "error", "error": {"kind": kind, "message": sentence}}
+
+
+STOPPED: Final[End] = {"status": "stopped"}
+INTERRUPTED: Final = failed("interrupted", "The reply was interrupted before it was done.")
+BROKEN_OFF: Final = failed("failed", "The model stopped with an error.")
+NOT_STORABLE: Final = failed("failed", "The model's answer cannot be stored.")
+TRUNCATED: Final = failed("truncated", "The reply was cut short.")
+DECLINED: Final = failed("refused", "The model declined to answer.")
+EMPTY: Final = failed("empty", "The model said nothing.")
+TIMED_OUT: Final = failed("timeout", "The model did not answer in time.")
+
+
+async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:
+    """Ends a reply that this node does not make itself. Raises Refused if it has ended already."""
+    owner = conversation.optional(user=owner_of(view, key))
+    await view.dispatch(conversation.ended(key, reply=reply, **end, **owner))
 
 
 class Measurements:

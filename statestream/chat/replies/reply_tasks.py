@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
-from statestream.chat.replies.ends import STOPPED
-from statestream.chat.replies.reply_run import ReplyRun
+from statestream.chat.replies.reply_run import STOPPED, ReplyRun
 from statestream.core.errors import StatestreamError, Unavailable
 
 log = logging.getLogger("statestream")

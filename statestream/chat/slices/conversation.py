@@ -1,13 +1,16 @@
-"""The slice `chat`: what can happen to a conversation. Its content is described in `messages`.
+"""The slices `chat` and `chats`: what can happen to a conversation, and the conversations of each person.
 
-    {"messages": [...], "leaf"?: the id of the newest message that is shown, "user"?: the owner, "title"?}
+    chat/<key>    {"messages": [...], "leaf"?: the id of the newest message that is shown, "user"?: the owner, "title"?}
+    chats/<user>  {"chats": {id: {"created_at", "updated_at", "status": "idle" | "streaming", "title"?}}}
 
-One action saves a question together with the place of its reply. The reply then grows by pieces that name the place
-where they belong, so that applying a piece twice changes nothing, and it ends once. `messages` is in the order of
-creation and holds the newest messages only; older ones move to the archive.
+`messages` describes the content of a chat. One action saves a question together with the place of its reply. The reply
+then grows by pieces that name the place where they belong, so that applying a piece twice changes nothing, and it ends
+once. The messages are in the order of creation, the newest only; older ones move to the archive. `chats` is for
+sidebars.
 
 Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
-progress is the leaf and the last of the list.
+progress is the leaf and the last of the list. `chats` is derived from those actions of `chat` that name the owner of
+the chat; nothing writes it directly. It lists the newest chats only.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ from statestream.core.slices import Slice
 NAME: Final = "chat"
 KNOWN: Final = "known"
 """The code with which a repeated question is refused, so that it changes nothing, not even the lists of chats."""
+MAX_LISTED: Final = 500
 
 chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
+chats_slice = Slice("chats", initial={"chats": {}}, keyed=True, internal=True)
 
 
 class QuestionPayload(TypedDict):
@@ -224,3 +229,38 @@ def _fold(part: Any) -> None:
     if "chunks" in part:
         part["arguments" if part["type"] == "tool" else "text"] = full_text(part)
         del part["chunks"]
+
+
+def _owner(action: Action) -> str | None:
+    return action.payload.get("user")
+
+
+@chats_slice.on(created, key=_owner)
+def _created(state: Any, action: Action) -> None:
+    chats = state["chats"]
+    if action.key not in chats:
+        chats[action.key] = {"created_at": action.at, "updated_at": action.at, "status": "idle"}
+    if len(chats) > MAX_LISTED:
+        del chats[min(chats.keys() - {action.key}, key=lambda key: chats[key]["updated_at"])]
+
+
+@chats_slice.on(asked, key=_owner)
+@chats_slice.on(regenerated, key=_owner)
+def _asked(state: Any, action: Action) -> None:
+    _update(state, action, status="streaming")
+
+
+@chats_slice.on(ended, key=_owner)
+def _ended(state: Any, action: Action) -> None:
+    _update(state, action, status="idle")
+
+
+@chats_slice.on(titled, key=_owner)
+def _titled(state: Any, action: Action, *, title: str) -> None:
+    _update(state, action, title=title)
+
+
+def _update(state: Any, action: Action, **fields: str) -> None:
+    """Does not add a chat: one that has dropped out of the list stays out."""
+    if action.key in state["chats"]:
+        state["chats"][action.key].update(fields, updated_at=action.at)

@@ -14,9 +14,8 @@ from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
 from statestream.chat.messages import find, reply_to
-from statestream.chat.protocols.ag_ui.projection import ThreadProjection
+from statestream.chat.protocols.ag_ui.projection import ThreadProjection, check_size
 from statestream.chat.protocols.ag_ui.request import RunInput, follows
-from statestream.chat.protocols.ag_ui.state_events import check_size
 from statestream.chat.viewing.projection import SlicesBeside
 from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer

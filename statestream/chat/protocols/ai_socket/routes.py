@@ -20,8 +20,7 @@ from statestream.chat.identity import Identify, person
 from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.question import MAX_ID
-from statestream.chat.viewing.socket import value_of
-from statestream.chat.viewing.socket_outlet import SocketOutlet
+from statestream.chat.viewing.socket import SocketOutlet, value_of
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked

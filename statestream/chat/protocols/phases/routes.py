@@ -1,20 +1,128 @@
-"""`GET /ws`.
+"""`GET /ws`: what the client sends, and the chats that it follows.
 
-Invariants: it opens the WebSocket and follows the chats of the query; everything else is in `followed_chats`.
+    ?session_id=<chat>&position=<position>&…    the chats to follow, and how much of each was received
+    {"type": "message", "content", "session_id", "id"?}     asks; the chat is created if necessary, and followed
+
+Invariants: the only place that reads these; it raises Malformed for anything that cannot be understood. One task shows
+all chats. A refusal and the position that it contains are sent before anything else is.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import contextlib
+import secrets
+import time
+from typing import Any, Final, Literal, Self
 
-from aiohttp import web
+from aiohttp import WSMessage, web
+from pydantic import ConfigDict, Field
 
+from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.phases.followed_chats import FollowedChats, sessions_of
-from statestream.chat.viewing.socket_outlet import SocketOutlet
+from statestream.chat.identity import MAX_PRESENT, Identify, person
+from statestream.chat.protocols.phases.projection import PhasesProjection, refusal
+from statestream.chat.question import MAX_ID, MAX_TEXT, Question
+from statestream.chat.slices.conversation import name_of
+from statestream.chat.viewing.socket import SocketOutlet, value_of
+from statestream.chat.viewing.viewers import Viewer, show_all
+from statestream.core.errors import Malformed, StatestreamError
+from statestream.server.bodies import Body, checked
+from statestream.store.notifier import Signal
 
+MAX_CHATS: Final = 100
 MAX_MESSAGE: Final = 256 << 10
+
+
+class PersonMessage(Body):
+    """A message of a person. `session_id` is the chat's id."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    type: Literal["message"]
+    content: str = Field(max_length=MAX_TEXT)
+    session_id: str = Field(min_length=1)
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+
+    def question(self, author: str | None) -> Question:
+        """The question to ask. Raises Malformed if it is blank."""
+        if not self.content.strip():
+            raise Malformed("expected text in `content`, got none")
+        return Question(parts=[{"type": "text", "text": self.content}], id=self.id, author=author)
+
+
+def id_in(value: Any, name: str) -> str | None:
+    """An id in a message that was refused, so that its sender learns what the refusal is about."""
+    text = value.get(name) if isinstance(value, dict) else None
+    return text if isinstance(text, str) and 0 < len(text) <= MAX_ID else None
+
+
+def sessions_of(request: web.Request) -> dict[str, str | None]:
+    """The chats that the query names, each with its position. Raises Malformed."""
+    names, positions = request.query.getall("session_id", []), request.query.getall("position", [])
+    if len(names) > MAX_CHATS or len(positions) > len(names):
+        raise Malformed(f"expected `session_id` at most {MAX_CHATS} times, and at most one `position` for each")
+    for name in names:
+        chat_key(name)
+    return dict(zip(names, [*positions, *[None] * (len(names) - len(positions))], strict=True))
+
+
+class FollowedChats:
+    """The chats that the client of one WebSocket follows, used as `with`. `user` is the name of its person, or None."""
+
+    def __init__(self, conversations: Conversations, outlet: SocketOutlet, user: str | None) -> None:
+        self._conversations, self._outlet, self._user = conversations, outlet, user
+        self._viewers: dict[str, Viewer] = {}
+        self._projections: dict[str, PhasesProjection] = {}
+        self._followed = contextlib.ExitStack()
+        self._signal: Signal
+
+    def __enter__(self) -> Self:
+        self._signal = self._followed.enter_context(self._conversations.notifier.on(()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._followed.close()
+
+    def follow(self, session_id: str, position: str | None = None) -> None:
+        """Shows that chat from now on. Raises Malformed."""
+        if session_id in self._viewers:
+            return
+        if len(self._viewers) == MAX_CHATS:
+            raise Malformed(f"expected at most {MAX_CHATS} sessions on a connection; open another one")
+        key = chat_key(session_id)
+        self._followed.enter_context(self._conversations.notifier.also([name_of(key)], self._signal))
+        if self._user is not None and len(self._viewers) < MAX_PRESENT:
+            self._followed.callback(self._conversations.presence.enter(key, self._user))
+        projection = self._projections[session_id] = PhasesProjection(session_id, position)
+        self._viewers[session_id] = Viewer(self._conversations.view, key, projection)
+        self._signal.set()
+
+    async def show(self) -> None:
+        """Shows all chats until the server stops. Raises ConnectionError."""
+        await show_all(self._viewers.values(), self._signal, self._conversations.notifier, self._outlet)
+
+    async def take(self, message: WSMessage) -> None:
+        """Asks a question. Returns when it is accepted or refused: the client's next message waits until then."""
+        value: Any = None
+        try:
+            value = value_of(message)
+            received = checked(PersonMessage, value)
+            self.follow(received.session_id)
+            key = chat_key(received.session_id)
+            await self._conversations.ask(key, received.question(self._user), create=True)
+        except StatestreamError as error:
+            with contextlib.suppress(ConnectionError):
+                await self._refuse(value, error)
+
+    async def _refuse(self, value: Any, error: StatestreamError) -> None:
+        session_id, question = id_in(value, "session_id"), id_in(value, "id")
+        more = {} if question is None else {"reply_to": question}
+        async with self._outlet.writing:  # so that the position is that of the last item before the refusal
+            projection = self._projections.get(session_id or "")
+            if projection is not None and projection.position is not None:
+                more["position"] = projection.position
+            now = time.time_ns() // 1_000_000
+            id = secrets.token_hex(6)
+            await self._outlet.send(refusal(id, str(error), error.why, at=now, session_id=session_id, **more))
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:

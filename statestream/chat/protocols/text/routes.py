@@ -1,6 +1,7 @@
-"""`POST /api/chats/{id}/stream`.
+"""`POST /api/chats/{id}/stream`, and a reply as plain text.
 
-Invariants: a response shows one reply from its beginning.
+Invariants: a response shows one reply from its beginning. The place of the viewer is a part, and how much of it was
+received.
 """
 
 from __future__ import annotations
@@ -12,15 +13,35 @@ from aiohttp import web
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
+from statestream.chat.messages import find
 from statestream.chat.protocols.ai_sdk.request import Post, answer
 from statestream.chat.protocols.rest.routes import key_of
-from statestream.chat.protocols.text.projection import TextProjection
-from statestream.chat.viewing.projection import Item
+from statestream.chat.viewing.projection import GrowingText, Item, Look
 from statestream.chat.viewing.response import STREAM_HEADERS, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.server.bodies import checked, read_json
 
 HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
+
+
+class TextProjection:
+    """One viewer of one reply."""
+
+    def __init__(self, reply: str) -> None:
+        self._reply = reply
+        self._text = GrowingText()
+        self.over = self.truncated = False
+
+    def new(self, look: Look) -> list[Item]:
+        """The text that follows that of the last look, if there is any."""
+        message = find(look.state, self._reply)
+        if message is None:  # it was trimmed, or the history is another one
+            self.over = self.truncated = True
+            return []
+        self.over = message["status"] != "streaming"
+        self.truncated = message["status"] == "error" or (look.last and not self.over)
+        text = self._text.new(message)
+        return [text] if text else []
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
