@@ -175,7 +175,7 @@ class Checkpoints(Protocol):
         """
 
     async def trim(self, until: Position) -> None:
-        """Forgets the changes up to `until`, which is a checkpoint and becomes the earliest position."""
+        """Forgets the changes up to `until`, a checkpoint, which stays one and becomes the earliest position."""
 
 
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:

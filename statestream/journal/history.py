@@ -103,9 +103,7 @@ class History:
         if self._keeps is None:
             return
         await self._keeps.save(position, slices)
-        points = [point for point in await self._checkpoints() if point.position != START]
-        earliest = await self.journal.earliest()
-        points = [point for point in points if point.position.seq > earliest.seq]
+        points = (await self._checkpoints())[1:]  # the first is the earliest position, where trimming has got to
         target = trim_target(points, await self.journal.head(), self.journal.retention, now_ms())
         if target is not None:
             await self._keeps.trim(target)
