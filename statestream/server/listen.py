@@ -17,14 +17,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from statestream.broadcast.sockets import UNACKNOWLEDGED_MS
+
 log = logging.getLogger("statestream")
 
 BACKLOG: Final = 4_096
 PER_TURN: Final = 16
 SILENT_SECONDS: Final = 5
 """The kernel reports a connection when its first bytes arrive, so the newcomers of a turn are its requests as well."""
-UNACKNOWLEDGED_MS: Final = 30_000
-"""The kernel disconnects a client that acknowledges nothing for so long, of a stream or of any other response."""
 PAUSE_SECONDS: Final = 0.05
 COMPLAIN_SECONDS: Final = 60.0
 ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -79,7 +79,7 @@ class Site(web.BaseSite):
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit it: it holds for every response
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
             if hasattr(socket, "TCP_DEFER_ACCEPT"):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
