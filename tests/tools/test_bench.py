@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import ssl
@@ -21,23 +20,12 @@ from statestream.tools.bench.worker_pool import WorkerPool
 from statestream.tools.target import Target
 from tests.support import ROOT, Server, eventually, get_state
 from tests.support.faulty import Faulty, catchup, heartbeat, initial
+from tests.support.ran import Ran
 
 Http = aiohttp.ClientSession
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
 COUNTED = ("--action", "board/counted", "--slices", "board")
 FAULTY = ("--action", "s/counted", "--readers", "5", "--rate", "50", "--seconds", "0.4")
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def __repr__(self) -> str:
-        return f"{self.code}\n{self.out}\n{self.err}"
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 async def started(

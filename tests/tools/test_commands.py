@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from statestream.tools import cli
 from tests.support import ROOT, Server, get_state, serving
+from tests.support.ran import Ran
 from tests.support.terminal import Terminal
 
 Http = aiohttp.ClientSession
@@ -32,22 +33,6 @@ RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ufffd]")
 TREE = get_group(cli.app)
 ASKING = [("watch",), ("state",), ("history",), ("dispatch", "board/counted")]
 CHECKING = ("conformance", "--action", "board/counted")
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def __repr__(self) -> str:
-        return f"{self.code}\n{self.out}\n{self.err}"
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def rows(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
 
 
 async def started(*arguments: str, stdin: int = subprocess.DEVNULL) -> asyncio.subprocess.Process:
