@@ -1,6 +1,7 @@
-"""Lets a bounded number of waiters through in each turn of the event loop.
+"""Lets a bounded number of waiters through in each iteration of the event loop.
 
-Invariants: a waiter continues in a later turn, in the order of arrival. Everything else of the loop runs in between.
+Invariants: a waiter continues in a later iteration, in the order of arrival. Everything else of the loop runs in
+between.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-PER_TURN: Final = 16
+PER_ITERATION: Final = 16
 
 
 class Admission:
@@ -20,7 +21,7 @@ class Admission:
         self._scheduled = False
 
     async def admitted(self) -> None:
-        """Returns in a later turn, together with at most PER_TURN - 1 others."""
+        """Returns in a later iteration, together with at most PER_ITERATION - 1 others."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiting.append(waiter)
@@ -30,7 +31,7 @@ class Admission:
         await waiter
 
     def _admit(self) -> None:
-        room = PER_TURN
+        room = PER_ITERATION
         while room and self._waiting:
             first = self._waiting.popleft()
             if not first.done():  # a waiter that was cancelled has left the queue

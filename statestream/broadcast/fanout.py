@@ -1,12 +1,12 @@
 """Fan-out: every commit to every live subscriber that follows one of its slices.
 
 A change becomes a frame once for each detail that somebody wants, and is added to the groups that follow its slice. An
-index finds these groups without visiting any subscriber. What one turn of the event loop produced is written at its
-end.
+index finds these groups without visiting any subscriber. What one iteration of the event loop produced is written
+at its end.
 
-Invariants: synchronous, and bounded: a turn writes for TURN_SECONDS at most and leaves the rest to the next one, so
-that everything else of the loop keeps its latency. Groups that had to wait receive all that came meanwhile in one
-write.
+Invariants: synchronous, and bounded: an iteration writes for ITERATION_SECONDS at most and leaves the rest to the next
+one, so that everything else of the loop keeps its latency. Groups that had to wait receive all that came meanwhile in
+one write.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from statestream.core.change import Change
 from statestream.protocol import frames
 from statestream.store.view import StoreView
 
-TURN_SECONDS: Final = 0.01
+ITERATION_SECONDS: Final = 0.01
 
 
 class FanOut:
@@ -33,7 +33,7 @@ class FanOut:
         self._scheduled = False
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Makes the frames of changes that were just announced, and has them written at the end of this turn."""
+        """Makes the frames of changes that were just announced, and has them written at the end of this iteration."""
         for change in changes:
             encoded: dict[bool, bytes] = {}
             for group in self._groups.following(change.slice):
@@ -48,7 +48,7 @@ class FanOut:
 
     def _flush(self) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + TURN_SECONDS
+        until = loop.time() + ITERATION_SECONDS
         while self._unsent:
             now = loop.time()
             if now > until:

@@ -1,7 +1,7 @@
 """Heartbeats: every stream sends something at least once per period.
 
-Invariants: one timer for all. Each group has its own slot in the period, so that heartbeats do not fall into one turn
-of the event loop, and what a turn does for them is bounded.
+Invariants: one timer for all. Each group has its own slot in the period, so that heartbeats do not fall into one
+iteration of the event loop, and what an iteration does for them is bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Final
 
-from statestream.broadcast.fanout import TURN_SECONDS, FanOut
+from statestream.broadcast.fanout import ITERATION_SECONDS, FanOut
 from statestream.broadcast.groups import SLOTS, SubscriberGroups
 from statestream.protocol import frames
 from statestream.store.view import StoreView
@@ -40,13 +40,13 @@ class Heartbeats:
     async def _beat(self, slot: int) -> None:
         """A heartbeat to every group of the slot that would otherwise be silent for longer than the period."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + TURN_SECONDS
+        until = loop.time() + ITERATION_SECONDS
         for group in self._groups.in_slot(slot):
             now = loop.time()
             if group.wrote_at > now - self._period * (TICKS - 2) / TICKS:
                 continue
             if now > until:
                 await asyncio.sleep(0)
-                until = loop.time() + TURN_SECONDS
+                until = loop.time() + ITERATION_SECONDS
             self._fanout.flush(group, now)  # first, because the heartbeat's id covers the changes before it
             self._fanout.write(group, frames.heartbeat(self._view.position), now)

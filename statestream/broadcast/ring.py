@@ -1,7 +1,7 @@
 """One bytes object to many sockets in one system call: io_uring, as far as a broadcast needs it.
 
-A thousand calls of `write` are a thousand crossings into the kernel and a thousand turns of a Python loop. Here the
-descriptors are copied into a queue that is shared with the kernel, one `io_uring_enter` sends to all of them, and a
+A thousand calls of `write` are a thousand crossings into the kernel and a thousand passes through a Python loop. Here
+the descriptors are copied into a queue that is shared with the kernel, one `io_uring_enter` sends to all of them, and a
 second queue has the result of each when the call returns. Sources: io_uring(7), io_uring_enter(2), and the structs
 `io_uring_params`, `io_uring_sqe` and `io_uring_cqe` in linux/io_uring.h, whose layouts the numbers below describe.
 

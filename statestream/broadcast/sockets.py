@@ -99,7 +99,7 @@ class Sink(Protocol):
 
 
 class TransportSink:
-    """Writes to aiohttp's transport directly, after aiohttp has sent the head of the response.
+    """Writes to aiohttp's transport directly, after aiohttp has sent the response's headers.
 
     The request's handler waits for `finished`; aiohttp then ends the response.
     """
@@ -351,7 +351,7 @@ class Sockets(Generic[Owner]):
         except OSError:
             os.close(fd)
             return None
-        transport.abort()  # aiohttp notices in a later turn, when the handler has returned
+        transport.abort()  # aiohttp notices in a later iteration, when the handler has returned
         sink = self._sinks[fd] = SocketSink(self, fd, encoding.last)
         return sink
 

@@ -9,9 +9,9 @@ The life of a subscriber:
 A syncing subscriber has been sent nothing yet; its first frame decides whether it resumes or starts again. Only a live
 one costs nothing beyond its socket: no task, no queue, no timer. All others have a `cursor`, from which they continue.
 
-A group gathers the frames of one turn of the loop and writes them to every live subscriber as one bytes object. Its
-size is bounded, so that writing to it is a bounded part of a turn: more subscribers with the same subscription are
-several groups.
+A group gathers the frames of one iteration of the loop and writes them to every live subscriber as one bytes object.
+Its size is bounded, so that writing to it is a bounded part of an iteration: more subscribers with the same
+subscription are several groups.
 
 Invariants: synchronous, no I/O of its own. Only the methods of Subscriber change its state, and `live` of a group has
 exactly the live ones. `covered` is the position up to which every live subscriber has everything it follows; it moves

@@ -2,7 +2,7 @@
 
 Invariants: between reading the store and making a subscriber live there is no await. That is why a snapshot joins the
 stream without a gap and without a repeat. A thousand that return at the same time do not hold up those that are live:
-only so many are admitted in each turn.
+only so many are admitted in each iteration of the loop.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, from_query, presence_follower
+from statestream.chat.identity import Identify, from_query, presence_observer
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
 from statestream.chat.nodes.lease import nodes_slice
@@ -29,7 +29,7 @@ from statestream.chat.slices.conversation import chat_slice, chats_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.server.request import STORE
-from statestream.server.stream import FOLLOWERS
+from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
 
 WINDOW: Final = 20
@@ -90,7 +90,7 @@ class Chat:
         """Adds the chat's routes to an application of `create_app` whose store has `slices`."""
         conversations = self.conversations(app[STORE])
         app.add_routes(routes(conversations, self._identify))
-        app[FOLLOWERS].append(presence_follower(conversations.presence, self._identify))
+        app[STREAM_OBSERVERS].append(presence_observer(conversations.presence, self._identify))
 
         async def running(_: web.Application) -> AsyncIterator[None]:
             async with conversations:

@@ -18,7 +18,7 @@ from statestream.core.errors import Malformed
 from statestream.core.names import escape_key
 from statestream.core.selection import Selection
 from statestream.core.values import check_member
-from statestream.server.stream import Follower
+from statestream.server.stream import StreamObserver
 
 MAX_NAME: Final = 64
 MAX_PRESENT: Final = 20
@@ -44,8 +44,8 @@ def person(request: web.Request, identify: Identify) -> str | None:
     return check_member(name)
 
 
-def presence_follower(presence: Presence, identify: Identify) -> Follower:
-    """A follower of state streams that enters their people into presence."""
+def presence_observer(presence: Presence, identify: Identify) -> StreamObserver:
+    """An observer of state streams that enters their people into presence."""
 
     def opened(request: web.Request, selection: Selection) -> Callable[[], None] | None:
         keys = [name.partition("/")[2] for name in selection.names if name.startswith(f"{NAME}/")]

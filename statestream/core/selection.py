@@ -35,7 +35,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         `slices` are those that may be named. Raises Malformed, UnknownSlice.
         """
         if text is None:
-            return cls(names=frozenset(part.name for part in slices.values() if not part.keyed))
+            return cls(names=frozenset(each.name for each in slices.values() if not each.keyed))
         items = text.split(",")
         if len(items) > MAX_NAMES:
             raise Malformed(f"expected at most {MAX_NAMES} names in `slices`, got {len(items)}")

@@ -203,6 +203,6 @@ class Slice:
 
 def check_declared(slices: Mapping[str, Slice], name: str, key: str | None) -> None:
     """Raises UnknownSlice unless one of the slices has that name, and is keyed exactly if there is a key."""
-    part = slices.get(name)
-    if part is None or part.keyed != (key is not None):
+    declared = slices.get(name)
+    if declared is None or declared.keyed != (key is not None):
         raise UnknownSlice(f"no {'keyed slice' if key is not None else 'slice without keys'} of that name is declared")

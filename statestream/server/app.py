@@ -19,7 +19,7 @@ from statestream.server.bodies import MAX_BODY
 from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
 from statestream.server.request import STORE
-from statestream.server.stream import FOLLOWERS, HANDOFF, HUB
+from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
 from statestream.store.store import Store
 
 
@@ -44,7 +44,7 @@ def create_app(
     app[HUB] = Hub(store.view(SERVER), heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[MAX_BODY] = max_body
     app[HANDOFF] = handoff
-    app[FOLLOWERS] = []
+    app[STREAM_OBSERVERS] = []
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
     app.router.add_post("/dispatch", routes.dispatch)
     app.router.add_get("/state", routes.state, allow_head=False)

@@ -1,8 +1,8 @@
-"""Accepts connections, a few in each turn of the event loop.
+"""Accepts connections, a few in each iteration of the event loop.
 
-When thousands arrive at once, an event loop's own server accepts all of them in one turn and answers all of them in the
-next, and clients that are connected already wait for both. Here a turn has room for a few newcomers; the others wait in
-the kernel's queue.
+When thousands arrive at once, an event loop's own server accepts all of them in one iteration and answers all of them
+in the next, and clients that are connected already wait for both. Here an iteration has room for a few newcomers; the
+others wait in the kernel's queue.
 
 Invariants: a connection belongs to this file until the event loop has made a transport for it.
 """
@@ -22,9 +22,9 @@ from statestream.broadcast.sockets import UNACKNOWLEDGED_MS
 log = logging.getLogger("statestream")
 
 BACKLOG: Final = 4_096
-PER_TURN: Final = 16
+PER_ITERATION: Final = 16
 SILENT_SECONDS: Final = 5
-"""The kernel reports a connection when its first bytes arrive, so the newcomers of a turn are its requests as well."""
+"""The kernel reports a connection when its first bytes arrive, so newcomers and requests come in the same iteration."""
 PAUSE_SECONDS: Final = 0.05
 COMPLAIN_SECONDS: Final = 60.0
 ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -96,7 +96,7 @@ class Site(web.BaseSite):
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(PER_TURN):
+        for _ in range(PER_ITERATION):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

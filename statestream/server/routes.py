@@ -81,8 +81,8 @@ async def state(request: web.Request) -> web.Response:
         response = json_response(
             {
                 "position": str(snapshot.position),
-                "slices": {name: orjson.Fragment(part.encoded()) for name, part in snapshot.slices.items()},
-                "versions": {name: part.version for name, part in snapshot.slices.items()},
+                "slices": {name: orjson.Fragment(state.encoded()) for name, state in snapshot.slices.items()},
+                "versions": {name: state.version for name, state in snapshot.slices.items()},
             }
         )
     response.etag = ETag(etag, is_weak=True)  # weak: `position` moves on while the slices stay the same
@@ -91,7 +91,7 @@ async def state(request: web.Request) -> web.Response:
 
 
 def _etag(slices: Mapping[str, SliceState]) -> str:
-    names = "\n".join(f"{name} {part.position}" for name, part in sorted(slices.items()))
+    names = "\n".join(f"{name} {state.position}" for name, state in sorted(slices.items()))
     return hashlib.sha256(names.encode()).hexdigest()[:32]
 
 

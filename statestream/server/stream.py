@@ -1,6 +1,6 @@
 """GET /stream/state: from a request to a subscriber of the hub.
 
-Invariants: whatever can be refused with a status is refused before the head of the response is sent. From then on
+Invariants: whatever can be refused with a status is refused before the response's headers are sent. From then on
 errors are frames (`stream.end`), and only the hub writes to the connection. If the hub takes the socket, aiohttp is
 done with the request: its access log, middlewares and `finally` blocks see it end here. Otherwise they see it end with
 the stream, and of the response's headers only the type.
@@ -28,9 +28,9 @@ from statestream.store.view import StoreView
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
 HANDOFF: Final = web.AppKey("statestream_handoff", bool)
-Follower = Callable[[web.Request, Selection], Callable[[], None] | None]
+StreamObserver = Callable[[web.Request, Selection], Callable[[], None] | None]
 """Is called with each stream that opens and what it selects. May return a function to call once, when it has closed."""
-FOLLOWERS: Final = web.AppKey("statestream_followers", list[Follower])
+STREAM_OBSERVERS: Final = web.AppKey("statestream_followers", list[StreamObserver])
 
 
 class StreamResponse(EventSourceResponse):
@@ -115,18 +115,18 @@ def _cursor(request: web.Request) -> Cursor:
 async def _opened(
     request: web.Request, response: StreamResponse, selection: Selection
 ) -> tuple[AbstractStreamWriter | None, Callable[[], None] | None]:
-    """Sends the head and calls the followers: returns the writer, and what to call when the stream has closed."""
+    """Sends the headers and calls the observers: returns the writer, and what to call when the stream has closed."""
     with contextlib.ExitStack() as followed:
         wanted = False
-        for follower in request.config_dict[FOLLOWERS]:
-            if (closed := follower(request, selection)) is not None:
+        for observer in request.config_dict[STREAM_OBSERVERS]:
+            if (closed := observer(request, selection)) is not None:
                 followed.callback(closed)
                 wanted = True
-        writer = await _head_sent(request, response)
+        writer = await _headers_sent(request, response)
         return writer, followed.pop_all().close if wanted else None
 
 
-async def _head_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
+async def _headers_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
     """None if the client has left already."""
     if request.version < HttpVersion11 or request.config_dict[HANDOFF]:
         del response.headers["Connection"]  # aiohttp sets what is true: the connection ends with the stream

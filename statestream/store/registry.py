@@ -19,11 +19,11 @@ class HandlerRegistry:
     def __init__(self, slices: Iterable[Slice]) -> None:
         self.slices: dict[str, Slice] = {}
         self._handlers: dict[str, list[Handler]] = {}
-        for part in slices:
-            if part.name in self.slices:
-                raise ValueError(f"expected each slice once, got {part.name!r} twice")
-            self.slices[part.name] = part
-            for handler in part.handlers:
+        for declared in slices:
+            if declared.name in self.slices:
+                raise ValueError(f"expected each slice once, got {declared.name!r} twice")
+            self.slices[declared.name] = declared
+            for handler in declared.handlers:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
         for action_type, handlers in self._handlers.items():
             self._check(action_type, handlers)
@@ -49,5 +49,7 @@ class HandlerRegistry:
     def initial_changes(self, existing: Mapping[str, SliceState], request_id: str) -> tuple[PendingChange, ...]:
         """The changes that give every plain slice that does not exist yet its initial value."""
         cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
-        missing = [part for part in self.slices.values() if not part.keyed and part.name not in existing]
+        missing = [
+            declared for declared in self.slices.values() if not declared.keyed and declared.name not in existing
+        ]
         return tuple(PendingChange(slice=p.name, kind="value", data=encode(p.initial), cause=cause) for p in missing)

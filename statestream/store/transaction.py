@@ -166,12 +166,12 @@ class Transaction:
             self._values[name] = value
         return pending
 
-    def _value(self, name: str, part: Slice) -> tuple[bool, Any]:
+    def _value(self, name: str, declared: Slice) -> tuple[bool, Any]:
         if name in self._values:
             value = self._values[name]
-            return (False, part.initial) if value is REMOVED else (True, value)
+            return (False, declared.initial) if value is REMOVED else (True, value)
         state = self._committed.get(name)
-        return (False, part.initial) if state is None else (True, state.value)
+        return (False, declared.initial) if state is None else (True, state.value)
 
 
 def value_after(base: Any, change: Change) -> Any:

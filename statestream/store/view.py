@@ -133,9 +133,9 @@ class StoreView:
         return await self._writer.submit(request)
 
     def _check_may_dispatch(self, action: Action) -> None:
-        part = self._registry.slices.get(action.type.partition("/")[0])
-        if part is not None and part.internal and not self.principal.internal:
-            raise Forbidden(f"only the server changes {part.name}; clients cannot dispatch its actions")
+        declared = self._registry.slices.get(action.type.partition("/")[0])
+        if declared is not None and declared.internal and not self.principal.internal:
+            raise Forbidden(f"only the server changes {declared.name}; clients cannot dispatch its actions")
         self._registry.handlers(action)
         if action.key is not None:
             check_key(action.key)

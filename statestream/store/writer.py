@@ -4,8 +4,9 @@ The writer takes the waiting requests, runs them in a transaction, and appends w
 swaps the committed state, announces the changes and answers the callers, in that order and without an await in between.
 While an append waits for the disk, new requests gather: that is group commit.
 
-Invariants: one lock owns the committed state. Whoever holds it, the commit loop or the follower, is the only one that
-changes it. Every request is answered, one way or another; its outcome is unknown only if the answer says so.
+Invariants: one lock owns the committed state. Whoever holds it is the only one that changes it: the commit loop, or the
+loop that reads what other nodes have written. Every request is answered, one way or another; its outcome is unknown
+only if the answer says so.
 """
 
 from __future__ import annotations

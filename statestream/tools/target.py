@@ -56,7 +56,7 @@ class Target(Struct, frozen=True, kw_only=True):
         return self.url.with_path(f"{self.url.path.rstrip('/')}/{path}")
 
     def stream_request(self) -> str:
-        """The head of an HTTP/1.1 request for the state stream."""
+        """The bytes of an HTTP/1.1 request for the state stream."""
         lines = [
             f"GET {self.stream_url.raw_path_qs} HTTP/1.1",
             f"Host: {self.url.host_port_subcomponent}",

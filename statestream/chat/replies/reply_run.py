@@ -102,7 +102,7 @@ PATIENCE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 0.25
 MAX_STEPS: Final = 8
 """Steps of one reply: answers of the model, with tools run in between."""
-TURN_PIECES: Final = 64
+PIECES_BETWEEN_PAUSES: Final = 64
 """After this many pieces other tasks get a turn, even if the model itself never waits."""
 MAX_REASON: Final = 64
 
@@ -230,7 +230,7 @@ class ReplyRun:
                 finish = piece if isinstance(piece, Finish) else finish
                 self._take(piece)
                 count += 1
-                if count % TURN_PIECES == 0:
+                if count % PIECES_BETWEEN_PAUSES == 0:
                     await asyncio.sleep(0)
                 if self._stop is not None:  # the model may have swallowed the cancellation
                     raise asyncio.CancelledError

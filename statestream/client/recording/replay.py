@@ -23,7 +23,7 @@ from statestream.client.replica import Replica, Update
 from statestream.core.errors import Gap, Malformed
 
 FRAMES_PER_YIELD: Final = 100
-"""How many frames may be played without a wait before other tasks get a turn of the event loop."""
+"""How many frames may be played without a wait before other tasks may run."""
 
 
 class ReplayClock:

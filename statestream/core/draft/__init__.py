@@ -9,7 +9,7 @@ share that cost, except that each action that deletes members of an object pays 
 patterns and `**draft` work. `draft == {...}` compares the content as Python does. json.dumps and orjson.dumps raise
 TypeError; `copy.deepcopy(draft)` returns plain JSON. After its action, any use of a draft raises DraftClosed.
 
-Invariants: this file runs a recipe and looks at its outcome. `node` records, `containers` has the two kinds of draft,
+Invariants: this file runs a recipe and looks at its outcome. `tracker` records, `containers` has the two kinds of draft,
 `scratch` what the actions of a batch share.
 """
 
@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 from statestream.core.change import REMOVED
 from statestream.core.draft.containers import KINDS, DictDraft, ListDraft
-from statestream.core.draft.node import Intake, Recorder, frozen_op
 from statestream.core.draft.scratch import Scratch
+from statestream.core.draft.tracker import Intake, Tracker, frozen_op
 from statestream.core.errors import Gap, HandlerFailed, NotJSON
 from statestream.core.patch import Op, apply_patch, diff
 from statestream.core.values import plain
@@ -42,58 +42,58 @@ def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None 
     """
     scratch = Scratch() if scratch is None else scratch
     began = scratch.mark
-    recorder = Recorder(KINDS, scratch)
-    root = _root(recorder, base)
+    tracker = Tracker(KINDS, scratch)
+    root = _root(tracker, base)
     try:
         result = recipe(base if root is None else root)
         if result is REMOVED:
             return REMOVED, []
         if result is not None and result is not root:
-            value, ops = _returned(recorder, base, result, began)
+            value, ops = _returned(tracker, base, result, began)
         else:
-            value, ops = base if root is None else root._data, recorder.live_ops()
+            value, ops = base if root is None else root._data, tracker.live_ops()
         if not ops:
             scratch.undo(began)  # writes that cancel each other out may have made a copy, or changed the order of keys
             return base, []
         return value, ops
     finally:
-        recorder.close()
+        tracker.close()
 
 
 def patched(base: Any, operations: list[Op]) -> Any:
     """The value after operations from elsewhere. It shares with `base` what they do not touch. Raises Gap."""
-    recorder = Recorder(KINDS, Scratch())
-    root = _root(recorder, base)
+    tracker = Tracker(KINDS, Scratch())
+    root = _root(tracker, base)
     try:
         result = apply_patch(base if root is None else root, operations)
         if root is None or result is not root:
-            return Intake(recorder, None, root).take(result, 0)
-        return root._data if recorder.live_ops() else base
+            return Intake(tracker, None, root).take(result, 0)
+        return root._data if tracker.live_ops() else base
     except NotJSON as error:
         raise Gap(f"the operations do not lead to JSON ({error}); start again") from None
     finally:
-        recorder.close()
+        tracker.close()
 
 
-def _root(recorder: Recorder, base: Any) -> Any:
+def _root(tracker: Tracker, base: Any) -> Any:
     """The draft of `base`; None if it is a scalar, which cannot be written to."""
-    recorder.root = recorder.node(base, None, 0) if type(base) in (dict, list) else None
-    return recorder.root
+    tracker.root = tracker.draft(base, None, 0) if type(base) in (dict, list) else None
+    return tracker.root
 
 
-def _returned(recorder: Recorder, base: Any, result: object, began: int) -> tuple[Any, list[Op]]:
+def _returned(tracker: Tracker, base: Any, result: object, began: int) -> tuple[Any, list[Op]]:
     """The value that a recipe returned. It must not have changed its draft as well."""
     if inspect.isawaitable(result):
         _refuse_awaitable(result)
-    if recorder.live_ops():
+    if tracker.live_ops():
         raise HandlerFailed(
             "the handler both changed its draft and returned a value; do only one of the two "
             "(a lambda may return the result of a method by accident)"
         )
-    value = Intake(recorder, None, recorder.root).take(result, 0)
-    if recorder.scratch.mark > began:
+    value = Intake(tracker, None, tracker.root).take(result, 0)
+    if tracker.scratch.mark > began:
         value = plain(value)  # it may contain what was written in place, and `base` must be compared without that
-        recorder.scratch.undo(began)
+        tracker.scratch.undo(began)
     return value, [frozen_op(op) for op in diff(base, value)]
 
 

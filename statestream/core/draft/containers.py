@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from functools import partial
 from typing import Any, Final, Self, SupportsIndex, cast
 
-from statestream.core.draft.node import MISSING, Intake, Node, bare, frozen
+from statestream.core.draft.tracker import MISSING, Draft, Intake, bare, frozen
 from statestream.core.errors import NotJSON
 from statestream.core.values import check_member
 
 
-class DictDraft(Node, MutableMapping[str, Any]):
+class DictDraft(Draft, MutableMapping[str, Any]):
     """A draft of a JSON object. Not a dict for isinstance; equal to a dict with the same content."""
 
     __slots__ = ()
@@ -89,7 +89,7 @@ class DictDraft(Node, MutableMapping[str, Any]):
         return self
 
 
-class ListDraft(Node, MutableSequence[Any]):
+class ListDraft(Draft, MutableSequence[Any]):
     """A draft of a JSON array. Not a list for isinstance; equal to a list with the same content."""
 
     __slots__ = ()
@@ -127,11 +127,11 @@ class ListDraft(Node, MutableSequence[Any]):
         self._written = None
         path = self._path()
         if path is not None:
-            self._recorder.ops.append({"op": "remove", "path": f"{path}/{at}"})
+            self._tracker.ops.append({"op": "remove", "path": f"{path}/{at}"})
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
         at = slice(index, None).indices(len(self._data))[0]
-        intake = Intake(self._recorder, self, None)
+        intake = Intake(self._tracker, self, None)
         try:
             raw = intake.take(value, self._depth(), (at,))
         except NotJSON as error:
@@ -144,7 +144,7 @@ class ListDraft(Node, MutableSequence[Any]):
         intake.settle()
         path = self._path()
         if path is not None:
-            self._recorder.ops.append({"op": "add", "path": f"{path}/{at}", "value": frozen(raw)})
+            self._tracker.ops.append({"op": "add", "path": f"{path}/{at}", "value": frozen(raw)})
 
     def append(self, value: Any) -> None:
         self.insert(len(self._data), value)
@@ -226,4 +226,4 @@ class ListDraft(Node, MutableSequence[Any]):
         return bool(self._data >= bare(other))
 
 
-KINDS: Final[Mapping[type[Any], type[Node]]] = {dict: DictDraft, list: ListDraft}
+KINDS: Final[Mapping[type[Any], type[Draft]]] = {dict: DictDraft, list: ListDraft}

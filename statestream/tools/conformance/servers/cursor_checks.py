@@ -47,9 +47,9 @@ async def cut_inside_a_frame(server: ServerUnderTest) -> None:
     writing = asyncio.create_task(server.write(120, at_once=4))
     replica = StrictReplica()
     try:
-        for turn in range(3 * len(CUTS)):
+        for round_ in range(3 * len(CUTS)):
             async with server.stream(replica) as stream:
-                await stream.some(CUTS[turn % len(CUTS)])
+                await stream.some(CUTS[round_ % len(CUTS)])
         answers = await writing
     finally:
         await asyncio.gather(writing, return_exceptions=True)

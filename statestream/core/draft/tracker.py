@@ -3,17 +3,17 @@
 Invariants: how it works, and what breaks if touched:
 - State is a tree. Every value is copied on its way in, unless it is a draft that has just been taken out of the tree,
   which moves with its identity. So each container has one place, and `id(container)` finds its draft in
-  `Recorder.nodes`, whatever index it has by now.
-- A node's `_key` is a hint. `_locate` verifies it by identity, so shifting a list renumbers nothing.
+  `Tracker.drafts`, whatever index it has by now.
+- A draft's `_key` is a hint. `_locate` verifies it by identity, so shifting a list renumbers nothing.
 - A container whose children have moved elsewhere is hollow. If it is put back, it is copied, or its children would be
   in two places.
-- A node without a parent that is not the root is detached: it works like plain data and is not recorded.
-- A node writes only to data that it owns: it has copied that data before, or an earlier recipe of the batch has made it
-  (`_shared`), and then each write also notes how to undo it.
+- A draft without a parent that is not the root is detached: it works like plain data and is not recorded.
+- A draft writes only to data that it owns: it has copied that data before, or an earlier recipe of the batch has made
+  it (`_shared`), and then each write also notes how to undo it.
 - A recorded value is frozen as bytes at that moment. What is written below it later is an operation of its own. A
   second write to the same key may change the first operation only if nothing can have been recorded below it, or frozen
-  with it, since: hence `Recorder.epoch`, which is raised whenever content is frozen.
-- `close` breaks the cycles between nodes and recorder. Without it, every copy would wait for the garbage collector.
+  with it, since: hence `Tracker.epoch`, which is raised whenever content is frozen.
+- `close` breaks the cycles between drafts and tracker. Without it, every copy would wait for the garbage collector.
 """
 
 from __future__ import annotations
@@ -45,47 +45,47 @@ class Closed:
 CLOSED: Final = Closed()
 
 
-class Recorder:
+class Tracker:
     """What one run of a recipe has done so far: the operations in order, and the drafts by the ids of their containers.
 
-    `epoch` is raised whenever content is frozen into an operation, see `Node._record_set`. `kinds` are the draft
+    `epoch` is raised whenever content is frozen into an operation, see `Draft._record_set`. `kinds` are the draft
     classes, which are defined in `containers`, a module that imports this one.
     """
 
-    __slots__ = ("epoch", "kinds", "nodes", "ops", "root", "scratch")
+    __slots__ = ("drafts", "epoch", "kinds", "ops", "root", "scratch")
 
-    def __init__(self, kinds: Mapping[type[Any], type[Node]], scratch: Scratch) -> None:
+    def __init__(self, kinds: Mapping[type[Any], type[Draft]], scratch: Scratch) -> None:
         self.kinds = kinds
         self.scratch = scratch
-        self.nodes: dict[int, Node] = {}
+        self.drafts: dict[int, Draft] = {}
         self.ops: list[Op] = []
         self.epoch = 0
-        self.root: Node | None = None
+        self.root: Draft | None = None
 
-    def node(self, data: Any, parent: Node | None, key: str | int) -> Node:
+    def draft(self, data: Any, parent: Draft | None, key: str | int) -> Draft:
         found = self.kinds[type(data)](self, data, parent, key)
-        self.nodes[id(data)] = found
+        self.drafts[id(data)] = found
         return found
 
     def live_ops(self) -> list[Op]:
         return [op for op in self.ops if op]
 
     def close(self) -> None:
-        for node in self.nodes.values():
-            node._data, node._parent, node._written = CLOSED, None, None
-            node._recorder = CLOSED  # type: ignore[assignment]  # breaks the cycle, and refuses every use
-        self.nodes.clear()
+        for draft in self.drafts.values():
+            draft._data, draft._parent, draft._written = CLOSED, None, None
+            draft._tracker = CLOSED  # type: ignore[assignment]  # breaks the cycle, and refuses every use
+        self.drafts.clear()
 
 
-class Node:
+class Draft:
     """What drafts of dicts and lists share: their place in the tree, copying before the first write, recording."""
 
-    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_recorder", "_shared", "_written")
+    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_shared", "_tracker", "_written")
     _data: Any
 
-    def __init__(self, recorder: Recorder, data: Any, parent: Node | None, key: str | int) -> None:
-        self._recorder, self._data, self._parent, self._key = recorder, data, parent, key
-        self._owned = self._shared = id(data) in recorder.scratch.made
+    def __init__(self, tracker: Tracker, data: Any, parent: Draft | None, key: str | int) -> None:
+        self._tracker, self._data, self._parent, self._key = tracker, data, parent, key
+        self._owned = self._shared = id(data) in tracker.scratch.made
         self._hollow = False
         self._written: dict[Any, tuple[Op, Any, int]] | None = None
 
@@ -93,12 +93,12 @@ class Node:
         """The draft of a container; a scalar itself."""
         if type(value) is not dict and type(value) is not list:
             return value
-        node = self._recorder.nodes.get(id(value))
-        if node is None:
-            return self._recorder.node(value, self, key)
-        if node._parent is self:
-            node._key = key  # renews the hint: without it, every write after a shift would search for its place
-        return node
+        draft = self._tracker.drafts.get(id(value))
+        if draft is None:
+            return self._tracker.draft(value, self, key)
+        if draft._parent is self:
+            draft._key = key  # renews the hint: without it, every write after a shift would search for its place
+        return draft
 
     def _locate(self) -> Any:
         """The key at which the parent holds this container now."""
@@ -116,20 +116,20 @@ class Node:
     def _path(self) -> str | None:
         """The pointer to this container in the document as it is now; None while it is detached."""
         segments: list[str] = []
-        node = self
-        while (parent := node._parent) is not None:
-            segments.append(escape(str(node._locate())))
-            node = parent
-        if node is not self._recorder.root:
+        draft = self
+        while (parent := draft._parent) is not None:
+            segments.append(escape(str(draft._locate())))
+            draft = parent
+        if draft is not self._tracker.root:
             return None
         return "".join(f"/{segment}" for segment in reversed(segments))
 
-    def _around(self) -> list[Node]:
-        """The node itself and those around it, the outermost last."""
-        nodes = [self]
-        while (parent := nodes[-1]._parent) is not None:
-            nodes.append(parent)
-        return nodes
+    def _around(self) -> list[Draft]:
+        """The draft itself and those around it, the outermost last."""
+        drafts = [self]
+        while (parent := drafts[-1]._parent) is not None:
+            drafts.append(parent)
+        return drafts
 
     def _hollow_out(self) -> None:
         """Marks those around it, which still hold it when it moves: they must not be put back as they are."""
@@ -146,15 +146,15 @@ class Node:
             self._become(self._data.copy())
 
     def _become(self, data: Any) -> None:
-        """Replaces what this node holds with `data`, which belongs to the draft."""
+        """Replaces what this draft holds with `data`, which belongs to the draft."""
         parent, key = self._parent, None
         if parent is not None:
             parent._own()
             key = self._locate()
-        recorder, old = self._recorder, self._data
-        del recorder.nodes[id(old)]
-        recorder.nodes[id(data)] = self
-        recorder.scratch.made.add(id(data))
+        tracker, old = self._tracker, self._data
+        del tracker.drafts[id(old)]
+        tracker.drafts[id(data)] = self
+        tracker.scratch.made.add(id(data))
         self._data, self._owned, self._shared = data, True, False
         if parent is not None:
             parent._set(key, data, old)
@@ -168,26 +168,26 @@ class Node:
 
     def _undo_with(self, step: Callable[[], object]) -> None:
         """Notes how to take back a write to a container that was there before this recipe."""
-        self._recorder.scratch.wrote(step)
+        self._tracker.scratch.wrote(step)
 
     def _detach(self, value: Any) -> None:
         """A container that leaves this one is not recorded any more, if anybody holds its draft."""
         if type(value) not in (dict, list):
             return
-        node = self._recorder.nodes.get(id(value))
-        if node is not None and node._parent is self:  # otherwise it has moved elsewhere already
-            node._parent = None
+        draft = self._tracker.drafts.get(id(value))
+        if draft is not None and draft._parent is self:  # otherwise it has moved elsewhere already
+            draft._parent = None
 
     def _put(self, key: Any, old: Any, value: Any) -> None:
         """Sets `key`, which holds `old` (or nothing: MISSING)."""
         if type(value) in SCALARS and type(old) not in (dict, list):
             self._put_scalar(key, old, value)
             return
-        if isinstance(value, Node) and value._data is old:
+        if isinstance(value, Draft) and value._data is old:
             return
-        held = self._recorder.nodes.get(id(old)) if type(old) in (dict, list) else None
+        held = self._tracker.drafts.get(id(old)) if type(old) in (dict, list) else None
         replaced = held if held is not None and held._parent is self else None  # if it moved, it has its children there
-        intake = Intake(self._recorder, self, replaced)
+        intake = Intake(self._tracker, self, replaced)
         try:
             raw = intake.take(value, self._depth(), (key,))
         except NotJSON as error:
@@ -224,12 +224,12 @@ class Node:
     def _record_ops(self, key: Any, ops: list[Op]) -> None:
         if self._written is not None:
             self._written.pop(key, None)
-        self._recorder.ops.extend(frozen_op(op) for op in ops)
-        self._recorder.epoch += 1
+        self._tracker.ops.extend(frozen_op(op) for op in ops)
+        self._tracker.epoch += 1
 
     def _record_set(self, path: str, key: Any, old: Any, new: Any) -> None:
         """Records a change of `key` (MISSING: absent), if that is safe in the operation that was recorded before."""
-        epoch = self._recorder.epoch
+        epoch = self._tracker.epoch
         if self._written is None:
             self._written = {}
         op, original, written_at = self._written.get(key, (None, None, -1))
@@ -244,12 +244,12 @@ class Node:
                 op.update(_set_op(path_then, original, new))
             return
         op = _set_op(f"{path}/{escape(str(key))}", old, new)
-        self._recorder.ops.append(op)
+        self._tracker.ops.append(op)
         self._written[key] = (op, old, epoch)
 
     def _rewrite(self, content: Any) -> None:
         """Replaces the whole content. Children that were in it before keep their identity."""
-        intake = Intake(self._recorder, self, self)
+        intake = Intake(self._tracker, self, self)
         try:
             raw = intake.take(content, self._depth() - 1)
         except NotJSON as error:
@@ -263,16 +263,16 @@ class Node:
         self._become(raw)
         intake.settle()
         self._written = None
-        self._recorder.epoch += 1
+        self._tracker.epoch += 1
         if path is not None:
-            self._recorder.ops.extend(frozen_op(op) for op in ops)
+            self._tracker.ops.extend(frozen_op(op) for op in ops)
 
     def _stay(self, old: Any, intake: Intake) -> bool:
         """Whether every child that somebody may hold keeps its place: then there is nothing to rewrite."""
-        if any(old[route[0]] is not node._data for node, route in intake.moved if len(route) == 1):
+        if any(old[route[0]] is not draft._data for draft, route in intake.moved if len(route) == 1):
             return False
-        moved = {id(node) for node, _ in intake.moved}
-        children = (self._recorder.nodes.get(id(value)) for value in (old.values() if type(old) is dict else old))
+        moved = {id(draft) for draft, _ in intake.moved}
+        children = (self._tracker.drafts.get(id(value)) for value in (old.values() if type(old) is dict else old))
         return all(child is None or child._parent is not self or id(child) in moved for child in children)
 
     def __len__(self) -> int:
@@ -297,7 +297,7 @@ def _set_op(path: str, old: Any, new: Any) -> Op:
 
 
 def bare(value: object) -> Any:
-    return value._data if isinstance(value, Node) else value
+    return value._data if isinstance(value, Draft) else value
 
 
 def frozen(value: Any) -> Any:
@@ -319,16 +319,16 @@ class Intake:
     copied.
     """
 
-    __slots__ = ("into", "moved", "recorder", "replaced", "taken")
+    __slots__ = ("into", "moved", "replaced", "taken", "tracker")
 
-    def __init__(self, recorder: Recorder, into: Node | None, replaced: Node | None) -> None:
-        self.recorder, self.into, self.replaced = recorder, into, replaced
-        self.moved: list[tuple[Node, tuple[Any, ...]]] = []
+    def __init__(self, tracker: Tracker, into: Draft | None, replaced: Draft | None) -> None:
+        self.tracker, self.into, self.replaced = tracker, into, replaced
+        self.moved: list[tuple[Draft, tuple[Any, ...]]] = []
         self.taken: set[int] = set()
 
     def take(self, value: Any, depth: int, route: tuple[Any, ...] = ()) -> Any:
         """The plain value. `route` leads to it from `into`; `depth` is the number of containers around it."""
-        if isinstance(value, Node):
+        if isinstance(value, Draft):
             return self._take_draft(value, depth, route)
         kind = type(value)
         if kind is dict:
@@ -349,39 +349,39 @@ class Intake:
         except NotJSON as error:
             raise error.under(escape(str(route[-1]))) from None
 
-    def _take_draft(self, node: Node, depth: int, route: tuple[Any, ...]) -> Any:
+    def _take_draft(self, draft: Draft, depth: int, route: tuple[Any, ...]) -> Any:
         parent_key = route[-1] if route else ""
-        if node._recorder is not self.recorder or id(node) in self.taken or not self._may_move(node):
-            return plain(node._data, depth, parent_key)
-        if node._parent is None or depth != node._depth() - 1 or parent_key == "constructor":
-            plain(node._data, depth, parent_key)  # for its checks: the limits may not hold where it goes
-        if node._parent is not self.replaced:
-            node._own()  # the container that it leaves still holds it, and sees later writes, as in Python
-        if node._parent is not self.into or self.into is not self.replaced:
-            node._hollow_out()
-        self.taken.add(id(node))
-        self.moved.append((node, route))
-        return node._data
+        if draft._tracker is not self.tracker or id(draft) in self.taken or not self._may_move(draft):
+            return plain(draft._data, depth, parent_key)
+        if draft._parent is None or depth != draft._depth() - 1 or parent_key == "constructor":
+            plain(draft._data, depth, parent_key)  # for its checks: the limits may not hold where it goes
+        if draft._parent is not self.replaced:
+            draft._own()  # the container that it leaves still holds it, and sees later writes, as in Python
+        if draft._parent is not self.into or self.into is not self.replaced:
+            draft._hollow_out()
+        self.taken.add(id(draft))
+        self.moved.append((draft, route))
+        return draft._data
 
-    def _may_move(self, node: Node) -> bool:
-        if node._parent is not None and node._parent is self.replaced:
+    def _may_move(self, draft: Draft) -> bool:
+        if draft._parent is not None and draft._parent is self.replaced:
             return True
-        if self.into is not None and any(outer is node for outer in self.into._around()):
+        if self.into is not None and any(outer is draft for outer in self.into._around()):
             return False  # a container cannot contain itself
-        around = node._around()
+        around = draft._around()
         return (
-            not node._hollow
-            and around[-1] is not self.recorder.root
+            not draft._hollow
+            and around[-1] is not self.tracker.root
             and not any(id(outer) in self.taken for outer in around)
         )
 
     def settle(self) -> None:
         """Sets the new places of the drafts that moved. Call it once the value is in its place."""
-        for node, route in self.moved:
+        for draft, route in self.moved:
             parent = self.into
             assert parent is not None
             for key in route[:-1]:
                 parent = parent._child(key, parent._data[key])
-            node._parent, node._key = parent, route[-1]
+            draft._parent, draft._key = parent, route[-1]
         if self.moved:
-            self.recorder.epoch += 1
+            self.tracker.epoch += 1
