@@ -9,8 +9,8 @@ share that cost, except that each action that deletes members of an object pays 
 patterns and `**draft` work. `draft == {...}` compares the content as Python does. json.dumps and orjson.dumps raise
 TypeError; `copy.deepcopy(draft)` returns plain JSON. After its action, any use of a draft raises DraftClosed.
 
-Invariants: this file runs a recipe and looks at its outcome. `tracker` records, `containers` has the two kinds of draft,
-`scratch` what the actions of a batch share.
+Invariants: this file runs a recipe and looks at its outcome. `tracker` records, `containers` has the two kinds of
+draft, `scratch` what the actions of a batch share.
 """
 
 from __future__ import annotations
