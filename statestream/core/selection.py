@@ -57,6 +57,15 @@ class Selection(Struct, frozen=True, kw_only=True):
         )
 
     @classmethod
+    def all_of(cls, slices: Iterable[Slice]) -> Selection:
+        """All plain slices and all instances of the keyed ones."""
+        named = {each.name: each.keyed for each in slices}
+        return cls(
+            names=frozenset(name for name, keyed in named.items() if not keyed),
+            families=frozenset(name for name, keyed in named.items() if keyed),
+        )
+
+    @classmethod
     def family(cls, name: str) -> Selection:
         """All instances of a keyed slice."""
         return cls(names=frozenset(), families=frozenset((name,)))

@@ -148,11 +148,14 @@ class Slice:
 
     `initial` is the JSON value that the slice begins with (if it is keyed: each instance). `keyed=True` makes it a
     family of instances `name/key`, which their first action creates. `internal=True` reserves its actions for the
-    server's own code: POST /dispatch answers them with 403.
+    server's own code: POST /dispatch answers them with 403. `hidden=True` keeps the slice from clients: to them it does
+    not exist, in no snapshot, stream, history or answer. Only the server's own code reads it.
     """
 
-    def __init__(self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False) -> None:
-        self.name, self.keyed, self.internal = check_name(name), keyed, internal
+    def __init__(
+        self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False, hidden: bool = False
+    ) -> None:
+        self.name, self.keyed, self.internal, self.hidden = check_name(name), keyed, internal, hidden
         self.initial = plain(initial)
         self.handlers: list[Handler] = []
 

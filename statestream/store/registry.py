@@ -14,7 +14,10 @@ from statestream.core.values import encode
 
 
 class HandlerRegistry:
-    """The slices of a store by name, and the handlers of each action in the order of the slices."""
+    """The slices of a store by name, and the handlers of each action in the order of the slices.
+
+    `public` has those of the slices that are not hidden.
+    """
 
     def __init__(self, slices: Iterable[Slice]) -> None:
         self.slices: dict[str, Slice] = {}
@@ -25,6 +28,7 @@ class HandlerRegistry:
             self.slices[declared.name] = declared
             for handler in declared.handlers:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
+        self.public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
         for action_type, handlers in self._handlers.items():
             self._check(action_type, handlers)
 

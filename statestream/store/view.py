@@ -2,7 +2,7 @@
 
 Routes, broadcast and chat hold a view, never the store or its journal. So this is where rules are enforced: which
 slices a principal may name and read, as they are now, as they were, and while they change; and which actions they may
-dispatch. The rules so far: everybody reads everything, and internal actions are the server's own.
+dispatch. The rules so far: everybody reads every slice that is not hidden, and internal actions are the server's own.
 
 Invariants: every request reaches the state through a view. `get` and `select` return the committed states themselves,
 for the server's own code, which must not change their values.
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Forbidden, Malformed, Unavailable
 from statestream.core.names import check_id, check_key, split_name
 from statestream.core.principal import EVERYTHING_READABLE, Principal, Scope
 from statestream.core.selection import Selection
-from statestream.core.slices import check_declared
+from statestream.core.slices import Slice, check_declared
 from statestream.store.bus import Listener
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
@@ -51,11 +53,18 @@ class StoreView:
         """How far this node's state has got."""
         return self._state.position
 
+    @property
+    def _readable(self) -> Mapping[str, Slice]:
+        return self._registry.slices if self.principal.internal else self._registry.public
+
     # reading
 
     def selection(self, text: str | None) -> Selection:
         """The selection of a query's `slices`. Raises Malformed, and UnknownSlice for what may not be read either."""
-        return Selection.parse(text, self._registry.slices)
+        selection = Selection.parse(text, self._readable)
+        if selection.everything and len(self._readable) < len(self._registry.slices):
+            return Selection.all_of(self._readable.values())
+        return selection
 
     def get(self, name: str) -> SliceState | None:
         """The committed state of a slice or instance; None if it does not exist."""
@@ -118,7 +127,7 @@ class StoreView:
         for each in actions:
             self._check_may_dispatch(each)
         for name, version in (expect or {}).items():
-            check_declared(self._registry.slices, *split_name(name))
+            check_declared(self._readable, *split_name(name))
             if type(version) is not int or version < 0:
                 raise Malformed("expected versions that are whole numbers of at least 0 in `expect`")
         request = accept(
@@ -130,7 +139,14 @@ class StoreView:
             expect=expect or {},
         )
         self._check_open()
-        return await self._writer.submit(request)
+        return self._visible(await self._writer.submit(request))
+
+    def _visible(self, result: Result) -> Result:
+        """The result without the slices that this principal may not read."""
+        readable = self._readable
+        if all(name.partition("/")[0] in readable for name, _ in result.changes):
+            return result
+        return replace(result, changes=tuple(pair for pair in result.changes if pair[0].partition("/")[0] in readable))
 
     def _check_may_dispatch(self, action: Action) -> None:
         declared = self._registry.slices.get(action.type.partition("/")[0])
