@@ -1,37 +1,65 @@
-"""Lets a bounded number of waiters through in each iteration of the event loop.
+"""Shares the iterations of the event loop among those who join, resume or catch up at the same time.
 
-Invariants: a waiter continues in a later iteration, in the order of arrival. Everything else of the loop runs in
-between.
+Invariants: work that was admitted takes ITERATION_SECONDS of an iteration, plus one piece of work at most; everything
+else of the loop runs in between. Whoever waits continues in a later iteration, in the order of arrival.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 PER_ITERATION: Final = 16
+ITERATION_SECONDS: Final = 0.005
 
 
 class Admission:
-    """`await admission.admitted()` before work that a thousand may want to do at the same time."""
+    """Do work that a thousand may want to do at the same time in `with admission.working():`, if it is `open`, or
+    after `await admission.admitted()`.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._room = PER_ITERATION
+        self._spent = 0.0
         self._scheduled = False
 
+    @property
+    def open(self) -> bool:
+        """Whether nobody waits, and there is time left in this iteration."""
+        return not self._waiting and self._spent < ITERATION_SECONDS
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Counts the time that is spent inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent += time.perf_counter() - began
+            self._schedule()
+
     async def admitted(self) -> None:
-        """Returns in a later iteration, together with at most PER_ITERATION - 1 others."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
+        """Returns in a later iteration, together with at most PER_ITERATION - 1 others, with fewer if work is long."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._admit)
+        self._schedule()
         await waiter
 
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._admit)
+
     def _admit(self) -> None:
-        room = PER_ITERATION
+        """Runs after those that it has admitted before, so `_spent` says how long they took."""
+        self._room = max(1, self._room // 2) if self._spent > ITERATION_SECONDS else min(PER_ITERATION, self._room * 2)
+        self._spent = 0.0
+        room = self._room
         while room and self._waiting:
             first = self._waiting.popleft()
             if not first.done():  # a waiter that was cancelled has left the queue

@@ -42,6 +42,9 @@ class FanOut:
                     encoded[full] = frames.update(change, full=full)
                 group.add(encoded[full])
                 self._unsent[group] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
         if self._unsent and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -60,8 +63,12 @@ class FanOut:
         self._scheduled = False
 
     def flush(self, group: SubscriberGroup, now: float) -> None:
-        """Writes what has gathered for a group: its live subscribers are then at the head."""
-        for subscriber in group.flush(self._view.position, now):
+        """Writes what has gathered for a group: its live subscribers are then at the head, unless it `owes` frames."""
+        behind = group.flush(self._view.position, now)
+        if group.owes:
+            self._unsent[group] = None
+            self._schedule()
+        for subscriber in behind:
             self._lagging(subscriber)
 
     def write(self, group: SubscriberGroup, frame: bytes, now: float) -> None:

@@ -49,4 +49,6 @@ class Heartbeats:
                 await asyncio.sleep(0)
                 until = loop.time() + ITERATION_SECONDS
             self._fanout.flush(group, now)  # first, because the heartbeat's id covers the changes before it
+            if group.owes:
+                continue  # what is owed shows that the stream is alive
             self._fanout.write(group, frames.heartbeat(self._view.position), now)

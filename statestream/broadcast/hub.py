@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from statestream.broadcast.budget import Budget
 from statestream.broadcast.counters import Counters
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.fanout import FanOut
@@ -38,9 +39,9 @@ CLOSE_SECONDS: Final = 2.0
 class Hub:
     """`view` is the server's own. `heartbeat` in seconds; at most `max_subscribers` streams at a time."""
 
-    def __init__(self, view: StoreView, *, heartbeat: float, max_subscribers: int) -> None:
+    def __init__(self, view: StoreView, budget: Budget, *, heartbeat: float, max_subscribers: int) -> None:
         self.counters = Counters()
-        self.sockets: Sockets[Subscriber] = Sockets(self.leave)
+        self.sockets: Sockets[Subscriber] = Sockets(self.leave, budget)
         self._view = view
         self._max_subscribers = max_subscribers
         self._groups = SubscriberGroups(self.counters, self.sockets.send)

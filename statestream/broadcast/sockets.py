@@ -5,6 +5,9 @@ keeps, or a socket of our own: then nothing is left of a subscriber but a descri
 descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of them is in the
 event loop. Decision record 5 has the costs, and what this must survive.
 
+What waits for slow clients counts against the Budget. When that is used up, a client that does not take its bytes is
+disconnected, and resumes later.
+
 Invariants: `write` never waits and never calls back. It takes the bytes as a whole, keeps what the kernel does not
 take, and returns whether more may follow; a frame is never left half-written while the connection lasts. A descriptor
 is closed only after it has left the epoll, and its number is forgotten before anybody else can get it. Others may send
@@ -28,6 +31,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 
+from statestream.broadcast.budget import Budget
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.ring import GONE, Ring, send_each
 
@@ -104,12 +108,15 @@ class TransportSink:
     The request's handler waits for `finished`; aiohttp then ends the response.
     """
 
-    __slots__ = ("_draining", "_finished", "_protocol", "_transport", "_writer")
+    __slots__ = ("_budget", "_draining", "_finished", "_protocol", "_taken", "_transport", "_writer")
     direct = False
     descriptor = -1  # never used: writing is not direct
 
-    def __init__(self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport) -> None:
-        self._writer, self._protocol, self._transport = writer, protocol, transport
+    def __init__(
+        self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport, budget: Budget
+    ) -> None:
+        self._writer, self._protocol, self._transport, self._budget = writer, protocol, transport, budget
+        self._taken = 0
         self._draining: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -130,7 +137,13 @@ class TransportSink:
         if self._transport.is_closing():
             return False
         self._transport.write(data)
-        return not self._protocol.writing_paused
+        if not self._protocol.writing_paused:
+            return True
+        if self._budget.take(len(data)):  # most transports copy what waits, so it is not shared
+            self._taken += len(data)
+        else:
+            self.abort()
+        return False
 
     def took(self, data: bytes, sent: int) -> None:
         raise AssertionError("a transport's descriptor is never written to directly")
@@ -147,6 +160,12 @@ class TransportSink:
             await self._writer.drain()
         except ConnectionError:
             self._transport.abort()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._budget.free(self._taken)
+        self._taken = 0
 
     @property
     def finished(self) -> asyncio.Future[None]:
@@ -154,6 +173,7 @@ class TransportSink:
         return self._finished
 
     def finish(self) -> None:
+        self._give_back()
         if not self._finished.done():
             self._finished.set_result(None)
 
@@ -182,7 +202,8 @@ class SocketSink(Generic[Owner]):
 
     def __init__(self, sockets: Sockets[Owner], fd: int, last: bytes) -> None:
         self._sockets, self._fd, self._last = sockets, fd, last
-        self._rest: deque[memoryview] | None = None
+        self._rest: deque[tuple[bytes, int]] | None = None
+        """Frames, and how much of them was sent."""
         self._drained: asyncio.Future[None] | None = None
         self.owner: Owner | None = None
 
@@ -196,7 +217,7 @@ class SocketSink(Generic[Owner]):
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._rest or ()))
+        return sum(len(data) - sent for data, sent in self._rest or ())
 
     @property
     def outstanding(self) -> int:
@@ -204,7 +225,7 @@ class SocketSink(Generic[Owner]):
 
     def write(self, data: bytes) -> bool:
         if self._rest:
-            self._rest.append(memoryview(data))
+            self._keep(data, 0)
             return False
         try:
             sent = os.write(self._fd, data)
@@ -221,8 +242,17 @@ class SocketSink(Generic[Owner]):
         if sent == GONE:
             self.abort()
         else:
-            self._rest = deque([memoryview(data)[sent:]])
             self._sockets.watch(self._fd, LISTEN | WRITABLE)
+            self._keep(data, sent)
+
+    def _keep(self, data: bytes, sent: int) -> None:
+        """Keeps what the kernel did not take, or gives up the client if there is no room."""
+        if not self._sockets.budget.hold(data):
+            self.abort()
+            return
+        if self._rest is None:
+            self._rest = deque()
+        self._rest.append((data, sent))
 
     async def drained(self) -> None:
         if self._rest:  # only the task that owns the subscriber waits, so one future is enough
@@ -241,6 +271,8 @@ class SocketSink(Generic[Owner]):
         if self.closed:
             return
         fd, self._fd = self._fd, -1
+        for data, _ in self._rest or ():
+            self._sockets.budget.release(data)
         self._rest = self.owner = None
         self._sockets.forget(fd)
         self._wake()
@@ -260,11 +292,13 @@ class SocketSink(Generic[Owner]):
     def _send_rest(self) -> None:
         try:
             while self._rest:
-                sent = os.write(self._fd, self._rest[0])
-                if sent < len(self._rest[0]):
-                    self._rest[0] = self._rest[0][sent:]
+                data, before = self._rest[0]
+                sent = before + os.write(self._fd, memoryview(data)[before:])
+                if sent < len(data):
+                    self._rest[0] = (data, sent)
                 else:
                     self._rest.popleft()
+                    self._sockets.budget.release(data)
         except BlockingIOError:
             return
         except OSError:
@@ -292,8 +326,8 @@ class SocketSink(Generic[Owner]):
 class Sockets(Generic[Owner]):
     """All sockets that were handed off. `gone` is called with the owner of a sink that its peer has closed."""
 
-    def __init__(self, gone: Callable[[Owner], None]) -> None:
-        self._gone = gone
+    def __init__(self, gone: Callable[[Owner], None], budget: Budget) -> None:
+        self._gone, self.budget = gone, budget
         self._sinks: dict[int, SocketSink[Owner]] = {}
         self._epoll: Any = None
         self._ring: Ring | None = None

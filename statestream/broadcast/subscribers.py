@@ -11,17 +11,20 @@ one costs nothing beyond its socket: no task, no queue, no timer. All others hav
 
 A group gathers the frames of one iteration of the loop and writes them to every live subscriber as one bytes object.
 Its size is bounded, so that writing to it is a bounded part of an iteration: more subscribers with the same
-subscription are several groups.
+subscription are several groups. Large frames are written to a part of a group in each iteration; until then, the
+group owes them to the others.
 
 Invariants: synchronous, no I/O of its own. Only the methods of Subscriber change its state, and `live` of a group has
-exactly the live ones. `covered` is the position up to which every live subscriber has everything it follows; it moves
-only when the group is flushed, so no id is ever ahead of what was sent.
+exactly the live ones. `covered` is the position up to which those have everything they follow to whom the
+group has just written; it moves only with a write, so no id is ever ahead of what was sent. Who joins a group that owes
+frames has them already, and is owed nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, Literal
 
@@ -37,6 +40,8 @@ from statestream.core.selection import Selection
 from statestream.protocol.frames import Reason
 from statestream.store.view import StoreView
 
+PORTION: Final = 8 << 20
+"""Bytes that a group writes in one go: some ten milliseconds."""
 EARLIEST: Final = "earliest"
 """The cursor of a subscriber that wants the history from its earliest position."""
 
@@ -155,23 +160,53 @@ class LiveSet:
         if members.get(subscriber.place) is subscriber:  # it may never have been added
             del members[subscriber.place]
 
+    def members(self) -> list[Subscriber]:
+        return [*self._direct.values(), *self._others.values()]
+
     def __len__(self) -> int:
         return len(self._direct) + len(self._others)
 
     def write(self, data: bytes) -> list[Subscriber]:
         """Writes to all. Returns those that can take no more for now, or are gone."""
-        behind = [subscriber for subscriber in self._others.values() if not subscriber.sink.write(data)]
-        for descriptor, sent in self._send(list(self._direct), data) if self._direct else ():
+        return self._write(list(self._direct), list(self._others.values()), data)
+
+    def write_to(self, subscribers: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
+        """Writes to those of the subscribers that are still live."""
+        places = [each.place for each in subscribers if self._direct.get(each.place) is each]
+        return self._write(places, [each for each in subscribers if self._others.get(each.place) is each], data)
+
+    def _write(self, places: list[int], others: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
+        behind = [subscriber for subscriber in others if not subscriber.sink.write(data)]
+        for descriptor, sent in self._send(places, data) if places else ():
             subscriber = self._direct[descriptor]
             subscriber.sink.took(data, sent)
             behind.append(subscriber)
         return behind
 
 
+class Owed(Struct, kw_only=True):
+    """Encoded frames that lead to `head`, and the subscribers to whom they have not been written yet."""
+
+    data: bytes
+    head: Position
+    left: list[Subscriber]
+
+
 class SubscriberGroup:
     """Up to MEMBERS subscribers with one subscription. `members` counts them all, `live` has those that are live."""
 
-    __slots__ = ("_counters", "_pending", "covered", "live", "members", "slot", "subscription", "view", "wrote_at")
+    __slots__ = (
+        "_counters",
+        "_owed",
+        "_pending",
+        "covered",
+        "live",
+        "members",
+        "slot",
+        "subscription",
+        "view",
+        "wrote_at",
+    )
 
     def __init__(self, subscription: Subscription, view: StoreView, slot: int, counters: Counters, send: Send) -> None:
         self.subscription, self.view, self.slot, self._counters = subscription, view, slot, counters
@@ -180,19 +215,48 @@ class SubscriberGroup:
         self.members = 0
         self.wrote_at = 0.0
         self._pending: list[bytes] = []
+        self._owed: deque[Owed] = deque()
+
+    @property
+    def owes(self) -> bool:
+        """Whether frames were written to a part of the live subscribers only. `flush` goes on."""
+        return bool(self._owed)
 
     def add(self, frame: bytes) -> None:
         self._pending.append(frame)
 
     def flush(self, head: Position, now: float) -> list[Subscriber]:
-        """Writes what has gathered: every live subscriber then has everything up to `head`. Returns who fell behind."""
+        """Writes what has gathered, or a portion of that. Returns who fell behind.
+
+        Unless the group then `owes` frames, every live subscriber has everything up to `head`.
+        """
+        if self._pending:
+            frames = b"".join(self._pending) if len(self._pending) > 1 else self._pending[0]
+            self._counters.deliveries += len(self._pending) * len(self.live)
+            self._pending.clear()
+            if not self._owed and len(frames) * len(self.live) <= PORTION:
+                self.covered = head
+                return self.write(frames, now)
+            encoded = self.subscription.encoding.encode(frames)
+            self._owed.append(Owed(data=encoded, head=head, left=self.live.members()))
+        if self._owed:
+            return self._write_portion(now)
         self.covered = head
-        if not self._pending:
-            return []
-        frames = b"".join(self._pending) if len(self._pending) > 1 else self._pending[0]
-        self._counters.deliveries += len(self._pending) * len(self.live)
-        self._pending.clear()
-        return self.write(frames, now)
+        return []
+
+    def _write_portion(self, now: float) -> list[Subscriber]:
+        """Writes the oldest frames that are owed to some of those to whom they are owed."""
+        owed = self._owed[0]
+        count = max(1, PORTION // len(owed.data))
+        portion, owed.left = owed.left[:count], owed.left[count:]
+        if not owed.left:
+            self._owed.popleft()
+        self.wrote_at, self.covered = now, owed.head
+        self._counters.bytes += len(owed.data) * len(portion)
+        behind = self.live.write_to(portion, owed.data)
+        for subscriber in behind:
+            subscriber.lag()
+        return behind
 
     def write(self, frames: bytes, now: float) -> list[Subscriber]:
         """Writes to every live subscriber. Those that it returns were sent the frames, and are live no longer."""

@@ -2,7 +2,7 @@
 
 Invariants: between reading the store and making a subscriber live there is no await. That is why a snapshot joins the
 stream without a gap and without a repeat. A thousand that return at the same time do not hold up those that are live:
-only so many are admitted in each iteration of the loop.
+only so many are admitted in each iteration of the loop, and only for so long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ class Synchronizer:
         self._admission = Admission()
 
     def at_once(self, subscriber: Subscriber) -> None:
-        """Makes the subscriber live if that needs no waiting. Raises TooLarge."""
+        """Makes the subscriber live if that takes no waiting, for the journal or for others. Raises TooLarge."""
+        if self._admission.open:
+            with self._admission.working():
+                self._sync(subscriber)
+
+    def _sync(self, subscriber: Subscriber) -> None:
+        """Does nothing if that takes the journal."""
         cursor, detail = subscriber.cursor, subscriber.subscription.detail
         if not isinstance(cursor, Position):
             if cursor != EARLIEST:
@@ -50,7 +56,7 @@ class Synchronizer:
                 backlog = self._backlogs.in_memory(view, cursor, selection)
             except Forked:
                 subscriber.restart("forked")
-                self.at_once(subscriber)
+                self._sync(subscriber)
                 return
             frame = None if backlog is None else self._frames.continued(subscriber, backlog)
         if frame is not None:
@@ -64,11 +70,15 @@ class Synchronizer:
         while subscriber.state is not State.LIVE and await self.drained(subscriber):
             await self._admission.admitted()
             backlog = await self._missed(subscriber)
-            cursor = subscriber.cursor  # read now: a reset may have replaced it while this waited
-            if isinstance(cursor, Position) and backlog is not None:
-                self._send(subscriber, self._frames.continued(subscriber, backlog))
-            elif cursor != EARLIEST and not isinstance(cursor, Position):
-                self._send(subscriber, self._frames.initial(subscriber, cursor))
+            with self._admission.working():
+                self._continue(subscriber, backlog)
+
+    def _continue(self, subscriber: Subscriber, backlog: Backlog | None) -> None:
+        cursor = subscriber.cursor  # read now: a reset may have replaced it while this waited
+        if isinstance(cursor, Position) and backlog is not None:
+            self._send(subscriber, self._frames.continued(subscriber, backlog))
+        elif cursor != EARLIEST and not isinstance(cursor, Position):
+            self._send(subscriber, self._frames.initial(subscriber, cursor))
 
     async def _missed(self, subscriber: Subscriber) -> Backlog | None:
         """What it has missed; None if it needs the whole state, for the reason that its cursor then is."""

@@ -77,18 +77,24 @@ class Selection(Struct, frozen=True, kw_only=True):
         """The changes of selected slices."""
         return [change for change in changes if self.matches(change.slice)]
 
-    def of(self, slices: Mapping[str, SliceState]) -> Iterator[tuple[str, SliceState]]:
-        """The selected slices that exist."""
-        if self.everything or self.families:
-            yield from ((name, state) for name, state in slices.items() if self.matches(name))
-        else:
-            yield from ((name, slices[name]) for name in sorted(self.names) if name in slices)
+    def of(
+        self, slices: Mapping[str, SliceState], instances: Mapping[str, Iterable[str]]
+    ) -> Iterator[tuple[str, SliceState]]:
+        """The selected slices that exist. `instances` has the full names in each family: no others are looked at."""
+        if self.everything:
+            yield from slices.items()
+            return
+        yield from ((name, slices[name]) for name in sorted(self.names) if name in slices)
+        for family in sorted(self.families):
+            yield from ((name, slices[name]) for name in instances.get(family, ()))
 
-    def snapshot(self, slices: Mapping[str, SliceState]) -> dict[str, SliceState]:
+    def snapshot(
+        self, slices: Mapping[str, SliceState], instances: Mapping[str, Iterable[str]]
+    ) -> dict[str, SliceState]:
         """The selected slices that exist. Raises TooLarge if they exceed what one response may hold."""
         found: dict[str, SliceState] = {}
         size = 0
-        for name, state in self.of(slices):
+        for name, state in self.of(slices, instances):
             found[name] = state
             size += len(state.encoded())
             if len(found) > MAX_INSTANCES or size > MAX_SNAPSHOT:

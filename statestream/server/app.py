@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from statestream.broadcast.budget import Budget
 from statestream.broadcast.hub import Hub
 from statestream.core.principal import SERVER
 from statestream.server import routes, stream
-from statestream.server.bodies import MAX_BODY
+from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.metrics import metrics
 from statestream.server.problems import problems, starting
 from statestream.server.request import STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
+from statestream.server.transfer import BUDGET
 from statestream.store.store import Store
 
 
@@ -41,8 +43,10 @@ def create_app(
     """
     app = web.Application(middlewares=[problems])
     app[STORE] = store
-    app[HUB] = Hub(store.view(SERVER), heartbeat=heartbeat, max_subscribers=max_subscribers)
+    app[BUDGET] = Budget()
+    app[HUB] = Hub(store.view(SERVER), app[BUDGET], heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[MAX_BODY] = max_body
+    app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
     app[STREAM_OBSERVERS] = []
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)

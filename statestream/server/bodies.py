@@ -1,7 +1,9 @@
 """Request bodies: from bytes to validated values.
 
 Invariants: every body is read here, with limits on its size and its time, and parsed within the JSON limits. aiohttp's
-own `request.json()` and `request.read()` are not used, because they limit neither.
+own `request.json()` and `request.read()` are not used, because they limit neither, and its `content_type` takes time
+that grows with the square of the header's length. A large body is parsed in a thread, one at a time, so that nobody
+else waits for it.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from statestream.core.errors import Malformed, TooLarge, UnsupportedMediaType
+from statestream.broadcast.budget import Share
+from statestream.core.errors import Malformed, TooLarge, Unavailable, UnsupportedMediaType
 from statestream.core.slices import first_problem
 from statestream.core.values import loads
+from statestream.server.transfer import BUDGET
 
 BODY_SECONDS: Final = 30.0
 MAX_BODY: Final = web.AppKey("statestream_max_body", int)
+LARGE: Final = 32 << 10
+"""A text of so many bytes may take several milliseconds to parse."""
+PARSING: Final = web.AppKey("statestream_parsing", asyncio.Lock)
 
 M = TypeVar("M", bound="Body")
 
@@ -30,21 +37,36 @@ class Body(BaseModel):
 
 async def read_json(request: web.Request) -> Any:
     """The value of the body. Raises UnsupportedMediaType, TooLarge, NotJSON, Malformed."""
-    if request.content_type != "application/json":
-        raise UnsupportedMediaType("expected Content-Type: application/json")
-    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
-        raise UnsupportedMediaType("expected UTF-8, the only charset of JSON")
+    _check_media_type(request.headers.get("Content-Type", ""))
     if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "deflate"):
         raise UnsupportedMediaType("expected Content-Encoding: gzip or deflate, or none")
-    return loads(await _read(request, request.config_dict[MAX_BODY]))
+    with Share(request.config_dict[BUDGET]) as share:
+        data = await _read(request, request.config_dict[MAX_BODY], share)
+        if len(data) < LARGE:
+            return loads(data)
+        async with request.config_dict[PARSING]:
+            return await asyncio.to_thread(loads, data)
 
 
-async def _read(request: web.Request, limit: int) -> bytes:
+def _check_media_type(header: str) -> None:
+    """Raises UnsupportedMediaType unless it is JSON in UTF-8. Other parameters mean nothing and are ignored."""
+    media_type, *parameters = header.split(";")
+    if media_type.strip().lower() != "application/json":
+        raise UnsupportedMediaType("expected Content-Type: application/json")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower().startswith("charset") and value.strip(' \t"').lower() not in ("utf-8", "utf8"):
+            raise UnsupportedMediaType("expected UTF-8, the only charset of JSON")
+
+
+async def _read(request: web.Request, limit: int, share: Share) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
+                if not share.take(len(chunk)):
+                    raise Unavailable("other clients are sending too much at the same time; try again in a moment")
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body has more than {limit} bytes")

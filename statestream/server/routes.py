@@ -7,20 +7,21 @@ are enforced in the layers below. Errors are raised, and become problems in one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from aiohttp import ETag, web
+from aiohttp import web
 from pydantic import Field
 
-from statestream.core.change import Action, Page, Position, Result, SliceState
+from statestream.core.change import Action, Page, Position, Result, SliceState, Snapshot
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.core.values import MAX_INT
 from statestream.protocol import frames
 from statestream.server.abort import abort_response
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.request import selection_of, view_of, wants_payloads
+from statestream.server.transfer import send
 
 MAX_ACTIONS: Final = 1_000
 
@@ -67,7 +68,7 @@ def _answer(result: Result) -> dict[str, Any]:
     }
 
 
-async def state(request: web.Request) -> web.Response:
+async def state(request: web.Request) -> web.StreamResponse:
     view = view_of(request)
     selection = selection_of(request, view)
     if "at" in request.query:
@@ -75,24 +76,32 @@ async def state(request: web.Request) -> web.Response:
     else:
         snapshot = view.snapshot(selection)
     etag = _etag(snapshot.slices)
-    if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
-        response = web.Response(status=304)
-    else:
-        response = json_response(
-            {
-                "position": str(snapshot.position),
-                "slices": {name: orjson.Fragment(state.encoded()) for name, state in snapshot.slices.items()},
-                "versions": {name: state.version for name, state in snapshot.slices.items()},
-            }
-        )
-    response.etag = ETag(etag, is_weak=True)  # weak: `position` moves on while the slices stay the same
-    response.headers["Cache-Control"] = "no-cache"
-    return response
+    headers = {"ETag": f'W/"{etag}"', "Cache-Control": "no-cache"}  # weak: only `position` moves on with other slices
+    if _matches(request.headers.getall("If-None-Match", []), etag):
+        return web.Response(status=304, headers=headers)
+    return await send(request, _body(snapshot), headers | {"Content-Type": "application/json"})
+
+
+def _body(snapshot: Snapshot) -> list[bytes]:
+    """The JSON of a snapshot, in parts: the values are not copied, so all who ask for them share them."""
+    parts = [b'{"position":' + orjson.dumps(str(snapshot.position)) + b',"slices":{']
+    for name, state in snapshot.slices.items():
+        parts += [orjson.dumps(name) + b":", state.encoded(), b","]
+    if snapshot.slices:
+        parts.pop()
+    versions = orjson.dumps({name: state.version for name, state in snapshot.slices.items()})
+    return [*parts, b'},"versions":' + versions + b"}"]
 
 
 def _etag(slices: Mapping[str, SliceState]) -> str:
     names = "\n".join(f"{name} {state.position}" for name, state in sorted(slices.items()))
     return hashlib.sha256(names.encode()).hexdigest()[:32]
+
+
+def _matches(headers: Sequence[str], etag: str) -> bool:
+    """Whether `If-None-Match` names the tag, by the weak comparison of RFC 9110 section 13.1.2."""
+    tags = {tag.strip().removeprefix("W/") for header in headers for tag in header.split(",")}
+    return bool(tags & {f'"{etag}"', "*"})
 
 
 async def history(request: web.Request) -> web.StreamResponse:

@@ -24,6 +24,7 @@ from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
 from statestream.server.request import selection_of, view_of, wants_payloads
+from statestream.server.transfer import BUDGET
 from statestream.store.view import StoreView
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
@@ -74,7 +75,7 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     connection = transport.get_extra_info("socket")
     if connection is not None:
         bound_socket(connection.fileno(), connection.family)
-    sink = TransportSink(writer, request.protocol, transport)
+    sink = TransportSink(writer, request.protocol, transport, request.config_dict[BUDGET])
     subscriber = hub.join(sink, view, subscription, cursor, on_closed)
     # while the stream lasts, the handler keeps only what it needs: locals, headers and aiohttp's keep-alive timer would
     # be a seventh of what a subscriber costs

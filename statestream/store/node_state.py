@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.core.change import PAGE, START, Change, Position, SliceState, new_id, now_ms
@@ -27,12 +27,13 @@ BEGIN_ATTEMPTS: Final = 100
 
 
 class NodeState:
-    """`slices` maps full names to their states. It stays the same object."""
+    """`slices` maps full names to their states. It stays the same object. `instances` are the names in each family."""
 
     def __init__(self, journal: Journal, bus: Bus) -> None:
         self.bus = bus
         self.use(journal)
         self.slices: dict[str, SliceState] = {}
+        self.instances: dict[str, dict[str, None]] = {}
         self.position = START
         self.stale = False
         self._dirty: set[str] = set()
@@ -50,6 +51,7 @@ class NodeState:
         snapshot = await self.history.load()
         self.slices.clear()
         self.slices.update(snapshot.slices)
+        self.instances = instances_of(self.slices)
         self.position, self._checkpointed, self.stale = snapshot.position, snapshot.checkpoint, False
         self._captured = None
         self._dirty = {change.slice for change in snapshot.changes if change.version > snapshot.checkpoint}
@@ -115,8 +117,11 @@ class NodeState:
         """Swaps the state and announces the changes."""
         for change in changes:
             before = self.slices.get(change.slice)
+            if before is None and change.kind != "removed":
+                _add_instance(self.instances, change.slice)
             if change.kind == "removed":
                 self.slices.pop(change.slice, None)
+                self.instances.get(change.slice.partition("/")[0], {}).pop(change.slice, None)
             elif change.kind == "patches" and before is not None:
                 self.slices[change.slice] = before.patched(value_of(change), change)
             else:
@@ -172,3 +177,17 @@ class NodeState:
                         self._checkpointed = position.seq
                     else:
                         self._dirty |= slices.keys()
+
+
+def instances_of(names: Iterable[str]) -> dict[str, dict[str, None]]:
+    """The full names of instances by their family."""
+    instances: dict[str, dict[str, None]] = {}
+    for name in names:
+        _add_instance(instances, name)
+    return instances
+
+
+def _add_instance(instances: dict[str, dict[str, None]], name: str) -> None:
+    family, slash, _ = name.partition("/")
+    if slash:
+        instances.setdefault(family, {})[name] = None

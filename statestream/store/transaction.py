@@ -37,7 +37,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """Actions that take effect together, as accepted from a caller.
 
     `id` names the request in causes. `idempotent` says that the caller chose the id, so that a repeat of the request is
-    a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded.
+    a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded; `size` is their length.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Request(Struct, frozen=True, kw_only=True):
     payloads: tuple[bytes, ...]
     expect: Mapping[str, int]
     digest: bytes
+    size: int
 
     @property
     def key(self) -> IdempotencyKey:
@@ -74,6 +75,7 @@ def accept(
         payloads=tuple(payloads),
         expect=expect,
         digest=_digest(stamped) if idempotent else b"",
+        size=sum(map(len, payloads)),
     )
 
 

@@ -21,7 +21,7 @@ from statestream.core.principal import EVERYTHING_READABLE, Principal, Scope
 from statestream.core.selection import Selection
 from statestream.core.slices import Slice, check_declared
 from statestream.store.bus import Listener
-from statestream.store.node_state import NodeState
+from statestream.store.node_state import NodeState, instances_of
 from statestream.store.registry import HandlerRegistry
 from statestream.store.transaction import accept
 from statestream.store.writer import Writer
@@ -72,16 +72,18 @@ class StoreView:
 
     def select(self, selection: Selection) -> Iterator[tuple[str, SliceState]]:
         """The selected slices that exist, however many."""
-        return selection.of(self._state.slices)
+        return selection.of(self._state.slices, self._state.instances)
 
     def snapshot(self, selection: Selection) -> Snapshot:
         """The selected slices now. Raises TooLarge."""
-        return Snapshot(position=self._state.position, slices=selection.snapshot(self._state.slices))
+        return Snapshot(
+            position=self._state.position, slices=selection.snapshot(self._state.slices, self._state.instances)
+        )
 
     async def snapshot_at(self, position: Position, selection: Selection) -> Snapshot:
         """The selected slices as of a position. Raises Forked, Expired, Unavailable, TooLarge."""
         then = await self._state.history.load(position, selection)
-        return Snapshot(position=then.position, slices=selection.snapshot(then.slices))
+        return Snapshot(position=then.position, slices=selection.snapshot(then.slices, instances_of(then.slices)))
 
     async def earliest(self) -> Position:
         """The oldest position that can be read from. Raises Unavailable."""

@@ -30,7 +30,11 @@ from statestream.store.transaction import Request, Transaction
 log = logging.getLogger("statestream")
 
 MAX_BATCH: Final = 256
+MAX_BATCH_ACTIONS: Final = 1_000
+MAX_BATCH_BYTES: Final = 4 << 20
+"""A batch is run without a pause, so it ends at any of these limits, but has at least one request."""
 MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
 RETRY_SECONDS: Final = 1.0
 FOLLOW_SECONDS: Final = 0.01
@@ -62,6 +66,7 @@ class Writer:
     def __init__(self, registry: HandlerRegistry, state: NodeState) -> None:
         self._registry, self._state = registry, state
         self._waiting: deque[_Pending] = deque()
+        self._waiting_bytes = 0
         self._in_progress: dict[IdempotencyKey, _Pending] = {}
         self._catching_up: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
@@ -75,8 +80,11 @@ class Writer:
             return replace(await asyncio.shield(first.future), duplicate=True)
         if len(self._waiting) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} requests are waiting for the journal already; try again later")
+        if self._waiting and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
+            raise Unavailable(f"{MAX_WAITING_BYTES >> 20} MiB are waiting for the journal already; try again later")
         pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
+        self._waiting_bytes += request.size
         self._wanted.set()
         if not request.idempotent:
             return await pending.future
@@ -106,6 +114,8 @@ class Writer:
         async with self._lock:
             while self._waiting or self._catching_up:
                 await self._round()
+                if self._waiting:
+                    await asyncio.sleep(0)  # an append to memory waits for nothing, and everybody else would
 
     async def _catch_up(self) -> None:
         """Reads what others have written, for those who asked for it."""
@@ -131,7 +141,7 @@ class Writer:
             await self._catch_up()
         if not self._waiting:
             return
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+        batch = self._next_batch()
         try:
             if self._state.stale:
                 await self._state.catch_up()
@@ -145,6 +155,18 @@ class Writer:
         except asyncio.CancelledError:
             _fail(batch, Unavailable("the store was closed; try again with the same id"))
             raise
+
+    def _next_batch(self) -> list[_Pending]:
+        batch: list[_Pending] = []
+        actions = size = 0
+        while self._waiting and len(batch) < MAX_BATCH:
+            request = self._waiting[0].request
+            actions, size = actions + len(request.actions), size + request.size
+            if batch and (actions > MAX_BATCH_ACTIONS or size > MAX_BATCH_BYTES):
+                break
+            batch.append(self._waiting.popleft())
+            self._waiting_bytes -= request.size
+        return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:
         """Runs, appends, applies, announces and answers; starts over as often as another node was first."""

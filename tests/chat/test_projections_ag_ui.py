@@ -25,6 +25,7 @@ from statestream.core.change import START, Cause, Change, Position, SliceState, 
 from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
 from statestream.core.selection import EVERYTHING, Selection
+from statestream.store.node_state import instances_of
 from statestream.store.notifier import Notifier
 from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, look_at, reply_in
 from tests.support.ag_ui import Client, events_of
@@ -334,7 +335,7 @@ class Slices:
         return self.held.get(name)
 
     def snapshot(self, selection: Selection) -> Snapshot:
-        return Snapshot(position=START, slices=selection.snapshot(self.held))
+        return Snapshot(position=START, slices=selection.snapshot(self.held, instances_of(self.held)))
 
     @property
     def values(self) -> Any:

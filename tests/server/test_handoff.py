@@ -21,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from statestream import Slice, Store, create_app
+from statestream.broadcast.budget import Budget
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.sockets import Sockets
 from statestream.server.stream import HUB
@@ -369,7 +370,7 @@ def gone() -> list[Any]:
 
 @pytest.fixture
 async def sockets(gone: list[Any]) -> AsyncIterator[Sockets]:
-    sockets = Sockets(lambda owner: gone.append(owner))
+    sockets = Sockets(lambda owner: gone.append(owner), Budget())
     sockets.open()
     yield sockets
     sockets.close()

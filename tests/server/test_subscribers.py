@@ -16,6 +16,7 @@ from aiohttp import web
 
 from statestream import Slice, Store, create_app
 from statestream.broadcast import sync_frames, synchronizer
+from statestream.broadcast.budget import Budget
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.sockets import Sockets
 from statestream.broadcast.sync_frames import SyncFrames
@@ -156,7 +157,7 @@ async def test_what_is_kept_for_newcomers_is_bounded(serve: Any, asking: Any, mo
     await asking(port, "/stream/state?slices=huge")
     for n in range(30):
         await asking(port, f"/stream/state?slices=room/{n}")
-    await eventually(lambda: hub.subscribers == 31)
+    await eventually(lambda: hub.counters.began.total() == 31)
     kept = [key[0].selection.names for key in hub._synchronizer._frames._made]
     assert kept == [frozenset({f"room/{n}"}) for n in range(22, 30)], "the newest, and not what is too large"
 
@@ -177,7 +178,7 @@ async def test_a_hub_may_be_cancelled_in_every_state(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sockets are handed off on Linux")
 async def test_a_child_may_fork_again(capfd: pytest.CaptureFixture[str]) -> None:
-    sockets = Sockets(lambda owner: None)
+    sockets = Sockets(lambda owner: None, Budget())
     sockets.open()
     child = os.fork()
     if not child:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from statestream.core.draft.node import Node
+from statestream.core.draft.tracker import Draft
 
 scalars = st.one_of(
     st.none(),
@@ -47,7 +47,7 @@ def run(program: Any, state: Any) -> None:
     for walk, op, key, i, j, value, other in program:
         if size(state) > LIMIT:
             return
-        hollow += [mine for mine in held if not isinstance(mine, Node) and is_hollow(state, mine)]
+        hollow += [mine for mine in held if not isinstance(mine, Draft) and is_hollow(state, mine)]
         target = resolve(state, walk)
         if op >= HOLDING:
             hold(state, held, hollow, target, op, key, value)
@@ -71,7 +71,7 @@ def hold(state: Any, held: list[Any], hollow: list[Any], target: Any, op: int, k
         put(mine, key, copy.deepcopy(value))
     elif mine is not target and not (isinstance(target, MutableMapping) and target.get(key) is mine):
         replaced = target.get(key) if isinstance(target, MutableMapping) else None
-        stays = isinstance(mine, Node) or is_child(mine, replaced)
+        stays = isinstance(mine, Draft) or is_child(mine, replaced)
         put(target, key, mine if stays else moved_or_copied(state, hollow, mine))
 
 
@@ -100,7 +100,7 @@ def wild_step(held: list[Any], target: Any, source: Any, op: int, key: str, valu
             held.append(source)
         case 1:
             taken = target.pop(key) if isinstance(target, MutableMapping) else target.pop()
-            held.extend([taken] if isinstance(taken, Node) else [])
+            held.extend([taken] if isinstance(taken, Draft) else [])
         case 2 | 3:
             put(target, key, source)
         case 4:
@@ -160,7 +160,7 @@ def size(state: Any) -> int:
 
 def placed(value: Any) -> Any:
     """A container that keeps its place, to be put elsewhere: a draft is copied by itself, plain data here."""
-    return value if isinstance(value, Node) else copy.deepcopy(value)
+    return value if isinstance(value, Draft) else copy.deepcopy(value)
 
 
 def by_text(value: Any) -> str:

@@ -8,7 +8,8 @@ away, and several streams of one person count once. When a node is lost, what it
 
 Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time. Each
 entry of `nodes` is written by that node, and removed for it only when it is lost. An instance without people is
-removed. The handlers of the slice are pure.
+removed. A chat that does not exist has no presence: nobody can write by following names that they make up. An action
+is about MAX_PEOPLE at most, so that a crowd does not keep everybody else waiting. The handlers of the slice are pure.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
 import orjson
 
+from statestream.chat.slices import conversation
 from statestream.core.change import REMOVED, Action, Change
 from statestream.core.errors import StatestreamError, VersionConflict
 from statestream.core.slices import Slice
@@ -40,6 +43,9 @@ OWN_SECONDS: Final = 1.5
 """How long a node waits after it has reported itself: longer, because the others learn of it a moment later."""
 LINGER_SECONDS: Final = 1.5
 TYPING_SECONDS: Final = 6.0
+CHECK_SECONDS: Final = 0.05
+"""Checks of a chat that are due within this time of each other are one: each looks at everybody who is there."""
+MAX_PEOPLE: Final = 250
 
 Activity = Literal["here", "typing", "gone"]
 
@@ -102,8 +108,9 @@ class Presence:
         self._view, self._node, self._take_lease = view, node, take_lease
         self._chats: dict[str, dict[str, Person]] = {}
         self._quiet_until: dict[str, float] = {}
-        self._due: list[tuple[float, str]] = []
-        """A heap of the times at which to check a chat, with its key."""
+        self._due: list[tuple[int, str]] = []
+        """A heap of the times at which to check a chat, in units of CHECK_SECONDS, with its key."""
+        self._checks: set[tuple[int, str]] = set()
         self._wanted = asyncio.Event()
 
     @property
@@ -142,7 +149,9 @@ class Presence:
     def changed(self, changes: Sequence[Change]) -> None:
         """A node that was taken for lost reports again; one that hears another node's report is quiet for a while."""
         for change in changes:
-            key = change.slice.partition("/")[2]
+            family, _, key = change.slice.partition("/")
+            if family == conversation.NAME and not change.from_version and key in self._chats:
+                self._check_after(key, 0.0)  # people were there before the chat was
             if change.cause.type == seen.type:  # even if nobody is here yet: somebody may come in that time
                 if orjson.loads(change.cause.payload)["node"] != self._node:
                     self._quiet(key, PACE_SECONDS + random.uniform(0.0, SPREAD_SECONDS))  # noqa: S311  # no secret
@@ -157,8 +166,11 @@ class Presence:
     # reporting
 
     def _check_after(self, key: str, seconds: float) -> None:
-        heapq.heappush(self._due, (asyncio.get_running_loop().time() + seconds, key))
-        self._wanted.set()
+        due = math.ceil((asyncio.get_running_loop().time() + seconds) / CHECK_SECONDS), key
+        if due not in self._checks:
+            self._checks.add(due)
+            heapq.heappush(self._due, due)
+            self._wanted.set()
 
     def _quiet(self, key: str, seconds: float) -> None:
         self._quiet_until[key] = asyncio.get_running_loop().time() + seconds
@@ -182,8 +194,9 @@ class Presence:
         loop = asyncio.get_running_loop()
         while True:
             self._wanted.clear()
-            wait = self._due[0][0] - loop.time() if self._due else None
+            wait = self._due[0][0] * CHECK_SECONDS - loop.time() if self._due else None
             if wait is not None and wait <= 0:
+                self._checks.discard(self._due[0])
                 return heapq.heappop(self._due)[1]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -195,15 +208,17 @@ class Presence:
             return
         self._quiet_until.pop(key, None)
         news = self._news(key, now)
-        if not news:
+        if not news or self._view.get(conversation.name_of(key)) is None:
             return
-        name = f"{NAME}/{key}"
-        state = self._view.get(name)
-        expect = {name: 0 if state is None else state.version}
         await self._take_lease()
         self._quiet(key, OWN_SECONDS)
-        with contextlib.suppress(VersionConflict):  # another node has reported first: it is this one's turn later
-            await self._view.dispatch(seen(key, node=self._node, people=news), expect=expect)
+        with contextlib.suppress(VersionConflict):  # another node has reported first: this one reports later
+            for begin in range(0, len(news), MAX_PEOPLE):
+                people = dict(list(news.items())[begin : begin + MAX_PEOPLE])
+                name = f"{NAME}/{key}"
+                state = self._view.get(name)
+                expect = {name: 0 if state is None else state.version}
+                await self._view.dispatch(seen(key, node=self._node, people=people), expect=expect)
 
     def _news(self, key: str, now: float) -> dict[str, Activity]:
         """Where the state is wrong about the people of this node. Forgets people who are gone."""

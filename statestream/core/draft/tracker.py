@@ -30,6 +30,8 @@ from statestream.core.patch import Op, change
 from statestream.core.values import SCALARS, check_depth, check_member, escape, plain, same
 
 MISSING: Final = object()
+MAX_OPS: Final = 10_000
+"""A recipe that does more replaces the whole value: to make, send and apply so many operations takes longer."""
 
 
 class Closed:
@@ -48,11 +50,12 @@ CLOSED: Final = Closed()
 class Tracker:
     """What one run of a recipe has done so far: the operations in order, and the drafts by the ids of their containers.
 
-    `epoch` is raised whenever content is frozen into an operation, see `Draft._record_set`. `kinds` are the draft
-    classes, which are defined in `containers`, a module that imports this one.
+    `epoch` is raised whenever content is frozen into an operation, see `Draft._record_set`. `whole` says that there
+    were too many operations to go on recording them. `kinds` are the draft classes, which are defined in `containers`,
+    a module that imports this one.
     """
 
-    __slots__ = ("drafts", "epoch", "kinds", "ops", "root", "scratch")
+    __slots__ = ("drafts", "epoch", "kinds", "ops", "root", "scratch", "whole")
 
     def __init__(self, kinds: Mapping[type[Any], type[Draft]], scratch: Scratch) -> None:
         self.kinds = kinds
@@ -61,6 +64,7 @@ class Tracker:
         self.ops: list[Op] = []
         self.epoch = 0
         self.root: Draft | None = None
+        self.whole = False
 
     def draft(self, data: Any, parent: Draft | None, key: str | int) -> Draft:
         found = self.kinds[type(data)](self, data, parent, key)
@@ -68,6 +72,9 @@ class Tracker:
         return found
 
     def live_ops(self) -> list[Op]:
+        if self.whole:
+            assert self.root is not None
+            return [{"op": "replace", "path": "", "value": frozen(self.root._data)}]
         return [op for op in self.ops if op]
 
     def close(self) -> None:
@@ -114,7 +121,15 @@ class Draft:
         return self._key
 
     def _path(self) -> str | None:
-        """The pointer to this container in the document as it is now; None while it is detached."""
+        """The pointer to this container in the document as it is now; None if nothing is recorded of it.
+
+        That is while it is detached, and once the whole value is replaced.
+        """
+        if len(self._tracker.ops) > MAX_OPS:
+            self._tracker.whole = True
+            self._tracker.ops.clear()
+        if self._tracker.whole:
+            return None
         segments: list[str] = []
         draft = self
         while (parent := draft._parent) is not None:
