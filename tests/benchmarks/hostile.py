@@ -25,7 +25,7 @@ from tests.benchmarks.measure import percentile, table
 from tests.support import ROOT, Server
 
 APP: Final = f"{ROOT / 'tests/apps/crowded.py'}:app"
-QUIET_SECONDS: Final = 2.0
+QUIET_SAMPLES: Final = 100
 SECONDS: Final = 5.0
 PERIOD: Final = 0.02
 MIB: Final = 1 << 20
@@ -200,8 +200,9 @@ async def measured(name: str, server: Server) -> Latencies:
         reading = asyncio.create_task(_read(http, server, latencies))
         ticking = asyncio.create_task(_tick(http, server))
         try:
-            await asyncio.sleep(QUIET_SECONDS)
-            before, _ = latencies[len(latencies) // 4 :], latencies.clear()
+            while len(latencies) < QUIET_SAMPLES:
+                await asyncio.sleep(PERIOD)
+            before, _ = latencies[QUIET_SAMPLES // 5 :], latencies.clear()
             attacker = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.benchmarks.hostile", name, str(server.port), cwd=ROOT
             )
@@ -235,9 +236,10 @@ async def _post(http: aiohttp.ClientSession, url: str, body: object) -> None:
 async def _read(http: aiohttp.ClientSession, server: Server, latencies: list[float]) -> None:
     async with http.get(f"{server.url}/stream/state?slices=tick") as stream:
         async for line in stream.content:
-            if line.startswith(b"data: ") and b'"patches"' in line:
-                now = time.monotonic()
-                latencies.extend(now - op["value"] for op in json.loads(line[6:])["patches"])
+            now = time.monotonic()
+            if line.startswith(b"data: ") and b'"state.update"' in line:
+                due = json.loads(line[6:])["value"]["at"]
+                latencies.append(now - due)
 
 
 def main(names: list[str] | None = None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import tracemalloc
 from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping, MutableSequence
 from typing import Any
+from unittest import mock
 
 import jsonpatch
 import orjson
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.core.change import REMOVED
-from statestream.core.draft import Scratch, produce
+from statestream.core.draft import Scratch, produce, tracker
 from statestream.core.errors import DraftClosed, HandlerFailed, NotJSON
 from statestream.core.values import canonical
 from tests.support.programs import base_documents, everything, programs, run, run_wild
@@ -47,6 +49,21 @@ def check(base: Any, recipe: Recipe) -> tuple[Any, list[dict[str, Any]]]:
 @given(base=base_documents, program=programs)
 def test_any_program_does_the_same_to_a_draft_and_to_plain_data(base: Any, program: Any) -> None:
     check(base, lambda state: run(program, state))
+
+
+@settings(max_examples=300, deadline=None)
+@given(base=base_documents, program=programs, most=st.integers(0, 6))
+def test_a_program_that_does_too_much_replaces_the_whole_value(base: Any, program: Any, most: int) -> None:
+    with mock.patch.object(tracker, "MAX_OPS", most):
+        _, ops = check(base, lambda state: run(program, state))
+    assert len(ops) <= most + 1 or not any(op["path"] == "" for op in ops)
+
+
+def test_a_long_list_is_shuffled_in_one_operation() -> None:
+    numbers = list(range(2 * tracker.MAX_OPS))
+    value, ops = produce({"list": numbers}, lambda state: random.Random(1).shuffle(state["list"]))
+    assert sorted(value["list"]) == numbers != value["list"]
+    assert [op["path"] for op in ops] == [""]
 
 
 @settings(max_examples=500, deadline=None)

@@ -1,0 +1,56 @@
+"""Presence of many people, and of people in chats that do not exist."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+
+from tests.support import ROOT, PlainClient, Server, get_state
+from tests.support.chats import new_chat
+
+Http = aiohttp.ClientSession
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server.serving(f"{ROOT / 'tests/apps/crowded.py'}:app", env={"CROWDED_INSTANCES": "10"}) as server:
+        yield server
+
+
+def people(client: PlainClient, name: str) -> set[str]:
+    return set(client.state.get(name, {"people": {}})["people"])
+
+
+async def test_nobody_is_present_in_a_chat_that_does_not_exist(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    names = ["presence/made-up", f"presence/{chat}"]
+    with PlainClient(server.port, f"slices={','.join(names)}&user=ana") as client:
+        await asyncio.to_thread(client.read_until, lambda _: people(client, names[1]) == {"ana"})
+        assert (await get_state(http, server.url, "slices=presence/*"))["slices"].keys() == {names[1]}
+
+
+async def test_who_was_there_before_the_chat_is_present_once_it_exists(server: Server, http: Http) -> None:
+    with PlainClient(server.port, "slices=presence/later&user=ana") as client:
+        body = {"id": "later", "messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}]}
+        async with http.post(f"{server.url}/api/chat", json=body) as response:
+            assert response.status == 200, await response.text()
+        await asyncio.to_thread(client.read_until, lambda _: people(client, "presence/later") == {"ana"})
+
+
+async def test_a_crowd_is_reported_in_portions(server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    crowd = {f"p{number}" for number in range(600)}
+    clients = [PlainClient(server.port, f"slices=presence/{chat}&user={name}") for name in sorted(crowd)]
+    with PlainClient(server.port, f"slices=presence/{chat}&cause=full") as looking:
+        for client in clients:
+            client.dial()
+            client.ask()
+        frames = await asyncio.to_thread(looking.read_until, lambda _: people(looking, f"presence/{chat}") == crowd)
+        reports = [frame.data["cause"]["payload"]["people"] for frame in frames if "cause" in frame.data]
+        assert max(map(len, reports)) <= 250, json.dumps([len(report) for report in reports])
+    for client in clients:
+        client.close()
