@@ -1,0 +1,137 @@
+"""What one client may take: every answer here comes from a real server that goes on to serve others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
+
+Http = aiohttp.ClientSession
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Iterator[Server]:
+    with Server.serving(f"{ROOT / 'tests/apps/crowded.py'}:app", env={"CROWDED_INSTANCES": "1200"}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("application/json", 200),
+        ("Application/JSON ; Charset=UTF8", 200),
+        ('application/json; charset="utf-8"; profile="a=b"', 200),
+        ("application/json; x=" + '"' * 7_000, 200),
+        ("application/json" + " " * 7_000 + "; x", 200),
+        ("application/json" + ";" * 7_000, 200),
+        ("application/json; charset*=utf-16''utf-8", 415),
+        ("application/json; charset*0=utf-16", 415),
+        ("application/json; charset=utf-7", 415),
+        ("application/jsonp", 415),
+        ("text/plain", 415),
+        ("", 415),
+    ],
+)
+async def test_a_media_type_is_read_in_one_pass(header: str, status: int, server: Server, http: Http) -> None:
+    body = json.dumps({"type": "board/counted", "payload": {"by": 0}}).encode()
+    async with http.post(f"{server.url}/dispatch", data=body, headers={"Content-Type": header}) as response:
+        assert response.status == status, await response.text()
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("{}", 304), ('W/{}, "other"', 304), ('"other",{}', 304), ("*", 304), ('"other"', 200), ("W/" * 4_000, 200)],
+)
+async def test_an_etag_is_compared(header: str, status: int, server: Server, http: Http) -> None:
+    async with http.get(f"{server.url}/state") as response:
+        etag = response.headers["ETag"].removeprefix("W/")
+    async with http.get(f"{server.url}/state", headers={"If-None-Match": header.format(etag)}) as response:
+        assert response.status == status
+
+
+async def test_a_body_of_too_many_values_is_refused(server: Server, http: Http) -> None:
+    body = b'{"type":"board/counted","payload":{"by":[' + b"[]," * 300_000 + b"0]}}"
+    async with http.post(f"{server.url}/dispatch", data=body, headers={"Content-Type": "application/json"}) as response:
+        assert response.status == 400
+        assert "more than 50,000 values" in (await response.json())["detail"]
+
+
+async def test_a_large_state_is_the_same_in_portions(crowded: Server, http: Http) -> None:
+    body = await get_state(http, crowded.url, "slices=big,tick,many/1")
+    assert body["slices"]["big"]["text"] == ["x" * (1 << 16)] * 230
+    assert body["versions"].keys() == body["slices"].keys() == {"big", "tick", "many/1"}
+    assert (await get_state(http, crowded.url, "slices=presence/*"))["slices"] == {}
+
+
+def unread(server: Server, path: str) -> socket.socket:
+    """A connection that has asked for something and read one byte of the answer."""
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.settimeout(20)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert connection.recv(1)
+    return connection
+
+
+def resident(server: Server) -> int:
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+@pytest.mark.parametrize("path", ["/state?slices=big", "/stream/state?slices=big"])
+async def test_what_nobody_reads_is_bounded_and_given_back(path: str, crowded: Server, http: Http) -> None:
+    """Fifty clients ask for a new version of 15 MB each: without a bound they would hold 750 MB."""
+    before = resident(crowded)
+    clients = []
+    for _ in range(50):
+        clients.append(await asyncio.to_thread(unread, crowded, path))
+        assert (await dispatch(http, crowded.url, "big/renewed"))[0] == 200
+    assert resident(crowded) - before < 450 * MIB
+    for client in clients:
+        client.close()
+    await eventually(lambda: resident(crowded) - before < 150 * MIB)
+    assert len((await get_state(http, crowded.url, "slices=big"))["slices"]["big"]["text"]) == 230
+
+
+async def test_large_changes_reach_everybody_in_order_also_those_who_come_in_between(
+    crowded: Server, http: Http
+) -> None:
+    """A megabyte for forty is written in portions. The plain client fails if a change is missing or comes twice."""
+    clients = [PlainClient(crowded.port, "slices=rows,tick").connect() for _ in range(40)]
+    for round_ in range(3):
+        sending = [
+            dispatch(http, crowded.url, "rows/annotated", {"text": str(round_) * 900_000}),
+            dispatch(http, crowded.url, "tick/ticked", {"at": float(round_)}),
+        ]
+        late = asyncio.to_thread(PlainClient(crowded.port, "slices=rows,tick").connect)
+        *answers, client = await asyncio.gather(*sending, late)
+        clients.append(client)
+        position = max((answer["position"] for _, answer in answers), key=lambda text: int(text.split(".")[0]))
+        for client in clients:
+            await asyncio.to_thread(client.read_to, position)
+    state = await get_state(http, crowded.url, "slices=rows,tick")
+    for client in clients:
+        assert (client.state, client.reasons) == (state["slices"], ["start"])
+        client.close()
+
+
+async def test_more_instances_than_a_snapshot_holds_can_be_resumed(crowded: Server, http: Http) -> None:
+    halves = [",".join(f"many/{n}" for n in range(begin, begin + 600)) for begin in (0, 600)]
+    states = [await get_state(http, crowded.url, f"slices={names}") for names in halves]
+    clients = [PlainClient(crowded.port, f"slices=many/*,room/{n}") for n in range(20)]
+    for client in clients:
+        client.versions = states[0]["versions"] | states[1]["versions"]
+        client.dial()
+        client.ask(states[0]["position"])
+    for client in clients:  # each fails unless it is sent the versions that it holds
+        await asyncio.to_thread(client.answered)
+        [resumed] = await asyncio.to_thread(client.read_until, lambda frame: frame.event == "state.resumed")
+        assert len(resumed.data["versions"]) == 1_200
+        client.close()
