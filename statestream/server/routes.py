@@ -52,10 +52,10 @@ async def dispatch(request: web.Request) -> web.Response:
     if isinstance(value, dict) and "actions" in value:
         several = checked(_Several, value)
         actions = [item.action() for item in several.actions]
-        result = await view.dispatch(actions, id=several.id, expect=several.expect)
+        result = await view.dispatch(actions, id=several.id, expect=several.expect, parsed=True)
     else:
         one = checked(_One, value)
-        result = await view.dispatch(one.action(), id=one.id, expect=one.expect)
+        result = await view.dispatch(one.action(), id=one.id, expect=one.expect, parsed=True)
     return json_response(_answer(result))
 
 

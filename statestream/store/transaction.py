@@ -56,14 +56,24 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 def accept(
-    actions: Sequence[Action], *, id: str, idempotent: bool, actor: str | None, at: int, expect: Mapping[str, int]
+    actions: Sequence[Action],
+    *,
+    id: str,
+    idempotent: bool,
+    actor: str | None,
+    at: int,
+    expect: Mapping[str, int],
+    parsed: bool,
 ) -> Request:
-    """Stamps the actions and encodes their payloads. Raises Malformed if there is none, NotJSON for a bad payload."""
+    """Stamps the actions and encodes their payloads. `parsed` payloads are known to be plain, and nobody else's.
+
+    Raises Malformed if there is no action, NotJSON for a bad payload.
+    """
     if not actions:
         raise Malformed("expected at least one action, got none")
     stamped, payloads = [], []
     for action in actions:
-        payload = plain(action.payload)
+        payload = action.payload if parsed else plain(action.payload)
         stamped.append(Action(type=action.type, payload=payload, key=action.key, id=id, actor=actor, at=at))
         payloads.append(encode(payload))
     return Request(

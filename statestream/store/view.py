@@ -122,9 +122,17 @@ class StoreView:
     # dispatching
 
     async def dispatch(
-        self, action: Action | Sequence[Action], *, id: str | None = None, expect: Mapping[str, int] | None = None
+        self,
+        action: Action | Sequence[Action],
+        *,
+        id: str | None = None,
+        expect: Mapping[str, int] | None = None,
+        parsed: bool = False,
     ) -> Result:
-        """Applies actions as this principal; see `Store.dispatch`. Raises Forbidden for an internal action."""
+        """Applies actions as this principal; see `Store.dispatch`. Raises Forbidden for an internal action.
+
+        `parsed`: the payloads come from `values.loads`, and the caller keeps none of them, so they need not be copied.
+        """
         actions = [action] if isinstance(action, Action) else action
         for each in actions:
             self._check_may_dispatch(each)
@@ -139,6 +147,7 @@ class StoreView:
             actor=self.principal.subject,
             at=now_ms(),
             expect=expect or {},
+            parsed=parsed,
         )
         self._check_open()
         return self._visible(await self._writer.submit(request))
