@@ -87,7 +87,7 @@ class Case:
         self.before = {"messages": [message(number) for number in range(size)], "meta": {}}
         self._rules = HandlerRegistry([talk])
         self._committed = {"talk": SliceState(self.before, Position(seq=1, tag="bench"))}
-        self._request = accept([action], id="bench", remembered=False, actor=None, at=0, expect={})
+        self._request = accept([action], id="bench", idempotent=False, actor=None, at=0, expect={}, parsed=False)
         self.after = self._after(self._request)
 
     def _after(self, request: Request) -> Any:
