@@ -4,95 +4,190 @@
  *
  * Invariants: the rules of the protocol for every client. A change is applied if its `from` is the version here, ignored
  * if it is old, and otherwise a gap, after which the client starts again without a cursor. Values never change: a patch
- * makes new objects where it changes something, and keeps the identity of all others.
+ * makes new objects where it changes something, and keeps the identity of all others. Every wait has a limit: by the
+ * heartbeat that the server has announced, and until it has announced one, by FIRST_FRAME_MS.
  */
 
 const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
 const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; the protocol forbids the key `__proto__`
-const FIRST_RETRY_MS = 1000;
+const FIRST_RETRY_MS = 1000; // until the server has said how long to wait
+const MIN_RETRY_MS = 10;
 const MAX_RETRY_MS = 30000;
+const MAX_DOUBLINGS = 10;
 const SILENCE = 2.5; // heartbeats without an event, after which the connection counts as dead
+const FIRST_FRAME_MS = 15000; // how long a new connection may be silent until its first frame, which announces the heartbeat
+const MIN_FIRST_FRAME_MS = 5000; // the same where the connection before had a short heartbeat
+const MAX_FIRST_FRAME_MS = 120000;
+const BROWSER_RETRY_MS = 5000; // how long a browser waits before it reconnects by itself, if the server has not said
+const INQUIRY_MS = 10000;
+const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
+const MAX_MS = 2 ** 31 - 1; // setTimeout fires at once after a longer delay
 
 class Gap extends Error {}
 
-/** Follows `url`. Calls `onChange(state, updates)` after every frame that changes the state, and `onStatus(text)` when the connection changes. */
+/** Follows `url`. Calls `onChange(state, updates)` after every frame that changes the state.
+ *
+ * Calls `onStatus(text, detail)` when the connection changes: `live`, `reconnecting`, or `ended: …` with the reason. If
+ * the server has refused for good, `detail` is its explanation.
+ */
 export function follow(url, onChange, onStatus = () => {}) {
   if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() manages the cursor itself; remove `after` from the URL");
-  const stream = { state: {}, versions: {}, position: null, close };
-  let source = null, timer = null, watchdog = null, attempt = 0, heartbeat = null, closed = false;
+  const stream = { state: {}, versions: {}, position: null, close: () => connection.close() };
+  const connection = new Connection(target, EVENTS, receive, onStatus);
 
-  function open() {
+  function target() {
     const target = new URL(url, location.href);
     if (stream.position !== null) target.searchParams.set("after", stream.position);
-    source = new EventSource(target);
-    for (const name of EVENTS) source.addEventListener(name, receive);
-    source.onerror = () => {
-      onStatus("reconnecting");
-      if (source.readyState === EventSource.CLOSED) reconnect(); // after a 4xx or 5xx the browser does not reconnect
-    };
-    watch();
+    return target;
   }
 
   function receive(event) {
-    if (closed) return;
     let updates;
     try {
       const data = JSON.parse(event.data);
-      if (data.type === "stream.end") return end(data);
-      updates = apply(stream, data);
-      if (data.heartbeat) heartbeat = data.heartbeat;
+      if (!isObject(data)) throw new Gap("the data of a frame is not an object");
+      if (event.type === "stream.end") return end(data);
+      const { heartbeat, retry } = timing(event.type, data);
+      updates = apply(stream, data, event.type);
+      connection.received(heartbeat, retry);
     } catch (error) {
       if (!(error instanceof Gap)) console.error(error);
       stream.position = null;
-      return reconnect();
+      onStatus("reconnecting");
+      return connection.reconnect();
     }
-    watch();
-    stream.position = event.lastEventId;
-    attempt = 0;
+    stream.position = event.lastEventId || null;
     onStatus("live");
     if (updates.length) onChange(stream.state, updates); // outside of the try: an error of the page is not a gap
   }
 
   function end(data) {
-    onStatus(`ended: ${data.reason}`);
-    if (data.retry === undefined) close();
-    else reconnect(data.retry);
+    if ("retry" in data) connection.reconnect(isTime(data.retry) ? data.retry : undefined);
+    else connection.close();
+    onStatus(`ended: ${data.reason ?? "it gives no reason"}`);
   }
 
-  function reconnect(delay) {
-    source.close();
-    clearTimeout(timer);
-    clearTimeout(watchdog); // otherwise it could fire during a long wait
-    const wait = delay ?? Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt) * (1 + Math.random() / 2);
-    attempt += 1;
-    timer = setTimeout(open, wait);
-  }
-
-  function watch() {
-    clearTimeout(watchdog);
-    if (heartbeat !== null) watchdog = setTimeout(() => { onStatus("reconnecting"); reconnect(0); }, heartbeat * SILENCE);
-  }
-
-  function close() {
-    closed = true;
-    clearTimeout(timer);
-    clearTimeout(watchdog);
-    source.close();
-  }
-
-  open();
+  connection.open();
   return stream;
 }
 
+/** Keeps an EventSource open, and opens another one when it is lost, silent or refused for now.
+ *
+ * `target()` is the URL to ask, `receive` is called with every event that has one of the `names`.
+ */
+export class Connection {
+  #target; #names; #receive; #onStatus;
+  #source = null; #timer = null; #watchdog = null; #attempt = 0; #heartbeat = null; #retry = null; #closed = false;
+
+  constructor(target, names, receive, onStatus) {
+    [this.#target, this.#names, this.#receive, this.#onStatus] = [target, names, receive, onStatus];
+  }
+
+  open() {
+    const source = (this.#source = new EventSource(this.#target()));
+    for (const name of this.#names) source.addEventListener(name, (event) => source === this.#source && !this.#closed && this.#receive(event));
+    source.onopen = () => this.#watch(Math.min(MAX_FIRST_FRAME_MS, this.#firstFrameLimit() * 2 ** this.#attempt)); // a frame that is still arriving cannot be seen, so it gets longer each time
+    source.onerror = (event) => event instanceof MessageEvent || this.#lost(source); // a message if the server sends an event of that name
+    this.#watch(this.#firstFrameLimit());
+  }
+
+  /** A frame has been applied. The first one of a connection announces the heartbeat and the delay before a retry. */
+  received(heartbeat = this.#heartbeat, retry = this.#retry) {
+    [this.#heartbeat, this.#retry, this.#attempt] = [heartbeat, retry, 0];
+    this.#watch(heartbeat === null ? FIRST_FRAME_MS : heartbeat * SILENCE);
+  }
+
+  /** Opens another EventSource after `delay`; without it, after the server's, doubled with each failure in a row. */
+  reconnect(delay) {
+    this.#stop();
+    let wait = delay;
+    if (wait === undefined) {
+      wait = Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, this.#retry ?? FIRST_RETRY_MS) * 2 ** this.#attempt) * (1 + Math.random() / 2);
+      this.#attempt = Math.min(MAX_DOUBLINGS, this.#attempt + 1);
+    }
+    this.#timer = setTimeout(() => this.open(), Math.min(wait, MAX_MS));
+  }
+
+  close() {
+    this.#closed = true;
+    this.#stop();
+  }
+
+  #stop() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#watchdog); // otherwise it could fire during a long wait
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #lost(source) {
+    if (source !== this.#source) return;
+    this.#onStatus("reconnecting");
+    if (source.readyState === EventSource.CLOSED) this.#inquire(source);
+    else this.#watch((this.#retry ?? BROWSER_RETRY_MS) + this.#firstFrameLimit()); // the browser reconnects by itself
+  }
+
+  /** The browser does not say with which status the server has refused, so this asks for it. */
+  async #inquire(source) {
+    clearTimeout(this.#watchdog);
+    const refusal = await refusalOf(this.#target());
+    if (source !== this.#source) return; // closed meanwhile
+    if (refusal === null) return this.reconnect();
+    this.close();
+    this.#onStatus(`ended: ${refusal.reason}`, refusal.detail);
+  }
+
+  #firstFrameLimit() {
+    if (this.#heartbeat === null) return FIRST_FRAME_MS;
+    return Math.min(FIRST_FRAME_MS, Math.max(MIN_FIRST_FRAME_MS, this.#heartbeat * SILENCE));
+  }
+
+  #watch(limit) {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => {
+      this.#onStatus("reconnecting");
+      this.reconnect();
+    }, Math.min(limit, MAX_MS));
+  }
+}
+
+/** Why the server refuses `target` for good: {reason, detail}. Null if a retry may succeed, or if nobody answers. */
+async function refusalOf(target) {
+  const inquiry = new AbortController(), limit = setTimeout(() => inquiry.abort(), INQUIRY_MS);
+  try {
+    const answer = await fetch(target, { headers: { Accept: "text/event-stream" }, cache: "no-store", signal: inquiry.signal });
+    const { status, statusText } = answer, type = answer.headers.get("Content-Type") ?? "no type";
+    if (status >= 500 || TEMPORARY.includes(status)) return null;
+    if (status === 200) return type.startsWith("text/event-stream") ? null : { reason: "not a stream", detail: `expected text/event-stream, got ${type}` };
+    const problem = await answer.json().catch(() => null);
+    return { reason: String(problem?.code ?? `status ${status}`), detail: String(problem?.detail ?? statusText) };
+  } catch {
+    return null;
+  } finally {
+    clearTimeout(limit);
+    inquiry.abort(); // ends a stream that is there again
+  }
+}
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const isTime = (value) => Number.isInteger(value) && value >= 0;
+
+/** What the first frame of a connection says about its times; nothing of any other frame. */
+function timing(name, { heartbeat, retry }) {
+  if (name !== "state.initial" && name !== "state.resumed") return {};
+  if (!isTime(heartbeat) || heartbeat > 2 ** 31) throw new Gap("a first frame does not announce the heartbeat");
+  return { heartbeat: Math.max(10, heartbeat), retry: isTime(retry) ? retry : undefined };
+}
+
 /** Applies a frame to {state, versions} and returns its updates. Throws Gap if it does not continue them. */
-export function apply(replica, frame) {
-  switch (frame.type) {
+export function apply(replica, frame, name = frame.type) {
+  switch (name) {
     case "state.initial":
-      replica.state = { ...frame.slices };
-      replica.versions = { ...frame.versions };
+      if (!isObject(frame.slices)) throw new Gap("a state has no slices");
+      [replica.versions, replica.state] = [versionsOf(frame), { ...frame.slices }];
       return [{ reason: frame.reason }];
     case "state.resumed":
-      if (!equal(frame.versions, replica.versions)) throw new Gap("the server resumed at other versions");
+      if (!equal(versionsOf(frame), replica.versions)) throw new Gap("the server resumed at other versions");
       return [];
     case "state.update":
       return applyAll(replica, [frame]);
@@ -103,16 +198,23 @@ export function apply(replica, frame) {
   }
 }
 
+function versionsOf({ versions }) {
+  if (!isObject(versions) || !Object.values(versions).every(Number.isInteger)) throw new Gap("a frame has no versions");
+  return { ...versions };
+}
+
 function applyAll(replica, updates) {
   const state = { ...replica.state }, versions = { ...replica.versions };
+  if (!Array.isArray(updates) || !updates.every(isUpdate)) throw new Gap("an update lacks its slice or its version");
   const newer = updates.filter((update) => update.version > (versions[update.slice] ?? 0));
   for (const update of newer) {
-    if (update.removed) {
+    if (update.removed === true) {
       delete state[update.slice];
       delete versions[update.slice];
       continue;
     }
     if ("value" in update) state[update.slice] = update.value;
+    else if (!Array.isArray(update.patches)) throw new Gap("an update has neither patches, nor a value, nor a removal");
     else if (update.from !== versions[update.slice]) throw new Gap(`${update.slice} has another version`);
     else state[update.slice] = patched(state[update.slice], update.patches);
     versions[update.slice] = update.version;
@@ -121,6 +223,8 @@ function applyAll(replica, updates) {
   replica.versions = versions;
   return newer;
 }
+
+const isUpdate = (update) => isObject(update) && typeof update.slice === "string" && Number.isInteger(update.version);
 
 /** Returns the document after RFC 6902 operations; the two share what did not change. Throws Gap if they do not fit. */
 export function patched(document, operations) {

@@ -1,7 +1,8 @@
 """The task that keeps a replica up to date: it reads, applies, and after a loss resumes where it stopped.
 
 Invariants: only a permanent refusal ends it. After anything else it reconnects, first after the server's own `retry`,
-then after twice that, and so on. After a gap it reconnects without a cursor.
+then after twice that, and so on. After a gap it reconnects without a cursor. Every wait has a limit: by the heartbeat
+that the server has announced, and until it has announced one, by FIRST_FRAME_SECONDS.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
-from statestream.client.dispatch import detail_of
+from statestream.client import redirects
 from statestream.client.health import FAILED, HeartbeatMonitor
+from statestream.client.refusals import TEMPORARY, beginning_of, explained
 from statestream.client.replica import Replica, Update
 from statestream.core.errors import Gap, StatestreamError, StreamRefused, TooLarge, Unavailable
 from statestream.protocol.sse import Decoder, Event
@@ -23,12 +26,18 @@ from statestream.protocol.sse import Decoder, Event
 log = logging.getLogger("statestream")
 
 FIRST_RETRY_MS: Final = 500
+MIN_RETRY_MS: Final = 10
+"""Zero, doubled, would be zero: a server that is down would be asked without a pause."""
 MAX_RETRY_MS: Final = 30_000
 MAX_DOUBLINGS: Final = 10
-FIRST_FRAME_SECONDS: Final = 30.0
-"""How long a new connection may take until its first frame, which announces the heartbeat."""
-TEMPORARY: Final = (408, 425, 429)
-"""Statuses below 500 after which a retry may succeed."""
+FIRST_FRAME_SECONDS: Final = 15.0
+"""How long a new connection may be silent until its first frame, which announces the heartbeat."""
+MIN_FIRST_FRAME_SECONDS: Final = 5.0
+"""The same where the connection before had a short heartbeat: a server needs a while for the first frame."""
+FIRST_FRAME_TOTAL: Final = 300.0
+"""How long the first frame may take in all: whatever sends comments for ever has no state to send."""
+FIRST_EVENTS: Final = ("state.initial", "state.resumed")
+HEADERS: Final = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
 
 
 class Connection:
@@ -51,6 +60,7 @@ class Connection:
         self.retry_ms = FIRST_RETRY_MS
         self._url, self._query, self._replica, self._monitor, self._on_event = url, query, replica, monitor, on_event
         self._failures = 0
+        self._began = False  # whether the current connection has had its first frame
 
     async def run(self, session: aiohttp.ClientSession) -> StatestreamError:
         """Runs until the server refuses permanently, and returns the reason."""
@@ -74,45 +84,65 @@ class Connection:
             await asyncio.sleep(self._backoff() if delay is None else delay)
 
     def _requested_delay(self) -> float | None:
-        """The seconds to wait that `stream.end` asks for; None without one. Raises StreamRefused if it was final."""
+        """The seconds to wait that `stream.end` asks for; None without any. Raises StreamRefused if it was final."""
         end = self._replica.end
         if end is None:
             return None
-        if end.retry is None:
+        if end.final:
             raise StreamRefused(f"the server ended the stream for good: {end.reason}", reason=end.reason)
-        return end.retry / 1000
+        return None if end.retry is None else end.retry / 1000
 
     def _backoff(self) -> float:
         """The seconds to wait: the server's `retry`, doubled with each failure in a row, with jitter."""
         # Python's integers do not overflow, however many digits the server sent for `retry`.
-        milliseconds = min(MAX_RETRY_MS, self.retry_ms << self._failures)
+        milliseconds = min(MAX_RETRY_MS, max(MIN_RETRY_MS, self.retry_ms) << self._failures)
         self._failures = min(self._failures + 1, MAX_DOUBLINGS)
         return milliseconds / 1000 * random.uniform(1.0, 1.5)  # noqa: S311  # spreads clients, protects nothing
 
     async def _follow(self, session: aiohttp.ClientSession) -> None:
-        """One connection, until it ends."""
-        headers = {"Accept": "text/event-stream"}
-        if self._replica.position is not None:
+        """One connection, until it ends, or until the server says that it ends."""
+        headers = dict(HEADERS)
+        if self._replica.position:
             headers["Last-Event-ID"] = self._replica.position
-        self._replica.end = None
-        # Redirects are not followed: the session's headers may contain credentials for this server only.
-        request = session.get(f"{self._url}/stream/state", params=self._query, headers=headers, allow_redirects=False)
-        async with asyncio.timeout(FIRST_FRAME_SECONDS) as watchdog, request as response:
+        self._replica.end, self._began = None, False
+        url = URL(f"{self._url}/stream/state").with_query(self._query)
+        loop, first = asyncio.get_running_loop(), self._first_frame_limit()
+        last = loop.time() + FIRST_FRAME_TOTAL
+        async with (
+            asyncio.timeout(first) as watchdog,
+            redirects.request(session, "GET", url, headers=headers) as response,
+        ):
+            watchdog.reschedule(min(last, loop.time() + first))
             await self._verify(response)
             self.opened, self.is_open = self.opened + 1, True
             decoder = Decoder(last_id=self._replica.position or "")
             async for chunk in response.content.iter_any():
-                for event in decoder.feed(chunk):
-                    self._apply(event)
+                events = decoder.feed(chunk)
                 if decoder.retry is not None:
                     self.retry_ms = decoder.retry
-                if self._replica.heartbeat_ms is not None:
-                    heartbeat = self._replica.heartbeat_ms / 1000
-                    self._monitor.received(heartbeat)
-                    watchdog.reschedule(asyncio.get_running_loop().time() + FAILED * heartbeat)
+                for event in events:
+                    self._apply(event)
+                    if self._replica.end is not None:
+                        return
+                watchdog.reschedule(self._deadline(loop.time(), first, last))
+
+    def _first_frame_limit(self) -> float:
+        """The seconds that a new connection may be silent, by the heartbeat of the connection before if it is known."""
+        if self._replica.heartbeat_ms is None:
+            return FIRST_FRAME_SECONDS
+        return min(FIRST_FRAME_SECONDS, max(MIN_FIRST_FRAME_SECONDS, FAILED * self._replica.heartbeat_ms / 1000))
+
+    def _deadline(self, now: float, first: float, last: float) -> float:
+        """When the connection counts as dead, if nothing more arrives from now on."""
+        if self._replica.heartbeat_ms is None:
+            return min(last, now + first)
+        heartbeat = self._replica.heartbeat_ms / 1000
+        self._monitor.received(heartbeat)
+        return now + FAILED * heartbeat if self._began else min(last, now + max(first, FAILED * heartbeat))
 
     def _apply(self, event: Event) -> None:
         updates = self._replica.apply(event)
+        self._began = self._began or event.event in FIRST_EVENTS
         if self._replica.position is not None:
             self._failures = 0  # not earlier: a server that accepts and then breaks must not be hammered
         self._on_event(event, updates)
@@ -122,9 +152,9 @@ class Connection:
             return
         if response.status >= 500 or response.status in TEMPORARY:
             raise Unavailable(f"expected a stream from {self._url}, got status {response.status}; trying again")
-        detail = response.headers.get("Location") or detail_of(await response.content.read(4096))
+        reason, detail = explained(await beginning_of(response))
         raise StreamRefused(
             f"expected a stream from {self._url}, got status {response.status}: {detail}",
-            reason="refused",
+            reason=reason,
             status=response.status,
         )

@@ -6,7 +6,6 @@ Invariants: every request has an id, so it is safe to repeat. An error of the se
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,13 +14,15 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from statestream.core.change import Action, Position, Result
-from statestream.core.errors import Malformed, Refused, StatestreamError, StreamRefused, Unavailable
+from statestream.client import redirects
+from statestream.client.refusals import TEMPORARY, explained
+from statestream.core.change import Action, Result
+from statestream.core.errors import Refused, StatestreamError, StreamRefused, Unavailable
 from statestream.core.values import plain
 
 ATTEMPTS: Final = 8
 MAX_DELAY: Final = 5.0
-BUSY: Final = (429, 502, 503, 504)
+BUSY: Final = (*TEMPORARY, 502, 503, 504)
 """Statuses after which a retry may succeed. A proxy in between may send them as well, without our error codes."""
 RESPONSE_SECONDS: Final = 30.0
 
@@ -56,15 +57,15 @@ def _body_of(action: Action) -> dict[str, Any]:
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result | None:
     """The result; None if a retry may succeed."""
     headers = {"Content-Type": "application/json"}
-    timeout = aiohttp.ClientTimeout(total=RESPONSE_SECONDS)
     try:
-        async with session.post(
-            f"{url}/dispatch", data=body, headers=headers, timeout=timeout, allow_redirects=False
-        ) as response:
+        async with (
+            asyncio.timeout(RESPONSE_SECONDS),
+            redirects.request(session, "POST", f"{url}/dispatch", headers=headers, data=body) as response,
+        ):
             answer = await response.read()
             if response.status == 200:
                 return _result(answer)
-            error = _error_of(answer, response.status, response.headers.get("Location"))
+            error = _error_of(answer, response.status)
             if error.retryable or response.status in BUSY:
                 return None
             raise error
@@ -73,38 +74,31 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result
 
 
 def _result(body: bytes) -> Result:
+    """The position stays text: to a client it is opaque."""
     try:
         answer = orjson.loads(body)
         return Result(
             id=answer["id"],
-            position=Position.parse(answer["position"]),
+            position=str(answer["position"]),
             duplicate=answer["duplicate"],
             changes=tuple((change["slice"], change["version"]) for change in answer["changes"]),
         )
-    except (orjson.JSONDecodeError, KeyError, TypeError, Malformed):
+    except (orjson.JSONDecodeError, KeyError, TypeError):
         raise StreamRefused(
             "expected the answer of a statestream server, got something else; check the URL", reason="answer"
         ) from None
 
 
-def detail_of(body: bytes) -> str:
-    """The `detail` of a problem document, or the beginning of any other text."""
-    with contextlib.suppress(orjson.JSONDecodeError, TypeError, KeyError):
-        return str(orjson.loads(body)["detail"])
-    return body[:200].decode(errors="replace")
-
-
-def _error_of(body: bytes, status: int, location: str | None) -> StatestreamError:
+def _error_of(body: bytes, status: int) -> StatestreamError:
     """The error that the server raised, from its problem document; StreamRefused for any other response."""
     try:
         problem = orjson.loads(body)
         code, detail = problem["code"], str(problem.get("detail", ""))
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
-        problem, code, detail = {}, "", location or detail_of(body)
+        problem, (code, detail) = {}, explained(body)
     if code == Refused.code:
         return Refused(str(problem.get("reason", "")), detail)
     for kind in StatestreamError.__subclasses__():
         if kind.code == code and kind is not StreamRefused:
             return kind(detail)
-    reason = str(code) or "refused"
-    return StreamRefused(f"the server refused with status {status}: {detail}", reason=reason, status=status)
+    return StreamRefused(f"the server refused with status {status}: {detail}", reason=str(code), status=status)

@@ -20,6 +20,7 @@ from statestream.protocol.sse import Event
 MIN_HEARTBEAT_MS: Final = 10
 """A watchdog counts on the heartbeat, so it must not be zero, whatever the server sends."""
 MAX_MS: Final = 2**31
+NO_REASON: Final = "it gives no reason"
 FRAMES: Final = {"state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"}
 
 
@@ -41,10 +42,11 @@ class Update(Struct, frozen=True, kw_only=True):
 
 
 class StreamEnd(Struct, frozen=True, kw_only=True):
-    """The server ended the stream on purpose. Reconnect after `retry` ms; never, if it is None."""
+    """The server ended the stream on purpose. Unless it is final, reconnect after `retry` ms; None: as after a loss."""
 
     reason: str
     retry: int | None
+    final: bool
 
 
 class Replica:
@@ -90,29 +92,38 @@ class Replica:
             case "state.catchup":
                 return self._updates(data["updates"], position, None, data["timestamp"])
             case "stream.end":
-                retry = data.get("retry")
-                self.end = StreamEnd(reason=data["reason"], retry=None if retry is None else _milliseconds(retry))
+                self.end = _end(data)
         return []  # a heartbeat only moves the position
 
     def _initial(self, data: Any, position: str) -> list[Update]:
         heartbeat = _heartbeat(data)
-        if not isinstance(data["slices"], dict) or not isinstance(data["versions"], dict):
-            raise Gap("`slices` and `versions` must be objects; start again")
-        self.state, self.versions, self.heartbeat_ms = dict(data["slices"]), dict(data["versions"]), heartbeat
+        versions = _versions(data)
+        if not isinstance(data["slices"], dict):
+            raise Gap("`slices` must be an object; start again")
+        self.state, self.versions, self.heartbeat_ms = dict(data["slices"]), dict(versions), heartbeat
         return [Update(kind="initial", position=position, reason=data["reason"], timestamp=data["timestamp"])]
 
     def _resumed(self, data: Any) -> None:
-        self.heartbeat_ms = _heartbeat(data)
-        if data["versions"] != self.versions:
+        heartbeat = _heartbeat(data)
+        if _versions(data) != self.versions:
             raise Gap("the server resumed at other versions than this replica has; start again")
+        self.heartbeat_ms = heartbeat
 
     def _updates(self, items: Any, position: str, cause: Any, timestamp: int) -> list[Update]:
         """Applies all updates of the frame, or none."""
         state, versions = dict(self.state), dict(self.versions)
-        newer = [item for item in items if item["version"] > versions.get(item["slice"], 0)]
+        newer = [item for item in items if _version(item) > versions.get(item["slice"], 0)]
         updates = [_update(state, versions, item, position, cause, timestamp) for item in newer]
         self.state, self.versions = state, versions
         return updates
+
+
+def _version(item: Any) -> int:
+    """The version of an update about a slice. Raises Gap, KeyError."""
+    if type(item["slice"]) is not str or type(item["version"]) is not int:
+        raise Gap("an update needs the name of a slice and a whole number as its version; start again")
+    version: int = item["version"]
+    return version
 
 
 def _update(
@@ -121,16 +132,16 @@ def _update(
     """Applies one update to `state` and `versions`. Raises Gap."""
     name, version = item["slice"], item["version"]
     kind: Literal["patches", "value", "removed"]
-    if "patches" in item:
+    if item.get("removed") is True:
+        kind = "removed"
+        state.pop(name, None)
+    elif "value" in item:
+        kind, state[name] = "value", item["value"]
+    elif "patches" in item:
         kind, held = "patches", versions.get(name, 0)
         if item["from"] != held or name not in state:
             raise Gap(f"expected a change from version {held} of {name}, got one from {item['from']}; start again")
         state[name] = patched(state[name], item["patches"])
-    elif "value" in item:
-        kind, state[name] = "value", item["value"]
-    elif item.get("removed") is True:
-        kind = "removed"
-        state.pop(name, None)
     else:
         raise Gap("an update contains neither patches, nor a value, nor a removal; start again")
     if kind == "removed":
@@ -148,11 +159,26 @@ def _update(
     )
 
 
+def _end(data: Any) -> StreamEnd:
+    """Only the presence of `retry` decides whether it is final, not its value and not the reason."""
+    retry = data.get("retry")
+    return StreamEnd(
+        reason=str(data.get("reason", NO_REASON)),
+        retry=min(retry, MAX_MS) if type(retry) is int and retry >= 0 else None,
+        final="retry" not in data,
+    )
+
+
 def _heartbeat(data: Any) -> int:
-    return max(MIN_HEARTBEAT_MS, _milliseconds(data["heartbeat"]))
+    heartbeat = data["heartbeat"]
+    if type(heartbeat) is not int or not 0 <= heartbeat <= MAX_MS:
+        raise Gap(f"expected a heartbeat from 1 to {MAX_MS} in whole milliseconds; start again")
+    return max(MIN_HEARTBEAT_MS, heartbeat)
 
 
-def _milliseconds(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_MS:
-        raise Gap(f"expected a time from 0 to {MAX_MS} in whole milliseconds; start again")
-    return value
+def _versions(data: Any) -> dict[str, int]:
+    """The member `versions`. Raises Gap, KeyError."""
+    versions = data["versions"]
+    if not isinstance(versions, dict) or any(type(version) is not int for version in versions.values()):
+        raise Gap("`versions` must be an object of whole numbers; start again")
+    return versions

@@ -171,10 +171,13 @@ class IdempotencyRecord(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Result(Struct, frozen=True, kw_only=True, gc=False):
-    """The answer to a dispatch. `changes` are pairs of slice and version; empty if nothing changed."""
+    """The answer to a dispatch. `changes` are pairs of slice and version; empty if nothing changed.
+
+    A store gives a Position. A client gives the text that it has received, which is opaque to it.
+    """
 
     id: str
-    position: Position
+    position: Position | str
     duplicate: bool
     changes: tuple[tuple[str, int], ...]
 

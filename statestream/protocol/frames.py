@@ -22,15 +22,17 @@ RETRY_MS: Final = 2_000
 def initial(
     reason: Reason, position: Position, slices: Mapping[str, SliceState], heartbeat_ms: int, *, retry: int | None
 ) -> bytes:
-    data = {
+    data: dict[str, Any] = {
         "type": "state.initial",
         "reason": reason,
         "position": str(position),
         "slices": {name: orjson.Fragment(state.encoded()) for name, state in slices.items()},
         "versions": {name: state.version for name, state in slices.items()},
         "heartbeat": heartbeat_ms,
-        "timestamp": now_ms(),
     }
+    if retry is not None:
+        data["retry"] = retry  # again, because an EventSource does not show the field to the page
+    data["timestamp"] = now_ms()
     return sse.encode("state.initial", orjson.dumps(data), id=str(position), retry=retry)
 
 
@@ -40,6 +42,7 @@ def resumed(position: Position, versions: Mapping[str, int], heartbeat_ms: int) 
         "position": str(position),
         "versions": dict(versions),
         "heartbeat": heartbeat_ms,
+        "retry": RETRY_MS,
         "timestamp": now_ms(),
     }
     return sse.encode("state.resumed", orjson.dumps(data), id=str(position), retry=RETRY_MS)

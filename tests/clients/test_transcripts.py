@@ -59,6 +59,8 @@ def test_the_replica_holds_and_tells_what_the_transcript_says(transcript: Transc
     replica = Replica()
     for exchange in transcript.exchanges:
         assert (replica.position or NO_CURSOR) == exchange.cursor
+        if exchange.status != 200:
+            continue  # there is no frame in it
         replica.end = None
         decoder = Decoder(last_id=replica.position or "")
         for frame, expected in exchange.frames:
@@ -137,7 +139,7 @@ async def test_our_server_writes_its_frames_as_the_transcripts_do(http: aiohttp.
         for one in TRANSCRIPTS
         for exchange in one.exchanges
         for frame, expected in exchange.frames
-        if not one.name.startswith("unknown_") and expected.kind != "gap"
+        if frame and not one.name.startswith("unknown_") and expected.kind != "gap"
         for form in forms(frame)
     }
     env = {"HEARTBEAT": "0.2", "KEPT": "10000", "PYTHONPATH": str(ROOT)}
@@ -155,7 +157,7 @@ def check(replica: Replica, updates: list[Update], expected: ExpectedState) -> N
     if expected.kind in ("ended", "over"):
         assert replica.end is not None
         assert replica.end.reason == expected.reason
-        assert (replica.end.retry is None) == (expected.kind == "over")
+        assert replica.end.final == (expected.kind == "over")
 
 
 def same(one: Any, other: Any) -> bool:

@@ -168,12 +168,14 @@ class PlaybackStream:
             "position": replica.position,
             "versions": {name: n for name, n in replica.versions.items() if self._selection.matches(name)},
             "heartbeat": replica.heartbeat_ms,
+            "retry": RETRY_MS,
             "timestamp": now_ms(),
         }
         return orjson.dumps(data)
 
     def _initial(self, frame: RecordedFrame, reason: str) -> bytes:
-        return orjson.dumps(selected_part(orjson.loads(frame.event.data) | {"reason": reason}, self._selection))
+        data = orjson.loads(frame.event.data) | {"reason": reason, "retry": RETRY_MS}
+        return orjson.dumps(selected_part(data, self._selection))
 
     def _data_of(self, frame: RecordedFrame) -> bytes | None:
         """The data of the frame that the client receives; None if the frame is not for it."""

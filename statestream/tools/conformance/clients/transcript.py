@@ -6,14 +6,15 @@ A transcript is a text that reads like a wire:
     > -             the client asks without a cursor; `> 3.c`: with this cursor
     < id: 3.c       the server sends a line; `<` alone is an empty line, the end of a frame
     <~ data: {"t    the same without the end of the line
+    ! 503 {"code":  instead of a stream, the server refuses with this status and this problem
     = {"position": …, "state": …, "versions": …, "told": [[kind, slice, version], …]}
                     what the client has after this frame, and what it told its program; a missing member is as before
     = gap           the frame does not continue what the client has: it starts again without a cursor
-    = ended REASON  the server has ended the stream; `= over REASON`: for good
-    x               the server ends the response; `X`: the connection is lost
+    = ended REASON  the server has ended the stream; `= over REASON`: for good, also after a refusal
+    x               the server ends the response; `X`: the connection is lost; without either it stays open, and silent
 
 Invariants: a transcript is an example of the protocol, not a record of what an implementation did. Every frame is
-followed by what it must lead to.
+followed by what it must lead to; a refusal is, if it is for good.
 """
 
 from __future__ import annotations
@@ -45,9 +46,14 @@ class ExpectedState(Struct, frozen=True, kw_only=True):
 
 
 class Exchange(Struct, kw_only=True):
-    """One request and its response: frames with what they lead to, bytes of an incomplete frame, and how it ends."""
+    """One request and its response: frames with what they lead to, bytes of an incomplete frame, and how it ends.
+
+    With another status than 200, the response is a problem. If it is for good, `frames` has an empty one.
+    """
 
     cursor: str
+    status: int = 200
+    problem: bytes = b""
     frames: list[tuple[bytes, ExpectedState]] = field(default_factory=list)
     rest: bytes = b""
     ending: Literal["open", "x", "X"] = "open"
@@ -123,16 +129,21 @@ class _Parser:
             case "<" | "<~":
                 _require(not self.exchanges[-1].rest.endswith(b"\n\n"), "the frame before this line leads to nothing")
                 self.exchanges[-1].rest += text.encode() + (b"" if sign == "<~" else b"\n")
+            case "!":
+                status, _, problem = text.partition(" ")
+                _require(orjson.loads(problem)["code"], "a refusal needs a code")
+                self.exchanges[-1].status, self.exchanges[-1].problem = int(status), problem.encode()
             case "=":
                 self._leads_to(text)
             case "x" | "X":
                 self.exchanges[-1].ending = "x" if sign == "x" else "X"
             case _:
-                raise ValueError("expected one of # > < <~ = x X")
+                raise ValueError("expected one of # > < <~ ! = x X")
 
     def _leads_to(self, text: str) -> None:
         exchange = self.exchanges[-1]
-        _require(exchange.rest.endswith(b"\n\n"), "expected a whole frame before what it leads to")
+        refused = exchange.status != 200
+        _require(refused or exchange.rest.endswith(b"\n\n"), "expected a whole frame before what it leads to")
         kind, _, reason = text.partition(" ")
         held: dict[str, Any] = {}
         if text.startswith("{"):

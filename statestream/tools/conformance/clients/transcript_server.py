@@ -6,6 +6,7 @@
     GET /vectors                      event streams of the standard, with the events in them
 
 Invariants: the transcripts define what is right; here it is played, noted and compared. Pages of any origin may use it.
+A refusal is played twice and noted once, because an EventSource hides the status: its page has to ask again to see it.
 """
 
 from __future__ import annotations
@@ -51,11 +52,16 @@ class Attempt(Struct, kw_only=True):
     transcript: Transcript
     asked: list[str] = field(default_factory=list)
     reported: ReportedState | None = None
+    may_repeat: bool = False
 
     def next_exchange(self, cursor: str) -> Exchange | None:
         """Notes a request, and returns what to play to it; None if the transcript is at its end."""
-        self.asked.append(cursor)
         exchanges = self.transcript.exchanges
+        if self.may_repeat and cursor == self.asked[-1]:
+            self.may_repeat = False
+        else:
+            self.asked.append(cursor)
+            self.may_repeat = len(self.asked) <= len(exchanges) and exchanges[len(self.asked) - 1].status != 200
         return exchanges[len(self.asked) - 1] if len(self.asked) <= len(exchanges) else None
 
     @property
@@ -147,6 +153,8 @@ class TranscriptServer:
         exchange = attempt.next_exchange(cursor)
         if exchange is None:
             return web.Response(status=204)  # which tells an EventSource not to reconnect
+        if exchange.status != 200:
+            return web.Response(status=exchange.status, body=exchange.problem, content_type="application/problem+json")
         response = web.StreamResponse(headers=STREAM_HEADERS)
         await response.prepare(request)
         for sent in [*(frame for frame, _ in exchange.frames), exchange.rest]:
