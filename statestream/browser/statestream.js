@@ -37,7 +37,7 @@ export function follow(url, onChange, onStatus = () => {}) {
 
   function target() {
     const target = new URL(url, location.href);
-    if (stream.position !== null) target.searchParams.set("after", stream.position);
+    if (stream.position) target.searchParams.set("after", stream.position);
     return target;
   }
 
@@ -56,7 +56,7 @@ export function follow(url, onChange, onStatus = () => {}) {
       onStatus("reconnecting");
       return connection.reconnect();
     }
-    stream.position = event.lastEventId || null;
+    stream.position = event.lastEventId;
     onStatus("live");
     if (updates.length) onChange(stream.state, updates); // outside of the try: an error of the page is not a gap
   }

@@ -54,7 +54,14 @@ class Plain:
         raise Gap
 
     def is_over(self) -> bool:
-        return self.replica.end is not None and self.replica.end.retry is None
+        return self.replica.end is not None and self.replica.end.final
+
+    def is_final(self, status: int) -> bool:
+        return 400 <= status < 500 and status not in (408, 425, 429)
+
+    def silence(self) -> float | None:
+        """The seconds after which a connection is dead."""
+        return None if self.replica.heartbeat_ms is None else 2.5 * self.replica.heartbeat_ms / 1000
 
     async def __call__(self, url: str, show: Show) -> None:
         show(self.replica)
@@ -64,18 +71,24 @@ class Plain:
                 cursor = self.cursor()
                 headers = {"Last-Event-ID": cursor} if cursor else {}
                 async with http.get(f"{url}/stream/state", headers=headers) as response:
+                    if self.is_final(response.status):
+                        return
                     try:
                         await self.read(response, Decoder(last_id=cursor or ""))
-                    except (Gap, aiohttp.ClientPayloadError):
+                    except (Gap, TimeoutError, aiohttp.ClientPayloadError):
                         continue
 
     async def read(self, response: aiohttp.ClientResponse, decoder: Decoder) -> None:
-        async for chunk in response.content.iter_any():
+        while self.replica.end is None and (chunk := await self.chunk(response)):
             for event in decoder.feed(chunk):
                 try:
                     self.replica.apply(event)
                 except Gap:
                     self.misfit()
+
+    async def chunk(self, response: aiohttp.ClientResponse) -> bytes:
+        async with asyncio.timeout(self.silence()):
+            return await response.content.readany()
 
 
 class Forgetful(Plain):
@@ -98,6 +111,36 @@ class Hasty(Plain):
 
     def is_over(self) -> bool:
         return self.replica.end is not None
+
+
+class Relentless(Plain):
+    """Takes no status for good."""
+
+    def is_final(self, status: int) -> bool:
+        return False
+
+
+class Faint(Plain):
+    """Takes any status for good."""
+
+    def is_final(self, status: int) -> bool:
+        return status != 200
+
+
+class Trusting(Plain):
+    """Waits for as long as the connection is there."""
+
+    def silence(self) -> float | None:
+        return None
+
+
+class Polite(Plain):
+    """Waits for the server to close what it has ended."""
+
+    async def read(self, response: aiohttp.ClientResponse, decoder: Decoder) -> None:
+        async for chunk in response.content.iter_any():
+            for event in decoder.feed(chunk):
+                self.replica.apply(event)
 
 
 class Deaf(Plain):
@@ -158,6 +201,11 @@ WRONG: list[tuple[Callable[[str, Show], Awaitable[object]], str, str]] = [
     (Careless(), "gap", "expected requests with the cursors [-, -], got [-]"),
     (Stubborn(), "end_for_good", "got [-, 2.b"),
     (Hasty(), "end_with_retry", "got [-]"),
+    (Relentless(), "refused_for_good", "got [-, -"),
+    (Relentless(), "refused_for_good_later", "got [-, 1.a, 1.a"),
+    (Faint(), "refused_for_now", "got [-, 1.a]"),
+    (Trusting(), "silence", "got [-]"),
+    (Polite(), "end_left_open", "got [-]"),
     (Deaf(), "catchup", "expected state {"),
     (raises, "initial", "it raised LookupError('no such thing')"),
     (says_nothing, "initial", "a report of what the client has, got none"),
@@ -168,7 +216,7 @@ WRONG: list[tuple[Callable[[str, Show], Awaitable[object]], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("run", "name", "word"), WRONG, ids=[getattr(run, "__name__", type(run).__name__) for run, _, _ in WRONG]
+    ("run", "name", "word"), WRONG, ids=[f"{getattr(run, '__name__', type(run).__name__)}-{name}" for run, name, _ in WRONG]
 )
 async def test_a_client_that_is_wrong_is_found_out(
     monkeypatch: pytest.MonkeyPatch, run: Callable[[str, Show], Awaitable[object]], name: str, word: str

@@ -560,7 +560,7 @@ async def test_an_end_with_retry_is_a_pause() -> None:
     ("name", "data"),
     [
         ("state.resumed", '{"position":"1.a","versions":{},"heartbeat":"soon","timestamp":1}'),
-        ("stream.end", '{"reason":"busy","retry":"later"}'),
+        ("stream.end", "[]"),
         ("state.update", ""),
         ("state.update", "nonsense"),
         ("state.update", "[]"),

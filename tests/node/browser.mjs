@@ -10,7 +10,7 @@ const PATIENCE_MS = 15_000;
 const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const browser = await chromium.launch({
   executablePath: process.argv[2],
-  args: ["--no-sandbox", "--disable-gpu", ...quiet],
+  args: ["--no-sandbox", "--disable-gpu", ...quiet, ...process.argv.slice(3)],
 });
 const windows = new Map();
 
