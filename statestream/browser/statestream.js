@@ -28,7 +28,7 @@ class Gap extends Error {}
 /** Follows `url`. Calls `onChange(state, updates)` after every frame that changes the state.
  *
  * Calls `onStatus(text, detail)` when the connection changes: `live`, `reconnecting`, or `ended: …` with the reason. If
- * the server has refused for good, `detail` is its explanation.
+ * the server has refused, `detail` is a sentence about why.
  */
 export function follow(url, onChange, onStatus = () => {}) {
   if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() manages the cursor itself; remove `after` from the URL");
@@ -130,11 +130,11 @@ export class Connection {
   /** The browser does not say with which status the server has refused, so this asks for it. */
   async #inquire(source) {
     clearTimeout(this.#watchdog);
-    const refusal = await refusalOf(this.#target());
+    const { final, reason, detail } = await answerOf(this.#target());
     if (source !== this.#source) return; // closed meanwhile
-    if (refusal === null) return this.reconnect();
-    this.close();
-    this.#onStatus(`ended: ${refusal.reason}`, refusal.detail);
+    if (final) this.close();
+    else this.reconnect();
+    this.#onStatus(final ? `ended: ${reason}` : "reconnecting", detail);
   }
 
   #firstFrameLimit() {
@@ -151,21 +151,23 @@ export class Connection {
   }
 }
 
-/** Why the server refuses `target` for good: {reason, detail}. Null if a retry may succeed, or if nobody answers. */
-async function refusalOf(target) {
+/** How the server answers `target`, which an EventSource does not tell: {final, reason, detail}. */
+async function answerOf(target) {
   const inquiry = new AbortController(), limit = setTimeout(() => inquiry.abort(), INQUIRY_MS);
   try {
     const answer = await fetch(target, { headers: { Accept: "text/event-stream" }, cache: "no-store", signal: inquiry.signal });
     const { status, statusText } = answer, type = answer.headers.get("Content-Type") ?? "no type";
-    if (status >= 500 || TEMPORARY.includes(status)) return null;
-    if (status === 200) return type.startsWith("text/event-stream") ? null : { reason: "not a stream", detail: `expected text/event-stream, got ${type}` };
+    if (status === 200 && type.startsWith("text/event-stream")) return { final: false }; // it is there again
+    if (status === 200) return { final: true, reason: "not a stream", detail: `expected text/event-stream, got ${type}` };
     const problem = await answer.json().catch(() => null);
-    return { reason: String(problem?.code ?? `status ${status}`), detail: String(problem?.detail ?? statusText) };
+    const final = status < 500 && !TEMPORARY.includes(status);
+    return { final, reason: String(problem?.code ?? `status ${status}`), detail: String(problem?.detail ?? `status ${status} ${statusText}`) };
   } catch {
-    return null;
+    const foreign = target.origin === location.origin ? "" : ", or is of another origin and does not let this page read from it (CORS)";
+    return { final: false, detail: `the server does not answer${foreign}` };
   } finally {
     clearTimeout(limit);
-    inquiry.abort(); // ends a stream that is there again
+    inquiry.abort(); // ends a stream
   }
 }
 

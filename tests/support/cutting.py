@@ -1,22 +1,30 @@
-"""A bad network between clients and a server: a TCP proxy that cuts connections, between any two bytes.
+"""A bad network between clients and a server: a TCP proxy that cuts connections, between any two bytes, or swallows.
 
-It knows nothing of what it carries. The server behind it may be killed and come back on the same port.
+It knows nothing of what it carries, except where the head of an answer ends. The server behind it may be killed and
+come back on the same port.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import Self
+from typing import Literal, Self
+
+HEAD_END = b"\r\n\r\n"
 
 
 class Proxy:
-    """`async with Proxy(port) as proxy:`; clients go to `proxy.url`."""
+    """`async with Proxy(port) as proxy:`; clients go to `proxy.url`.
+
+    While `swallow` is set, bytes of the server are lost without an error: all of them, or what follows the head of an
+    answer. A connection that has lost bytes stays silent for ever. `swallowed` counts those.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self.cuts = 0
+        self.cuts = self.swallowed = 0
+        self.swallow: Literal["nothing", "all", "bodies"] = "nothing"
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
@@ -42,7 +50,7 @@ class Proxy:
         there: asyncio.StreamWriter | None = None
         try:
             answers, there = await asyncio.open_connection("127.0.0.1", self._port)
-            ways = [asyncio.ensure_future(_pipe(reader, there)), asyncio.ensure_future(_pipe(answers, writer))]
+            ways = [asyncio.ensure_future(_pipe(reader, there)), asyncio.ensure_future(self._answer(answers, writer))]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -56,6 +64,18 @@ class Proxy:
             for end in (writer, there):
                 if end is not None:
                     end.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent = False
+        while data := await reader.read(1 << 16):
+            if not silent and self.swallow != "nothing":
+                silent, self.swallowed = True, self.swallowed + 1
+                head, end, _ = data.partition(HEAD_END)
+                data = head + end if self.swallow == "bodies" and data.startswith(b"HTTP/") else b""
+            elif silent:
+                data = b""
+            writer.write(data)
+            await writer.drain()
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,314 @@
+"""Every wait of a client has a limit: a network that swallows bytes without an error is noticed, said, and tried again.
+
+Invariants: a real server, a real proxy that swallows, a real browser. Limits of seconds are made shorter, never
+skipped: in Python by their constants, in a page by its clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import statestream
+from statestream import StreamRefused, Unavailable
+from statestream.client import connection, refusals
+from tests.support import ROOT, Server, eventually, serving
+from tests.support.browser import Tab
+from tests.support.cutting import Proxy
+from tests.support.node import Node
+
+FASTER = 20
+"""How much faster the clock of a page runs."""
+
+
+def initial(**members: Any) -> bytes:
+    data = {"type": "state.initial", "reason": "start", "position": "1.a", "slices": {"s": 1}, "versions": {"s": 1}}
+    data |= {"heartbeat": 15_000, "retry": 10, "timestamp": 1} | members
+    return f"event: state.initial\nid: 1.a\nretry: {data['retry']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+# Python
+
+
+@pytest.mark.parametrize("lost", ["all", "bodies"])
+async def test_a_first_stream_that_is_swallowed_is_tried_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, lost: Any
+) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.3)
+    async with Proxy(server.port) as proxy:
+        proxy.swallow = lost
+        stream = statestream.connect(proxy.url, slices=["board"], timeout=20)
+        opening = asyncio.create_task(stream.__aenter__())
+        await eventually(lambda: proxy.swallowed >= 2)
+        assert stream.health == "failed"
+        assert "in time" in stream._connection.trouble
+        proxy.swallow = "nothing"
+        await opening
+        assert stream.state["board"] == {"tasks": [], "count": 0}
+        await stream.__aexit__()
+
+
+async def test_a_stream_that_is_swallowed_for_ever_is_said_to_be_silent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.2)
+    async with Proxy(server.port) as proxy:
+        proxy.swallow = "all"
+        with pytest.raises(Unavailable, match="nothing was received in time"):
+            await statestream.connect(proxy.url, timeout=0.5).__aenter__()
+
+
+@pytest.mark.parametrize("lost", ["all", "bodies"])
+async def test_a_stream_that_comes_back_into_silence_is_tried_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, lost: Any
+) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.3)
+    async with Proxy(server.port) as proxy, statestream.connect(proxy.url) as stream:
+        stream._connection.retry_ms = 10
+        proxy.swallow = lost
+        for writer in proxy._open.values():
+            writer.transport.abort()
+        await eventually(lambda: proxy.swallowed >= 2)
+        proxy.swallow = "nothing"
+        await stream.dispatch("board/counted", {})
+        await stream.wait_for(lambda state: state["counter"] == 1, timeout=20)
+
+
+async def test_a_large_first_frame_may_take_longer_than_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.5)
+    asked = 0
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        frame = initial()
+        for at in range(8):
+            await response.write(frame[at * 40 : (at + 1) * 40 if at < 7 else None])
+            await asyncio.sleep(0.15)
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(slowly) as url, statestream.connect(url, timeout=20) as stream:
+        assert (stream.state, asked) == ({"s": 1}, 1)
+
+
+async def test_comments_are_no_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_TOTAL", 0.5)
+    asked = 0
+
+    async def talkative(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while asked < 2:
+            await response.write(b": still here\n\n")
+            await asyncio.sleep(0.02)
+        await response.write(initial())
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(talkative) as url, statestream.connect(url, timeout=20) as stream:
+        assert (stream.state, asked) == ({"s": 1}, 2)
+
+
+async def test_the_limit_of_silence_is_what_the_server_has_announced() -> None:
+    for heartbeat in (100, 15_000, 3_600_000):
+
+        async def announcing(request: web.Request, heartbeat: int = heartbeat) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(initial(heartbeat=heartbeat))
+            await asyncio.Event().wait()
+            return response
+
+        async with serving(announcing) as url, statestream.connect(url) as stream:
+            assert stream._connection._deadline(0.0, 15.0, 300.0) == 2.5 * heartbeat / 1000
+            limit = stream._connection._first_frame_limit()
+            assert limit == {100: 5.0, 15_000: 15.0, 3_600_000: 15.0}[heartbeat]
+
+
+@pytest.mark.parametrize("rest", ["silence", "cut"])
+async def test_a_refusal_counts_whatever_becomes_of_its_body(monkeypatch: pytest.MonkeyPatch, rest: str) -> None:
+    monkeypatch.setattr(refusals, "EXPLANATION_SECONDS", 0.2)
+    asked = 0
+
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        response = web.StreamResponse(status=403)
+        await response.prepare(request)
+        await response.write(b"You may not")
+        if rest == "silence":
+            await asyncio.Event().wait()
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with serving(refusing) as url:
+        with pytest.raises(StreamRefused, match="status 403: You may not") as refused:
+            await statestream.connect(url, timeout=20).__aenter__()
+    assert (refused.value.status, asked) == (403, 1)
+
+
+# a page
+
+
+PAGE = "<!doctype html><link rel=icon href=data:,><title>a page</title>"
+CLOCK = f"""void (globalThis.delays = [], globalThis.statuses = [], globalThis.details = [], (() => {{
+  const slow = setTimeout;
+  globalThis.setTimeout = (work, ms) => (delays.push(ms), slow(work, ms / {FASTER}));
+}})())"""
+
+
+def follow(url: str) -> str:
+    """A script that follows a stream as `other`, with what it says."""
+    said = "(text, detail) => (statuses.at(-1) === text || statuses.push(text), detail && details.push(detail))"
+    return (
+        f"import('/statestream.js').then(({{ follow }}) => "
+        f"void (globalThis.other = follow({json.dumps(url)}, () => {{}}, {said})))"
+    )
+
+
+async def tab(browser: Node, url: str) -> Tab:
+    """A window whose clock runs faster."""
+    opened = await asyncio.to_thread(Tab, browser, "waits", url)
+    await look(opened, CLOCK)
+    return opened
+
+
+async def look(window: Tab, script: str) -> Any:
+    return await asyncio.to_thread(window.look, script)
+
+
+async def wait(window: Tab, script: str) -> Any:
+    return await asyncio.to_thread(window.wait, script)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path: Path = tmp_path_factory.mktemp("demo") / "demo.db"
+    with Server("demo", "--journal", f"sqlite:///{path}") as running:
+        yield running
+
+
+@asynccontextmanager
+async def page(browser: Node, port: int) -> AsyncIterator[tuple[Proxy, Tab]]:
+    """A page of the server that follows nothing yet, behind a proxy."""
+    async with Proxy(port) as proxy:
+        window = await tab(browser, f"{proxy.url}/statestream.js")
+        try:
+            yield proxy, window
+        finally:
+            await asyncio.to_thread(window.close)
+
+
+@pytest.mark.parametrize("lost", ["all", "bodies"])
+async def test_a_page_whose_first_stream_is_swallowed_says_so_and_tries_again(
+    browser: Node, demo: Server, lost: Any
+) -> None:
+    async with page(browser, demo.port) as (proxy, window):
+        await look(window, "import('/statestream.js').then(() => {})")
+        proxy.swallow = lost
+        await look(window, follow("stream/state?slices=board"))
+        await wait(window, "seen.connections >= 2")
+        assert await look(window, "statuses") == ["reconnecting"]
+        proxy.swallow = "nothing"
+        await wait(window, "statuses.at(-1) === 'live'")
+        assert await look(window, "other.state.board.tasks") == []
+
+
+async def test_a_page_whose_stream_falls_silent_says_so_and_resumes(browser: Node, demo: Server) -> None:
+    async with page(browser, demo.port) as (proxy, window):
+        await look(window, follow("stream/state?slices=board"))
+        await wait(window, "statuses.at(-1) === 'live'")
+        proxy.swallow = "all"
+        await wait(window, "statuses.at(-1) === 'reconnecting'")
+        proxy.swallow = "nothing"
+        await wait(window, "statuses.at(-1) === 'live'")
+        events = await look(window, "seen.events.map((event) => event.name)")
+        assert events[0] == "state.initial"
+        assert events[1:] == ["state.resumed"]
+
+
+async def test_a_page_that_is_refused_for_good_ends_with_the_reason(browser: Node, demo: Server) -> None:
+    async with page(browser, demo.port) as (_, window):
+        await look(window, follow("stream/state?slices=nothing"))
+        await wait(window, "statuses.at(-1)?.startsWith('ended')")
+        assert await look(window, "statuses") == ["reconnecting", "ended: unknown_slice"]
+        assert "slice" in await look(window, "details.at(-1)")
+        assert await look(window, "seen.connections") == 1
+
+
+async def test_a_page_waits_as_long_as_the_server_has_said(browser: Node, demo: Server) -> None:
+    async with page(browser, demo.port) as (_, window):
+        await look(window, follow("stream/state?slices=board"))
+        await wait(window, "statuses.at(-1) === 'live'")
+        await look(window, "void (other.versions.board = 10 ** 6, delays.length = 0)")
+        async with statestream.connect(demo.url, slices=["board"]) as stream:
+            for n in range(2):
+                await stream.dispatch("board/task_added", {"id": f"waits-{n}", "title": "t"})
+        await look(window, "void (other.versions.board = 1)")
+        async with statestream.connect(demo.url, slices=["board"]) as stream:
+            await stream.dispatch("board/task_added", {"id": "waits-2", "title": "t"})
+        await wait(window, "seen.connections === 2")
+        retry = [delay for delay in await look(window, "delays") if 2_000 <= delay <= 3_000]
+        assert retry, "two seconds, and up to a half more"
+
+
+ENDLESS = 2**40
+
+
+@pytest.mark.parametrize("members", [{"heartbeat": 2**31}, {"retry": ENDLESS}])
+async def test_a_page_survives_times_that_no_timer_can_take(browser: Node, members: dict[str, int]) -> None:
+    """A browser's timer fires at once after a delay of 2^31 ms or more."""
+    asked = 0
+
+    async def answering(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        if request.path == "/page":
+            return web.Response(text=PAGE, content_type="text/html")
+        if request.path == "/statestream.js":
+            text = (ROOT / "statestream/browser/statestream.js").read_text()
+            return web.Response(text=text, content_type="text/javascript")
+        asked += 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(initial(**members))
+        if "retry" in members:
+            end = {"type": "stream.end", "reason": "busy", "retry": ENDLESS}
+            await response.write(f"event: stream.end\ndata: {json.dumps(end)}\n\n".encode())
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(answering) as url:
+        window = await tab(browser, f"{url}/page")
+        try:
+            await look(window, follow("/stream/state"))
+            last = "ended: busy" if "retry" in members else "live"
+            await wait(window, f"statuses.at(-1) === {json.dumps(last)} && delays.at(-1) === 2 ** 31 - 1")
+            assert asked == 1
+        finally:
+            await asyncio.to_thread(window.close)
+
+
+# a page of another origin
+
+
+async def test_a_page_of_another_origin_is_refused_by_its_browser_and_says_so(browser: Node, demo: Server) -> None:
+    """The server has no headers for other origins, as protocol 13.4 says: what it has may be for its own pages only."""
+    async with page(browser, demo.port) as (_, window), Proxy(demo.port) as elsewhere:
+        await look(window, follow(f"{elsewhere.url}/stream/state?slices=board"))
+        await wait(window, "statuses.length > 0 && seen.connections >= 2")
+        assert await look(window, "statuses") == ["reconnecting"]
+        assert "another origin" in await look(window, "details.at(-1)")
+        assert await look(window, "seen.events") == []
