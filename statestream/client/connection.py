@@ -120,10 +120,8 @@ class Connection:
                 events = decoder.feed(chunk)
                 if decoder.retry is not None:
                     self.retry_ms = decoder.retry
-                for event in events:
-                    self._apply(event)
-                    if self._replica.end is not None:
-                        return
+                if not all(map(self._apply, events)):
+                    return
                 watchdog.reschedule(self._deadline(loop.time(), first, last))
 
     def _first_frame_limit(self) -> float:
@@ -140,12 +138,14 @@ class Connection:
         self._monitor.received(heartbeat)
         return now + FAILED * heartbeat if self._began else min(last, now + max(first, FAILED * heartbeat))
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: Event) -> bool:
+        """Returns whether the stream goes on."""
         updates = self._replica.apply(event)
         self._began = self._began or event.event in FIRST_EVENTS
         if self._replica.position is not None:
             self._failures = 0  # not earlier: a server that accepts and then breaks must not be hammered
         self._on_event(event, updates)
+        return self._replica.end is None
 
     async def _verify(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200 and response.content_type == "text/event-stream":

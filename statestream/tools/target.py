@@ -16,12 +16,17 @@ import orjson
 from msgspec import Struct, field
 from yarl import URL
 
+from statestream.client import redirects
 from statestream.client.address import address
+from statestream.client.connection import FIRST_FRAME_TOTAL, HEADERS
+from statestream.client.refusals import beginning_of
+from statestream.client.replica import Replica
 from statestream.client.selection import selection_of
-from statestream.core.errors import Malformed, StreamRefused, Unavailable
+from statestream.core.errors import Gap, Malformed, StreamRefused, Unavailable
 from statestream.protocol.sse import Decoder, Event
 
 PROBE_SECONDS: Final = 10.0
+"""How long a server may be silent before its first event."""
 SHOWN_CHARACTERS: Final = 500
 """How much of an unexpected response an error message may show."""
 
@@ -91,11 +96,12 @@ def _header(line: str) -> tuple[str, str]:
 
 async def probe(target: Target, session: aiohttp.ClientSession) -> Event:
     """Opens one stream and closes it again. Returns its first event. Raises StreamRefused, Unavailable."""
-    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    loop = asyncio.get_running_loop()
+    headers, last = {**HEADERS, "Accept-Encoding": "identity"}, loop.time() + FIRST_FRAME_TOTAL
     try:
         async with (
-            asyncio.timeout(PROBE_SECONDS),
-            session.get(target.stream_url, headers=headers, allow_redirects=False) as response,
+            asyncio.timeout(PROBE_SECONDS) as silence,
+            redirects.request(session, "GET", target.stream_url, headers=headers) as response,
         ):
             if response.status != 200 or response.content_type != "text/event-stream":
                 raise await refusal(f"a stream from {target.stream_url}", response)
@@ -103,8 +109,9 @@ async def probe(target: Target, session: aiohttp.ClientSession) -> Event:
             async for chunk in response.content.iter_any():
                 for event in decoder.feed(chunk):
                     return _first(event, target)
+                silence.reschedule(min(last, loop.time() + PROBE_SECONDS))
     except TimeoutError:
-        raise Unavailable(f"no event from {target.url} within {PROBE_SECONDS:.0f} s") from None
+        raise Unavailable(f"no event from {target.url}: it was silent for {PROBE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError) as error:
         raise Unavailable(f"expected a server at {target.url}, found none: {error}") from None
     raise Unavailable(f"the stream from {target.stream_url} ended before its first event")
@@ -119,9 +126,20 @@ def _first(event: Event, target: Target) -> Event:
     return event
 
 
+def announced_heartbeat(first: Event) -> float:
+    """The seconds that a stream may be silent, by its first event. Raises StreamRefused."""
+    replica = Replica()
+    try:
+        replica.apply(first)
+    except Gap as error:
+        raise StreamRefused(f"the first state cannot be used: {error}", reason="answer") from None
+    assert replica.heartbeat_ms is not None
+    return replica.heartbeat_ms / 1000
+
+
 async def refusal(what: str, response: aiohttp.ClientResponse) -> StreamRefused:
     """The error for a response that is not `what` was asked for, with the server's own explanation if there is one."""
-    body = await response.content.read(1 << 14)
+    body = await beginning_of(response)
     got = f"status {response.status}"
     if "Location" in response.headers:
         got += f" to {response.headers['Location']}"

@@ -216,7 +216,9 @@ WRONG: list[tuple[Callable[[str, Show], Awaitable[object]], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("run", "name", "word"), WRONG, ids=[f"{getattr(run, '__name__', type(run).__name__)}-{name}" for run, name, _ in WRONG]
+    ("run", "name", "word"),
+    WRONG,
+    ids=[f"{getattr(run, '__name__', type(run).__name__)}-{name}" for run, name, _ in WRONG],
 )
 async def test_a_client_that_is_wrong_is_found_out(
     monkeypatch: pytest.MonkeyPatch, run: Callable[[str, Show], Awaitable[object]], name: str, word: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +16,13 @@ from statestream import StreamRefused
 from statestream.client import redirects
 from tests.support import Server, serving
 
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server.serving() as running:
+        yield running
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_stream_goes_where_it_is_sent(server: Server, status: int) -> None:
     """Every time anew: where a server sends its clients may change."""
@@ -25,7 +33,7 @@ async def test_a_stream_goes_where_it_is_sent(server: Server, status: int) -> No
 
     seen: list[str] = []
     async with serving(elsewhere) as url, statestream.connect(url, slices=["counter"]) as stream:
-        assert stream.state == {"counter": 0}
+        assert set(stream.state) == {"counter"}
         assert seen == ["GET"]
 
 
@@ -116,7 +124,8 @@ async def test_headers_go_along_within_the_origin_only(server: Server) -> None:
 def certificate(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """What a server shows, and what a client trusts."""
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command = ["openssl", "req", "-x509", *kind, "-nodes", "-days", "2"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
     subprocess.run([*command, *names], check=True, capture_output=True)
     shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -22,6 +22,7 @@ from statestream.protocol.sse import Event
 from tests.support import ROOT
 from tests.support.contract_service import ContractService, Tell, suite
 from tests.support.node import Node
+from tests.support.paths import NODE
 
 pytestmark = [
     pytest.mark.slow,
@@ -73,23 +74,10 @@ async def test_the_python_client_keeps_the_contract() -> None:
     assert code == 0, printed
 
 
-PAGE = """<!doctype html><link rel=icon href=data:,><title>contract</title><script type=module>
-import { Connection } from "/statestream.js";
-const connections = new Map();
-const tell = (number, message) => sending = sending.then(() => fetch(`/told/${number}`, { method: "POST", body: JSON.stringify(message) }));
-let sending = Promise.resolve();
-globalThis.start = (number, url, names) => {
-  const receive = ({ type, data, lastEventId }) => {
-    connection.received();
-    tell(number, { kind: "event", event: { type, data, id: lastEventId } });
-  };
-  const connection = new Connection(() => url, names, receive, (text) => tell(number, { kind: "error", comment: text }));
-  connections.set(number, connection);
-  connection.open();
-};
-globalThis.stop = (number) => connections.get(number).close();
-globalThis.ready = true;
-</script>"""
+PAGE = "<!doctype html><link rel=icon href=data:,><title>contract</title><script type=module src=/contract.js></script>"
+
+
+SCRIPTS = {"/statestream.js": ROOT / "statestream/browser/statestream.js", "/contract.js": NODE / "contract.js"}
 
 
 class Window:
@@ -101,14 +89,14 @@ class Window:
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/page", self._page)
-        app.router.add_get("/statestream.js", self._script)
+        app.router.add_get("/{name:(statestream|contract)[.]js}", self._script)
         app.router.add_post("/told/{number}", self._told)
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
 
-    async def _script(self, _: web.Request) -> web.Response:
-        text = (ROOT / "statestream/browser/statestream.js").read_text()
+    async def _script(self, request: web.Request) -> web.Response:
+        text = SCRIPTS[request.path].read_text()
         return web.Response(text=text, content_type="text/javascript")
 
     async def _told(self, request: web.Request) -> web.Response:

@@ -63,7 +63,9 @@ class Dispatcher:
         body = self._template.body(self._run, number)
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.post(self._url, data=body, headers=headers) as response:
+            async with self._session.post(
+                self._url, data=body, headers=headers, allow_redirects=False
+            ) as response:  # the session's headers may be credentials for this server only
                 if response.status != 200:
                     await self._refused(response)
                     return

@@ -20,6 +20,7 @@ import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 
+from statestream.client.health import FAILED
 from statestream.core.errors import StatestreamError, Unavailable
 from statestream.tools.bench.counters import DeliveryCounters
 from statestream.tools.bench.dispatcher import RESPONSE_SECONDS, DispatchCounters, Dispatcher
@@ -31,7 +32,7 @@ from statestream.tools.bench.report import Conditions, ServerUsage, Window, make
 from statestream.tools.bench.report_text import count, short
 from statestream.tools.bench.server_process import ServerProcess, Unknown
 from statestream.tools.bench.worker_pool import WorkerPool
-from statestream.tools.target import Target, probe
+from statestream.tools.target import Target, announced_heartbeat, probe
 from statestream.tools.template import ActionTemplate
 
 STAT: Final = Path("/proc/stat")
@@ -68,7 +69,10 @@ SETTLE_SECONDS: Final = 0.5
 """After the last reader has joined, before the server's memory is read."""
 LEAD_NS: Final = 200_000_000
 """From the start message to the first due time, so that every worker has received the schedule by then."""
-JOIN_SILENCE: Final = 15.0
+MIN_SILENCE: Final = 5.0
+"""A server under load may be late: with a short heartbeat, its readers are patient for so long nevertheless."""
+COLLECT_SECONDS: Final = 30.0
+JOIN_SILENCE: Final = 20.0
 END_SILENCE: Final = 5.0
 END_SECONDS: Final = 60.0
 REFRESH_SECONDS: Final = 0.1
@@ -118,8 +122,10 @@ class _Measurement:
         timeout, connector = aiohttp.ClientTimeout(total=RESPONSE_SECONDS), aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(headers=target.headers, timeout=timeout, connector=connector) as session:
             family, address = await target.resolve()
-            assignments = self._assignments(family, address)
-            await probe(target, session)
+            assignments = self._assignments(family, address)  # which fails before the server is asked
+            heartbeat = announced_heartbeat(await probe(target, session))
+            silence = max(MIN_SILENCE, FAILED * heartbeat)
+            assignments = [replace(each, silence=silence) for each in assignments]
             self._inspect_server(address[0], address[1])
             async with WorkerPool(assignments) as pool, asyncio.TaskGroup() as group:
                 group.create_task(pool.follow())
@@ -151,6 +157,7 @@ class _Measurement:
             at_once=max(1, CONNECTING_AT_ONCE // self._processes),
             sources=sources_for(readers, address[0]),
             run=self._run,
+            silence=MIN_SILENCE,
         )
         less, more = divmod(readers, self._processes)
         return [replace(whole, readers=less + (at < more)) for at in range(self._processes)]
@@ -223,8 +230,14 @@ class _Measurement:
 
     async def _collect(self, pool: WorkerPool) -> DeliveryCounters:
         pool.finish()
-        while (counters := pool.counters()) is None:
-            await pool.wait_for_news(REFRESH_SECONDS)
+        try:
+            async with asyncio.timeout(COLLECT_SECONDS):
+                while (counters := pool.counters()) is None:
+                    await pool.wait_for_news(REFRESH_SECONDS)
+        except TimeoutError:
+            raise Unavailable(
+                f"a worker process of this measurement has not reported for {COLLECT_SECONDS:.0f} s"
+            ) from None
         return counters
 
     async def _listen(self, pool: WorkerPool, schedule: Schedule) -> None:

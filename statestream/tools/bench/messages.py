@@ -16,7 +16,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     """The readers of a worker. At most `at_once` of them connect at a time.
 
     Reader k connects from the address `sources[k % len(sources)]`, or from any address if there are none. `run` is the
-    prefix of the ids of this run's actions.
+    prefix of the ids of this run's actions. A reader that has the state is lost after `silence` seconds without a byte.
     """
 
     family: int
@@ -27,6 +27,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     at_once: int
     sources: list[str]
     run: str
+    silence: float
 
 
 class Schedule(Struct, frozen=True, kw_only=True):

@@ -33,19 +33,21 @@ from statestream.tools.bench.reader import Reader
 READ_BYTES: Final = 1 << 16
 STATUS_SECONDS: Final = 0.2
 TLS_SECONDS: Final = 10.0
+JOIN_SECONDS: Final = 15.0
+"""How long a reader may hear nothing before it has the state."""
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux then picks a port when both ends are known, so that each source address can have a port many times."""
 
 
 class ReaderSocket:
-    """A socket and its reader; `began_ns` is when it started to connect."""
+    """A socket and its reader; `began_ns` is when it started to connect, `heard_ns` when something last happened."""
 
-    __slots__ = ("asked", "began_ns", "reader", "socket")
+    __slots__ = ("asked", "began_ns", "heard_ns", "reader", "socket")
 
     def __init__(self, sock: socket.socket, reader: Reader) -> None:
         self.socket, self.reader = sock, reader
         self.asked = False
-        self.began_ns = time.monotonic_ns()
+        self.began_ns = self.heard_ns = time.monotonic_ns()
 
 
 class Worker:
@@ -84,6 +86,7 @@ class Worker:
                 else:
                     self._ask(key.data)
             if time.monotonic() >= self._status_at:
+                self._lose_silent()
                 self._report_status()
 
     # joining
@@ -146,6 +149,7 @@ class Worker:
 
     def _received(self, opened: ReaderSocket, data: bytes) -> None:
         now, reader, joined = time.monotonic_ns(), opened.reader, opened.reader.joined
+        opened.heard_ns = now
         numbers = reader.feed(data)
         self._counters.bytes += len(data)
         if numbers and self._schedule is not None:
@@ -156,6 +160,14 @@ class Worker:
             self._has_joined(opened)
         if reader.end is not None:
             self._lost(opened, f"the server ended the stream: {reader.end}")
+
+    def _lose_silent(self) -> None:
+        """After everything that was readable has been read: a worker that stood still has not lost its readers."""
+        now, silence = time.monotonic_ns(), self._assignment.silence
+        for opened in list(self._alive):
+            limit = silence if opened.reader.joined else JOIN_SECONDS
+            if now > opened.heard_ns + limit * 1e9:
+                self._lost(opened, f"nothing was received for {limit:g} s")
 
     def _lost(self, opened: ReaderSocket, why: str) -> None:
         if opened not in self._alive:

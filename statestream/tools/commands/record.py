@@ -19,11 +19,13 @@ from statestream.client.stream import Stream, connect
 from statestream.tools.console.exit_codes import run
 from statestream.tools.console.options import Headers, Slices, Url, target_of
 from statestream.tools.console.output import notice
+from statestream.tools.console.requests import reach
 from statestream.tools.console.text import safe
 from statestream.tools.target import Target
 
 REFRESH_SECONDS: Final = 0.2
-FIRST_STATE_SECONDS: Final = 10.0
+FIRST_STATE_SECONDS: Final = 40.0
+"""Time for a second attempt, after a network has swallowed the first."""
 
 
 def record(
@@ -53,7 +55,7 @@ def record(
         raise typer.BadParameter(f"expected brief or full, got {cause!r}", param_hint="--cause")
     if output.exists() and not force:
         raise typer.BadParameter(f"{output} exists; use another file, or --force", param_hint="--output")
-    run(_record(_stream(target, cause), output, seconds, force))
+    run(_record(target, _stream(target, cause), output, seconds, force))
 
 
 def _stream(target: Target, cause: str) -> Stream:
@@ -61,13 +63,14 @@ def _stream(target: Target, cause: str) -> Stream:
     return connect(str(target.url), slices=names, cause=cause, headers=target.headers, timeout=FIRST_STATE_SECONDS)
 
 
-async def _record(connecting: Stream, output: Path, seconds: float | None, force: bool) -> None:
+async def _record(target: Target, connecting: Stream, output: Path, seconds: float | None, force: bool) -> None:
     """Records until a signal or a timeout. Raises what ended the recording before that."""
     task, recorder = asyncio.current_task(), None
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
+        await reach(target)
         async with connecting as stream:
             recorder = stream.record(output, overwrite=force)
             notice(f"recording into {output}; Ctrl-C ends it")

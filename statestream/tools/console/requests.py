@@ -1,7 +1,7 @@
 """The way from a command to a server: requests whose failures are sentences.
 
-Invariants: errors of aiohttp never leave this module. Redirects are not followed, because headers may contain
-credentials for this server only.
+Invariants: errors of aiohttp never leave this module. Redirects are followed as the client does: with headers, to
+the same origin only.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 import aiohttp
 
+from statestream.client import redirects
 from statestream.core.errors import StreamRefused, Unavailable
 from statestream.tools.console.options import shown_url
 from statestream.tools.target import Target, refusal
@@ -66,7 +67,7 @@ async def get(target: Target, path: str, kind: str, query: dict[str, str]) -> As
     async with (
         driver_errors_explained(target),
         session(target) as http,
-        http.get(target.route(path), params=query, allow_redirects=False) as response,
+        redirects.request(http, "GET", target.route(path).with_query(query)) as response,
     ):
         if response.status != 200:
             raise await refusal(f"{path} from {shown_url(target)}", response)

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from yarl import URL
 
+from statestream.client.refusals import beginning_of
 from statestream.core.errors import StreamRefused, Unavailable
 from statestream.tools.conformance.servers.stream_under_test import PATIENCE, StreamUnderTest
 from statestream.tools.conformance.servers.strict_replica import StrictReplica, seq_of
@@ -170,14 +171,14 @@ class ServerUnderTest:
         session = self._http_1_0 if http_1_0 else self._session
         try:
             async with asyncio.timeout(PATIENCE):
-                response = await session.get(self.url("stream/state", query), headers=headers)
+                response = await session.get(self.url("stream/state", query), headers=headers, allow_redirects=False)
         except TimeoutError:
             raise Violation(f"expected a stream within {PATIENCE:.0f} s, got none") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Violation(f"expected a stream, got none: {error}") from None
         try:
             if response.status != 200:
-                body = (await response.content.read(500)).decode(errors="replace")
+                body = (await beginning_of(response))[:SHOWN_BYTES].decode(errors="replace")
                 raise Violation(f"expected a stream with status 200, got {response.status}: {body}")
             yield StreamUnderTest(response, replica)
         finally:
