@@ -23,6 +23,7 @@ from tests.support import ROOT, Server, eventually, serving
 from tests.support.browser import Tab
 from tests.support.cutting import Proxy
 from tests.support.node import Node
+from tests.support.wrong import Answered, Asked, Fault, Wrong
 
 FASTER = 20
 """How much faster the clock of a page runs."""
@@ -265,6 +266,14 @@ async def test_a_page_waits_as_long_as_the_server_has_said(browser: Node, demo: 
         assert retry, "two seconds, and up to a half more"
 
 
+async def own_page(request: web.Request) -> web.StreamResponse:
+    """A page of a server that is not ours, with our client."""
+    if request.path == "/page":
+        return web.Response(text=PAGE, content_type="text/html")
+    text = (ROOT / "statestream/browser/statestream.js").read_text()
+    return web.Response(text=text, content_type="text/javascript")
+
+
 ENDLESS = 2**40
 
 
@@ -275,11 +284,8 @@ async def test_a_page_survives_times_that_no_timer_can_take(browser: Node, membe
 
     async def answering(request: web.Request) -> web.StreamResponse:
         nonlocal asked
-        if request.path == "/page":
-            return web.Response(text=PAGE, content_type="text/html")
-        if request.path == "/statestream.js":
-            text = (ROOT / "statestream/browser/statestream.js").read_text()
-            return web.Response(text=text, content_type="text/javascript")
+        if request.path != "/stream/state":
+            return await own_page(request)
         asked += 1
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -304,11 +310,33 @@ async def test_a_page_survives_times_that_no_timer_can_take(browser: Node, membe
 # a page of another origin
 
 
+def allowing(_: Asked, answered: Answered) -> None:
+    answered.headers["Access-Control-Allow-Origin"] = "*"
+
+
+@asynccontextmanager
+async def page_elsewhere(browser: Node) -> AsyncIterator[Tab]:
+    async with serving(own_page) as url:
+        window = await tab(browser, f"{url}/page")
+        try:
+            yield window
+        finally:
+            await asyncio.to_thread(window.close)
+
+
 async def test_a_page_of_another_origin_is_refused_by_its_browser_and_says_so(browser: Node, demo: Server) -> None:
     """The server has no headers for other origins, as protocol 13.4 says: what it has may be for its own pages only."""
-    async with page(browser, demo.port) as (_, window), Proxy(demo.port) as elsewhere:
-        await look(window, follow(f"{elsewhere.url}/stream/state?slices=board"))
-        await wait(window, "statuses.length > 0 && seen.connections >= 2")
+    async with page_elsewhere(browser) as window:
+        await look(window, follow(f"{demo.url}/stream/state?slices=board"))
+        await wait(window, "seen.connections >= 2")
         assert await look(window, "statuses") == ["reconnecting"]
         assert "another origin" in await look(window, "details.at(-1)")
         assert await look(window, "seen.events") == []
+
+
+async def test_a_page_of_another_origin_that_is_let_in_learns_the_reason(browser: Node, demo: Server) -> None:
+    async with Wrong(good=demo.url, fault=Fault(answer=allowing)) as elsewhere, page_elsewhere(browser) as window:
+        await look(window, follow(f"{elsewhere.url}/stream/state?slices=nothing"))
+        await wait(window, "statuses.at(-1) === 'ended: unknown_slice'")
+        await look(window, follow(f"{elsewhere.url}/stream/state?slices=board"))
+        await wait(window, "statuses.at(-1) === 'live'")

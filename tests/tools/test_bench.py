@@ -19,6 +19,7 @@ from statestream.tools.bench.messages import Assignment
 from statestream.tools.bench.worker_pool import WorkerPool
 from statestream.tools.target import Target
 from tests.support import ROOT, Server, eventually, get_state
+from tests.support.cutting import Proxy
 from tests.support.faulty import Faulty, catchup, heartbeat, initial
 from tests.support.ran import Ran
 
@@ -315,6 +316,19 @@ async def test_a_server_that_stops_in_the_middle_says_why(server: Server) -> Non
     ran = await ended(process)
     assert ran.code == 1
     assert "the server ended the stream: shutdown" in ran.err
+
+
+@pytest.mark.slow
+async def test_streams_that_fall_silent_are_lost_and_said() -> None:
+    """A network that swallows bytes ends nothing. The limit is that of the server's heartbeat, or a little more."""
+    with Server.serving(QUICK, env={"HEARTBEAT": "0.4", "PYTHONPATH": str(ROOT)}) as server:
+        async with Proxy(server.port) as proxy:
+            process = await started(proxy.url, "--readers", "5", "--seconds", "60")
+            await heard(process, b"listening")
+            proxy.swallow = "all"
+            ran = await ended(process)
+    assert ran.code == 1
+    assert "all 5 readers lost their stream: nothing was received for 5 s" in ran.err
 
 
 @pytest.mark.parametrize(
