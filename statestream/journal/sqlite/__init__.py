@@ -7,6 +7,9 @@ flush.
 Invariants: every coroutine is one transaction, on the connection that writes or on the one that reads, so reading the
 past never holds up a commit. Only `save` and `trim` are several transactions, each of them short, because an append
 waits for the one that runs. `changes.py` and `checkpoints.py` have the transactions, `schema.sql` the tables.
+
+Damage is refused: what is read is checked (`checksums.py`), `open` compares the end of the history with the file that
+notes it (`head_file.py`), and a batch is acknowledged only if the file is still the one at the path (`files.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
@@ -26,10 +28,12 @@ from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Appended, Batch, Checkpoint, Retention, SavedSlice
 from statestream.journal.sqlite import changes
 from statestream.journal.sqlite import checkpoints as keeping
-from statestream.journal.sqlite.worker import SqliteWorker, transaction
+from statestream.journal.sqlite.checksums import Checked, Ledger
+from statestream.journal.sqlite.files import OpenFiles, check_foreign
+from statestream.journal.sqlite.head_file import Acknowledged, HeadFile
+from statestream.journal.sqlite.schema import Schema
+from statestream.journal.sqlite.worker import SqliteWorker
 
-APPLICATION_ID: Final = 0x53745374  # "StSt"
-SCHEMA_VERSION: Final = 1
 POLL_SECONDS: Final = 0.1
 
 
@@ -39,8 +43,10 @@ class SqliteJournal:
     def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
         self.path = Path(path)
         self.retention = retention or Retention()
-        self._writing = SqliteWorker(self.path, "IMMEDIATE")
-        self._reading = SqliteWorker(self.path, "DEFERRED")
+        self._files, self._head = OpenFiles(self.path), HeadFile(self.path)
+        self._writing = SqliteWorker(self.path, "IMMEDIATE", self._files.check_again)
+        self._reading = SqliteWorker(self.path, "DEFERRED", self._files.check_again)
+        self._checked = Checked()
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -52,6 +58,7 @@ class SqliteJournal:
 
     async def open(self) -> None:
         try:
+            check_foreign(self.path)
             await self._writing.open(self._prepare)
             await self._reading.open(lambda _: None)
         except (sqlite3.Error, OSError, Unavailable) as error:
@@ -66,6 +73,7 @@ class SqliteJournal:
     async def close(self) -> None:
         await self._reading.close()
         await self._writing.close()
+        self._head.close()
 
     async def head(self) -> Position:
         return await self._reading.run(changes.head)
@@ -74,13 +82,20 @@ class SqliteJournal:
         return await self._reading.run(changes.earliest)
 
     async def append(self, batch: Batch) -> list[Appended]:
-        return await self._writing.run(changes.append, batch)
+        outcomes, _, _ = await self._writing.commit(lambda sql: changes.append(sql, batch), self._confirm)
+        return outcomes
+
+    def _confirm(self, appended: tuple[list[Appended], Position, Ledger]) -> None:
+        """Runs once a batch is durable. Unless it returns, nobody is told."""
+        self._files.check()
+        _, head, ledger = appended
+        self._head.write(Acknowledged(batch=ledger.batch, position=head))
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
         return await self._reading.run(changes.lookup, list(keys))
 
     async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
-        return await self._reading.run(changes.read, after, limit, selection)
+        return await self._reading.run(changes.read, after, limit, selection, self._checked)
 
     async def wait(self, after: Position) -> None:
         """Polls: another process on the same file cannot wake this one."""
@@ -92,7 +107,7 @@ class SqliteJournal:
         return await self._reading.run(keeping.checkpoints)
 
     async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
-        return await self._reading.run(keeping.saved, checkpoint, selection)
+        return await self._reading.run(keeping.saved, checkpoint, selection, self._checked)
 
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         """In portions: a row in `checkpoints` claims the position first, and counts from its completion on.
@@ -120,31 +135,8 @@ class SqliteJournal:
             name = await self._writing.run(keeping.forget_saved, until, name)
 
     def _prepare(self, sql: sqlite3.Connection) -> None:
-        self._check_owner(sql)
-        sql.execute("PRAGMA journal_mode = WAL")
-        sql.execute("PRAGMA synchronous = FULL")
-        with transaction(sql, "IMMEDIATE"):
-            if sql.execute("PRAGMA user_version").fetchone()[0] == 0:
-                _create(sql)
-
-    def _check_owner(self, sql: sqlite3.Connection) -> None:
-        owner = sql.execute("PRAGMA application_id").fetchone()[0]
-        version = sql.execute("PRAGMA user_version").fetchone()[0]
-        tables = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if owner != APPLICATION_ID and (owner or version or tables):
-            raise JournalUnusable(f"expected a statestream journal, {self.path} is another program's database")
-        if version > SCHEMA_VERSION:
-            raise JournalUnusable(
-                f"expected a journal of format {SCHEMA_VERSION}, {self.path} has {version}: upgrade statestream"
-            )
-        damage = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise JournalUnusable(f"expected an intact journal, {self.path} is damaged ({damage}); restore a backup")
-
-
-def _create(sql: sqlite3.Connection) -> None:
-    script = resources.files("statestream.journal.sqlite").joinpath("schema.sql").read_text()
-    for statement in script.split(";\n"):
-        sql.execute(statement)
-    sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        """Everything that is checked and made before the journal is used. Raises JournalUnusable, sqlite3.Error."""
+        known = self._head.newest()
+        head, ledger = Schema(sql, self.path).prepare(known)
+        self._files.remember()
+        self._head.open(Acknowledged(batch=ledger.batch, position=head), self.path.stat().st_mode & 0o777)

@@ -1,6 +1,7 @@
 """The jobs of a SQLite journal on changes, idempotency records and positions. Each runs in a transaction of the worker.
 
 Invariants: values are always bound; SQL is put together from constants of this file only. `schema.sql` has the tables.
+Each row is written with its CRC and checked when it is read, and each batch leaves a ledger (`checksums.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from statestream.core.errors import Expired, Forked
 from statestream.core.selection import Selection
 from statestream.journal.contract import (
     IDEMPOTENCY_MS,
+    PAGE_BYTES,
     Appended,
     Batch,
     Conflict,
@@ -35,20 +37,56 @@ from statestream.journal.contract import (
     number,
     page_of,
 )
+from statestream.journal.sqlite.checksums import (
+    Checked,
+    Ledger,
+    change_checksum,
+    change_fits,
+    checksum,
+    damaged,
+    fits,
+)
 
 _COLUMNS: Final = "seq, tag, slice, from_version, kind, data, type, request, actor, payload, at"
 
 
 def earliest(sql: sqlite3.Connection) -> Position:
-    return _position(sql.execute("SELECT seq, tag FROM floor").fetchone())
+    return _floor(sql)[0]
+
+
+def _floor(sql: sqlite3.Connection) -> tuple[Position, object]:
+    """The last trimmed position, and the ledger that was current then."""
+    row = sql.execute("SELECT seq, tag, ledger, crc FROM floor").fetchone()
+    if row is None or not fits(row[3], row[:3]):
+        raise damaged("the earliest position of the journal")
+    return _position(row), row[2]
+
+
+def set_floor(sql: sqlite3.Connection, position: Position, ledger: Ledger) -> None:
+    """Makes `position` the earliest one. The ledger counts there if it is the head as well."""
+    columns = (position.seq, position.tag, ledger.packed(position))
+    sql.execute("INSERT OR REPLACE INTO floor VALUES (1, ?, ?, ?, ?)", (*columns, checksum(columns)))
 
 
 def head(sql: sqlite3.Connection) -> Position:
-    row = sql.execute("SELECT seq, tag FROM changes ORDER BY seq DESC LIMIT 1").fetchone()
-    return _position(row) if row else earliest(sql)
+    return newest(sql)[0]
 
 
-def _position(row: tuple[int, str]) -> Position:
+def newest(sql: sqlite3.Connection) -> tuple[Position, Ledger]:
+    """The head, and the ledger that belongs to it."""
+    row = sql.execute("SELECT seq, tag, ledger FROM changes ORDER BY seq DESC LIMIT 1").fetchone()
+    position, packed = (_position(row), row[2]) if row else _floor(sql)
+    return position, Ledger.unpacked(packed, position)
+
+
+def set_ledger(sql: sqlite3.Connection, position: Position, ledger: Ledger) -> None:
+    """Replaces the ledger of the head, which `position` is. A trim up to the head may be about to delete its row."""
+    sql.execute("UPDATE changes SET ledger = ? WHERE seq = ?", (ledger.packed(position), position.seq))
+    if earliest(sql) == position:
+        set_floor(sql, position, ledger)
+
+
+def _position(row: tuple[Any, ...]) -> Position:
     return Position(seq=row[0], tag=row[1]) if row[0] else START
 
 
@@ -59,80 +97,140 @@ def verify(sql: sqlite3.Connection, position: Position) -> None:
         raise Expired(f"the journal goes back to {oldest} only; start without a position")
     row = sql.execute("SELECT tag FROM changes WHERE seq = ?", (position.seq,)).fetchone()
     if position != oldest and (row is None or row[0] != position.tag):
+        if oldest.seq < position.seq <= head(sql).seq:
+            _change_at(sql, position.seq)  # unless it is damaged, it is of another history
         raise Forked("the position is not part of this history; start without a position")
 
 
-def append(sql: sqlite3.Connection, batch: Batch) -> list[Appended]:
+def append(sql: sqlite3.Connection, batch: Batch) -> tuple[list[Appended], Position, Ledger]:
+    """The outcomes, and the head and its ledger after them."""
     verify(sql, batch.read)
     records = lookup(sql, [entry.idempotency_key for entry in batch.entries if entry.idempotency_key])
     if records:
         raise Duplicate(records)
-    _compare(sql, batch.versions)
-    outcomes = number(batch, head(sql), new_tag())
-    sql.executemany(
-        f"INSERT INTO changes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_row(change) for outcome in outcomes for change in outcome.changes],
-    )
-    _set_versions(sql, outcomes)
-    _record(sql, batch.entries, outcomes)
-    return outcomes
+    held = _compare(sql, batch.versions)
+    position, ledger = newest(sql)
+    outcomes = number(batch, position, new_tag())
+    changes = [change for outcome in outcomes for change in outcome.changes]
+    gone, new = _set_versions(sql, changes, held)
+    if any(entry.idempotency_key for entry in batch.entries):
+        forgotten, recorded = _record(sql, batch.entries, outcomes)
+        gone, new = gone + forgotten, new + recorded
+    elif not changes:
+        return outcomes, position, ledger
+    ledger = ledger.after(gone, new)
+    if changes:
+        position = changes[-1].position
+        rows = [_row(change) for change in changes]
+        rows[-1] = (*rows[-1][:-1], ledger.packed(position))
+        sql.executemany(
+            f"INSERT INTO changes ({_COLUMNS}, crc, ledger) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        )
+    else:
+        set_ledger(sql, position, ledger)
+    return outcomes, position, ledger
 
 
-def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> None:
+def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> dict[str, int]:
+    """The CRCs of the rows that are there."""
+    held = {}
     for name, version in versions.items():
-        row = sql.execute("SELECT version FROM versions WHERE slice = ?", (name,)).fetchone()
+        row = sql.execute("SELECT version, crc FROM versions WHERE slice = ?", (name,)).fetchone()
+        if row:
+            if not fits(row[1], (name, row[0])):
+                raise damaged(f"the version of a slice at {head(sql)}")
+            held[name] = row[1]
         if (row[0] if row else 0) != version:
             raise Conflict(f"{name} changed since it was read; reload and retry")
+    return held
 
 
-def _set_versions(sql: sqlite3.Connection, outcomes: Sequence[Appended]) -> None:
-    versions: dict[str, int] = {}
-    for outcome in outcomes:
-        versions.update((c.slice, 0 if c.kind == "removed" else c.version) for c in outcome.changes)
+def _set_versions(
+    sql: sqlite3.Connection, changes: Sequence[Change], held: Mapping[str, int]
+) -> tuple[list[int], list[int]]:
+    """Returns the CRCs of the rows that are gone and of those that are new."""
+    versions = {change.slice: 0 if change.kind == "removed" else change.version for change in changes}
+    gone = [held[name] for name in versions if name in held]
+    rows = [(*item, checksum(item)) for item in versions.items() if item[1]]
     sql.executemany(
         "DELETE FROM versions WHERE slice = ?", [(name,) for name, version in versions.items() if not version]
     )
     sql.executemany(
-        "INSERT INTO versions VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
-        [item for item in versions.items() if item[1]],
+        "INSERT INTO versions VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET version = excluded.version, crc = excluded.crc",
+        rows,
     )
+    return gone, [row[2] for row in rows]
 
 
-def _record(sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended]) -> None:
-    """Keeps the idempotency records, and forgets those that are too old."""
+def _record(
+    sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended]
+) -> tuple[list[int], list[int]]:
+    """Keeps the idempotency records, and forgets those that are too old. Returns the CRCs of the latter and former."""
     rows = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         if entry.idempotency_key:
             record = idempotency_record(entry, outcome)
             where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), entry.at)
-            rows.append((*entry.idempotency_key, record.digest, *where))
-    if rows:
-        sql.execute("DELETE FROM requests WHERE at < ?", (now_ms() - IDEMPOTENCY_MS,))
-        sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            columns = (*entry.idempotency_key, record.digest, *where)
+            rows.append((*columns, checksum(columns)))
+    horizon = (now_ms() - IDEMPOTENCY_MS,)
+    gone = [row[0] for row in sql.execute("DELETE FROM requests WHERE at < ? RETURNING crc", horizon).fetchall()]
+    sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    return gone, [row[7] for row in rows]
 
 
 def lookup(sql: sqlite3.Connection, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
     found = {}
-    query = "SELECT digest, seq, tag, changes FROM requests WHERE actor = ? AND id = ? AND at >= ?"
+    query = "SELECT digest, seq, tag, changes, at, crc FROM requests WHERE actor = ? AND id = ? AND at >= ?"
     for key in keys:
         row = sql.execute(query, (*key, now_ms() - IDEMPOTENCY_MS)).fetchone()
         if row is not None:
+            if not fits(row[5], (*key, *row[:5])):
+                raise damaged("the record of a request")
             changes = tuple((name, version) for name, version in orjson.loads(row[3]))
             position = Position(seq=row[1], tag=row[2])
             found[key] = IdempotencyRecord(digest=row[0], position=position, changes=changes)
     return found
 
 
-def read(sql: sqlite3.Connection, after: Position, limit: int, selection: Selection) -> Page:
+def read(sql: sqlite3.Connection, after: Position, limit: int, selection: Selection, checked: Checked) -> Page:
     verify(sql, after)
+    until = min(head(sql).seq, after.seq + limit)
+    if selection.everything or not checked.covers(after.seq, until):
+        return _read_all(sql, after, until, selection, checked)
     condition, values = condition_of(selection)
-    query = f"SELECT {_COLUMNS} FROM changes WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
-    last = sql.execute(
-        "SELECT seq, tag FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
-        (after.seq, after.seq + limit),
-    ).fetchone()
-    rows = sql.execute(query, (after.seq, after.seq + limit, *values))
-    return page_of(map(_change, rows), after if last is None else _position(last))
+    query = f"SELECT {_COLUMNS}, crc FROM changes WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
+    rows = sql.execute(query, (after.seq, until, *values))
+    return page_of(map(_change, rows), after if until == after.seq else _change_at(sql, until).position)
+
+
+def _read_all(sql: sqlite3.Connection, after: Position, until: int, selection: Selection, checked: Checked) -> Page:
+    """A page for which every change is checked, selected or not. PAGE_BYTES bounds what is read."""
+    kept: list[Change] = []
+    last, size = after, 0
+    query = f"SELECT {_COLUMNS}, crc FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq"
+    for change in map(_change, sql.execute(query, (after.seq, until))):
+        size += change.size
+        if size > PAGE_BYTES and last != after:
+            break
+        if change.version != last.seq + 1:
+            raise damaged(f"the history after change {last.seq}")
+        last = change.position
+        if selection.everything or selection.matches(change.slice):
+            kept.append(change)
+    else:
+        if last.seq != until:
+            raise damaged(f"the history after change {last.seq}")
+    checked.add(after.seq, last.seq)
+    return Page(changes=kept, until=last)
+
+
+def _change_at(sql: sqlite3.Connection, seq: int) -> Change:
+    row = sql.execute(f"SELECT {_COLUMNS}, crc FROM changes WHERE seq = ?", (seq,)).fetchone()
+    if row is None:
+        raise damaged(f"change {seq} of the journal")
+    return _change(row)
 
 
 def condition_of(selection: Selection) -> tuple[str, list[str]]:
@@ -148,12 +246,17 @@ def condition_of(selection: Selection) -> tuple[str, list[str]]:
 
 
 def _row(change: Change) -> tuple[Any, ...]:
+    """With its CRC, and without a ledger."""
     cause = change.cause
     where = (change.position.seq, change.position.tag, change.slice, change.from_version, change.kind, change.data)
-    return (*where, cause.type, cause.id, cause.actor, cause.payload, change.at)
+    row = (*where, cause.type, cause.id, cause.actor, cause.payload, change.at)
+    return (*row, change_checksum(row), None)
 
 
 def _change(row: tuple[Any, ...]) -> Change:
+    """Of a row with its CRC. Raises JournalUnusable if it is damaged."""
+    if not change_fits(row[11], row[:11]):
+        raise damaged(f"change {row[0]} of the journal")
     return Change(
         position=Position(seq=row[0], tag=row[1]),
         slice=row[2],

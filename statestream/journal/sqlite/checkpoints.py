@@ -5,20 +5,22 @@ the position first; each portion renews its time, and the last job completes it.
 interrupted, and the next checkpoint clears it away.
 
 Invariants: of each slice, the newest row of `snapshots` at or before a complete checkpoint is its state there. Rows of
-an interrupted checkpoint are correct, but incomplete.
+an interrupted checkpoint are correct, but incomplete. Each checkpoint knows how many slices exist there and the sum of
+their CRCs, so that one that is missing is noticed.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from statestream.core.change import Position, SliceState, now_ms
 from statestream.core.errors import Expired, Unavailable
 from statestream.core.selection import Selection
 from statestream.journal.contract import Checkpoint, SavedSlice
-from statestream.journal.sqlite.changes import condition_of, earliest, verify
+from statestream.journal.sqlite.changes import condition_of, earliest, newest, set_floor, verify
+from statestream.journal.sqlite.checksums import Checked, checksum, damaged, fits
 
 PORTION_BYTES: Final = 1 << 20
 PORTION_ROWS: Final = 1_000
@@ -26,42 +28,104 @@ PORTION_ROWS: Final = 1_000
 CLAIM_MS: Final = 10_000
 """A checkpoint that nobody has worked on for so long was interrupted."""
 
-Row = tuple[str, int, int, str, bytes | None]
+Row = tuple[str, int, int, str, bytes | None, int]
+
+
+class Point(NamedTuple):
+    """A row of `checkpoints`. Negative `bytes` claim the position."""
+
+    seq: int
+    tag: str
+    at: int
+    bytes: int
+    slices: int
+    total: int
+
+    @property
+    def position(self) -> Position:
+        return Position(seq=self.seq, tag=self.tag)
+
+    def put(self, sql: sqlite3.Connection) -> None:
+        sql.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?)", (*self, checksum(tuple(self))))
+
+
+def points(sql: sqlite3.Connection) -> list[Point]:
+    """All rows of `checkpoints`, in order."""
+    found = []
+    for *columns, crc in sql.execute("SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints ORDER BY seq"):
+        if not fits(crc, tuple(columns)):
+            raise damaged(f"the checkpoint at change {columns[0]} of the journal")
+        found.append(Point(*columns))
+    return found
+
+
+def complete_points(sql: sqlite3.Connection) -> list[Point]:
+    return [point for point in points(sql) if point.bytes >= 0]
 
 
 def checkpoints(sql: sqlite3.Connection) -> list[Checkpoint]:
-    rows = sql.execute("SELECT seq, tag, at, bytes FROM checkpoints WHERE bytes >= 0 ORDER BY seq")
-    return [Checkpoint(position=Position(seq=seq, tag=tag), at=at, bytes=size) for seq, tag, at, size in rows]
+    return [Checkpoint(position=point.position, at=point.at, bytes=point.bytes) for point in complete_points(sql)]
 
 
-def saved(sql: sqlite3.Connection, checkpoint: Position, selection: Selection) -> list[SavedSlice]:
-    if all(point.position != checkpoint for point in checkpoints(sql)):
+def saved(sql: sqlite3.Connection, checkpoint: Position, selection: Selection, checked: Checked) -> list[SavedSlice]:
+    """The first time, the whole checkpoint is checked: damage to its name could hide a slice from a selection."""
+    point = next((point for point in complete_points(sql) if point.position == checkpoint), None)
+    if point is None:
         raise Expired("the checkpoint is not kept any more; read the checkpoints again")
-    condition, values = condition_of(selection)
-    rows = sql.execute(
-        "SELECT slice, version, tag, value, max(checkpoint) FROM snapshots"
-        f" WHERE checkpoint <= ? AND {condition} GROUP BY slice",
-        (checkpoint.seq, *values),
-    )  # SQLite takes the other columns from the row that has the maximum
+    if selection.everything or checkpoint.seq not in checked.checkpoints:
+        rows = _effective(sql, point, "TRUE", [])
+        if (len(rows), sum(row[5] for row in rows)) != (point.slices, point.total):
+            raise damaged(f"the checkpoint at change {point.seq} of the journal")
+        checked.checkpoints.add(checkpoint.seq)
+    else:
+        rows = _effective(sql, point, *condition_of(selection))
     return [
-        SavedSlice(name=name, position=Position(seq=version, tag=tag), data=value)
-        for name, version, tag, value, _ in rows
-        if value is not None
+        SavedSlice(name=name, position=Position(seq=version, tag=tag), data=value or b"")
+        for name, _, version, tag, value, _ in rows
+        if selection.everything or selection.matches(name)
     ]
+
+
+def _effective(sql: sqlite3.Connection, point: Point, condition: str, values: Sequence[str]) -> list[Row]:
+    """The rows of the slices that exist at a checkpoint, each of them checked."""
+    rows = sql.execute(
+        "SELECT slice, max(checkpoint), version, tag, value, crc FROM snapshots"
+        f" WHERE checkpoint <= ? AND {condition} GROUP BY slice",
+        (point.seq, *values),
+    )  # SQLite takes the other columns from the row that has the maximum
+    found = []
+    for row in rows:
+        if not row_fits(row):
+            raise damaged(f"a slice in the checkpoint at change {row[1]} of the journal")
+        if row[4] is not None:
+            found.append(row)
+    return found
+
+
+def row_fits(row: tuple[Any, ...]) -> bool:
+    return fits(row[5], (*row[:4], row[4] is None), row[4] or b"")
+
+
+def row_checksum(name: str, checkpoint: int, version: int, tag: str, value: bytes | None) -> int:
+    return checksum((name, checkpoint, version, tag, value is None), value or b"")
 
 
 def claim(sql: sqlite3.Connection, position: Position) -> int | None:
     """The time of the claim; None if there is such a checkpoint or a later one."""
     verify(sql, position)
-    if any(point.position.seq >= position.seq for point in checkpoints(sql)):
+    complete = complete_points(sql)
+    if any(point.seq >= position.seq for point in complete):
         return None
     now = now_ms()
-    for seq, at in sql.execute("SELECT seq, at FROM checkpoints WHERE bytes < 0").fetchall():
-        if at > now - CLAIM_MS:
+    for point in points(sql):
+        if point.bytes >= 0:
+            continue
+        if point.at > now - CLAIM_MS:
             raise Unavailable("another process is making a checkpoint of this journal")
-        sql.execute("DELETE FROM snapshots WHERE checkpoint = ?", (seq,))
-        sql.execute("DELETE FROM checkpoints WHERE seq = ?", (seq,))
-    sql.execute("INSERT INTO checkpoints VALUES (?, ?, ?, -1)", (position.seq, position.tag, now))
+        sql.execute("DELETE FROM snapshots WHERE checkpoint = ?", (point.seq,))
+        sql.execute("DELETE FROM checkpoints WHERE seq = ?", (point.seq,))
+    slices, total = (complete[-1].slices, complete[-1].total) if complete else (0, 0)
+    Point(position.seq, position.tag, now, -1, slices, total).put(sql)
     return now
 
 
@@ -72,7 +136,8 @@ def portions(position: Position, slices: Mapping[str, SliceState | None]) -> Ite
     for name, state in slices.items():
         value = None if state is None else state.encoded()
         version, tag = (0, "0") if state is None else (state.version, state.position.tag)
-        rows.append((name, position.seq, version, tag, value))
+        crc = row_checksum(name, position.seq, version, tag, value)
+        rows.append((name, position.seq, version, tag, value, crc))
         size += len(value or b"")
         if size > PORTION_BYTES or len(rows) == PORTION_ROWS:
             yield rows
@@ -81,21 +146,42 @@ def portions(position: Position, slices: Mapping[str, SliceState | None]) -> Ite
         yield rows
 
 
-def save(sql: sqlite3.Connection, position: Position, claim: int, rows: Sequence[tuple[Any, ...]]) -> int:
+def save(sql: sqlite3.Connection, position: Position, claim: int, rows: Sequence[Row]) -> int:
     now = max(now_ms(), claim)
-    _renew(sql, position, claim, at=now, size=-1)
-    sql.executemany("INSERT INTO snapshots (slice, checkpoint, version, tag, value) VALUES (?, ?, ?, ?, ?)", rows)
+    _renew(sql, position, claim, at=now, size=-1, instead=[(_before(sql, row), row) for row in rows])
+    sql.executemany("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", rows)
     return now
 
 
-def _renew(sql: sqlite3.Connection, position: Position, claim: int, *, at: int, size: int) -> None:
-    """Raises Unavailable if the claim was given to another process meanwhile."""
-    renewed = sql.execute(
-        "UPDATE checkpoints SET at = ?, bytes = ? WHERE seq = ? AND at = ? AND bytes < 0",
-        (at, size, position.seq, claim),
+def _before(sql: sqlite3.Connection, row: Row) -> int | None:
+    """The CRC of the row that a new one takes the place of; None if the slice did not exist."""
+    query = (
+        "SELECT crc, value IS NULL FROM snapshots WHERE slice = ? AND checkpoint < ? ORDER BY checkpoint DESC LIMIT 1"
     )
-    if renewed.rowcount != 1:
+    crc, removed = sql.execute(query, row[:2]).fetchone() or (None, True)
+    return None if removed else crc
+
+
+def _renew(
+    sql: sqlite3.Connection,
+    position: Position,
+    claim: int,
+    *,
+    at: int,
+    size: int,
+    instead: Sequence[tuple[int | None, Row]] = (),
+) -> None:
+    """Renews a claim, given the rows that it adds. Raises Unavailable if another process has it meanwhile."""
+    point = next((point for point in points(sql) if point.seq == position.seq), None)
+    if point is None or point.bytes >= 0 or point.at != claim:
         raise Unavailable("the checkpoint took so long that another process has begun one")
+    slices, total = point.slices, point.total
+    for before, (*_, value, crc) in instead:
+        if before is not None:
+            slices, total = slices - 1, total - before
+        if value is not None:
+            slices, total = slices + 1, total + crc
+    point._replace(at=at, bytes=size, slices=slices, total=total).put(sql)
 
 
 def complete(sql: sqlite3.Connection, position: Position, claim: int) -> None:
@@ -115,7 +201,7 @@ def unclaim(sql: sqlite3.Connection, position: Position, claim: int) -> None:
 
 def move_earliest(sql: sqlite3.Connection, until: Position) -> None:
     if until.seq > earliest(sql).seq:
-        sql.execute("UPDATE floor SET seq = ?, tag = ?", (until.seq, until.tag))
+        set_floor(sql, until, newest(sql)[1])
         sql.execute("DELETE FROM checkpoints WHERE seq < ? AND bytes >= 0", (until.seq,))
 
 

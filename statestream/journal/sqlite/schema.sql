@@ -1,5 +1,7 @@
--- The tables of a SQLite journal, version 1. `application_id` and `user_version` mark the file as ours.
+-- The tables of a SQLite journal, version 2. `application_id` and `user_version` mark the file as ours. `crc` is the
+-- CRC-32 of the other columns; `checksums.py` says what else is counted, and why.
 
+-- `ledger` is set in the last change of each batch.
 CREATE TABLE changes (
     seq          INTEGER PRIMARY KEY,
     tag          TEXT NOT NULL,
@@ -11,13 +13,16 @@ CREATE TABLE changes (
     request      TEXT NOT NULL,
     actor        TEXT,
     payload      BLOB NOT NULL,
-    at           INTEGER NOT NULL
+    at           INTEGER NOT NULL,
+    crc          INTEGER NOT NULL,
+    ledger       BLOB
 ) STRICT;
 
 -- The version of each slice that exists.
 CREATE TABLE versions (
     slice   TEXT PRIMARY KEY,
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    crc     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- How the requests of the last 24 hours ended.
@@ -29,17 +34,22 @@ CREATE TABLE requests (
     tag     TEXT NOT NULL,
     changes TEXT NOT NULL,
     at      INTEGER NOT NULL,
+    crc     INTEGER NOT NULL,
     PRIMARY KEY (actor, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX requests_by_age ON requests (at);
 
--- Positions at which the state is kept: of each slice the newest row of `snapshots` at or before it.
+-- Positions at which the state is kept: of each slice the newest row of `snapshots` at or before it. `slices` is how
+-- many exist there, and `total` the sum of the CRCs of their rows.
 CREATE TABLE checkpoints (
-    seq   INTEGER PRIMARY KEY,
-    tag   TEXT NOT NULL,
-    at    INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
+    seq    INTEGER PRIMARY KEY,
+    tag    TEXT NOT NULL,
+    at     INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL,
+    slices INTEGER NOT NULL,
+    total  INTEGER NOT NULL,
+    crc    INTEGER NOT NULL
 ) STRICT;
 
 -- `value` is NULL where the slice did not exist at that checkpoint.
@@ -49,14 +59,15 @@ CREATE TABLE snapshots (
     version    INTEGER NOT NULL,
     tag        TEXT NOT NULL,
     value      BLOB,
+    crc        INTEGER NOT NULL,
     PRIMARY KEY (slice, checkpoint)
 ) STRICT, WITHOUT ROWID;
 
--- One row: the last trimmed position, which is 0.0 until something has been trimmed.
+-- One row: the last trimmed position, which is 0.0 until something has been trimmed. `ledger` counts if it is the head.
 CREATE TABLE floor (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    seq INTEGER NOT NULL,
-    tag TEXT NOT NULL
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    seq    INTEGER NOT NULL,
+    tag    TEXT NOT NULL,
+    ledger BLOB NOT NULL,
+    crc    INTEGER NOT NULL
 ) STRICT;
-
-INSERT INTO floor VALUES (1, 0, '0');

@@ -1,7 +1,8 @@
 """A SQLite connection on a thread of its own, which runs jobs one after the other, each in a transaction.
 
-Invariants: nothing here knows tables. A job that raises leaves nothing behind. Every sqlite3 error becomes Unavailable.
-Cancelling a caller does not stop its job: the job has been handed over and may take effect.
+Invariants: nothing here knows tables. A job that raises leaves nothing behind. Every sqlite3 error becomes Unavailable,
+or JournalUnusable if SQLite says that the file is damaged. Cancelling a caller does not stop its job: the job has been
+handed over and may take effect.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
-from statestream.core.errors import Unavailable
+from statestream.core.errors import StatestreamError, Unavailable
+from statestream.journal.sqlite.checksums import damaged
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,10 +26,13 @@ Job = Callable[Concatenate[sqlite3.Connection, P], T]
 
 
 class SqliteWorker:
-    """See the module. `mode` is how transactions begin: IMMEDIATE for writing, DEFERRED for reading."""
+    """See the module. `mode` is how transactions begin: IMMEDIATE for writing, DEFERRED for reading.
 
-    def __init__(self, path: Path, mode: Literal["IMMEDIATE", "DEFERRED"]) -> None:
-        self._path, self._mode = path, mode
+    `guard` is called before each job, on the thread of the connection, and may raise what the job is to raise.
+    """
+
+    def __init__(self, path: Path, mode: Literal["IMMEDIATE", "DEFERRED"], guard: Callable[[], None]) -> None:
+        self._path, self._mode, self._guard = path, mode, guard
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -42,9 +47,21 @@ class SqliteWorker:
 
     async def run(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The job's result, once its transaction is committed. Raises Unavailable, and what the job raises."""
+        return await self._hand_over(lambda: self._transact(lambda sql: job(sql, *arguments, **named)))
+
+    async def commit(self, job: Callable[[sqlite3.Connection], T], confirm: Callable[[T], None]) -> T:
+        """The same. `confirm` is called on the connection's thread once the transaction is durable, and may raise."""
+
+        def call() -> T:
+            result = self._transact(job)
+            confirm(result)
+            return result
+
+        return await self._hand_over(call)
+
+    async def _hand_over(self, call: Callable[[], T]) -> T:
         if self._thread is None:
             raise Unavailable("the journal is closed")
-        call: Callable[[], T] = lambda: self._transact(job, *arguments, **named)  # noqa: E731  # keeps the types
         future = asyncio.get_running_loop().run_in_executor(self._thread, call)
         try:
             return await asyncio.shield(future)
@@ -52,9 +69,10 @@ class SqliteWorker:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
 
-    def _transact(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    def _transact(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        self._guard()
         with transaction(self._connection, self._mode) as sql:
-            return job(sql, *arguments, **named)
+            return job(sql)
 
     async def close(self) -> None:
         """Waits for the jobs that were handed over. May be called twice."""
@@ -72,7 +90,7 @@ class SqliteWorker:
 
 @contextmanager
 def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.Connection]:
-    """All or nothing. Rolls back on any error, and turns those of sqlite3 into Unavailable.
+    """All or nothing. Rolls back on any error, and turns those of sqlite3 into Unavailable or JournalUnusable.
 
     The message names no path: callers from outside see it.
     """
@@ -88,4 +106,12 @@ def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.C
                 sql.execute("ROLLBACK")
             raise
     except sqlite3.Error as error:
-        raise Unavailable(f"the journal could not be used: {error}; try again with the same id") from error
+        raise translated(error) from error
+
+
+def translated(error: sqlite3.Error) -> StatestreamError:
+    """What is raised in place of an error of SQLite. The text of a damaged column must not be shown."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "Could not decode" in str(error):
+        return damaged("the journal's file")
+    return Unavailable(f"the journal could not be used: {error}; try again with the same id")

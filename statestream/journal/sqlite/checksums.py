@@ -1,0 +1,109 @@
+"""What shows that a row is as it was written, and that no row is missing.
+
+Every row has a CRC-32 of its columns. What a CRC cannot show is a row that is gone, or an older version of a page that
+has come back. So three things count: changes are numbered without a gap, a checkpoint knows how many slices it has and
+the sum of their CRCs, and the last change of each batch carries a ledger.
+
+The ledger numbers the batches, and has the number of rows in `versions` and `requests` together, and the sum of their
+CRCs. It belongs to the head: a batch without changes replaces the ledger there, and if the head itself has been
+trimmed, the row in `floor` has it.
+
+Invariants: pure functions of rows; SQL is elsewhere. What does not fit is JournalUnusable, never a wrong value. CRCs
+find damage, not forgery.
+"""
+
+from __future__ import annotations
+
+from struct import Struct as Layout
+from typing import Any, Final, Self
+from zlib import crc32
+
+from msgspec import Struct
+
+from statestream.core.change import Position
+from statestream.core.errors import JournalUnusable
+
+_LEDGER: Final = Layout(">qqq")
+_CRC: Final = Layout(">I")
+
+
+def damaged(what: str) -> JournalUnusable:
+    """The error for a part that is not as it was written. It names no path: callers from outside see it."""
+    return JournalUnusable(f"{what} is damaged; stop the server and run `statestream repair`, or restore a backup")
+
+
+def checksum(columns: tuple[Any, ...], *blobs: bytes) -> int:
+    """The CRC of a row. Values that may be long are passed as `blobs`."""
+    crc = crc32(repr((columns, *map(len, blobs))).encode())
+    for blob in blobs:
+        crc = crc32(blob, crc)
+    return crc
+
+
+def fits(crc: object, columns: tuple[Any, ...], *blobs: bytes) -> bool:
+    """Whether a row is as it was written. Damage may have changed the types of its columns as well."""
+    try:
+        return checksum(columns, *blobs) == crc
+    except (TypeError, ValueError):
+        return False
+
+
+def change_checksum(row: tuple[Any, ...]) -> int:
+    """The CRC of a row of `changes`, without its ledger: that has its own, because it may be replaced."""
+    return checksum((*row[:5], *row[6:9], row[10]), row[5], row[9])
+
+
+def change_fits(crc: object, row: tuple[Any, ...]) -> bool:
+    return fits(crc, (*row[:5], *row[6:9], row[10]), row[5], row[9])
+
+
+class Ledger(Struct, frozen=True, kw_only=True, gc=False):
+    """The number of a batch, and what the tables hold after it."""
+
+    batch: int = 0
+    rows: int = 0
+    total: int = 0
+
+    def packed(self, head: Position) -> bytes:
+        """As it is stored with the head."""
+        numbers = _LEDGER.pack(self.batch, self.rows, self.total)
+        return numbers + _CRC.pack(crc32(str(head).encode(), crc32(numbers)))
+
+    @classmethod
+    def unpacked(cls, packed: object, head: Position) -> Self:
+        """Raises JournalUnusable if it is damaged, or was not written with this head."""
+        if not isinstance(packed, bytes) or len(packed) != _LEDGER.size + _CRC.size:
+            raise damaged("the head of the journal")
+        batch, rows, total = _LEDGER.unpack_from(packed)
+        ledger = cls(batch=batch, rows=rows, total=total)
+        if ledger.packed(head) != packed:
+            raise damaged("the head of the journal")
+        return ledger
+
+    def after(self, gone: list[int], new: list[int]) -> Ledger:
+        """The ledger of the next batch, given the CRCs of the rows that it removes and of those that it adds."""
+        rows, total = self.rows + len(new) - len(gone), self.total + sum(new) - sum(gone)
+        return Ledger(batch=self.batch + 1, rows=rows, total=total)
+
+
+class Checked:
+    """What one connection has checked in full since it was opened, so that it need not check unselected rows again.
+
+    Rows that are returned are checked each time. A row that is not selected could have lost its slice's name to damage:
+    the first time, all rows in between are checked.
+    """
+
+    def __init__(self) -> None:
+        self._after = self._until = 0
+        self.checkpoints: set[int] = set()
+
+    def covers(self, after: int, until: int) -> bool:
+        """Whether all changes after `after` up to `until` have been checked."""
+        return self._after <= after and until <= self._until
+
+    def add(self, after: int, until: int) -> None:
+        """Notes a range. Of ranges that do not touch, the newest is kept."""
+        if after <= self._until and self._after <= until:
+            self._after, self._until = min(after, self._after), max(until, self._until)
+        else:
+            self._after, self._until = after, until
