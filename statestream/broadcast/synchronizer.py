@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Final
 
 from statestream.broadcast.admission import Admission
@@ -19,8 +20,10 @@ from statestream.broadcast.fanout import FanOut
 from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
 from statestream.broadcast.sync_frames import NOTHING, SyncFrame, SyncFrames
 from statestream.core.change import Position
-from statestream.core.errors import Expired, Forked
+from statestream.core.errors import Expired, Forked, JournalUnusable
 from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
 
 DRAIN_SECONDS: Final = 30.0
 
@@ -92,6 +95,9 @@ class Synchronizer:
         except TooFarBehind:
             subscriber.restart("lagged")
         except Expired:
+            subscriber.restart("expired")
+        except JournalUnusable as damaged:  # what it missed cannot be read any more, as if it was trimmed
+            log.warning("a subscriber gets the whole state in place of what it missed: %s", damaged)
             subscriber.restart("expired")
         except Forked:
             subscriber.restart("forked")

@@ -62,7 +62,7 @@ class History:
         held = await self._saved(checkpoint, selection)
         changes: list[Change] = []
         async for page in self._pages(since, position, selection):
-            _advance(held, (change for change in page if change.version > checkpoint.seq))
+            advance(held, (change for change in page if change.version > checkpoint.seq))
             if at is None:
                 changes += page
         slices = {name: SliceState(value, last) for name, (value, last) in held.items()}
@@ -114,9 +114,14 @@ def _reaching_back(points: Sequence[Checkpoint], seq: int) -> Position:
     return next((point.position for point in reversed(points) if point.position.seq <= seq), points[0].position)
 
 
-def _advance(held: Held, changes: Iterable[Change]) -> None:
+def advance(held: Held, changes: Iterable[Change]) -> None:
     """Applies changes to values that nobody else holds: they are changed in place."""
     for change in changes:
+        before = held.get(change.slice)
+        if change.from_version != (before[1].seq if before else 0):
+            raise JournalUnusable(
+                f"change {change.version} of the journal does not continue its slice; restore a backup"
+            )
         if change.kind == "removed":
             held.pop(change.slice, None)
         elif change.kind == "value":
@@ -133,7 +138,7 @@ def _advance(held: Held, changes: Iterable[Change]) -> None:
 def state_after(changes: Iterable[Change]) -> dict[str, SliceState]:
     """The state that changes from the beginning of a history lead to."""
     held: Held = {}
-    _advance(held, changes)
+    advance(held, changes)
     return {name: SliceState(value, position) for name, (value, position) in held.items()}
 
 

@@ -18,13 +18,14 @@ from statestream.tools.commands.demo import demo
 from statestream.tools.commands.dispatch import dispatch
 from statestream.tools.commands.history import history
 from statestream.tools.commands.record import record
+from statestream.tools.commands.repair import repair
 from statestream.tools.commands.replay import replay
 from statestream.tools.commands.serve import serve
 from statestream.tools.commands.state import state
 from statestream.tools.commands.transcripts import transcripts
 from statestream.tools.commands.watch import watch
 
-COMMANDS = (serve, demo, bench, watch, dispatch, state, history, record, replay, conformance, transcripts)
+COMMANDS = (serve, demo, repair, bench, watch, dispatch, state, history, record, replay, conformance, transcripts)
 
 
 class PlainUsageCommand(TyperCommand):

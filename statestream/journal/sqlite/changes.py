@@ -98,7 +98,7 @@ def verify(sql: sqlite3.Connection, position: Position) -> None:
     row = sql.execute("SELECT tag FROM changes WHERE seq = ?", (position.seq,)).fetchone()
     if position != oldest and (row is None or row[0] != position.tag):
         if oldest.seq < position.seq <= head(sql).seq:
-            _change_at(sql, position.seq)  # unless it is damaged, it is of another history
+            change_at(sql, position.seq)  # unless it is damaged, it is of another history
         raise Forked("the position is not part of this history; start without a position")
 
 
@@ -121,14 +121,19 @@ def append(sql: sqlite3.Connection, batch: Batch) -> tuple[list[Appended], Posit
     ledger = ledger.after(gone, new)
     if changes:
         position = changes[-1].position
-        rows = [_row(change) for change in changes]
-        rows[-1] = (*rows[-1][:-1], ledger.packed(position))
-        sql.executemany(
-            f"INSERT INTO changes ({_COLUMNS}, crc, ledger) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-        )
+        insert(sql, [row_of(change) for change in changes], ledger)
     else:
         set_ledger(sql, position, ledger)
     return outcomes, position, ledger
+
+
+def insert(sql: sqlite3.Connection, rows: list[tuple[Any, ...]], ledger: Ledger | None) -> None:
+    """Inserts rows that `row_of` has made. The last one gets the ledger."""
+    if ledger is not None:
+        position = _position(rows[-1])
+        rows[-1] = (*rows[-1][:-1], ledger.packed(position))
+    query = f"INSERT INTO changes ({_COLUMNS}, crc, ledger) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    sql.executemany(query, rows)
 
 
 def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> dict[str, int]:
@@ -202,7 +207,7 @@ def read(sql: sqlite3.Connection, after: Position, limit: int, selection: Select
     condition, values = condition_of(selection)
     query = f"SELECT {_COLUMNS}, crc FROM changes WHERE seq > ? AND seq <= ? AND {condition} ORDER BY seq"
     rows = sql.execute(query, (after.seq, until, *values))
-    return page_of(map(_change, rows), after if until == after.seq else _change_at(sql, until).position)
+    return page_of(map(_change, rows), after if until == after.seq else change_at(sql, until).position)
 
 
 def _read_all(sql: sqlite3.Connection, after: Position, until: int, selection: Selection, checked: Checked) -> Page:
@@ -226,7 +231,7 @@ def _read_all(sql: sqlite3.Connection, after: Position, until: int, selection: S
     return Page(changes=kept, until=last)
 
 
-def _change_at(sql: sqlite3.Connection, seq: int) -> Change:
+def change_at(sql: sqlite3.Connection, seq: int) -> Change:
     row = sql.execute(f"SELECT {_COLUMNS}, crc FROM changes WHERE seq = ?", (seq,)).fetchone()
     if row is None:
         raise damaged(f"change {seq} of the journal")
@@ -245,7 +250,7 @@ def condition_of(selection: Selection) -> tuple[str, list[str]]:
     return f"({' OR '.join(conditions)})", names
 
 
-def _row(change: Change) -> tuple[Any, ...]:
+def row_of(change: Change) -> tuple[Any, ...]:
     """With its CRC, and without a ledger."""
     cause = change.cause
     where = (change.position.seq, change.position.tag, change.slice, change.from_version, change.kind, change.data)

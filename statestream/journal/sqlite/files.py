@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from statestream.core.errors import JournalUnusable, Unavailable
+from statestream.journal.sqlite.head_file import head_path
 
 SMALLEST: Final = 512
 """The bytes of the smallest SQLite database that is not empty. SQLite takes some smaller files for empty ones."""
@@ -24,8 +25,11 @@ _GONE: Final = (
 
 
 def check_foreign(path: Path) -> None:
-    """Raises JournalUnusable for a file that is not empty and no database. SQLite would overwrite some of them."""
-    size = path.stat().st_size if path.is_file() else 0
+    """Raises JournalUnusable for a file that is not empty and no database. SQLite would overwrite some of them.
+
+    A file that has a head beside it is ours, however damaged it is.
+    """
+    size = path.stat().st_size if path.is_file() and not head_path(path).exists() else 0
     if size and (size < SMALLEST or not _has_header(path)):
         raise JournalUnusable(f"expected a statestream journal, {path} is another file; it was left as it is")
 

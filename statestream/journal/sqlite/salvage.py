@@ -1,0 +1,180 @@
+"""What can still be read of a damaged journal: the state at the last good change, and the history that leads to it.
+
+It begins at the newest checkpoint that is whole, or at the beginning of the history, and applies the changes after it
+for as long as each is as it was written and continues the one before. A batch counts as a whole or not at all. The
+history before that point is kept as far back as it is good and begins with a whole checkpoint.
+
+Invariants: nothing is written. What SQLite cannot read counts as damaged. Only rows whose CRC is right are used, so
+what is found is what was written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+from msgspec import Struct
+
+from statestream.core.change import START, Change, Position
+from statestream.core.errors import JournalUnusable, StatestreamError
+from statestream.core.selection import EVERYTHING
+from statestream.journal.history import Held, advance
+from statestream.journal.sqlite import changes, checkpoints
+from statestream.journal.sqlite.checksums import Checked, Ledger, fits
+
+RECORD: Final = "actor, id, digest, seq, tag, changes, at, crc"
+
+
+class Salvaged(Struct, kw_only=True):
+    """`state` is the one at `head`, `before` the one at `earliest`.
+
+    `known` is the last change of which there is a trace, and `trimmed` the earliest position before the damage, if it
+    can be read. `requests` are rows, and `lost_requests` counts those that are known to be lost.
+    """
+
+    head: Position
+    state: Held
+    earliest: Position
+    before: Held
+    known: int
+    trimmed: int | None
+    requests: list[tuple[Any, ...]]
+    lost_requests: int
+
+
+class Salvage:
+    """Reads a damaged journal through a connection, which must not be in use by anybody else."""
+
+    def __init__(self, sql: sqlite3.Connection) -> None:
+        self._sql = sql
+
+    def find(self) -> Salvaged | None:
+        """The newest state that is certain, with what belongs to it; None if there is none."""
+        for base in reversed(self._bases()):
+            state = self._state(base)
+            if state is not None:
+                head = self._walk(base, state)
+                return self._around(head, state)
+        return None
+
+    def change(self, seq: int) -> Change | None:
+        """A change that is as it was written."""
+        try:
+            return changes.change_at(self._sql, seq)
+        except (sqlite3.Error, StatestreamError, OverflowError):
+            return None
+
+    def _bases(self) -> list[Position]:
+        """Where a state may begin, oldest first."""
+        found = [point.position for point in self._points()]
+        floor = self._floor()
+        begins = floor == START or self.change(1) is not None
+        return [START, *found] if begins else found
+
+    def _points(self) -> list[checkpoints.Point]:
+        query = "SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints WHERE bytes >= 0 ORDER BY seq"
+        points = (checkpoints.Point(*row[:6]) for row in self._rows(query) if fits(row[6], row[:6]))
+        return [point for point in points if point.seq > 0]
+
+    def _floor(self) -> Position | None:
+        try:
+            return changes.earliest(self._sql)
+        except (sqlite3.Error, StatestreamError):
+            return None
+
+    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows up to the first that cannot be read."""
+        try:
+            yield from self._sql.execute(query)
+        except (sqlite3.Error, OverflowError):
+            return
+
+    def _state(self, base: Position) -> Held | None:
+        """The state at a base, if it is whole."""
+        if base == START:
+            return {}
+        try:
+            saved = checkpoints.saved(self._sql, base, EVERYTHING, Checked())
+            return {each.name: (orjson.loads(each.data), each.position) for each in saved}
+        except (sqlite3.Error, StatestreamError, OverflowError, orjson.JSONDecodeError):
+            return None
+
+    def _walk(self, base: Position, held: Held, limit: int | None = None) -> Position:
+        """Applies the whole batches after a base to its state. Returns the position of the last one."""
+        last, batch = base, list[Change]()
+        while limit is None or last.seq + len(batch) < limit:
+            change = self.change(last.seq + len(batch) + 1)
+            if batch and (change is None or change.position.tag != batch[-1].position.tag):
+                break  # the end of this batch is missing
+            if change is None:
+                break
+            batch.append(change)
+            if self._ends_batch(change.position):
+                try:
+                    advance(held, batch)
+                except (StatestreamError, orjson.JSONDecodeError):
+                    held.clear()
+                    held.update(self._state(base) or {})
+                    return self._walk(base, held, limit=last.seq)
+                last, batch = change.position, []
+        return last
+
+    def _ends_batch(self, position: Position) -> bool:
+        """By its ledger. Rows of an older format have none; there, the next change has another tag."""
+        ledgers = list(self._rows(f"SELECT ledger FROM changes WHERE seq = {position.seq}"))
+        if not ledgers or ledgers[0][0] is not None:
+            return bool(ledgers) and self._ledger(ledgers[0][0], position) is not None
+        after = self.change(position.seq + 1)
+        return after is not None and after.position.tag != position.tag
+
+    def _ledger(self, packed: object, position: Position) -> Ledger | None:
+        try:
+            return Ledger.unpacked(packed, position)
+        except JournalUnusable:
+            return None
+
+    def _around(self, head: Position, state: Held) -> Salvaged:
+        earliest, before = self._earliest(head, state)
+        floor = self._floor()
+        requests, lost = self._requests(head, len(state))
+        last = list(self._rows("SELECT coalesce(max(seq), 0) FROM changes"))
+        return Salvaged(
+            head=head,
+            state=state,
+            earliest=earliest,
+            before=before,
+            known=max(head.seq, last[0][0] if last and isinstance(last[0][0], int) else 0),
+            trimmed=None if floor is None else floor.seq,
+            requests=requests,
+            lost_requests=lost,
+        )
+
+    def _earliest(self, head: Position, state: Held) -> tuple[Position, Held]:
+        """The oldest base from which good changes lead to the head's state."""
+        oldest = head.seq
+        while self.change(oldest) is not None:
+            oldest -= 1
+        for base in self._bases():
+            if oldest <= base.seq <= head.seq and (before := self._state(base)) is not None:
+                reached = self._state(base) or {}
+                if self._walk(base, reached, limit=head.seq) == head and reached == state:
+                    return base, before
+        return head, state
+
+    def _requests(self, head: Position, slices: int) -> tuple[list[tuple[Any, ...]], int]:
+        """The records of requests up to the head, and how many others there were."""
+        found: dict[tuple[str, str], tuple[Any, ...]] = {}
+        damaged = 0
+        for order in ("actor, id", "actor DESC, id DESC"):  # from both ends, in case the middle cannot be read
+            damaged = 0
+            for row in self._rows(f"SELECT {RECORD} FROM requests ORDER BY {order}"):
+                if not fits(row[7], row[:7]):
+                    damaged += 1
+                elif row[3] <= head.seq:
+                    found[row[0], row[1]] = row
+        packed = list(self._rows(f"SELECT ledger FROM changes WHERE seq = {head.seq}"))
+        ledger = self._ledger(packed[0][0], head) if packed else None
+        missing = 0 if ledger is None else ledger.rows - slices - len(found)
+        return list(found.values()), max(damaged, missing)
