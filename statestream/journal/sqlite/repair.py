@@ -154,6 +154,7 @@ def _salvaged(path: Path, copy: Path) -> Iterator[tuple[sqlite3.Connection, Salv
     with closing(sqlite3.connect(path)) as with_log, closing(sqlite3.connect(without, uri=True)) as without_log:
         best: tuple[sqlite3.Connection, Salvaged] | None = None
         for sql in (with_log, without_log):
+            sql.execute("PRAGMA writable_schema = ON")  # otherwise nothing can be read of a file that was cut off
             found = Salvage(sql).find()
             if found and (best is None or _worth(found) > _worth(best[1])):
                 best = sql, found
