@@ -161,7 +161,10 @@ class DraftClosed(StatestreamError, RuntimeError):
 
 
 class JournalUnusable(StatestreamError):
-    """The journal cannot be opened: it is another program's file, damaged, read-only, or of a newer version."""
+    """The journal cannot be opened, or what was to be read of it is damaged.
+
+    It is another program's file, damaged, read-only, or of a newer version. `statestream repair` mends a damaged one.
+    """
 
     code, status = "journal_unusable", 500
 

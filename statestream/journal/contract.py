@@ -21,7 +21,8 @@ An engine that also implements Checkpoints supports trimming, restarts that do n
 travel at a bounded cost. `history.py` uses both protocols; engines know nothing of it.
 
 Invariants: a journal knows nothing of handlers, subscribers or HTTP. Errors of a driver never leave an engine: they
-become Unavailable while it runs and JournalUnusable in `open`.
+become Unavailable while it runs and JournalUnusable in `open`. An engine that finds out that what it kept is damaged
+raises JournalUnusable in place of returning it.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ COMMANDS = {
     "statestream": "operations.md#The command",
     "serve": "operations.md#The command",
     "demo": "operations.md#The command",
+    "repair": "operations.md#A damaged journal",
     "bench": "operations.md#Measuring it",
     "watch": "watching.md#watch",
     "dispatch": "watching.md#dispatch",

@@ -319,7 +319,7 @@ async def test_a_restored_backup_is_another_history(sqlite_server: Server, http:
     newest = (await act(http, server, "board/counted"))["position"]
     server.stop()
     shutil.copy(tmp_path / "backup.db", journal)
-    with pytest.raises(RuntimeError, match="acknowledged.* delete"):
+    with pytest.raises(RuntimeError, match=r"acknowledged.* delete"):
         server.start()
     journal.with_name("journal.db-head").unlink()
     server.start()

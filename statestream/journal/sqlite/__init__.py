@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from statestream.journal.sqlite.files import OpenFiles, check_foreign
 from statestream.journal.sqlite.head_file import Acknowledged, HeadFile
 from statestream.journal.sqlite.schema import Schema
 from statestream.journal.sqlite.worker import SqliteWorker
+
+log = logging.getLogger("statestream")
 
 POLL_SECONDS: Final = 0.1
 
@@ -138,5 +141,7 @@ class SqliteJournal:
         """Everything that is checked and made before the journal is used. Raises JournalUnusable, sqlite3.Error."""
         known = self._head.newest()
         head, ledger = Schema(sql, self.path).prepare(known)
+        if known is None and ledger.batch > 1:  # an upgraded journal has counted one
+            log.warning("%s is missing; whether the newest changes are there cannot be checked", self._head.path)
         self._files.remember()
         self._head.open(Acknowledged(batch=ledger.batch, position=head), self.path.stat().st_mode & 0o777)
