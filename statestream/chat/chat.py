@@ -26,6 +26,8 @@ from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice, chats_slice
+from statestream.chat.slices.provider import provider_slice
+from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.server.request import STORE
@@ -59,7 +61,15 @@ class Chat:
         titles: bool = True,
         identify: Identify = from_query,
     ) -> None:
-        self.slices: Sequence[Slice] = (chat_slice, chats_slice, archive_slice, presence_slice, nodes_slice)
+        self.slices: Sequence[Slice] = (
+            chat_slice,
+            chats_slice,
+            archive_slice,
+            provider_slice,
+            presence_slice,
+            nodes_slice,
+        )
+        check_plain(identify, "`identify`", "which reads the name from the request")
         self._identify = identify
         self._tools = Tools()
         self._settings = Settings(
@@ -76,8 +86,8 @@ class Chat:
         """Declares a function that the model may call, by its name, its docstring and its annotations.
 
         Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
-        them that sentence instead. A plain function runs in a thread. Raises TypeError if the function cannot be
-        described to a model.
+        them that sentence instead. A plain function runs in a thread. If what a function returns can be awaited, the
+        result of that counts. Raises TypeError if the function cannot be described to a model, or is a generator.
         """
         self._tools.add(function)
         return function

@@ -15,6 +15,7 @@ Invariants: pure functions of committed state, which they never change. Every pr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ Part = Mapping[str, Any]
 
 KEPT_DEPTH: Final = 5
 """The containers around the content of a part, in a chat and in its archive. They count towards the limit on depth."""
-NO_OUTCOME: Final = "The tool was not run."
+NOT_RUN: Final = "The tool was not run."
+"""The outcome of a tool call that the reply did not get to."""
 
 
 def find(state: State, message_id: str | None) -> Any:
@@ -93,5 +95,18 @@ def outcome_text(tool: Part) -> str:
     """The outcome of a tool call as text: its result, as JSON unless it is a string, or why there is no result."""
     if tool["status"] == "error":
         return str(tool["error"])
-    result: Any = tool.get("result", NO_OUTCOME)
+    result: Any = tool.get("result", NOT_RUN)
     return result if isinstance(result, str) else orjson.dumps(result).decode()
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is JSON of an object, as the arguments of a tool call must be."""
+    try:
+        return type(orjson.loads(text)) is dict
+    except orjson.JSONDecodeError:
+        return False
+
+
+def short_id(message_id: str, number: int) -> str:
+    """An id for a tool call of a message: nine letters and digits, which every known provider accepts."""
+    return hashlib.sha256(f"{message_id}-{number}".encode()).hexdigest()[:9]

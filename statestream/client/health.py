@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, Literal
 
+from statestream.core.functions import check_plain
+
 log = logging.getLogger("statestream")
 
 Health = Literal["healthy", "degraded", "failed"]
@@ -21,9 +23,11 @@ ROUNDING: Final = 1e-6
 
 
 class HeartbeatMonitor:
-    """`health` is `failed` until the first heartbeat. `on_change` is called with each new value."""
+    """`health` is `failed` until the first heartbeat. `on_change`, a plain function, is called with each new value."""
 
     def __init__(self, on_change: Callable[[Health], None] | None) -> None:
+        if on_change is not None:
+            check_plain(on_change, "`on_health`", "which may start a task")
         self.health: Health = "failed"
         self._on_change = on_change
         self._received_at = 0.0

@@ -23,6 +23,7 @@ from statestream.client.selection import selection_of
 from statestream.client.update_queue import UpdateQueue
 from statestream.core.change import Action, Result
 from statestream.core.errors import Malformed, StatestreamError, TimedOut, Unavailable
+from statestream.core.functions import check_plain
 from statestream.protocol.sse import Event
 
 T = TypeVar("T")
@@ -178,6 +179,7 @@ class Stream:
 
         The predicate is called after each frame, so it may miss a state that lasted for a moment only.
         """
+        check_plain(predicate, "the predicate", "which returns what it has found in the state")
         queue = self._attach(UpdateQueue())
         try:
             async with asyncio.timeout(timeout):

@@ -20,6 +20,7 @@ from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.core.change import Action
 from statestream.core.errors import InvalidPayload, Malformed, UnknownSlice
+from statestream.core.functions import check_plain
 from statestream.core.names import check_key, check_name
 from statestream.core.values import escape, plain
 
@@ -188,10 +189,11 @@ class Slice:
     def _add(
         self, action_type: str, function: Callable[..., object], *, key_of: KeyOf | None, ignore_extra: bool
     ) -> Signature:
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"the handler of {action_type} is a coroutine function; handlers are plain functions, do I/O before"
-            )
+        check_plain(
+            function, f"the handler of {action_type}", "which changes the draft or returns a value; do I/O before"
+        )
+        if key_of is not None:
+            check_plain(key_of, f"the key of {action_type}", "which returns the key")
         if any(handler.action_type == action_type for handler in self.handlers):
             raise ValueError(f"{self.name} handles {action_type} already")
         signature = Signature(function, ignore_extra=ignore_extra)

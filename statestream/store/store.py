@@ -13,6 +13,7 @@ from typing import Any, Self
 import orjson
 
 from statestream.core.change import Action, Change, Position, Result
+from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER, Principal
 from statestream.core.slices import Slice
 from statestream.journal import from_url
@@ -117,7 +118,11 @@ class Store:
         return None if state is None else orjson.loads(state.encoded())
 
     def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """Calls `listener` with every change, in order, once it is committed. Call the result to stop that."""
+        """Calls `listener` with every change, in order, once it is committed. Call the result to stop that.
+
+        Raises TypeError for a listener that is not a plain function.
+        """
+        check_plain(listener, "the listener", "which may start a task or fill a queue")
         return self._state.bus.subscribe(EachChange(listener))
 
 

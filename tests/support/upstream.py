@@ -16,12 +16,17 @@ A step is an object with one member:
     {"look": url}       GETs the url and records what it found, before going on
     {"finish": reason}  the last chunk and [DONE]     {"cut": true}     loses the connection
     {"last": reason}    the same without [DONE], for a usage that follows
+    {"delta": {…}}      a chunk with that delta
     {"decline": text}   a chunk of a refusal              {"usage": {…}}  the chunk that comes last
     {"refuse": {"status", "body", "headers"?, "without"?}}   answers that instead of a stream; with `without` only
                                                       a request that has this member
     {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace; `drip_raw`: as it is
 
 A stream that reaches its last step ends cleanly, with or without `finish`.
+
+It is as strict as the strictest provider: a conversation that one of them refuses is answered with 400 and what is
+wrong with it, see `violation`. What it has sent with an answer that called tools must come back with that answer, by
+the script: the thoughts under their name, other members of the delta and of its calls as they were.
 
 Invariants: it shares no code with the product. A script is data, so that a test reads as what happens.
 """
@@ -30,7 +35,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -47,6 +53,8 @@ class Upstream:
         self.scripts: dict[str, list[Step]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.requests: list[dict[str, Any]] = []
+        self.answered: dict[str, str] = {}
+        """The model that has answered each question."""
 
     def gate(self, name: str) -> asyncio.Event:
         return self.gates.setdefault(name, asyncio.Event())
@@ -71,11 +79,15 @@ class Upstream:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions, by the script of the last user message."""
         body = await request.json()
-        question = text_of([message for message in body["messages"] if message["role"] == "user"][-1])
+        wrong = violation(body["messages"]) or self.missing(body["model"], body["messages"])
+        question = self.question([message for message in body["messages"] if message["role"] == "user"][-1])
         record = {"question": question, "body": body, "key": request.headers.get("Authorization"), "looked": []}
         record["peer"] = list(request.transport.get_extra_info("peername")) if request.transport else None
-        self.requests.append(record | {"ended": None})
+        self.requests.append(record | {"ended": None, "wrong": wrong})
+        if wrong:
+            return web.json_response({"error": {"message": wrong}}, status=400)
         record = self.requests[-1]
+        self.answered[question] = body["model"]
         try:
             response = await Call(self, request, record).run(self.scripts[question + "+" * rounds(body["messages"])])
         except (asyncio.CancelledError, ConnectionError):
@@ -83,6 +95,94 @@ class Upstream:
             raise
         record["ended"] = "done"
         return response
+
+    def question(self, message: Any) -> str:
+        """What the message asks: questions whose replies said nothing may stand before it."""
+        text = text_of(message)
+        return text if text in self.scripts else text.rpartition("\n\n")[2]
+
+    def missing(self, model: str, messages: list[Any]) -> str | None:
+        """What does not come back as it was sent, if this model has sent it."""
+        question, answer = "", 0
+        for message in messages:
+            if message["role"] == "user":
+                question, answer = self.question(message), 0
+            elif message["role"] == "assistant":
+                steps = self.scripts.get(question + "+" * answer, [])
+                ours = self.answered.get(question) == model and message.get("tool_calls")
+                if ours and (lost := next(lost_of(steps, message), None)) is not None:
+                    return f"{lost} must be passed back as it was sent"
+                answer += 1
+        return None
+
+
+def lost_of(steps: list[Step], message: Any) -> Iterator[str]:
+    """What an answer that called tools does not have any more."""
+    thought = "".join(step.get("think", "") for step in steps)
+    if thought and message.get("reasoning_content") != thought:
+        yield "reasoning_content"
+    deltas = [step["delta"] for step in steps if "delta" in step]
+    signed = [call for delta in deltas for call in delta.get("tool_calls", ()) if "extra_content" in call]
+    for call in signed:
+        same = [back for back in message["tool_calls"] if back["id"] == call["id"]]
+        if not same or same[0].get("extra_content") != call["extra_content"]:
+            yield "extra_content"
+    blocks = [block for delta in deltas for block in delta.get("thinking_blocks", ())]
+    if blocks:
+        whole = {"type": "thinking", "thinking": "".join(block["thinking"] for block in blocks)}
+        if message.get("thinking_blocks") != [{**whole, "signature": blocks[-1]["signature"]}]:
+            yield "thinking_blocks"
+
+
+def violation(messages: list[Any]) -> str | None:
+    """The first rule of a known provider that a conversation breaks, or None."""
+    roles = [message["role"] for message in messages]
+    if roles[:1] == ["system"]:
+        roles, messages = roles[1:], messages[1:]
+    if roles[:1] != ["user"]:
+        return "the conversation must begin with a user message"
+    if roles[-1] not in ("user", "tool"):
+        return "the last message must be a user's or a tool's"
+    ids: set[str] = set()
+    waiting: list[str] = []
+    for before, message in zip([None, *messages], messages, strict=False):
+        role = message["role"]
+        if role == "tool":
+            if waiting[:1] != [message["tool_call_id"]]:
+                return "a tool message must answer the next call of the message before it"
+            waiting.pop(0)
+        elif waiting:
+            return "every call must be followed by its outcome"
+        elif before is not None and (role == "assistant") == (before["role"] == "assistant"):
+            return "user and assistant must alternate"
+        elif before is not None and before["role"] == "tool" and role != "assistant":
+            return "an assistant message must follow the outcomes of tools"
+        for call in message.get("tool_calls", ()):
+            if call["id"] in ids or not call["id"]:
+                return "the ids of calls must differ"
+            if not re.fullmatch("[a-zA-Z0-9_-]{1,64}", call["function"]["name"]):
+                return "the name of a function has only letters, digits, _ and -"
+            if type(parsed(call["function"]["arguments"])) is not dict:
+                return "the arguments of a call must be an object"
+            ids.add(call["id"])
+            waiting.append(call["id"])
+        if not message.get("tool_calls") and not has_content(message["content"]):
+            return "a message must not be empty"
+    return "every call must be followed by its outcome" if waiting else None
+
+
+def parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def has_content(content: Any) -> bool:
+    """Whether there is text or a part, and no text is blank."""
+    if isinstance(content, list):
+        return bool(content) and all(has_content(part["text"]) for part in content if part["type"] == "text")
+    return bool(content and content.strip())
 
 
 def text_of(message: Any) -> str:

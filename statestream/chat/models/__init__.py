@@ -1,8 +1,11 @@
 """Models: given the turns of a conversation, a model yields the pieces of its answer as they come.
 
+Some providers send data with an answer that must come back to them with it, such as a signature of what the model
+thought. Nobody else can read it: it is opaque. A model yields it as text, and finds it in the turns of later requests.
+
 Invariants: a model does not depend on chats, stores or requests. It ends with exactly one Finish, or raises ModelFailed
 with a sentence that may be shown to people, without keys, prompts or tracebacks. An answer without a Finish counts as
-cut short.
+cut short. Opaque data is given to no client, and to no other provider than the one that it came from.
 """
 
 from __future__ import annotations
@@ -17,18 +20,23 @@ from statestream.core.errors import StatestreamError
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """A tool call in an earlier answer of the model. `arguments` is JSON text, as the model wrote it."""
+    """A tool call in an earlier answer of the model. `arguments` is the JSON text of an object.
+
+    `opaque` is what the model has yielded as `opaque` with the pieces of the call.
+    """
 
     id: str
     name: str
     arguments: str
+    opaque: tuple[str, ...] = ()
 
 
 class Turn(Struct, frozen=True, kw_only=True):
     """One message of a conversation, as a model receives it.
 
-    `images` are URLs that accompany a user's text. `calls` are the tool calls of an assistant. In a turn of the role
-    `tool`, `text` is the outcome of the call with the id `answers`.
+    `images` are URLs that accompany a user's text. `calls` are the tool calls of an assistant, `reasoning` is what it
+    thought, and `opaque` the data of the Opaque pieces of that answer. In a turn of the role `tool`, `text` is the
+    outcome of the call with the id `answers`.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -36,6 +44,8 @@ class Turn(Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     answers: str = ""
+    reasoning: str = ""
+    opaque: tuple[str, ...] = ()
 
 
 class ToolSpec(Struct, frozen=True, kw_only=True):
@@ -53,16 +63,24 @@ class Reasoning(Struct, frozen=True, kw_only=True):
 
 
 class CallPiece(Struct, frozen=True, kw_only=True):
-    """A piece of a tool call. `index` tells the calls of an answer apart; the first piece has the `name` and the `id`.
+    """A piece of a tool call. The first piece of a call has its `name`, and usually its `id`.
 
-    If the id is missing, or was used in this reply before, the call gets a new one. A piece with another id and a name
-    begins another call, even at an index that is in use: some providers count from 0 each time.
+    `index` tells the calls of an answer apart, as far as the provider does: later pieces may have another index, or
+    none. How a piece finds its call is described in `chat/replies/calls.py`. If the id is missing, or was used in this
+    reply before, the call gets a new one. `opaque` is data of the provider's that must come back with this call.
     """
 
-    index: int
+    index: int | None = None
     arguments: str = ""
     id: str = ""
     name: str = ""
+    opaque: str = ""
+
+
+class Opaque(Struct, frozen=True, kw_only=True):
+    """Data of the provider's that must come back with this answer, in a form that only the model understands."""
+
+    data: str
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -86,7 +104,7 @@ class Finish(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-Piece = str | Reasoning | CallPiece | Refusal | Usage | Finish
+Piece = str | Reasoning | CallPiece | Opaque | Refusal | Usage | Finish
 """What a model yields. A plain string is a piece of the answer's text."""
 
 
@@ -114,7 +132,10 @@ async def answering(
 
 
 class Model(Protocol):
-    """The interface of a model."""
+    """The interface of a model.
+
+    If models of one name may be served by different providers, it also has a text `provider` that tells them apart.
+    """
 
     name: str
 
@@ -123,3 +144,8 @@ class Model(Protocol):
 
     async def close(self) -> None:
         """Releases its connections."""
+
+
+def provider_of(model: Model) -> str:
+    """The provider to which the opaque data of a model's answers belongs."""
+    return str(getattr(model, "provider", model.name))

@@ -2,7 +2,8 @@
 
 Compatible providers agree on little more than the outline, so anything unexpected is skipped: members of other types
 and choices beyond the first. Reasoning has either of two names. Some providers send the usage so far with every chunk
-and some repeat the finish reason, so the last of each counts.
+and some repeat the finish reason, so the last of each counts. Tool calls come in many shapes: with arguments that are
+an object, with members beside `function` instead of in it, as one object instead of a list, or as `function_call`.
 
 Invariants: pure. Wherever the bytes are split, the pieces are the same. Whatever the bytes are, only ModelFailed is
 raised, with a sentence of ours. The size of an event is limited.
@@ -16,7 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, Refusal, Usage
+from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
+from statestream.chat.models.opaque import THOUGHTS, dumped, merged, of_answer, of_call
 from statestream.core.errors import TooLarge
 from statestream.core.values import MAX_INT
 from statestream.protocol.sse import Decoder, Event
@@ -37,15 +39,20 @@ class Chunks:
     """Parses the chunks of one answer. `done`: the provider has announced the end of the stream.
 
     `finished`: the model has given its finish reason, and no content with it or since; some repeat it with every chunk.
+    `thoughts`: whether the name under which the provider sends thoughts is part of the opaque data. Opaque data of the
+    answer gathers until its first tool call, and from there to its end: it is one piece, however many chunks it takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, thoughts: bool = False) -> None:
         self.done = self.finished = False
         self._decoder = Decoder(limit=MAX_EVENT)
         self._usage: Usage | None = None
         self._finish: Finish | None = None
+        self._opaque: dict[str, Any] = {}
+        self._gathered = 0
+        self._thoughts_wanted = thoughts
 
-    def feed(self, data: bytes) -> Iterator[str | Reasoning | CallPiece | Refusal]:
+    def feed(self, data: bytes) -> Iterator[str | Reasoning | CallPiece | Opaque | Refusal]:
         """The pieces of the answer that these bytes complete. Raises ModelFailed."""
         try:
             events = self._decoder.feed(data)
@@ -56,21 +63,40 @@ class Chunks:
                 self.done = True
                 return
             content = False
-            for piece in pieces_of(_chunk(event)):
+            for piece in pieces_of(chunk := _chunk(event)):
                 if isinstance(piece, Usage):
                     self._usage = piece
                 elif isinstance(piece, Finish):
                     self._finish, self.finished = piece, not content
+                elif isinstance(piece, Opaque):
+                    self._gather(piece)
                 else:
                     content, self.finished = True, False
+                    if isinstance(piece, CallPiece):
+                        yield from self._taken()
+                    elif self._thoughts_wanted and isinstance(piece, Reasoning):
+                        self._thoughts_wanted = False
+                        self._opaque["thought"] = _name_of_thought(chunk)
                     yield piece
 
-    def end(self) -> Iterator[Usage | Finish]:
-        """The usage and the finish reason, as far as the provider has sent them."""
+    def end(self) -> Iterator[Opaque | Usage | Finish]:
+        """The rest of the opaque data, the usage and the finish reason, as far as the provider has sent them."""
+        yield from self._taken()
         if self._usage is not None:
             yield self._usage
         if self._finish is not None:
             yield self._finish
+
+    def _gather(self, piece: Opaque) -> None:
+        self._gathered += len(piece.data)
+        if self._gathered > MAX_EVENT:
+            raise ModelFailed("too_long", "The reply is too long.")
+        self._opaque = merged(self._opaque, {"members": json.loads(piece.data)})
+
+    def _taken(self) -> Iterator[Opaque]:
+        if self._opaque:
+            opaque, self._opaque = self._opaque, {}
+            yield Opaque(data=dumped(opaque))
 
 
 def pieces_of(chunk: Any) -> Iterator[Piece]:
@@ -111,23 +137,54 @@ def _content(choice: dict[str, Any]) -> Iterator[Piece]:
             yield text
         if refusal := _text(delta, "refusal"):
             yield Refusal(text=refusal)
+        if opaque := of_answer(delta):
+            yield Opaque(data=_json(opaque))
         if calls := delta.get("tool_calls"):
             yield from _call_pieces(calls)
+        elif type(call := delta.get("function_call")) is dict:
+            yield _call_piece({"function": call}, None)
     if reason := _text(choice, "finish_reason"):
         yield Finish(reason=reason)
 
 
 def _call_pieces(calls: Any) -> Iterator[CallPiece]:
-    """Pieces of tool calls. One without an index has that of its place in the chunk."""
-    for place, call in enumerate(_objects(calls)):
-        index, function = call.get("index"), call.get("function")
-        function = function if type(function) is dict else {}
-        yield CallPiece(
-            index=index if type(index) is int else place,
-            id=_text(call, "id"),
-            name=_text(function, "name"),
-            arguments=_text(function, "arguments"),
-        )
+    """Pieces of tool calls. Where one chunk has pieces of several without an index, their places tell them apart."""
+    pieces = _objects([calls] if type(calls) is dict else calls)
+    for place, call in enumerate(pieces):
+        yield _call_piece(call, place if len(pieces) > 1 else None)
+
+
+def _call_piece(call: dict[str, Any], place: int | None) -> CallPiece:
+    index, id, function, opaque = call.get("index"), call.get("id"), call.get("function"), of_call(call)
+    function = function if type(function) is dict else call
+    return CallPiece(
+        index=index if type(index) is int else place,
+        id=str(id) if type(id) is int else _text(call, "id"),
+        name=_text(function, "name"),
+        arguments=_arguments(function.get("arguments")),
+        opaque=_json(opaque) if opaque else "",
+    )
+
+
+def _arguments(value: Any) -> str:
+    """A piece of a call's arguments. Some providers send an object, which is empty if the text is still to come."""
+    if type(value) is dict and value:
+        return _json(value, readable=True)
+    return value if type(value) is str else ""
+
+
+def _json(value: Any, *, readable: bool = False) -> str:
+    """JSON text. Raises ModelFailed for what only Python takes for JSON."""
+    try:
+        return dumped(value, readable=readable)
+    except ValueError:
+        raise ModelFailed(*BROKEN_OFF) from None
+
+
+def _name_of_thought(chunk: Any) -> str:
+    """The name of the reasoning in a chunk that has some."""
+    deltas = [choice.get("delta") for choice in _objects(chunk.get("choices"))]
+    return next(name for name in THOUGHTS if any(_text(delta, name) for delta in _objects(deltas)))
 
 
 def _usage(usage: dict[str, Any]) -> Iterator[Usage]:

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import importlib.util
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
 from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES, Chunks
+from statestream.chat.models.opaque import members_of, thought_of
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -41,7 +42,10 @@ _PAUSE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class OpenAIModel:
-    """A model behind an OpenAI-compatible API. `name` is the provider's name of the model."""
+    """A model behind an OpenAI-compatible API. `name` is the provider's name of the model.
+
+    `provider` tells servers apart that have models of the same name. It is a digest, because a URL may have a password.
+    """
 
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
         if importlib.util.find_spec("openai") is None:
@@ -50,6 +54,8 @@ class OpenAIModel:
                 name="openai",
             )
         self.name = name
+        server = base_url or os.environ.get("OPENAI_BASE_URL", "")
+        self.provider = hashlib.sha256(f"{server} {name}".encode()).hexdigest()[:16]
         self._base_url, self._api_key = base_url, api_key
         self._client: AsyncOpenAI | None = None
         self._create: Callable[..., Any] | None = None
@@ -57,7 +63,7 @@ class OpenAIModel:
         self._usage_wanted = True
 
     async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
-        chunks = Chunks()
+        chunks = Chunks(thoughts=bool(tools))
         try:
             async with contextlib.AsyncExitStack() as exits:
                 response = await self._response(exits, turns, tools)
@@ -116,7 +122,7 @@ class OpenAIModel:
         return client, client.chat.completions.with_streaming_response.create
 
     def _request(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> dict[str, Any]:
-        request: dict[str, Any] = {"model": self.name, "messages": [_message(turn) for turn in turns], "stream": True}
+        request: dict[str, Any] = {"model": self.name, "messages": _messages(turns), "stream": True}
         if self._usage_wanted:
             request["stream_options"] = {"include_usage": True}
         if tools:
@@ -192,25 +198,35 @@ def _when(header: str | None) -> str | None:
     return f"in {number} {unit}{'' if number == 1 else 's'}"
 
 
+def _messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    thought = thought_of(turns)
+    return [_answer(turn, thought) if turn.role == "assistant" else _message(turn) for turn in turns]
+
+
 def _message(turn: Turn) -> dict[str, Any]:
     if turn.role == "tool":
         return {"role": "tool", "tool_call_id": turn.answers, "content": turn.text}
-    if turn.calls:
-        return {"role": "assistant", "content": turn.text or None, "tool_calls": [_call(call) for call in turn.calls]}
     if turn.images:
+        text = [{"type": "text", "text": turn.text}] if turn.text else []
         images = [{"type": "image_url", "image_url": {"url": url}} for url in turn.images]
-        return {"role": turn.role, "content": [{"type": "text", "text": turn.text}, *images]}
+        return {"role": turn.role, "content": [*text, *images]}
     return {"role": turn.role, "content": turn.text}
 
 
+def _answer(turn: Turn, thought: str | None) -> dict[str, Any]:
+    """An earlier answer of the model, with what the provider wants back. `thought` is its name for thoughts."""
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
+    if turn.calls:
+        message["tool_calls"] = [_call(call) for call in turn.calls]
+    kept = members_of(turn.opaque)
+    thoughts = {} if thought is None else {thought: turn.reasoning if kept.get("thought") == thought else ""}
+    return {**kept.get("members", {}), **thoughts, **message}
+
+
 def _call(call: ToolCall) -> dict[str, Any]:
-    """A call as the API takes it. Arguments that are not an object are left out, because some providers reject them."""
-    try:
-        whole = type(orjson.loads(call.arguments)) is dict
-    except orjson.JSONDecodeError:
-        whole = False
-    function = {"name": call.name, "arguments": call.arguments if whole else "{}"}
-    return {"id": call.id, "type": "function", "function": function}
+    kept = members_of(call.opaque)
+    function = {**kept.pop("function", {}), "name": call.name, "arguments": call.arguments}
+    return {**kept, "id": call.id, "type": "function", "function": function}
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

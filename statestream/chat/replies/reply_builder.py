@@ -3,39 +3,33 @@
 Consecutive text of one kind becomes one part. Each tool call is a part of its own, which may grow alternately with
 others. Whatever gathers between two calls of `take` becomes as few actions as its order allows.
 
-Invariants: pure. Actions that `take` has returned count as dispatched: the caller must dispatch them, in that order,
-until it has succeeded.
+Invariants: pure. Actions that `take` has returned count as dispatched: the caller must dispatch them in one request,
+in that order, until it has succeeded. Opaque data is in no action on the chat.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
+from statestream.chat.messages import short_id
 from statestream.chat.models import CallPiece, ModelFailed
-from statestream.chat.slices import conversation
+from statestream.chat.replies.calls import Call, Calls
+from statestream.chat.slices import conversation, provider
 from statestream.chat.slices.conversation import PiecePayload, ToolOutcome
+from statestream.chat.slices.provider import Entry
 from statestream.core.change import Action
 
 MAX_CALLS: Final = 32
 """Tool calls in one answer of the model."""
 MAX_SIZE: Final = 2_000_000
-"""Characters of a reply, plus PART_SIZE for each of its parts: a model that exceeds this does not come to an end."""
+"""Characters of a reply, plus PART_SIZE for each of its parts: a model that exceeds this does not come to an end.
+
+Opaque data and its entries count, too.
+"""
 PART_SIZE: Final = 100
 MAX_NAME: Final = 256
-
-
-class Call(Struct, kw_only=True):
-    """A tool call. Its arguments are joined when they are complete, not at every piece."""
-
-    id: str
-    name: str
-    texts: list[str] = field(default_factory=list)
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self.texts)
 
 
 class _Stretch(Struct, kw_only=True):
@@ -57,26 +51,30 @@ class ReplyBuilder:
     """The parts of one reply, as far as the model has produced them.
 
     The model answers in steps, one more after each round of tools. `_open` is the part that further text of its kind
-    continues. `_calls` are the calls of this step by the model's index, with their part and the model's id; `_tools`
-    are the same calls by part. `_chunks` counts the chunks of each part.
+    continues. `_calls` are the calls of this step. `_chunks` counts the chunks of each part. `_entries` is the opaque
+    data that has gathered, `_sent` the number of entries before it, and `_opaque` the newest data of each call.
+
+    `provider` is where the opaque data comes from.
     """
 
-    def __init__(self, key: str, reply: str) -> None:
-        self._key, self._reply = key, reply
+    def __init__(self, key: str, reply: str, provider: str) -> None:
+        self._key, self._reply, self._provider = key, reply, provider
         self._step = 0
         self._open: tuple[str, int] | None = None
-        self._calls: dict[int, tuple[int, str]] = {}
+        self._calls = Calls()
         self._ids: set[str] = set()
         self._halves: dict[str | int, str] = {}
-        self._tools: dict[int, Call] = {}
         self._chunks: list[int] = []
+        self._entries: list[Entry] = []
+        self._sent = 0
+        self._opaque: dict[int, str] = {}
         self._stretches: list[_Stretch] = []
         self._actions: list[Action] = []
         self._size = 0
 
     def __bool__(self) -> bool:
         """Whether there is something to take."""
-        return bool(self._stretches or self._actions)
+        return bool(self._stretches or self._actions or self._entries)
 
     @property
     def empty(self) -> bool:
@@ -86,7 +84,7 @@ class ReplyBuilder:
     @property
     def calling(self) -> bool:
         """Whether the model has called tools in this step."""
-        return bool(self._tools)
+        return bool(self._calls)
 
     def text(self, kind: Literal["text", "reasoning"], text: str) -> None:
         """Adds text of a kind. Raises ModelFailed if the reply is too long."""
@@ -100,22 +98,37 @@ class ReplyBuilder:
 
     def call(self, piece: CallPiece) -> None:
         """Begins a tool call, or adds to its arguments. Raises ModelFailed if it cannot be one, or is one too many."""
-        known = self._calls.get(piece.index)
-        if known is not None and not (piece.name and piece.id not in ("", known[1])):
-            if arguments := self._whole(piece.index, piece.arguments):
-                self._continue(known[0], arguments)
-            return
-        if not piece.name:
+        name = _clean(piece.name)[:MAX_NAME]
+        part = self._calls.continued_by(piece, name)
+        if part is None:
+            part = self._begin_call(piece, name)
+        elif arguments := self._whole(part, self._calls.adds(piece, part)):
+            self._continue(part, arguments)
+        if piece.opaque and self._opaque.get(part) != piece.opaque:  # some providers repeat it with every piece
+            self._opaque[part] = piece.opaque
+            self._keep({"step": self._step, "part": part, "data": piece.opaque})
+
+    def _begin_call(self, piece: CallPiece, name: str) -> int:
+        if not name:
             raise ModelFailed("failed", "The model called a tool without a name.")
-        if len(self._tools) == MAX_CALLS:
+        if len(self._calls) == MAX_CALLS:
             raise ModelFailed("failed", "The model called too many tools at once.")
         self._open = None
-        call = Call(id=self._unique_id(_clean(piece.id)[:MAX_NAME]), name=_clean(piece.name)[:MAX_NAME])
-        self._calls[piece.index] = len(self._chunks), piece.id
-        self._tools[len(self._chunks)] = call
+        index = len(self._chunks)
+        call = Call(id=self._unique_id(_clean(piece.id)[:MAX_NAME]), name=name)
+        self._calls.begin(index, piece, call)
         part = {"type": "tool", "call": call.id, "name": call.name, "arguments": "", "status": "streaming"}
-        self._halves.pop(piece.index, None)
-        self._begin(part, self._whole(piece.index, piece.arguments))
+        return self._begin(part, self._whole(index, piece.arguments))
+
+    def opaque(self, data: str) -> None:
+        """Keeps data that must come back to the provider with this answer. Raises ModelFailed if it is too much."""
+        self._keep({"step": self._step, "data": data})
+
+    def _keep(self, entry: Entry) -> None:
+        self._size += PART_SIZE + len(entry["data"])
+        if self._size > MAX_SIZE:
+            raise ModelFailed("too_long", "The reply is too long.")
+        self._entries.append(entry)
 
     def _whole(self, stream: str | int, text: str) -> str:
         """The text without a trailing half of a surrogate pair, which waits for the other half in the next piece."""
@@ -126,19 +139,19 @@ class ReplyBuilder:
 
     def _unique_id(self, given: str) -> str:
         """The given id, unless it is empty or taken: some providers send no ids, or the same ones in each step."""
-        id = given if given and given not in self._ids else f"{self._reply}-{len(self._chunks)}"
+        id = given if given and given not in self._ids else short_id(self._reply, len(self._chunks))
         self._ids.add(id)
         return id
 
     def called(self) -> dict[int, Call]:
         """Ends the step: its tool calls are complete. Returns them by their parts."""
-        tools, self._tools = self._tools, {}
+        calls, self._calls = self._calls, Calls()
         self._settle()
-        if tools:
-            self._actions.append(conversation.called(self._key, reply=self._reply, parts=list(tools)))
-        self._step, self._open, self._calls = self._step + 1, None, {}
+        if calls:
+            self._actions.append(conversation.called(self._key, reply=self._reply, parts=list(calls)))
+        self._step, self._open = self._step + 1, None
         self._halves.clear()
-        return tools
+        return calls.by_part
 
     def returned(self, part: int, outcome: ToolOutcome) -> None:
         """Adds the outcome of a tool call."""
@@ -149,6 +162,12 @@ class ReplyBuilder:
         """The actions that have gathered, in order. They count as dispatched from now on."""
         self._settle()
         actions, self._actions = self._actions, []
+        if self._entries:
+            entries, self._entries = self._entries, []
+            actions.append(
+                provider.sent(self._key, reply=self._reply, provider=self._provider, first=self._sent, entries=entries)
+            )
+            self._sent += len(entries)
         return actions
 
     def _settle(self) -> None:
@@ -183,7 +202,7 @@ class ReplyBuilder:
         if text:
             text = _clean(text)
             stretch.texts.append(text)
-            if (call := self._tools.get(stretch.part)) is not None:
+            if (call := self._calls.by_part.get(stretch.part)) is not None:
                 call.texts.append(text)
 
 

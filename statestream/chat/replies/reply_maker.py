@@ -19,12 +19,12 @@ from typing import Final
 
 from statestream.chat.chats import state_of
 from statestream.chat.messages import find, path, text_of
-from statestream.chat.models import Model, ModelFailed, Turn, answering
+from statestream.chat.models import Model, ModelFailed, Turn, answering, provider_of
 from statestream.chat.replies.reply_run import Job, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation
+from statestream.chat.slices import archive, conversation, provider
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
@@ -86,14 +86,18 @@ class ReplyMaker:
         return reply["id"]
 
     def _turns(self, key: str) -> list[Turn]:
-        return turns_of(path(state_of(self._view, key)), self._settings.window)
+        model = self._settings.model
+        sent = provider.sent_by(self._view, key, provider_of(model))
+        return turns_of(path(state_of(self._view, key)), self._settings.window, model.name, sent)
 
     async def _follow_up(self, job: Job) -> None:
-        """After a reply: the oldest messages move to the archive, and the chat gets a title."""
+        """After a reply: old messages move to the archive, their opaque data is removed, and the chat gets a title."""
         actions, expect = archive.archiving(self._view, job.key, self._settings.keep)
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again
                 await self._view.dispatch(actions, expect=expect)
+        if forgetting := provider.forgetting(self._view, job.key, state_of(self._view, job.key)):
+            await self._view.dispatch(forgetting)
         if self._settings.titles:
             await self._give_title(job)
 

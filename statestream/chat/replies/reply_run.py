@@ -24,14 +24,17 @@ from statestream.chat.models import (
     Finish,
     Model,
     ModelFailed,
+    Opaque,
     Piece,
     Reasoning,
     Refusal,
     Turn,
     Usage,
     answering,
+    provider_of,
 )
-from statestream.chat.replies.reply_builder import Call, ReplyBuilder
+from statestream.chat.replies.calls import Call
+from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
 from statestream.chat.slices import conversation
@@ -124,7 +127,7 @@ class ReplyRun:
 
     def __init__(self, view: StoreView, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
         self._view, self._job, self._model, self._tools, self._timeouts = view, job, model, tools, timeouts
-        self._builder = ReplyBuilder(job.key, job.reply)
+        self._builder = ReplyBuilder(job.key, job.reply, provider_of(model))
         self._measurements = Measurements()
         self._news, self._written = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[End] | None = None
@@ -251,13 +254,19 @@ class ReplyRun:
         if isinstance(piece, Usage):
             self._measurements.add(piece)
             return
+        if isinstance(piece, Opaque):
+            self._builder.opaque(piece.data)
+            self._news.set()
+            return
         self._measurements.piece()
-        if isinstance(piece, CallPiece):
+        if isinstance(piece, str):
+            self._builder.text("text", piece)
+        elif isinstance(piece, CallPiece):
             self._builder.call(piece)
         elif isinstance(piece, Reasoning):
             self._builder.text("reasoning", piece.text)
         else:
-            self._builder.text("text", piece if isinstance(piece, str) else piece.text)
+            self._builder.text("text", piece.text)
         self._news.set()
 
     async def _run_tools(self) -> None:

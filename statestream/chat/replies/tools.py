@@ -4,12 +4,13 @@
     async def weather(city: str) -> dict: ...
 
 The model is given the function's name, its docstring and its annotations. What it sends is checked against these before
-the function runs.
+the function runs. A coroutine function runs on the event loop, anything else in a thread. If what it returns is
+awaitable, that is awaited on the event loop.
 
 Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
 model. The details of an exception are logged and not shown. A function that never returns keeps nothing else from
-ending. A tool's thread touches the event loop
-only through `call_soon_threadsafe`.
+ending. A tool's thread touches the event loop only through `call_soon_threadsafe`. What can never have a result is
+refused when it is declared.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, get_type_hints
 
 import orjson
@@ -33,6 +35,7 @@ from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
 from statestream.chat.slices.conversation import ToolOutcome
 from statestream.core.errors import NotJSON, Refused
+from statestream.core.functions import code_of, kind_of
 from statestream.core.slices import first_problem
 from statestream.core.values import loads, plain
 
@@ -50,11 +53,10 @@ class Tool:
     """A function that a model may call. Raises TypeError if it cannot be described to a model."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        name = getattr(function, "__name__", "")
-        if not _NAME.fullmatch(name):
-            raise TypeError(f"expected a function with a name of at most 64 letters, digits and _, got {function!r}")
+        name = _checked_name(function)
         self._function = function
-        fields, defaults = _parameters(function)
+        self._on_loop = kind_of(function) == "coroutine function"
+        fields, defaults = _parameters(function, name)
         make_typed_dict: Any = TypedDict
         arguments = make_typed_dict(name, fields)
         arguments.__pydantic_config__ = ConfigDict(extra="forbid")
@@ -65,7 +67,7 @@ class Tool:
             raise TypeError(f"the annotations of {name} must be types that JSON can represent: {error}") from error
         for parameter, default in defaults.items():
             schema["properties"][parameter]["default"] = default
-        self.spec = ToolSpec(name=name, description=inspect.getdoc(function) or "", parameters=schema)
+        self.spec = ToolSpec(name=name, description=_description(function), parameters=schema)
 
     async def run(self, arguments: str, seconds: float) -> ToolOutcome:
         """The outcome of a call with these arguments, which are JSON text from the model."""
@@ -100,10 +102,12 @@ class Tool:
 
     async def _call(self, given: dict[str, Any]) -> ToolOutcome:
         try:
-            if inspect.iscoroutinefunction(self._function):
-                result = await self._function(**given)
+            if self._on_loop:
+                result = self._function(**given)
             else:
-                result = await in_daemon_thread(self._function, given)
+                result = await in_daemon_thread(self._function, given, self.spec.name)
+            if inspect.isawaitable(result):
+                result = await result
         except SystemExit as error:  # in a task of the event loop it would end the server
             raise RuntimeError("the tool tried to end the process") from error
         return self._checked(result)
@@ -119,14 +123,48 @@ class Tool:
         return {"result": value}
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The annotations of a function's parameters, and those defaults that are JSON."""
+def _checked_name(function: Any) -> str:
+    """The name under which the model calls the function. Raises TypeError for what cannot be a tool."""
+    if not callable(function) or inspect.isclass(function):
+        raise TypeError(f"expected a function as a tool, got {function!r}")
+    named = function.func if isinstance(function, partial) and not hasattr(function, "__name__") else function
+    name = getattr(named, "__name__", type(named).__name__)
+    if not _NAME.fullmatch(name):
+        raise TypeError(f"expected a function with a name of at most 64 letters, digits and _, got {function!r}")
+    if (kind := kind_of(function)).endswith("generator function"):
+        raise TypeError(f"the tool {name} is a {kind}, which has no result; return a list of what it yields")
+    return name
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """The docstring. An object has that of its class, a partial function that of its function."""
+    if isinstance(function, partial) and function.__doc__ == partial.__doc__:
+        return _description(function.func)
+    return inspect.getdoc(function) or inspect.getdoc(code_of(function)) or ""
+
+
+def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The annotations of a function's parameters, and those defaults that are JSON. Raises TypeError.
+
+    What a partial function sets by name is not the model's to choose.
+    """
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    hints = get_type_hints(function, include_extras=True)
-    for parameter in inspect.signature(function).parameters.values():
+    taken = function.keywords if isinstance(function, partial) else {}
+    if isinstance(function, partial):  # without what `update_wrapper` says of it: that hides what is set already
+        function = partial(function.func, *function.args, **function.keywords)
+    try:
+        hints = get_type_hints(code_of(function), include_extras=True)
+        parameters = inspect.signature(function).parameters
+    except (NameError, ValueError) as error:  # an annotation that is not defined, or a function without a signature
+        raise TypeError(f"the parameters of {name} cannot be described to a model: {error}") from error
+    for parameter in parameters.values():
+        if parameter.name in taken:
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise TypeError(f"expected parameters that can be named, got {parameter} in {function.__qualname__}")
+            raise TypeError(f"expected parameters that can be named, got {parameter} in {name}")
+        if parameter.name == "self" and "self" not in hints:
+            raise TypeError(f"{name} is a method without its object; declare the method of an object as a tool")
         need = Required if parameter.default is parameter.empty else NotRequired
         fields[parameter.name] = need[hints.get(parameter.name, Any)]
         if parameter.default is not parameter.empty:
@@ -182,7 +220,7 @@ class Tools:
         return await tool.run(arguments, seconds)
 
 
-async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:
     """What the function returns. Raises what it raises. A cancelled caller leaves the thread to itself."""
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
@@ -190,6 +228,8 @@ async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, An
     def settle(result: Any, error: BaseException | None) -> None:
         if not future.done():
             future.set_result((result, error))
+        elif inspect.iscoroutine(result):
+            result.close()  # nobody will await it
 
     def work() -> None:
         result, error = None, None
@@ -200,7 +240,7 @@ async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, An
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=work, name=f"tool-{function.__name__}", daemon=True).start()
+    threading.Thread(target=work, name=f"tool-{name}", daemon=True).start()
     result, error = await future  # a pair, because a future cannot carry StopIteration
     if error is not None:
         raise error

@@ -1,43 +1,99 @@
 """What a model is given: the newest messages of the conversation, as turns.
 
 A reply with tool calls becomes several turns: its text and its calls, the outcome of each call, then what followed. The
-window counts messages, so it never separates a call from its outcome: providers reject such a conversation.
+window counts messages, so it never separates a call from its outcome.
 
-Invariants: pure. The stored messages are the conversation, whatever a client has posted.
+Providers refuse a conversation that their rules do not allow, and some of these rules are stricter than others. The
+turns keep the strictest of all that are known:
+
+1. The first turn is a user's.
+2. Turns of the user and the assistant alternate. Messages of people that follow each other, because the reply between
+   them said nothing, are one turn.
+3. A turn with calls is followed by their outcomes, in the order of the calls, and these by the assistant's next turn.
+   If a reply ended before that turn, its end takes the place, as a sentence in brackets. Calls that were never run are
+   left out.
+4. The ids of all calls differ. A call of another model has an id of nine letters and digits.
+5. The name of a call consists of at most 64 letters, digits, `_` and `-`, and its arguments are a JSON object.
+6. No turn is empty, or blank: each has text, images or calls.
+7. The last turn is a user's, or the outcome of a call. It belongs to the newest question, which no window cuts off.
+
+Opaque data of the provider's goes back with the calls and the answers that it came with, to the provider that it came
+from.
+
+Invariants: pure. The stored messages are the conversation, whatever a client has posted. Whatever is stored, the turns
+keep these rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, groupby
+from typing import Final
 
-from statestream.chat.messages import Message, Part, full_text, outcome_text, text_of
+from msgspec.structs import replace
+
+from statestream.chat.messages import (
+    NOT_RUN,
+    Message,
+    Part,
+    full_text,
+    is_object,
+    outcome_text,
+    short_id,
+    text_of,
+)
 from statestream.chat.models import ToolCall, Turn
+from statestream.chat.slices.provider import NOTHING, Sent
+
+BETWEEN: Final = "\n\n"
+STOPPED: Final = "The reply was stopped."
+NOTHING_SAID: Final = "Nothing more was said."
+NO_TEXT: Final = '""'
+"""A tool's outcome without text, which some providers refuse, as JSON."""
+MAX_NAME: Final = 64
+_NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]", re.ASCII)
 
 
-def turns_of(messages: Sequence[Message], window: int) -> list[Turn]:
-    """The turns of the last `window` messages that have content."""
+def turns_of(messages: Sequence[Message], window: int, model: str, sent: Mapping[str, Sent]) -> list[Turn]:
+    """The turns of the newest messages: of at most `window` that have content, but always of the newest question.
+
+    `model` is the name of the model that they are for, `sent` the opaque data of its provider by reply.
+    """
+    newest = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=len(messages))
     kept: list[list[Turn]] = []
-    for message in reversed(messages):
-        if len(kept) == window:
+    for at in range(len(messages) - 1, -1, -1):
+        if len(kept) >= window and at < newest:
             break
-        if turns := list(_turns(message)):
+        if turns := _turns(messages[at], model, sent.get(messages[at]["id"], NOTHING)):
             kept.append(turns)
-    return [turn for turns in reversed(kept) for turn in turns]
+    turns = [turn for turns in reversed(kept) for turn in turns]
+    begin = next((at for at, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    return list(_with_different_ids(_alternating(turns[begin:])))
 
 
-def _turns(message: Message) -> Iterator[Turn]:
-    """The turns of one message; none if it has no content."""
+def _turns(message: Message, model: str, sent: Sent) -> list[Turn]:
+    """The turns of one message; none if it is a reply that said nothing."""
     if message["role"] == "user":
-        files = [part for part in message["parts"] if part["type"] == "file"]
-        images = tuple(part["url"] for part in files if _is_image(part))
-        others = (f"[file: {part.get('filename') or part['mediaType']}]" for part in files if not _is_image(part))
-        text = "\n".join(line for line in (text_of(message), *others) if line)
-        if text or images:
-            yield Turn(role="user", text=text, images=images)
-        return
-    for _, parts in groupby(message["parts"], key=lambda part: part.get("step", 0)):
-        yield from _step(list(parts))
+        return [_question(message)]
+    turns: list[Turn] = []
+    for step, parts in groupby(enumerate(message["parts"]), key=lambda numbered: numbered[1].get("step", 0)):
+        turns += _step(message, step, list(parts), sent)
+    if message.get("model") != model:
+        turns = list(_with_ids(turns, (short_id(message["id"], number) for number in count())))
+    if turns and turns[-1].role == "tool" and message["status"] != "streaming":
+        turns.append(Turn(role="assistant", text=f"[{_end(message)}]"))
+    return turns
+
+
+def _question(message: Message) -> Turn:
+    files = [part for part in message["parts"] if part["type"] == "file"]
+    images = tuple(part["url"] for part in files if _is_image(part))
+    others = (f"[file: {part.get('filename') or part['mediaType']}]" for part in files if not _is_image(part))
+    text = "\n".join(line for line in (text_of(message), *others) if line.strip())
+    if not text and not images:
+        text = f"[{', '.join(dict.fromkeys(part['type'] for part in message['parts'])) or 'nothing'}]"
+    return Turn(role="user", text=text, images=images)
 
 
 def _is_image(file: Part) -> bool:
@@ -45,12 +101,91 @@ def _is_image(file: Part) -> bool:
     return str(file["mediaType"]).startswith("image/")
 
 
-def _step(parts: Sequence[Part]) -> Iterator[Turn]:
-    """The turns of one answer of the model: its text, its calls, and their outcomes."""
-    text = "".join(full_text(part) for part in parts if part["type"] == "text")
-    tools = [part for part in parts if part["type"] == "tool"]
-    calls = tuple(ToolCall(id=tool["call"], name=tool["name"], arguments=full_text(tool)) for tool in tools)
-    if text or calls:
-        yield Turn(role="assistant", text=text, calls=calls)
-    for tool in tools:
-        yield Turn(role="tool", text=outcome_text(tool), answers=tool["call"])
+def _step(message: Message, step: int, parts: Sequence[tuple[int, Part]], sent: Sent) -> Iterator[Turn]:
+    """The turns of one answer of the model: its text and its calls, and their outcomes."""
+    text, reasoning = (
+        "".join(full_text(part) for _, part in parts if part["type"] == kind) for kind in ("text", "reasoning")
+    )
+    tools = [(index, part) for index, part in parts if part["type"] == "tool" and _was_run(part)]
+    if not text.strip() and not tools:
+        return
+    calls = tuple(_call(part, sent.calls.get(index, ())) for index, part in tools)
+    yield Turn(
+        role="assistant",
+        text=text if text.strip() else "",
+        calls=calls,
+        reasoning=reasoning,
+        opaque=sent.answers.get(step, ()),
+    )
+    for _, part in tools:
+        outcome = outcome_text(part)
+        yield Turn(role="tool", text=outcome if outcome.strip() else NO_TEXT, answers=part["call"])
+
+
+def _was_run(tool: Part) -> bool:
+    return tool["status"] != "streaming" and tool.get("error") != NOT_RUN
+
+
+def _call(tool: Part, opaque: tuple[str, ...]) -> ToolCall:
+    arguments = full_text(tool)
+    return ToolCall(
+        id=tool["call"],
+        name=_NOT_IN_NAMES.sub("_", tool["name"])[:MAX_NAME],
+        arguments=arguments if is_object(arguments) else "{}",
+        opaque=opaque,
+    )
+
+
+def _end(message: Message) -> str:
+    """How a reply ended that ended before the model had answered the outcomes of its tools."""
+    if message["status"] == "error":
+        return str(message["error"]["message"])
+    return STOPPED if message["status"] == "stopped" else NOTHING_SAID
+
+
+def _alternating(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns, with those of one side that follow each other as one."""
+    alternating: list[Turn] = []
+    for turn in turns:
+        last = alternating[-1] if alternating else None
+        if last is not None and last.role == turn.role and turn.role != "tool":
+            alternating[-1] = _joined(last, turn)
+        else:
+            alternating.append(turn)
+    return alternating
+
+
+def _joined(first: Turn, second: Turn) -> Turn:
+    """Both as one turn. The first one has no calls: their outcomes would be between the two."""
+    return replace(
+        second,
+        text=BETWEEN.join(turn.text for turn in (first, second) if turn.text),
+        images=first.images + second.images,
+    )
+
+
+def _with_different_ids(turns: Sequence[Turn]) -> Iterator[Turn]:
+    used: set[str] = set()
+
+    def different(id: str) -> str:
+        number = 0
+        while id in used:
+            id, number = short_id(id, number), number + 1
+        used.add(id)
+        return id
+
+    return _with_ids(turns, (different(call.id) for turn in turns for call in turn.calls))
+
+
+def _with_ids(turns: Sequence[Turn], ids: Iterator[str]) -> Iterator[Turn]:
+    """The turns with these ids instead of those of their calls. Outcomes are in the order of the calls."""
+    answered: Iterator[str] = iter(())
+    for turn in turns:
+        if turn.calls:
+            calls = tuple(replace(call, id=next(ids)) for call in turn.calls)
+            answered = iter([call.id for call in calls])
+            yield replace(turn, calls=calls)
+        elif turn.role == "tool":
+            yield replace(turn, answers=next(answered))
+        else:
+            yield turn

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.chat.messages import find, full_text, leaf_below, streaming
+from statestream.chat.messages import NOT_RUN, find, full_text, leaf_below, streaming
 from statestream.core.change import Action
 from statestream.core.errors import Refused
 from statestream.core.slices import Slice
@@ -169,7 +169,8 @@ def ended(
     for part in message["parts"]:
         _fold(part)
         if part["type"] == "tool" and part["status"] in ("streaming", "running"):
-            part["status"], part["error"] = "error", "The reply ended before this was done."
+            sentence = NOT_RUN if part["status"] == "streaming" else "The reply ended before this was done."
+            part["status"], part["error"] = "error", sentence
     message["status"] = status
     message["updated_at"] = action.at
     message["run"] = {"id": message["run"]["id"], **(figures or {})}

@@ -1,0 +1,92 @@
+"""The slice `provider`: what a provider has sent with its answers for itself only, such as a signature of a thought.
+
+    provider/<chat>  {"replies": {<reply>: {"provider", "entries": [{"step", "part"?, "data"}]}}}
+
+`data` is opaque, see `chat/models`. An entry belongs to an answer of the model, which is a step of the reply, or to the
+tool call that is a part of it. It is written by the request that writes the pieces that it came with, but by an action
+of its own: clients may read the causes of the changes that they see. It stays as long as the chat holds the message.
+
+Invariants: the slice is hidden, and no other slice handles its actions, so that no client sees any of it. Applying an
+action twice changes nothing. Data is read only for the provider that it came from. Its size counts as part of the
+reply's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from typing_extensions import NotRequired, TypedDict
+
+from statestream.chat.messages import State
+from statestream.core.change import REMOVED, Action
+from statestream.core.slices import Slice
+from statestream.store.view import StoreView
+
+NAME: Final = "provider"
+
+provider_slice = Slice(NAME, initial={"replies": {}}, keyed=True, internal=True, hidden=True)
+
+
+class Entry(TypedDict):
+    """Opaque data of one answer of the model (`step`), or of the tool call that is part number `part`."""
+
+    step: int
+    part: NotRequired[int]
+    data: str
+
+
+@provider_slice.action
+def sent(state: Any, *, reply: str, provider: str, first: int, entries: list[Entry]) -> None:
+    """The provider has sent these entries with the reply. The first of them is its number `first`, counted from 0."""
+    kept = state["replies"].setdefault(reply, {"provider": provider, "entries": []})["entries"]
+    if first == len(kept):
+        kept.extend(entries)
+
+
+@provider_slice.action
+def forgotten(state: Any, *, replies: list[str]) -> Any:
+    """The chat no longer holds these replies."""
+    if state["replies"].keys() <= set(replies):
+        return REMOVED
+    for reply in replies:
+        state["replies"].pop(reply, None)
+    return None
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """The opaque data of one reply: of its answers by step, and of its tool calls by part."""
+
+    answers: Mapping[int, tuple[str, ...]]
+    calls: Mapping[int, tuple[str, ...]]
+
+
+NOTHING: Final = Sent(answers={}, calls={})
+
+
+def sent_by(view: StoreView, key: str, provider: str) -> Mapping[str, Sent]:
+    """The opaque data of a chat that came from that provider, by reply."""
+    state = view.get(f"{NAME}/{key}")
+    replies = {} if state is None else state.value["replies"]
+    return {id: _sorted(reply["entries"]) for id, reply in replies.items() if reply["provider"] == provider}
+
+
+def _sorted(entries: Sequence[Entry]) -> Sent:
+    answers: dict[int, tuple[str, ...]] = {}
+    calls: dict[int, tuple[str, ...]] = {}
+    for entry in entries:
+        if "part" in entry:
+            calls[entry["part"]] = (*calls.get(entry["part"], ()), entry["data"])
+        else:
+            answers[entry["step"]] = (*answers.get(entry["step"], ()), entry["data"])
+    return Sent(answers=answers, calls=calls)
+
+
+def forgetting(view: StoreView, key: str, chat: State) -> list[Action]:
+    """The action that removes the data of replies that the chat no longer holds; none if there are none."""
+    state = view.get(f"{NAME}/{key}")
+    if state is None:
+        return []
+    gone = sorted(state.value["replies"].keys() - {message["id"] for message in chat["messages"]})
+    return [forgotten(key, replies=gone)] if gone else []
