@@ -208,9 +208,10 @@ async def test_of_what_a_client_posts_only_the_last_question_counts(
     assert request["body"]["messages"] == [{"role": "user", "content": question}]
 
 
-async def test_the_model_is_given_the_last_twenty_messages_of_the_store(
+async def test_the_model_is_given_the_last_twenty_messages_of_the_store_from_a_question_on(
     mocked: Server, provider: str, http: aiohttp.ClientSession
 ) -> None:
+    """Of twenty, the first one would be an answer."""
     chat = await new_chat(http, mocked)
     for number in range(13):
         assert (await ask(http, mocked, chat, f"Note {number} in {chat}.")).text == "Noted."
@@ -221,9 +222,9 @@ async def test_the_model_is_given_the_last_twenty_messages_of_the_store(
         {"role": message["role"], "content": text_of(message)}
         for message in (await read_chat(http, mocked, chat))["messages"]
     ]
-    assert [len(messages) for messages in mine] == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 20, 20, 20]
+    assert [len(messages) for messages in mine] == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 19, 19, 19]
     for number, messages in enumerate(mine):
-        assert messages == everything[: 2 * number + 1][-20:]
+        assert messages == everything[: 2 * number + 1][-19:]
 
 
 # what is refused

@@ -349,6 +349,8 @@ async def test_the_last_twenty_that_say_something_go_to_the_model() -> None:
         for n in range(15):
             await chats.ask(key, Question.text(f"question {n}"))
             await replied(store, key)
-    assert len(seen[-1]) == 20
-    assert seen[-1][-1] == Turn(role="user", text="question 14")
-    assert all(turn.text for turn in seen[-1])
+    said = [text for turn in seen[-1] for text in turn.text.split("\n\n")]
+    assert said[:2] == ["question 3", "answer 4"]
+    assert said[-4:] == ["answer 13", "question 13", "answer 14", "question 14"]
+    assert len(said) == 20
+    assert [turn.role for turn in seen[-1]] == ["user", "assistant"] * 8 + ["user"]

@@ -115,6 +115,7 @@ async def test_a_tool_is_called_and_the_model_told_the_outcome(server: Server, u
         {
             "role": "assistant",
             "content": "I look. ",
+            "reasoning_content": "Ulm? ",
             "tool_calls": [{"id": "c1", "type": "function", "function": function}],
         },
         {"role": "tool", "tool_call_id": "c1", "content": '{"city":"Ulm","celsius":[20,21]}'},
