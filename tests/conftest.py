@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -57,5 +59,9 @@ def browser() -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[str]:
-    """The URL of our own provider, which answers as a test scripts it."""
-    yield from started(sys.executable, str(ROOT / "tests/support/upstream.py"))
+    """The URL of our own provider, which answers as a test scripts it. No request may break its rules."""
+    for url in started(sys.executable, str(ROOT / "tests/support/upstream.py")):
+        yield url
+        with urllib.request.urlopen(f"{url}/requests") as response:
+            requests = json.load(response)
+        assert [request["wrong"] for request in requests if request["wrong"]] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import functools
 import json
 import sys
 import threading
@@ -170,34 +171,107 @@ async def test_calls_of_one_answer_run_beside_each_other(server: Server, upstrea
 
 ULM = {"name": "weather", "arguments": '{"city":"Ulm"}'}
 
-ODD_CALLS: dict[str, list[Any]] = {
-    "no ids": [{"delta": {"tool_calls": [{"index": 0, "function": ULM}]}}],
-    "no index": [{"delta": {"tool_calls": [{"id": "a", "function": ULM}]}}],
-    "the name with every fragment": [
-        call(id="a", name="weather", arguments='{"city":'),
-        call(id="a", name="weather", arguments='"Ulm"}'),
-    ],
-    "an id with every fragment": [
-        call(id="a", name="weather", arguments='{"city":'),
-        call(id="b", arguments='"Ulm"}'),
-    ],
-    "index 0 each time": [call(id="a", **ULM), call(id="b", **ULM)],
-    "no index, two in a chunk": [
-        {"delta": {"tool_calls": [{"id": "a", "function": ULM}, {"id": "b", "function": ULM}]}}
-    ],
-    "the same id twice": [call(0, id="a", **ULM), call(1, id="a", **ULM)],
+HALVES = '{"city":', '"Ulm"}'
+
+
+def delta(*calls: Any, **more: Any) -> Any:
+    return {"delta": {"tool_calls": list(calls)} if calls else more}
+
+
+ODD_CALLS: dict[str, tuple[int, list[Any]]] = {
+    "no ids": (1, [delta({"index": 0, "function": ULM})]),
+    "no index": (1, [delta({"id": "a", "function": ULM})]),
+    "the name with every fragment": (
+        1,
+        [call(id="a", name="weather", arguments=HALVES[0]), call(id="a", name="weather", arguments=HALVES[1])],
+    ),
+    "the name with every fragment and no ids": (
+        1,
+        [call(name="weather", arguments=HALVES[0]), call(name="weather", arguments=HALVES[1])],
+    ),
+    "an empty name in later pieces": (
+        1,
+        [call(id="a", name="weather", arguments=HALVES[0]), call(id="", name="", arguments=HALVES[1])],
+    ),
+    "an id with every fragment": (
+        1,
+        [call(id="a", name="weather", arguments=HALVES[0]), call(id="b", arguments=HALVES[1])],
+    ),
+    "index 0 each time": (2, [call(id="a", **ULM), call(id="b", **ULM)]),
+    "index 0 each time, no ids, in one chunk": (
+        2,
+        [delta({"index": 0, "function": ULM}, {"index": 0, "function": ULM})],
+    ),
+    "no index, two in a chunk": (2, [delta({"id": "a", "function": ULM}, {"id": "b", "function": ULM})]),
+    "no index and later pieces": (
+        2,
+        [
+            delta({"id": "a", "function": {"name": "weather", "arguments": HALVES[0]}}),
+            delta({"index": None, "function": {"arguments": HALVES[1]}}),
+            delta({"id": "b", "function": {"name": "weather", "arguments": HALVES[0]}}),
+            delta({"function": {"arguments": HALVES[1]}}),
+        ],
+    ),
+    "the same id twice": (2, [call(0, id="a", **ULM), call(1, id="a", **ULM)]),
+    "a whole call twice": (1, [call(id="a", **ULM), call(id="a", **ULM)]),
+    "another index with later pieces": (
+        2,
+        [
+            call(0, id="a", name="weather", arguments=HALVES[0]),
+            call(1, arguments=HALVES[1]),
+            call(1, id="b", name="weather", arguments=HALVES[0]),
+            call(2, arguments=HALVES[1]),
+        ],
+    ),
+    "index 0 with all later pieces": (
+        2,
+        [
+            call(0, id="a", name="weather", arguments=HALVES[0]),
+            call(0, arguments=HALVES[1]),
+            call(1, id="b", name="weather"),
+            call(0, arguments=HALVES[0]),
+            call(0, arguments=HALVES[1]),
+        ],
+    ),
+    "the id alone says which call it is": (
+        2,
+        [
+            call(0, id="a", name="weather", arguments=HALVES[0]),
+            call(0, id="b", name="weather", arguments=HALVES[0]),
+            call(7, id="a", arguments=HALVES[1]),
+            call(7, id="b", arguments=HALVES[1]),
+        ],
+    ),
+    "the second begins at the index of the first": (
+        2,
+        [
+            call(0, id="a", **ULM),
+            call(0, id="b", name="weather", arguments=""),
+            call(1, arguments=HALVES[0]),
+            call(1, arguments=HALVES[1]),
+        ],
+    ),
+    "arguments that are an object": (1, [delta({"index": 0, "function": {**ULM, "arguments": {"city": "Ulm"}}})]),
+    "the old shape": (
+        1,
+        [
+            delta(function_call={"name": "weather", "arguments": HALVES[0]}),
+            delta(function_call={"arguments": HALVES[1]}),
+        ],
+    ),
 }
 
 
 @pytest.mark.parametrize("odd", ODD_CALLS)
 async def test_calls_as_compatible_providers_make_them(server: Server, upstream: str, http: Http, odd: str) -> None:
     """Twice, in two answers: the ids of a reply are all different, and the outcomes told under them."""
+    count, steps = ODD_CALLS[odd]
     question, finish = f"Oddly: {odd}.", {"finish": "tool_calls"}
-    reply = await replied(http, server, upstream, question, [*ODD_CALLS[odd], finish], [*ODD_CALLS[odd], finish], DONE)
+    reply = await replied(http, server, upstream, question, [*steps, finish], [*steps, finish], DONE)
     assert (reply["status"], text_of({"parts": reply["parts"][-1:]})) == ("complete", "Done.")
     tools = reply["parts"][:-1]
     assert [tool["result"]["city"] for tool in tools] == ["Ulm"] * len(tools)
-    assert len(tools) == (4 if "two" in odd or "each time" in odd or "twice" in odd else 2)
+    assert len(tools) == 2 * count
     ids = [tool["call"] for tool in tools]
     assert len(set(ids)) == len(ids)
     messages = await told(http, upstream, question)
@@ -221,6 +295,7 @@ TROUBLES: dict[str, tuple[str, str, str]] = {
     "arguments that are deep": ("weather", "[" * 100_000, "The arguments of weather are not valid JSON"),
     "arguments with a number beyond all": ("weather", '{"city": 1e999}', "The arguments of weather are not valid JSON"),
     "arguments that are a list": ("weather", "[]", "The arguments of weather do not fit"),
+    "null as arguments": ("weather", "null", "The arguments of weather do not fit: at /city"),
     "no arguments": ("weather", "", "The arguments of weather do not fit"),
     "another type": ("weather", '{"city": ["Ulm"]}', "The arguments of weather do not fit: at /city"),
     "one too many": ("weather", '{"city": "Ulm", "x": 1}', "The arguments of weather do not fit: at /x"),
@@ -431,12 +506,143 @@ def test_what_cannot_be_described_is_no_tool() -> None:
     def positional(city: str, /) -> None: ...
     def many(*cities: str) -> None: ...
     def strange(city: threading.Lock) -> None: ...
+    def undefined(city: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def method(self, city: str) -> None: ...  # type: ignore[no-untyped-def]
     def long() -> None: ...
 
     long.__name__ = "x" * 65
-    for function in (positional, many, strange, long, lambda: None):
+    for function in (positional, many, strange, undefined, method, long, lambda: None, Place, 7, iter, asyncio):
         with pytest.raises(TypeError):
-            Tool(function)
+            Tool(function)  # type: ignore[arg-type]
+
+
+def cities() -> Iterator[str]:
+    yield "Ulm"
+
+
+async def cities_later() -> AsyncIterator[str]:
+    yield "Ulm"
+
+
+class Cities:
+    def __call__(self) -> Iterator[str]:
+        yield "Ulm"
+
+
+@pytest.mark.parametrize("function", [cities, cities_later, functools.partial(cities), Cities()])
+def test_a_generator_is_no_tool(function: Any) -> None:
+    with pytest.raises(TypeError, match="generator function, which has no result; return a list"):
+        Tool(function)
+
+
+async def weather(city: str, days: int = 1) -> Any:
+    """The weather."""
+    await asyncio.sleep(0)
+    return [city, days]
+
+
+def wrapped(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def collected(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper() -> Any:
+        return list(function())
+
+    return wrapper
+
+
+class Weather:
+    """Of an object."""
+
+    __name__ = "weather"
+
+    async def __call__(self, city: str, days: int = 1) -> Any:
+        return await weather(city, days)
+
+    async def method(self, city: str, days: int = 1) -> Any:
+        """Of a method."""
+        return await weather(city, days)
+
+
+class Later:
+    """A callable whose result is awaitable, and no coroutine."""
+
+    def __call__(self, city: str, days: int = 1) -> Any:
+        return Later.Result([city, days])
+
+    class Result:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def __await__(self) -> Any:
+            yield from asyncio.sleep(0).__await__()
+            return self.value
+
+
+AWAITABLE: dict[str, tuple[Any, str, str]] = {
+    "a coroutine function": (weather, "weather", "The weather."),
+    "a plain wrapper": (wrapped(weather), "weather", "The weather."),
+    "a partial function": (functools.partial(weather), "weather", "The weather."),
+    "a partial function of a wrapper": (functools.partial(wrapped(weather)), "weather", "The weather."),
+    "a partial function that says what it wraps": (
+        functools.update_wrapper(functools.partial(weather), weather),
+        "weather",
+        "The weather.",
+    ),
+    "an object": (Weather(), "weather", "Of an object."),
+    "a partial function of an object": (functools.partial(Weather()), "weather", "Of an object."),
+    "a method": (Weather().method, "method", "Of a method."),
+    "a result that is no coroutine": (Later(), "Later", "A callable whose result is awaitable, and no coroutine."),
+}
+
+
+@pytest.mark.parametrize("what", AWAITABLE)
+async def test_what_a_tool_returns_is_awaited_if_it_can_be(what: str) -> None:
+    function, name, description = AWAITABLE[what]
+    tool = Tool(function)
+    assert (tool.spec.name, tool.spec.description) == (name, description)
+    assert set(tool.spec.parameters["properties"]) == {"city", "days"}
+    assert tool.spec.parameters["required"] == ["city"]
+    assert await tool.run('{"city": "Ulm", "days": 2}', 5) == {"result": ["Ulm", 2]}
+
+
+async def test_what_a_partial_function_sets_is_not_the_models_to_choose() -> None:
+    for function in (functools.partial(weather, city="Ulm"), functools.partial(weather, "Ulm")):
+        for whole in (function, functools.update_wrapper(function, weather)):
+            tool = Tool(whole)
+            assert set(tool.spec.parameters["properties"]) == {"days"}
+            assert await tool.run("{}", 5) == {"result": ["Ulm", 1]}
+            assert "/city" in (await tool.run('{"city": "Rom"}', 5))["error"]
+
+
+async def test_a_wrapper_of_a_generator_may_have_a_result() -> None:
+    assert await Tool(collected(cities)).run("{}", 5) == {"result": ["Ulm"]}
+
+
+async def test_a_generator_that_comes_back_is_an_outcome() -> None:
+    for function in (cities, cities_later):
+        outcome = await Tool(wrapped(function)).run("{}", 5)
+        assert outcome["error"].startswith(f"The result of {function.__name__} is not JSON: ")
+
+
+async def test_what_comes_back_too_late_is_not_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.chat.replies.tools.GRACE_SECONDS", 0.05)
+    go, results = threading.Event(), []
+
+    def late() -> Any:
+        go.wait()
+        results.append(weather("Ulm"))
+        return results[0]
+
+    assert "did not end" in (await Tool(late).run("{}", 0.05))["error"]
+    go.set()
+    await eventually(lambda: results and results[0].cr_frame is None)
 
 
 async def leave() -> None:

@@ -73,7 +73,8 @@ class Tool:
         """The outcome of a call with these arguments, which are JSON text from the model."""
         name = self.spec.name
         try:
-            given = self._arguments.validate_python(loads(arguments.encode(errors="replace") or b"{}"))
+            value = loads(arguments.encode(errors="replace") or b"{}")
+            given = self._arguments.validate_python({} if value is None else value)  # some models write null for {}
         except ValidationError as error:
             return _error(f"The arguments of {name} do not fit: {first_problem(error)}.")
         except NotJSON as error:
