@@ -1,7 +1,7 @@
 """The application under test for the chat: its model is wherever CHATTY_UPSTREAM says, through the openai package.
 
-CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP and
-CHATTY_TITLES come from the environment too: an application has no options on the command line. The key is
+CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL
+and CHATTY_TITLES come from the environment too: an application has no options on the command line. The key is
 OPENAI_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that name.
 """
 
@@ -25,7 +25,7 @@ def seconds(name: str, default: str) -> float:
 
 
 chat = Chat(
-    model=OpenAIModel("test-model", base_url=UPSTREAM),
+    model=OpenAIModel(os.environ.get("CHATTY_MODEL", "test-model"), base_url=UPSTREAM),
     timeouts=Timeouts(
         first=seconds("FIRST", "30"),
         idle=seconds("IDLE", "30"),
