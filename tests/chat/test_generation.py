@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from statestream import Store, Unavailable
 from statestream.chat import Chat, Conversations, Question, Timeouts
 from statestream.chat.messages import text_of
-from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn, Usage
+from statestream.chat.models import CallPiece, Finish, Opaque, Piece, Reasoning, ToolSpec, Turn, Usage
 from tests.support import eventually
 from tests.support.census import reply_tasks
 from tests.support.meddled import Meddled
@@ -56,7 +56,8 @@ async def replied(store: Store, key: str) -> Any:
     return reply_of(store, key)
 
 
-pieces = st.lists(st.one_of(st.none(), st.text(alphabet="ab é", min_size=1, max_size=3)), max_size=30)
+opaque = st.builds(lambda number: Opaque(data=f"data {number}"), st.integers(0, 9))
+pieces = st.lists(st.one_of(st.none(), st.text(alphabet="ab é", min_size=1, max_size=3), opaque), max_size=30)
 troubles = st.lists(st.sampled_from(["", "", "before", "after"]), max_size=20)
 
 
@@ -82,7 +83,10 @@ async def say(said: Any, trouble: list[str]) -> None:
     async with answering(said, trouble) as (chats, store, key):
         reply = await replied(store, key)
         await chats.stop_all()
-    whole = "".join(piece for piece in said if piece)
+        kept = store.get(f"provider/{key}") or {"replies": {}}
+    entries = kept["replies"].get(reply["id"], {"entries": []})["entries"]
+    assert [entry["data"] for entry in entries] == [piece.data for piece in said if isinstance(piece, Opaque)]
+    whole = "".join(piece for piece in said if isinstance(piece, str))
     assert text_of(reply) == whole
     if whole:
         assert (reply["status"], reply["finish_reason"]) == ("complete", "stop")
@@ -103,7 +107,7 @@ async def stop_after(said: Any, turns: int, trouble: list[str]) -> None:
             await asyncio.sleep(0)
         await chats.stop_all()
         reply = reply_of(store, key)
-    whole = "".join(piece for piece in said if piece)
+    whole = "".join(piece for piece in said if isinstance(piece, str))
     assert whole.startswith(text_of(reply))
     if reply["status"] == "complete":
         assert text_of(reply) == whole
@@ -163,6 +167,7 @@ ENDLESS: dict[str, Any] = {
     "usage": Usage(input=1, output=1),
     "reasons": Finish(reason="stop"),
     "arguments": CallPiece(index=0, id="c", name="weather", arguments='{"a'),
+    "opaque data": Opaque(data="abc"),
 }
 
 
