@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
-from statestream.chat.models.opaque import THOUGHTS, dumped, merged, of_answer, of_call
+from statestream.chat.models.opaque import MEMBERS, THOUGHTS, dumped, merged, of_answer, of_call
 from statestream.core.errors import TooLarge
 from statestream.core.values import MAX_INT
 from statestream.protocol.sse import Decoder, Event
@@ -33,6 +33,7 @@ SENTENCES: Final = {
     429: ("rate_limited", "The model receives too many requests. Try again in a while."),
 }
 BROKEN_OFF: Final = ("failed", "The model stopped with an error.")
+_SELDOM: Final = MEMBERS | {"tool_calls", "function_call"}
 
 
 class Chunks:
@@ -64,7 +65,10 @@ class Chunks:
                 return
             content = False
             for piece in pieces_of(chunk := _chunk(event)):
-                if isinstance(piece, Usage):
+                if type(piece) is str:  # nearly all are
+                    content, self.finished = True, False
+                    yield piece
+                elif isinstance(piece, Usage):
                     self._usage = piece
                 elif isinstance(piece, Finish):
                     self._finish, self.finished = piece, not content
@@ -72,16 +76,14 @@ class Chunks:
                     self._gather(piece)
                 else:
                     content, self.finished = True, False
-                    if isinstance(piece, CallPiece):
-                        yield from self._taken()
-                    elif self._thoughts_wanted and isinstance(piece, Reasoning):
-                        self._thoughts_wanted = False
-                        self._opaque["thought"] = _name_of_thought(chunk)
+                    if (opaque := self._before(piece, chunk)) is not None:
+                        yield opaque
                     yield piece
 
     def end(self) -> Iterator[Opaque | Usage | Finish]:
         """The rest of the opaque data, the usage and the finish reason, as far as the provider has sent them."""
-        yield from self._taken()
+        if (opaque := self._taken()) is not None:
+            yield opaque
         if self._usage is not None:
             yield self._usage
         if self._finish is not None:
@@ -93,10 +95,20 @@ class Chunks:
             raise ModelFailed("too_long", "The reply is too long.")
         self._opaque = merged(self._opaque, {"members": json.loads(piece.data)})
 
-    def _taken(self) -> Iterator[Opaque]:
-        if self._opaque:
-            opaque, self._opaque = self._opaque, {}
-            yield Opaque(data=dumped(opaque))
+    def _before(self, piece: Piece, chunk: Any) -> Opaque | None:
+        """The opaque data that is due before a piece of this chunk."""
+        if isinstance(piece, CallPiece):
+            return self._taken()
+        if self._thoughts_wanted and isinstance(piece, Reasoning):
+            self._thoughts_wanted = False
+            self._opaque["thought"] = _name_of_thought(chunk)
+        return None
+
+    def _taken(self) -> Opaque | None:
+        if not self._opaque:
+            return None
+        opaque, self._opaque = self._opaque, {}
+        return Opaque(data=dumped(opaque))
 
 
 def pieces_of(chunk: Any) -> Iterator[Piece]:
@@ -137,14 +149,20 @@ def _content(choice: dict[str, Any]) -> Iterator[Piece]:
             yield text
         if refusal := _text(delta, "refusal"):
             yield Refusal(text=refusal)
-        if opaque := of_answer(delta):
-            yield Opaque(data=_json(opaque))
-        if calls := delta.get("tool_calls"):
-            yield from _call_pieces(calls)
-        elif type(call := delta.get("function_call")) is dict:
-            yield _call_piece({"function": call}, None)
+        if not _SELDOM.isdisjoint(delta):
+            yield from _seldom(delta)
     if reason := _text(choice, "finish_reason"):
         yield Finish(reason=reason)
+
+
+def _seldom(delta: dict[str, Any]) -> Iterator[Opaque | CallPiece]:
+    """What most deltas do not have: opaque data, and pieces of tool calls in their new or their old shape."""
+    if opaque := of_answer(delta):
+        yield Opaque(data=_json(opaque))
+    if calls := delta.get("tool_calls"):
+        yield from _call_pieces(calls)
+    elif type(call := delta.get("function_call")) is dict:
+        yield _call_piece({"function": call}, None)
 
 
 def _call_pieces(calls: Any) -> Iterator[CallPiece]:

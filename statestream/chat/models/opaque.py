@@ -55,8 +55,6 @@ def _check_depth(value: Any, left: int) -> None:
 
 def of_answer(delta: dict[str, Any]) -> dict[str, Any]:
     """The members of a delta that come back with the answer."""
-    if MEMBERS.isdisjoint(delta):
-        return {}
     return {name: delta[name] for name in MEMBERS & delta.keys() if delta[name]}
 
 

@@ -1,0 +1,73 @@
+"""Pieces of tool calls, in process: in whichever way a provider tells its calls apart, they are joined as it meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statestream.chat.models import CallPiece, ModelFailed
+from statestream.chat.replies.reply_builder import ReplyBuilder
+
+SHIFTED = "one more later", "zero later"
+WAYS = [
+    (indexes, ids, names)
+    for indexes in ("count", "none", "zero", *SHIFTED)
+    for ids in ("first", "every", "none", "the same")
+    for names in ("first", "every")
+    if not (indexes in SHIFTED and names == "every" and ids in ("first", "none"))  # a call, or a piece of the last?
+]
+"""Which indexes, ids and names a provider sends."""
+
+arguments = st.dictionaries(st.text('a}{" é', max_size=3), st.integers(0, 9) | st.just({"b": {}}), max_size=2)
+calls = st.lists(st.tuples(st.sampled_from(["look", "go"]), arguments, st.lists(st.integers(1, 30))), max_size=4)
+
+
+def pieces_of(calls: list[Any], indexes: str, ids: str, names: str) -> Iterator[CallPiece]:
+    for number, (name, given_arguments, cuts) in enumerate(calls):
+        text = json.dumps({**given_arguments, "number": number})
+        ends = [0, *sorted({min(cut, len(text)) for cut in cuts}), len(text)]
+        for at, (start, end) in enumerate(pairwise(ends)):
+            later = at > 0
+            index = {"count": number, "zero": 0, "one more later": number + later, "zero later": 0 if later else number}
+            id = {"first": "" if later else f"id{number}", "every": f"id{number}", "none": "", "the same": "id"}
+            yield CallPiece(
+                index=index.get(indexes),
+                id=id[ids],
+                name=name if names == "every" or not later else "",
+                arguments=text[start:end],
+            )
+
+
+def joined(pieces: Iterator[CallPiece]) -> list[Any]:
+    builder = ReplyBuilder("c", "r", "p")
+    for piece in pieces:
+        builder.call(piece)
+    return [(call.name, json.loads(call.arguments)) for call in builder.called().values()]
+
+
+@settings(max_examples=150)
+@given(calls, st.sampled_from(WAYS))
+def test_calls_are_joined_as_the_provider_meant(calls: list[Any], way: tuple[str, str, str]) -> None:
+    wanted = [(name, {**given_arguments, "number": number}) for number, (name, given_arguments, _) in enumerate(calls)]
+    assert joined(pieces_of(calls, *way)) == wanted
+
+
+def test_opaque_data_of_a_call_is_kept_once_however_often_it_comes() -> None:
+    builder = ReplyBuilder("c", "r", "p")
+    for piece in ("s1", "s1", "", "s2"):
+        builder.call(CallPiece(index=0, id="a", name="look", opaque=piece))
+    *_, sent = builder.take()
+    assert sent.type == "provider/sent"
+    assert [entry["data"] for entry in sent.payload["entries"]] == ["s1", "s2"]
+    assert all("s1" not in json.dumps(action.payload) for action in builder.take())
+
+
+def test_arguments_without_a_call_are_no_call() -> None:
+    with pytest.raises(ModelFailed, match="without a name"):
+        joined(iter([CallPiece(index=0, id="a", arguments="{}")]))
