@@ -173,7 +173,7 @@ def ask(one: Dialogue, question: str, reply: str, edits: str | None = None) -> N
     one.act(
         chat.asked(KEY, question={"id": question, "parts": [{"type": "text", "text": question}], **more}, reply=place)
     )
-    one.builder = ReplyBuilder(KEY, reply)
+    one.builder = ReplyBuilder(KEY, reply, "provider")
     one.states.append(one.state)
 
 
@@ -207,7 +207,7 @@ class Happening:
         elif what == "regenerate" and not making:
             place = {"id": f"a{self.number}", "run": "run", "node": "node", "model": "test-model"}
             one.act(chat.regenerated(KEY, question=people[which % len(people)], reply=place))
-            one.builder = ReplyBuilder(KEY, place["id"])
+            one.builder = ReplyBuilder(KEY, place["id"], "provider")
             one.states.append(one.state)
         elif what == "branch" and not making:
             messages = one.state["messages"]

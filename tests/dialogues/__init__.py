@@ -35,7 +35,7 @@ class Dialogue:
     def __init__(self, question: Sequence[dict[str, Any]] = ({"type": "text", "text": "What is it?"},)) -> None:
         self.state: Any = chat.chat_slice.initial
         self.states: list[Any] = []
-        self.builder = ReplyBuilder(KEY, REPLY)
+        self.builder = ReplyBuilder(KEY, REPLY, "provider")
         self.act(
             chat.asked(
                 KEY,
