@@ -111,6 +111,36 @@ async def test_thoughts_go_back_once_the_conversation_has_calls(patient: Server,
     assert thoughts == ["A.", "", "B.", "C."]
 
 
+async def test_a_provider_that_misses_thoughts_of_another_model_gets_empty_ones(
+    upstream: str, http: Http, tmp_path: Path
+) -> None:
+    """The other way round, one that does not know them gets none. Either complains once, and not again."""
+    journal = f"sqlite:///{tmp_path / 'journal.db'}"
+    think = {"think": "Hm."}, {"call": {"index": 0, "id": "c1", **ULM}}
+    await script(http, upstream, "Another calls.", *think, CALLED)
+    await script(http, upstream, "Another calls.+", *DONE)
+    with chatty(upstream, journal=journal, model="another") as server:
+        chats = [await new_chat(http, server) for _ in range(2)]
+        for chat in chats:
+            await ask(http, server, chat, "Another calls.")
+    with chatty(upstream, journal=journal) as server:
+        for chat in chats:
+            question = await script(http, upstream, f"Demanded in {chat}.", {"demand": "reasoning_content"}, *DONE)
+            await ask(http, server, chat, question)
+            assert (await ended(http, server, chat))["status"] == "complete"
+    for chat, times in zip(chats, (2, 1), strict=True):
+        *_, messages = requests = sent_of(await asked(http, upstream, f"Demanded in {chat}."))
+        assert len(requests) == times
+        assert [answer["reasoning_content"] for answer in messages if answer["role"] == "assistant"] == ["", ""]
+    with chatty(upstream, journal=journal, model="another") as server:
+        for chat in chats:
+            question = await script(http, upstream, f"Rejected in {chat}.", {"reject": "reasoning_content"}, *DONE)
+            await ask(http, server, chat, question)
+            assert (await ended(http, server, chat))["status"] == "complete"
+    for chat, times in zip(chats, (2, 1), strict=True):
+        assert len(await asked(http, upstream, f"Rejected in {chat}.")) == times
+
+
 async def signed(http: Http, upstream: str, question: str, *before: Any) -> str:
     """A question that is answered with a call, a signature of it, and a signed thought."""
     call = calling({"index": 0, "id": "functions.weather:0", "function": ULM, "extra_content": SIGNATURE})

@@ -20,6 +20,7 @@ A step is an object with one member:
     {"decline": text}   a chunk of a refusal              {"usage": {…}}  the chunk that comes last
     {"refuse": {"status", "body", "headers"?, "without"?}}   answers that instead of a stream; with `without` only
                                                       a request that has this member
+    {"demand": name}    answers 400 unless every answer in the conversation has that member; {"reject": name} if one has
     {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace; `drip_raw`: as it is
 
 A stream that reaches its last step ends cleanly, with or without `finish`.
@@ -79,8 +80,10 @@ class Upstream:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions, by the script of the last user message."""
         body = await request.json()
-        wrong = violation(body["messages"]) or self.missing(body["model"], body["messages"])
         question = self.question([message for message in body["messages"] if message["role"] == "user"][-1])
+        wrong = violation(body["messages"])
+        if not any("reject" in step for step in self.scripts.get(question, [])):
+            wrong = wrong or self.missing(body["model"], body["messages"])
         record = {"question": question, "body": body, "key": request.headers.get("Authorization"), "looked": []}
         record["peer"] = list(request.transport.get_extra_info("peername")) if request.transport else None
         self.requests.append(record | {"ended": None, "wrong": wrong})
@@ -210,6 +213,8 @@ class Call:
             ((name, value),) = step.items()
             if name == "refuse" and value.get("without") not in self.asked:
                 continue
+            if name in ("demand", "reject") and self.complains(name, value):
+                return web.json_response({"error": {"message": f"{value} is missing or unknown"}}, status=400)
             if name == "refuse":
                 return web.json_response(value["body"], status=value["status"], headers=value.get("headers"))
             do: Callable[[Any], Awaitable[None]] = getattr(self, f"do_{name}")
@@ -217,6 +222,15 @@ class Call:
         await self.begin()
         await self.response.write_eof()
         return self.response
+
+    def complains(self, what: str, name: str) -> bool:
+        answers = [message for message in self.record["body"]["messages"] if message["role"] == "assistant"]
+        return any((name in message) == (what == "reject") for message in answers)
+
+    async def do_demand(self, _: str) -> None:
+        """It has what is demanded."""
+
+    do_reject = do_demand
 
     async def begin(self) -> None:
         if not self.response.prepared:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES, Chunks
-from statestream.chat.models.opaque import members_of, thought_of
+from statestream.chat.models.opaque import THOUGHTS, members_of, thought_of
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -35,6 +35,8 @@ log = logging.getLogger("statestream")
 DRAIN_SECONDS: Final = 0.1
 USAGE_SECONDS: Final = 2.0
 MAX_RETRY_AFTER: Final = 3_600
+THOUGHT: Final = THOUGHTS[0]
+"""The member that some providers miss in the answers of other models, too, while others do not know it."""
 MAX_PAUSE: Final = 2
 """The seconds that a provider may ask to wait before a retry. A longer wait ends the answer, so that people know."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -61,6 +63,8 @@ class OpenAIModel:
         self._create: Callable[..., Any] | None = None
         self._opening = asyncio.Lock()
         self._usage_wanted = True
+        self._thoughts_wanted: bool | None = None
+        """Whether THOUGHT is to be a member of every answer, if the provider has complained."""
 
     async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
         chunks = Chunks(thoughts=bool(tools))
@@ -87,17 +91,28 @@ class OpenAIModel:
     async def _response(
         self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]
     ) -> Any:
-        """The open response. If the provider rejects `stream_options`, asks again without, now and from now on."""
+        """The open response. If the provider rejects what can be done differently, asks again, at most once for each.
+
+        It is done like that from now on.
+        """
         create = await self._requester()
-        request = self._request(turns, tools)
-        try:
-            return await exits.enter_async_context(create(**request))
-        except Exception as error:
-            if "stream_options" not in request or not _rejects(error, "stream_options"):
-                raise
-        self._usage_wanted = False
-        del request["stream_options"]
-        return await exits.enter_async_context(create(**request))
+        while True:
+            request = self._request(turns, tools)
+            try:
+                return await exits.enter_async_context(create(**request))
+            except Exception as error:
+                if not self._adapts(error, request):
+                    raise
+
+    def _adapts(self, error: Exception, request: dict[str, Any]) -> bool:
+        """Whether the next request will be without what the provider has rejected, or with what it has missed."""
+        if "stream_options" in request and self._usage_wanted and _rejects(error, "stream_options"):
+            self._usage_wanted = False
+            return True
+        if self._thoughts_wanted is None and _rejects(error, THOUGHT):
+            self._thoughts_wanted = all(THOUGHT not in message for message in request["messages"])
+            return True
+        return False
 
     async def _requester(self) -> Callable[..., Any]:
         """The function that asks the provider. Importing the package takes most of a second: not on the event loop."""
@@ -122,12 +137,18 @@ class OpenAIModel:
         return client, client.chat.completions.with_streaming_response.create
 
     def _request(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> dict[str, Any]:
-        request: dict[str, Any] = {"model": self.name, "messages": _messages(turns), "stream": True}
+        request: dict[str, Any] = {"model": self.name, "messages": self._messages(turns), "stream": True}
         if self._usage_wanted:
             request["stream_options"] = {"include_usage": True}
         if tools:
             request["tools"] = [_tool(tool) for tool in tools]
         return request
+
+    def _messages(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        thought = thought_of(turns)
+        if self._thoughts_wanted is not None:
+            thought = THOUGHT if self._thoughts_wanted else None
+        return [_answer(turn, thought) if turn.role == "assistant" else _message(turn) for turn in turns]
 
     async def close(self) -> None:
         client, self._client, self._create = self._client, None, None
@@ -196,11 +217,6 @@ def _when(header: str | None) -> str | None:
     seconds = int(header)
     number, unit = (seconds, "second") if seconds < 120 else (-(-seconds // 60), "minute")
     return f"in {number} {unit}{'' if number == 1 else 's'}"
-
-
-def _messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    thought = thought_of(turns)
-    return [_answer(turn, thought) if turn.role == "assistant" else _message(turn) for turn in turns]
 
 
 def _message(turn: Turn) -> dict[str, Any]:
