@@ -77,7 +77,7 @@ class Told:
             yield "A title"
             yield Finish(reason="stop")
             return
-        self.calls[turns[-1].text] += 1
+        self.calls[turns[-1].text.rpartition("\n\n")[2]] += 1  # questions whose replies said nothing may stand before
         orders: asyncio.Queue[Piece | ModelFailed] = asyncio.Queue()
         self.open.append(orders)
         try:
