@@ -67,7 +67,7 @@ def events(*values: Any) -> bytes:
     return "".join(f"data: {json.dumps(value)}\n\n" for value in values).encode()
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(chunks)
 def test_whatever_a_chunk_is_its_pieces_are_what_they_say(chunk: Any) -> None:
     try:

@@ -111,6 +111,7 @@ async def test_thoughts_go_back_once_the_conversation_has_calls(patient: Server,
     assert thoughts == ["A.", "", "B.", "C."]
 
 
+@pytest.mark.slow
 async def test_a_provider_that_misses_thoughts_of_another_model_gets_empty_ones(
     upstream: str, http: Http, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ async def signed(http: Http, upstream: str, question: str, *before: Any) -> str:
     return question
 
 
+@pytest.mark.slow
 async def test_it_survives_a_restart_and_is_for_the_model_that_sent_it_only(
     upstream: str, http: Http, tmp_path: Path
 ) -> None:
