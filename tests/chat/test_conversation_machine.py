@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.text.routes import TextProjection
 from statestream.chat.slices import archive as archives
+from statestream.chat.slices.conversation import created
 from statestream.chat.viewing.response import event_stream
 from statestream.core.change import Position
 from statestream.core.errors import NotFound
@@ -395,6 +396,11 @@ async def cluster(*, count: int = 1, keep: int = 500) -> AsyncIterator[tuple[Med
         await node.stop()
 
 
+async def create(node: Node, keys: Iterable[str]) -> None:
+    """Creates chats: people are present only in chats that exist."""
+    await node.store.dispatch([created(key) for key in keys])
+
+
 def present(node: Node, key: str) -> set[str]:
     return set((node.store.get(f"presence/{key}") or {"people": {}})["people"])
 
@@ -414,6 +420,7 @@ def test_presence_agrees_with_the_open_streams_after_any_coming_and_going(coming
 async def come_and_go(comings: Sequence[tuple[int, int, int, float]], trouble: list[str]) -> None:
     """(node, chat, person, seconds): a person opens a tab, or closes one that is open there, or types."""
     async with cluster(count=2) as (journal, _, nodes):
+        await create(nodes[0], [f"c{chat}" for chat in range(3)])
         journal.fail = list(trouble)
         said: dict[str, list[float]] = defaultdict(list)
         nodes[0].store.on_change(lambda change: note(change, said))
@@ -456,6 +463,7 @@ def check_nothing_is_left(nodes: Sequence[Node]) -> None:
 def test_a_node_that_is_never_quiet_lets_the_others_speak(count: int) -> None:
     async def busy() -> None:
         async with cluster(count=count) as (_, _, nodes):
+            await create(nodes[0], ["c"])
             first, *others = (node.chats.presence for node in nodes)
             for number in range(5):
                 first.enter("c", f"busy{number}")
@@ -484,6 +492,7 @@ def test_thousands_that_come_and_go_leave_nothing_in_memory() -> None:
     async def crowd() -> None:
         async with cluster(count=2) as (_, _, nodes):
             for wave in range(3):
+                await create(nodes[0], [f"c{wave}-{number}" for number in range(700)])
                 leaving = [
                     nodes[number % 2].chats.presence.enter(f"c{wave}-{number}", f"p{number % 7}")
                     for number in range(700)
