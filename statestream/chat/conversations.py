@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from statestream.chat.chats import check_length, exists, owner_of, state_of
-from statestream.chat.messages import State, find, path, reply_to, streaming
+from statestream.chat.messages import State, find, leaf_below, path, reply_to, streaming
 from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -28,7 +28,7 @@ from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, optional
 from statestream.core.change import Action
-from statestream.core.errors import NotFound, Refused, Unavailable
+from statestream.core.errors import NotFound, Refused, Unavailable, VersionConflict
 from statestream.core.names import escape_key
 from statestream.store.notifier import Notifier
 from statestream.store.view import StoreView
@@ -45,7 +45,7 @@ class Conversations:
     def __init__(self, view: StoreView, settings: Settings) -> None:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
-        self._model = settings.model
+        self._model, self._keep = settings.model, settings.keep
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
@@ -138,10 +138,27 @@ class Conversations:
         """Whether the message with that id has moved to the archive."""
         return find(self.find(key), message) is None and archive.is_archived(self.view, key, message)
 
-    async def branch(self, key: str, message: str) -> None:
-        """Shows the branch with that message. Raises NotFound, Refused."""
-        await self.existing(key)
-        await self.view.dispatch(conversation.branched(key, message=message))
+    async def branch(self, key: str, message: str, *, leaf: str | None = None) -> None:
+        """Shows the branch with that message to everybody.
+
+        `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
+        Refused.
+        """
+        await self._restore(key, leaf_below(await self.existing(key), message))
+        await self.view.dispatch(conversation.branched(key, message=message, **optional(leaf=leaf)))
+        actions, expect = archive.archiving(self.view, key, self._keep)
+        if actions:
+            with contextlib.suppress(Refused, VersionConflict):  # the next reply archives them
+                await self.view.dispatch(actions, expect=expect)
+
+    async def _restore(self, key: str, message: str | None) -> None:
+        """Brings back archived messages above that one, so that the branch that ends with it can be shown."""
+        while message is not None and streaming(self.find(key)) is None:
+            actions, expect = archive.restoring(self.view, key, message, self._keep)
+            if not actions:
+                return
+            with contextlib.suppress(VersionConflict):
+                await self.view.dispatch(actions, expect=expect)
 
     def shielded(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """The result of work that continues even if its caller is cancelled. Raises Unavailable at the server's end."""
@@ -149,11 +166,15 @@ class Conversations:
 
     # questions and replies
 
-    async def ask(self, key: str, question: Question, *, create: bool = False) -> str:
+    async def ask(
+        self, key: str, question: Question, *, create: bool = False, leaf: str | None = None, show: bool = True
+    ) -> str:
         """Saves the question and the reply's place, then lets the model answer. Returns the reply's id.
 
-        Repeating a question, by its id, returns the reply that it has and shows it. `create`: whether a chat that does
-        not exist is created. Raises NotFound, and Refused: with the code `busy` while a reply is in progress.
+        Repeating a question, by its id, returns the reply that it has. `show`: whether that reply is then shown to
+        everybody. `create`: whether a chat that does not exist is created. `leaf` is the leaf that the sender has seen.
+        Raises NotFound, and Refused: with the code `busy` while a reply is in progress, with `stale` if the chat shows
+        another leaf.
         """
         if create:
             check_length(key)
@@ -165,14 +186,17 @@ class Conversations:
         known = reply_to(self.find(key), payload["id"])
         if known is None:
             try:
-                return await self._ask(key, payload)
+                return await self._ask(key, payload, leaf)
             except Refused as refused:  # the same question has come in meanwhile
                 known = reply_to(self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
                     raise
-        return await self._show(key, str(known["id"]))
+        if show:
+            await self._show(key, str(known["id"]), leaf)
+        return str(known["id"])
 
-    async def _ask(self, key: str, question: QuestionPayload) -> str:
+    async def _ask(self, key: str, question: QuestionPayload, leaf: str | None) -> str:
+        await self._restore(key, question.get("edits", self.find(key).get("leaf")))
         owner, create = owner_of(self.view, key), []
         if not exists(self.view, key):
             author = question.get("author")
@@ -180,24 +204,32 @@ class Conversations:
             create = [conversation.created(key, **optional(user=owner))]
 
         def actions(reply: ReplyPayload) -> list[Action]:
-            return [*create, conversation.asked(key, question=question, reply=reply, **optional(user=owner))]
+            more = optional(user=owner, leaf=leaf)
+            return [*create, conversation.asked(key, question=question, reply=reply, **more)]
 
         return await self._maker.make(key, owner, actions)
 
-    async def _show(self, key: str, reply: str) -> str:
-        """Shows an existing reply, unless it is shown already or another reply is in progress."""
+    async def _show(self, key: str, reply: str, leaf: str | None) -> None:
+        """Shows an existing reply, unless it is shown already or another reply is in progress. Raises Refused."""
         if all(message["id"] != reply for message in path(self.find(key))):
-            with contextlib.suppress(Refused):
-                await self.branch(key, reply)
-        return reply
+            try:
+                await self.branch(key, reply, leaf=leaf)
+            except Refused as refused:
+                if refused.reason == conversation.STALE:
+                    raise
 
-    async def regenerate(self, key: str, question: str) -> str:
-        """Makes another reply to an existing question and returns its id. Raises NotFound, Refused."""
+    async def regenerate(self, key: str, question: str, *, leaf: str | None = None) -> str:
+        """Makes another reply to an existing question and returns its id.
+
+        `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
+        Refused.
+        """
         await self.existing(key)
+        await self._restore(key, question)
         owner = owner_of(self.view, key)
 
         def actions(reply: ReplyPayload) -> list[Action]:
-            return [conversation.regenerated(key, question=question, reply=reply, **optional(user=owner))]
+            return [conversation.regenerated(key, question=question, reply=reply, **optional(user=owner, leaf=leaf))]
 
         return await self._maker.make(key, owner, actions)
 

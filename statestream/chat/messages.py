@@ -75,6 +75,11 @@ def leaf_below(state: State, message_id: str) -> str:
     return leaf
 
 
+def showing(state: State, message_id: str) -> State:
+    """The chat as it would be if the branch with that message were shown, down to its newest message."""
+    return {**state, "leaf": leaf_below(state, message_id)}
+
+
 def full_text(part: Part) -> str:
     """The text of a part, or the arguments of a tool call, including the chunks."""
     whole = part["arguments"] if part["type"] == "tool" else part["text"]

@@ -88,7 +88,8 @@ class ReplyMaker:
     def _turns(self, key: str) -> list[Turn]:
         model = self._settings.model
         sent = provider.sent_by(self._view, key, provider_of(model))
-        return turns_of(path(state_of(self._view, key)), self._settings.window, model.name, sent)
+        shown = archive.shown_path(self._view, key, self._settings.window)
+        return turns_of(shown, self._settings.window, model.name, sent)
 
     async def _follow_up(self, job: Job) -> None:
         """After a reply: old messages move to the archive, their opaque data is removed, and the chat gets a title."""

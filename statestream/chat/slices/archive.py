@@ -1,19 +1,24 @@
 """The slice `chat_archive`: the messages that a chat no longer holds live, in pages.
 
-    chat_archive/<chat>:<page>  {"messages": [PAGE of them, in the order of creation]}
+    chat_archive/<chat>:<page>  {"messages": [up to PAGE of them], "numbers": [their places in the order of creation]}
 
-Pages are counted from 0, oldest first. One request adds a page to the archive and takes its messages out of the chat,
-or does neither.
+Pages are counted from 0, in the order in which they were written. What is not shown leaves the chat first, so a page
+can have messages that are newer than live ones; the numbers tell where each belongs. One request adds pages to the
+archive and takes their messages out of the chat, or does neither. Messages come back when a branch is shown that goes
+on above the live ones: then the archive has them as well.
 
-Invariants: a page is written once and never changes. Only the functions below read it; no stream needs it.
+Invariants: a page is written once and never changes. Of the branch that is shown, the newest `keep` messages are live.
+Only the functions below read the archive; no stream needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import count, takewhile
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, Final
 
+from statestream.chat.messages import Message, State, path
 from statestream.chat.slices import conversation
 from statestream.core.change import Action
 from statestream.core.errors import NotFound
@@ -25,60 +30,131 @@ PAGE: Final = 50
 KEY_ROOM: Final = 16
 """The characters of an instance's key that the page number takes; the key of a chat must leave room for them."""
 
-archive_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
+archive_slice = Slice(NAME, initial={"messages": [], "numbers": []}, keyed=True, internal=True)
+
+Dispatch = tuple[Sequence[Action], Mapping[str, int]]
+"""Actions, and the versions that they are based on."""
 
 
 @archive_slice.action
-def archived(state: Any, *, messages: list[dict[str, Any]]) -> None:
-    """These messages have left the chat."""
+def archived(state: Any, *, messages: list[dict[str, Any]], numbers: list[int]) -> None:
+    """These messages have left the chat. Their numbers count its messages in the order of creation, from 0."""
     if not state["messages"]:
-        state["messages"] = messages
+        state["messages"], state["numbers"] = messages, numbers
 
 
-def archiving(view: StoreView, key: str, keep: int) -> tuple[Sequence[Action], Mapping[str, int]]:
-    """The actions that archive the chat's oldest page, and the versions that they are based on.
+class _Past:
+    """The archive of one chat: its messages by their numbers, and their numbers by their ids."""
 
-    There are none unless the chat holds a page more than `keep` messages.
+    def __init__(self, view: StoreView, key: str) -> None:
+        self.messages: dict[int, Message] = {}
+        self.pages = 0
+        for page in _pages(view, key):
+            self.pages += 1
+            self.messages.update(zip(page["numbers"], page["messages"], strict=True))
+        self.numbers: dict[str, int] = {message["id"]: number for number, message in self.messages.items()}
+
+    def numbered(self, live: Sequence[Message]) -> list[int]:
+        """The numbers of the live messages, which are in the order of creation."""
+        free = (number for number in count() if number not in self.messages)
+        known = (self.numbers.get(message["id"]) for message in live)
+        return [next(free) if number is None else number for number in known]
+
+    def above(self, message: Message, most: int) -> list[Message]:
+        """Up to `most` messages above that one, oldest first, as far as the archive has them without a gap."""
+        found: list[Message] = []
+        number = self.numbers.get(message.get("parent", ""))
+        while number is not None and len(found) < most:
+            found.append(self.messages[number])
+            number = self.numbers.get(found[-1].get("parent", ""))
+        return found[::-1]
+
+
+def archiving(view: StoreView, key: str, keep: int) -> Dispatch:
+    """The actions that archive what the chat holds beyond `keep` messages, in whole pages.
+
+    There are none unless that is a page at least.
     """
-    name = conversation.name_of(key)
-    chat = view.get(name)
+    chat = view.get(conversation.name_of(key))
     if chat is None or len(chat.value["messages"]) < keep + PAGE:
         return (), {}
-    page = chat.value["messages"][:PAGE]
-    if any(message["id"] == chat.value["leaf"] for message in page):
-        return (), {}  # the chat shows a branch that ends in this page: it stays until another reply makes a new leaf
-    actions = (
-        archived(_page_key(key, len(_pages(view, key))), messages=page),
-        conversation.trimmed(key, up_to=page[-1]["id"]),
-    )
-    return actions, {name: chat.version}
+    past, live = _Past(view, key), chat.value["messages"]
+    leaving = _leaving(chat.value, keep)
+    new = [
+        (message, number)
+        for message, number in zip(live, past.numbered(live), strict=True)
+        if message["id"] in leaving and message["id"] not in past.numbers
+    ]
+    actions = [
+        archived(
+            _page_key(key, past.pages + start // PAGE),
+            messages=[message for message, _ in new[start : start + PAGE]],
+            numbers=[number for _, number in new[start : start + PAGE]],
+        )
+        for start in range(0, len(new), PAGE)
+    ]
+    trimmed = conversation.trimmed(key, ids=[message["id"] for message in live if message["id"] in leaving])
+    return [*actions, trimmed], {conversation.name_of(key): chat.version}
+
+
+def _leaving(state: State, keep: int) -> set[str]:
+    """The ids of the messages to archive: the oldest that are not shown, then the oldest of the branch that is."""
+    shown = {message["id"]: None for message in path(state)}
+    hidden = [message["id"] for message in state["messages"] if message["id"] not in shown]
+    surplus = (len(state["messages"]) - keep) // PAGE * PAGE
+    return set([*hidden, *list(shown)[: -max(keep, 1)]][:surplus])
+
+
+def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch:
+    """The actions that bring back what is above that live message, so that it is shown as the last of `keep`.
+
+    There are none if so many are live, or if there are no more.
+    """
+    chat = view.get(conversation.name_of(key))
+    shown = [] if chat is None else path({**chat.value, "leaf": message_id})
+    if chat is None or not shown or len(shown) >= keep or "parent" not in shown[0]:
+        return (), {}
+    past, live = _Past(view, key), chat.value["messages"]
+    back = past.above(shown[0], keep - len(shown))
+    if not back:
+        return (), {}
+    numbers = past.numbered(live)
+    places = [bisect(numbers, past.numbers[message["id"]]) + ahead for ahead, message in enumerate(back)]
+    actions = [conversation.restored(key, messages=[dict(message) for message in back], places=places)]
+    return actions, {conversation.name_of(key): chat.version}
+
+
+def shown_path(view: StoreView, key: str, least: int) -> list[Message]:
+    """The messages that are shown, oldest first: `least` of them at least, if there are so many, live or archived."""
+    chat = view.get(conversation.name_of(key))
+    shown = [] if chat is None else path(chat.value)
+    if not shown or len(shown) >= least or "parent" not in shown[0]:
+        return shown
+    return _Past(view, key).above(shown[0], least - len(shown)) + shown
 
 
 def older(view: StoreView, key: str, *, before: str, limit: int) -> list[Any]:
     """Up to `limit` messages that were created before that one, oldest first, live or archived. Raises NotFound."""
-    found: list[Any] = []
-    seen = False
-    chat = view.get(conversation.name_of(key))
-    for messages in ([] if chat is None else chat.value["messages"], *_pages(view, key)[::-1]):
-        for message in reversed(messages):
-            if seen:
-                found.append(message)
-                if len(found) == limit:
-                    return found[::-1]
-            seen = seen or message["id"] == before
-    if not seen:
+    past, chat = _Past(view, key), view.get(conversation.name_of(key))
+    live = [] if chat is None else chat.value["messages"]
+    everything = past.messages | dict(zip(past.numbered(live), live, strict=True))
+    at = next((number for number, message in everything.items() if message["id"] == before), None)
+    if at is None:
         raise NotFound("`before` is not the id of a message of this chat")
-    return found[::-1]
+    return [everything[number] for number in range(max(0, at - limit), at)]
 
 
 def is_archived(view: StoreView, key: str, message_id: str) -> bool:
     """Whether the archive has a message with that id."""
-    return any(message["id"] == message_id for messages in _pages(view, key) for message in messages)
+    return any(message["id"] == message_id for page in _pages(view, key) for message in page["messages"])
 
 
-def _pages(view: StoreView, key: str) -> list[list[Any]]:
-    pages = (view.get(f"{NAME}/{_page_key(key, page)}") for page in count())
-    return [page.value["messages"] for page in takewhile(lambda page: page is not None, pages) if page is not None]
+def _pages(view: StoreView, key: str) -> Iterator[Any]:
+    for number in count():
+        page = view.get(f"{NAME}/{_page_key(key, number)}")
+        if page is None:
+            return
+        yield page.value
 
 
 def _page_key(key: str, page: int) -> str:

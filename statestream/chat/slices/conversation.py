@@ -5,8 +5,10 @@
 
 `messages` describes the content of a chat. One action saves a question together with the place of its reply. The reply
 then grows by pieces that name the place where they belong, so that applying a piece twice changes nothing, and it ends
-once. The messages are in the order of creation, the newest only; older ones move to the archive. `chats` is for
-sidebars.
+once. The messages are in the order of creation; those that are not live are in the archive. `chats` is for sidebars.
+
+To choose another branch changes what everybody sees. An action that does so can name the `leaf` that its sender has
+seen; it is refused if the chat shows another one.
 
 Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
 progress is the leaf and the last of the list. `chats` is derived from those actions of `chat` that name the owner of
@@ -19,7 +21,7 @@ from typing import Any, Final, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.chat.messages import NOT_RUN, find, full_text, leaf_below, streaming
+from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming
 from statestream.core.change import Action
 from statestream.core.errors import Refused
 from statestream.core.slices import Slice
@@ -27,6 +29,8 @@ from statestream.core.slices import Slice
 NAME: Final = "chat"
 KNOWN: Final = "known"
 """The code with which a repeated question is refused, so that it changes nothing, not even the lists of chats."""
+STALE: Final = "stale"
+"""The code with which a request is refused whose sender has not seen what the chat shows."""
 MAX_LISTED: Final = 500
 
 chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
@@ -86,7 +90,13 @@ def created(state: Any, *, user: str | None = None) -> None:
 
 @chat_slice.action
 def asked(
-    state: Any, action: Action, *, question: QuestionPayload, reply: ReplyPayload, user: str | None = None
+    state: Any,
+    action: Action,
+    *,
+    question: QuestionPayload,
+    reply: ReplyPayload,
+    leaf: str | None = None,
+    user: str | None = None,
 ) -> None:
     """Somebody asked a question: adds it and the place of its reply. Refused while a reply is in progress."""
     known = find(state, question["id"])
@@ -94,6 +104,7 @@ def asked(
         taken = "This id belongs to another message of this chat; use a new one."
         raise Refused(KNOWN, "This was asked before.") if known["role"] == "user" else Refused("id_taken", taken)
     _check_idle(state)
+    check_leaf(state, leaf)
     parent = state.get("leaf")
     if "edits" in question:
         edited = find(state, question["edits"])
@@ -108,9 +119,12 @@ def asked(
 
 
 @chat_slice.action
-def regenerated(state: Any, action: Action, *, question: str, reply: ReplyPayload, user: str | None = None) -> None:
+def regenerated(
+    state: Any, action: Action, *, question: str, reply: ReplyPayload, leaf: str | None = None, user: str | None = None
+) -> None:
     """Somebody asked for another reply to an existing question: a sibling of its earlier replies."""
     _check_idle(state)
+    check_leaf(state, leaf)
     found = find(state, question)
     if found is None or found["role"] != "user":
         raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
@@ -186,19 +200,35 @@ def titled(state: Any, *, title: str, user: str | None = None) -> None:
 
 
 @chat_slice.action
-def branched(state: Any, *, message: str) -> None:
+def branched(state: Any, *, message: str, leaf: str | None = None) -> None:
     """Somebody chose the branch with that message: shows it, down to its newest message."""
     _check_idle(state)
+    check_leaf(state, leaf)
     if find(state, message) is None:
         raise Refused("unknown_message", "The message to show is no longer in this chat.")
     state["leaf"] = leaf_below(state, message)
 
 
 @chat_slice.action
-def trimmed(state: Any, *, up_to: str) -> None:
-    """The messages up to that one have moved to the archive."""
-    index = next((at for at, message in enumerate(state["messages"]) if message["id"] == up_to), -1)
-    del state["messages"][: index + 1]
+def trimmed(state: Any, *, ids: list[str]) -> None:
+    """These messages have moved to the archive."""
+    gone = set(ids)
+    places = [at for at, message in enumerate(state["messages"]) if message["id"] in gone]
+    for at in reversed(places):
+        del state["messages"][at]
+
+
+@chat_slice.action
+def restored(state: Any, *, messages: list[dict[str, Any]], places: list[int]) -> None:
+    """These messages have come back from the archive, to these places, which ascend."""
+    for message, place in zip(messages, places, strict=True):
+        state["messages"].insert(place, message)
+
+
+def check_leaf(state: State, leaf: str | None) -> None:
+    """Raises Refused if the sender of a request names a leaf, and the chat shows another one."""
+    if leaf is not None and leaf != state.get("leaf"):
+        raise Refused(STALE, "The chat has changed since you loaded it. Load it again, then repeat this.")
 
 
 def _check_idle(state: Any) -> None:
