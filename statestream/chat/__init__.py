@@ -7,7 +7,8 @@ Invariants: nothing below the chat imports it. A reply is written by `replies` o
 
 from statestream.chat.chat import Chat
 from statestream.chat.conversations import Conversations
+from statestream.chat.files import Files
 from statestream.chat.question import Question
 from statestream.chat.settings import Timeouts
 
-__all__ = ["Chat", "Conversations", "Question", "Timeouts"]
+__all__ = ["Chat", "Conversations", "Files", "Question", "Timeouts"]

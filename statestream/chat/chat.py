@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from statestream.chat.conversations import Conversations
+from statestream.chat.files import Files
 from statestream.chat.identity import Identify, from_query, presence_observer
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
@@ -45,9 +46,10 @@ class Chat:
     """Conversations with a model that many people share.
 
     `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
-    live; older ones move to the archive. `lease`: the seconds after which other processes take one that has died for
-    lost, and end its replies. `titles`: whether the model is asked for a title after the first exchange. `identify`: a
-    function that returns the name of the person behind a request, or None; the default believes `?user=`.
+    live; others move to the archive, those first that are not shown. `lease`: the seconds after which other processes
+    take one that has died for lost, and end its replies. `titles`: whether the model is asked for a title after the
+    first exchange. `identify`: a function that returns the name of the person behind a request, or None; the default
+    believes `?user=`. `files`: which files people may post.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Chat:
         lease: float = LEASE_SECONDS,
         titles: bool = True,
         identify: Identify = from_query,
+        files: Files | None = None,
     ) -> None:
         self.slices: Sequence[Slice] = (
             chat_slice,
@@ -80,6 +83,7 @@ class Chat:
             keep=keep,
             lease=lease,
             titles=titles,
+            files=files or Files(),
         )
 
     def tool(self, function: F) -> F:

@@ -45,7 +45,7 @@ class Conversations:
     def __init__(self, view: StoreView, settings: Settings) -> None:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
-        self._model, self._keep = settings.model, settings.keep
+        self._model, self._keep, self._files = settings.model, settings.keep, settings.files
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
@@ -185,6 +185,7 @@ class Conversations:
             raise Refused("archived", "This question was answered long ago; load the chat's older messages.")
         known = reply_to(self.find(key), payload["id"])
         if known is None:
+            self._files.check(question.parts)
             try:
                 return await self._ask(key, payload, leaf)
             except Refused as refused:  # the same question has come in meanwhile

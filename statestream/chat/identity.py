@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from statestream.chat.files import is_name
 from statestream.chat.nodes.presence import NAME, Presence
 from statestream.core.errors import Malformed
 from statestream.core.names import escape_key
@@ -41,6 +42,8 @@ def person(request: web.Request, identify: Identify) -> str | None:
     if len(name) > MAX_NAME:
         raise Malformed(f"expected a person's name of at most {MAX_NAME} characters, got more")
     escape_key(name)
+    if not is_name(name, MAX_NAME):
+        raise Malformed("expected a person's name without control characters and line breaks, got one with some")
     return check_member(name)
 
 

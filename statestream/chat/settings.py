@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from statestream.chat.files import Files
 from statestream.chat.models import Model
 from statestream.chat.replies.tools import Tools
 
@@ -30,3 +31,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep: int
     lease: float
     titles: bool
+    files: Files

@@ -1,0 +1,142 @@
+"""Which files a person may post, and which names a person may give to things.
+
+A file is a URL. The provider of the model fetches it from wherever it is, with whatever it can reach there; pages make
+pictures and links of it. So a URL is passed on only if it is known to be harmless in both places: a file that is
+contained in it, of a type that no browser runs, or one on a public host of the web.
+
+Invariants: an allowlist: what is not known is refused. Nothing is resolved or fetched here, so a public name can still
+stand for a private address; `hosts` is for those whose provider could reach one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from statestream.core.errors import Refused
+
+REFUSED: Final = "file_refused"
+MAX_URL: Final = 2_048
+MAX_FILENAME: Final = 255
+MAX_TYPE: Final = 127
+
+MEDIA_TYPES: Final = frozenset(
+    {
+        *(f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", "avif", "heic", "heif", "bmp", "tiff")),
+        *(f"audio/{kind}" for kind in ("mpeg", "mp4", "aac", "ogg", "opus", "flac", "wav", "x-wav", "webm", "x-m4a")),
+        *(f"video/{kind}" for kind in ("mp4", "mpeg", "ogg", "webm", "quicktime")),
+        *(f"text/{kind}" for kind in ("plain", "csv", "markdown")),
+        *(f"application/{kind}" for kind in ("pdf", "json", "zip", "rtf", "msword", "octet-stream")),
+        *(
+            f"application/vnd.openxmlformats-officedocument.{kind}"
+            for kind in ("wordprocessingml.document", "spreadsheetml.sheet", "presentationml.presentation")
+        ),
+    }
+)
+"""Types that no browser runs: neither HTML nor SVG, XML or scripts."""
+
+_MEDIA_TYPE: Final = re.compile(
+    r"[a-z0-9][a-z0-9.+_-]*/(?:[a-z0-9][a-z0-9.+_-]*|\*)(?:; ?[a-z0-9_-]+=[\w.+-]+)*", re.ASCII | re.IGNORECASE
+)
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
+_HOST: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])", re.ASCII)
+_PRIVATE: Final = (
+    ".localhost",
+    ".local",
+    ".localdomain",
+    ".internal",
+    ".intranet",
+    ".private",
+    ".lan",
+    ".home",
+    ".corp",
+)
+"""The ends of names that are never public. `.home.arpa` is the remaining one."""
+_OVERRIDES: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that show the text around them in another order than it has: "gpj.exe" as "exe.jpg"."""
+
+
+class Files(Struct, frozen=True, kw_only=True):
+    """Which files people may post.
+
+    `media_types`: of the files that a message contains, as `data:` URLs. `size`: the characters of these URLs in one
+    message. `hosts`: the hosts that an `https:` URL may name; None: all that have a public name.
+    """
+
+    media_types: AbstractSet[str] = MEDIA_TYPES
+    size: int = 1 << 20
+    hosts: AbstractSet[str] | None = None
+
+    def check(self, parts: Iterable[Mapping[str, Any]]) -> None:
+        """Raises Refused unless all parts of a message may be posted."""
+        size = 0
+        for part in parts:
+            if part["type"] == "file":
+                self._check_file(part)
+                size += len(part["url"])
+            elif part["type"] != "text" and not is_name(part["type"], MAX_TYPE):
+                raise Refused(REFUSED, f"The type of a part must be one line of at most {MAX_TYPE} characters.")
+        if size > self.size:
+            raise Refused(REFUSED, f"The files of a message may have {self.size} characters in all, encoded as URLs.")
+
+    def _check_file(self, part: Mapping[str, Any]) -> None:
+        media_type, url = part["mediaType"], part["url"]
+        if len(media_type) > MAX_TYPE or not _MEDIA_TYPE.fullmatch(media_type):
+            raise Refused(REFUSED, "A file needs a media type, such as image/png.")
+        if not is_name(part.get("filename", "-"), MAX_FILENAME):
+            raise Refused(REFUSED, f"The name of a file must be one line of at most {MAX_FILENAME} characters.")
+        if url.startswith("data:"):
+            self._check_data(url, media_type)
+        else:
+            self._check_address(url)
+
+    def _check_data(self, url: str, media_type: str) -> None:
+        head, comma, data = url.removeprefix("data:").partition(",")
+        kind, *parameters = head.lower().split(";")
+        if not comma or parameters[-1:] != ["base64"] or not _BASE64.fullmatch(data):
+            raise Refused(REFUSED, "A file in a `data:` URL must be encoded in base64.")
+        if kind != media_type.partition(";")[0].strip().lower():
+            raise Refused(REFUSED, "The media type of a file must be the one in its `data:` URL.")
+        if kind not in self.media_types:
+            raise Refused(REFUSED, "Files of this type cannot be posted here.")
+
+    def _check_address(self, url: str) -> None:
+        if url[:8].lower() != "https://":
+            raise Refused(REFUSED, "A file can be posted as an `https:` or a `data:` URL only.")
+        if len(url) > MAX_URL:
+            raise Refused(REFUSED, f"The URL of a file may have {MAX_URL} characters.")
+        host = _host(url)
+        if host is None or not (_is_public(host) if self.hosts is None else host in self.hosts):
+            raise Refused(REFUSED, "A file can be posted from a public host of the web only, not from this address.")
+
+
+def _host(url: str) -> str | None:
+    """The host that everybody finds in the URL; None if its readers might disagree, or are told a password."""
+    if any(character <= " " or character == "\\" or not character.isprintable() for character in url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # a port that is none, or half an IPv6 address
+        return None
+    if "@" in parts.netloc or not parts.netloc.isascii():
+        return None
+    return (parts.hostname or "").removesuffix(".") or None
+
+
+def _is_public(host: str) -> bool:
+    """Whether a host is a name with a top-level domain: no address in any notation, and no name of a local network."""
+    return len(host) <= 253 and bool(_HOST.fullmatch(host)) and not host.endswith((*_PRIVATE, ".home.arpa"))
+
+
+def is_name(text: str, most: int) -> bool:
+    """Whether a text can be shown as a name: one line that is not empty, in the order in which it is written."""
+    return 0 < len(text) <= most and not any(
+        character in _OVERRIDES or unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text
+    )
