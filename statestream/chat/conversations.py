@@ -174,7 +174,7 @@ class Conversations:
         Repeating a question, by its id, returns the reply that it has. `show`: whether that reply is then shown to
         everybody. `create`: whether a chat that does not exist is created. `leaf` is the leaf that the sender has seen.
         Raises NotFound, and Refused: with the code `busy` while a reply is in progress, with `stale` if the chat shows
-        another leaf.
+        another leaf, with `file_refused` for a file that may not be posted.
         """
         if create:
             check_length(key)

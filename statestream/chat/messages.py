@@ -41,6 +41,15 @@ def find(state: State, message_id: str | None) -> Any:
     return None
 
 
+def message_or_reply(state: State, message_id: str | None) -> Any:
+    """The message with that id, or the reply of which it is a part: projections name parts `<reply>:<part>`."""
+    message = find(state, message_id)
+    if message is None and message_id is not None:
+        reply = find(state, message_id.rpartition(":")[0])
+        return reply if reply is not None and reply["role"] == "assistant" else None
+    return message
+
+
 def path(state: State) -> list[Message]:
     """The messages that are shown, oldest first: the way up from the leaf, as far as the chat still holds it."""
     shown, wanted = [], state.get("leaf")
@@ -58,8 +67,8 @@ def streaming(state: State) -> Any:
 
 
 def reply_to(state: State, question: str) -> Any:
-    """The newest reply to that message, or None."""
-    for message in reversed(state["messages"]):
+    """The reply to that message: the one that is shown, or else the newest; None if there is none."""
+    for message in (*path(state), *reversed(state["messages"])):
         if message.get("parent") == question and message["role"] == "assistant":
             return message
     return None
@@ -76,8 +85,12 @@ def leaf_below(state: State, message_id: str) -> str:
 
 
 def showing(state: State, message_id: str) -> State:
-    """The chat as it would be if the branch with that message were shown, down to its newest message."""
-    return {**state, "leaf": leaf_below(state, message_id)}
+    """The chat as it would be if the branch with that message were shown, down to its newest message.
+
+    Nothing is shown of a branch whose message the chat does not hold.
+    """
+    message = message_or_reply(state, message_id)
+    return {**state, "leaf": message_id if message is None else leaf_below(state, message["id"])}
 
 
 def full_text(part: Part) -> str:

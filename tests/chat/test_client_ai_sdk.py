@@ -492,6 +492,81 @@ async def test_a_question_that_was_changed_on_the_page_is_asked_otherwise_by_reg
     assert said(roots) == [first, second]
 
 
+STALE = "The chat shows another branch by now. Load it again, then repeat this."
+CHANGED = "The chat has changed since you loaded it. Load it again, then repeat this."
+
+
+async def test_a_page_that_has_not_seen_the_newest_exchanges_takes_them_from_nobody(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    one, two = pages(), pages()
+    first = await script(http, upstream, one.chat, {"say": "A"}, DONE)
+    one.ask(first)
+    two.begin(await loaded(http, two))
+    for number in range(3):
+        one.ask(await script(http, upstream, f"{one.chat} {number}", {"say": f"A{number}"}, DONE))
+    shown = await loaded(http, one)
+    assert len(shown) == 8
+
+    two.regenerate()
+    stale = two.settled()
+    assert (stale["posts"][-1]["status"], stale["status"], stale["error"]) == (409, "error", STALE)
+    two.begin(shown[:2]).regenerate(messageId=shown[1]["id"], body={"leaf": shown[1]["id"]})
+    assert two.settled()["error"] == CHANGED
+    edited = await script(http, upstream, f"{one.chat} Otherwise?", {"say": "B"}, DONE)
+    two.begin(shown[:2]).send(edited, messageId=shown[0]["id"])
+    two.settled()
+    assert said(await loaded(http, one)) == [edited, "B"], "this page may have seen all: its request is the same"
+    assert len(await kept(http, one)) == 10
+
+    one.regenerate()
+    assert one.settled()["error"] == STALE
+    one.begin(await loaded(http, one))
+    one.regenerate()
+    assert said(one.settled()["messages"]) == said(await loaded(http, one)) == [edited, "B"]
+
+
+async def test_a_page_that_names_the_leaf_changes_what_it_has_seen_only(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    one, two = pages(), pages()
+    first = await script(http, upstream, one.chat, {"say": "A"}, DONE)
+    one.ask(first)
+    second = await script(http, upstream, f"{one.chat} Then?", {"say": "B"}, DONE)
+    held = one.ask(second)["messages"]
+    two.begin(held)
+    one.ask(await script(http, upstream, f"{one.chat} And then?", {"say": "C"}, DONE))
+    leaf = (await loaded(http, one))[-1]["id"]
+    edited = await script(http, upstream, f"{one.chat} Otherwise?", {"say": "D"}, DONE)
+    two.node.ask(
+        "send", message={"text": edited, "messageId": held[0]["id"]}, options={"body": {"leaf": held[-1]["id"]}}
+    )
+    assert two.settled()["error"] == CHANGED
+    assert (await loaded(http, one))[-1]["id"] == leaf
+
+    two.begin(await loaded(http, one))
+    two.node.ask("send", message={"text": edited, "messageId": held[0]["id"]}, options={"body": {"leaf": leaf}})
+    assert said(two.settled()["messages"]) == said(await loaded(http, one)) == [edited, "D"]
+
+
+async def test_a_page_looks_at_another_branch_and_the_others_stay(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    one, two = pages(), pages()
+    first = await script(http, upstream, one.chat, {"say": "A"}, DONE)
+    old = one.ask(first)["messages"]
+    second = await script(http, upstream, f"{one.chat} Otherwise?", {"say": "B"}, DONE)
+    one.ask(second, messageId=old[0]["id"])
+    url = f"{one.server.url}/api/chat/{quote(one.chat, safe='')}?leaf={old[0]['id']}"
+    async with http.get(url) as response:
+        two.begin((await response.json())["messages"])
+    assert said(two.node.ask("look")["messages"]) == [first, "A"]
+    assert said(await loaded(http, one)) == [second, "B"]
+    two.regenerate()
+    assert two.settled()["error"] == STALE
+    assert said(await loaded(http, one)) == [second, "B"]
+
+
 async def test_a_page_has_no_say_in_a_reply(pages: Pages, upstream: str, http: aiohttp.ClientSession) -> None:
     """As a page with tools of its own sends their outcome: the last message is the reply."""
     page = pages()

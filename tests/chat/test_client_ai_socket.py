@@ -99,6 +99,24 @@ async def test_one_page_regenerates_and_edits(pages: Pages, upstream: str, http:
     assert len((await read_chat(http, page.server, page.chat))["messages"]) == 5
 
 
+async def test_a_page_that_has_not_seen_the_newest_exchange_takes_it_from_nobody(
+    pages: Pages, upstream: str, http: Http
+) -> None:
+    one, two = pages(), pages()
+    for question in (one.chat, f"{one.chat} more"):
+        await script(http, upstream, question, {"say": f"To {question}"}, DONE)
+    first = one.ask(one.chat)["messages"]
+    two.begin(first, transport="socket")
+    shown = one.ask(f"{one.chat} more")["messages"]
+    two.regenerate()
+    assert "Load it again" in two.settled()["error"]
+    two.begin(shown, transport="socket").regenerate(messageId=first[1]["id"], body={"leaf": first[1]["id"]})
+    assert "Load it again" in two.settled()["error"]
+    assert said(await loaded(http, one)) == said(shown)
+    two.begin(shown, transport="socket").regenerate(messageId=first[1]["id"], body={"leaf": shown[3]["id"]})
+    assert said(two.settled()["messages"]) == said(await loaded(http, one)) == said(first)
+
+
 async def test_what_is_refused_or_fails_is_an_error_of_its_request(pages: Pages, upstream: str, http: Http) -> None:
     one, two = pages(), pages()
     await script(http, upstream, one.chat, {"say": "A "}, {"wait": f"busy {one.chat}"}, {"chunk": {"error": "x"}})
@@ -192,6 +210,33 @@ BAD: list[tuple[Any, str]] = [
     ({"type": "resume", "requestId": "r"}, "r"),
     ({"type": "resume", "requestId": "r", "id": 7}, "r"),
 ]
+
+
+async def test_a_reply_in_the_making_is_resumed_on_its_own_branch_only(
+    server: Server, upstream: str, http: Http
+) -> None:
+    await script(http, upstream, "socket one", {"say": "One."}, DONE)
+    await script(http, upstream, "socket two", {"say": "So far"}, {"wait": "socket branch"}, DONE)
+
+    def send(number: int, text: str) -> Any:
+        message = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": text}]}
+        return {"type": "send", "requestId": f"r{number}", "id": "branches", "messages": [message], "messageId": "u1"}
+
+    async with http.ws_connect(f"{server.url}/api/chat") as socket:
+        await socket.send_json(send(1, "socket one"))
+        while (await socket.receive_json(timeout=10))["type"] != "end":
+            pass
+        await socket.send_json(send(2, "socket two"))
+        while (await socket.receive_json(timeout=10)).get("chunk", {}).get("delta") != "So far":
+            pass
+        resume = {"type": "resume", "id": "branches"}
+        await socket.send_json({**resume, "requestId": "r3", "body": {"leaf": "u1"}})
+        assert await socket.receive_json(timeout=10) == {"type": "no-active", "requestId": "r3"}
+        await socket.send_json({**resume, "requestId": "r4", "body": {"leaf": "nobody's"}})
+        assert (await socket.receive_json(timeout=10))["type"] == "error"
+        await socket.send_json({**resume, "requestId": "r5"})
+        assert await socket.receive_json(timeout=10) == {"type": "start", "requestId": "r5"}
+        await open_gate(http, upstream, "socket branch")
 
 
 async def test_what_cannot_be_meant_is_an_error_and_the_connection_stays(server: Server, http: Http) -> None:

@@ -198,7 +198,10 @@ async def test_what_is_to_be_answered_again_is_named_or_refused(server: Server, 
     assert len(await asked(http, upstream, "Then?")) == 1
     await ui(http, server, {**again, "messageId": f"{messages[1]['id']}:1"})  # as AG-UI calls a part of a reply
     assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 1]
-    await ui(http, server, {**again, "messages": [said_by("Then?", "Then?")], "messageId": messages[3]["id"]})
+    then = {**again, "messages": [said_by("Then?", "Then?")], "messageId": messages[3]["id"]}
+    async with http.post(f"{server.url}/api/chat", json=then) as response:
+        assert (response.status, "shows another branch" in await response.text()) == (409, True)
+    await ui(http, server, {**then, "leaf": (await read_chat(http, server, "named"))["leaf"]})
     assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 2]
 
 
@@ -518,6 +521,30 @@ async def test_older_messages_leave_the_chat_and_are_read_page_by_page(
         for query in ({}, {"before": "nobody"}, {"before": found[0]["id"], "limit": "000000001000"}, *limits):
             async with http.get(f"{server.url}/api/chats/{chat}/messages", params=query) as response:
                 assert response.status in (400, 404)
+
+
+@pytest.mark.slow
+async def test_an_answer_that_is_made_again_and_again_takes_nothing_from_the_conversation(
+    upstream: str, http: Http
+) -> None:
+    said = [text for number in range(4) for text in (f"Said {number}.", f"Answer {number}.")]
+    with chatty(upstream, keep=10) as server:
+        for number in range(3):
+            await simple(http, upstream, said[2 * number], said[2 * number + 1])
+            await ui(http, server, {"id": "again", "messages": [said_by(f"u{number}", said[2 * number])]})
+        for _ in range(58):
+            await ui(http, server, {"id": "again", "trigger": "regenerate-message"})
+        chat = await read_chat(http, server, "again")
+        assert len(chat["messages"]) < 60, "most of the answers have left the chat"
+        assert [text for _, text in shown(chat)] == said[:6]
+        await simple(http, upstream, said[6], said[7])
+        await ui(http, server, {"id": "again", "messages": [said_by("u3", said[6])]})
+        (request,) = await asked(http, upstream, said[6])
+        assert [m["content"] for m in request["body"]["messages"]] == said[:7]
+        params = {"before": (await read_chat(http, server, "again"))["leaf"], "limit": "100"}
+        async with http.get(f"{server.url}/api/chats/again/messages", params=params) as response:
+            older = (await response.json())["messages"]
+        assert [text_of(message) for message in older] == [*said[:5], *[said[5]] * 59, said[6]]
 
 
 # people

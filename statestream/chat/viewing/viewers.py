@@ -12,6 +12,7 @@ from typing import Protocol
 
 from statestream.chat.chats import state_of
 from statestream.chat.conversations import Conversations
+from statestream.chat.messages import State, showing
 from statestream.chat.slices.conversation import name_of
 from statestream.chat.viewing.projection import Item, Look, Projection, SlicesBeside
 from statestream.store.notifier import Notifier, Signal
@@ -36,11 +37,23 @@ class Outlet(Protocol):
 
 
 class Viewer:
-    """One viewer of one conversation, and of the slices beside it."""
+    """One viewer of one conversation, and of the slices beside it.
 
-    def __init__(self, view: StoreView, key: str, projection: Projection, beside: SlicesBeside | None = None) -> None:
+    `branch` is a message of the branch that the viewer looks at; None: the one that the chat shows.
+    """
+
+    def __init__(
+        self,
+        view: StoreView,
+        key: str,
+        projection: Projection,
+        beside: SlicesBeside | None = None,
+        branch: str | None = None,
+    ) -> None:
         self.key, self.projection = key, projection
-        self._view, self._beside = view, beside
+        self._view, self._beside, self._branch = view, beside, branch
+        self._looked: tuple[State, State] | None = None
+        """The state of the last look at a branch, and as it was shown."""
 
     @property
     def names(self) -> list[str]:
@@ -50,7 +63,16 @@ class Viewer:
     def look(self, changed: set[str] | None, *, last: bool) -> list[Item]:
         """What is new. `changed` names the slices that have changed since the last look; None: any may have."""
         beside = None if self._beside is None else self._beside.look(changed)
-        return self.projection.new(Look(state=state_of(self._view, self.key), beside=beside, last=last))
+        return self.projection.new(Look(state=self._state(), beside=beside, last=last))
+
+    def _state(self) -> State:
+        """The chat's state, as it looks on the viewer's branch: the same object for the same state."""
+        state = state_of(self._view, self.key)
+        if self._branch is None:
+            return state
+        if self._looked is None or self._looked[0] is not state:
+            self._looked = state, showing(state, self._branch)
+        return self._looked[1]
 
 
 async def show(conversations: Conversations, viewer: Viewer, outlet: Outlet) -> None:

@@ -4,7 +4,7 @@
 
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
 decides: a message that the chat has is never asked again. The other ids tell what the client shows, and in which order.
-The client's state, tools and context are not used.
+`forwardedProps.leaf` is the leaf that it has seen. The client's state, tools and context are not used.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -85,11 +85,20 @@ class RunInput(Body):
     runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
     messages: list[_Posted]
     resume: list[dict[str, Any]] | None = None
+    forwardedProps: Any = None  # noqa: N815 - the wire's name
 
     @property
     def held(self) -> list[str]:
         """The ids of the messages that the client has, in its order."""
         return [message.id for message in self.messages]
+
+    @property
+    def leaf(self) -> str | None:
+        """The leaf that the client has seen, if it says so: `leaf` in its forwarded properties. Raises Malformed."""
+        leaf = self.forwardedProps.get("leaf") if isinstance(self.forwardedProps, dict) else None
+        if leaf is not None and not (isinstance(leaf, str) and 0 < len(leaf) <= MAX_ID):
+            raise Malformed(f"expected `forwardedProps.leaf` to be the id of a message, of 1 to {MAX_ID} characters")
+        return leaf
 
     def question_id(self) -> str | None:
         """The id of the person's last message. Raises Refused if the client answers an interrupt: there are none."""

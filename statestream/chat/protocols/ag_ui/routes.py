@@ -13,9 +13,11 @@ from aiohttp import web
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.messages import find, reply_to
+from statestream.chat.messages import find, message_or_reply, reply_to
 from statestream.chat.protocols.ag_ui.projection import ThreadProjection, check_size
 from statestream.chat.protocols.ag_ui.request import RunInput, follows
+from statestream.chat.protocols.rest.routes import leaf_of
+from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.viewing.projection import SlicesBeside
 from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
@@ -27,11 +29,13 @@ from statestream.server.request import selection_of, view_of
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def run(request: web.Request) -> web.StreamResponse:
         author, follow, beside = person(request, identify), follows(request), _beside(request)
+        branch = leaf_of(request)
         posted = checked(RunInput, await read_json(request))
         key = chat_key(posted.threadId)
         projection = ThreadProjection(posted.threadId, posted.runId, held=posted.held, follow=follow)
+        looked_at(await conversations.current(key), branch)
         try:
-            projection.show(await _reply(conversations, key, posted, author))
+            projection.show(await _reply(conversations, key, posted, author, branch))
         except Malformed:
             raise
         except StatestreamError as error:
@@ -39,19 +43,25 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
         with contextlib.ExitStack() as present:
             if follow and author is not None:
                 present.callback(conversations.presence.enter(key, author))
-            viewer = Viewer(conversations.view, key, projection, beside)
+            viewer = Viewer(conversations.view, key, projection, beside, branch)
             return await respond(request, conversations, viewer, event_stream)
 
     return [web.post("/ag-ui", run)]
 
 
-async def _reply(conversations: Conversations, key: str, posted: RunInput, author: str | None) -> str | None:
+async def _reply(
+    conversations: Conversations, key: str, posted: RunInput, author: str | None, branch: str | None
+) -> str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply."""
-    state, question = await conversations.current(key), posted.question_id()
+    shown, question = conversations.find(key), posted.question_id()
     if question is None or conversations.is_archived(key, question):
         return None
+    state = looked_at(shown, branch)
     if find(state, question) is None:
-        return await conversations.ask(key, posted.question(author), create=True)
+        check_same_branch(shown, state)
+        leaf = message_or_reply(state, posted.leaf)
+        seen = posted.leaf if leaf is None else str(leaf["id"])
+        return await conversations.ask(key, posted.question(author), create=True, leaf=seen)
     reply = reply_to(state, question)
     return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
 

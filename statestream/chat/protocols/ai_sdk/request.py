@@ -9,6 +9,9 @@ a new or edited message are taken. At the client an edited message keeps its id.
 made from the old one and its content, so that posting it again finds it. A message with a known id and other content
 counts as edited, with or without `messageId`, because some front ends leave that out.
 
+Who has a question answered again or edits it changes what everybody is shown. The ids say what the page has seen, as
+far as they go: its last question, or the reply that it names, must be shown. A page that names `leaf` is taken at that.
+
 Invariants: the only place that reads such bodies. Reading them is pure, and raises Malformed for anything that cannot
 be understood. What a post means is decided here; the conversations decide what comes of it.
 """
@@ -23,8 +26,9 @@ from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.messages import KEPT_DEPTH, Message, State, find, path
+from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
+from statestream.chat.seen import hidden_by_sibling, leaf_seen, looked_at, stale
 from statestream.core.errors import Malformed, Refused
 from statestream.core.values import canonical, plain
 from statestream.server.bodies import Body, checked
@@ -72,7 +76,7 @@ def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Post(Body):
-    """The body of a question. `trigger` and `messageId` are the AI SDK's. Other members are ignored."""
+    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf` is ours. Other members are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str | None = Field(default=None, min_length=1)
@@ -80,6 +84,7 @@ class Post(Body):
     message: dict[str, Any] | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
+    leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
 
     @cached_property
     def _last(self) -> _Posted | None:
@@ -117,23 +122,36 @@ class Post(Body):
             raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
         return str((meant or questions[-1])["id"])
 
+    def leaf_for_regenerating(self, state: State, question: str, author: str | None) -> str | None:
+        """The leaf that the sender has seen who wants that question answered again. Raises Refused."""
+        if self.leaf is None and not self._shows(state, question):
+            raise stale()
+        hidden = hidden_by_sibling(state, find(state, question)) if self.leaf is None else ()
+        return leaf_seen(state, self.leaf, hidden, author)
+
+    def _shows(self, state: State, question: str) -> bool:
+        """Whether what the sender sees is shown: the message that it names, or else the question as the last one."""
+        named, shown = message_or_reply(state, self.messageId), path(state)
+        if named is not None:
+            meant = named["id"] if named["role"] != "user" else question
+            return any(message["id"] == meant for message in shown)
+        return next((message["id"] for message in reversed(shown) if message["role"] == "user"), None) == question
+
+    def replaced(self, state: State, question: Question) -> Any:
+        """The stored message in whose place the question is to be shown; None if it is new, or shown already."""
+        if question.edits is not None:
+            return find(state, question.edits)
+        earlier = None if self.messageId is None else find(state, question.id)
+        return None if earlier in path(state) else earlier
+
     def _meant(self, state: State) -> Any:
         """The stored message that the request is about, or None. A page calls an edited message by its old id."""
-        last, named = self._last, _message_or_reply(state, self.messageId)
+        last, named = self._last, message_or_reply(state, self.messageId)
         if named is not None and named["role"] != "user":
             return find(state, named.get("parent")) if self.trigger == "regenerate-message" else named
         ids = [_edited_id(last.id, last.kept_parts), last.id] if last is not None and last.id is not None else []
         found = (find(state, message_id) for message_id in (*ids, self.messageId))
         return next((message for message in found if message is not None), None)
-
-
-def _message_or_reply(state: State, message_id: str | None) -> Any:
-    """The message with that id, or the reply of which it is a part: projections name parts `<reply>:<part>`."""
-    message = find(state, message_id)
-    if message is None and message_id is not None:
-        reply = find(state, message_id.rpartition(":")[0])
-        return reply if reply is not None and reply["role"] == "assistant" else None
-    return message
 
 
 def _has_content(message: Message, parts: list[dict[str, Any]]) -> bool:
@@ -152,10 +170,23 @@ async def answer(conversations: Conversations, key: str, post: Post, author: str
     state = await conversations.current(key)
     if not create:
         await conversations.existing(key)
-    question = post.to_regenerate(state)
-    if question is not None:
-        return await conversations.regenerate(key, question)
-    return await conversations.ask(key, post.question(state, author), create=create)
+    again = post.to_regenerate(state)
+    if again is not None:
+        leaf = post.leaf_for_regenerating(state, again, author)
+        return await conversations.regenerate(key, again, leaf=leaf)
+    question, leaf = post.question(state, author), post.leaf
+    replaced = post.replaced(state, question)
+    if replaced is not None:
+        hidden = hidden_by_sibling(state, replaced) if leaf is None else ()
+        leaf = leaf_seen(state, leaf, hidden, author)
+    return await conversations.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
+
+
+async def to_resume(conversations: Conversations, key: str, leaf: str | None) -> str | None:
+    """The id of the reply in progress, if there is one on the branch with the message `leaf`. Raises NotFound."""
+    reply = await conversations.in_progress(key)
+    shown = path(looked_at(conversations.find(key), leaf))
+    return str(reply["id"]) if reply is not None and reply["id"] in [message["id"] for message in shown] else None
 
 
 def key_posted(post: Post) -> str:

@@ -15,8 +15,9 @@ from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
-from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted
-from statestream.chat.protocols.rest.routes import key_of, stop_route
+from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
+from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_route
+from statestream.chat.seen import looked_at
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
@@ -39,13 +40,13 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
 
     async def resume(request: web.Request) -> web.StreamResponse:
         key = key_of(request)
-        reply = await conversations.in_progress(key)
+        reply = await to_resume(conversations, key, leaf_of(request))
         if reply is None:
             return web.Response(status=204)
-        return await _stream(request, conversations, key, reply["id"])
+        return await _stream(request, conversations, key, reply)
 
     async def read(request: web.Request) -> web.Response:
-        state = await conversations.current(key_of(request))
+        state = looked_at(await conversations.current(key_of(request)), leaf_of(request))
         return json_response({"id": request.match_info["id"], "messages": ui_messages(state)})
 
     return [

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
-from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted
+from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.question import MAX_ID
 from statestream.chat.viewing.socket import SocketOutlet, value_of
@@ -35,10 +35,11 @@ class Command(Body):
 
 
 class Resume(Body):
-    """A command of the type `resume`. `id` is the chat's."""
+    """A command of the type `resume`. `id` is the chat's, `leaf` a message of the branch to look at."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str = Field(min_length=1)
+    leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
 
 
 MAX_REQUESTS: Final = 20
@@ -99,13 +100,13 @@ class Requests:
     async def _find_reply(self, request: _Request, value: Any) -> str | None:
         """The id of the reply to show, which is begun if necessary; None if there is nothing to resume."""
         if value["type"] == "send":
-            post = checked(Post, value)
+            post = checked(Post, {**_more(value), **value})
             request.key = key_posted(post)
             request.reply = await answer(self._conversations, request.key, post, self._user, create=True)
         else:
-            request.key = chat_key(checked(Resume, value).id)
-            reply = await self._conversations.in_progress(request.key)
-            request.reply = None if reply is None else reply["id"]
+            resume = checked(Resume, {**_more(value), **value})
+            request.key = chat_key(resume.id)
+            request.reply = await to_resume(self._conversations, request.key, resume.leaf)
         if request.aborted:  # while it began
             await self._stop(request)
         return request.reply
@@ -129,6 +130,12 @@ class Requests:
         with contextlib.suppress(ConnectionError):
             async with self._outlet.writing:
                 await self._outlet.send([item(kind, request_id, **more)])
+
+
+def _more(value: Any) -> dict[str, Any]:
+    """What a page adds to a request: `body`, whose members are beside the others in the SDK's requests over HTTP."""
+    more = value.get("body")
+    return more if isinstance(more, dict) else {}
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:

@@ -1,7 +1,9 @@
 """`GET /ws`: what the client sends, and the chats that it follows.
 
-    ?session_id=<chat>&position=<position>&…    the chats to follow, and how much of each was received
-    {"type": "message", "content", "session_id", "id"?}     asks; the chat is created if necessary, and followed
+    ?session_id=<chat>&position=<position>&leaf=<message>&…
+        the chats to follow, how much of each was received, and the branch to look at
+    {"type": "message", "content", "session_id", "id"?, "leaf"?}
+        asks; the chat is created if necessary, and followed
 
 Invariants: the only place that reads these; it raises Malformed for anything that cannot be understood. One task shows
 all chats. A refusal and the position that it contains are sent before anything else is.
@@ -12,20 +14,24 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
+from itertools import zip_longest
 from typing import Any, Final, Literal, Self
 
 from aiohttp import WSMessage, web
+from msgspec import Struct
 from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import MAX_PRESENT, Identify, person
+from statestream.chat.messages import find, path
 from statestream.chat.protocols.phases.projection import PhasesProjection, refusal
 from statestream.chat.question import MAX_ID, MAX_TEXT, Question
+from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.slices.conversation import name_of
 from statestream.chat.viewing.socket import SocketOutlet, value_of
 from statestream.chat.viewing.viewers import Viewer, show_all
-from statestream.core.errors import Malformed, StatestreamError
+from statestream.core.errors import Malformed, Refused, StatestreamError
 from statestream.server.bodies import Body, checked
 from statestream.store.notifier import Signal
 
@@ -41,6 +47,7 @@ class PersonMessage(Body):
     content: str = Field(max_length=MAX_TEXT)
     session_id: str = Field(min_length=1)
     id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+    leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
 
     def question(self, author: str | None) -> Question:
         """The question to ask. Raises Malformed if it is blank."""
@@ -55,14 +62,25 @@ def id_in(value: Any, name: str) -> str | None:
     return text if isinstance(text, str) and 0 < len(text) <= MAX_ID else None
 
 
-def sessions_of(request: web.Request) -> dict[str, str | None]:
-    """The chats that the query names, each with its position. Raises Malformed."""
-    names, positions = request.query.getall("session_id", []), request.query.getall("position", [])
-    if len(names) > MAX_CHATS or len(positions) > len(names):
-        raise Malformed(f"expected `session_id` at most {MAX_CHATS} times, and at most one `position` for each")
+class Session(Struct, frozen=True, kw_only=True):
+    """A chat that the query names: how much of it was received, and a message of the branch to look at."""
+
+    position: str | None = None
+    leaf: str | None = None
+
+
+def sessions_of(request: web.Request) -> dict[str, Session]:
+    """The chats that the query names. Raises Malformed."""
+    names, *more = (request.query.getall(name, []) for name in ("session_id", "position", "leaf"))
+    if len(names) > MAX_CHATS or any(len(values) > len(names) for values in more):
+        raise Malformed(f"expected `session_id` at most {MAX_CHATS} times, and one `position` and `leaf` for each")
     for name in names:
         chat_key(name)
-    return dict(zip(names, [*positions, *[None] * (len(names) - len(positions))], strict=True))
+    positions, leaves = more
+    return {
+        name: Session(position=position or None, leaf=leaf or None)
+        for name, position, leaf in zip_longest(names, positions, leaves)
+    }
 
 
 class FollowedChats:
@@ -72,6 +90,7 @@ class FollowedChats:
         self._conversations, self._outlet, self._user = conversations, outlet, user
         self._viewers: dict[str, Viewer] = {}
         self._projections: dict[str, PhasesProjection] = {}
+        self._branches: dict[str, str] = {}
         self._followed = contextlib.ExitStack()
         self._signal: Signal
 
@@ -82,7 +101,7 @@ class FollowedChats:
     def __exit__(self, *_: object) -> None:
         self._followed.close()
 
-    def follow(self, session_id: str, position: str | None = None) -> None:
+    def follow(self, session_id: str, session: Session = Session()) -> None:  # noqa: B008 - it is frozen
         """Shows that chat from now on. Raises Malformed."""
         if session_id in self._viewers:
             return
@@ -92,8 +111,10 @@ class FollowedChats:
         self._followed.enter_context(self._conversations.notifier.also([name_of(key)], self._signal))
         if self._user is not None and len(self._viewers) < MAX_PRESENT:
             self._followed.callback(self._conversations.presence.enter(key, self._user))
-        projection = self._projections[session_id] = PhasesProjection(session_id, position)
-        self._viewers[session_id] = Viewer(self._conversations.view, key, projection)
+        if session.leaf is not None:
+            self._branches[session_id] = session.leaf
+        projection = self._projections[session_id] = PhasesProjection(session_id, session.position)
+        self._viewers[session_id] = Viewer(self._conversations.view, key, projection, branch=session.leaf)
         self._signal.set()
 
     async def show(self) -> None:
@@ -107,11 +128,21 @@ class FollowedChats:
             value = value_of(message)
             received = checked(PersonMessage, value)
             self.follow(received.session_id)
-            key = chat_key(received.session_id)
-            await self._conversations.ask(key, received.question(self._user), create=True)
+            await self._ask(received)
         except StatestreamError as error:
             with contextlib.suppress(ConnectionError):
                 await self._refuse(value, error)
+
+    async def _ask(self, received: PersonMessage) -> None:
+        """Raises Refused also if the question has been answered where nobody looks."""
+        key = chat_key(received.session_id)
+        shown = self._conversations.find(key)
+        check_same_branch(shown, looked_at(shown, self._branches.get(received.session_id)))
+        question = received.question(self._user)
+        reply = await self._conversations.ask(key, question, create=True, leaf=received.leaf, show=False)
+        shown = self._conversations.find(key)
+        if find(shown, reply) is not None and all(message["id"] != reply for message in path(shown)):
+            raise Refused("other_branch", "This was answered in another branch of this chat, which is not shown.")
 
     async def _refuse(self, value: Any, error: StatestreamError) -> None:
         session_id, question = id_in(value, "session_id"), id_in(value, "id")
@@ -128,12 +159,14 @@ class FollowedChats:
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
         user, sessions = person(request, identify), sessions_of(request)
+        if any(session != Session() for session in sessions.values()):  # another node may have given them a moment ago
+            await conversations.caught_up()
+        for session_id, session in sessions.items():
+            looked_at(conversations.find(chat_key(session_id)), session.leaf)
         async with SocketOutlet(request, conversations.notifier, max_message=MAX_MESSAGE) as outlet:
-            if any(sessions.values()):  # another node may have given the positions a moment ago
-                await conversations.caught_up()
             with FollowedChats(conversations, outlet, user) as chats:
-                for session_id, position in sessions.items():
-                    chats.follow(session_id, position)
+                for session_id, session in sessions.items():
+                    chats.follow(session_id, session)
                 await outlet.serve(chats.take, chats.show())
         return outlet.response
 

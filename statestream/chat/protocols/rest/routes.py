@@ -17,7 +17,9 @@ from pydantic import ConfigDict, Field
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import Identify, person
+from statestream.chat.messages import find
 from statestream.chat.question import MAX_ID
+from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
 from statestream.core.errors import Forbidden, Malformed, NotFound
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.routes import json_response
@@ -26,9 +28,10 @@ MAX_PAGE: Final = 100
 
 
 class Branch(Body):
-    """The body of a choice of a branch: a message of it."""
+    """The body of a choice of a branch: a message of it, and the leaf that the sender has seen."""
 
     message: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    leaf: Annotated[str | None, Field(min_length=1, max_length=MAX_ID)] = None
 
 
 class Typing(Body):
@@ -50,6 +53,14 @@ def page_of(request: web.Request) -> tuple[str, int]:
     if not limit.isascii() or not limit.isdigit() or len(limit) > 9 or not 0 < int(limit) <= MAX_PAGE:
         raise Malformed(f"expected `limit` to be a whole number of 1 to {MAX_PAGE}")
     return before, int(limit)
+
+
+def leaf_of(request: web.Request) -> str | None:
+    """`leaf` of the query: a message of the branch that the client looks at. Raises Malformed."""
+    leaf = request.query.get("leaf")
+    if leaf is not None and not 0 < len(leaf) <= MAX_ID:
+        raise Malformed(f"expected `leaf` to be the id of a message, of 1 to {MAX_ID} characters")
+    return leaf
 
 
 def check_site(request: web.Request) -> None:
@@ -83,7 +94,7 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
         return json_response({"id": await conversations.create(user=person(request, identify))}, status=201)
 
     async def read(request: web.Request) -> web.Response:
-        state = await conversations.existing(key_of(request))
+        state = looked_at(await conversations.existing(key_of(request)), leaf_of(request))
         position = str(conversations.view.position)
         return json_response({"id": request.match_info["id"], "position": position, **state})
 
@@ -92,8 +103,12 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
         return json_response({"messages": await conversations.older(key_of(request), before=before, limit=limit)})
 
     async def branch(request: web.Request) -> web.Response:
+        key, author = key_of(request), person(request, identify)
         body = checked(Branch, await read_json(request))
-        await conversations.branch(key_of(request), body.message)
+        await conversations.caught_up()
+        state = await conversations.existing(key)
+        hidden = hidden_by_branch(state, body.message) if find(state, body.message) is not None else ()
+        await conversations.branch(key, body.message, leaf=leaf_seen(state, body.leaf, hidden, author))
         return json_response({})
 
     async def typing(request: web.Request) -> web.Response:

@@ -1,0 +1,71 @@
+"""What the sender of a request sees of a chat: the branch that everybody is shown, or another one.
+
+A request that leads a chat to another branch may name the chat's leaf. If it names none, it is meant for the chat as it
+is. But then it may hide only what its own author has asked.
+
+Invariants: pure. The decision holds for the state that it was made on: the leaf that is returned is checked once more
+by the action itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from statestream.chat.messages import Message, State, message_or_reply, path, showing
+from statestream.chat.slices.conversation import STALE, check_leaf
+from statestream.core.errors import NotFound, Refused
+
+
+def leaf_seen(state: State, leaf: str | None, hidden: Iterable[Message], author: str | None) -> str | None:
+    """The leaf that the sender has seen, or may be taken to have seen. Raises Refused.
+
+    `leaf` is the leaf that the request names, `hidden` what the chat would not show any more.
+    """
+    check_leaf(state, leaf)
+    if leaf is None and any(message["role"] == "user" and message.get("author") != author for message in hidden):
+        raise Refused(
+            STALE,
+            "This would hide what somebody else has written since. To do it all the same, send `leaf`, the id of the "
+            "last message that you see.",
+        )
+    return state.get("leaf")
+
+
+def hidden_by_branch(state: State, message_id: str) -> list[Message]:
+    """What would not be shown any more if the branch with that message were."""
+    then = {message["id"] for message in path(showing(state, message_id))}
+    return [message for message in path(state) if message["id"] not in then]
+
+
+def hidden_by_sibling(state: State, message: Message) -> list[Message]:
+    """What follows that message, or the sibling of it that is shown. Raises Refused if neither is shown."""
+    shown = path(state)
+    ids = [each["id"] for each in shown]
+    if message["id"] in ids:
+        return shown[ids.index(message["id"]) + 1 :]
+    parent = message.get("parent")
+    if parent in ids:
+        return shown[ids.index(parent) + 2 :]
+    if parent is None:
+        return shown if shown and "parent" in shown[0] else shown[1:]
+    raise stale()
+
+
+def looked_at(state: State, leaf: str | None) -> State:
+    """The chat as a client sees it that looks at the branch with that message. Raises NotFound."""
+    if leaf is None:
+        return state
+    if message_or_reply(state, leaf) is None:
+        raise NotFound("`leaf` is not the id of a message that this chat holds; older ones are in the archive")
+    return showing(state, leaf)
+
+
+def check_same_branch(shown: State, looked_at: State) -> None:
+    """Raises Refused if somebody asks who looks at another branch than the chat shows: the answer is not there."""
+    if shown.get("leaf") != looked_at.get("leaf"):
+        raise Refused("other_branch", "You are looking at another branch of this chat. Show it before you ask there.")
+
+
+def stale() -> Refused:
+    """What a sender is told who sees another branch than the chat shows."""
+    return Refused(STALE, "The chat shows another branch by now. Load it again, then repeat this.")
