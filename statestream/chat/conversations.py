@@ -181,6 +181,8 @@ class Conversations:
         else:
             await self.existing(key)
         payload = _payload(question)
+        if find(self.find(key), payload["id"]) is None:
+            await self.caught_up()  # another node may have asked this, and archived it since
         if self.is_archived(key, payload["id"]):
             raise Refused("archived", "This question was answered long ago; load the chat's older messages.")
         known = reply_to(self.find(key), payload["id"])

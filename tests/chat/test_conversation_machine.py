@@ -669,6 +669,21 @@ def test_a_question_that_has_left_before_its_reply_is_not_asked_again() -> None:
     timeless(left())
 
 
+def test_a_question_that_another_node_has_answered_and_archived_is_not_asked_again() -> None:
+    async def elsewhere() -> None:
+        async with cluster(count=2, keep=3) as (_, model, (one, two)):
+            two.journal.deaf(True)
+            for id in ("a", "b", "c", "d"):
+                await exchange(one.chats, model, question(id))
+            assert two.store.get("chat/c") is None
+            with pytest.raises(Refused, match="long ago"):
+                await two.chats.ask("c", question("a"), create=True)
+            assert model.calls["a"] == 1
+            two.journal.deaf(False)
+
+    timeless(elsewhere())
+
+
 def test_what_is_shown_does_not_leave_the_chat() -> None:
     async def old_branch() -> None:
         async with cluster(keep=3) as (_, model, (one,)):
