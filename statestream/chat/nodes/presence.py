@@ -20,7 +20,7 @@ import heapq
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import orjson
@@ -111,6 +111,7 @@ class Presence:
         self._due: list[tuple[int, str]] = []
         """A heap of the times at which to check a chat, in units of CHECK_SECONDS, with its key."""
         self._checks: set[tuple[int, str]] = set()
+        self._phase = random.uniform(0.0, CHECK_SECONDS)  # noqa: S311  # so that nodes do not check in one moment
         self._wanted = asyncio.Event()
 
     @property
@@ -166,7 +167,7 @@ class Presence:
     # reporting
 
     def _check_after(self, key: str, seconds: float) -> None:
-        due = math.ceil((asyncio.get_running_loop().time() + seconds) / CHECK_SECONDS), key
+        due = math.ceil((asyncio.get_running_loop().time() + seconds - self._phase) / CHECK_SECONDS), key
         if due not in self._checks:
             self._checks.add(due)
             heapq.heappush(self._due, due)
@@ -194,7 +195,7 @@ class Presence:
         loop = asyncio.get_running_loop()
         while True:
             self._wanted.clear()
-            wait = self._due[0][0] * CHECK_SECONDS - loop.time() if self._due else None
+            wait = self._due[0][0] * CHECK_SECONDS + self._phase - loop.time() if self._due else None
             if wait is not None and wait <= 0:
                 self._checks.discard(self._due[0])
                 return heapq.heappop(self._due)[1]
@@ -210,15 +211,15 @@ class Presence:
         news = self._news(key, now)
         if not news or self._view.get(conversation.name_of(key)) is None:
             return
+        name = f"{NAME}/{key}"
+        state = self._view.get(name)
+        version = 0 if state is None else state.version
         await self._take_lease()
         self._quiet(key, OWN_SECONDS)
         with contextlib.suppress(VersionConflict):  # another node has reported first: this one reports later
-            for begin in range(0, len(news), MAX_PEOPLE):
-                people = dict(list(news.items())[begin : begin + MAX_PEOPLE])
-                name = f"{NAME}/{key}"
-                state = self._view.get(name)
-                expect = {name: 0 if state is None else state.version}
-                await self._view.dispatch(seen(key, node=self._node, people=people), expect=expect)
+            for people in _portions(news):
+                result = await self._view.dispatch(seen(key, node=self._node, people=people), expect={name: version})
+                version = dict(result.changes).get(name, version)
 
     def _news(self, key: str, now: float) -> dict[str, Activity]:
         """Where the state is wrong about the people of this node. Forgets people who are gone."""
@@ -249,3 +250,9 @@ class Presence:
             except StatestreamError as error:
                 log.warning("the presence in a chat could not be withdrawn: %s", error)
                 return
+
+
+def _portions(news: dict[str, Activity]) -> Iterator[dict[str, Activity]]:
+    people = list(news.items())
+    for begin in range(0, len(people), MAX_PEOPLE):
+        yield dict(people[begin : begin + MAX_PEOPLE])
