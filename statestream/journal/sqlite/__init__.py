@@ -92,7 +92,7 @@ class SqliteJournal:
         """Runs once a batch is durable. Unless it returns, nobody is told."""
         self._files.check()
         _, head, ledger = appended
-        self._head.write(Acknowledged(batch=ledger.batch, position=head))
+        self._head.write(Acknowledged(position=head, ledger=ledger))
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
         return await self._reading.run(changes.lookup, list(keys))
@@ -144,4 +144,4 @@ class SqliteJournal:
         if known is None and ledger.batch > 1:  # an upgraded journal has counted one
             log.warning("%s is missing; whether the newest changes are there cannot be checked", self._head.path)
         self._files.remember()
-        self._head.open(Acknowledged(batch=ledger.batch, position=head), self.path.stat().st_mode & 0o777)
+        self._head.open(Acknowledged(position=head, ledger=ledger), self.path.stat().st_mode & 0o777)

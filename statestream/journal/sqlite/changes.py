@@ -41,10 +41,10 @@ from statestream.journal.sqlite.checksums import (
     Checked,
     Ledger,
     change_checksum,
-    change_fits,
     checksum,
     damaged,
     fits,
+    request_checksum,
 )
 
 _COLUMNS: Final = "seq, tag, slice, from_version, kind, data, type, request, actor, payload, at"
@@ -57,7 +57,7 @@ def earliest(sql: sqlite3.Connection) -> Position:
 def _floor(sql: sqlite3.Connection) -> tuple[Position, object]:
     """The last trimmed position, and the ledger that was current then."""
     row = sql.execute("SELECT seq, tag, ledger, crc FROM floor").fetchone()
-    if row is None or not fits(row[3], row[:3]):
+    if row is None or not fits(row[3], checksum, row[:3]):
         raise damaged("the earliest position of the journal")
     return _position(row), row[2]
 
@@ -92,12 +92,12 @@ def _position(row: tuple[Any, ...]) -> Position:
 
 def verify(sql: sqlite3.Connection, position: Position) -> None:
     """Raises Forked or Expired unless `position` is part of this history and changes after it are kept."""
-    oldest = earliest(sql)
+    oldest = _position(sql.execute("SELECT seq, tag FROM floor").fetchone() or (0, ""))  # checked where it decides
     if position.seq < oldest.seq:
-        raise Expired(f"the journal goes back to {oldest} only; start without a position")
+        raise Expired(f"the journal goes back to {earliest(sql)} only; start without a position")
     row = sql.execute("SELECT tag FROM changes WHERE seq = ?", (position.seq,)).fetchone()
     if position != oldest and (row is None or row[0] != position.tag):
-        if oldest.seq < position.seq <= head(sql).seq:
+        if earliest(sql).seq < position.seq <= head(sql).seq:
             change_at(sql, position.seq)  # unless it is damaged, it is of another history
         raise Forked("the position is not part of this history; start without a position")
 
@@ -142,10 +142,10 @@ def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> dict[str, 
     for name, version in versions.items():
         row = sql.execute("SELECT version, crc FROM versions WHERE slice = ?", (name,)).fetchone()
         if row:
-            if not fits(row[1], (name, row[0])):
-                raise damaged(f"the version of a slice at {head(sql)}")
             held[name] = row[1]
         if (row[0] if row else 0) != version:
+            if row and not fits(row[1], checksum, (name, row[0])):
+                raise damaged(f"the version of a slice at {head(sql)}")
             raise Conflict(f"{name} changed since it was read; reload and retry")
     return held
 
@@ -178,9 +178,12 @@ def _record(
             record = idempotency_record(entry, outcome)
             where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), entry.at)
             columns = (*entry.idempotency_key, record.digest, *where)
-            rows.append((*columns, checksum(columns)))
-    horizon = (now_ms() - IDEMPOTENCY_MS,)
-    gone = [row[0] for row in sql.execute("DELETE FROM requests WHERE at < ? RETURNING crc", horizon).fetchall()]
+            rows.append((*columns, request_checksum(columns)))
+    horizon, gone = now_ms() - IDEMPOTENCY_MS, []
+    oldest = sql.execute("SELECT min(at) FROM requests").fetchone()[0]
+    if oldest is not None and oldest < horizon:
+        old = sql.execute("DELETE FROM requests WHERE at < ? RETURNING crc", (horizon,)).fetchall()
+        gone = [row[0] for row in old]
     sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return gone, [row[7] for row in rows]
 
@@ -191,7 +194,7 @@ def lookup(sql: sqlite3.Connection, keys: Sequence[IdempotencyKey]) -> dict[Idem
     for key in keys:
         row = sql.execute(query, (*key, now_ms() - IDEMPOTENCY_MS)).fetchone()
         if row is not None:
-            if not fits(row[5], (*key, *row[:5])):
+            if not fits(row[5], request_checksum, (*key, *row[:5])):
                 raise damaged("the record of a request")
             changes = tuple((name, version) for name, version in orjson.loads(row[3]))
             position = Position(seq=row[1], tag=row[2])
@@ -260,7 +263,7 @@ def row_of(change: Change) -> tuple[Any, ...]:
 
 def _change(row: tuple[Any, ...]) -> Change:
     """Of a row with its CRC. Raises JournalUnusable if it is damaged."""
-    if not change_fits(row[11], row[:11]):
+    if not fits(row[11], change_checksum, row[:11]):
         raise damaged(f"change {row[0]} of the journal")
     return Change(
         position=Position(seq=row[0], tag=row[1]),

@@ -53,7 +53,7 @@ def points(sql: sqlite3.Connection) -> list[Point]:
     """All rows of `checkpoints`, in order."""
     found = []
     for *columns, crc in sql.execute("SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints ORDER BY seq"):
-        if not fits(crc, tuple(columns)):
+        if not fits(crc, checksum, tuple(columns)):
             raise damaged(f"the checkpoint at change {columns[0]} of the journal")
         found.append(Point(*columns))
     return found
@@ -103,7 +103,7 @@ def _effective(sql: sqlite3.Connection, point: Point, condition: str, values: Se
 
 
 def row_fits(row: tuple[Any, ...]) -> bool:
-    return fits(row[5], (*row[:4], row[4] is None), row[4] or b"")
+    return fits(row[5], row_checksum, *row[:5])
 
 
 def row_checksum(name: str, checkpoint: int, version: int, tag: str, value: bytes | None) -> int:

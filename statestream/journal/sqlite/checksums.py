@@ -14,6 +14,7 @@ find damage, not forgery.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct as Layout
 from typing import Any, Final, Self
 from zlib import crc32
@@ -32,29 +33,33 @@ def damaged(what: str) -> JournalUnusable:
     return JournalUnusable(f"{what} is damaged; stop the server and run `statestream repair`, or restore a backup")
 
 
-def checksum(columns: tuple[Any, ...], *blobs: bytes) -> int:
-    """The CRC of a row. Values that may be long are passed as `blobs`."""
-    crc = crc32(repr((columns, *map(len, blobs))).encode())
-    for blob in blobs:
-        crc = crc32(blob, crc)
-    return crc
-
-
-def fits(crc: object, columns: tuple[Any, ...], *blobs: bytes) -> bool:
-    """Whether a row is as it was written. Damage may have changed the types of its columns as well."""
-    try:
-        return checksum(columns, *blobs) == crc
-    except (TypeError, ValueError):
-        return False
+def checksum(columns: tuple[Any, ...], blob: bytes = b"") -> int:
+    """The CRC of a row. A value that may be long is passed as `blob`."""
+    return crc32(blob, crc32(f"{columns!r}{len(blob)}".encode()))
 
 
 def change_checksum(row: tuple[Any, ...]) -> int:
-    """The CRC of a row of `changes`, without its ledger: that has its own, because it may be replaced."""
-    return checksum((*row[:5], *row[6:9], row[10]), row[5], row[9])
+    """The CRC of a row of `changes`, without its ledger: that has its own, because it may be replaced.
+
+    Each action pays for it, so it is as short as it can be.
+    """
+    seq, tag, name, before, kind, data, type, request, actor, payload, at = row
+    text = f"{seq} {tag} {name} {before} {kind} {type} {request} {actor} {at} {len(data)}"
+    return crc32(payload, crc32(data, crc32(text.encode())))
 
 
-def change_fits(crc: object, row: tuple[Any, ...]) -> bool:
-    return fits(crc, (*row[:5], *row[6:9], row[10]), row[5], row[9])
+def request_checksum(row: tuple[Any, ...]) -> int:
+    """The CRC of a row of `requests`, likewise."""
+    actor, id, digest, seq, tag, changes, at = row
+    return crc32(digest, crc32(f"{seq} {tag} {at} {changes}{id} {len(actor)} {actor}".encode()))
+
+
+def fits(crc: object, checksum: Callable[..., int], *row: Any) -> bool:
+    """Whether a row is as it was written. Damage may have changed the types of its columns as well."""
+    try:
+        return checksum(*row) == crc
+    except (TypeError, ValueError):
+        return False
 
 
 class Ledger(Struct, frozen=True, kw_only=True, gc=False):

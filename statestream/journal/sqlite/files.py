@@ -61,12 +61,14 @@ class OpenFiles:
 
     def check(self) -> None:
         """Raises Unavailable unless the open files are those at their paths."""
+        self.moved = True
         try:
-            self.moved = any(_identity(path) != identity for path, identity in self._known)
+            for path, identity in self._known:
+                if _identity(path) != identity:
+                    raise Unavailable(_GONE)
         except OSError:
-            self.moved = True
-        if self.moved:
-            raise Unavailable(_GONE)
+            raise Unavailable(_GONE) from None
+        self.moved = False
 
     def check_again(self) -> None:
         """The same, once they were not."""

@@ -9,6 +9,8 @@ not need to agree on an order: the newest slot counts. The file is flushed when 
 flushes it when it likes: after a power failure it may be older than the journal, which is never held against the
 journal, and never newer.
 
+A slot has a position and the ledger that was current there, whose CRC covers both.
+
 Invariants: a slot is written after its batch is durable, and before anybody is told. A slot that is damaged is not
 overlooked. A file that is not ours is not overwritten.
 """
@@ -19,25 +21,28 @@ import os
 from pathlib import Path
 from struct import Struct as Layout
 from typing import Final
-from zlib import crc32
 
 from msgspec import Struct
 
 from statestream.core.change import Position
 from statestream.core.errors import JournalUnusable, Unavailable
-from statestream.journal.sqlite.checksums import damaged
+from statestream.journal.sqlite.checksums import Ledger, damaged
 
 SLOTS: Final = 64
-_SLOT: Final = Layout(">8sqq32sI4x")
+_SLOT: Final = Layout(">8sq20s28s")
 _MAGIC: Final = b"StSthead"
 SIZE: Final = SLOTS * _SLOT.size
 
 
 class Acknowledged(Struct, frozen=True, kw_only=True, gc=False):
-    """The newest batch that may have been acknowledged, and the head after it."""
+    """The head after the newest batch that may have been acknowledged, and its ledger."""
 
-    batch: int
     position: Position
+    ledger: Ledger
+
+    @property
+    def batch(self) -> int:
+        return self.ledger.batch
 
 
 def head_path(path: str | Path) -> Path:
@@ -53,19 +58,18 @@ def read_slots(content: bytes) -> list[Acknowledged | None]:
 def _read(slot: bytes) -> Acknowledged | None:
     if len(slot) != _SLOT.size:
         return None
-    magic, batch, seq, tag, crc = _SLOT.unpack(slot)
+    magic, seq, tag, packed = _SLOT.unpack(slot)
     try:
-        found = Acknowledged(batch=batch, position=Position(seq=seq, tag=tag.rstrip(b"\0").decode()))
-    except UnicodeDecodeError:
+        position = Position(seq=seq, tag=tag.rstrip(b"\0").decode())
+        found = Acknowledged(position=position, ledger=Ledger.unpacked(packed, position))
+    except (UnicodeDecodeError, JournalUnusable):
         return None
-    return found if magic == _MAGIC and _packed(found) == slot and crc else None
+    return found if magic == _MAGIC and _packed(found) == slot else None
 
 
 def _packed(newest: Acknowledged) -> bytes:
     position = newest.position
-    tag = position.tag.encode()
-    crc = crc32(b"%d %d %s" % (newest.batch, position.seq, tag))
-    return _SLOT.pack(_MAGIC, newest.batch, position.seq, tag, crc)
+    return _SLOT.pack(_MAGIC, position.seq, position.tag.encode(), newest.ledger.packed(position))
 
 
 class HeadFile:

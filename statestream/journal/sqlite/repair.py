@@ -182,7 +182,7 @@ def _build(path: Path, source: sqlite3.Connection, salvaged: Salvaged, batch: in
             if salvaged.head != salvaged.earliest:
                 _keep(sql, salvaged.head, salvaged.state, salvaged.before)
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return Acknowledged(batch=ledger.batch, position=salvaged.head)
+    return Acknowledged(position=salvaged.head, ledger=ledger)
 
 
 def _build_rows(sql: sqlite3.Connection, salvaged: Salvaged, batch: int) -> Ledger:

@@ -22,7 +22,7 @@ from statestream.core.errors import JournalUnusable, StatestreamError
 from statestream.core.selection import EVERYTHING
 from statestream.journal.history import Held, advance
 from statestream.journal.sqlite import changes, checkpoints
-from statestream.journal.sqlite.checksums import Checked, Ledger, fits
+from statestream.journal.sqlite.checksums import Checked, Ledger, checksum, fits, request_checksum
 
 RECORD: Final = "actor, id, digest, seq, tag, changes, at, crc"
 
@@ -75,7 +75,7 @@ class Salvage:
 
     def _points(self) -> list[checkpoints.Point]:
         query = "SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints WHERE bytes >= 0 ORDER BY seq"
-        points = (checkpoints.Point(*row[:6]) for row in self._rows(query) if fits(row[6], row[:6]))
+        points = (checkpoints.Point(*row[:6]) for row in self._rows(query) if fits(row[6], checksum, row[:6]))
         return [point for point in points if point.seq > 0]
 
     def _floor(self) -> Position | None:
@@ -170,7 +170,7 @@ class Salvage:
         for order in ("actor, id", "actor DESC, id DESC"):  # from both ends, in case the middle cannot be read
             damaged = 0
             for row in self._rows(f"SELECT {RECORD} FROM requests ORDER BY {order}"):
-                if not fits(row[7], row[:7]):
+                if not fits(row[7], request_checksum, row[:7]):
                     damaged += 1
                 elif row[3] <= head.seq:
                     found[row[0], row[1]] = row

@@ -17,7 +17,7 @@ from typing import Any, Final
 from statestream.core.change import START, Position
 from statestream.core.errors import JournalUnusable
 from statestream.journal.sqlite import changes, checkpoints
-from statestream.journal.sqlite.checksums import Ledger, change_checksum, checksum, damaged, fits
+from statestream.journal.sqlite.checksums import Ledger, change_checksum, checksum, damaged, fits, request_checksum
 from statestream.journal.sqlite.head_file import Acknowledged, head_path
 from statestream.journal.sqlite.worker import transaction
 
@@ -39,8 +39,8 @@ ALTER TABLE floor ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 DELETE FROM snapshots WHERE checkpoint IN (SELECT seq FROM checkpoints WHERE bytes < 0);
 DELETE FROM checkpoints WHERE bytes < 0;
 UPDATE changes SET crc = change_crc(seq, tag, slice, from_version, kind, data, type, request, actor, payload, at);
-UPDATE versions SET crc = row_crc(slice, version);
-UPDATE requests SET crc = row_crc(actor, id, digest, seq, tag, changes, at);
+UPDATE versions SET crc = version_crc(slice, version);
+UPDATE requests SET crc = request_crc(actor, id, digest, seq, tag, changes, at);
 UPDATE snapshots SET crc = snapshot_crc(slice, checkpoint, version, tag, value)
 """
 _STANDING: Final = """
@@ -108,7 +108,8 @@ class Schema:
         """From version 1, which had no checksums: what is there is taken to be intact."""
         functions: dict[str, Callable[..., int]] = {
             "change_crc": lambda *row: change_checksum(row),
-            "row_crc": lambda *row: checksum(row),
+            "version_crc": lambda *row: checksum(row),
+            "request_crc": lambda *row: request_checksum(row),
             "snapshot_crc": checkpoints.row_checksum,
         }
         for name, function in functions.items():
@@ -148,7 +149,7 @@ class Schema:
         if self._sql.execute(_STANDING).fetchone() != (ledger.rows, ledger.total):
             raise damaged(f"what {self._path} knows of versions and ids")
         for name, version, crc in self._sql.execute("SELECT slice, version, crc FROM versions"):
-            if not fits(crc, (name, version)):
+            if not fits(crc, checksum, (name, version)):
                 raise damaged(f"the version of a slice in {self._path}")
 
     def _check_end(self, acknowledged: Acknowledged, head: Position, ledger: Ledger) -> None:
