@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,10 +19,13 @@ from statestream.chat import Chat, Conversations, Question
 from statestream.chat.models import Finish, Piece, ToolSpec, Turn
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.slices import archive
+from statestream.core.values import encode
 from tests.support.census import reply_tasks
 from tests.support.clock import timeless
 
 KEY, PAGE, WINDOW = "c", 5, 6
+NEWEST = 600
+"""Bytes of an exchange, and of what a chat is beside its messages."""
 
 
 class Echo:
@@ -130,9 +134,19 @@ class History:
         shown = [message["id"] for message in ui_messages(state)]
         assert state["leaf"] == self.tree.leaf
         assert shown == true[len(true) - len(shown) :]
-        assert len(shown) >= min(max(self.keep, 1), len(true)), "an ancestor of the leaf has left the chat"
+        assert len(shown) >= self.least(true), "an ancestor of the leaf has left the chat"
+        assert len(self.live) <= 2 or self.bytes <= archive.MAX_LIVE + NEWEST, "the chat is too large to be opened"
         assert len(self.live) < max(self.keep, 1) + PAGE
         assert self.live == [each for each in self.tree.parents if each in set(self.live)], "not in order of creation"
+
+    @property
+    def bytes(self) -> int:
+        return len(encode(self.store.get(f"chat/{KEY}")))
+
+    def least(self, path: Sequence[str]) -> int:
+        """How many messages of the branch must be live: `keep`, or fewer if the chat would be too large."""
+        small = self.bytes < archive.MAX_LIVE - NEWEST
+        return min(max(self.keep, 1) if archive.MAX_LIVE > 1 << 20 or small else 1, len(path))
 
     async def check_past(self) -> None:
         """Everything that was ever said, page by page."""
@@ -165,6 +179,13 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 STEPS = st.tuples(st.sampled_from(["ask", "ask", "regenerate", "edit", "branch"]), st.integers(0, 60))
 EXCHANGES = [("ask", 0)] * 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(STEPS, max_size=40), size=st.integers(500, 3_000))
+def test_a_chat_stays_small_enough_to_be_opened(steps: list[tuple[str, int]], size: int) -> None:
+    with mock.patch.object(archive, "MAX_LIVE", size):
+        timeless(live_through(steps, keep=30))
 
 
 @settings(max_examples=60, deadline=None)

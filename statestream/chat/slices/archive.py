@@ -7,14 +7,15 @@ can have messages that are newer than live ones; the numbers tell where each bel
 archive and takes their messages out of the chat, or does neither. Messages come back when a branch is shown that goes
 on above the live ones: then the archive has them as well.
 
-Invariants: a page is written once and never changes. Of the branch that is shown, the newest `keep` messages are live.
+Invariants: a page is written once and never changes. Of the branch that is shown, the newest `keep` messages are live,
+or as many of them as MAX_LIVE allows: a chat that cannot be sent in one snapshot could not be opened any more.
 Only the functions below read the archive; no stream needs it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -23,10 +24,14 @@ from statestream.chat.slices import conversation
 from statestream.core.change import Action
 from statestream.core.errors import NotFound
 from statestream.core.slices import Slice
+from statestream.core.values import encode
 from statestream.store.view import StoreView
 
 NAME: Final = "chat_archive"
 PAGE: Final = 50
+MAX_LIVE: Final = 4 << 20
+"""Bytes of the messages that are live, and of a page. The newest exchange is live in any case."""
+EXCHANGE: Final = 2
 KEY_ROOM: Final = 16
 """The characters of an instance's key that the page number takes; the key of a chat must leave room for them."""
 
@@ -71,15 +76,17 @@ class _Past:
 
 
 def archiving(view: StoreView, key: str, keep: int) -> Dispatch:
-    """The actions that archive what the chat holds beyond `keep` messages, in whole pages.
+    """The actions that archive what the chat holds beyond `keep` messages, in whole pages, and beyond MAX_LIVE bytes.
 
-    There are none unless that is a page at least.
+    There are none if that is less than a page, and the chat is small enough.
     """
     chat = view.get(conversation.name_of(key))
-    if chat is None or len(chat.value["messages"]) < keep + PAGE:
+    if chat is None or (len(chat.value["messages"]) < keep + PAGE and chat.measured <= MAX_LIVE):
         return (), {}
     past, live = _Past(view, key), chat.value["messages"]
     leaving = _leaving(chat.value, keep)
+    if not leaving:
+        return (), {}
     new = [
         (message, number)
         for message, number in zip(live, past.numbered(live), strict=True)
@@ -87,11 +94,11 @@ def archiving(view: StoreView, key: str, keep: int) -> Dispatch:
     ]
     actions = [
         archived(
-            _page_key(key, past.pages + start // PAGE),
-            messages=[message for message, _ in new[start : start + PAGE]],
-            numbers=[number for _, number in new[start : start + PAGE]],
+            _page_key(key, past.pages + page),
+            messages=[dict(message) for message, _ in content],
+            numbers=[number for _, number in content],
         )
-        for start in range(0, len(new), PAGE)
+        for page, content in enumerate(_pages_of(new))
     ]
     trimmed = conversation.trimmed(key, ids=[message["id"] for message in live if message["id"] in leaving])
     return [*actions, trimmed], {conversation.name_of(key): chat.version}
@@ -101,8 +108,31 @@ def _leaving(state: State, keep: int) -> set[str]:
     """The ids of the messages to archive: the oldest that are not shown, then the oldest of the branch that is."""
     shown = {message["id"]: None for message in path(state)}
     hidden = [message["id"] for message in state["messages"] if message["id"] not in shown]
-    surplus = (len(state["messages"]) - keep) // PAGE * PAGE
-    return set([*hidden, *list(shown)[: -max(keep, 1)]][:surplus])
+    surplus = max(0, (len(state["messages"]) - keep) // PAGE * PAGE)
+    by_count = [*hidden, *list(shown)[: -max(keep, 1)]][:surplus]
+    sizes = {message["id"]: len(encode(message)) for message in state["messages"]}
+    too_much = sum(sizes.values()) - MAX_LIVE
+    by_size: list[str] = []
+    for id in [*hidden, *list(shown)[:-EXCHANGE]]:
+        if too_much <= 0:
+            break
+        by_size.append(id)
+        too_much -= sizes[id]
+    return {*by_count, *by_size}
+
+
+def _pages_of(messages: Iterable[tuple[Message, int]]) -> Iterator[list[tuple[Message, int]]]:
+    """Messages and their numbers, as pages."""
+    page: list[tuple[Message, int]] = []
+    size = 0
+    for message, number in messages:
+        size += len(encode(message))
+        if page and (len(page) == PAGE or size > MAX_LIVE):
+            yield page
+            page, size = [], len(encode(message))
+        page.append((message, number))
+    if page:
+        yield page
 
 
 def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch:
@@ -115,13 +145,24 @@ def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch
     if chat is None or not shown or len(shown) >= keep or "parent" not in shown[0]:
         return (), {}
     past, live = _Past(view, key), chat.value["messages"]
-    back = past.above(shown[0], keep - len(shown))
+    back = _newest(past.above(shown[0], keep - len(shown)), MAX_LIVE - chat.measured)
     if not back:
         return (), {}
     numbers = past.numbered(live)
     places = [bisect(numbers, past.numbers[message["id"]]) + ahead for ahead, message in enumerate(back)]
     actions = [conversation.restored(key, messages=[dict(message) for message in back], places=places)]
     return actions, {conversation.name_of(key): chat.version}
+
+
+def _newest(messages: Sequence[Message], size: int) -> list[Message]:
+    """The newest of them, which together have at most so many bytes."""
+    kept: list[Message] = []
+    for message in reversed(messages):
+        size -= len(encode(message))
+        if size < 0:
+            break
+        kept.append(message)
+    return kept[::-1]
 
 
 def shown_path(view: StoreView, key: str, least: int) -> list[Message]:
