@@ -153,6 +153,21 @@ async def test_a_server_that_never_answers_leaves_an_id_to_repeat() -> None:
     assert end.endswith("unknown: repeat it with --id mine")
 
 
+async def test_a_command_goes_where_it_is_sent_but_not_with_its_headers(server: Server) -> None:
+    async def elsewhere(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": f"{server.url}{request.path_qs}"})
+
+    async with serving(elsewhere) as url:
+        ran = await run("dispatch", url, "board/counted")
+        assert (ran.code, ran.err) == (0, "")
+        ran = await run("state", url, "--slices", "counter", "--json")
+        assert (ran.code, ran.json["slices"]) == (0, {"counter": 1})
+        ran = await run("state", url, "-H", "Authorization: Bearer s3cret")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"redirects with status 307: {server.url}/state, which is not followed" in ran.err
+    assert "s3cret" not in ran.err
+
+
 async def test_ctrl_c_leaves_an_id_to_repeat_too() -> None:
     asked = asyncio.Event()
 
