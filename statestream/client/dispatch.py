@@ -35,14 +35,22 @@ async def dispatch(
     id: str | None,
     expect: Mapping[str, int] | None,
 ) -> Result:
-    """Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered."""
+    """Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered.
+
+    If the first attempt is redirected to where nobody answers, it raises that at once: the redirect may be wrong.
+    """
     bodies = [_body_of(action) for action in actions]
     body = {**(bodies[0] if len(bodies) == 1 else {"actions": bodies}), "id": id or uuid.uuid4().hex}
     if expect:
         body["expect"] = dict(expect)
     encoded = orjson.dumps(body)
     for attempt in range(ATTEMPTS):
-        result = await _post(session, url, encoded)
+        try:
+            result = await _post(session, url, encoded)
+        except Unavailable:
+            if attempt == 0:
+                raise
+            result = None
         if result is not None:
             return result
         await asyncio.sleep(min(MAX_DELAY, 0.1 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311  # only spreads
@@ -55,7 +63,7 @@ def _body_of(action: Action) -> dict[str, Any]:
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result | None:
-    """The result; None if a retry may succeed."""
+    """The result; None if a retry may succeed. Raises Unavailable if nobody answers where a redirect leads."""
     headers = {"Content-Type": "application/json"}
     try:
         async with (

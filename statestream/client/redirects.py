@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from statestream.core.errors import StreamRefused
+from statestream.core.errors import StreamRefused, Unavailable
 
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 SEE_OTHER: Final = 303
@@ -33,11 +33,18 @@ async def request(
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """The response to the request, which is sent again to wherever the server redirects it.
 
-    The method stays the same, except that 303 asks for a GET. Raises StreamRefused.
+    The method stays the same, except that 303 asks for a GET. Raises StreamRefused, errors of aiohttp, and Unavailable
+    if nobody answers where a redirect leads.
     """
-    target = URL(url)
+    first = target = URL(url)
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.request(method, target, headers=headers, data=data, allow_redirects=False) as response:
+        try:
+            answer = await session.request(method, target, headers=headers, data=data, allow_redirects=False)
+        except (aiohttp.ClientError, OSError) as error:
+            if target == first:
+                raise
+            raise Unavailable(f"{_shown(first)} redirects to {_shown(target)}, which fails: {error}") from None
+        async with answer as response:
             if response.status not in REDIRECTS:
                 yield response
                 return

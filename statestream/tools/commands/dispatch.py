@@ -21,7 +21,7 @@ from statestream.core.errors import Malformed, Unavailable
 from statestream.core.names import check_id, check_key, split_name
 from statestream.core.values import loads
 from statestream.tools.console.exit_codes import run, wrong_call
-from statestream.tools.console.options import Headers, Json, Url, parsed, shown_url, target_of
+from statestream.tools.console.options import Headers, Json, Url, parsed, target_of
 from statestream.tools.console.output import notice, write, write_json
 from statestream.tools.console.requests import reach, session
 from statestream.tools.console.text import safe
@@ -92,8 +92,8 @@ async def _dispatch(target: Target, action: Action, id: str, expect: Mapping[str
         waiting = asyncio.get_running_loop().call_later(NOTICE_SECONDS, notice, f"no answer yet, retrying; {unknown}")
         try:
             result = await send(http, str(target.url).rstrip("/"), [action], id=id, expect=expect)
-        except Unavailable:
-            raise Unavailable(f"{shown_url(target)} did not answer; {unknown}") from None
+        except Unavailable as error:
+            raise Unavailable(f"{safe(str(error))}: repeat it with --id {id}") from None
         except asyncio.CancelledError:
             notice(f"interrupted; {unknown}")
             raise
