@@ -13,6 +13,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -32,10 +33,13 @@ EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Site(web.BaseSite):
-    """A listening socket of an aiohttp runner."""
+    """A listening socket of an aiohttp runner. `connection` makes the protocol of each connection."""
 
-    def __init__(self, runner: web.BaseRunner, host: str, port: int) -> None:
+    def __init__(
+        self, runner: web.BaseRunner, host: str, port: int, connection: Callable[[], asyncio.BaseProtocol]
+    ) -> None:
         super().__init__(runner, backlog=BACKLOG)
+        self._connection = connection
         self._address = (host, port)
         self._sockets: list[socket.socket] = []
         self._newcomers: set[asyncio.Task[None]] = set()
@@ -121,10 +125,8 @@ class Site(web.BaseSite):
         loop.call_later(PAUSE_SECONDS, self._listen, listening)
 
     async def _welcome(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        assert self._runner.server is not None
         try:
-            await loop.connect_accepted_socket(self._runner.server, connection)
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, connection)
         except OSError:
             connection.close()  # the client left while it waited
 

@@ -20,6 +20,8 @@ from statestream.core.errors import Refused, StatestreamError
 log = logging.getLogger("statestream")
 
 RETRY_AFTER_SECONDS: Final = 1
+HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Of every response that does not have its own."""
 STARTED: Final = web.RequestKey("statestream_started", bool)
 
 
@@ -28,6 +30,14 @@ def problem(error: StatestreamError) -> web.Response:
     response = _problem(error.status, error.code, str(error), **more)
     if error.retryable:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def last_problem(error: StatestreamError) -> web.Response:
+    """A problem that no application prepares, and after which the connection ends."""
+    response = problem(error)
+    response.headers.update(HEADERS)
+    response.force_close()
     return response
 
 
@@ -57,6 +67,7 @@ def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
     if not isinstance(error, web.HTTPException):
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return _problem(500, "internal", "the server failed; the details are in its log")
+    error.__traceback__ = None  # its frames have the request, which has the error
     if error.status < 400 or error.content_type != "text/plain":
         raise error  # the route's own response
     code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
@@ -69,6 +80,6 @@ async def starting(request: web.Request, response: web.StreamResponse) -> None:
 
     From here on, only aborting the connection can signal an error.
     """
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     request[STARTED] = True

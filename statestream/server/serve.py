@@ -1,8 +1,9 @@
 """Serves an application until the process is asked to stop.
 
 Invariants: the settings for production are here. Handlers are cancelled when their client leaves, so that a subscriber
-that left is forgotten at once. No client can keep the process from ending. The process may open as many descriptors as
-the system allows. Objects that were created at start-up are hidden from the garbage collector.
+that left is forgotten at once. No client can keep the process from ending, and none whose request was arriving is left
+without an answer. The process may open as many descriptors as the system allows. Objects that were created at start-up
+are hidden from the garbage collector.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
 
+from statestream.server.edge import Edge
+from statestream.server.inflate import refuse_truncated
 from statestream.server.listen import Site
 
 SHUTDOWN_SECONDS: Final = 5.0
@@ -30,6 +34,8 @@ on looking for some."""
 async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[int], None]) -> None:
     """Serves until SIGTERM or SIGINT. `ready` is called with the port, which matters if `port` is 0."""
     _allow_descriptors()
+    refuse_truncated()
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # its warnings quote headers of clients
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,13 +50,17 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
     )
     try:
         await runner.setup()
-        site = Site(runner, host, port)
+        assert runner.server is not None
+        edge = Edge(runner.server)
+        site = Site(runner, host, port, edge.connection)
         await site.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
         ready(site.address[1])
         await stop.wait()
+        await site.stop()
+        await edge.stop(SHUTDOWN_SECONDS)
     finally:
         await _end(runner)
 

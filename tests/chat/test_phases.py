@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from statestream.store.notifier import Notifier
 from tests.support import Server, eventually
@@ -625,6 +626,12 @@ HOSTS: dict[str, tuple[str, str | None, bool]] = {
     "nonsense": ("app.example", "http://[", False),
     "a port that is none": ("app.example", "http://app.example:x", False),
     "a file": ("app.example", "file://", False),
+    "another protocol": ("app.example", "ftp://app.example", False),
+    "a WebSocket's": ("app.example", "ws://app.example", False),
+    "a person in front": ("app.example", "http://ana@app.example", False),
+    "a path behind": ("app.example", "http://app.example/", False),
+    "no protocol": ("app.example", "//app.example", False),
+    "two in one": ("app.example", "http://app.example, http://app.example", False),
 }
 
 
@@ -638,6 +645,16 @@ async def test_a_page_of_another_host_is_refused(patient: Server, http: aiohttp.
         return
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await http.ws_connect(f"{patient.url}/ws", headers=headers)
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("second", ["http://app.example", "http://evil.example"])
+async def test_a_handshake_with_two_origins_is_refused(
+    patient: Server, http: aiohttp.ClientSession, second: str
+) -> None:
+    headers = [("Host", "app.example"), ("Origin", "http://app.example"), ("Origin", second)]
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await http.ws_connect(f"{patient.url}/ws", headers=CIMultiDict(headers))
     assert refused.value.status == 403
 
 

@@ -36,6 +36,8 @@ PROXIES = ("nginx", "nginx, HTTP/1.0", "nginx, nothing said", "nginx, TLS", "cad
 QUIET = f"{ROOT / 'tests/apps/quick.py'}:app"
 HEARTBEAT = 0.2
 READ_TIMEOUT = 1
+PAGES_TIMEOUT = 60
+"""The page's own, for what may be silent: a chat keeps its stream alive every 15 s, and a model takes its time."""
 NGINX = """
 {user} daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 1000; }}
@@ -139,8 +141,8 @@ def free_port() -> int:
         return int(unused.getsockname()[1])
 
 
-def nginx_site(kind: str, folder: Path, port: int, upstream: int) -> str:
-    """The page's file with other ports and a shorter patience; as `kind` says also with the page's advice left out."""
+def nginx_site(kind: str, folder: Path, port: int, upstream: int, patience: int) -> str:
+    """The page's file with other ports and patience; as `kind` says also with the page's advice left out."""
     site = files_of("howto/proxies.md")["statestream.conf"]
     for given, wanted in [("127.0.0.1:8000", f"127.0.0.1:{upstream}"), ("listen 8080", f"listen 127.0.0.1:{port}")]:
         assert site.count(given) == 1
@@ -159,12 +161,12 @@ def nginx_site(kind: str, folder: Path, port: int, upstream: int) -> str:
         site = site.replace("proxy_http_version 1.1", "proxy_http_version 1.0")
     if kind == "nginx, nothing said":
         site = re.sub(r"^ +proxy_(http_version|set_header|read_timeout).*\n", "", site, flags=re.MULTILINE)
-        return site.replace("location / {", f"location / {{ proxy_read_timeout {READ_TIMEOUT}s;")
-    assert "proxy_read_timeout 60s" in site
-    return site.replace("proxy_read_timeout 60s", f"proxy_read_timeout {READ_TIMEOUT}s")
+        return site.replace("location / {", f"location / {{ proxy_read_timeout {patience}s;")
+    assert f"proxy_read_timeout {PAGES_TIMEOUT}s" in site
+    return site.replace(f"proxy_read_timeout {PAGES_TIMEOUT}s", f"proxy_read_timeout {patience}s")
 
 
-def command(kind: str, folder: Path, port: int, upstream: int) -> list[str]:
+def command(kind: str, folder: Path, port: int, upstream: int, patience: int) -> list[str]:
     program = shutil.which(kind.split(",")[0], path=PATH)
     if program is None:
         pytest.skip(f"{kind} is not installed: .ci/setup test does that")
@@ -180,20 +182,20 @@ def command(kind: str, folder: Path, port: int, upstream: int) -> list[str]:
         return [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
     user = "user root root;" if os.getuid() == 0 else ""  # who may read the test's folder
     (folder / "nginx.conf").write_text(
-        NGINX.format(user=user, folder=folder, site=nginx_site(kind, folder, port, upstream))
+        NGINX.format(user=user, folder=folder, site=nginx_site(kind, folder, port, upstream, patience))
     )
     return [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
 
 
 @contextmanager
-def proxy(kind: str, folder: Path, upstream: int) -> Iterator[Proxy]:
-    """A proxy before `upstream`."""
+def proxy(kind: str, folder: Path, upstream: int, patience: int = READ_TIMEOUT) -> Iterator[Proxy]:
+    """A proxy before `upstream`, with so many seconds of patience for a silent one if it is nginx."""
     port = free_port()
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     errors = folder / "output.log"
     with errors.open("w") as output:
         process = subprocess.Popen(
-            command(kind, folder, port, upstream), env=os.environ | home, stdout=output, stderr=output
+            command(kind, folder, port, upstream, patience), env=os.environ | home, stdout=output, stderr=output
         )
     try:
         yield Proxy(kind, folder, port)
@@ -254,7 +256,7 @@ async def test_a_chat_passes_at_once_in_every_protocol(kind: str, tmp_path: Path
     with ExitStack() as stack:
         upstream = stack.enter_context(contextmanager(started)(sys.executable, str(ROOT / "tests/support/upstream.py")))
         server = stack.enter_context(chatty(upstream))
-        before = stack.enter_context(proxy(kind, tmp_path, server.port))
+        before = stack.enter_context(proxy(kind, tmp_path, server.port, PAGES_TIMEOUT))
         await before.listens()
         question = await script(
             http,

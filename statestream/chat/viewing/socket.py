@@ -1,12 +1,15 @@
 """One client's WebSocket, and the WebSocket as an outlet of viewers.
 
-It is opened for pages of its own host only, and written to as fast as the client reads. As an outlet, it sends the
-items of viewers, takes the client's messages, and owns the tasks for both. aiohttp's own wait for room in the write
-buffer is not used: it lasts as long as a client does not read, and the server could not end meanwhile.
+It is opened for pages of its own host only, read from at a limited rate, and written to as fast as the client reads. As
+an outlet, it sends the items of viewers, takes the client's messages, and owns the tasks for both. aiohttp's own wait
+for room in the write buffer is not used: it lasts as long as a client does not read, and the server could not end
+meanwhile. Its own answer to pings is not used either: it does not wait at all.
 
-Invariants: a sender waits for the socket, so that a client that does not read costs only what is on its way. A client
-that reads nothing for a while is disconnected. However the connection ends, nothing waits for the client, and the tasks
-end with it. When the server stops, they may finish what they send, for a short while; then the WebSocket is closed.
+Invariants: reading and writing give everybody else a turn, also if there is always more to read or room to write. A
+sender waits for the socket, so that a client that does not read costs only what is on its way; pongs are no exception.
+A client that reads nothing for a while is disconnected, and so is one that stays above the rate. However the connection
+ends, nothing waits for the client, the tasks end with it, and nothing keeps the objects alive. When the server stops,
+they may finish what they send, for a short while; then the WebSocket is closed.
 """
 
 from __future__ import annotations
@@ -24,9 +27,16 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Forbidden, Malformed
 from statestream.core.values import loads
+from statestream.server.allowance import Allowance
 from statestream.store.notifier import Notifier
 
+MESSAGES_PER_SECOND: Final = 50.0
+MESSAGES_AT_ONCE: Final = 250
+"""What a client may send, pings and pongs included. What is above it waits."""
+FLOOD_SECONDS: Final = 30.0
 UNSENT_BYTES: Final = 64 << 10
+TURN_BYTES: Final = 64 << 10
+"""How much one turn of the event loop writes."""
 HEARTBEAT_SECONDS: Final = 20.0
 STALL_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 2.0
@@ -47,9 +57,12 @@ class Socket:
             heartbeat=HEARTBEAT_SECONDS,
             timeout=CLOSE_SECONDS,
             max_msg_size=max_message,
-            writer_limit=sys.maxsize,  # `send` waits for room itself
+            autoping=False,  # a pong is sent like everything else
+            writer_limit=sys.maxsize,  # `_send` waits for room itself
             compress=False,  # compression would cost a third of a megabyte per client
         )
+        self._allowance = Allowance(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+        self._written = 0
 
     async def __aenter__(self) -> Self:
         await self.response.prepare(self._request)
@@ -57,17 +70,43 @@ class Socket:
 
     async def __aexit__(self, *_: object) -> None:
         if self.response.close_code in (None, WSCloseCode.ABNORMAL_CLOSURE):
-            self._abort()  # closing would wait for a client that does not read
+            self.abort()  # closing would wait for a client that does not read
+            await self.response.close()  # waits for nothing now, and ends the timers
+        if (error := self.response.exception()) is not None:
+            error.__traceback__ = error.__context__ = None  # their frames have the response, which has the error
 
     async def messages(self) -> AsyncIterator[WSMessage]:
         """The client's messages, until the connection has ended."""
         async for message in self.response:
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if not await self._turn():
+                await self._close(WSCloseCode.POLICY_VIOLATION, b"too many messages")
+                return
+            if message.type is WSMsgType.PING:
+                with contextlib.suppress(ConnectionError):
+                    await self._send(message.data, WSMsgType.PONG)
+            elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 yield message
+
+    async def _turn(self) -> bool:
+        """Waits until the next message may be taken: at least until everybody else had a turn. False: too many came."""
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(self._allowance.spend(1, now))
+        return self._allowance.exceeded_for(now) < FLOOD_SECONDS
 
     async def send(self, value: Any) -> None:
         """Sends a value as JSON, and returns when there is room for the next one. Raises ConnectionError."""
-        await self.response.send_frame(orjson.dumps(value), WSMsgType.TEXT)
+        await self._send(orjson.dumps(value), WSMsgType.TEXT)
+
+    async def _send(self, data: bytes, kind: WSMsgType) -> None:
+        await self.response.send_frame(data, kind)
+        self._written += len(data)
+        if self._written >= TURN_BYTES:
+            self._written = 0
+            await asyncio.sleep(0)
+        await self._room()
+
+    async def _room(self) -> None:
+        """Returns when there is room for more. Raises ConnectionError."""
         loop = asyncio.get_running_loop()
         least, since = sys.maxsize, loop.time()
         while (transport := self._request.transport) is not None:
@@ -84,13 +123,17 @@ class Socket:
 
     async def go_away(self) -> None:
         """Closes the connection because the server stops, so that the client comes back in a moment."""
+        await self._close(WSCloseCode.GOING_AWAY, b"the server stops; come back")
+
+    async def _close(self, code: WSCloseCode, why: bytes) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self.response.close(code=WSCloseCode.GOING_AWAY, message=b"the server stops; come back")
+                await self.response.close(code=code, message=why)
         except TimeoutError:
-            self._abort()
+            self.abort()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Ends the connection at once, without a word."""
         if self._request.transport is not None:
             self._request.transport.abort()
 
@@ -104,19 +147,20 @@ def value_of(message: WSMessage) -> Any:
 
 def _check_origin(request: web.Request) -> None:
     """Browsers let any page open a WebSocket anywhere, with cookies. Raises Forbidden for a page of another host."""
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return
-    try:
-        theirs = urlsplit(origin)
-        ours = urlsplit(f"//{request.host}")
-        port = _PORTS.get(theirs.scheme)
-        same = bool(theirs.hostname) and theirs.hostname == ours.hostname
-        same = same and (theirs.port or port) == (ours.port or port)
-    except ValueError:
-        same = False
-    if not same:
+    origins = request.headers.getall("Origin", [])
+    if origins and not (len(origins) == 1 and _is_origin_of(origins[0], request.host)):
         raise Forbidden("the Origin is not the requested host; a proxy in between must pass on the Host header")
+
+
+def _is_origin_of(origin: str, host: str) -> bool:
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
+        port = _PORTS.get(theirs.scheme)
+        named = f"{theirs.scheme}://{theirs.netloc}" == origin and "@" not in theirs.netloc and bool(theirs.hostname)
+        same = theirs.hostname == ours.hostname and (theirs.port or port) == (ours.port or port)
+    except ValueError:
+        return False
+    return port is not None and named and same
 
 
 class SocketOutlet:
@@ -131,8 +175,8 @@ class SocketOutlet:
         self.writing = asyncio.Lock()
         self._socket = Socket(request, notifier, max_message=max_message)
         self._notifier = notifier
-        self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: list[Exception] = []
 
     @property
     def response(self) -> web.WebSocketResponse:
@@ -146,21 +190,40 @@ class SocketOutlet:
         await self._socket.__aexit__(*error)
 
     async def serve(self, take: Callable[[WSMessage], Awaitable[None]], *work: Coroutine[Any, Any, None]) -> None:
-        """Does the work, and passes the client's messages to `take` one by one, until the WebSocket has ended."""
-        async with self._group:
+        """Does the work, and passes the client's messages to `take` one by one, until the WebSocket has ended.
+
+        Raises what the work raises. A task group is not used: one that is cancelled remains as a cycle, with all that
+        the connection had.
+        """
+        closing = asyncio.create_task(self._close_when_stopping())
+        try:
             for each in work:
                 self.start(each)
-            closing = self._group.create_task(self._close_when_stopping())
             async for message in self._socket.messages():
                 await take(message)
-            for task in (closing, *self._tasks):
+        finally:
+            tasks = {closing, *self._tasks}
+            for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks)
+        if self._failures:
+            raise self._failures.pop()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Starts a task that ends with the WebSocket. Call it while `serve` runs."""
-        task = self._group.create_task(_until_gone(work))
+        task = asyncio.create_task(self._until_gone(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _until_gone(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does the work. A client that has gone ends it quietly; `serve` notices that by itself."""
+        try:
+            await work
+        except ConnectionError:
+            pass
+        except Exception as error:
+            self._failures.append(error)
+            self._socket.abort()
 
     async def _close_when_stopping(self) -> None:
         with self._notifier.on(()) as signal:
@@ -178,9 +241,3 @@ class SocketOutlet:
 
     async def keep_alive(self) -> None:
         """Never called."""
-
-
-async def _until_gone(work: Coroutine[Any, Any, None]) -> None:
-    """Does the work. A client that has gone ends it quietly; `serve` notices that by itself."""
-    with contextlib.suppress(ConnectionError):
-        await work

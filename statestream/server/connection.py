@@ -1,0 +1,123 @@
+"""One client's HTTP connection, as aiohttp's protocol with what a public server needs besides.
+
+aiohttp logs what it cannot parse, and a client that leaves early, with a traceback that quotes what the client sent, a
+token for example. Its answer to the former is plain text. It limits neither the frames of a WebSocket that never become
+a message, nor how long a handler waits for a body whose rest is not valid HTTP.
+
+Invariants: nothing that a client sends is logged or sent back. What is not valid HTTP is answered with a problem, after
+which the connection ends. What a client does by itself costs at most one line of the log a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage, WebSocketReader
+
+from statestream.core.errors import Malformed
+from statestream.server.allowance import Allowance
+from statestream.server.complaints import Complaints
+from statestream.server.problems import last_problem
+
+SOCKET_BYTES_PER_SECOND: Final = 1 << 20
+SOCKET_BYTES_AT_ONCE: Final = 16 << 20
+"""What a WebSocket may send, headers of frames included. What is above it waits in the client."""
+FLOOD_SECONDS: Final = 30.0
+LAST_SECONDS: Final = 1.0
+NOT_HTTP: Final = "this is not a valid request of HTTP/1.1"
+DETAILS: Final = {
+    "LineTooLong": "the request line or a header is too long",
+    "ContentEncodingError": "the body cannot be decoded, or its end is missing",
+}
+"""By the name of aiohttp's exception, whose own message quotes the request."""
+
+
+class Connection(web.RequestHandler):
+    """Made for each connection that is accepted."""
+
+    __slots__ = ("_complaints", "_flow", "_resumed", "_transport", "head_begun")
+
+    def __init__(self, server: web.Server, complaints: Complaints, **settings: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **settings)
+        self._complaints = complaints
+        self.head_begun = False
+        """Whether a part of a request's head has arrived, and not the rest."""
+        self._flow: Allowance | None = None
+        self._resumed: asyncio.TimerHandle | None = None
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # the base class forgets its own before the connection is lost
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.head_begun = not self._messages and self._current_request is None and not self._upgraded
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._end_body()
+        elif self._flow is not None and data:
+            self._limit_flow(len(data))
+
+    def _end_body(self) -> None:
+        """The rest of what was being received is not valid HTTP: nobody needs to wait for it."""
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("the rest is not valid HTTP"))
+
+    def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Is called when the connection becomes a WebSocket."""
+        self._flow = Allowance(SOCKET_BYTES_PER_SECOND, SOCKET_BYTES_AT_ONCE)
+        super().set_parser(parser, data_received_cb)
+
+    def _limit_flow(self, size: int) -> None:
+        assert self._flow is not None
+        now = self._loop.time()
+        wait = self._flow.spend(size, now)
+        if self._flow.exceeded_for(now) > FLOOD_SECONDS and self.transport is not None:
+            self.transport.abort()
+        elif wait and self._resumed is None:
+            self._pause_reading_for_buffer()
+            self._resumed = self._loop.call_later(wait, self._resume_flow)
+
+    def _resume_flow(self) -> None:
+        self._resumed = None
+        self._resume_reading_for_buffer()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Also cuts the circles: nothing of a lost connection waits for the garbage collector."""
+        if self._resumed is not None:
+            self._resumed.cancel()
+        super().connection_lost(exc)
+        self._data_received_cb = None  # a WebSocket's, which has this connection
+        getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)  # a method of asyncio's own transport
+        self._transport = None
+
+    def end_soon(self) -> None:
+        """After the next answer, what the client still sends is read for a moment only."""
+        self._lingering_time = LAST_SECONDS
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what cannot be parsed, and to what a handler raised. Raises ConnectionError: no answer."""
+        if isinstance(exc, ConnectionError):
+            raise ConnectionResetError("the client has left")  # another one: raised here, it would hold itself
+        if status != 400 or exc is None:
+            return super().handle_error(request, status, exc, message)
+        kind, exc.__traceback__ = type(exc).__name__, None  # its frames have this connection
+        self._complaints.add(kind)
+        return last_problem(Malformed(DETAILS.get(kind, NOT_HTTP)))
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """Is called with what ended the connection by surprise."""
+        if isinstance(more.get("exc_info"), web.RequestPayloadError):
+            self._complaints.add("RequestPayloadError")
+        else:
+            super().log_exception(*args, **more)

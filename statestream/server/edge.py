@@ -1,0 +1,92 @@
+"""The edge: what every connection of a server has in common.
+
+Invariants: every request passes `answer` before the application. Requests that are being received are known, so that
+the server ends none of them without an answer. Once the server stops, each answer says that its connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+from statestream.core.errors import Malformed, Unavailable
+from statestream.server.complaints import Complaints
+from statestream.server.connection import Connection
+from statestream.server.problems import last_problem, problem
+
+POLL_SECONDS: Final = 0.02
+VERSIONS: Final = (HttpVersion10, HttpVersion11)
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Edge:
+    """The connections of `server`. Make it before the first one is accepted."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+        self._settings: dict[str, Any] = server._kwargs  # noqa: SLF001 - those of the runner and the application
+        self._complaints = Complaints()
+        self._application: Answer = server.request_handler
+        self._receiving: dict[asyncio.Timeout, web.BaseRequest] = {}
+        self._stopping = False
+        server.request_handler = self.answer
+
+    def connection(self) -> Connection:
+        """The protocol of a new connection."""
+        return Connection(self._server, self._complaints, **self._settings)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if isinstance(request.protocol, Connection):
+            request.protocol.head_begun = False
+        if request.version not in VERSIONS:
+            self._complaints.add("version")
+            return last_problem(Malformed("expected a request of HTTP/1.1 or HTTP/1.0"))
+        try:
+            if request.content.is_eof():
+                response = await self._application(request)
+            else:
+                response = await self._received(request)
+        except web.HTTPExpectationFailed:
+            response = problem(Malformed("expected `Expect: 100-continue`, or no `Expect`"))
+        if self._stopping and not response.prepared:
+            response.force_close()
+        return response
+
+    async def _received(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The application's answer, unless the server stops and the rest of the request does not arrive."""
+        patience = asyncio.timeout(None)
+        self._receiving[patience] = request
+        try:
+            async with patience:
+                return await self._application(request)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            if request.writer.output_size:
+                raise ConnectionResetError("an answer has begun that will not end") from None
+            return problem(Unavailable("the server stops, and the request has not arrived; send it again in a moment"))
+        finally:
+            del self._receiving[patience]
+
+    async def stop(self, seconds: float) -> None:
+        """Lets what has begun arrive, for so long. What has not arrived then is answered with 503."""
+        self._stopping = True
+        self._complaints.close()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while ((late := self._late()) or self._heads_begun()) and loop.time() < until:
+            await asyncio.sleep(POLL_SECONDS)
+        for patience, request in late.items():
+            if isinstance(request.protocol, Connection):
+                request.protocol.end_soon()
+            patience.reschedule(loop.time())
+
+    def _late(self) -> dict[asyncio.Timeout, web.BaseRequest]:
+        return {patience: request for patience, request in self._receiving.items() if not request.content.is_eof()}
+
+    def _heads_begun(self) -> bool:
+        return any(isinstance(each, Connection) and each.head_begun for each in self._server.connections)
