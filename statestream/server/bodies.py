@@ -41,11 +41,15 @@ async def read_json(request: web.Request) -> Any:
     if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "deflate"):
         raise UnsupportedMediaType("expected Content-Encoding: gzip or deflate, or none")
     with Share(request.config_dict[BUDGET]) as share:
-        data = await _read(request, request.config_dict[MAX_BODY], share)
-        if len(data) < LARGE:
-            return loads(data)
-        async with request.config_dict[PARSING]:
-            return await asyncio.to_thread(loads, data)
+        return await parsed(request, await _read(request, request.config_dict[MAX_BODY], share))
+
+
+async def parsed(request: web.Request, data: bytes) -> Any:
+    """The value of what a client sent as JSON. Raises NotJSON."""
+    if len(data) < LARGE:
+        return loads(data)
+    async with request.config_dict[PARSING]:
+        return await asyncio.to_thread(loads, data)
 
 
 def _check_media_type(header: str) -> None:

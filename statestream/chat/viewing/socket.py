@@ -26,8 +26,8 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Forbidden, Malformed
-from statestream.core.values import loads
 from statestream.server.allowance import Allowance
+from statestream.server.bodies import parsed
 from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0
@@ -138,13 +138,6 @@ class Socket:
             self._request.transport.abort()
 
 
-def value_of(message: WSMessage) -> Any:
-    """The JSON value of a message. Raises NotJSON, Malformed."""
-    if message.type is not WSMsgType.TEXT:
-        raise Malformed("expected a text message, got a binary one")
-    return loads(message.data.encode())
-
-
 def _check_origin(request: web.Request) -> None:
     """Browsers let any page open a WebSocket anywhere, with cookies. Raises Forbidden for a page of another host."""
     origins = request.headers.getall("Origin", [])
@@ -174,7 +167,7 @@ class SocketOutlet:
     def __init__(self, request: web.Request, notifier: Notifier, *, max_message: int) -> None:
         self.writing = asyncio.Lock()
         self._socket = Socket(request, notifier, max_message=max_message)
-        self._notifier = notifier
+        self._request, self._notifier = request, notifier
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[Exception] = []
 
@@ -233,6 +226,12 @@ class SocketOutlet:
         if self._tasks:  # they send how the replies ended
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         await self._socket.go_away()
+
+    async def value_of(self, message: WSMessage) -> Any:
+        """The JSON value of a message. Raises NotJSON, Malformed."""
+        if message.type is not WSMsgType.TEXT:
+            raise Malformed("expected a text message, got a binary one")
+        return await parsed(self._request, message.data.encode())
 
     async def send(self, items: Sequence[Item]) -> None:
         """Sends each item as JSON. Raises ConnectionError."""

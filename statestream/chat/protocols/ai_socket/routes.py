@@ -20,7 +20,7 @@ from statestream.chat.identity import Identify, person
 from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.question import MAX_ID
-from statestream.chat.viewing.socket import SocketOutlet, value_of
+from statestream.chat.viewing.socket import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked
@@ -68,7 +68,7 @@ class Requests:
         """Begins or aborts a request."""
         request_id = ""
         try:
-            value = value_of(message)
+            value = await self._outlet.value_of(message)
             command = checked(Command, value)
             request_id = command.requestId
             if command.type == "abort":

@@ -29,7 +29,7 @@ from statestream.chat.protocols.phases.projection import PhasesProjection, refus
 from statestream.chat.question import MAX_ID, MAX_TEXT, Question
 from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.slices.conversation import name_of
-from statestream.chat.viewing.socket import SocketOutlet, value_of
+from statestream.chat.viewing.socket import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show_all
 from statestream.core.errors import Malformed, Refused, StatestreamError
 from statestream.server.bodies import Body, checked
@@ -125,7 +125,7 @@ class FollowedChats:
         """Asks a question. Returns when it is accepted or refused: the client's next message waits until then."""
         value: Any = None
         try:
-            value = value_of(message)
+            value = await self._outlet.value_of(message)
             received = checked(PersonMessage, value)
             self.follow(received.session_id)
             await self._ask(received)
