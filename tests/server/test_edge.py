@@ -166,7 +166,7 @@ LEAVERS: dict[str, Callable[[str], bytes]] = {
         b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n" % SECRET
     ),
 }
-LOSSES = 40
+LOSSES = 20
 
 
 def leaves(server: Server, sent: bytes, *, read: bool) -> None:
@@ -194,10 +194,10 @@ async def test_clients_that_leave_leave_no_word_and_no_garbage(collected: Server
             async def gone(before: Any = before) -> bool:
                 return bool((await look("alive"))["Connection"] <= before["Connection"])
 
-            await eventually(gone)
+            await eventually(gone, seconds=30)
         assert await look("garbage") < 10 * LOSSES, name
     log = await asyncio.to_thread(collected.stop)
-    lines = [line for line in log.splitlines() if line != "the model failed: APIConnectionError"]
+    lines = [line for line in log.splitlines() if not line.startswith("the model failed: ")]
     assert len(lines) == 2  # how many of them were read before they were lost, is chance
     assert re.fullmatch(r"refused [0-9]+ more requests that are not valid HTTP", lines[1])
 
