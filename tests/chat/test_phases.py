@@ -676,18 +676,19 @@ async def test_who_follows_a_chat_is_present_in_it_until_the_socket_closes(
 
         return look
 
-    ana = await Person(http, patient, "here1", "here2", name="ana").connect()
+    here1, here2 = await new_chat(http, patient), await new_chat(http, patient)
+    ana = await Person(http, patient, here1, here2, name="ana").connect()
     ben = await Person(http, patient, name="ben").connect()
-    nobody = await Person(http, patient, "here1").connect()
-    await ben.send({"type": "message", "content": " ", "session_id": "here1"})
+    nobody = await Person(http, patient, here1).connect()
+    await ben.send({"type": "message", "content": " ", "session_id": here1})
     await ben.until_the_end()
-    await eventually(are("here1", "ana", "ben"))
-    await eventually(are("here2", "ana"))
+    await eventually(are(here1, "ana", "ben"))
+    await eventually(are(here2, "ana"))
     ana.cut()
-    await eventually(are("here1", "ben"))
-    await eventually(are("here2"))
+    await eventually(are(here1, "ben"))
+    await eventually(are(here2))
     await ben.close()
-    await eventually(are("here1"))
+    await eventually(are(here1))
     await nobody.close()
 
 
