@@ -20,14 +20,16 @@ class Allowance:
     def spend(self, amount: float, now: float) -> float:
         """For how many seconds to wait until so much is allowed; 0 if it is."""
         self._whole_at = max(self._whole_at, now) + amount / self._rate
-        wait = self._whole_at - now - self._burst_seconds
-        if wait <= 0:
-            self._exceeded_at = None
-            return 0.0
-        if self._exceeded_at is None:
+        spent = self._whole_at - now
+        if spent > self._burst_seconds and self._exceeded_at is None:
             self._exceeded_at = now
-        return wait
+        elif spent <= self._burst_seconds / 2:
+            self._exceeded_at = None
+        return max(0.0, spent - self._burst_seconds)
 
     def exceeded_for(self, now: float) -> float:
-        """For how many seconds more has been spent than is allowed, without a break."""
+        """For how many seconds more was to be spent than is allowed. Half a burst of rest ends it.
+
+        If less ended it, a caller who waits a moment longer than told, because the machine is busy, would end it.
+        """
         return 0.0 if self._exceeded_at is None else now - self._exceeded_at

@@ -41,5 +41,9 @@ def test_it_is_known_for_how_long_too_much_has_come() -> None:
     for tenth in range(50):
         assert allowance.spend(2, tenth / 10) > 0
     assert allowance.exceeded_for(5) == 5
-    assert allowance.spend(1, 100) == 0
+    now = 5.0
+    for _ in range(50):
+        now += allowance.spend(1, now) + 0.001  # as told, and a moment longer
+    assert allowance.exceeded_for(now) == now
+    assert allowance.spend(0.1, 100) == 0
     assert allowance.exceeded_for(100) == 0
