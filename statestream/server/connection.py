@@ -35,7 +35,7 @@ DETAILS: Final = {
 """By the name of aiohttp's exception, whose own message quotes the request."""
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """Made for each connection that is accepted."""
 
     __slots__ = ("_complaints", "_flow", "_resumed", "_transport", "head_begun")

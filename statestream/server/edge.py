@@ -14,7 +14,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from statestream.core.errors import Malformed, Unavailable
 from statestream.server.complaints import Complaints
-from statestream.server.connection import Connection
+from statestream.server.connection import HttpConnection
 from statestream.server.problems import last_problem, problem
 
 POLL_SECONDS: Final = 0.02
@@ -35,12 +35,12 @@ class Edge:
         self._stopping = False
         server.request_handler = self.answer
 
-    def connection(self) -> Connection:
+    def connection(self) -> HttpConnection:
         """The protocol of a new connection."""
-        return Connection(self._server, self._complaints, **self._settings)
+        return HttpConnection(self._server, self._complaints, **self._settings)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if isinstance(request.protocol, Connection):
+        if isinstance(request.protocol, HttpConnection):
             request.protocol.head_begun = False
         if request.version not in VERSIONS:
             self._complaints.add("version")
@@ -81,7 +81,7 @@ class Edge:
         while ((late := self._late()) or self._heads_begun()) and loop.time() < until:
             await asyncio.sleep(POLL_SECONDS)
         for patience, request in late.items():
-            if isinstance(request.protocol, Connection):
+            if isinstance(request.protocol, HttpConnection):
                 request.protocol.end_soon()
             patience.reschedule(loop.time())
 
@@ -89,4 +89,4 @@ class Edge:
         return {patience: request for patience, request in self._receiving.items() if not request.content.is_eof()}
 
     def _heads_begun(self) -> bool:
-        return any(isinstance(each, Connection) and each.head_begun for each in self._server.connections)
+        return any(isinstance(each, HttpConnection) and each.head_begun for each in self._server.connections)

@@ -35,8 +35,8 @@ MESSAGES_AT_ONCE: Final = 250
 """What a client may send, pings and pongs included. What is above it waits."""
 FLOOD_SECONDS: Final = 30.0
 UNSENT_BYTES: Final = 64 << 10
-TURN_BYTES: Final = 64 << 10
-"""How much one turn of the event loop writes."""
+ITERATION_BYTES: Final = 64 << 10
+"""How much one iteration of the event loop writes."""
 HEARTBEAT_SECONDS: Final = 20.0
 STALL_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 2.0
@@ -100,7 +100,7 @@ class Socket:
     async def _send(self, data: bytes, kind: WSMsgType) -> None:
         await self.response.send_frame(data, kind)
         self._written += len(data)
-        if self._written >= TURN_BYTES:
+        if self._written >= ITERATION_BYTES:
             self._written = 0
             await asyncio.sleep(0)
         await self._room()
