@@ -15,7 +15,8 @@ Guarantees, which `statestream.testing.JournalContract` verifies:
    (else Conflict).
 3. `read` returns changes in order and without a gap, or raises: Forked if the position is not part of this history,
    Expired if it is older than the earliest position. The earliest position itself can be read from.
-4. Idempotency records live for 24 hours by their own timestamps, whatever is trimmed.
+4. Idempotency records live for 24 hours by the journal's `clock`, whatever is trimmed and whatever the wall clock says.
+   If they take more than `Retention.id_bytes`, the oldest are forgotten first.
 
 An engine that also implements Checkpoints supports trimming, restarts that do not read the whole history, and time
 travel at a bounded cost. `history.py` uses both protocols; engines know nothing of it.
@@ -42,6 +43,7 @@ from statestream.core.change import (
     Position,
     SliceState,
 )
+from statestream.core.clock import AgeClock
 from statestream.core.errors import StatestreamError
 from statestream.core.selection import EVERYTHING, Selection
 
@@ -65,15 +67,26 @@ class Duplicate(StatestreamError):
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """How much history stays readable before the newest checkpoint. Resuming and time travel reach that far back.
+    """How much history is kept, and how much is remembered of requests that had an id.
 
-    Changes older than `age` seconds, or beyond `bytes` in total, are trimmed, but never the newest `changes`. A
-    checkpoint is made every `checkpoint` changes, and a restart reads at most about that many.
+    The history is trimmed to the newest `changes`, to those of the last `age` seconds, and to `bytes`, in which the
+    intermediate states of its checkpoints count too. 0 sets no bound. Each bound holds by itself: the one that is
+    reached first wins. Resuming and time travel reach as far back as the history does. The newest state is always kept.
+
+    Trimming is a little late, so that it costs little. What is kept beyond a bound is at most: of `changes`, as many as
+    lie between two checkpoints; of `age`, an eighth and a second; of `bytes`, an eighth, or 64 KiB, or the size of the
+    slices that have changed since the last checkpoint, whichever is most.
+
+    An id is remembered for 24 hours, and all of them take at most `id_bytes`: beyond that, the oldest are forgotten.
+
+    A checkpoint is made at least every `checkpoint` changes, and a restart reads about that many at most. If `changes`
+    is less than `checkpoint`, eight times in `changes`.
     """
 
-    changes: int = 10_000
+    changes: int = 0
     age: float = 7 * 24 * 3600.0
     bytes: int = 1 << 30
+    id_bytes: int = 256 << 20
     checkpoint: int = 1_000
 
 
@@ -112,6 +125,8 @@ class Journal(Protocol):
     """
 
     retention: Retention
+    clock: AgeClock
+    """The time by which this journal judges ages."""
 
     async def open(self) -> None:
         """Connects, and creates what is missing. Raises JournalUnusable."""
@@ -143,7 +158,11 @@ class Journal(Protocol):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """A position at which the state is kept. `at` is Unix ms; `bytes` is the size of the changes it sums up."""
+    """A position at which the state is kept.
+
+    `at` is when it was made, by the journal's clock. `bytes` is what it takes to keep it and the changes since the last
+    one: the size of these changes, and of the slices that were saved.
+    """
 
     position: Position
     at: int
@@ -177,6 +196,12 @@ class Checkpoints(Protocol):
 
     async def trim(self, until: Position) -> None:
         """Forgets the changes up to `until`, a checkpoint, which stays one and becomes the earliest position."""
+
+    async def tidy(self) -> None:
+        """Does what is not urgent: forgets idempotency records that are too old or too many, gives unused space back.
+
+        A store calls it about once a minute. Appends go on meanwhile.
+        """
 
 
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:

@@ -1,22 +1,23 @@
 """The history of a journal, whatever its engine: loading the state, time travel, checkpoints, trimming.
 
 An engine stores changes and, if it can, checkpoints. Everything that follows from these is here, once for all engines:
-which checkpoint a load starts from, how changes lead from one state to another, when history is trimmed.
+which checkpoint a load starts from, how changes lead from one state to another, how far history is trimmed.
 
 Invariants: a state is loaded whole or not at all. It is made of a checkpoint and every change after it, and the journal
 itself refuses (Expired) where a trim came in between, so that loading starts again. Trimming removes the oldest changes
-up to a checkpoint, and never takes the newest `Retention.changes`.
+up to the first checkpoint after which the history is within the bounds of its Retention.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from statestream.core.change import PAGE, START, Change, Position, SliceState, Snapshot, now_ms
+from statestream.core.change import PAGE, START, Change, Position, SliceState, Snapshot
 from statestream.core.errors import Expired, Gap, JournalUnusable
 from statestream.core.patch import apply_patch
 from statestream.core.selection import EVERYTHING, Selection
@@ -95,18 +96,30 @@ class History:
         except orjson.JSONDecodeError as error:
             raise JournalUnusable(f"a checkpoint of the journal cannot be read: {error}; restore a backup") from error
 
-    async def checkpoint(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
-        """Keeps the state at `position`, given what changed since the last time (None: removed), and trims.
+    async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        """Keeps the state at `position`, given what changed since the last time (None: removed).
 
-        Raises Forked, Unavailable. An engine without checkpoints keeps everything, and this does nothing.
+        Does nothing if another node has made a later checkpoint. An engine without checkpoints keeps everything, and
+        this does nothing either. Raises Forked, Unavailable.
         """
-        if self._keeps is None:
-            return
-        await self._keeps.save(position, slices)
-        points = (await self._checkpoints())[1:]  # the first is the earliest position, where trimming has got to
-        target = trim_target(points, await self.journal.head(), self.journal.retention, now_ms())
-        if target is not None:
-            await self._keeps.trim(target)
+        if self._keeps is not None:
+            with contextlib.suppress(Expired):  # the later checkpoint is the beginning of the history by now
+                await self._keeps.save(position, slices)
+
+    async def trim(self) -> Position:
+        """Trims to the retention, and returns the position of the newest checkpoint. Raises Unavailable."""
+        points = await self._checkpoints()
+        if self._keeps is not None:
+            head, now = await self.journal.head(), self.journal.clock.now()
+            target = trim_target(points, head, self.journal.retention, now)
+            if target is not None:
+                await self._keeps.trim(target)
+        return points[-1].position if points else START  # none: another node has just trimmed
+
+    async def tidy(self) -> None:
+        """Has the journal forget and give back what it no longer needs. Raises Unavailable."""
+        if self._keeps is not None:
+            await self._keeps.tidy()
 
 
 def _reaching_back(points: Sequence[Checkpoint], seq: int) -> Position:
@@ -143,14 +156,18 @@ def state_after(changes: Iterable[Change]) -> dict[str, SliceState]:
 
 
 def trim_target(points: Sequence[Checkpoint], head: Position, retention: Retention, now: int) -> Position | None:
-    """The checkpoint to trim to; None if there is nothing to trim. `points` are in order, `now` is Unix ms."""
+    """The checkpoint to trim to; None if there is nothing to trim.
+
+    `points` are in order, and the first of them is where the history begins. `now` is of the clock of their `at`.
+    """
     target = None
-    newer = sum(point.bytes for point in points)
-    for point in points:
-        newer -= point.bytes
-        if point.position.seq > head.seq - retention.changes:
-            break
-        if point.at >= now - retention.age * 1000 and newer + point.bytes <= retention.bytes:
+    size = sum(point.bytes for point in points[1:])
+    for point in points[1:]:
+        too_many = retention.changes and head.seq - point.position.seq >= retention.changes
+        too_old = retention.age and point.at < now - retention.age * 1000
+        too_much = retention.bytes and size > retention.bytes
+        if not (too_many or too_old or too_much):
             break
         target = point.position
+        size -= point.bytes
     return target

@@ -9,8 +9,9 @@ Invariants: every coroutine but `wait` runs without awaiting, so each is atomic 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Final, Self
 
 from statestream.core.change import (
     PAGE,
@@ -22,9 +23,9 @@ from statestream.core.change import (
     Position,
     SliceState,
     new_tag,
-    now_ms,
     total_size,
 )
+from statestream.core.clock import AgeClock
 from statestream.core.errors import Expired, Forked
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import (
@@ -41,19 +42,26 @@ from statestream.journal.contract import (
     page_of,
 )
 
+CHANGE_BYTES: Final = 250
+"""Approximately what the objects of a change take in memory, beyond its `size`."""
+RECORD_BYTES: Final = 600
+PAIR_BYTES: Final = 150
+"""Approximately what an idempotency record takes in memory, and each of the changes that it names."""
+
 
 class MemoryJournal:
     """A journal that keeps nothing over a restart.
 
-    `retention` bounds the history: by default at most 64 MiB beyond 10,000 changes.
+    `retention` bounds the history and the ids of requests; by default each takes at most 64 MiB.
     """
 
     def __init__(self, retention: Retention | None = None) -> None:
-        self.retention = retention or Retention(bytes=64 << 20)
+        self.retention = retention or Retention(bytes=64 << 20, id_bytes=64 << 20)
+        self.clock = AgeClock()
         self._changes: list[Change] = []
         self._earliest = START
         self._versions: dict[str, int] = {}
-        self._records: dict[IdempotencyKey, tuple[int, IdempotencyRecord]] = {}
+        self._records = IdempotencyRecords(self.retention.id_bytes)
         self._checkpoints: list[Checkpoint] = []
         self._saved: dict[str, list[tuple[int, SliceState | None]]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
@@ -83,8 +91,9 @@ class MemoryJournal:
 
     async def append(self, batch: Batch) -> list[Appended]:
         self._verify(batch.read)
+        now = self.clock.now()
         keys = [entry.idempotency_key for entry in batch.entries if entry.idempotency_key]
-        if keys and (records := await self.lookup(keys)):
+        if keys and (records := self._records.find(keys, now)):
             raise Duplicate(records)
         moved = [name for name, version in batch.versions.items() if self._versions.get(name, 0) != version]
         if moved:
@@ -98,19 +107,14 @@ class MemoryJournal:
                 else:
                     self._versions[change.slice] = change.version
             if entry.idempotency_key:
-                self._records.pop(entry.idempotency_key, None)  # so that the records stay in the order of their age
-                self._records[entry.idempotency_key] = (entry.at, idempotency_record(entry, outcome))
+                self._records.add(entry.idempotency_key, idempotency_record(entry, outcome), now)
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
         return outcomes
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
-        horizon = now_ms() - IDEMPOTENCY_MS
-        while self._records and (oldest := next(iter(self._records.items())))[1][0] < horizon:
-            del self._records[oldest[0]]
-        found = {key: self._records[key] for key in keys if key in self._records}
-        return {key: record for key, (at, record) in found.items() if at >= horizon}
+        return self._records.find(keys, self.clock.now())
 
     async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
         self._verify(after)
@@ -159,7 +163,12 @@ class MemoryJournal:
         for name, state in slices.items():
             self._saved.setdefault(name, []).append((position.seq, state))
         covered = self._changes[newest - self._earliest.seq : position.seq - self._earliest.seq]
-        self._checkpoints.append(Checkpoint(position=position, at=now_ms(), bytes=total_size(covered)))
+        size = (
+            total_size(covered)
+            + CHANGE_BYTES * len(covered)
+            + sum(state.measured for state in slices.values() if state is not None)
+        )
+        self._checkpoints.append(Checkpoint(position=position, at=self.clock.now(), bytes=size))
 
     async def trim(self, until: Position) -> None:
         del self._changes[: until.seq - self._earliest.seq]
@@ -173,3 +182,33 @@ class MemoryJournal:
                 self._saved[name] = kept
             else:
                 del self._saved[name]
+
+    async def tidy(self) -> None:
+        self._records.forget(self.clock.now())
+
+
+class IdempotencyRecords:
+    """The records, oldest first, and the bytes that they take: at most `limit`, if it is not 0."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit or math.inf, 0
+        self._records: dict[IdempotencyKey, tuple[int, int, IdempotencyRecord]] = {}
+
+    def add(self, key: IdempotencyKey, record: IdempotencyRecord, now: int) -> None:
+        size = RECORD_BYTES + len(key[0]) + len(key[1]) + sum(PAIR_BYTES + len(name) for name, _ in record.changes)
+        self._records[key] = (now, size, record)
+        self._bytes += size
+        self.forget(now)
+
+    def find(self, keys: Iterable[IdempotencyKey], now: int) -> dict[IdempotencyKey, IdempotencyRecord]:
+        self.forget(now)
+        return {key: self._records[key][2] for key in keys if key in self._records}
+
+    def forget(self, now: int) -> None:
+        """Forgets what is too old, and the oldest of what is too much."""
+        while self._records:
+            key, (at, size, _) = next(iter(self._records.items()))
+            if at >= now - IDEMPOTENCY_MS and self._bytes <= self._limit:
+                break
+            del self._records[key]
+            self._bytes -= size

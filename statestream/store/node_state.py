@@ -3,23 +3,23 @@
 Invariants: the state moves only by what the journal has, in the journal's order. `append` and `catch_up` apply and
 announce in one step, without an await in between; `load` replaces everything and announces a reset. Whoever calls these
 three holds the writer's lock. After an append with an unknown outcome the state is stale: the journal must be read
-before the next append. A checkpoint is made concurrently, from states that never change.
+before the next append. `upkeep` is told of everything that is applied.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from statestream.core.change import PAGE, START, Change, Position, SliceState, new_id, now_ms
-from statestream.core.errors import Expired, Forked, StatestreamError, Unavailable
+from statestream.core.change import PAGE, START, Change, SliceState, new_id, now_ms
+from statestream.core.errors import Expired, Forked, Unavailable
 from statestream.journal.contract import Appended, Batch, Conflict, Duplicate, Entry, Journal
 from statestream.journal.history import History
 from statestream.store.bus import Bus, ResetReason
 from statestream.store.registry import HandlerRegistry
 from statestream.store.transaction import value_after
+from statestream.store.upkeep import Upkeep
 
 log = logging.getLogger("statestream")
 
@@ -31,20 +31,17 @@ class NodeState:
 
     def __init__(self, journal: Journal, bus: Bus) -> None:
         self.bus = bus
-        self.use(journal)
         self.slices: dict[str, SliceState] = {}
         self.instances: dict[str, dict[str, None]] = {}
         self.position = START
         self.stale = False
-        self._dirty: set[str] = set()
-        self._checkpointed = 0
-        self._captured: tuple[Position, dict[str, SliceState | None]] | None = None
-        self._checkpoint_due = asyncio.Event()
-        self._checkpointing = asyncio.Lock()
+        self.upkeep = Upkeep(self.slices, journal)
+        self.use(journal)
 
     def use(self, journal: Journal) -> None:
         """Sets the journal, until the state is first loaded."""
         self.journal, self.history = journal, History(journal)
+        self.upkeep.use(journal)
 
     async def load(self, reason: ResetReason = "forked") -> None:
         """Replaces the state with the journal's and announces a reset. Raises Unavailable, JournalUnusable."""
@@ -52,9 +49,8 @@ class NodeState:
         self.slices.clear()
         self.slices.update(snapshot.slices)
         self.instances = instances_of(self.slices)
-        self.position, self._checkpointed, self.stale = snapshot.position, snapshot.checkpoint, False
-        self._captured = None
-        self._dirty = {change.slice for change in snapshot.changes if change.version > snapshot.checkpoint}
+        self.position, self.stale = snapshot.position, False
+        self.upkeep.loaded(snapshot)
         self.bus.reset(snapshot.since, snapshot.changes, reason)
 
     async def begin(self, registry: HandlerRegistry) -> None:
@@ -126,57 +122,9 @@ class NodeState:
                 self.slices[change.slice] = before.patched(value_of(change), change)
             else:
                 self.slices[change.slice] = SliceState(value_of(change), change.position, change.data)
-            self._dirty.add(change.slice)
         self.position = changes[-1].position
-        if self._captured is None and self.position.seq - self._checkpointed >= self.journal.retention.checkpoint:
-            self._capture()
+        self.upkeep.applied(changes)
         self.bus.announce(changes)
-
-    # checkpoints
-
-    def _capture(self) -> None:
-        """Notes what the next checkpoint will hold. States never change, so it can be written at leisure."""
-        names, self._dirty = self._dirty, set()
-        self._captured = (self.position, {name: self.slices.get(name) for name in names})
-        self._checkpoint_due.set()
-
-    async def keep_checkpoints(self) -> None:
-        """Makes a checkpoint whenever one is due, until cancelled. Appends do not wait for it."""
-        while True:
-            await self._checkpoint_due.wait()
-            self._checkpoint_due.clear()
-            try:
-                await asyncio.shield(self._checkpoint())
-            except Exception:
-                log.exception("no checkpoint could be made")
-
-    async def checkpoint(self) -> None:
-        """Keeps the state of now, if it is certain and has changed since the last checkpoint."""
-        await self._checkpoint()
-        if not self.stale and self.position.seq > self._checkpointed:
-            self._capture()
-            await self._checkpoint()
-
-    async def _checkpoint(self) -> None:
-        """Writes what was captured, if anything was."""
-        async with self._checkpointing:
-            captured = self._captured
-            if captured is None:
-                return
-            position, slices = captured
-            saved = False
-            try:
-                await self.history.checkpoint(position, slices)
-                saved = True
-            except StatestreamError as error:
-                log.warning("no checkpoint could be made, a restart will take longer: %s", error)
-            finally:
-                if self._captured is captured:  # otherwise the state was replaced meanwhile
-                    self._captured = None
-                    if saved:
-                        self._checkpointed = position.seq
-                    else:
-                        self._dirty |= slices.keys()
 
 
 def instances_of(names: Iterable[str]) -> dict[str, dict[str, None]]:

@@ -59,7 +59,7 @@ class Store:
         except BaseException:
             await self._state.journal.close()
             raise
-        work = (self._writer.run(), self._writer.follow(), self._state.keep_checkpoints())
+        work = (self._writer.run(), self._writer.follow(), self._state.upkeep.run())
         self._tasks = [asyncio.create_task(task) for task in work]
         return self
 
@@ -68,7 +68,7 @@ class Store:
         tasks, self._tasks = self._tasks, []
         try:
             await self._writer.drain()
-            await self._state.checkpoint()
+            await self._state.upkeep.finish(certain=not self._state.stale)
         finally:
             for task in tasks:
                 task.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from statestream.core.change import START, Change, IdempotencyRecord, Page, Position, Snapshot, now_ms
+from statestream.core.change import START, Change, IdempotencyRecord, Page, Position, Snapshot
 from statestream.core.errors import Expired, Forked
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import (
@@ -37,8 +37,11 @@ from statestream.testing.journals import (
     raised,
     removed,
     value,
+    wall_clock_ahead,
     write,
 )
+
+DAY = 24 * 3600
 
 
 class JournalContract:
@@ -206,12 +209,58 @@ class JournalContract:
         assert len(await changes_after(journal, START, 10)) == 1
         await journal.close()
 
-    async def test_requests_are_forgotten_after_a_day_by_their_own_clock(self) -> None:
+    async def test_requests_are_forgotten_after_a_day_of_the_journals_clock(self) -> None:
         journal = await self.make(Retention())
-        old = now_ms() - IDEMPOTENCY_MS - 60_000
-        await write(journal, entry(value("a", 1), id="old", at=old), entry(id="new"))
+        await write(journal, entry(value("a", 1), id="old"))
+        journal.clock.advance_to(journal.clock.now() + IDEMPOTENCY_MS - 60_000)
+        await write(journal, entry(id="new"))
+        assert set(await journal.lookup([("ada", "old"), ("ada", "new")])) == {("ada", "old"), ("ada", "new")}
+        journal.clock.advance_to(journal.clock.now() + 61_000)
         assert set(await journal.lookup([("ada", "old"), ("ada", "new")])) == {("ada", "new")}
         await write(journal, entry(value("a", 2), id="old"))
+        await journal.close()
+
+    async def test_requests_are_forgotten_if_they_take_too_much(self) -> None:
+        journal = await self.make(Retention(id_bytes=15_000))
+        for number in range(40):
+            names = [f"{number}-{each}" for each in range(20)]
+            await write(journal, entry(*(value(name, 1) for name in names), id=f"id-{number}"))
+        known = await journal.lookup([("ada", f"id-{number}") for number in range(40)])
+        assert [id for _, id in known] == [f"id-{number}" for number in range(40 - len(known), 40)], "the newest"
+        assert 3 < len(known) < 40
+        journal = await self.reopen(journal)
+        await _tidied(journal)
+        assert set(await journal.lookup(list(known))) == set(known)
+        await journal.close()
+
+    async def test_a_jump_of_the_wall_clock_forgets_nothing(self) -> None:
+        journal = await self.make(Retention(age=60, changes=100))
+        await write(journal, entry(value("a", 1), id="once"))
+        await keep(journal)
+        for seconds in (25 * 3600, 1000 * DAY, -25 * 3600):
+            with wall_clock_ahead(seconds):
+                await write(journal, entry(value("a", seconds), id=f"at{seconds}"))
+                await keep(journal)
+                await _tidied(journal)
+            assert set(await journal.lookup([("ada", "once")])) == {("ada", "once")}
+        assert len(await changes_after(journal, START, 9)) == 4
+        await journal.close()
+
+    async def test_a_restart_under_a_wrong_clock_forgets_nothing(self) -> None:
+        journal = await self.make(Retention(age=DAY, changes=100))
+        await write(journal, entry(value("a", 1), id="once"))
+        await keep(journal)
+        before = journal.clock.now()
+        for seconds in (25 * 3600, 1000 * DAY, -25 * 3600):
+            with wall_clock_ahead(seconds):
+                journal = await self.reopen(journal)
+                assert before <= journal.clock.now(), "it never goes back"
+                before = journal.clock.now()
+                await write(journal, entry(value("a", seconds), id=f"at{seconds}"))
+                await keep(journal)
+                await _tidied(journal)
+            assert set(await journal.lookup([("ada", "once")])) == {("ada", "once")}
+        assert len(await changes_after(journal, START, 9)) == 4
         await journal.close()
 
     async def test_reading_from_a_position_that_never_was_is_forked(self) -> None:
@@ -229,6 +278,35 @@ class JournalContract:
         await journal.close()
 
     # checkpoints and trimming
+
+    async def test_each_bound_of_the_history_holds_by_itself(self) -> None:
+        """With every other bound far away. A checkpoint follows each change, so there is no slack."""
+        for retention in (Retention(changes=4), Retention(bytes=9_500), Retention(age=3.5)):
+            journal = await self.make(retention)
+            for number in range(9):
+                await write(journal, entry(value("a", str(number) * 1_000)))
+                await keep(journal)
+                journal.clock.advance_to(journal.clock.now() + 1_000)
+            await History(journal).trim()
+            kept = await changes_after(journal, await journal.earliest(), 99)
+            if isinstance(journal, Checkpoints):
+                assert 3 <= len(kept) <= 4, retention
+            assert plain(await History(journal).load())["a"][0] == "8" * 1_000
+            await journal.close()
+
+    async def test_what_has_become_too_old_is_trimmed_without_another_change(self) -> None:
+        journal = await self.make(Retention(age=60))
+        await write(journal, entry(value("a", 1)))
+        await keep(journal)
+        head = await journal.head()
+        assert len(await changes_after(journal, START, 9)) == 1
+        journal.clock.advance_to(journal.clock.now() + 61_000)
+        assert await History(journal).trim() == (head if isinstance(journal, Checkpoints) else START)
+        assert await journal.earliest() == (head if isinstance(journal, Checkpoints) else START)
+        await _tidied(journal)
+        journal = await self.reopen(journal)
+        assert plain(await History(journal).load()) == {"a": (1, head)}
+        await journal.close()
 
     async def test_trimming_stops_at_a_checkpoint_and_keeps_the_newest(self) -> None:
         journal = await self.make(SMALL)
@@ -343,6 +421,11 @@ class JournalContract:
             assert isinstance(journal, Checkpoints)
             await _complete_or_not_there(journal, large)
         await journal.close()
+
+
+async def _tidied(journal: Journal) -> None:
+    await History(journal).trim()
+    await History(journal).tidy()
 
 
 async def _complete_or_not_there(journal: Journal, state: Snapshot) -> None:

@@ -5,7 +5,9 @@ Invariants: everything goes through the contract of a journal and the History th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -18,7 +20,7 @@ from statestream.journal.history import History
 
 _CAUSE = Cause(type="test/acted", id="cause", actor="ada", payload=b'{"n":1}')
 SMALL = Retention(changes=3, age=0.0, bytes=0, checkpoint=1)
-"""Trims as much as a retention allows: everything but the newest three changes, at every checkpoint."""
+"""Keeps the newest three changes, and what lies between them and the checkpoint before."""
 
 
 def value(name: str, content: Any) -> PendingChange:
@@ -47,6 +49,17 @@ async def write(journal: Journal, *entries: Entry, read: Position | None = None,
     return await journal.append(Batch(read=read or snapshot.position, versions=based_on, entries=entries))
 
 
+@contextmanager
+def wall_clock_ahead(seconds: int) -> Iterator[None]:
+    """Everything in this process sees a wall clock that is so far ahead."""
+    real, real_ns = time.time, time.time_ns
+    time.time, time.time_ns = lambda: real() + seconds, lambda: real_ns() + seconds * 1_000_000_000
+    try:
+        yield
+    finally:
+        time.time, time.time_ns = real, real_ns
+
+
 async def changes_after(
     journal: Journal, after: Position, limit: int, selection: Selection = EVERYTHING
 ) -> list[Change]:
@@ -71,4 +84,5 @@ async def keep(journal: Journal) -> None:
     snapshot = await history.load()
     slices: dict[str, SliceState | None] = {"r/1": None}
     slices.update(snapshot.slices)
-    await history.checkpoint(snapshot.position, slices)
+    await history.save(snapshot.position, slices)
+    await history.trim()

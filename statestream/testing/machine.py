@@ -117,7 +117,8 @@ def machine(  # noqa: C901  # one class, created for each journal
             assert {change.slice for change in newer} == self.dirty
             assert list(snapshot.changes) == self.changes[snapshot.since.seq :]
             slices = {name: snapshot.slices.get(name) for name in self.dirty}
-            self.do(self.history.checkpoint(self.head, slices))
+            self.do(self.history.save(self.head, slices))
+            self.do(self.history.trim())
             self.dirty.clear()
             self.checkpoints.append(self.head.seq)
             self.earliest = max(c for c in self.checkpoints if c <= max(self.earliest, self.head.seq - SMALL.changes))

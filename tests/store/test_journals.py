@@ -21,8 +21,9 @@ from statestream.journal import Checkpoints, Journal, MemoryJournal, Retention, 
 from statestream.journal.contract import PAGE, Appended, Batch
 from statestream.journal.history import History
 from statestream.journal.sqlite import checkpoints as keeping
+from statestream.journal.sqlite import claims
 from statestream.testing import JournalContract, journal_machine
-from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
+from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, wall_clock_ahead, write
 from tests.support import ROOT
 
 DIRECTORIES: list[Path] = []
@@ -58,6 +59,7 @@ class WithoutCheckpoints:
     def __init__(self, retention: Retention) -> None:
         self.retention = retention
         self._engine = MemoryJournal(retention)
+        self.clock = self._engine.clock
 
     async def open(self) -> None:
         await self._engine.open()
@@ -119,7 +121,8 @@ async def test_an_engine_without_checkpoints_keeps_its_whole_history() -> None:
             Batch(read=await journal.head(), versions={"a": number}, entries=[entry(value("a", number))])
         )
     history = History(journal)
-    await history.checkpoint(outcome.position, (await history.load()).slices)
+    await history.save(outcome.position, (await history.load()).slices)
+    assert await history.trim() == START
     assert await journal.earliest() == START
     snapshot = await history.load()
     assert (plain(snapshot), len(snapshot.changes)) == ({"a": (2_499, outcome.position)}, 2_500)
@@ -210,14 +213,16 @@ async def test_only_one_process_at_a_time_makes_a_checkpoint(tmp_path: Path, mon
     journal, other = await filled(tmp_path / "j.db", 3), SqliteJournal(tmp_path / "j.db")
     await other.open()
     state = await History(journal).load()
-    claim = await other._writing.run(keeping.claim, state.position)
+    claim = await other._writing.run(keeping.claim, state.position, other.clock.now(), claims.Claims())
     assert claim is not None
     error = await raised(Unavailable, journal.save(state.position, state.slices))
     assert "another process" in str(error)
+    with wall_clock_ahead(3600):
+        await raised(Unavailable, journal.save(state.position, state.slices))
     assert await journal.checkpoints() == []
-    monkeypatch.setattr(keeping, "CLAIM_MS", -1)  # the other one has stalled for so long that its claim has run out
+    monkeypatch.setattr(claims, "CLAIM_MS", -1)  # the other one has stalled for so long that its claim has run out
     await journal.save(state.position, state.slices)
-    error = await raised(Unavailable, other._writing.run(keeping.complete, state.position, claim))
+    error = await raised(Unavailable, other._writing.run(keeping.complete, state.position, claim, 0, claim))
     assert "another process has begun" in str(error)
     assert [each.position for each in await other.checkpoints()] == [state.position]
     await other.save(state.position, {"a": None})
@@ -231,15 +236,15 @@ async def test_a_checkpoint_whose_process_was_killed_is_cleared_away(
 ) -> None:
     journal = await filled(tmp_path / "j.db", 3)
     dead = await History(journal).load()
-    claim = await journal._writing.run(keeping.claim, dead.position)
+    claim = await journal._writing.run(keeping.claim, dead.position, journal.clock.now(), claims.Claims())
     assert claim is not None
     for rows in keeping.portions(dead.position, dead.slices):
-        await journal._writing.run(keeping.save, dead.position, claim, rows)
+        claim = await journal._writing.run(keeping.save, dead.position, claim, rows, journal.clock.now())
     journal = await reopened(journal)  # whoever was to complete it does not come back
     assert await journal.checkpoints() == []
     assert plain(await History(journal).load()) == plain(dead)
     await write(journal, entry(value("b", 1)))
-    monkeypatch.setattr(keeping, "CLAIM_MS", -1)
+    monkeypatch.setattr(claims, "CLAIM_MS", -1)
     await keep(journal)
     assert [each.position for each in await journal.checkpoints()] == [await journal.head()]
     assert {each.name for each in await journal.saved(await journal.head())} == {"a", "b"}
@@ -247,6 +252,18 @@ async def test_a_checkpoint_whose_process_was_killed_is_cleared_away(
         assert db.execute("SELECT DISTINCT checkpoint FROM snapshots").fetchall() == [((await journal.head()).seq,)]
     db.close()
     await journal.close()
+
+
+async def test_a_trim_that_was_killed_is_completed(tmp_path: Path) -> None:
+    journal = await filled(tmp_path / "j.db", 3)
+    await keep(journal)
+    await journal._writing.run(keeping.move_earliest, await journal.head())  # and no more
+    journal = await reopened(journal)
+    await journal.tidy()  # type: ignore[attr-defined]
+    await journal.close()
+    with sqlite3.connect(tmp_path / "j.db") as db:
+        assert db.execute("SELECT count(*) FROM changes").fetchone() == (0,)
+    db.close()
 
 
 @pytest.mark.skipif(

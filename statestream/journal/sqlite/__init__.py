@@ -5,8 +5,8 @@ SQLite flushes the write-ahead log (synchronous=FULL) first. The promise is as g
 flush.
 
 Invariants: every coroutine is one transaction, on the connection that writes or on the one that reads, so reading the
-past never holds up a commit. Only `save` and `trim` are several transactions, each of them short, because an append
-waits for the one that runs. `changes.py` and `checkpoints.py` have the transactions, `schema.sql` the tables.
+past never holds up a commit. Only `save`, `trim` and `tidy` are several transactions, each of them short, because an
+append waits for the one that runs. The other modules have the transactions, `schema.sql` the tables.
 
 Damage is refused: what is read is checked (`checksums.py`), `open` compares the end of the history with the file that
 notes it (`head_file.py`), and a batch is acknowledged only if the file is still the one at the path (`files.py`).
@@ -24,16 +24,20 @@ from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
 from statestream.core.change import PAGE, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
+from statestream.core.clock import AgeClock
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Appended, Batch, Checkpoint, Retention, SavedSlice
-from statestream.journal.sqlite import changes
+from statestream.journal.sqlite import changes, noted_time, space
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite.checksums import Checked, Ledger
+from statestream.journal.sqlite.claims import Claims
 from statestream.journal.sqlite.files import OpenFiles, check_foreign
 from statestream.journal.sqlite.head_file import Acknowledged, HeadFile
+from statestream.journal.sqlite.remembered import Remembered
 from statestream.journal.sqlite.schema import Schema
-from statestream.journal.sqlite.worker import SqliteWorker
+from statestream.journal.sqlite.tidying import Tidying
+from statestream.journal.sqlite.worker import SqliteWorker, transaction
 
 log = logging.getLogger("statestream")
 
@@ -46,10 +50,15 @@ class SqliteJournal:
     def __init__(self, path: str | Path, retention: Retention | None = None) -> None:
         self.path = Path(path)
         self.retention = retention or Retention()
+        self.clock = AgeClock()
         self._files, self._head = OpenFiles(self.path), HeadFile(self.path)
         self._writing = SqliteWorker(self.path, "IMMEDIATE", self._files.check_again)
         self._reading = SqliteWorker(self.path, "DEFERRED", self._files.check_again)
         self._checked = Checked()
+        self._claims = Claims()
+        self._remembered = Remembered(self._writing, self._reading, self.retention.id_bytes)
+        self._is_open = False
+        self._tidying = Tidying(self._writing, self._reading, self.clock, self._remembered)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -72,8 +81,13 @@ class SqliteJournal:
         except BaseException:
             await self.close()
             raise
+        self._is_open = True
 
     async def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            with contextlib.suppress(Unavailable):  # it cannot be written to: the time as it was noted last stands
+                await self._tidying.note_time()
         await self._reading.close()
         await self._writing.close()
         self._head.close()
@@ -85,17 +99,15 @@ class SqliteJournal:
         return await self._reading.run(changes.earliest)
 
     async def append(self, batch: Batch) -> list[Appended]:
-        outcomes, _, _ = await self._writing.commit(lambda sql: changes.append(sql, batch), self._confirm)
-        return outcomes
+        return await self._remembered.append(batch, self.clock.now(), self._confirm)
 
-    def _confirm(self, appended: tuple[list[Appended], Position, Ledger]) -> None:
+    def _confirm(self, head: Position, ledger: Ledger) -> None:
         """Runs once a batch is durable. Unless it returns, nobody is told."""
         self._files.check()
-        _, head, ledger = appended
         self._head.write(Acknowledged(position=head, ledger=ledger))
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
-        return await self._reading.run(changes.lookup, list(keys))
+        return await self._reading.run(changes.lookup, list(keys), self.clock.now())
 
     async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
         return await self._reading.run(changes.read, after, limit, selection, self._checked)
@@ -117,13 +129,15 @@ class SqliteJournal:
 
         Raises Unavailable also while another process makes a checkpoint.
         """
-        claim = await self._writing.run(keeping.claim, position)
+        claim = await self._writing.run(keeping.claim, position, self.clock.now(), self._claims)
         if claim is None:
             return
+        saved = 0
         try:
             for rows in keeping.portions(position, slices):
-                claim = await self._writing.run(keeping.save, position, claim, rows)
-            await self._writing.run(keeping.complete, position, claim)
+                claim = await self._writing.run(keeping.save, position, claim, rows, self.clock.now())
+                saved += sum(len(row[4] or b"") for row in rows)
+            await self._writing.run(keeping.complete, position, claim, saved, self.clock.now())
         except BaseException:
             with contextlib.suppress(Unavailable):  # then the claim runs out by itself
                 await self._writing.run(keeping.unclaim, position, claim)
@@ -131,11 +145,10 @@ class SqliteJournal:
 
     async def trim(self, until: Position) -> None:
         await self._writing.run(keeping.move_earliest, until)
-        while await self._writing.run(keeping.forget_changes, until):
-            pass
-        name: str | None = ""
-        while name is not None:
-            name = await self._writing.run(keeping.forget_saved, until, name)
+        await self._tidying.forget(until)
+
+    async def tidy(self) -> None:
+        await self._tidying.tidy()
 
     def _prepare(self, sql: sqlite3.Connection) -> None:
         """Everything that is checked and made before the journal is used. Raises JournalUnusable, sqlite3.Error."""
@@ -143,5 +156,8 @@ class SqliteJournal:
         head, ledger = Schema(sql, self.path).prepare(known)
         if known is None and ledger.batch > 1:  # an upgraded journal has counted one
             log.warning("%s is missing; whether the newest changes are there cannot be checked", self._head.path)
+        space.convert(sql)
+        with transaction(sql, "IMMEDIATE"):
+            noted_time.begin(sql, self.clock)
         self._files.remember()
         self._head.open(Acknowledged(position=head, ledger=ledger), self.path.stat().st_mode & 0o777)

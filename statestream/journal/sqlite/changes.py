@@ -21,7 +21,6 @@ from statestream.core.change import (
     Page,
     Position,
     new_tag,
-    now_ms,
 )
 from statestream.core.errors import Expired, Forked
 from statestream.core.selection import Selection
@@ -102,10 +101,10 @@ def verify(sql: sqlite3.Connection, position: Position) -> None:
         raise Forked("the position is not part of this history; start without a position")
 
 
-def append(sql: sqlite3.Connection, batch: Batch) -> tuple[list[Appended], Position, Ledger]:
+def append(sql: sqlite3.Connection, batch: Batch, now: int) -> tuple[list[Appended], Position, Ledger]:
     """The outcomes, and the head and its ledger after them."""
     verify(sql, batch.read)
-    records = lookup(sql, [entry.idempotency_key for entry in batch.entries if entry.idempotency_key])
+    records = lookup(sql, [entry.idempotency_key for entry in batch.entries if entry.idempotency_key], now)
     if records:
         raise Duplicate(records)
     held = _compare(sql, batch.versions)
@@ -114,7 +113,7 @@ def append(sql: sqlite3.Connection, batch: Batch) -> tuple[list[Appended], Posit
     changes = [change for outcome in outcomes for change in outcome.changes]
     gone, new = _set_versions(sql, changes, held)
     if any(entry.idempotency_key for entry in batch.entries):
-        forgotten, recorded = _record(sql, batch.entries, outcomes)
+        forgotten, recorded = _record(sql, batch.entries, outcomes, now)
         gone, new = gone + forgotten, new + recorded
     elif not changes:
         return outcomes, position, ledger
@@ -169,30 +168,35 @@ def _set_versions(
 
 
 def _record(
-    sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended]
+    sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended], now: int
 ) -> tuple[list[int], list[int]]:
-    """Keeps the idempotency records, and forgets those that are too old. Returns the CRCs of the latter and former."""
+    """Keeps the idempotency records, in place of such that are too old.
+
+    Returns the CRCs of the rows that are gone and of those that are new.
+    """
     rows = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         if entry.idempotency_key:
             record = idempotency_record(entry, outcome)
-            where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), entry.at)
+            where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), now)
             columns = (*entry.idempotency_key, record.digest, *where)
             rows.append((*columns, request_checksum(columns)))
-    horizon, gone = now_ms() - IDEMPOTENCY_MS, []
+    gone: list[int] = []
     oldest = sql.execute("SELECT min(at) FROM requests").fetchone()[0]
-    if oldest is not None and oldest < horizon:
-        old = sql.execute("DELETE FROM requests WHERE at < ? RETURNING crc", (horizon,)).fetchall()
-        gone = [row[0] for row in old]
+    if oldest is not None and oldest < now - IDEMPOTENCY_MS:  # rarely, because tidying forgets them
+        query = "DELETE FROM requests WHERE actor = ? AND id = ? RETURNING crc"
+        gone = [crc for row in rows for (crc,) in sql.execute(query, row[:2]).fetchall()]
     sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return gone, [row[7] for row in rows]
 
 
-def lookup(sql: sqlite3.Connection, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
+def lookup(
+    sql: sqlite3.Connection, keys: Sequence[IdempotencyKey], now: int
+) -> dict[IdempotencyKey, IdempotencyRecord]:
     found = {}
     query = "SELECT digest, seq, tag, changes, at, crc FROM requests WHERE actor = ? AND id = ? AND at >= ?"
     for key in keys:
-        row = sql.execute(query, (*key, now_ms() - IDEMPOTENCY_MS)).fetchone()
+        row = sql.execute(query, (*key, now - IDEMPOTENCY_MS)).fetchone()
         if row is not None:
             if not fits(row[5], request_checksum, (*key, *row[:5])):
                 raise damaged("the record of a request")

@@ -1,8 +1,8 @@
-"""The jobs of a SQLite journal on checkpoints and trimming. Each runs in a short transaction of the worker.
+"""The jobs of a SQLite journal on checkpoints and on the earliest position, each in a short transaction of the worker.
 
 A checkpoint is written in portions, so that appends come in between. A row of `checkpoints` with negative bytes claims
 the position first; each portion renews its time, and the last job completes it. A claim that nobody renews was
-interrupted, and the next checkpoint clears it away.
+interrupted, and the next checkpoint clears it away, see `claims`.
 
 Invariants: of each slice, the newest row of `snapshots` at or before a complete checkpoint is its state there. Rows of
 an interrupted checkpoint are correct, but incomplete. Each checkpoint knows how many slices exist there and the sum of
@@ -15,18 +15,17 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from statestream.core.change import Position, SliceState, now_ms
+from statestream.core.change import Position, SliceState
 from statestream.core.errors import Expired, Unavailable
 from statestream.core.selection import Selection
 from statestream.journal.contract import Checkpoint, SavedSlice
 from statestream.journal.sqlite.changes import condition_of, earliest, newest, set_floor, verify
 from statestream.journal.sqlite.checksums import Checked, checksum, damaged, fits
+from statestream.journal.sqlite.claims import Claims
 
 PORTION_BYTES: Final = 1 << 20
 PORTION_ROWS: Final = 1_000
 """What one transaction writes: it takes some milliseconds, for which an append may have to wait."""
-CLAIM_MS: Final = 10_000
-"""A checkpoint that nobody has worked on for so long was interrupted."""
 
 Row = tuple[str, int, int, str, bytes | None, int]
 
@@ -110,20 +109,18 @@ def row_checksum(name: str, checkpoint: int, version: int, tag: str, value: byte
     return checksum((name, checkpoint, version, tag, value is None), value or b"")
 
 
-def claim(sql: sqlite3.Connection, position: Position) -> int | None:
+def claim(sql: sqlite3.Connection, position: Position, now: int, others: Claims) -> int | None:
     """The time of the claim; None if there is such a checkpoint or a later one."""
     verify(sql, position)
     complete = complete_points(sql)
     if any(point.seq >= position.seq for point in complete):
         return None
-    now = now_ms()
-    for point in points(sql):
-        if point.bytes >= 0:
-            continue
-        if point.at > now - CLAIM_MS:
-            raise Unavailable("another process is making a checkpoint of this journal")
-        sql.execute("DELETE FROM snapshots WHERE checkpoint = ?", (point.seq,))
-        sql.execute("DELETE FROM checkpoints WHERE seq = ?", (point.seq,))
+    claims = [(point.seq, point.at) for point in points(sql) if point.bytes < 0]
+    if not others.all_abandoned(claims):
+        raise Unavailable("another process is making a checkpoint of this journal")
+    for seq, _ in claims:
+        sql.execute("DELETE FROM snapshots WHERE checkpoint = ?", (seq,))
+        sql.execute("DELETE FROM checkpoints WHERE seq = ?", (seq,))
     slices, total = (complete[-1].slices, complete[-1].total) if complete else (0, 0)
     Point(position.seq, position.tag, now, -1, slices, total).put(sql)
     return now
@@ -146,8 +143,9 @@ def portions(position: Position, slices: Mapping[str, SliceState | None]) -> Ite
         yield rows
 
 
-def save(sql: sqlite3.Connection, position: Position, claim: int, rows: Sequence[Row]) -> int:
-    now = max(now_ms(), claim)
+def save(sql: sqlite3.Connection, position: Position, claim: int, rows: Sequence[Row], now: int) -> int:
+    """The renewed claim."""
+    now = max(now, claim + 1)  # each renewal shows
     _renew(sql, position, claim, at=now, size=-1, instead=[(_before(sql, row), row) for row in rows])
     sql.executemany("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", rows)
     return now
@@ -184,13 +182,14 @@ def _renew(
     point._replace(at=at, bytes=size, slices=slices, total=total).put(sql)
 
 
-def complete(sql: sqlite3.Connection, position: Position, claim: int) -> None:
+def complete(sql: sqlite3.Connection, position: Position, claim: int, saved: int, now: int) -> None:
+    """`saved` is the size of the slices that were saved."""
     newest = sql.execute("SELECT coalesce(max(seq), 0) FROM checkpoints WHERE bytes >= 0").fetchone()[0]
     size = sql.execute(
         "SELECT coalesce(sum(length(data) + length(payload) + 200), 0) FROM changes WHERE seq > ? AND seq <= ?",
         (newest, position.seq),
     ).fetchone()[0]
-    _renew(sql, position, claim, at=now_ms(), size=size)
+    _renew(sql, position, claim, at=max(now, claim), size=size + saved)
 
 
 def unclaim(sql: sqlite3.Connection, position: Position, claim: int) -> None:
@@ -203,30 +202,3 @@ def move_earliest(sql: sqlite3.Connection, until: Position) -> None:
     if until.seq > earliest(sql).seq:
         set_floor(sql, until, newest(sql)[1])
         sql.execute("DELETE FROM checkpoints WHERE seq < ? AND bytes >= 0", (until.seq,))
-
-
-def forget_changes(sql: sqlite3.Connection, until: Position) -> bool:
-    """Whether there were any left."""
-    oldest = sql.execute("SELECT min(seq) FROM changes").fetchone()[0]
-    if oldest is None or oldest > until.seq:
-        return False
-    sql.execute("DELETE FROM changes WHERE seq <= ?", (min(until.seq, oldest + PORTION_ROWS - 1),))
-    return True
-
-
-def forget_saved(sql: sqlite3.Connection, until: Position, name: str) -> str | None:
-    """Forgets what only older positions needed of the next slices after `name`; returns the last of these."""
-    query = "SELECT max(slice) FROM (SELECT DISTINCT slice FROM snapshots WHERE slice > ? ORDER BY slice LIMIT ?)"
-    last: str | None = sql.execute(query, (name, PORTION_ROWS)).fetchone()[0]
-    if last is not None:
-        between = {"after": name, "last": last, "until": until.seq}
-        sql.execute(
-            "DELETE FROM snapshots AS old WHERE slice > :after AND slice <= :last AND checkpoint < ("
-            " SELECT max(checkpoint) FROM snapshots WHERE slice = old.slice AND checkpoint <= :until)",
-            between,
-        )
-        sql.execute(
-            "DELETE FROM snapshots WHERE slice > :after AND slice <= :last AND value IS NULL AND checkpoint <= :until",
-            between,
-        )
-    return last

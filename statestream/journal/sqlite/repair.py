@@ -24,8 +24,9 @@ from statestream.core.change import START, Position, SliceState, now_ms
 from statestream.core.errors import JournalUnusable, StatestreamError, Unavailable
 from statestream.core.selection import EVERYTHING
 from statestream.journal.history import Held
-from statestream.journal.sqlite import changes, checkpoints
+from statestream.journal.sqlite import changes, checkpoints, noted_time
 from statestream.journal.sqlite.checksums import Checked, Ledger, checksum
+from statestream.journal.sqlite.claims import Claims
 from statestream.journal.sqlite.files import check_foreign
 from statestream.journal.sqlite.head_file import SIZE, Acknowledged, HeadFile, read_slots
 from statestream.journal.sqlite.salvage import RECORD, Salvage, Salvaged
@@ -138,7 +139,7 @@ def _examined(path: Path) -> Repaired | None:
                 for point in checkpoints.complete_points(sql):
                     checkpoints.saved(sql, point.position, EVERYTHING, Checked())
                 for actor, id in sql.execute("SELECT actor, id FROM requests").fetchall():
-                    changes.lookup(sql, [(actor, id)])
+                    changes.lookup(sql, [(actor, id)], now=0)  # when none was too old
     except (JournalUnusable, sqlite3.DatabaseError):
         return None
     return Repaired(head=head, earliest=earliest, earlier=earliest.seq)
@@ -174,15 +175,26 @@ def _build(path: Path, source: sqlite3.Connection, salvaged: Salvaged, batch: in
     with closing(sqlite3.connect(path, isolation_level=None)) as sql:
         Schema(sql, path).prepare(None)
         with transaction(sql, "IMMEDIATE"):
+            now = _noted_time(source, salvaged)
+            noted_time.begin_at(sql, now)
             ledger = _build_rows(sql, salvaged, batch)
             changes.set_floor(sql, salvaged.earliest, ledger)
             _copy_changes(sql, Salvage(source), salvaged, ledger)
             if salvaged.earliest != START:
-                _keep(sql, salvaged.earliest, salvaged.before, {})
+                _keep(sql, salvaged.earliest, salvaged.before, {}, now)
             if salvaged.head != salvaged.earliest:
-                _keep(sql, salvaged.head, salvaged.state, salvaged.before)
+                _keep(sql, salvaged.head, salvaged.state, salvaged.before, now)
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return Acknowledged(position=salvaged.head, ledger=ledger)
+
+
+def _noted_time(source: sqlite3.Connection, salvaged: Salvaged) -> int:
+    """Where the damaged journal's clock had got to. Ids are remembered from there on."""
+    try:
+        noted = noted_time.noted(source)
+    except (sqlite3.Error, OverflowError):
+        noted = None
+    return max((row[6] for row in salvaged.requests), default=now_ms()) if noted is None else noted
 
 
 def _build_rows(sql: sqlite3.Connection, salvaged: Salvaged, batch: int) -> Ledger:
@@ -207,16 +219,17 @@ def _copy_changes(sql: sqlite3.Connection, source: Salvage, salvaged: Salvaged, 
             rows = []
 
 
-def _keep(sql: sqlite3.Connection, position: Position, state: Held, before: Held) -> None:
+def _keep(sql: sqlite3.Connection, position: Position, state: Held, before: Held, now: int) -> None:
     """A checkpoint of a state, given the one at the checkpoint before."""
     slices: dict[str, SliceState | None] = dict.fromkeys(before)
     slices |= {name: SliceState(value, at) for name, (value, at) in state.items() if before.get(name) != (value, at)}
     for name in before.keys() & state.keys():
         if before[name] == state[name]:
             del slices[name]
-    claim = checkpoints.claim(sql, position)
+    claim, saved = checkpoints.claim(sql, position, now, Claims()), 0
     if claim is None:
         raise StatestreamError(f"expected no checkpoint at {position} in a new journal")
     for rows in checkpoints.portions(position, slices):
-        claim = checkpoints.save(sql, position, claim, rows)
-    checkpoints.complete(sql, position, claim)
+        claim = checkpoints.save(sql, position, claim, rows, now)
+        saved += sum(len(row[4] or b"") for row in rows)
+    checkpoints.complete(sql, position, claim, saved, now)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from statestream.core.change import START, Position
 from statestream.core.errors import JournalUnusable
-from statestream.journal.sqlite import changes, checkpoints
+from statestream.journal.sqlite import changes, checkpoints, space
 from statestream.journal.sqlite.checksums import Ledger, change_checksum, checksum, damaged, fits, request_checksum
 from statestream.journal.sqlite.head_file import Acknowledged, head_path
 from statestream.journal.sqlite.worker import transaction
@@ -63,6 +63,7 @@ class Schema:
         version = self._version()
         if version == 0 and acknowledged is not None and acknowledged.batch:
             raise self._lost(acknowledged, "it is empty")
+        space.prepare(self._sql)
         self._sql.execute("PRAGMA journal_mode = WAL")
         self._sql.execute("PRAGMA synchronous = FULL")
         with transaction(self._sql, "IMMEDIATE"):

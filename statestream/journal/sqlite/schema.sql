@@ -71,3 +71,5 @@ CREATE TABLE floor (
     ledger BLOB NOT NULL,
     crc    INTEGER NOT NULL
 ) STRICT;
+
+-- `noted_time.py` adds the table `clock`, also to files from before there was one.

@@ -49,6 +49,10 @@ class SqliteWorker:
         """The job's result, once its transaction is committed. Raises Unavailable, and what the job raises."""
         return await self._hand_over(lambda: self._transact(lambda sql: job(sql, *arguments, **named)))
 
+    async def run_outside(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of a job that must not be in a transaction. Raises Unavailable."""
+        return await self._hand_over(lambda: self._without_transaction(job))
+
     async def commit(self, job: Callable[[sqlite3.Connection], T], confirm: Callable[[T], None]) -> T:
         """The same. `confirm` is called on the connection's thread once the transaction is durable, and may raise."""
 
@@ -73,6 +77,15 @@ class SqliteWorker:
         self._guard()
         with transaction(self._connection, self._mode) as sql:
             return job(sql)
+
+    def _without_transaction(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        self._guard()
+        if self._connection is None:
+            raise Unavailable("the journal is closed")
+        try:
+            return job(self._connection)
+        except sqlite3.Error as error:
+            raise translated(error) from error
 
     async def close(self) -> None:
         """Waits for the jobs that were handed over. May be called twice."""

@@ -1,0 +1,43 @@
+"""The time by which ages are judged: it decides what is old enough to be forgotten.
+
+The wall clock jumps: somebody sets it, a time server corrects it, a virtual machine wakes up. What is shown to people
+may follow it. An idempotency record or a week of history may not: one jump would forget all of them.
+
+Invariants: an AgeClock never goes back. It advances exactly as the monotonic clock of the process does; it only moves
+ahead to a time that another node has recorded. Across a restart it continues from the time that was recorded last, and
+takes the wall clock's word for at most STEP_MS of the time in between. Its readings are compared with each other, and
+shown to nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from statestream.core.change import now_ms
+
+STEP_MS: Final = 3600 * 1000
+"""How far one restart may move the time ahead. More than a node lets pass until it records the time again."""
+
+
+class AgeClock:
+    """Begins at the time of the wall clock. `continue_from` is for those who have recorded a time before."""
+
+    def __init__(self) -> None:
+        self._ahead = now_ms() - _steady_ms()
+
+    def now(self) -> int:
+        """The time in ms: close to Unix time as a rule, but nothing may rely on that."""
+        return self._ahead + _steady_ms()
+
+    def continue_from(self, recorded: int) -> None:
+        """Continues from a time that was recorded before a restart."""
+        self._ahead = min(max(now_ms(), recorded), recorded + STEP_MS) - _steady_ms()
+
+    def advance_to(self, at: int) -> None:
+        """Moves ahead to a time that another node has recorded; does nothing if that has passed."""
+        self._ahead = max(self._ahead, at - _steady_ms())
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,208 @@
+"""Upkeep: what a node does beside its requests so that restarts stay quick and the journal stays within its retention.
+
+It makes checkpoints, has the history trimmed, and has the journal tidied. A checkpoint is due after a number of
+changes, after a number of bytes, or after a time; each of these bounds what lies after the newest checkpoint, which
+cannot be trimmed. Trimming is looked at after each checkpoint and after a time, so that a quiet store forgets as well.
+
+Invariants: a checkpoint is made from states that never change, while requests go on. What is captured for it is either
+saved or due again. One checkpoint is made at a time, and one look is taken at a time. `run` is the only task; whoever
+starts it awaits it. Cancelling it leaves the journal whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from statestream.core.change import START, Change, Position, SliceState, Snapshot, total_size
+from statestream.core.errors import StatestreamError
+from statestream.journal.contract import Journal
+from statestream.journal.history import History
+
+log = logging.getLogger("statestream")
+
+SLACK: Final = 8
+"""A bound of the retention is exceeded by at most this fraction of it."""
+LEAST_BYTES: Final = 64 << 10
+LOOK_SECONDS: Final = (0.25, 60.0)
+MOST_SECONDS: Final = 3600.0
+"""A change waits no longer for a checkpoint, so that a server that crashes every few hours forgets as well."""
+RETRY_SECONDS: Final = 5.0
+FINISH_SECONDS: Final = 2.0
+"""A store that is closed trims for so long at most; the next one goes on."""
+PACE: Final = 10
+"""A checkpoint for the sake of age alone waits so many times longer than the last checkpoint took."""
+
+
+class Captured(Struct, frozen=True, kw_only=True):
+    """What the next checkpoint will hold, and what there was to be saved: bytes of changes, since when."""
+
+    position: Position
+    slices: Mapping[str, SliceState | None]
+    bytes: int
+    since: float
+
+
+class Upkeep:
+    """The upkeep of a node's journal. `slices` are the committed states, which `applied` reports changes of."""
+
+    def __init__(self, slices: Mapping[str, SliceState], journal: Journal) -> None:
+        self._slices = slices
+        self._due = asyncio.Event()
+        self._saving = asyncio.Lock()
+        self._position = START
+        self._captured: Captured | None = None
+        self._dirty: set[str] = set()
+        self._enough: float = 0
+        self._took = 0.0
+        self._not_before = 0.0
+        self.use(journal)
+        self._saved_until(0)
+
+    def use(self, journal: Journal) -> None:
+        """Sets the journal, until the state is first loaded."""
+        self._history, self._retention = History(journal), journal.retention
+        few = 0 < self._retention.changes < self._retention.checkpoint
+        self._every = max(1, self._retention.changes // SLACK) if few else self._retention.checkpoint
+
+    # what there is to save
+
+    def loaded(self, snapshot: Snapshot) -> None:
+        """The state has been replaced by what the journal holds."""
+        newer = [change for change in snapshot.changes if change.version > snapshot.checkpoint]
+        self._captured = None
+        self._position = snapshot.position
+        self._saved_until(snapshot.checkpoint)
+        self._dirty = {change.slice for change in newer}
+        self._bytes = total_size(newer)
+
+    def _saved_until(self, seq: int) -> None:
+        """Nothing is to be saved up to a checkpoint, and nothing is known of what lies after it."""
+        self._saved = seq
+        self._dirty = set()
+        self._bytes = 0
+        self._since = time.monotonic()
+        self._enough = max(self._retention.bytes // SLACK, LEAST_BYTES) if self._retention.bytes else math.inf
+
+    def applied(self, changes: Sequence[Change]) -> None:
+        """Changes have been applied to the state."""
+        if not self._bytes:
+            self._since = time.monotonic()
+        for change in changes:
+            self._dirty.add(change.slice)
+            self._bytes += change.size
+        self._position = changes[-1].position
+        if self._captured is None and self._is_due():
+            self._capture()
+
+    def _is_due(self) -> bool:
+        """Whether so much lies after the last checkpoint that it is time for the next one."""
+        if self._position.seq - self._saved < self._every:
+            if self._bytes < self._enough:
+                return False
+            self._enough = max(self._enough, self._size_of_dirty())  # to save must not cost more than to change
+            if self._bytes < self._enough:
+                return False
+        return time.monotonic() >= self._not_before
+
+    def _size_of_dirty(self) -> int:
+        return sum(state.measured for name in self._dirty if (state := self._slices.get(name)) is not None)
+
+    def _capture(self) -> None:
+        """Notes what the next checkpoint will hold. States never change, so it can be written at leisure."""
+        slices = {name: self._slices.get(name) for name in self._dirty}
+        self._captured = Captured(position=self._position, slices=slices, bytes=self._bytes, since=self._since)
+        self._saved_until(self._saved)
+        self._due.set()
+
+    # making checkpoints
+
+    async def run(self) -> None:
+        """Keeps the journal within its retention until cancelled."""
+        while True:
+            try:
+                await self._look()
+            except StatestreamError as error:
+                log.warning("the journal could not be trimmed, trying again soon: %s", error)
+            except Exception:
+                log.exception("the journal could not be trimmed, trying again soon")
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        """Returns when the next look is to be taken: at once, if much has changed while a checkpoint was made."""
+        if self._is_due():
+            return
+        least, most = LOOK_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max((self._retention.age or math.inf) / (4 * SLACK), least), most)):
+                await self._due.wait()
+        self._due.clear()
+
+    async def _look(self) -> None:
+        """Makes a checkpoint if one is due, trims and tidies."""
+        if self._captured is None and (self._is_due() or self._is_due_by_age()):
+            self._capture()
+        await self._save()
+        self._saved_by_others(await self._history.trim())
+        await self._history.tidy()
+
+    def _is_due_by_age(self) -> bool:
+        now = time.monotonic()
+        wait = max(min(self._retention.age / (2 * SLACK), MOST_SECONDS), PACE * self._took)
+        waited = bool(self._retention.age and self._bytes) and now - self._since >= wait
+        return waited and now >= self._not_before
+
+    def _saved_by_others(self, newest: Position) -> None:
+        """Another node may have made a checkpoint of what this one would have to save."""
+        if self._captured is not None or not self._saved < newest.seq <= self._position.seq:
+            return
+        since, left = self._since, self._bytes
+        dirty = {name for name in self._dirty if (held := self._slices.get(name)) is None or held.version > newest.seq}
+        self._saved_until(newest.seq)
+        if newest != self._position:
+            self._dirty, self._bytes, self._since = dirty, left, since
+
+    async def finish(self, *, certain: bool) -> None:
+        """Saves what was captured, and the state of now if that is certain and has changed since; and trims."""
+        await self._save()
+        if certain and self._captured is None and self._position.seq > self._saved:
+            self._capture()
+        await self._save()
+        with contextlib.suppress(StatestreamError, TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self._history.trim()
+
+    async def _save(self) -> None:
+        """Makes a checkpoint of what was captured, if anything was."""
+        async with self._saving:
+            captured, began = self._captured, time.monotonic()
+            if captured is None:
+                return
+            saved = False
+            try:
+                await self._history.save(captured.position, captured.slices)
+                saved = True
+            except StatestreamError as error:
+                log.warning("no checkpoint could be made, a restart will take longer: %s", error)
+            finally:
+                self._took = time.monotonic() - began
+                if self._captured is captured:  # otherwise the state was replaced meanwhile
+                    self._captured = None
+                    self._settle(captured, saved=saved)
+
+    def _settle(self, captured: Captured, *, saved: bool) -> None:
+        """The captured changes are saved, or else are still to be saved."""
+        if saved:
+            self._saved = captured.position.seq
+        else:
+            self._dirty |= captured.slices.keys()
+            self._bytes += captured.bytes
+            self._since = captured.since
+            self._not_before = time.monotonic() + RETRY_SECONDS
