@@ -174,6 +174,7 @@ async def test_a_jump_of_the_clock_forgets_no_id(tmp_path: Path, http: Http, jou
         assert state["slices"]["board"]["count"] == 4
 
 
+@pytest.mark.slow
 async def test_a_restart_under_a_wrong_clock_forgets_no_id(tmp_path: Path, http: Http) -> None:
     with serving(tmp_path, "sqlite") as server:
         assert not await counted(http, server, "once")
