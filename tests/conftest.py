@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,8 @@ from tests.support import MODES, ROOT, Server
 from tests.support.node import Node
 from tests.support.provider import started
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell, nohup: programs would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("default", print_blob=True, deadline=None)
 settings.load_profile("default")
 

@@ -151,3 +151,22 @@ async def test_a_port_that_is_taken_is_explained() -> None:
         assert "address already in use" in output.lower()
         async with aiohttp.ClientSession() as http:
             assert (await dispatch(http, server.url, "board/counted"))[0] == 200
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+IN_A_TEST = """
+import subprocess, sys, tests.conftest
+program = "import signal; print(signal.getsignal(signal.SIGINT) == signal.default_int_handler)"
+print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout)
+"""
+
+
+def test_programs_can_be_interrupted_where_the_tests_are_a_background_job() -> None:
+    """Shells, nohup and some runners start what they run with SIGINT ignored, which every program inherits."""
+    command = [sys.executable, "-c", IGNORING, IN_A_TEST]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    assert done.stdout.strip() == "True"
