@@ -12,17 +12,20 @@ from msgspec import Struct, field
 
 class Counters(Struct, kw_only=True):
     """`began` counts streams by how they opened: `resumed`, `earliest` if that took reading the past, or the reason of
-    their `state.initial`. `ended` counts them by reason.
+    their `state.initial`.
 
-    `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`.
-    `disconnected` counts those that read nothing for too long. `deliveries` is changes times subscribers. `bytes` is
-    what live subscribers were sent, without the frames that brought them to the head.
+    `ended` counts every stream once, by how it ended: with the reason of its `stream.end` if the server sent one; else
+    `unread`, if its client read nothing for too long; `lost`, if the kernel gave up its connection; `failed`, after an
+    error in the server; or `left`, in all other cases. It counts a stream that is refused as well.
+
+    `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`. `deliveries` is
+    changes times subscribers. `bytes` is what live subscribers were sent, without the frames that brought them to the
+    head.
     """
 
     began: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     lagged: Counter[str] = field(default_factory=Counter)
     handed_off: int = 0
-    disconnected: int = 0
     deliveries: int = 0
     bytes: int = 0

@@ -4,7 +4,8 @@ The hub owns the parts of the broadcast and the tasks of subscribers that are be
 queue and no timer.
 
 Invariants: every subscriber that joined leaves once, whatever happens, and its `on_closed` is called once. Every stream
-that the server ends is told why (`stream.end`), unless its client does not read.
+that the server ends is told why (`stream.end`), unless its client does not read. However a stream ends, it is counted
+once.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Hub:
             reason = "unavailable"
         except Exception:
             log.exception("a subscriber could not be brought to the head and is disconnected")
-            subscriber.sink.abort()
+            subscriber.sink.abort("failed")
         finally:
             if subscriber.task is asyncio.current_task():
                 subscriber.task = None
@@ -185,6 +186,8 @@ class Hub:
         if subscriber not in self._subscribers:
             return
         del self._subscribers[subscriber]
+        if subscriber.state is not State.CLOSING:  # otherwise it was counted by the reason of its end
+            self.counters.ended[subscriber.sink.ending if subscriber.sink.closed else "left"] += 1
         subscriber.closed()
         self._groups.leave(subscriber.group)
         if not subscriber.group.members:

@@ -26,11 +26,13 @@ from typing import Final
 
 GONE: Final = -1
 """In place of a number of bytes: the peer has closed the connection."""
+LOST: Final = -2
+"""The same, where it was the kernel that gave up the connection, because the peer does not answer."""
 ROOM: Final = 1_024
 """Sends in one call."""
 
 Send = Callable[[list[int], bytes], list[tuple[int, int]]]
-"""Sends bytes to descriptors. Returns those that took less than all, with the bytes that they took, or GONE."""
+"""Sends bytes to descriptors. Returns those that took less than all, and what they took: bytes, or GONE, or LOST."""
 
 _SETUP: Final = 425
 _ENTER: Final = 426
@@ -39,6 +41,7 @@ _SEND: Final = 26  # IORING_OP_SEND
 _ENTRIES_AT: Final = 0x1000_0000  # IORING_OFF_SQES
 _NEEDED: Final = 1 << 0 | 1 << 12
 """IORING_FEAT_SINGLE_MMAP, and LINKED_FILE as a sign of Linux 5.18: nothing that is used here has changed since."""
+_GIVEN_UP: Final = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
 _LATER: Final = (-errno.EAGAIN, -errno.EINTR)
 _U32: Final = 0xFFFF_FFFF
 _ENTRY: Final = 64
@@ -132,7 +135,7 @@ class Ring:
             here = slice(at, at + end - begin)
             if self._results[here] != all_of_it[begin:end]:
                 short += [
-                    (self._descriptors[entry], result if result >= 0 else 0 if result in _LATER else GONE)
+                    (self._descriptors[entry], result if result >= 0 else 0 if result in _LATER else closed_by(-result))
                     for entry, result in zip(self._which[here], self._results[here], strict=True)
                     if result != size
                 ]
@@ -161,9 +164,14 @@ def send_each(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
                 short.append((descriptor, sent))
         except BlockingIOError:
             short.append((descriptor, 0))
-        except OSError:
-            short.append((descriptor, GONE))
+        except OSError as error:
+            short.append((descriptor, closed_by(error.errno)))
     return short
+
+
+def closed_by(number: int | None) -> int:
+    """GONE or LOST, by the number of the error."""
+    return LOST if number in _GIVEN_UP else GONE
 
 
 def _stretches(at: int, count: int, room: int) -> Iterator[tuple[int, int, int]]:

@@ -26,14 +26,14 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.encoding import Encoding
-from statestream.broadcast.ring import GONE, Ring, send_each
+from statestream.broadcast.ring import LOST, Ring, closed_by, send_each
 
 if sys.platform != "win32":
     import fcntl
@@ -66,6 +66,11 @@ def unacknowledged(descriptor: int) -> int:
         return 0
 
 
+Ending = Literal["left", "lost", "unread", "failed"]
+"""How a connection ended without an end that was sent: see `counters`."""
+_ENDINGS: Final[tuple[Ending, ...]] = ("left", "lost", "unread", "failed")
+
+
 class Sink(Protocol):
     direct: bool
     """Whether others may write to the `descriptor` while nothing waits. They report to `took`."""
@@ -79,6 +84,10 @@ class Sink(Protocol):
         """Whether the peer is gone, as far as is known."""
 
     @property
+    def ending(self) -> Ending:
+        """How the connection ended, once it is closed."""
+
+    @property
     def waiting(self) -> int:
         """Bytes that were written and that the kernel has not taken yet."""
 
@@ -90,7 +99,7 @@ class Sink(Protocol):
         """Takes encoded frames. False: the sink is closed, or must be `drained` before the next write."""
 
     def took(self, data: bytes, sent: int) -> None:
-        """Somebody wrote `data` to the descriptor, of which `sent` bytes were taken: not all, or GONE."""
+        """Somebody wrote `data` to the descriptor, of which `sent` bytes were taken: not all, or GONE, or LOST."""
 
     async def drained(self) -> None:
         """Returns when the sink can be written to again, or is closed."""
@@ -98,7 +107,7 @@ class Sink(Protocol):
     def finish(self) -> None:
         """Ends the response after what was written. The sink must be drained."""
 
-    def abort(self) -> None:
+    def abort(self, how: Ending = "left") -> None:
         """Ends the connection at once and drops what waits."""
 
 
@@ -108,7 +117,7 @@ class TransportSink:
     The request's handler waits for `finished`; aiohttp then ends the response.
     """
 
-    __slots__ = ("_budget", "_draining", "_finished", "_protocol", "_taken", "_transport", "_writer")
+    __slots__ = ("_budget", "_draining", "_finished", "_protocol", "_taken", "_transport", "_writer", "ending")
     direct = False
     descriptor = -1  # never used: writing is not direct
 
@@ -117,6 +126,7 @@ class TransportSink:
     ) -> None:
         self._writer, self._protocol, self._transport, self._budget = writer, protocol, transport, budget
         self._taken = 0
+        self.ending: Ending = "left"  # a transport does not tell when the kernel has given it up
         self._draining: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -142,7 +152,7 @@ class TransportSink:
         if self._budget.take(len(data)):  # most transports copy what waits, so it is not shared
             self._taken += len(data)
         else:
-            self.abort()
+            self.abort("unread")
         return False
 
     def took(self, data: bytes, sent: int) -> None:
@@ -177,7 +187,8 @@ class TransportSink:
         if not self._finished.done():
             self._finished.set_result(None)
 
-    def abort(self) -> None:
+    def abort(self, how: Ending = "left") -> None:
+        self.ending = how
         self._transport.abort()
         self.finish()
 
@@ -216,6 +227,11 @@ class SocketSink(Generic[Owner]):
         return self._fd < 0
 
     @property
+    def ending(self) -> Ending:
+        """A closed sink has a negative descriptor, which stands for how it ended: a field would cost every sink."""
+        return _ENDINGS[~self._fd]
+
+    @property
     def waiting(self) -> int:
         return sum(len(data) - sent for data, sent in self._rest or ())
 
@@ -231,16 +247,16 @@ class SocketSink(Generic[Owner]):
             sent = os.write(self._fd, data)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            sent = GONE
+        except OSError as error:
+            sent = closed_by(error.errno)
         if sent == len(data):
             return True
         self.took(data, sent)
         return False
 
     def took(self, data: bytes, sent: int) -> None:
-        if sent == GONE:
-            self.abort()
+        if sent < 0:
+            self.abort("lost" if sent == LOST else "left")
         else:
             self._sockets.watch(self._fd, LISTEN | WRITABLE)
             self._keep(data, sent)
@@ -248,7 +264,7 @@ class SocketSink(Generic[Owner]):
     def _keep(self, data: bytes, sent: int) -> None:
         """Keeps what the kernel did not take, or gives up the client if there is no room."""
         if not self._sockets.budget.hold(data):
-            self.abort()
+            self.abort("unread")
             return
         if self._rest is None:
             self._rest = deque()
@@ -267,10 +283,10 @@ class SocketSink(Generic[Owner]):
                 os.read(self._fd, DISCARD)  # closing with unread bytes would send a reset, which discards the end
         self.abort()
 
-    def abort(self) -> None:
+    def abort(self, how: Ending = "left") -> None:
         if self.closed:
             return
-        fd, self._fd = self._fd, -1
+        fd, self._fd = self._fd, ~_ENDINGS.index(how)
         for data, _ in self._rest or ():
             self._sockets.budget.release(data)
         self._rest = self.owner = None
@@ -301,8 +317,8 @@ class SocketSink(Generic[Owner]):
                     self._sockets.budget.release(data)
         except BlockingIOError:
             return
-        except OSError:
-            self.abort()
+        except OSError as error:
+            self.took(b"", closed_by(error.errno))
             return
         self._rest = None
         self._sockets.watch(self._fd, LISTEN)
@@ -315,8 +331,8 @@ class SocketSink(Generic[Owner]):
                 self.finish()
         except BlockingIOError:
             return
-        except OSError:
-            self.abort()
+        except OSError as error:
+            self.took(b"", closed_by(error.errno))
 
     def _wake(self) -> None:
         if self._drained and not self._drained.done():

@@ -136,6 +136,5 @@ class Synchronizer:
                 async with asyncio.timeout(DRAIN_SECONDS):
                     await subscriber.sink.drained()
                     return not subscriber.sink.closed
-        self._counters.disconnected += 1
-        subscriber.sink.abort()
+        subscriber.sink.abort("unread")
         return False

@@ -31,7 +31,8 @@ from statestream.chat.slices.provider import provider_slice
 from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
-from statestream.server.request import STORE
+from statestream.server.metrics import COUNTED, counter
+from statestream.server.request import QUERY, STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
 
@@ -40,6 +41,7 @@ KEEP: Final = 500
 LEASE_SECONDS: Final = 10.0
 
 F = TypeVar("F", bound=Callable[..., Any])
+_MISSING: Final[Any] = object()
 
 
 class Chat:
@@ -64,6 +66,7 @@ class Chat:
         identify: Identify = from_query,
         files: Files | None = None,
     ) -> None:
+        _check(model, timeouts, identify, window=window, keep=keep, lease=lease)
         self.slices: Sequence[Slice] = (
             chat_slice,
             chats_slice,
@@ -86,13 +89,15 @@ class Chat:
             files=files or Files(),
         )
 
-    def tool(self, function: F) -> F:
+    def tool(self, function: F = _MISSING) -> F:
         """Declares a function that the model may call, by its name, its docstring and its annotations.
 
         Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
         them that sentence instead. A plain function runs in a thread. If what a function returns can be awaited, the
         result of that counts. Raises TypeError if the function cannot be described to a model, or is a generator.
         """
+        if function is _MISSING:
+            raise TypeError("write @chat.tool without parentheses, on the line above the function")
         self._tools.add(function)
         return function
 
@@ -101,8 +106,23 @@ class Chat:
         return Conversations(store.view(SERVER), self._settings)
 
     def setup(self, app: web.Application) -> None:
-        """Adds the chat's routes to an application of `create_app` whose store has `slices`."""
+        """Adds the chat's routes to an application of `create_app` whose store has `slices`.
+
+        Raises TypeError for anything else, and ValueError if the store lacks slices.
+        """
+        if not isinstance(app, web.Application) or STORE not in app:
+            raise TypeError("expected the application that create_app(store) returns")
+        missing = [each.name for each in self.slices if not app[STORE].view(SERVER).declares(each)]
+        if missing:
+            raise ValueError(
+                f"expected a store with the chat's slices, as in Store([*chat.slices]); it lacks {', '.join(missing)}"
+            )
+        if self._identify is from_query:
+            app[QUERY].add("user")
         conversations = self.conversations(app[STORE])
+        app[COUNTED].append(
+            lambda: counter("replies", "Replies of this process by how they ended.", conversations.replies_ended, "end")
+        )
         app.add_routes(routes(conversations, self._identify))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence, self._identify))
 
@@ -115,3 +135,19 @@ class Chat:
 
         app.cleanup_ctx.append(running)
         app.on_shutdown.insert(0, stopping)  # before the streams end, so that viewers see how the replies ended
+
+
+def _check(model: Any, timeouts: Any, identify: Any, **numbers: float) -> None:
+    """Raises TypeError and ValueError for settings that would fail later, when a question is asked."""
+    if model is not None and not all(hasattr(model, member) for member in ("name", "answer")):
+        hint = f'; for one of OpenAI write OpenAIModel("{model}")' if isinstance(model, str) else ""
+        raise TypeError(f"expected `model` to be a model, got {type(model).__name__}{hint}")
+    if timeouts is not None and not isinstance(timeouts, Timeouts):
+        raise TypeError(f"expected `timeouts` to be Timeouts(total=…), got {type(timeouts).__name__}")
+    if not callable(identify):
+        raise TypeError(f"expected `identify` to be a function of a request, got {type(identify).__name__}")
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"expected `{name}` to be a number, got {type(value).__name__}")
+        if value <= 0:
+            raise ValueError(f"expected `{name}` to be more than 0, got {value}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
 from statestream.chat.chats import check_length, exists, owner_of, state_of
@@ -80,6 +80,11 @@ class Conversations:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""
         await self._reply_tasks.close()
         self.notifier.close()
+
+    @property
+    def replies_ended(self) -> Mapping[str, int]:
+        """How many replies of this process ended in which way, for monitoring."""
+        return self._reply_tasks.ended
 
     def _in_use(self) -> bool:
         """Whether this node holds anything that other nodes would have to end if it were lost."""

@@ -19,6 +19,7 @@ from statestream.core.errors import Malformed
 from statestream.core.names import escape_key
 from statestream.core.selection import Selection
 from statestream.core.values import check_member
+from statestream.server.request import view_of
 from statestream.server.stream import StreamObserver
 
 MAX_NAME: Final = 64
@@ -36,9 +37,12 @@ def from_query(request: web.Request) -> str | None:
 
 def person(request: web.Request, identify: Identify) -> str | None:
     """The name of the person, or None. Raises Malformed if it cannot be a key, or a member of an object."""
-    name = identify(request)
+    with view_of(request).slow_calls.timed("callback", identify):
+        name = identify(request)
     if name is None:
         return None
+    if not isinstance(name, str):
+        raise TypeError(f"expected the name of a person as text, or None, from `identify`, got {type(name).__name__}")
     if len(name) > MAX_NAME:
         raise Malformed(f"expected a person's name of at most {MAX_NAME} characters, got more")
     escape_key(name)

@@ -2,7 +2,7 @@
 
     StatestreamError
     ├── Malformed             400 malformed               a request, a name, a key or a cursor cannot be parsed
-    │   └── NotJSON           400 malformed               a value exceeds the JSON limits; it knows the place
+    │   └── NotJSON           400 malformed               a value is not JSON within the limits; it knows the place
     ├── Forbidden             403 forbidden               an internal action, a page of another site
     ├── UnknownAction         404 unknown_action
     ├── UnknownSlice          404 unknown_slice
@@ -14,7 +14,7 @@
     ├── Forked                410 position_forked         a position of another history
     ├── TooLarge              413 too_large
     ├── UnsupportedMediaType  415 unsupported_media_type
-    ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler's signature
+    ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler, or what it makes of it
     ├── HandlerFailed         500 handler_failed          a bug in a handler; its changes are discarded
     ├── DraftClosed           500 handler_failed          a draft was used after its action
     ├── JournalUnusable       500 journal_unusable        another program's file, a damaged or read-only one
@@ -57,15 +57,22 @@ class Malformed(StatestreamError, ValueError):
 
 
 class NotJSON(Malformed):
-    """A value is not JSON, or exceeds a limit. `place` is an RFC 6901 pointer to it."""
+    """A value is not JSON, or exceeds a limit. `place` is an RFC 6901 pointer to it.
 
-    def __init__(self, problem: str, place: str = "") -> None:
-        self.problem, self.place = problem, place
+    `limit` says which of the two: a value that exceeds a limit may come from a client, one of a wrong type cannot.
+    """
+
+    def __init__(self, problem: str, place: str = "", *, limit: bool = False) -> None:
+        self.problem, self.place, self.limit = problem, place, limit
         super().__init__(f"at {place or 'the root'}: {problem}")
+
+    def at(self, place: str) -> NotJSON:
+        """The same problem at another place."""
+        return NotJSON(self.problem, place, limit=self.limit)
 
     def under(self, segment: str) -> NotJSON:
         """The same problem, as seen from the container around it."""
-        return NotJSON(self.problem, f"/{segment}{self.place}")
+        return self.at(f"/{segment}{self.place}")
 
 
 class Forbidden(StatestreamError):
@@ -143,7 +150,7 @@ class UnsupportedMediaType(StatestreamError):
 
 
 class InvalidPayload(StatestreamError):
-    """The payload does not fit the handler's signature. The message has the place."""
+    """The payload does not fit the handler, or leads to a state that is not valid JSON. The message has the place."""
 
     code, status = "invalid_payload", 422
 

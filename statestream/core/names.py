@@ -11,41 +11,73 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from statestream.core.errors import Malformed
+from statestream.core.suggestions import named
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _KEY = re.compile(r"(?:[A-Za-z0-9._~:@-]|%[0-9A-F]{2})+", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+MAX_KEY: Final = 128
 _KEY_SAFE: Final = ":@"  # beside what `quote` never escapes: letters, digits, _ . - ~
 
 
 def check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not _matches(_NAME, name, "the name of a slice"):
+        hint = "; leave out the blanks" if _NAME.fullmatch(name.strip()) else ""
         raise Malformed(
-            "expected a slice name of a-z, 0-9 and _ that starts with a letter and has at most 64 characters"
+            "expected a slice name of a-z, 0-9 and _ that starts with a letter and has at most 64 characters, "
+            f"got{named(name) or (' another text' if name else ' none')}{hint}"
         )
     return name
 
 
 def check_key(key: str) -> str:
     """The key itself, if it has the one spelling that `escape_key` gives it. Raises Malformed."""
-    if not 0 < len(key) <= 128 or not _KEY.fullmatch(key):
-        raise Malformed("expected a key of 1-128 characters A-Za-z0-9._~:@-, with everything else percent-encoded")
+    if not _matches(_KEY, key, "a key") or len(key) > MAX_KEY:
+        raise Malformed(
+            f"expected a key of 1-{MAX_KEY} characters A-Za-z0-9._~:@-, with everything else percent-encoded"
+            f"{_spelt(key)}"
+        )
     try:
         text = unquote(key, errors="strict")
     except UnicodeDecodeError:
         text = ""
     if quote(text, safe=_KEY_SAFE) != key:
-        raise Malformed("the key is not canonical: use UTF-8 and upper-case hex, and encode only what must be")
+        raise Malformed(
+            f"the key is not canonical: use UTF-8 and upper-case hex, and encode only what must be{_spelt(key)}"
+        )
     return key
+
+
+def _matches(pattern: re.Pattern[str], text: str, what: str) -> bool:
+    """Raises Malformed if it is no text at all, which only a program can pass."""
+    try:
+        return pattern.fullmatch(text) is not None
+    except TypeError:
+        raise Malformed(f"expected {what} as text, got {type(text).__name__}") from None
+
+
+def _spelt(key: str) -> str:
+    """How the key is spelt that may have been meant; nothing if there is none, or if it may be a family."""
+    try:
+        text = unquote(key, errors="strict")
+    except UnicodeDecodeError:
+        return ""
+    if not 0 < len(text) <= MAX_KEY or "*" in text or not text.isprintable():
+        return ""
+    spelling = quote(text, safe=_KEY_SAFE)
+    return f"; did you mean {spelling}?" if len(spelling) <= MAX_KEY else ""
 
 
 def escape_key(text: str) -> str:
     """Any text as a key: `escape_key("Łódź")` is `%C5%81%C3%B3d%C5%BA`. Raises Malformed if that is too long."""
-    return check_key(quote(text, safe=_KEY_SAFE))
+    try:
+        return check_key(quote(text, safe=_KEY_SAFE))
+    except UnicodeEncodeError:
+        raise Malformed("expected a key of valid Unicode, got a text with a lone surrogate") from None
 
 
 def check_id(request_id: str) -> str:
-    if not _ID.fullmatch(request_id):
+    if not _matches(_ID, request_id, "an id"):
         raise Malformed("expected an id of 1-128 characters A-Za-z0-9._:-")
     return request_id
 

@@ -10,7 +10,7 @@ with clients: `state` first, then the fields of the payload, and `action` if the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, cast, get_type_hints, overload
 
 from msgspec import Struct
@@ -19,10 +19,11 @@ from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.core.change import Action
-from statestream.core.errors import InvalidPayload, Malformed, UnknownSlice
+from statestream.core.errors import InvalidPayload, Malformed, NotJSON, UnknownSlice
 from statestream.core.functions import check_plain
 from statestream.core.names import check_key, check_name
-from statestream.core.values import escape, plain
+from statestream.core.suggestions import instead, named
+from statestream.core.values import escape, plain, scalar_of
 
 P = ParamSpec("P")
 KeyOf = Callable[[Action], str | None]
@@ -30,12 +31,13 @@ KeyOf = Callable[[Action], str | None]
 
 
 class Signature:
-    """The payload that a handler expects, from its annotations.
+    """The payload of an action that a handler expects, from its annotations.
 
     `ignore_extra` is for handlers of another slice's action, which name only the fields that they need.
     """
 
-    def __init__(self, handler: Callable[..., object], *, ignore_extra: bool) -> None:
+    def __init__(self, handler: Callable[..., object], action_type: str, *, ignore_extra: bool) -> None:
+        self._action_type = action_type
         fields: dict[str, Any] = {}
         extra = "ignore" if ignore_extra else "forbid"
         self.wants_action = False
@@ -46,7 +48,12 @@ class Signature:
             parameters[0].POSITIONAL_OR_KEYWORD,
         ):
             raise TypeError(f"the first parameter of the handler {handler.__qualname__} must be the state")
-        hints = get_type_hints(handler, include_extras=True)
+        try:
+            hints = get_type_hints(handler, include_extras=True)
+        except NameError as error:
+            raise TypeError(
+                f"an annotation of {handler.__qualname__} is not defined where it stands: {error}"
+            ) from None
         for parameter in parameters[1:]:
             if parameter.name == "action":
                 self.wants_action = True
@@ -61,6 +68,7 @@ class Signature:
                 need = Required if parameter.default is parameter.empty else NotRequired
                 fields[parameter.name] = need[hints.get(parameter.name, Any)]
         make_typed_dict: Any = TypedDict
+        self._fields = tuple(fields)
         payload = make_typed_dict(handler.__name__, fields)
         payload.__pydantic_config__ = ConfigDict(extra=cast("Any", extra), strict=True)
         try:
@@ -73,29 +81,53 @@ class Signature:
         try:
             arguments = self._adapter.validate_json(payload)
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise self._invalid(error) from None
         for name in self._reserved & arguments.keys():
-            raise InvalidPayload(f"at /{name}: the name is reserved by the handler; use another one")
+            raise InvalidPayload(
+                f"{self._action_type}: at /{name}: the name is reserved by the handler; use another one"
+            )
         return arguments
 
     def dump(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The payload of keyword arguments as plain JSON. Raises InvalidPayload, NotJSON."""
         try:
             checked = self._adapter.validate_python(arguments)
-        except ValidationError as error:
-            raise _invalid(error) from None
+        except ValidationError:
+            try:  # the scalars of other libraries are no exception to what a state may contain
+                checked = self._adapter.validate_python(_with_scalars(arguments))
+            except ValidationError as error:
+                raise self._invalid(error) from None
         return cast("dict[str, Any]", plain(self._adapter.dump_python(checked, mode="json")))
 
+    def _invalid(self, error: ValidationError) -> InvalidPayload:
+        return InvalidPayload(f"{self._action_type}: {first_problem(error, lambda _: self._fields)}")
 
-def _invalid(error: ValidationError) -> InvalidPayload:
-    return InvalidPayload(first_problem(error))
+
+def _with_scalars(value: Any) -> Any:
+    """The same with Python's own numbers in place of those of other libraries."""
+    if type(value) is dict:
+        return {key: _with_scalars(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_with_scalars(item) for item in value]
+    return scalar_of(value)
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first problem that pydantic found, with its place but without the value that was given."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+def first_problem(error: ValidationError, fields_at: Callable[[Sequence[Any]], Collection[str]] | None = None) -> str:
+    """The first problem that pydantic found, with its place but without the value that was given.
+
+    A field that does not exist comes first: it is often one that is then missing. `fields_at` returns the names of
+    those that do exist at a place.
+    """
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     place = "".join(f"/{escape(str(part))}" for part in first["loc"])
-    return f"at {place or 'the root'}: {first['msg']}"
+    what = first["msg"]
+    if first["type"] == "extra_forbidden":
+        *around, name = first["loc"]
+        what = f"there is no such field{instead(str(name), fields_at(around), 'fields') if fields_at else ''}"
+    elif first["type"] in ("model_type", "dict_type"):
+        what = "expected a JSON object"
+    return f"at {place or 'the root'}: {what}"
 
 
 class Handler(Struct, frozen=True, kw_only=True):
@@ -115,8 +147,13 @@ class Handler(Struct, frozen=True, kw_only=True):
         if self.key_of is not None and (key := self.key_of(action)) is None:
             return None
         if key is None:
-            raise Malformed(f"{self.action_type} needs a key, because {self.slice.name} is a keyed slice")
+            raise Malformed(needs_key(self.action_type, self.slice))
         return f"{self.slice.name}/{check_key(key)}"
+
+
+def needs_key(action_type: str, declared: Slice) -> str:
+    """The sentence for an action without the key that it needs."""
+    return f"{action_type} needs a key, because {declared.name} is a keyed slice: it says which {declared.name}/<key>"
 
 
 class ActionCreator(Generic[P]):
@@ -157,15 +194,19 @@ class Slice:
         self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False, hidden: bool = False
     ) -> None:
         self.name, self.keyed, self.internal, self.hidden = check_name(name), keyed, internal, hidden
-        self.initial = plain(initial)
+        try:
+            self.initial = plain(initial)
+        except NotJSON as error:
+            raise NotJSON(f"{error.problem} (in the initial value of the slice {name})", error.place) from None
         self.handlers: list[Handler] = []
 
     @overload
     def action(self, handler: Callable[Concatenate[Any, Action, P], object]) -> ActionCreator[P]: ...
     @overload
     def action(self, handler: Callable[Concatenate[Any, P], object]) -> ActionCreator[P]: ...
-    def action(self, handler: Callable[..., object]) -> ActionCreator[Any]:
+    def action(self, handler: Any = None) -> ActionCreator[Any]:
         """Declares the handler of the action `<slice>/<function name>`, and returns the action creator."""
+        _check_handler(handler, f"@{self.name}.action")
         action_type = f"{self.name}/{handler.__name__}"
         signature = self._add(action_type, handler, key_of=None, ignore_extra=False)
         return ActionCreator(self, action_type, handler, signature)
@@ -178,9 +219,15 @@ class Slice:
         The handler names only the payload fields that it needs. `key` returns the instance of a keyed slice; without
         it, the action's own key is used.
         """
+        if not isinstance(other, (str, ActionCreator)):
+            raise TypeError(
+                f"expected an action or its type in @{self.name}.on(…), such as @{self.name}.on(task_added), "
+                f"got {type(other).__name__}"
+            )
         action_type = other if isinstance(other, str) else other.type
 
         def declare(handler: Callable[..., object]) -> Callable[..., object]:
+            _check_handler(handler, f"@{self.name}.on({action_type})", named=False)
             self._add(action_type, handler, key_of=key, ignore_extra=True)
             return handler
 
@@ -196,7 +243,7 @@ class Slice:
             check_plain(key_of, f"the key of {action_type}", "which returns the key")
         if any(handler.action_type == action_type for handler in self.handlers):
             raise ValueError(f"{self.name} handles {action_type} already")
-        signature = Signature(function, ignore_extra=ignore_extra)
+        signature = Signature(function, action_type, ignore_extra=ignore_extra)
         self.handlers.append(
             Handler(slice=self, action_type=action_type, function=function, signature=signature, key_of=key_of)
         )
@@ -206,8 +253,28 @@ class Slice:
         return f"Slice({self.name!r}{', keyed=True' if self.keyed else ''})"
 
 
-def check_declared(slices: Mapping[str, Slice], name: str, key: str | None) -> None:
-    """Raises UnknownSlice unless one of the slices has that name, and is keyed exactly if there is a key."""
+def _check_handler(handler: Any, decorator: str, *, named: bool = True) -> None:
+    """Raises TypeError for what cannot be a handler, with the way to write it."""
+    if isinstance(handler, ActionCreator):
+        raise TypeError(f"{decorator}: {handler.type} is an action already; @<slice>.on({handler.__name__}) handles it")
+    if not callable(handler):
+        got = "" if handler is None else f", got {type(handler).__name__}"
+        raise TypeError(f"write {decorator} without parentheses, on the line above the handler{got}")
+    if named and not getattr(handler, "__name__", "").isidentifier():
+        raise TypeError(f"{decorator}: the handler's name becomes that of the action, so declare it with def")
+
+
+def check_declared(slices: Mapping[str, Slice], name: str, key: str | None, *, or_all: bool = True) -> None:
+    """Raises UnknownSlice unless one of the slices has that name, and is keyed exactly if there is a key.
+
+    `or_all` says whether all instances could have been named as well.
+    """
     declared = slices.get(name)
-    if declared is None or declared.keyed != (key is not None):
-        raise UnknownSlice(f"no {'keyed slice' if key is not None else 'slice without keys'} of that name is declared")
+    if declared is None:
+        keyed = {each.name: f"{each.name}/<key>" for each in slices.values() if each.keyed}
+        raise UnknownSlice(f"there is no slice{named(name)}{instead(name, slices, 'slices', keyed)}")
+    if declared.keyed and key is None:
+        every = f", or all of them as {name}/*" if or_all else ""
+        raise UnknownSlice(f"{name} is a keyed slice: name an instance as {name}/<key>{every}")
+    if not declared.keyed and key is not None:
+        raise UnknownSlice(f"{name} is a plain slice, which has no instances: name it without the slash")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from numbers import Integral
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -28,8 +30,8 @@ _PERILOUS: Final = frozenset({"__proto__", "prototype"})
 def plain(value: Any, depth: int = 0, parent_key: str = "") -> Any:
     """A deep copy of `value` that consists of dict, list, str, int, float, bool and None only.
 
-    Mappings become dicts, sequences lists, and subclasses of str and int plain values. `depth` is the number of
-    containers around the value. Raises NotJSON with the place of the first problem.
+    Mappings become dicts, sequences lists, and subclasses of str and int and the scalars of numpy plain values. `depth`
+    is the number of containers around the value. Raises NotJSON with the place of the first problem.
     """
     kind = type(value)
     check = SCALARS.get(kind)
@@ -54,12 +56,45 @@ def _plain_of_another_kind(value: Any, depth: int, parent_key: str) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
         check_depth(depth)
         return _plain_list(value, depth + 1)
+    scalar = scalar_of(value)
+    if type(scalar) in SCALARS:
+        return SCALARS[type(scalar)](scalar)
     raise not_json(value)
 
 
+def scalar_of(value: Any) -> Any:
+    """The Python value of an integer of another library, or of a scalar of numpy; anything else as it is.
+
+    A scalar of numpy is known by its members, so that numpy need not be there.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "dtype"):
+        return value.item()
+    return int(value) if isinstance(value, Integral) else value
+
+
+_CONVERSIONS: Final[Sequence[tuple[str, str]]] = (
+    ("model_dump", "model_dump(mode='json')"),
+    ("__struct_fields__", "msgspec.to_builtins(…)"),
+    ("__dataclass_fields__", "dataclasses.asdict(…)"),
+    ("tolist", "tolist()"),
+    ("isoformat", "isoformat()"),
+    ("total_seconds", "total_seconds()"),
+    ("as_integer_ratio", "str(…), or float(…) if it may be rounded"),
+    ("decode", "decode()"),
+    ("hex", "str(…)"),
+    ("__fspath__", "str(…)"),
+    ("__next__", "list(…)"),
+    ("isdisjoint", "sorted(…), because a set has no order"),
+)
+"""How a value that is not JSON becomes JSON, by a member that tells its kind."""
+
+
 def not_json(value: Any) -> NotJSON:
-    hint = "; convert it first, e.g. model_dump(mode='json')" if hasattr(value, "model_dump") else ""
-    return NotJSON(f"expected a JSON value, got {type(value).__name__}{hint}")
+    if isinstance(value, Enum):
+        return NotJSON(f"expected a JSON value, got {type(value).__name__}; convert it first: .value")
+    ways = (way for member, way in _CONVERSIONS if hasattr(value, member))
+    way = None if isinstance(value, type) else next(ways, None)
+    return NotJSON(f"expected a JSON value, got {type(value).__name__}{f'; convert it first: {way}' if way else ''}")
 
 
 def _plain_dict(value: Mapping[Any, Any], depth: int, parent_key: str) -> dict[str, Any]:
@@ -86,7 +121,7 @@ def _plain_list(value: Sequence[Any], depth: int) -> list[Any]:
 
 def check_depth(depth: int) -> None:
     if depth >= MAX_DEPTH:
-        raise NotJSON(f"containers are nested more than {MAX_DEPTH} deep")
+        raise NotJSON(f"containers are nested more than {MAX_DEPTH} deep", limit=True)
 
 
 def check_member(key: Any, parent_key: str | int = "") -> str:
@@ -96,7 +131,7 @@ def check_member(key: Any, parent_key: str | int = "") -> str:
     if not isinstance(key, str):
         raise NotJSON(f"expected a string as a key, got {type(key).__name__}")
     if key == "__proto__" or (key == "prototype" and parent_key == "constructor"):
-        raise NotJSON(f"the key {key!r} is not allowed: it would change a prototype in JavaScript clients")
+        raise NotJSON(f"the key {key!r} is not allowed: it would change a prototype in JavaScript clients", limit=True)
     return check_text(key if type(key) is str else "".join(key))
 
 
@@ -111,13 +146,13 @@ def check_text(text: str) -> str:
 
 def check_int(number: int) -> int:
     if not -MAX_INT <= number <= MAX_INT:
-        raise NotJSON("the integer is outside ±(2^53-1); send it as a string")
+        raise NotJSON("the integer is outside ±(2^53-1); send it as a string", limit=True)
     return number
 
 
 def check_float(number: float) -> float:
     if not math.isfinite(number):
-        raise NotJSON(f"expected a finite number, got {number}")
+        raise NotJSON(f"expected a finite number, got {number}", limit=True)
     return number
 
 

@@ -33,7 +33,10 @@ def from_url(url: str) -> Journal:
     engines = {engine.name: engine for engine in entry_points(group=GROUP)}
     if not colon or scheme not in engines:
         known = ", ".join(f"{name}:" for name in sorted(engines)) or "none: reinstall statestream"
-        raise ValueError(f"expected a journal URL of an installed engine ({known}), got {_without_password(url)!r}")
+        file = "" if colon or not url else f"; a file is written sqlite:///{url}"
+        raise ValueError(
+            f"expected a journal URL of an installed engine ({known}), got {_without_password(url)!r}{file}"
+        )
     journal: Journal = engines[scheme].load()(url)
     return journal
 

@@ -11,6 +11,8 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
+from statestream.server.problems import OUTCOME
+
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -19,6 +21,7 @@ def abort_response(request: web.Request) -> None:
 
     A body without chunks ends with the connection, so that only a reset tells it from a complete one.
     """
+    request[OUTCOME] = "cut"
     if request.transport is None:
         return
     connection = request.transport.get_extra_info("socket")

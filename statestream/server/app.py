@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from typing import Any
 
 from aiohttp import web
 
@@ -17,9 +19,9 @@ from statestream.broadcast.hub import Hub
 from statestream.core.principal import SERVER
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY, PARSING
-from statestream.server.metrics import metrics
-from statestream.server.problems import problems, starting
-from statestream.server.request import STORE
+from statestream.server.metrics import COUNTED, metrics
+from statestream.server.problems import OUTCOMES, problems, starting
+from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
 from statestream.server.transfer import BUDGET
 from statestream.store.store import Store
@@ -32,6 +34,7 @@ def create_app(
     max_subscribers: int = 10_000,
     max_body: int = 1 << 20,
     handoff: bool = True,
+    query: Collection[str] = (),
 ) -> web.Application:
     """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`.
 
@@ -39,10 +42,13 @@ def create_app(
     `max_subscribers`: the number of streams at a time; further ones are ended with `busy`. `max_body`: the bytes of a
     request's body. `handoff`: whether streams take their sockets from aiohttp, if they can (plain TCP and Unix sockets
     on Linux). A stream then takes a tenth of the memory, but aiohttp's access log, middlewares and signals see its
-    request end when the stream begins.
+    request end when the stream begins. `query`: the names of query parameters that your own code reads, such as the
+    `token` of a login; the routes refuse any that they do not know.
     """
+    _check(store, heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body, query=query)
     app = web.Application(middlewares=[problems])
     app[STORE] = store
+    app[QUERY], app[OUTCOMES], app[COUNTED] = set(query), Counter(), []
     app[BUDGET] = Budget()
     app[HUB] = Hub(store.view(SERVER), app[BUDGET], heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[MAX_BODY] = max_body
@@ -58,6 +64,20 @@ def create_app(
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
     return app
+
+
+def _check(store: Any, *, heartbeat: float, max_subscribers: int, max_body: int, query: Collection[str]) -> None:
+    """Raises TypeError and ValueError for what would fail later, at the first request."""
+    if not isinstance(store, Store):
+        what = f"the class {store.__name__}" if isinstance(store, type) else type(store).__name__
+        raise TypeError(f"expected a store, as in create_app(Store([board])), got {what}")
+    if isinstance(query, str):
+        raise TypeError(f'expected `query` to be a list of names, such as ["{query}"], got one text')
+    for name, value in {"heartbeat": heartbeat, "max_subscribers": max_subscribers, "max_body": max_body}.items():
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"expected `{name}` to be a number, got {type(value).__name__}")
+        if value <= 0:
+            raise ValueError(f"expected `{name}` to be more than 0, got {value}")
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:

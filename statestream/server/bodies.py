@@ -9,7 +9,9 @@ else waits for it.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar, get_args
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -87,4 +89,14 @@ def checked(model: type[M], value: Any) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise Malformed(first_problem(error)) from None
+        raise Malformed(first_problem(error, partial(_fields, model))) from None
+
+
+def _fields(model: type[BaseModel], place: Sequence[Any]) -> Collection[str]:
+    """The fields of the object at a place within a body."""
+    for name in place:
+        field = model.model_fields.get(str(name))
+        if field is not None:  # otherwise it is an index: the annotation of the list leads to its elements
+            kinds = (field.annotation, *get_args(field.annotation))
+            model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model.model_fields

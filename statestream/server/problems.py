@@ -1,12 +1,15 @@
 """Errors as RFC 9457 problems: `application/problem+json` with a stable `code`.
 
 Invariants: every StatestreamError that leaves a route passes here and nowhere else. `detail` is the error's message,
-which never contains a payload. Any other exception is logged, and the response has no details of it.
+which never contains a payload. Any other exception is logged, and the response has no details of it; so is an error
+that the protocol does not know. However a request ends, it is counted once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -16,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from statestream.core.errors import Refused, StatestreamError
+from statestream.core.suggestions import instead
 
 log = logging.getLogger("statestream")
 
@@ -23,6 +27,11 @@ RETRY_AFTER_SECONDS: Final = 1
 HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Of every response that does not have its own."""
 STARTED: Final = web.RequestKey("statestream_started", bool)
+OUTCOME: Final = web.RequestKey("statestream_outcome", str)
+"""How the request ends, where a route knows better: `ok` for a stream, which is counted as such, or a code."""
+OUTCOMES: Final = web.AppKey("statestream_outcomes", Counter[str])
+"""Requests by how they ended: `ok`, the code of an error, `left` by their client, or `cut` after the head was sent."""
+OWN: Final = "statestream."
 
 
 def problem(error: StatestreamError) -> web.Response:
@@ -50,29 +59,57 @@ def _problem(status: int, code: str, detail: str, allow: Sequence[str] = (), **m
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns what a route raises into a problem."""
+    """Turns what a route raises into a problem, and counts how the request ended."""
+    outcome = "ok"
     try:
         return await handler(request)
-    except ConnectionError:
-        raise  # the client has left
+    except (ConnectionError, asyncio.CancelledError):
+        outcome = "left"
+        raise
     except Exception as error:
+        outcome = "cut"
         if STARTED in request:
             raise
-        return _answer(request, error)
+        outcome = _code(error)
+        return _answer(request, error, outcome)
+    finally:
+        request.config_dict.get(OUTCOMES, Counter())[request.get(OUTCOME, outcome)] += 1
 
 
-def _answer(request: web.Request, error: Exception) -> web.StreamResponse:
-    if isinstance(error, StatestreamError):
+def _code(error: Exception) -> str:
+    """The code of what a route has raised. `ok` for a response that is raised, such as a redirect."""
+    if isinstance(error, web.HTTPException):
+        return "ok" if error.status < 400 else HTTPStatus(error.status).phrase.lower().replace(" ", "_")
+    known = isinstance(error, StatestreamError) and error.code != StatestreamError.code
+    return error.code if known and isinstance(error, StatestreamError) else "internal"
+
+
+def _answer(request: web.Request, error: Exception, code: str) -> web.StreamResponse:
+    if isinstance(error, StatestreamError) and code != "internal":
         return problem(error)
     if not isinstance(error, web.HTTPException):
         log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _problem(500, "internal", "the server failed; the details are in its log")
+        return _problem(500, code, "the server failed; the details are in its log")
     error.__traceback__ = None  # its frames have the request, which has the error
     if error.status < 400 or error.content_type != "text/plain":
         raise error  # the route's own response
-    code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
-    detail = f"{request.method} {request.path} was refused: {error.reason}"
-    return _problem(error.status, code, detail, error.headers.getall("Allow", []))
+    allowed = error.headers.getall("Allow", [])
+    hint = (
+        _hint(request)
+        if error.status == HTTPStatus.NOT_FOUND
+        else f"; it takes {', '.join(allowed)}"
+        if allowed
+        else ""
+    )
+    detail = f"{request.method} {request.path} was refused: {error.reason}{hint}"
+    return _problem(error.status, code, detail, allowed)
+
+
+def _hint(request: web.Request) -> str:
+    """The route that somebody may have meant. Only our own are suggested: an application may have some to itself."""
+    routes = (route for route in request.app.router.routes() if route.handler.__module__.startswith(OWN))
+    paths = {route.resource.canonical for route in routes if route.resource is not None}
+    return instead(request.path, paths - {"/metrics"}, "routes")
 
 
 async def starting(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,5 +1,7 @@
 """What every request for the state has: on whose behalf it is made, which slices it selects, how much detail it wants.
 
+A parameter that a route does not know is refused, because it is most likely one that it does know, misspelt.
+
 Invariants: routes call `view_of` and never use the store. Who is behind a request is decided here: so far, everybody is
 anybody.
 """
@@ -10,19 +12,42 @@ from typing import Final
 
 from aiohttp import web
 
+from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.principal import ANYBODY
 from statestream.core.selection import Selection
+from statestream.core.suggestions import instead, named
 from statestream.store.store import Store
 from statestream.store.view import StoreView
 
 STORE: Final = web.AppKey("statestream_store", Store)
 """For assembling an application only."""
+QUERY: Final = web.AppKey("statestream_query", set[str])
+"""The parameters that the application's own code reads. Every route accepts them beside its own."""
 
 
 def view_of(request: web.Request) -> StoreView:
     """The store as the sender of a request may see it."""
     return request.config_dict[STORE].view(ANYBODY)
+
+
+def check_query(request: web.Request, *known: str) -> None:
+    """Raises Malformed for a parameter that neither the route nor the application's own code reads."""
+    if not request.query_string:
+        return
+    accepted = {*known, *request.config_dict.get(QUERY, ())}
+    for name in request.query:
+        if name not in accepted:
+            raise Malformed(f"there is no query parameter{named(name)} here{instead(name, accepted, 'parameters')}")
+
+
+def position_of(request: web.Request, parameter: str) -> Position | None:
+    """The position that a parameter of the query names; None without it. Raises Malformed."""
+    text = request.query.get(parameter)
+    try:
+        return None if text is None else Position.parse(text)
+    except Malformed as error:
+        raise Malformed(f"in `{parameter}`: {error}") from None
 
 
 def selection_of(request: web.Request, view: StoreView) -> Selection:

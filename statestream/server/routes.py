@@ -14,13 +14,13 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from statestream.core.change import Action, Page, Position, Result, SliceState, Snapshot
+from statestream.core.change import Action, Page, Result, SliceState, Snapshot
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.core.values import MAX_INT
 from statestream.protocol import frames
 from statestream.server.abort import abort_response
 from statestream.server.bodies import Body, checked, read_json
-from statestream.server.request import selection_of, view_of, wants_payloads
+from statestream.server.request import check_query, position_of, selection_of, view_of, wants_payloads
 from statestream.server.transfer import send
 
 MAX_ACTIONS: Final = 1_000
@@ -47,6 +47,7 @@ class _Several(Body):
 
 
 async def dispatch(request: web.Request) -> web.Response:
+    check_query(request)
     value = await read_json(request)
     view = view_of(request)
     if isinstance(value, dict) and "actions" in value:
@@ -69,12 +70,10 @@ def _answer(result: Result) -> dict[str, Any]:
 
 
 async def state(request: web.Request) -> web.StreamResponse:
+    check_query(request, "slices", "at")
     view = view_of(request)
-    selection = selection_of(request, view)
-    if "at" in request.query:
-        snapshot = await view.snapshot_at(Position.parse(request.query["at"]), selection)
-    else:
-        snapshot = view.snapshot(selection)
+    selection, at = selection_of(request, view), position_of(request, "at")
+    snapshot = view.snapshot(selection) if at is None else await view.snapshot_at(at, selection)
     etag = _etag(snapshot.slices)
     headers = {"ETag": f'W/"{etag}"', "Cache-Control": "no-cache"}  # weak: only `position` moves on with other slices
     if _matches(request.headers.getall("If-None-Match", []), etag):
@@ -106,10 +105,10 @@ def _matches(headers: Sequence[str], etag: str) -> bool:
 
 async def history(request: web.Request) -> web.StreamResponse:
     """Every change after `after` (default: the earliest position), a line each, up to now or to `limit`."""
+    check_query(request, "slices", "after", "limit", "cause")
     view = view_of(request)
     selection, full, left = selection_of(request, view), wants_payloads(request), _limit(request)
-    after = request.query.get("after")
-    position = await view.earliest() if after is None else Position.parse(after)
+    position = position_of(request, "after") or await view.earliest()
     page = await view.changes(position, selection)
     end = view.position.seq
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -23,7 +23,8 @@ from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Subscrip
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
-from statestream.server.request import selection_of, view_of, wants_payloads
+from statestream.server.problems import OUTCOME
+from statestream.server.request import check_query, selection_of, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
 from statestream.store.view import StoreView
 
@@ -58,6 +59,7 @@ class StreamResponse(EventSourceResponse):
 
 async def stream_state(request: web.Request) -> web.StreamResponse:
     """Raises Malformed, UnknownSlice and, without a cursor, TooLarge. After that, errors end the stream."""
+    check_query(request, "slices", "cause", "after")
     hub, view = request.config_dict[HUB], view_of(request)
     subscription, cursor = _subscription(request, view), _cursor(request)
     if cursor == "start":
@@ -65,6 +67,7 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     response = StreamResponse()
     writer, on_closed = await _opened(request, response, subscription.selection)
     transport = request.transport
+    request[OUTCOME] = "left" if writer is None or transport is None else "ok"  # the hub counts how a stream ends
     if writer is None or transport is None:
         if on_closed is not None:
             on_closed()

@@ -1,8 +1,8 @@
 """Announces committed changes in order, and keeps the newest of them for subscribers that return soon.
 
 Invariants: synchronous. A listener runs inside the commit and must not await, take long, or raise; one that raises is
-logged and does not stop the others. Positions in the tail are contiguous: a gap would be a silent gap for every
-subscriber that resumes from it.
+logged and does not stop the others, and one that takes long is named in the log. Positions in the tail are contiguous:
+a gap would be a silent gap for every subscriber that resumes from it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
+from time import perf_counter
 from typing import Final, Literal, Protocol
 
 from statestream.core.change import START, Change, Position
 from statestream.core.errors import Forked
+from statestream.store.slow_calls import SlowCalls, name_of
 
 log = logging.getLogger("statestream")
 
@@ -36,7 +38,8 @@ class Listener(Protocol):
 class Bus:
     """The listeners, and the tail of what was announced."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_calls: SlowCalls) -> None:
+        self._slow_calls = slow_calls
         self._listeners: list[Listener] = []
         self._tail: deque[Change] = deque()
         self._bytes = 0
@@ -69,11 +72,16 @@ class Bus:
         self._tell(lambda listener: listener.reset(reason))
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
+        began = perf_counter()
         for listener in tuple(self._listeners):
             try:
                 what(listener)
             except Exception:
-                log.exception("the listener %r raised; listeners must not raise", listener)
+                log.exception("the listener %s raised; listeners must not raise", listener_name(listener))
+            ended = perf_counter()
+            if ended - began > self._slow_calls.threshold:
+                self._slow_calls.ended("listener", listener_name(listener), ended - began)
+            began = ended
 
     def reaches(self, position: Position) -> bool:
         """Whether the tail goes back to `position`."""
@@ -94,15 +102,20 @@ class Bus:
         return list(islice(reversed(self._tail), count))[::-1]
 
 
+def listener_name(listener: Listener) -> str:
+    """How a listener is called in the log: a function by its own name."""
+    return name_of(listener.function if isinstance(listener, EachChange) else listener)
+
+
 class EachChange:
     """A plain function as a listener. It is called with changes only, not at a reset."""
 
     def __init__(self, function: Callable[[Change], None]) -> None:
-        self._function = function
+        self.function = function
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            self._function(change)
+            self.function(change)
 
     def reset(self, reason: ResetReason) -> None:
         """Not passed on."""

@@ -5,11 +5,13 @@ Invariants: made once, from declarations. It holds no state and decides nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from statestream.core.change import Action, Cause, PendingChange, SliceState
 from statestream.core.errors import Malformed, UnknownAction
-from statestream.core.slices import Handler, Slice
+from statestream.core.slices import ActionCreator, Handler, Slice, needs_key
+from statestream.core.suggestions import instead, named
 from statestream.core.values import encode
 
 
@@ -22,9 +24,9 @@ class HandlerRegistry:
     def __init__(self, slices: Iterable[Slice]) -> None:
         self.slices: dict[str, Slice] = {}
         self._handlers: dict[str, list[Handler]] = {}
-        for declared in slices:
+        for declared in _slices(slices):
             if declared.name in self.slices:
-                raise ValueError(f"expected each slice once, got {declared.name!r} twice")
+                raise ValueError(f"expected each slice once, got {declared.name!r} twice; names must differ")
             self.slices[declared.name] = declared
             for handler in declared.handlers:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
@@ -35,20 +37,45 @@ class HandlerRegistry:
     def _check(self, action_type: str, handlers: Iterable[Handler]) -> None:
         declared = self.slices.get(action_type.partition("/")[0])
         if declared is None or all(handler.slice is not declared for handler in handlers):
-            raise ValueError(f"expected the slice that declares {action_type} among the store's slices")
+            who, name = ", ".join(handler.slice.name for handler in handlers), action_type.partition("/")[0]
+            own = [each.action_type for each in declared.handlers if each.slice is declared] if declared else []
+            known = [each for each in own if each != action_type] or [n for n in self.slices if n != name]
+            raise ValueError(
+                f"expected the slice that declares {action_type} among the store's slices, because {who} handles it"
+                f"{instead(action_type if own else name, known, 'actions' if own else 'slices')}"
+            )
         for handler in handlers:
             if handler.slice.keyed and not declared.keyed and handler.key_of is None:
-                raise ValueError(f"expected `key=` where {handler.slice.name} handles {action_type}, which has no key")
+                raise ValueError(
+                    f"expected `key=` where {handler.slice.name} handles {action_type}, which has no key: "
+                    f"@{handler.slice.name}.on(…, key=…) says which {handler.slice.name}/<key> it concerns"
+                )
 
-    def handlers(self, action: Action) -> list[Handler]:
-        """The handlers of an action. Raises UnknownAction, and Malformed if key and slice do not go together."""
+    def handlers(self, action: Action, *, internal: bool = True) -> list[Handler]:
+        """The handlers of an action. Raises UnknownAction, and Malformed if key and slice do not go together.
+
+        `internal`: whether the caller is the server's own code, which may be told of every action.
+        """
         found = self._handlers.get(action.type)
         if found is None:
-            raise UnknownAction("no slice declares an action of that type; the type looks like board/task_added")
-        keyed = self.slices[action.type.partition("/")[0]].keyed
-        if keyed != (action.key is not None):
-            raise Malformed(f"expected {'a' if keyed else 'no'} key for {action.type}")
+            raise self._unknown(action.type, internal=internal)
+        declared = self.slices[action.type.partition("/")[0]]
+        if declared.keyed and action.key is None:
+            raise Malformed(needs_key(action.type, declared))
+        if not declared.keyed and action.key is not None:
+            raise Malformed(f"{action.type} takes no key, because {declared.name} is a plain slice; leave out `key`")
         return found
+
+    def _unknown(self, action_type: str, *, internal: bool) -> UnknownAction:
+        """With what the caller may have meant: clients do not learn of actions that they may not dispatch."""
+        tellable = {n for n, each in self.slices.items() if internal or not (each.hidden or each.internal)}
+        known = [each for each in self._handlers if each.partition("/")[0] in tellable]
+        name, slash, short = action_type.partition("/")
+        own = {each.partition("/")[2]: each for each in known if each.startswith(f"{name}/")}
+        if own and slash:
+            return UnknownAction(f"{name} has no action{named(action_type)}{instead(short, own, 'actions', own)}")
+        what = "" if slash else " (a type is a slice, a slash and a name)"
+        return UnknownAction(f"there is no action{named(action_type)}{what}{instead(action_type, known, 'actions')}")
 
     def initial_changes(self, existing: Mapping[str, SliceState], request_id: str) -> tuple[PendingChange, ...]:
         """The changes that give every plain slice that does not exist yet its initial value."""
@@ -57,3 +84,22 @@ class HandlerRegistry:
             declared for declared in self.slices.values() if not declared.keyed and declared.name not in existing
         ]
         return tuple(PendingChange(slice=p.name, kind="value", data=encode(p.initial), cause=cause) for p in missing)
+
+
+def _slices(given: Any) -> Sequence[Slice]:
+    """The slices that a store is made of. Raises TypeError for anything else, with the way to write it."""
+    if isinstance(given, Slice):
+        raise TypeError(f"expected a list of slices, got one slice: write Store([{given.name}])")
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise TypeError(f"expected a list of slices, such as Store([board, room]), got {type(given).__name__}")
+    slices = list(given)
+    for each in slices:
+        if isinstance(each, Slice):
+            continue
+        hint = ""
+        if isinstance(each, ActionCreator):
+            hint = f": pass {each.slice.name}, the slice that declares {each.type}"
+        elif isinstance(getattr(each, "slices", None), Iterable):
+            hint = ": pass its slices, as in Store([*chat.slices])"
+        raise TypeError(f"expected slices, got {type(each).__name__}{hint}")
+    return slices

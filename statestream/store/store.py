@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from pathlib import PurePath
+from typing import Any, Never, Self
 
 import orjson
 
@@ -21,6 +22,7 @@ from statestream.journal.contract import Journal
 from statestream.store.bus import Bus, EachChange
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
+from statestream.store.slow_calls import SLOW_SECONDS, SlowCalls
 from statestream.store.view import StoreView
 from statestream.store.writer import Writer
 
@@ -28,14 +30,20 @@ from statestream.store.writer import Writer
 class Store:
     """Keeps slices, applies actions, and records every change in a journal.
 
-    `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. Use the store as `async with store:`, or pass it
-    to `create_app`, which opens and closes it.
+    `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. `slow` is the number of seconds from which a
+    handler, a listener or another call of your own code is named in the log. Use the store as `async with store:`, or
+    pass it to `create_app`, which opens and closes it.
     """
 
-    def __init__(self, slices: Iterable[Slice], *, journal: str | Journal = "memory:") -> None:
+    def __init__(
+        self, slices: Iterable[Slice], *more: Never, journal: str | Journal = "memory:", slow: float = SLOW_SECONDS
+    ) -> None:
+        if more:
+            raise TypeError("expected the slices as one list: write Store([board, room]), not Store(board, room)")
         self._registry = HandlerRegistry(slices)
-        self._state = NodeState(_journal(journal), Bus())
-        self._writer = Writer(self._registry, self._state)
+        self._slow_calls = SlowCalls(slow)
+        self._state = NodeState(_journal(journal), Bus(self._slow_calls))
+        self._writer = Writer(self._registry, self._state, self._slow_calls)
         self._tasks: list[asyncio.Task[None]] = []
         self._view = self.view(SERVER)
 
@@ -81,7 +89,9 @@ class Store:
 
     def view(self, principal: Principal) -> StoreView:
         """The store as a principal may see it. Everything that serves requests uses a view, never the store itself."""
-        return StoreView(principal, self._registry, self._state, self._writer, lambda: bool(self._tasks))
+        return StoreView(
+            principal, self._registry, self._state, self._writer, self._slow_calls, lambda: bool(self._tasks)
+        )
 
     async def dispatch(
         self,
@@ -126,5 +136,13 @@ class Store:
         return self._state.bus.subscribe(EachChange(listener))
 
 
-def _journal(journal: str | Journal) -> Journal:
-    return from_url(journal) if isinstance(journal, str) else journal
+def _journal(journal: Any) -> Journal:
+    if isinstance(journal, str):
+        return from_url(journal)
+    if all(hasattr(journal, member) for member in ("append", "read", "retention")):
+        found: Journal = journal
+        return found
+    hint = f"; a file is written sqlite:///{journal}" if isinstance(journal, PurePath) else ""
+    raise TypeError(
+        f"expected a journal or the URL of one, such as sqlite:///board.db, got {type(journal).__name__}{hint}"
+    )

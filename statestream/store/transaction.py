@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from msgspec import Struct
 
 from statestream.core.change import REMOVED, Action, Cause, Change, IdempotencyKey, PendingChange, SliceState
-from statestream.core.draft import Scratch, patched, produce
+from statestream.core.draft import Scratch, patched, recorded
 from statestream.core.errors import (
     HandlerFailed,
+    InvalidPayload,
     Malformed,
+    NotJSON,
     Refused,
     StatestreamError,
     VersionConflict,
@@ -25,6 +28,7 @@ from statestream.core.errors import (
 from statestream.core.slices import Handler, Slice
 from statestream.core.values import canonical, encode, plain
 from statestream.store.registry import HandlerRegistry
+from statestream.store.slow_calls import SlowCalls
 
 log = logging.getLogger("statestream")
 
@@ -101,8 +105,8 @@ class Transaction:
     containers it has made itself, and writes to those in place.
     """
 
-    def __init__(self, registry: HandlerRegistry, committed: Mapping[str, SliceState]) -> None:
-        self._registry, self._committed = registry, committed
+    def __init__(self, registry: HandlerRegistry, committed: Mapping[str, SliceState], slow_calls: SlowCalls) -> None:
+        self._registry, self._committed, self._slow_calls = registry, committed, slow_calls
         self._values: dict[str, Any] = {}
         self._undo: dict[str, Any] = {}
         self._scratch = Scratch()
@@ -157,22 +161,24 @@ class Transaction:
         arguments = handler.signature.load(payload)
         if handler.signature.wants_action:
             arguments["action"] = action
+        began = perf_counter()
         try:
             name = handler.target(action)
             if name is None:
                 return None
             exists, base = self._value(name, handler.slice)
-            value, operations = produce(base, lambda draft: handler.function(draft, **arguments), self._scratch)
+            value, operations = recorded(base, lambda draft: handler.function(draft, **arguments), self._scratch)
             if value is REMOVED and not handler.slice.keyed:
                 raise HandlerFailed("it returned REMOVED, but only instances of a keyed slice can be removed")
             pending = _pending_change(name, exists, value, operations, cause, self._committed.get(name))
         except (Refused, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a handler's CancelledError must not end the writer
-            log.exception("the handler of %s for %s failed", handler.slice.name, action.type)
-            ours = isinstance(error, StatestreamError)
-            how = f"failed: {error}" if ours else f"raised {type(error).__name__}; its changes are discarded"
-            raise HandlerFailed(f"the handler of {handler.slice.name} for {action.type} {how}") from error
+            raise _failure(handler, action, error) from error
+        finally:
+            seconds = perf_counter() - began
+            if seconds > self._slow_calls.threshold:
+                self._slow_calls.ended("handler", f"of {handler.slice.name} for {action.type}", seconds)
         if pending is not None:
             self._undo.setdefault(name, self._values.get(name, _UNTOUCHED))
             self._values[name] = value
@@ -184,6 +190,18 @@ class Transaction:
             return (False, declared.initial) if value is REMOVED else (True, value)
         state = self._committed.get(name)
         return (False, declared.initial) if state is None else (True, state.value)
+
+
+def _failure(handler: Handler, action: Action, error: BaseException) -> StatestreamError:
+    """What to answer a request whose handler raised. What only a client can have chosen is the client's fault."""
+    if isinstance(error, NotJSON) and error.limit:
+        return InvalidPayload(f"{action.type} would make {handler.slice.name} a state that is not allowed: {error}")
+    if isinstance(error, Malformed) and not isinstance(error, NotJSON):
+        return InvalidPayload(f"{action.type} does not fit {handler.slice.name}: {error}")
+    log.error("the handler of %s for %s failed", handler.slice.name, action.type, exc_info=error)
+    ours = isinstance(error, StatestreamError)
+    how = f"failed: {error}" if ours else f"raised {type(error).__name__}; its changes are discarded"
+    return HandlerFailed(f"the handler of {handler.slice.name} for {action.type} {how}")
 
 
 def value_after(base: Any, change: Change) -> Any:

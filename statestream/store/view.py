@@ -11,18 +11,20 @@ for the server's own code, which must not change their values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
-from statestream.core.errors import Forbidden, Malformed, Unavailable
+from statestream.core.errors import Forbidden, Malformed, Unavailable, UnknownSlice
 from statestream.core.names import check_id, check_key, split_name
 from statestream.core.principal import EVERYTHING_READABLE, Principal, Scope
 from statestream.core.selection import Selection
-from statestream.core.slices import Slice, check_declared
+from statestream.core.slices import ActionCreator, Slice, check_declared
 from statestream.store.bus import Listener
 from statestream.store.node_state import NodeState, instances_of
 from statestream.store.registry import HandlerRegistry
+from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import accept
 from statestream.store.writer import Writer
 
@@ -30,7 +32,7 @@ from statestream.store.writer import Writer
 class StoreView:
     """Made by `Store.view`. Costs nothing to make; two views of equal scopes read the same."""
 
-    __slots__ = ("_is_open", "_registry", "_state", "_writer", "principal")
+    __slots__ = ("_is_open", "_registry", "_state", "_writer", "principal", "slow_calls")
 
     def __init__(
         self,
@@ -38,15 +40,20 @@ class StoreView:
         registry: HandlerRegistry,
         state: NodeState,
         writer: Writer,
+        slow_calls: SlowCalls,
         is_open: Callable[[], bool],
     ) -> None:
-        self.principal = principal
+        self.principal, self.slow_calls = principal, slow_calls
         self._registry, self._state, self._writer, self._is_open = registry, state, writer, is_open
 
     @property
     def scope(self) -> Scope:
         """What this principal may read, as the value that makes subscribers share bytes."""
         return EVERYTHING_READABLE
+
+    def declares(self, declared: Slice) -> bool:
+        """Whether this very slice is one of the store's."""
+        return self._registry.slices.get(declared.name) is declared
 
     @property
     def position(self) -> Position:
@@ -61,7 +68,10 @@ class StoreView:
 
     def selection(self, text: str | None) -> Selection:
         """The selection of a query's `slices`. Raises Malformed, and UnknownSlice for what may not be read either."""
-        selection = Selection.parse(text, self._readable)
+        try:
+            selection = Selection.parse(text, self._readable)
+        except (Malformed, UnknownSlice) as error:
+            raise type(error)(f"in `slices`: {error}") from None
         if selection.everything and len(self._readable) < len(self._registry.slices):
             return Selection.all_of(self._readable.values())
         return selection
@@ -133,13 +143,11 @@ class StoreView:
 
         `parsed`: the payloads come from `values.loads`, and the caller keeps none of them, so they need not be copied.
         """
-        actions = [action] if isinstance(action, Action) else action
+        actions = [action] if isinstance(action, Action) else _actions(action)
         for each in actions:
             self._check_may_dispatch(each)
         for name, version in (expect or {}).items():
-            check_declared(self._readable, *split_name(name))
-            if type(version) is not int or version < 0:
-                raise Malformed("expected versions that are whole numbers of at least 0 in `expect`")
+            self._check_expected(name, version)
         request = accept(
             actions,
             id=check_id(id) if id is not None else new_id(),
@@ -159,14 +167,34 @@ class StoreView:
             return result
         return replace(result, changes=tuple(pair for pair in result.changes if pair[0].partition("/")[0] in readable))
 
+    def _check_expected(self, name: str, version: int) -> None:
+        try:
+            check_declared(self._readable, *split_name(name), or_all=False)
+        except (Malformed, UnknownSlice) as error:
+            raise type(error)(f"in `expect`: {error}") from None
+        if type(version) is not int or version < 0:
+            raise Malformed(f"in `expect`: expected a whole number of at least 0 as the version of {name}")
+
     def _check_may_dispatch(self, action: Action) -> None:
         declared = self._registry.slices.get(action.type.partition("/")[0])
         if declared is not None and declared.internal and not self.principal.internal:
             raise Forbidden(f"only the server changes {declared.name}; clients cannot dispatch its actions")
-        self._registry.handlers(action)
+        self._registry.handlers(action, internal=self.principal.internal)
         if action.key is not None:
             check_key(action.key)
 
     def _check_open(self) -> None:
         if not self._is_open():
             raise Unavailable("the store is not open; use `async with store:` or serve it")
+
+
+def _actions(given: Any) -> Sequence[Action]:
+    """The actions of a dispatch of several. Raises TypeError for anything else, with the way to write it."""
+    if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(each, Action) for each in given):
+        return given
+    if isinstance(given, ActionCreator):
+        raise TypeError(f"expected an action, got what makes it: call it, as in {given.__name__}(…)")
+    raise TypeError(
+        "expected an action such as task_added(id=…) or Action(type=…, payload=…), or a list of them, "
+        f"got {type(given).__name__}"
+    )

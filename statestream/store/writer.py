@@ -25,6 +25,7 @@ from statestream.core.errors import ActionIdReused, Expired, Forked, Statestream
 from statestream.journal.contract import Appended, Conflict, Duplicate, Entry
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
+from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import Request, Transaction
 
 log = logging.getLogger("statestream")
@@ -63,8 +64,8 @@ class _Pending(Struct, kw_only=True, eq=False):
 class Writer:
     """The requests of one node on their way into the journal. `run` and `follow` are its tasks."""
 
-    def __init__(self, registry: HandlerRegistry, state: NodeState) -> None:
-        self._registry, self._state = registry, state
+    def __init__(self, registry: HandlerRegistry, state: NodeState, slow_calls: SlowCalls) -> None:
+        self._registry, self._state, self._slow_calls = registry, state, slow_calls
         self._waiting: deque[_Pending] = deque()
         self._waiting_bytes = 0
         self._in_progress: dict[IdempotencyKey, _Pending] = {}
@@ -172,7 +173,7 @@ class Writer:
         """Runs, appends, applies, announces and answers; starts over as often as another node was first."""
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
-            transaction = Transaction(self._registry, self._state.slices)
+            transaction = Transaction(self._registry, self._state.slices, self._slow_calls)
             for pending in batch:
                 _run(transaction, pending)
             if not caught_up and not all(pending.changes for pending in batch):

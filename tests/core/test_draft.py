@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.core.change import REMOVED
-from statestream.core.draft import Scratch, produce, tracker
+from statestream.core.draft import Scratch, produce, recorded, tracker
 from statestream.core.errors import DraftClosed, HandlerFailed, NotJSON
 from statestream.core.values import canonical
 from tests.support.programs import base_documents, everything, programs, run, run_wild
@@ -119,7 +119,7 @@ def written(value: Any, recipe: Recipe, scratch: Scratch) -> tuple[Any, list[Any
     """The value after one recipe of a batch, and its operations as a reader gets them; None where it failed."""
     scratch.settle()
     try:
-        after, ops = produce(value, recipe, scratch)
+        after, ops = recorded(value, recipe, scratch)
     except Fails:
         scratch.undo()
         return value, None
@@ -159,8 +159,8 @@ def test_whatever_moves_in_a_batch_where_the_patches_lead_to_the_value(base: Any
 def test_a_wide_list_is_copied_once_for_a_batch() -> None:
     scratch = Scratch()
     base = [[n] for n in range(1_000)]
-    first, _ = produce(base, lambda state: state[0].append(1), scratch)
-    second, _ = produce(first, lambda state: state[1].append(1), scratch)
+    first, _ = recorded(base, lambda state: state[0].append(1), scratch)
+    second, _ = recorded(first, lambda state: state[1].append(1), scratch)
     assert first is not base
     assert second is first
     assert base[:2] == [[0], [1]]
@@ -169,18 +169,18 @@ def test_a_wide_list_is_copied_once_for_a_batch() -> None:
 
 def test_what_a_batch_does_and_undoes_keeps_its_order() -> None:
     scratch = Scratch()
-    value, _ = produce({"a": 1, "b": 2}, quiet(lambda state: state.update(c=3)), scratch)
-    after, ops = produce(value, quiet(lambda state: state.update(a=state.pop("a"))), scratch)
+    value, _ = recorded({"a": 1, "b": 2}, quiet(lambda state: state.update(c=3)), scratch)
+    after, ops = recorded(value, quiet(lambda state: state.update(a=state.pop("a"))), scratch)
     assert ops == []
     assert list(after) == ["a", "b", "c"]
 
 
 def test_a_batch_that_empties_an_object_copies_it_once() -> None:
     scratch = Scratch()
-    value, _ = produce({str(n): n for n in range(2_000)}, quiet(lambda state: state.update(more=1)), scratch)
+    value, _ = recorded({str(n): n for n in range(2_000)}, quiet(lambda state: state.update(more=1)), scratch)
     tracemalloc.start()
     try:
-        value, _ = produce(value, lambda state: [state.pop(key) for key in list(state)] and None, scratch)
+        value, _ = recorded(value, lambda state: [state.pop(key) for key in list(state)] and None, scratch)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -336,7 +336,7 @@ def test_what_has_moved_and_was_replaced_by_its_equal_is_there_no_longer() -> No
 
 def test_writes_that_cancel_before_a_value_is_returned_are_in_no_patch() -> None:
     scratch = Scratch()
-    base, _ = produce({"a": 1, "l": [0]}, quiet(lambda state: state["l"].append(1)), scratch)
+    base, _ = recorded({"a": 1, "l": [0]}, quiet(lambda state: state["l"].append(1)), scratch)
 
     def recipe(state: Any) -> Any:
         state["n"] = 1
@@ -346,7 +346,7 @@ def test_writes_that_cancel_before_a_value_is_returned_are_in_no_patch() -> None
         held.append(2)
         return {**state, "a": 2, "held": held}
 
-    value, ops = produce(base, recipe, scratch)
+    value, ops = recorded(base, recipe, scratch)
     assert value == {"a": 2, "l": [0, 1], "held": [0, 1, 2]}
     assert jsonpatch.apply_patch({"a": 1, "l": [0, 1]}, orjson.loads(orjson.dumps(ops))) == value
 
@@ -572,3 +572,22 @@ def test_a_recipe_that_raises_leaves_the_base_alone() -> None:
 @given(st.lists(st.integers(0, 5), max_size=12), st.lists(st.integers(0, 5), max_size=12))
 def test_list_rewrites_of_scalars_replay(old: list[int], new: list[int]) -> None:
     check({"l": old}, lambda s: s["l"].__setitem__(slice(None), new))
+
+
+def test_what_produce_returns_is_plain_and_later_writes_do_not_reach_it() -> None:
+    def recipe(state: Any) -> None:
+        state["tasks"].append({"id": "1", "tags": ["a"]})
+        state["tasks"][0]["tags"].append("b")
+        state["box"] = {"deep": [1]}
+
+    value, operations = produce({"tasks": [], "box": None}, recipe)
+    expected = [
+        {"op": "add", "path": "/tasks/0", "value": {"id": "1", "tags": ["a"]}},
+        {"op": "add", "path": "/tasks/0/tags/1", "value": "b"},
+        {"op": "replace", "path": "/box", "value": {"deep": [1]}},
+    ]
+    assert operations == expected
+    for dumps in (json.dumps, orjson.dumps):
+        assert orjson.loads(dumps(operations)) == expected
+    operations[2]["value"]["deep"].append(2)
+    assert value == {"tasks": [{"id": "1", "tags": ["a", "b"]}], "box": {"deep": [1]}}

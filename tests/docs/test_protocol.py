@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from http import HTTPStatus
 
+import statestream.chat.models
+import statestream.journal.contract  # noqa: F401  # whose errors are in no other module's tree
+from statestream.core.errors import StatestreamError
 from statestream.tools.conformance import CHECKS
 from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support.pages import DOCS
@@ -43,6 +48,26 @@ def test_rules_that_are_cited_exist() -> None:
     prose = re.sub(r"^```.*?^```|`[^`]*`", "", page("protocol.md"), flags=re.DOTALL | re.MULTILINE)
     cited = set(CITED.findall(prose.replace("9.2.6", "").replace("HTTP/1.0", "")))
     assert cited <= known, cited - known
+
+
+CODE = re.compile(r"^\| (\d{3}) \| `(\w+)` \|", re.MULTILINE)
+NEVER_ANSWERED = {"timed_out", "recording_failed", "model_failed"}
+"""The codes of errors that only a client raises, or that become a part of a reply."""
+
+
+def kinds(kind: type[StatestreamError] = StatestreamError) -> Iterator[type[StatestreamError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from kinds(each)
+
+
+def test_the_codes_of_the_page_are_those_that_the_server_answers() -> None:
+    """The codes of the errors that the server raises, and those that the answers of HTTP have."""
+    own = {(kind.status, kind.code) for kind in kinds() if kind.__module__.startswith("statestream.")}
+    raised = {pair for pair in own if pair[1] not in {StatestreamError.code, *NEVER_ANSWERED}}
+    http = {(status.value, status.phrase.lower().replace(" ", "_")) for status in (HTTPStatus(404), HTTPStatus(405))}
+    written = {(int(status), code) for status, code in CODE.findall(page("protocol.md"))}
+    assert written == raised | http | {(500, "internal")}
 
 
 def test_every_check_and_every_transcript_names_its_rules() -> None:

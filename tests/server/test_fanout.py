@@ -197,6 +197,8 @@ async def test_a_wire_that_is_cut_is_noticed(each_mode: str, far_away: str, http
             assert await has(http, server, "subscribers", 1)
             subprocess.run(["ip", "link", "set", f"{far_away}a", "down"], check=True)
             await eventually(lambda: has(http, server, "subscribers", 0), seconds=60)
+            reason = "left" if each_mode == "on transports" else "lost"  # a transport does not tell which
+            assert await has(http, server, f'streams_ended_total{{reason="{reason}"}}', 1)
             client.kill()
 
 

@@ -37,10 +37,11 @@ async def test_naming_it_fails_as_if_it_were_not_declared(vault: Server, http: H
     for path in ("state", "history", "stream/state"):
         for hidden, absent in (("votes", "notes"), ("voter/ann", "other/ann"), ("voter/*", "other/*")):
             async with http.get(f"{vault.url}/{path}?slices={hidden}") as response:
-                mine = response.status, await response.json(content_type=None)
+                mine = response.status, (await response.text()).replace(hidden.partition("/")[0], "it")
             async with http.get(f"{vault.url}/{path}?slices={absent}") as response:
-                assert mine == (response.status, await response.json(content_type=None))
+                assert mine == (response.status, (await response.text()).replace(absent.partition("/")[0], "it"))
             assert mine[0] == 404
+            assert "vote" not in mine[1]
     status, _ = await dispatch(http, vault.url, "ballot/cast", VOTE, expect={"votes": 1})
     assert status == 404
 

@@ -91,7 +91,7 @@ async def test_a_slow_reader_that_takes_something_is_brought_to_head(
             data = await loop.sock_recv(client, 1 << 20)
             assert data, "it was disconnected"
             tail = (tail + data)[-2_000:]
-    assert hub.counters.disconnected == 0
+    assert hub.counters.ended["unread"] == 0
     assert hub.behind == 0
 
 
@@ -102,8 +102,8 @@ async def test_a_reader_that_takes_nothing_is_cut(
     monkeypatch.setattr(synchronizer, "DRAIN_SECONDS", 0.3)
     hub, port = await serve(create_app(large_store(12_000_000), handoff=handoff))
     await asking(port)
-    await eventually(lambda: hub.counters.disconnected == 1)
-    await eventually(lambda: hub.subscribers == 0)
+    await eventually(lambda: dict(hub.counters.ended) == {"unread": 1})
+    assert hub.subscribers == 0
 
 
 @pytest.mark.parametrize("handoff", [True, False])

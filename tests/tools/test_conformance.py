@@ -152,6 +152,12 @@ def body(change: Callable[[Any], None]) -> Fault:
     return Fault(ask=ask)
 
 
+def asks_what_it_knows(asked: Asked) -> None:
+    """Parameters that it does not know are ignored, but for streams, which would not end."""
+    if asked.path != "/stream/state":
+        asked.query.pop("slice", None)
+
+
 def forgetful() -> Fault:
     """Ids mean nothing to it."""
     counter = itertools.count()
@@ -281,6 +287,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("problems", "detail", said(rb',"detail":"[^"]*"', b"")),
     ("problems", "without the payload", Fault(answer=tells_the_payload)),
     ("media-types", "415", Fault(ask=always_json)),
+    ("parameters", "/state with a parameter", Fault(ask=asks_what_it_knows)),
     ("methods", "405", Fault(ask=no_head)),
     ("json-limits", "__proto__", Fault(ask=lenient)),
 ]  # fmt: skip

@@ -132,6 +132,8 @@ class ReplyRun:
         self._news, self._written = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
+        self.outcome = "lost"
+        """How the run ended: `complete`, `stopped`, the kind of an error, `elsewhere`, or `lost` if it could not."""
 
     @property
     def reply(self) -> str:
@@ -153,6 +155,7 @@ class ReplyRun:
             await self._write(reader)
             await self._end((self._stop or BROKEN_OFF) if reader.cancelled() else reader.result())
         except Refused:
+            self.outcome = "elsewhere"
             log.info("the reply %s of chat %s has been ended from elsewhere", self._job.reply, self._job.key)
         except Exception:  # whatever it is, no reply may stay open
             log.exception("the answer of the model %s cannot be stored", self._model.name)
@@ -185,6 +188,7 @@ class ReplyRun:
         figures = self._measurements.figures()
         ended = conversation.ended(self._job.key, reply=self._job.reply, figures=figures, **usage, **owner, **end)
         await self._dispatch([ended], id=new_id())
+        self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
     async def _dispatch(self, actions: Sequence[Action], id: str | None = None) -> None:
         """Tries until it succeeds. If the journal is unavailable for long, the run stops reading, but not trying."""
@@ -281,6 +285,6 @@ class ReplyRun:
         await self._written.wait()  # the next step reads its turns from the chat
 
     async def _run_tool(self, part: int, call: Call) -> None:
-        outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool)
+        outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, self._view.slow_calls)
         self._builder.returned(part, outcome)
         self._news.set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -28,6 +29,8 @@ class ReplyTasks:
         self._runs: dict[str, ReplyRun] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self.ended: Counter[str] = Counter()
+        """Runs by how they ended, see `ReplyRun.outcome`."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -48,6 +51,7 @@ class ReplyTasks:
             await run.run()
         finally:
             del self._runs[run.reply]
+            self.ended[run.outcome] += 1
         await then()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

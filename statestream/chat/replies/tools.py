@@ -38,6 +38,7 @@ from statestream.core.errors import NotJSON, Refused
 from statestream.core.functions import code_of, kind_of
 from statestream.core.slices import first_problem
 from statestream.core.values import loads, plain
+from statestream.store.slow_calls import SlowCalls, Stepped
 
 log = logging.getLogger("statestream")
 
@@ -69,7 +70,7 @@ class Tool:
             schema["properties"][parameter]["default"] = default
         self.spec = ToolSpec(name=name, description=_description(function), parameters=schema)
 
-    async def run(self, arguments: str, seconds: float) -> ToolOutcome:
+    async def run(self, arguments: str, seconds: float, slow: SlowCalls | None = None) -> ToolOutcome:
         """The outcome of a call with these arguments, which are JSON text from the model."""
         name = self.spec.name
         try:
@@ -82,10 +83,11 @@ class Tool:
         except Exception:  # a validator of the application's own types may raise anything
             log.exception("the arguments of the tool %s could not be read", name)
             return _error(f"The arguments of {name} do not fit.")
-        return await self._outcome(given, seconds)
+        return await self._outcome(given, seconds, slow or SlowCalls())
 
-    async def _outcome(self, given: dict[str, Any], seconds: float) -> ToolOutcome:
-        name, work = self.spec.name, asyncio.create_task(self._call(given))
+    async def _outcome(self, given: dict[str, Any], seconds: float, slow: SlowCalls) -> ToolOutcome:
+        name = self.spec.name
+        work = asyncio.create_task(Stepped(self._call(given), slow, "tool", self._function))
         try:
             await asyncio.wait((work,), timeout=seconds)
             if not work.done():
@@ -213,12 +215,12 @@ class Tools:
     def specs(self) -> list[ToolSpec]:
         return [tool.spec for tool in self._tools.values()]
 
-    async def run(self, name: str, arguments: str, seconds: float) -> ToolOutcome:
-        """The outcome of a model's call."""
+    async def run(self, name: str, arguments: str, seconds: float, slow: SlowCalls) -> ToolOutcome:
+        """The outcome of a model's call. A tool that blocks the event loop is reported to `slow`."""
         tool = self._tools.get(name)
         if tool is None:
             return _error("There is no tool of that name.")
-        return await tool.run(arguments, seconds)
+        return await tool.run(arguments, seconds, slow)
 
 
 async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:

@@ -9,8 +9,8 @@ share that cost, except that each action that deletes members of an object pays 
 patterns and `**draft` work. `draft == {...}` compares the content as Python does. json.dumps and orjson.dumps raise
 TypeError; `copy.deepcopy(draft)` returns plain JSON. After its action, any use of a draft raises DraftClosed.
 
-Invariants: this file runs a recipe and looks at its outcome. `tracker` records, `containers` has the two kinds of
-draft, `scratch` what the actions of a batch share.
+Invariants: this file runs a recipe and looks at its outcome: `produce` for programs, `recorded` for the store. The
+others: `tracker` records, `containers` has the two kinds of draft, `scratch` what the actions of a batch share.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+import orjson
 
 from statestream.core.change import REMOVED
 from statestream.core.draft.containers import KINDS, DictDraft, ListDraft
@@ -27,20 +29,26 @@ from statestream.core.errors import Gap, HandlerFailed, NotJSON
 from statestream.core.patch import Op, apply_patch, diff
 from statestream.core.values import plain
 
-__all__ = ["DictDraft", "ListDraft", "Scratch", "patched", "produce"]
+__all__ = ["DictDraft", "ListDraft", "Scratch", "patched", "produce", "recorded"]
 
 
-def produce(base: Any, recipe: Callable[[Any], object], scratch: Scratch | None = None) -> tuple[Any, list[Op]]:
-    """The value that `recipe` makes of `base`, and the operations from one to the other.
+def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
+    """The value that `recipe` makes of `base`, and the operations from one to the other, both as plain JSON.
 
     The recipe changes its draft, or returns a new value, never both; or it returns REMOVED, whatever it has changed.
-    Returns `base` itself without operations if nothing changed, and (REMOVED, []) for REMOVED. Values in the operations
-    may be orjson.Fragment. Raises what the recipe raises, NotJSON, HandlerFailed.
+    Returns `base` itself without operations if nothing changed, and (REMOVED, []) for REMOVED. Raises what the recipe
+    raises, NotJSON, HandlerFailed.
+    """
+    value, ops = recorded(base, recipe, Scratch())
+    return value, orjson.loads(orjson.dumps(ops))
 
-    With a `scratch`, containers that earlier recipes made with it are written in place: `base` must not be used
+
+def recorded(base: Any, recipe: Callable[[Any], object], scratch: Scratch) -> tuple[Any, list[Op]]:
+    """Like `produce`, for operations that are encoded anyway: containers in them are encoded already (orjson.Fragment).
+
+    Containers that earlier recipes made with the same `scratch` are written in place: `base` must not be used
     afterwards, and if this raises, it is half written until `scratch.undo()`.
     """
-    scratch = Scratch() if scratch is None else scratch
     began = scratch.mark
     tracker = Tracker(KINDS, scratch)
     root = _root(tracker, base)

@@ -31,7 +31,7 @@ class DictDraft(Draft, MutableMapping[str, Any]):
             try:
                 key = check_member(key, self._key)
             except NotJSON as error:
-                raise NotJSON(error.problem, self._path() or "") from None
+                raise error.at(self._path() or "") from None
         self._put(key, old, value)
 
     def __delitem__(self, key: str) -> None:
@@ -135,7 +135,7 @@ class ListDraft(Draft, MutableSequence[Any]):
         try:
             raw = intake.take(value, self._depth(), (at,))
         except NotJSON as error:
-            raise NotJSON(error.problem, f"{self._path() or ''}/{at}{error.place}") from None
+            raise error.at(f"{self._path() or ''}/{at}{error.place}") from None
         self._own()
         self._data.insert(at, raw)
         if self._shared:

@@ -206,7 +206,7 @@ class Draft:
         try:
             raw = intake.take(value, self._depth(), (key,))
         except NotJSON as error:
-            raise NotJSON(error.problem, f"{self._path() or ''}/{escape(str(key))}{error.place}") from None
+            raise error.at(f"{self._path() or ''}/{escape(str(key))}{error.place}") from None
         path = self._path()
         ops = None
         if type(raw) is type(old) and type(raw) in (dict, list):
@@ -227,7 +227,7 @@ class Draft:
         try:
             raw = plain(value)
         except NotJSON as error:
-            raise NotJSON(error.problem, f"{self._path() or ''}/{escape(str(key))}") from None
+            raise error.at(f"{self._path() or ''}/{escape(str(key))}") from None
         if old is not MISSING and same(old, raw):
             return
         self._own()
@@ -268,7 +268,7 @@ class Draft:
         try:
             raw = intake.take(content, self._depth() - 1)
         except NotJSON as error:
-            raise NotJSON(error.problem, f"{self._path() or ''}{error.place}") from None
+            raise error.at(f"{self._path() or ''}{error.place}") from None
         old, path = self._data, self._path()
         ops = change(old, raw, path or "")
         if not ops and self._stay(old, intake):

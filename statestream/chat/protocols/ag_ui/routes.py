@@ -23,11 +23,12 @@ from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked, read_json
-from statestream.server.request import selection_of, view_of
+from statestream.server.request import check_query, selection_of, view_of
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def run(request: web.Request) -> web.StreamResponse:
+        check_query(request, "follow", "slices", "leaf")
         author, follow, beside = person(request, identify), follows(request), _beside(request)
         branch = leaf_of(request)
         posted = checked(RunInput, await read_json(request))

@@ -23,6 +23,8 @@ from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respo
 from statestream.chat.viewing.viewers import Viewer
 from statestream.core.errors import StatestreamError
 from statestream.server.bodies import checked, read_json
+from statestream.server.problems import OUTCOME
+from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
 HEADERS: Final = {**EVENT_HEADERS, "x-vercel-ai-ui-message-stream": "v1"}
@@ -32,6 +34,7 @@ DONE: Final = b"data: [DONE]\n\n"
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
+        check_query(request)
         author = person(request, identify)
         post = checked(Post, await read_json(request))
         key = key_posted(post)
@@ -39,6 +42,7 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
         return await _stream(request, conversations, key, reply)
 
     async def resume(request: web.Request) -> web.StreamResponse:
+        check_query(request, "leaf")
         key = key_of(request)
         reply = await to_resume(conversations, key, leaf_of(request))
         if reply is None:
@@ -46,13 +50,14 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
         return await _stream(request, conversations, key, reply)
 
     async def read(request: web.Request) -> web.Response:
+        check_query(request, "leaf")
         state = looked_at(await conversations.current(key_of(request)), leaf_of(request))
         return json_response({"id": request.match_info["id"], "messages": ui_messages(state)})
 
     return [
         web.post("/api/chat", _plain_errors(ask)),
         web.get("/api/chat/{id}/stream", _plain_errors(resume), allow_head=False),
-        web.post("/api/chat/{id}/stop", _plain_errors(stop_route(conversations))),
+        web.post("/api/chat/{id}/stop", _plain_errors(stop_route(conversations, lenient=True))),
         web.get("/api/chat/{id}", _plain_errors(read), allow_head=False),
     ]
 
@@ -64,6 +69,7 @@ def _plain_errors(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except StatestreamError as error:
+            request[OUTCOME] = error.code
             return web.Response(status=error.status, text=str(error))
 
     return handle

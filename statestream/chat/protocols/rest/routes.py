@@ -16,12 +16,13 @@ from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, person
+from statestream.chat.identity import Identify, from_query, person
 from statestream.chat.messages import find
 from statestream.chat.question import MAX_ID
 from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
 from statestream.core.errors import Forbidden, Malformed, NotFound
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
 MAX_PAGE: Final = 100
@@ -72,16 +73,23 @@ def check_site(request: web.Request) -> None:
 class _Stop(Body):
     """`activeStreamId`, the id of a reply, keeps a late request from stopping the next reply."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
     activeStreamId: str | None = None  # noqa: N815 - the AI SDK's name
 
 
-def stop_route(conversations: Conversations) -> Handler:
-    """A handler that ends the reply in progress of the chat in the path."""
+class _LenientStop(_Stop):
+    """The AI SDK's front ends post more than is needed."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
+    """A handler that ends the reply in progress of the chat in the path. `lenient`: unknown fields are ignored."""
 
     async def stop(request: web.Request) -> web.Response:
+        check_query(request)
         check_site(request)
-        body = checked(_Stop, await read_json(request) if request.can_read_body else {})
+        kind = _LenientStop if lenient else _Stop
+        body = checked(kind, await read_json(request) if request.can_read_body else {})
         stopped = await conversations.stop(key_of(request), body.activeStreamId)
         return json_response({"success": True, "stopped": stopped})
 
@@ -90,19 +98,25 @@ def stop_route(conversations: Conversations) -> Handler:
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.Response:
+        check_query(request)
         check_site(request)
+        if request.can_read_body and await read_json(request):
+            raise Malformed("POST /api/chats takes no fields: the server chooses the id of the chat and returns it")
         return json_response({"id": await conversations.create(user=person(request, identify))}, status=201)
 
     async def read(request: web.Request) -> web.Response:
+        check_query(request, "leaf")
         state = looked_at(await conversations.existing(key_of(request)), leaf_of(request))
         position = str(conversations.view.position)
         return json_response({"id": request.match_info["id"], "position": position, **state})
 
     async def messages(request: web.Request) -> web.Response:
+        check_query(request, "before", "limit")
         before, limit = page_of(request)
         return json_response({"messages": await conversations.older(key_of(request), before=before, limit=limit)})
 
     async def branch(request: web.Request) -> web.Response:
+        check_query(request)
         key, author = key_of(request), person(request, identify)
         body = checked(Branch, await read_json(request))
         await conversations.caught_up()
@@ -113,9 +127,11 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
 
     async def typing(request: web.Request) -> web.Response:
         """Only for people who are present: without a stream that closes, nothing would end their presence."""
+        check_query(request)
         user = person(request, identify)
         if user is None:
-            raise Malformed("expected a request with the name of the person who types, got one without a name")
+            hint = "; add ?user=NAME" if identify is from_query else ""
+            raise Malformed(f"expected a request with the name of the person who types, got one without a name{hint}")
         body = checked(Typing, await read_json(request))
         if not conversations.presence.typing(key_of(request), user, on=body.typing):
             raise NotFound("this person has no open stream with this chat's presence on this server")
@@ -125,7 +141,7 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
         web.post("/api/chats", create),
         web.get("/api/chats/{id}", read, allow_head=False),
         web.get("/api/chats/{id}/messages", messages, allow_head=False),
-        web.post("/api/chats/{id}/stop", stop_route(conversations)),
+        web.post("/api/chats/{id}/stop", stop_route(conversations, lenient=False)),
         web.post("/api/chats/{id}/branch", branch),
         web.post("/api/chats/{id}/typing", typing),
     ]

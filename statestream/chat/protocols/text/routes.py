@@ -20,6 +20,7 @@ from statestream.chat.viewing.projection import GrowingText, Item, Look
 from statestream.chat.viewing.response import STREAM_HEADERS, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.server.bodies import checked, read_json
+from statestream.server.request import check_query
 
 HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
 
@@ -46,6 +47,7 @@ class TextProjection:
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
+        check_query(request)
         key, author = key_of(request), person(request, identify)
         post = checked(Post, await read_json(request))
         reply = await answer(conversations, key, post, author, create=False)

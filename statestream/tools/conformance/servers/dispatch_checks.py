@@ -176,6 +176,19 @@ async def media_types(server: ServerUnderTest) -> None:
         expect_problem(answer, 415, "unsupported_media_type", f"Content-Type: {kind}")
 
 
+@ERRORS.check("A query parameter that a route does not have is refused.")
+async def parameters(server: ServerUnderTest) -> None:
+    for path in ("stream/state", "state", "history"):
+        answer = await server.get(path, {"slice": "x"})
+        expect_problem(answer, 400, "malformed", f"/{path} with a parameter `slice`")
+    before = await server.state()
+    answer = await server.request("POST", "dispatch", {"slice": "x"}, json=server.action())
+    expect_problem(answer, 400, "malformed", "/dispatch with a parameter `slice`")
+    expect(
+        (await server.state()).same(before), "expected a refused request to change nothing, but the state has changed"
+    )
+
+
 @ERRORS.check("A method that a route does not support is answered with 405, including `HEAD`.")
 async def methods(server: ServerUnderTest) -> None:
     for path in ("stream/state", "state", "history"):

@@ -92,8 +92,9 @@ class ServerUnderTest:
     # requests
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> URL:
-        """The URL of a reading request; `slices` is in its query unless `query` has another."""
-        return self.target.route(path).with_query({"slices": self.target.slices or "*"} | dict(query or {}))
+        """The URL of a request. One that reads has `slices` in its query, unless `query` has another."""
+        chosen = {} if path == "dispatch" else {"slices": self.target.slices or "*"}
+        return self.target.route(path).with_query(chosen | dict(query or {}))
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str] | None = None, *, http_1_0: bool = False, **more: Any

@@ -1,0 +1,80 @@
+"""Calls of the application's code that keep the event loop from everything else: who they were, and how often.
+
+While a handler, a listener, a tool or a callback runs, nobody is served. So each of them is timed, and one that takes
+long is named in the log and counted for the metrics.
+
+Invariants: timing a call costs two readings of a clock. A line of the log has the name of the function and a duration,
+never an argument. What cannot be named, because it is not called from here, is found by asyncio's own debug mode.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Final, Literal, TypeVar
+
+log = logging.getLogger("statestream")
+
+SLOW_SECONDS: Final = 0.1
+"""From here on a call is slow: every reader has waited for as long."""
+
+Kind = Literal["handler", "listener", "tool", "callback"]
+T = TypeVar("T")
+
+
+class SlowCalls:
+    """The slow calls of one store, by kind. `threshold` in seconds."""
+
+    __slots__ = ("counted", "threshold")
+
+    def __init__(self, threshold: float = SLOW_SECONDS) -> None:
+        self.threshold = threshold
+        self.counted: Counter[str] = Counter()
+
+    def ended(self, kind: Kind, name: str, seconds: float) -> None:
+        """A call has taken longer than the threshold."""
+        self.counted[kind] += 1
+        log.warning("the %s %s took %.3f s, in which the server did nothing else", kind, name, seconds)
+
+    @contextmanager
+    def timed(self, kind: Kind, function: Callable[..., Any]) -> Iterator[None]:
+        """Times the block. For calls that are rarer than changes; see `Transaction` for those that are not."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            seconds = perf_counter() - began
+            if seconds > self.threshold:
+                self.ended(kind, name_of(function), seconds)
+
+
+class Stepped(Coroutine[Any, Any, T]):
+    """A coroutine whose steps are timed one by one: it may wait for as long as it likes, but not block."""
+
+    def __init__(
+        self, steps: Coroutine[Any, Any, T], slow: SlowCalls, kind: Kind, function: Callable[..., Any]
+    ) -> None:
+        self._steps, self._slow, self._kind, self._function = steps, slow, kind, function
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._steps.__await__()
+
+    def send(self, value: Any) -> Any:
+        with self._slow.timed(self._kind, self._function):
+            return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        with self._slow.timed(self._kind, self._function):
+            return self._steps.throw(*error)
+
+    def close(self) -> None:
+        self._steps.close()
+
+
+def name_of(function: Any) -> str:
+    """How a function is called in the log: by its module and its name there."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}"
