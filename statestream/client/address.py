@@ -6,24 +6,47 @@ Invariants: errors and logs show the URL, so from here on it contains no passwor
 from __future__ import annotations
 
 from base64 import b64encode
-from urllib.parse import unquote, urlsplit
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from statestream.core.errors import Malformed
+
+EXAMPLE: Final = "http://127.0.0.1:8000"
+ROUTES: Final = ("/stream/state", "/dispatch")
+"""Routes that are sometimes passed with the root."""
 
 
 def address(url: str) -> tuple[str, dict[str, str]]:
     """Returns the URL without user and password, and the headers that replace them. Raises Malformed."""
+    # No message repeats the URL: it may contain a password that cannot be told apart here.
+    if not isinstance(url, str):
+        raise Malformed(f"expected the root URL of a server as text, such as {EXAMPLE}, got {type(url).__name__}")
     try:
         parts = urlsplit(url.rstrip("/"))
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # for example a port that is not a number
-        usable = False
-    if not usable:
-        # The message does not repeat the URL: it may contain a password that cannot be told apart here.
-        raise Malformed("expected the root URL of a server, such as http://127.0.0.1:8000")
+        problem = _problem(url, parts)
+    except ValueError:
+        problem = "one that cannot be parsed; the port is a number"
+    if problem is not None:
+        raise Malformed(f"expected the root URL of a server, such as {EXAMPLE}, got {problem}")
     credentials, at, host = parts.netloc.rpartition("@")
     if not at:
         return parts.geturl(), {}
     user, _, password = credentials.partition(":")
     encoded = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
     return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {encoded}"}
+
+
+def _problem(url: str, parts: SplitResult) -> str | None:
+    """What is wrong with a URL; None if nothing is. Raises ValueError for a port that is not a number."""
+    if "://" not in url:
+        return "one without a scheme; put http:// or https:// in front"
+    if parts.scheme not in ("http", "https"):
+        return "another scheme than http or https"
+    if not parts.hostname:
+        return "one without a host"
+    if parts.port == 0:
+        return "port 0, on which nothing listens"
+    if parts.query or parts.fragment:
+        return "one with a query or a fragment; leave these out"
+    route = next((route for route in ROUTES if parts.path.endswith(route)), None)
+    return f"the URL of a route; leave out {route}" if route is not None else None

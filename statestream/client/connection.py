@@ -20,6 +20,7 @@ from statestream.client import redirects
 from statestream.client.health import FAILED, HeartbeatMonitor
 from statestream.client.refusals import TEMPORARY, beginning_of, explained
 from statestream.client.replica import Replica, Update
+from statestream.client.trouble import trouble
 from statestream.core.errors import Gap, StatestreamError, StreamRefused, TooLarge, Unavailable
 from statestream.protocol.sse import Decoder, Event
 
@@ -43,7 +44,8 @@ HEADERS: Final = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
 class Connection:
     """Follows `url` with `query` into `replica`. `on_event` receives each event with the updates that it led to.
 
-    `opened` counts the streams that began. `trouble` is why the last one did not begin, or broke.
+    `opened` counts the streams that began. `trouble` is why the last one did not begin, or broke. `on_lost` is called
+    with it when a stream that was open is lost.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Connection:
         self.trouble = "there was no response"
         self.opened = 0
         self.is_open = False
+        self.on_lost: Callable[[str], None] | None = None
         self.retry_ms = FIRST_RETRY_MS
         self._url, self._query, self._replica, self._monitor, self._on_event = url, query, replica, monitor, on_event
         self._failures = 0
@@ -68,18 +71,19 @@ class Connection:
             delay = None
             try:
                 await self._follow(session)
+                self.trouble = "the server has ended the stream"
                 delay = self._requested_delay()
             except (StreamRefused, TooLarge) as error:
                 return error
             except Gap:
                 self._replica.forget_position()
             except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as error:
-                self.trouble = str(error) or (
-                    "nothing was received in time" if isinstance(error, TimeoutError) else repr(error)
-                )
+                self.trouble = str(error) if isinstance(error, Unavailable) else trouble(error)
             except Exception as error:
                 log.exception("following %s failed", self._url)
                 return StreamRefused(f"following {self._url} failed: {error!r}", reason="failed")
+            if self.is_open and self.on_lost is not None:
+                self.on_lost(self.trouble)
             self.is_open = False
             await asyncio.sleep(self._backoff() if delay is None else delay)
 

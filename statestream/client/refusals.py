@@ -32,10 +32,11 @@ async def beginning_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def explained(body: bytes) -> tuple[str, str]:
-    """The code and the detail of a problem document; REFUSED and the beginning of any other text."""
+    """The code and the detail of a problem document; REFUSED and the beginning of any other text, but not of a page."""
     problem: Any = None
     with contextlib.suppress(orjson.JSONDecodeError):
         problem = orjson.loads(body)
     if isinstance(problem, dict) and "detail" in problem:
         return str(problem.get("code", REFUSED)), str(problem["detail"])
-    return REFUSED, body[:SHOWN_CHARACTERS].decode(errors="replace")
+    text = body[:SHOWN_CHARACTERS].decode(errors="replace")
+    return REFUSED, "another program answered; check the URL" if "<" in text else text

@@ -22,6 +22,7 @@ from statestream.client.connection import FIRST_FRAME_TOTAL, HEADERS
 from statestream.client.refusals import beginning_of
 from statestream.client.replica import Replica
 from statestream.client.selection import selection_of
+from statestream.client.trouble import trouble
 from statestream.core.errors import Gap, Malformed, StreamRefused, Unavailable
 from statestream.protocol.sse import Decoder, Event
 
@@ -46,8 +47,8 @@ class Target(Struct, frozen=True, kw_only=True):
             parsed = URL(root)
         except ValueError:
             parsed = URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query_string or parsed.fragment:
-            raise Malformed(f"expected the root URL of a server, such as http://127.0.0.1:8000, got {root!r}")
+        if not parsed.host:
+            raise Malformed("expected the root URL of a server, such as http://127.0.0.1:8000, got one without a host")
         pairs = credentials | dict(_header(line) for line in headers)
         return cls(url=parsed, slices=slices, headers=pairs)
 
@@ -83,14 +84,14 @@ class Target(Struct, frozen=True, kw_only=True):
         try:
             found = await asyncio.get_running_loop().getaddrinfo(self.url.host, self.url.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise Unavailable(f"cannot resolve the host {self.url.host}: {error}") from None
+            raise Unavailable(f"cannot resolve the host {self.url.host}: {trouble(error)}") from None
         return found[0][0], found[0][4]
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip() or not line.isprintable() or not line.isascii():
-        raise Malformed("expected a header such as 'Authorization: Bearer …'")
+        raise Malformed("expected a header such as 'Authorization: Bearer …': a name, a colon and a value, in ASCII")
     return name.strip(), value.strip()
 
 
@@ -113,7 +114,7 @@ async def probe(target: Target, session: aiohttp.ClientSession) -> Event:
     except TimeoutError:
         raise Unavailable(f"no event from {target.url}: it was silent for {PROBE_SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise Unavailable(f"expected a server at {target.url}, found none: {error}") from None
+        raise Unavailable(f"expected a server at {target.url}, found none: {trouble(error)}") from None
     raise Unavailable(f"the stream from {target.stream_url} ended before its first event")
 
 

@@ -113,7 +113,9 @@ async def test_a_payload_is_read_from_stdin(server: Server, http: Http) -> None:
 async def test_what_the_server_refuses_is_one_sentence(server: Server, http: Http) -> None:
     sentence = await refused("dispatch", server.url, "board/refused", '{"why": "full"}')
     assert sentence == "statestream: The board says no."
-    assert "no slice declares an action" in await refused("dispatch", server.url, "board/nothing")
+    assert "board has no action board/nothing; the actions are" in await refused(
+        "dispatch", server.url, "board/nothing"
+    )
     assert "at /by" in await refused("dispatch", server.url, "board/counted", '{"by": "x"}')
     version = (await get_state(http, server.url))["versions"]["board"]
     assert "is not at version" in await refused(
@@ -354,7 +356,10 @@ async def test_nobody_there_is_said_at_once(command: tuple[str, ...]) -> None:
     sentence = await refused(name, "http://127.0.0.1:1", *more)
     assert "expected a server at http://127.0.0.1:1, found none" in sentence
     assert "no.such.host.invalid" in await refused(name, "http://no.such.host.invalid", *more)
-    assert "root URL of a server" in await refused(name, "board", *more, code=2)
+    assert "not known" in await refused(name, "http://no.such.host.invalid", *more)
+    assert "connection refused" in sentence
+    assert "without a scheme; put http:// or https:// in front" in await refused(name, "board", *more, code=2)
+    assert "leave out /stream/state" in await refused(name, "http://x/stream/state", *more, code=2)
 
 
 @pytest.mark.parametrize("command", ASKING, ids=lambda c: c[0])
@@ -384,7 +389,7 @@ async def test_another_server_is_told_from_ours(command: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("command", ["watch", "state", "history"])
 async def test_an_unknown_slice_is_said_in_the_servers_words(server: Server, command: str) -> None:
     sentence = await refused(command, server.url, "--slices", "nope")
-    assert "404: no slice without keys of that name is declared" in sentence
+    assert "404: in `slices`: there is no slice nope; the slices are board, counter, room/<key>" in sentence
     assert sentence.endswith("(unknown_slice)")
 
 

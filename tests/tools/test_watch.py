@@ -383,7 +383,8 @@ def test_a_picture_says_all_of_it() -> None:
 def test_a_lost_connection_is_seen() -> None:
     following = Following().starts(board=1)
     shown = plain(screen(content(following.replica, following.activity, is_open=False, trouble="refused"), 100, 10))
-    assert "lost, reconnecting: refused" in shown[1]
+    assert "● lost, reconnecting: refused" in shown[1]
+    assert "healthy" not in shown[1]
 
 
 @given(states, st.integers(1, 160), st.integers(1, 50), texts)

@@ -1,6 +1,7 @@
 """`statestream serve TARGET`: serves the user's store or application.
 
 Invariants: the target is the user's program; importing it may run anything, and a traceback from it is shown as it is.
+Only what is wrong with the target itself is a sentence.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 from aiohttp import web
 
+from statestream.core.suggestions import instead
 from statestream.server.app import create_app
 from statestream.store.store import Store
 from statestream.tools.console import serving
@@ -88,27 +90,40 @@ def _load(target: str) -> Store | web.Application:
     """The object that `file.py:name` or `module:name` names."""
     where, colon, name = target.rpartition(":")
     if not colon or not name.isidentifier():
-        raise typer.BadParameter(f"expected FILE.py:NAME or MODULE:NAME, got {target!r}", param_hint="TARGET")
-    try:
-        if where.endswith(".py"):
-            module = _load_file(Path(where))
-        else:
-            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-            module = importlib.import_module(where)
-        found = getattr(module, name)
-    except (ImportError, FileNotFoundError, AttributeError) as error:
-        raise typer.BadParameter(f"cannot find {target}: {error}", param_hint="TARGET") from None
+        hint = f"; for example {target}:store" if target.endswith(".py") else ""
+        raise _wrong(f"expected FILE.py:NAME or MODULE:NAME, got {target!r}{hint}")
+    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+    servable = sorted(key for key, value in vars(module).items() if isinstance(value, (Store, web.Application)))
+    if not hasattr(module, name):
+        what = "a Store or a web.Application"
+        raise _wrong(f"cannot find {target}: there is no {name} in it{instead(name, servable, f'names of {what}')}")
+    found = getattr(module, name)
     if not isinstance(found, (Store, web.Application)):
-        raise typer.BadParameter(
-            f"expected a Store or a web.Application in {target}, got {type(found).__name__}", param_hint="TARGET"
-        )
+        other = f"; did you mean {where}:{servable[0]}?" if servable else ""
+        raise _wrong(f"expected a Store or a web.Application in {target}, got {type(found).__name__}{other}")
     return found
 
 
+def _wrong(sentence: str) -> typer.BadParameter:
+    return typer.BadParameter(sentence, param_hint="TARGET")
+
+
+def _load_module(name: str) -> Any:
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and what it imports is not
+        raise _wrong(f"cannot find the module {name}; for a file, write {name.replace('.', '/')}.py") from None
+
+
 def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise _wrong(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
+        raise _wrong(f"{path} is not a Python file")
     sys.path.insert(0, str(path.resolve().parent))  # so that the file can import its neighbours
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module

@@ -14,6 +14,7 @@ from typing import Final
 import aiohttp
 
 from statestream.client import redirects
+from statestream.client.trouble import trouble
 from statestream.core.errors import StreamRefused, Unavailable
 from statestream.tools.console.options import shown_url
 from statestream.tools.target import Target, refusal
@@ -36,11 +37,11 @@ async def driver_errors_explained(target: Target) -> AsyncIterator[None]:
     except aiohttp.ClientPayloadError:
         raise Unavailable(f"the response of {where} was cut off") from None
     except aiohttp.ClientConnectorError as error:
-        raise Unavailable(f"expected a server at {where}, found none: {error.os_error}") from None
+        raise Unavailable(f"expected a server at {where}, found none: {trouble(error)}") from None
     except TimeoutError:
         raise Unavailable(f"{where} did not answer in time") from None
     except aiohttp.ClientError as error:
-        raise Unavailable(f"expected a statestream server at {where}, got: {error or 'no response'}") from None
+        raise Unavailable(f"expected a statestream server at {where}, got none: {trouble(error)}") from None
 
 
 async def reach(target: Target) -> None:
@@ -55,7 +56,7 @@ async def reach(target: Target) -> None:
     except TimeoutError:
         raise Unavailable(f"expected a server at {where}, found none within {CONNECT_SECONDS:.0f} s") from None
     except OSError as error:
-        raise Unavailable(f"expected a server at {where}, found none: {error}") from None
+        raise Unavailable(f"expected a server at {where}, found none: {trouble(error)}") from None
     writer.close()
 
 

@@ -6,6 +6,9 @@ Invariants: messages and exit codes only; `server/serve.py` serves.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 import sys
 from typing import Any
 
@@ -27,8 +30,19 @@ def serve(application: web.Application, host: str, port: int) -> None:
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve_app(application, host=host, port=port, ready=ready))
-    except (StatestreamError, OSError) as error:
+    except StatestreamError as error:
         raise failure(str(error)) from None
+    except OSError as error:
+        raise failure(f"cannot listen on {host}, port {port}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    hints = {errno.EADDRINUSE: "; choose another with --port", errno.EADDRNOTAVAIL: "; --host is one of this machine"}
+    if isinstance(error, socket.gaierror):
+        return "the host name is not known; --host is an address of this machine"
+    if error.errno is None or error.errno <= 0:
+        return str(error)
+    return f"{os.strerror(error.errno).lower()}{hints.get(error.errno, '')}"
 
 
 def loop_factory() -> Any:

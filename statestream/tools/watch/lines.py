@@ -36,6 +36,7 @@ async def print_changes(target: Target, as_json: bool) -> None:
             watched.over.set()
 
     async with watched.follow(on_event):
+        watched.connection.on_lost = None if as_json else _print_lost
         await watched.over.wait()
         if failures:
             raise failures[0]
@@ -43,6 +44,10 @@ async def print_changes(target: Target, as_json: bool) -> None:
 
 def _print_health(health: Health) -> None:
     typer.echo(f"statestream: {health}", err=True)
+
+
+def _print_lost(trouble: str) -> None:
+    typer.echo(f"statestream: lost, reconnecting: {safe(trouble)}", err=True)
 
 
 def _print(event: Event, as_json: bool) -> None:

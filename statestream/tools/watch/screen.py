@@ -73,8 +73,8 @@ def _health(content: ScreenContent, width: int) -> Row:
     count = f"{content.reconnects} reconnect{'' if content.reconnects == 1 else 's'}"
     rate = f"{content.changes_per_second:,.1f} changes/s"
     spans: list[Span] = [(f"● {content.health}", content.health)]
-    if not content.is_open:
-        spans.append((f"lost, reconnecting: {safe(content.trouble)}", "failed"))
+    if not content.is_open:  # silence is not the news then, and a server that is gone is not healthy
+        spans = [(f"● lost, reconnecting: {safe(content.trouble)}", "failed")]
     spans += [
         (safe(content.position or "no position"), "position"),
         (rate, "plain"),
