@@ -192,7 +192,7 @@ async def test_clients_that_leave_leave_no_word_and_no_garbage(collected: Server
                 await asyncio.to_thread(leaves, collected, sent, read=reads)
 
             async def gone(before: Any = before) -> bool:
-                return bool((await look("alive"))["Connection"] <= before["Connection"])
+                return bool((await look("alive"))["HttpConnection"] <= before["HttpConnection"])
 
             await eventually(gone, seconds=30)
         assert await look("garbage") < 10 * LOSSES, name

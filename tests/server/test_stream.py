@@ -68,7 +68,7 @@ async def test_the_first_frame_is_the_state(server: Server) -> None:
         "X-Content-Type-Options: nosniff",
     ):
         assert header in client.head
-    assert set(frame.data) == {"type", "reason", "position", "slices", "versions", "heartbeat", "timestamp"}
+    assert set(frame.data) == {"type", "reason", "position", "slices", "versions", "heartbeat", "retry", "timestamp"}
     assert frame.data["slices"] == {"board": {"tasks": [], "count": 0}, "counter": 0}
     assert frame.data["versions"] == {"board": 1, "counter": 2}
     assert (frame.data["reason"], frame.data["heartbeat"]) == ("start", 15000)
