@@ -19,6 +19,7 @@ from statestream.core.errors import Malformed
 from statestream.core.names import escape_key
 from statestream.core.selection import Selection
 from statestream.core.values import check_member
+from statestream.server.origin import is_foreign
 from statestream.server.request import view_of
 from statestream.server.stream import StreamObserver
 
@@ -52,11 +53,11 @@ def person(request: web.Request, identify: Identify) -> str | None:
 
 
 def presence_observer(presence: Presence, identify: Identify) -> StreamObserver:
-    """An observer of state streams that enters their people into presence."""
+    """An observer of state streams that enters their people into presence, unless a page of another site opened it."""
 
     def opened(request: web.Request, selection: Selection) -> Callable[[], None] | None:
         keys = [name.partition("/")[2] for name in selection.names if name.startswith(f"{NAME}/")]
-        user = person(request, identify) if keys else None
+        user = person(request, identify) if keys and not is_foreign(request) else None
         if user is None:
             return None
         if len(keys) > MAX_PRESENT:

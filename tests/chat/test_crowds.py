@@ -54,3 +54,19 @@ async def test_a_crowd_is_reported_in_portions(server: Server, http: Http) -> No
         assert max(map(len, reports)) <= 250, json.dumps([len(report) for report in reports])
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [("Origin", "http://127.0.0.9"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")]
+)
+async def test_a_page_of_another_site_makes_nobody_present(header: str, value: str, server: Server, http: Http) -> None:
+    chat = await new_chat(http, server)
+    name = f"presence/{chat}"
+    foreign = PlainClient(server.port, f"slices={name}&user=mal")
+    foreign.dial()
+    foreign.ask(value, header)
+    foreign.answered()
+    with PlainClient(server.port, f"slices={name}&user=ana") as client:
+        await asyncio.to_thread(client.read_until, lambda _: bool(people(client, name)))
+        assert people(client, name) == {"ana"}
+    foreign.close()

@@ -19,7 +19,6 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -28,6 +27,7 @@ from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Forbidden, Malformed
 from statestream.server.allowance import Allowance
 from statestream.server.bodies import parsed
+from statestream.server.origin import is_foreign
 from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0
@@ -41,7 +41,6 @@ HEARTBEAT_SECONDS: Final = 20.0
 STALL_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.05
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Socket:
@@ -51,7 +50,8 @@ class Socket:
     """
 
     def __init__(self, request: web.Request, notifier: Notifier, *, max_message: int) -> None:
-        _check_origin(request)
+        if is_foreign(request):
+            raise Forbidden("the Origin is not the requested host; a proxy in between must pass on the Host header")
         self._request, self._notifier = request, notifier
         self.response = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS,
@@ -136,24 +136,6 @@ class Socket:
         """Ends the connection at once, without a word."""
         if self._request.transport is not None:
             self._request.transport.abort()
-
-
-def _check_origin(request: web.Request) -> None:
-    """Browsers let any page open a WebSocket anywhere, with cookies. Raises Forbidden for a page of another host."""
-    origins = request.headers.getall("Origin", [])
-    if origins and not (len(origins) == 1 and _is_origin_of(origins[0], request.host)):
-        raise Forbidden("the Origin is not the requested host; a proxy in between must pass on the Host header")
-
-
-def _is_origin_of(origin: str, host: str) -> bool:
-    try:
-        theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
-        port = _PORTS.get(theirs.scheme)
-        named = f"{theirs.scheme}://{theirs.netloc}" == origin and "@" not in theirs.netloc and bool(theirs.hostname)
-        same = theirs.hostname == ours.hostname and (theirs.port or port) == (ours.port or port)
-    except ValueError:
-        return False
-    return port is not None and named and same
 
 
 class SocketOutlet:
