@@ -8,6 +8,7 @@ Invariants: synchronous. The head must not move between making a frame and writi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import OrderedDict
@@ -84,12 +85,20 @@ class SyncFrames:
             return NOTHING
         frame = SyncFrame(kind=kind, data=subscriber.subscription.encoding.encode(data))
         if len(data) <= KEPT_BYTES:
+            if not self._made:
+                asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)
             self._made[key] = frame
             self._bytes += len(frame.data)
         while self._bytes > KEPT_BYTES or len(self._made) > KEPT:
             _, oldest = self._made.popitem(last=False)
             self._bytes -= len(oldest.data)
         return frame
+
+    def _expire(self) -> None:
+        """Returns the memory also if nobody asks for another frame."""
+        self._forget_the_past()
+        if self._made:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)
 
     def _initial(self, subscriber: Subscriber, reason: Reason) -> bytes:
         snapshot = subscriber.group.view.snapshot(subscriber.subscription.selection)

@@ -162,6 +162,16 @@ async def test_what_is_kept_for_newcomers_is_bounded(serve: Any, asking: Any, mo
     assert kept == [frozenset({f"room/{n}"}) for n in range(22, 30)], "the newest, and not what is too large"
 
 
+async def test_what_was_kept_for_newcomers_is_forgotten_if_none_comes(
+    serve: Any, asking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync_frames, "KEPT_SECONDS", 0.05)
+    hub, port = await serve(create_app(large_store(200_000)))
+    await asking(port)
+    await eventually(lambda: hub.counters.began.total() == 1)
+    await eventually(lambda: not hub._synchronizer._frames._made)
+
+
 @pytest.mark.parametrize("handoff", [True, False])
 async def test_a_hub_may_be_cancelled_in_every_state(
     handoff: bool, serve: Any, asking: Any, caplog: pytest.LogCaptureFixture
