@@ -107,6 +107,9 @@ class Hub:
             self._synchronizer.at_once(subscriber)
         except TooLarge:
             self._end(subscriber, "too_large")
+        except Exception:
+            log.exception("a subscriber could not be sent its first frame and is disconnected")
+            sink.abort("failed")
         if subscriber.open and subscriber.state is not State.LIVE:
             self._lagging(subscriber)
         return subscriber

@@ -208,3 +208,12 @@ async def test_thirty_thousand_losses_cost_no_memory(server: Server, http: aioht
         sizes.append(memory(server) >> 10)
     print(sizes)
     assert sizes[-1] - sizes[0] < 1_024
+
+
+@pytest.mark.parametrize("path", ["/ws?sesion_id=a", "/api/chat?leave=b"])
+async def test_an_unknown_parameter_is_refused_before_the_upgrade(
+    path: str, server: Server, http: aiohttp.ClientSession
+) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await http.ws_connect(f"{server.url}{path}")
+    assert refused.value.status == 400

@@ -24,6 +24,7 @@ from statestream.chat.viewing.socket import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked
+from statestream.server.request import check_query
 
 
 class Command(Body):
@@ -140,6 +141,7 @@ def _more(value: Any) -> dict[str, Any]:
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
+        check_query(request)
         user = person(request, identify)
         limit = request.config_dict[MAX_BODY]
         async with SocketOutlet(request, conversations.notifier, max_message=limit) as outlet:

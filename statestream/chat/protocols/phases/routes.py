@@ -33,6 +33,7 @@ from statestream.chat.viewing.socket import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show_all
 from statestream.core.errors import Malformed, Refused, StatestreamError
 from statestream.server.bodies import Body, checked
+from statestream.server.request import check_query
 from statestream.store.notifier import Signal
 
 MAX_CHATS: Final = 100
@@ -158,6 +159,7 @@ class FollowedChats:
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
+        check_query(request, "session_id", "position", "leaf")
         user, sessions = person(request, identify), sessions_of(request)
         if any(session != Session() for session in sessions.values()):  # another node may have given them a moment ago
             await conversations.caught_up()
