@@ -1,7 +1,7 @@
 """The encodings of a stream: how the bytes of a frame travel.
 
-Invariants: the only place that handles encodings. Everything else passes an Encoding on as a part of what subscribers
-share, and bytes that are encoded already.
+Invariants: the only place that applies encodings. `server/stream.py` chooses one; everything else passes an Encoding on
+as a part of what subscribers share, and bytes that are encoded already.
 """
 
 from __future__ import annotations

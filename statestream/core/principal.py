@@ -26,7 +26,6 @@ SERVER: Final = Principal(internal=True)
 
 
 class Scope(Struct, frozen=True, kw_only=True, gc=False):
-    """What a principal may read. Principals of equal scopes share bytes. So far there is one scope: everything."""
+    """What a principal may read. Principals of equal scopes share bytes. `hidden` says whether hidden slices count."""
 
-
-EVERYTHING_READABLE: Final = Scope()
+    hidden: bool = False

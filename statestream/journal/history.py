@@ -37,6 +37,10 @@ class History:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self._keeps: Checkpoints | None = journal if isinstance(journal, Checkpoints) else None
+        if self._keeps is None and (some := _parts_of_checkpoints(journal)):
+            raise TypeError(
+                f"{type(journal).__name__} has only {', '.join(some)} of Checkpoints; implement all of it, or nothing"
+            )
 
     async def load(self, at: Position | None = None, selection: Selection = EVERYTHING) -> Snapshot:
         """The selected slices as of `at`; without `at`, as of the newest position.
@@ -120,6 +124,11 @@ class History:
         """Has the journal forget and give back what it no longer needs. Raises Unavailable."""
         if self._keeps is not None:
             await self._keeps.tidy()
+
+
+def _parts_of_checkpoints(journal: Journal) -> list[str]:
+    """The methods of Checkpoints that an engine has."""
+    return [name for name in vars(Checkpoints) if not name.startswith("_") and hasattr(journal, name)]
 
 
 def _reaching_back(points: Sequence[Checkpoint], seq: int) -> Position:

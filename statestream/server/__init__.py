@@ -1,1 +1,1 @@
-"""The edge: HTTP in front of a store. `app` makes the application, `serve` serves it."""
+"""HTTP in front of a store. `app` makes the application, `serve` serves it."""

@@ -32,7 +32,7 @@ HUB: Final = web.AppKey("statestream_hub", Hub)
 HANDOFF: Final = web.AppKey("statestream_handoff", bool)
 StreamObserver = Callable[[web.Request, Selection], Callable[[], None] | None]
 """Is called with each stream that opens and what it selects. May return a function to call once, when it has closed."""
-STREAM_OBSERVERS: Final = web.AppKey("statestream_followers", list[StreamObserver])
+STREAM_OBSERVERS: Final = web.AppKey("statestream_stream_observers", list[StreamObserver])
 
 
 class StreamResponse(EventSourceResponse):

@@ -2,7 +2,9 @@
 
 Routes, broadcast and chat hold a view, never the store or its journal. So this is where rules are enforced: which
 slices a principal may name and read, as they are now, as they were, and while they change; and which actions they may
-dispatch. The rules so far: everybody reads every slice that is not hidden, and internal actions are the server's own.
+dispatch. A selection contains only what may be read, so whatever works with selections needs no rules of its own.
+
+The rules so far: everybody reads every slice that is not hidden, and internal actions are the server's own.
 
 Invariants: every request reaches the state through a view. `get` and `select` return the committed states themselves,
 for the server's own code, which must not change their values.
@@ -18,7 +20,7 @@ from msgspec.structs import replace
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Forbidden, Malformed, Unavailable, UnknownSlice
 from statestream.core.names import check_id, check_key, split_name
-from statestream.core.principal import EVERYTHING_READABLE, Principal, Scope
+from statestream.core.principal import Principal, Scope
 from statestream.core.selection import Selection
 from statestream.core.slices import ActionCreator, Slice, check_declared
 from statestream.store.bus import Listener
@@ -49,7 +51,7 @@ class StoreView:
     @property
     def scope(self) -> Scope:
         """What this principal may read, as the value that makes subscribers share bytes."""
-        return EVERYTHING_READABLE
+        return Scope(hidden=self.principal.internal)
 
     def declares(self, declared: Slice) -> bool:
         """Whether this very slice is one of the store's."""
@@ -62,7 +64,7 @@ class StoreView:
 
     @property
     def _readable(self) -> Mapping[str, Slice]:
-        return self._registry.slices if self.principal.internal else self._registry.public
+        return self._registry.slices if self.scope.hidden else self._registry.public
 
     # reading
 

@@ -101,6 +101,19 @@ def test_every_file_states_its_invariants() -> None:
             assert "Invariants: " in text or path.name == "__init__.py" or module in SMALL, f"{module}: no invariants"
 
 
+def test_a_package_lists_the_modules_that_it_has() -> None:
+    """If the docstring of a package lists modules, with what is in each of them, it lists them all."""
+    for path in PACKAGE.rglob("__init__.py"):
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        lines = re.findall(r"^    (\w[\w, /]*?)(?: {2,}\S|$)", doc, flags=re.MULTILINE)
+        listed = {name.strip(" /") for line in lines for name in line.split(",")}
+        modules = {each.stem for each in path.parent.iterdir() if each.suffix == ".py" and each != path}
+        modules |= {each.name for each in path.parent.iterdir() if (each / "__init__.py").exists()}
+        data = {each.name for each in path.parent.iterdir() if each.is_dir()}
+        if len(listed & modules) > 1:
+            assert listed - data == modules - data, path.relative_to(ROOT)
+
+
 def test_type_checkers_see_the_imports_that_python_sees() -> None:
     """TYPE_CHECKING hides circles, so it is for packages that may be missing only."""
     for module, path in MODULES.items():

@@ -18,7 +18,7 @@ from statestream.core.change import START, IdempotencyKey, IdempotencyRecord, Pa
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal import Checkpoints, Journal, MemoryJournal, Retention, SqliteJournal, from_url
-from statestream.journal.contract import PAGE, Appended, Batch
+from statestream.journal.contract import PAGE, Appended, Batch, Checkpoint
 from statestream.journal.history import History
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite import claims
@@ -128,6 +128,15 @@ async def test_an_engine_without_checkpoints_keeps_its_whole_history() -> None:
     assert (plain(snapshot), len(snapshot.changes)) == ({"a": (2_499, outcome.position)}, 2_500)
     middle = snapshot.changes[1_233].position
     assert plain(await history.load(middle)) == {"a": (1_233, middle)}
+
+
+async def test_an_engine_with_a_part_of_the_checkpoints_is_refused() -> None:
+    class Half(WithoutCheckpoints):
+        async def checkpoints(self) -> list[Checkpoint]:
+            return []
+
+    with pytest.raises(TypeError, match="Half has only checkpoints of Checkpoints; implement all of it, or nothing"):
+        History(Half(Retention()))
 
 
 async def test_the_wait_ends_when_another_process_writes(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
     lines      the format: JSON lines, one for each frame
     recorder   writes a recording while a stream goes on
     recording  reads one from a file
-    clock      when a frame of a replay is due
-    replay     plays a recording: the same frames through the same replica, at their pace
+    replay     plays a recording: the same frames through the same replica, each when it is due
 
 Invariants: a recording is good up to any place where it was cut off. What the recorder writes, a Recording can read.
 """

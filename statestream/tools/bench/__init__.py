@@ -2,7 +2,7 @@
 
 A reader is a client that follows the state stream and only counts. In the order of a measurement:
 
-    measurement     the whole: probe, join, dispatch on schedule, wait, report
+    measurement     the whole: probe, join, dispatch on schedule, wait, report; how busy this machine is meanwhile
     limits          how many readers fit, in files, ports and processes
     server_process  memory, CPU and limits of the server, if it runs on this machine
     messages        what the measurement and its workers tell each other
@@ -14,7 +14,6 @@ A reader is a client that follows the state stream and only counts. In the order
     counters        what a worker counts
     histogram       quantiles in little memory
     dispatcher      sends each change when it is due
-    cpu_meter       how busy this process and this machine are
     report          from all counters to one report, as plain data
     report_text     the report as text
     progress        the progress on stderr
