@@ -181,15 +181,15 @@ STEPS = st.tuples(st.sampled_from(["ask", "ask", "regenerate", "edit", "branch"]
 EXCHANGES = [("ask", 0)] * 3
 
 
-@settings(max_examples=40, deadline=None)
-@given(steps=st.lists(STEPS, max_size=40), size=st.integers(500, 3_000))
+@settings(max_examples=20, deadline=None)
+@given(steps=st.lists(STEPS, max_size=30), size=st.integers(500, 3_000))
 def test_a_chat_stays_small_enough_to_be_opened(steps: list[tuple[str, int]], size: int) -> None:
     with mock.patch.object(archive, "MAX_LIVE", size):
         timeless(live_through(steps, keep=30))
 
 
-@settings(max_examples=60, deadline=None)
-@given(steps=st.lists(STEPS, max_size=40), keep=st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(STEPS, max_size=40), keep=st.integers(1, 9))
 @example(steps=[*EXCHANGES, *[("regenerate", 2)] * 60], keep=3)
 @example(steps=[("ask", 0)] * 12 + [("edit", 9), ("edit", 9), ("branch", 20), ("ask", 0)], keep=4)
 @example(steps=[("ask", 0)] * 8 + [("edit", 6)] + [("ask", 0)] * 8 + [("branch", 14), ("branch", 12)], keep=6)

@@ -315,7 +315,7 @@ async def replied(store: Store, key: str) -> Any:
 async def test_it_goes_with_the_message_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("statestream.chat.slices.archive.PAGE", 4)
     model = Signing()
-    battery = Chat(model=model, keep=2, titles=False)
+    battery = Chat(model=model, keep=2, window=8, titles=False)
 
     @battery.tool
     def look() -> str:
@@ -329,8 +329,8 @@ async def test_it_goes_with_the_message_that_it_belongs_to(monkeypatch: pytest.M
         await chats.stop_all()
         live = {message["id"] for message in store.get(f"chat/{key}")["messages"] if message["role"] == "assistant"}
         kept = store.get(f"provider/{key}")["replies"]
-        assert kept.keys() == live
-        assert len(live) < 6
+        assert kept.keys() > live, "what the model is sent of the archive"
+        assert len(kept) <= 5
         assert store.get(f"chat_archive/{key}:0") is not None
     for turn in model.given[-1]:
         if turn.role == "assistant":

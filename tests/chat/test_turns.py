@@ -171,7 +171,7 @@ def test_whatever_has_happened_in_a_chat_the_model_is_sent_a_conversation(
             continue
         if what == "trim":
             if questions and (gone := everything[: number % len(everything)]) and history.state["leaf"] not in gone:
-                history.do(conversation.trimmed("c", up_to=gone[-1]))
+                history.do(conversation.trimmed("c", ids=gone))
             continue
         if what == "regenerate":
             begun = history.try_to(conversation.regenerated("c", question=one, reply=reply))

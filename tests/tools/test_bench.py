@@ -421,6 +421,7 @@ async def test_readers_can_come_from_several_addresses() -> None:
             at_once=2,
             sources=["127.0.0.2", "127.0.0.3"],
             run="x",
+            silence=30.0,
         )
         async with WorkerPool([task]) as pool, asyncio.TaskGroup() as group:
             following = group.create_task(pool.follow())

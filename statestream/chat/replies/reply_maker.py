@@ -97,7 +97,11 @@ class ReplyMaker:
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again
                 await self._view.dispatch(actions, expect=expect)
-        if forgetting := provider.forgetting(self._view, job.key, state_of(self._view, job.key)):
+        shown = archive.shown_path(
+            self._view, job.key, self._settings.window
+        )  # the model is sent archived ones as well
+        needed = [*state_of(self._view, job.key)["messages"], *shown]
+        if forgetting := provider.forgetting(self._view, job.key, needed):
             await self._view.dispatch(forgetting)
         if self._settings.titles:
             await self._give_title(job)

@@ -13,13 +13,13 @@ reply's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.chat.messages import State
+from statestream.chat.messages import Message
 from statestream.core.change import REMOVED, Action
 from statestream.core.slices import Slice
 from statestream.store.view import StoreView
@@ -83,10 +83,10 @@ def _sorted(entries: Sequence[Entry]) -> Sent:
     return Sent(answers=answers, calls=calls)
 
 
-def forgetting(view: StoreView, key: str, chat: State) -> list[Action]:
-    """The action that removes the data of replies that the chat no longer holds; none if there are none."""
+def forgetting(view: StoreView, key: str, needed: Iterable[Message]) -> list[Action]:
+    """The action that removes the data of all replies but the needed ones; none if there are no others."""
     state = view.get(f"{NAME}/{key}")
     if state is None:
         return []
-    gone = sorted(state.value["replies"].keys() - {message["id"] for message in chat["messages"]})
+    gone = sorted(state.value["replies"].keys() - {message["id"] for message in needed})
     return [forgotten(key, replies=gone)] if gone else []
