@@ -97,7 +97,7 @@ class Synchronizer:
         except Expired:
             subscriber.restart("expired")
         except JournalUnusable as damaged:  # what it missed cannot be read any more, as if it was trimmed
-            log.warning("a subscriber gets the whole state in place of what it missed: %s", damaged)
+            log.warning("a subscriber receives the whole state instead of the changes that it missed: %s", damaged)
             subscriber.restart("expired")
         except Forked:
             subscriber.restart("forked")

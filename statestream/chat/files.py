@@ -83,7 +83,7 @@ class Files(Struct, frozen=True, kw_only=True):
             elif part["type"] != "text" and not is_name(part["type"], MAX_TYPE):
                 raise Refused(REFUSED, f"The type of a part must be one line of at most {MAX_TYPE} characters.")
         if size > self.size:
-            raise Refused(REFUSED, f"The files of a message may have {self.size} characters in all, encoded as URLs.")
+            raise Refused(REFUSED, f"The files of a message can have {self.size} characters in total, encoded as URLs.")
 
     def _check_file(self, part: Mapping[str, Any]) -> None:
         media_type, url = part["mediaType"], part["url"]
@@ -108,12 +108,12 @@ class Files(Struct, frozen=True, kw_only=True):
 
     def _check_address(self, url: str) -> None:
         if url[:8].lower() != "https://":
-            raise Refused(REFUSED, "A file can be posted as an `https:` or a `data:` URL only.")
+            raise Refused(REFUSED, "A file must have an `https:` or a `data:` URL.")
         if len(url) > MAX_URL:
-            raise Refused(REFUSED, f"The URL of a file may have {MAX_URL} characters.")
+            raise Refused(REFUSED, f"The URL of a file can have at most {MAX_URL} characters.")
         host = _host(url)
         if host is None or not (_is_public(host) if self.hosts is None else host in self.hosts):
-            raise Refused(REFUSED, "A file can be posted from a public host of the web only, not from this address.")
+            raise Refused(REFUSED, "The URL of a file must have a public host name; this one does not.")
 
 
 def _host(url: str) -> str | None:

@@ -48,7 +48,7 @@ def person(request: web.Request, identify: Identify) -> str | None:
         raise Malformed(f"expected a person's name of at most {MAX_NAME} characters, got more")
     escape_key(name)
     if not is_name(name, MAX_NAME):
-        raise Malformed("expected a person's name without control characters and line breaks, got one with some")
+        raise Malformed("expected a person's name without control characters and line breaks")
     return check_member(name)
 
 

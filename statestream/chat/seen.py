@@ -25,7 +25,7 @@ def leaf_seen(state: State, leaf: str | None, hidden: Iterable[Message], author:
     if leaf is None and any(message["role"] == "user" and message.get("author") != author for message in hidden):
         raise Refused(
             STALE,
-            "This would hide what somebody else has written since. To do it all the same, send `leaf`, the id of the "
+            "This would hide newer messages of somebody else. To do so anyway, send `leaf`, the id of the "
             "last message that you see.",
         )
     return state.get("leaf")
@@ -68,4 +68,4 @@ def check_same_branch(shown: State, looked_at: State) -> None:
 
 def stale() -> Refused:
     """What a sender is told who sees another branch than the chat shows."""
-    return Refused(STALE, "The chat shows another branch by now. Load it again, then repeat this.")
+    return Refused(STALE, "The chat now shows another branch. Load it again, then repeat this.")

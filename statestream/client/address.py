@@ -41,11 +41,11 @@ def _problem(url: str, parts: SplitResult) -> str | None:
     if "://" not in url:
         return "one without a scheme; put http:// or https:// in front"
     if parts.scheme not in ("http", "https"):
-        return "another scheme than http or https"
+        return "one with a scheme other than http or https"
     if not parts.hostname:
         return "one without a host"
     if parts.port == 0:
-        return "port 0, on which nothing listens"
+        return "one with port 0, on which no server can listen"
     if parts.query or parts.fragment:
         return "one with a query or a fragment; leave these out"
     route = next((route for route in ROUTES if parts.path.endswith(route)), None)

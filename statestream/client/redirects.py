@@ -51,14 +51,14 @@ async def request(
             target = _next(response, carries_headers=bool(session.headers))
             if response.status == SEE_OTHER:
                 method, data = "GET", None
-    raise _refused(response, target, f"more than {MAX_REDIRECTS} redirects, one after the other")
+    raise _refused(response, target, f"there were more than {MAX_REDIRECTS} redirects in a row")
 
 
 def _next(response: aiohttp.ClientResponse, *, carries_headers: bool) -> URL:
     """Where the redirect leads. Raises StreamRefused if it must not be followed."""
     location = response.headers.get("Location", "")
     if not location:
-        raise _refused(response, None, "it does not say where to")
+        raise _refused(response, None, "its Location is missing or empty")
     try:
         target = response.url.join(URL(location)).with_fragment(None)
         origin = target.origin()  # raises ValueError without a host

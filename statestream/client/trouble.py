@@ -29,7 +29,7 @@ def trouble(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the response was cut off"
     if isinstance(error, (aiohttp.ClientResponseError, aiohttp.InvalidURL)):
-        return "what answered there does not speak HTTP"
+        return "the program that answered does not speak HTTP"
     if isinstance(error, OSError):
         return _unreachable(error)
     return type(error).__name__
@@ -40,7 +40,7 @@ def _unreachable(error: OSError) -> str:
         return _untrusted(error)
     if isinstance(error, ssl.SSLError):
         if any(word in str(error.reason) for word in NOT_TLS):
-            return "what listens there does not speak TLS; try http://"
+            return "the server does not speak TLS; try http://"
         return f"TLS failed: {str(error.reason).lower().replace('_', ' ')}"
     if isinstance(error, socket.gaierror):
         return "its host name is not known"
@@ -51,4 +51,4 @@ def _unreachable(error: OSError) -> str:
 
 def _untrusted(error: Exception) -> str:
     reason = getattr(error, "verify_message", "") or "it cannot be verified"
-    return f"its certificate is not trusted: {reason} (SSL_CERT_FILE names an authority of your own)"
+    return f"its certificate is not trusted: {reason} (set SSL_CERT_FILE to use an authority of your own)"

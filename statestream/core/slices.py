@@ -52,7 +52,7 @@ class Signature:
             hints = get_type_hints(handler, include_extras=True)
         except NameError as error:
             raise TypeError(
-                f"an annotation of {handler.__qualname__} is not defined where it stands: {error}"
+                f"an annotation of {handler.__qualname__} cannot be resolved where it is written: {error}"
             ) from None
         for parameter in parameters[1:]:
             if parameter.name == "action":
@@ -153,7 +153,7 @@ class Handler(Struct, frozen=True, kw_only=True):
 
 def needs_key(action_type: str, declared: Slice) -> str:
     """The sentence for an action without the key that it needs."""
-    return f"{action_type} needs a key, because {declared.name} is a keyed slice: it says which {declared.name}/<key>"
+    return f"{action_type} needs a key, because {declared.name} is a keyed slice: the key selects {declared.name}/<key>"
 
 
 class ActionCreator(Generic[P]):

@@ -72,7 +72,7 @@ async def _read(request: web.Request, limit: int, share: Share) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
                 if not share.take(len(chunk)):
-                    raise Unavailable("other clients are sending too much at the same time; try again in a moment")
+                    raise Unavailable("clients are sending too much data at the same time; try again in a moment")
                 size += len(chunk)
                 if size > limit:
                     raise TooLarge(f"the body has more than {limit} bytes")

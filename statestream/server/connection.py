@@ -27,7 +27,7 @@ SOCKET_BYTES_AT_ONCE: Final = 16 << 20
 """What a WebSocket may send, headers of frames included. What is above it waits in the client."""
 FLOOD_SECONDS: Final = 30.0
 LAST_SECONDS: Final = 1.0
-NOT_HTTP: Final = "this is not a valid request of HTTP/1.1"
+NOT_HTTP: Final = "this is not a valid HTTP/1.1 request"
 DETAILS: Final = {
     "LineTooLong": "the request line or a header is too long",
     "ContentEncodingError": "the body cannot be decoded, or its end is missing",

@@ -68,7 +68,7 @@ class Edge:
                 raise
             if request.writer.output_size:
                 raise ConnectionResetError("an answer has begun that will not end") from None
-            return problem(Unavailable("the server stops, and the request has not arrived; send it again in a moment"))
+            return problem(Unavailable("the server is stopping, and the request did not arrive; try again in a moment"))
         finally:
             del self._receiving[patience]
 

@@ -48,7 +48,7 @@ class HandlerRegistry:
             if handler.slice.keyed and not declared.keyed and handler.key_of is None:
                 raise ValueError(
                     f"expected `key=` where {handler.slice.name} handles {action_type}, which has no key: "
-                    f"@{handler.slice.name}.on(…, key=…) says which {handler.slice.name}/<key> it concerns"
+                    f"@{handler.slice.name}.on(…, key=…) selects the {handler.slice.name}/<key> that it concerns"
                 )
 
     def handlers(self, action: Action, *, internal: bool = True) -> list[Handler]:

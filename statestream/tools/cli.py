@@ -1,6 +1,6 @@
 """The command `statestream`: all commands, and the options that precede a command.
 
-Invariants: registration only. Exit code 2 is a wrong call, 1 is a failure that the message explains; a traceback is a
+Invariants: registration only. Exit code 2 is invalid usage, 1 is a failure that the message explains; a traceback is a
 bug, in the served module or here.
 """
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     `statestream demo` is the quickest way to see it at work.
     `statestream COMMAND --help` explains a command, with examples.
 
-    Exit code 0: it worked, or you ended it. 2: a wrong call.
+    Exit code 0: it worked, or you ended it. 2: invalid usage.
     1: it failed, or something is wrong; a sentence on stderr explains it.
     """,
     no_args_is_help=True,

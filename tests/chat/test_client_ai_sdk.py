@@ -492,7 +492,7 @@ async def test_a_question_that_was_changed_on_the_page_is_asked_otherwise_by_reg
     assert said(roots) == [first, second]
 
 
-STALE = "The chat shows another branch by now. Load it again, then repeat this."
+STALE = "The chat now shows another branch. Load it again, then repeat this."
 CHANGED = "The chat has changed since you loaded it. Load it again, then repeat this."
 
 

@@ -131,7 +131,7 @@ def test_the_files_of_a_message_have_a_size_in_all() -> None:
     half = file("data:image/png;base64," + "A" * 520_000)
     Files().check([half])
     Files(size=1_100_000).check([half, half])
-    with pytest.raises(Refused, match="1048576 characters in all"):
+    with pytest.raises(Refused, match="1048576 characters in total"):
         Files().check([half, half, half])
 
 

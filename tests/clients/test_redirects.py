@@ -69,8 +69,8 @@ async def test_303_asks_for_the_answer_at_another_place(server: Server) -> None:
 @pytest.mark.parametrize(
     ("location", "why"),
     [
-        (None, "does not say where"),
-        ("", "does not say where"),
+        (None, "Location is missing or empty"),
+        ("", "Location is missing or empty"),
         ("http://[", "not a URL"),
         ("ftp://127.0.0.1/stream/state", "only http and https"),
         ("javascript:alert(1)", "not a URL|only http and https"),

@@ -135,7 +135,7 @@ def _checked_name(function: Any) -> str:
     if not _NAME.fullmatch(name):
         raise TypeError(f"expected a function with a name of at most 64 letters, digits and _, got {function!r}")
     if (kind := kind_of(function)).endswith("generator function"):
-        raise TypeError(f"the tool {name} is a {kind}, which has no result; return a list of what it yields")
+        raise TypeError(f"the tool {name} is a {kind}, which has no result; return a list instead of yielding")
     return name
 
 

@@ -123,7 +123,7 @@ class Socket:
 
     async def go_away(self) -> None:
         """Closes the connection because the server stops, so that the client comes back in a moment."""
-        await self._close(WSCloseCode.GOING_AWAY, b"the server stops; come back")
+        await self._close(WSCloseCode.GOING_AWAY, b"the server is stopping; reconnect")
 
     async def _close(self, code: WSCloseCode, why: bytes) -> None:
         try:

@@ -31,7 +31,7 @@ def check_foreign(path: Path) -> None:
     """
     size = path.stat().st_size if path.is_file() and not head_path(path).exists() else 0
     if size and (size < SMALLEST or not _has_header(path)):
-        raise JournalUnusable(f"expected a statestream journal, {path} is another file; it was left as it is")
+        raise JournalUnusable(f"expected a statestream journal, but {path} is another kind of file; it was not changed")
 
 
 def _has_header(path: Path) -> bool:

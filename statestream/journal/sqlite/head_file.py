@@ -87,7 +87,7 @@ class HeadFile:
         except FileNotFoundError:
             return None
         if not content.startswith(_MAGIC) and _MAGIC not in content:
-            raise JournalUnusable(f"expected a file of the journal at {self.path}, it is another program's; move it")
+            raise JournalUnusable(f"expected the journal's file at {self.path}, but it is another program's; move it")
         slots = [slot for slot in read_slots(content) if slot is not None]
         if len(slots) < SLOTS or len(content) != SIZE:
             raise damaged(f"{self.path}, which shows whether the newest changes are there,")
@@ -126,7 +126,7 @@ class HeadFile:
             else:  # a backup was restored into the open journal: what was written before is another history
                 os.pwrite(self._descriptor, _packed(newest) * SLOTS, 0)
         except OSError as error:
-            raise Unavailable(f"the journal's head could not be noted: {error.strerror}") from error
+            raise Unavailable(f"the journal's head could not be recorded: {error.strerror}") from error
         self._newest = newest.batch
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ def repair(path: Path) -> Repaired:
     """Takes a journal back to its last good change. Raises JournalUnusable if there is nothing to go back to."""
     real = Path(os.path.realpath(path))
     if not real.is_file():
-        raise JournalUnusable(f"expected a journal at {path}, there is no file; restore it, or delete {real}-head")
+        raise JournalUnusable(f"expected a journal at {path}, but there is no file; restore it, or delete {real}-head")
     check_foreign(real)
     _check_unused(real)
     copies = _copy(real)
@@ -161,7 +161,7 @@ def _salvaged(path: Path, copy: Path) -> Iterator[tuple[sqlite3.Connection, Salv
                 best = sql, found
         if best is None:
             raise JournalUnusable(
-                f"{path} has no state that is whole; restore a backup. Nothing was changed but copied"
+                f"no complete state was found in {path}; restore a backup. The files were copied, but not changed"
             )
         yield best
 
@@ -212,7 +212,7 @@ def _copy_changes(sql: sqlite3.Connection, source: Salvage, salvaged: Salvaged, 
     for seq in range(salvaged.earliest.seq + 1, salvaged.head.seq + 1):
         change = source.change(seq)
         if change is None:
-            raise Unavailable(f"change {seq} of the journal can be read no more; try again")
+            raise Unavailable(f"change {seq} of the journal can no longer be read; try again")
         rows.append(changes.row_of(change))
         if len(rows) == _PORTION or seq == salvaged.head.seq:
             changes.insert(sql, rows, ledger if seq == salvaged.head.seq else None)

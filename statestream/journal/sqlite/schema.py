@@ -85,10 +85,10 @@ class Schema:
         version: int = self._sql.execute("PRAGMA user_version").fetchone()[0]
         tables = self._sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if owner != APPLICATION_ID and (owner or version or tables):
-            raise JournalUnusable(f"expected a statestream journal, {self._path} is another program's database")
+            raise JournalUnusable(f"expected a statestream journal, but {self._path} is another program's database")
         if version > SCHEMA_VERSION:
             raise JournalUnusable(
-                f"expected a journal of format {SCHEMA_VERSION}, {self._path} has {version}: upgrade statestream"
+                f"expected a journal of format {SCHEMA_VERSION}, {self._path} has format {version}; upgrade statestream"
             )
         checks = ["PRAGMA quick_check(1)", "PRAGMA integrity_check(requests)" if version else "SELECT 'ok'"]
         for check in checks:
@@ -148,7 +148,7 @@ class Schema:
         if floor != START and all(point.position != floor for point in points):
             raise damaged(f"the oldest checkpoint in {self._path}")
         if self._sql.execute(_STANDING).fetchone() != (ledger.rows, ledger.total):
-            raise damaged(f"what {self._path} knows of versions and ids")
+            raise damaged(f"the table of versions or ids in {self._path}")
         for name, version, crc in self._sql.execute("SELECT slice, version, crc FROM versions"):
             if not fits(crc, checksum, (name, version)):
                 raise damaged(f"the version of a slice in {self._path}")
@@ -166,6 +166,6 @@ class Schema:
     def _lost(self, acknowledged: Acknowledged, how: str) -> JournalUnusable:
         return JournalUnusable(
             f"expected {self._path} to contain change {acknowledged.position}, which was acknowledged, but {how}; run"
-            " `statestream repair` to go on without what is lost. If you restored a backup or want to begin anew,"
+            " `statestream repair` to continue without what is lost. If you restored a backup or want to start over,"
             f" delete {head_path(self._path)}"
         )

@@ -48,7 +48,7 @@ def bench(
 
     Exit code 0: every change was accepted and delivered.
     1: at least one was not, or the measurement was interrupted.
-    2: a wrong call, or more readers than possible.
+    2: invalid usage, or more readers than possible.
 
     \b
     statestream bench URL --readers 1000

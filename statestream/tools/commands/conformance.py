@@ -41,7 +41,7 @@ def conformance(
 
     Exit code 0: every promise was kept. 1: at least one was not, or nothing
     could be checked: no server answered, or the action changes nothing.
-    2: a wrong call. 3: no verdict, after Ctrl-C or if stdout was closed.
+    2: invalid usage. 3: no verdict, after Ctrl-C or if stdout was closed.
 
     \b
     statestream conformance URL --action board/counted

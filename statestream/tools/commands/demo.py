@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Serves a board and a chat with a page that follows both. OPENAI_API_KEY selects a real model.
 
-    Exit code 0: you ended it. 1: it cannot be served. 2: a wrong call.
+    Exit code 0: you ended it. 1: it cannot be served. 2: invalid usage.
 
     \b
     statestream demo

@@ -51,7 +51,7 @@ def dispatch(
     """Dispatches an action and prints what it changed. A lost connection is retried; the action takes effect once.
 
     Exit code 0: it took effect. 1: the server refused it, or the outcome is
-    unknown. 2: a wrong call.
+    unknown. 2: invalid usage.
 
     \b
     statestream dispatch URL board/task_added '{"id": "1", "title": "Ship it"}'

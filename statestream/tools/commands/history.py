@@ -38,7 +38,7 @@ def history(
     With --json each line is what the server sent, unabridged.
 
     Exit code 0: it is complete. 1: the server refused, or the response was
-    cut off. 2: a wrong call.
+    cut off. 2: invalid usage.
 
     \b
     statestream history URL --slices board

@@ -44,7 +44,7 @@ def record(
     Play it with `statestream replay`.
 
     Exit code 0: you or --seconds ended it. 1: the server or the disk did.
-    2: a wrong call.
+    2: invalid usage.
 
     \b
     statestream record URL -o run.jsonl

@@ -26,8 +26,8 @@ def repair(
     Stop the server first. The damaged files are copied beside themselves
     before anything is changed, and what is lost is printed.
 
-    Exit code 0: the journal is intact, or intact again. 1: it cannot be
-    repaired. 2: a wrong call.
+    Exit code 0: the journal is intact, or was repaired. 1: it cannot be
+    repaired. 2: invalid usage.
 
     \b
     statestream repair sqlite:///board.db
@@ -57,12 +57,12 @@ def _report(path: Path, repaired: Repaired) -> list[str]:
     first = repaired.head.seq + 1
     lines = [
         f"{path} was damaged. It now ends at {repaired.head}.",
-        f"Lost changes: {repaired.lost}, from number {first} on." if repaired.lost else "No change is lost at the end.",
+        f"Lost changes: {repaired.lost}, from number {first} on." if repaired.lost else "No newer changes are lost.",
     ]
     if repaired.earlier is None or repaired.earliest.seq > repaired.earlier:
-        lines.append(f"Older history: it can be read from {repaired.earliest} on. What was before is lost.")
+        lines.append(f"Older history: it can be read from {repaired.earliest} on. Earlier changes are lost.")
     if repaired.lost_requests:
         lines.append(f"Lost ids: at least {repaired.lost_requests}. A repeat of such a request takes effect again.")
     if repaired.lost:
-        lines.append("A request whose change is lost takes effect if it is repeated with the same id.")
+        lines.append("If a request whose change is lost is repeated with the same id, it takes effect.")
     return [*lines, f"The damaged files were copied to {', '.join(str(copy) for copy in repaired.copies)}."]

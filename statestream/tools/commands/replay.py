@@ -57,7 +57,7 @@ def replay(
     With --serve any client can follow http://HOST:PORT; its page shows the state.
 
     Exit code 0: it was played. 1: the file is not a recording, or is damaged.
-    2: a wrong call.
+    2: invalid usage.
 
     \b
     statestream replay run.jsonl --speed 10

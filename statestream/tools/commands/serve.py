@@ -54,7 +54,7 @@ def serve(
 ) -> None:
     """Serves your store, or your application made with create_app, until SIGTERM or Ctrl-C.
 
-    Exit code 0: you ended it. 1: it cannot be served. 2: a wrong call.
+    Exit code 0: you ended it. 1: it cannot be served. 2: invalid usage.
 
     \b
     statestream serve app.py:store

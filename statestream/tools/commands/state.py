@@ -32,7 +32,7 @@ def state(
     """Prints the state as it is now, or as it was at a position.
 
     Exit code 0: it was printed. 1: the server refused or did not answer.
-    2: a wrong call.
+    2: invalid usage.
 
     \b
     statestream state URL --slices 'board,room/*'

@@ -17,7 +17,7 @@ def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     The client follows URL/stream/state, and POSTs the state it has to URL.
     The response contains the cursors it asked with, and what is wrong.
 
-    Exit code 0: you ended it. 1: the port is in use. 2: a wrong call.
+    Exit code 0: you ended it. 1: the port is in use. 2: invalid usage.
 
     \b
     statestream transcripts --port 8001

@@ -17,7 +17,7 @@ def watch(url: Url, slices: Slices = None, header: Headers = None, as_json: Json
     With --json it prints each frame as a line, with its position.
 
     Exit code 0: you ended it. 1: the server refused, or did not answer.
-    2: a wrong call.
+    2: invalid usage.
 
     \b
     statestream watch URL

@@ -1,6 +1,6 @@
 """Running a command, so that each way to end it has an exit code, and each error is one sentence.
 
-Invariants: 2 is a wrong call. 1 is a refusal, a server that cannot be reached, or an outcome that is unknown. 0 is
+Invariants: 2 is invalid usage. 1 is a refusal, a server that cannot be reached, or an outcome that is unknown. 0 is
 everything else, including Ctrl-C and a closed pipe. Where 0 and 1 are a verdict (`conformance`), 3 means no verdict.
 """
 
@@ -68,7 +68,7 @@ def failure(sentence: str, *, code: int = 1) -> typer.Exit:
 
 @contextmanager
 def wrong_call(parameter: str) -> Iterator[None]:
-    """Turns Malformed into a wrong call of `parameter`: exit code 2."""
+    """Turns Malformed into invalid usage of `parameter`: exit code 2."""
     try:
         yield
     except Malformed as error:

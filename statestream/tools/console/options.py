@@ -1,6 +1,6 @@
 """Arguments and options that several commands have, and how their values are parsed.
 
-Invariants: a value that cannot be parsed is a wrong call, found before anything is sent.
+Invariants: a value that cannot be parsed is invalid usage, found before anything is sent.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def shown_url(target: Target) -> str:
 
 
 def parsed(parse: Callable[[str], T], text: str | None, parameter: str) -> T | None:
-    """Returns `parse(text)`, or None without a text. Malformed is a wrong call."""
+    """Returns `parse(text)`, or None without a text. Malformed is invalid usage."""
     if text is None:
         return None
     with wrong_call(parameter):

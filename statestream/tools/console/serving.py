@@ -37,9 +37,12 @@ def serve(application: web.Application, host: str, port: int) -> None:
 
 
 def _reason(error: OSError) -> str:
-    hints = {errno.EADDRINUSE: "; choose another with --port", errno.EADDRNOTAVAIL: "; --host is one of this machine"}
+    hints = {
+        errno.EADDRINUSE: "; choose another port with --port",
+        errno.EADDRNOTAVAIL: "; --host must be an address of this machine",
+    }
     if isinstance(error, socket.gaierror):
-        return "the host name is not known; --host is an address of this machine"
+        return "the host name cannot be resolved; --host must be an address of this machine"
     if error.errno is None or error.errno <= 0:
         return str(error)
     return f"{os.strerror(error.errno).lower()}{hints.get(error.errno, '')}"

@@ -143,7 +143,7 @@ class FollowedChats:
         reply = await self._conversations.ask(key, question, create=True, leaf=received.leaf, show=False)
         shown = self._conversations.find(key)
         if find(shown, reply) is not None and all(message["id"] != reply for message in path(shown)):
-            raise Refused("other_branch", "This was answered in another branch of this chat, which is not shown.")
+            raise Refused("other_branch", "This was answered in another branch of the chat, which you do not see.")
 
     async def _refuse(self, value: Any, error: StatestreamError) -> None:
         session_id, question = id_in(value, "session_id"), id_in(value, "id")
