@@ -1,7 +1,7 @@
-"""Shares the iterations of the event loop among those who join, resume or catch up at the same time.
+"""Shares the iterations of the event loop among subscribers that join, resume or catch up at the same time.
 
-Invariants: work that was admitted takes ITERATION_SECONDS of an iteration, plus one piece of work at most; everything
-else of the loop runs in between. Whoever waits continues in a later iteration, in the order of arrival.
+Invariants: admitted work takes at most ITERATION_SECONDS of an iteration, plus one piece of work. All other work of the
+loop runs in between. A caller that waits continues in a later iteration, in the order of arrival.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ ITERATION_SECONDS: Final = 0.005
 
 
 class Admission:
-    """Do work that a thousand may want to do at the same time in `with admission.working():`, if it is `open`, or
-    after `await admission.admitted()`.
+    """Use `with admission.working():` for work that a thousand subscribers may need at the same time. Enter it if the
+    admission is `open`, or after `await admission.admitted()`.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Admission:
 
     @property
     def open(self) -> bool:
-        """Whether nobody waits, and there is time left in this iteration."""
+        """Whether no caller waits, and this iteration has time left."""
         return not self._waiting and self._spent < ITERATION_SECONDS
 
     @contextlib.contextmanager
@@ -44,7 +44,7 @@ class Admission:
             self._schedule()
 
     async def admitted(self) -> None:
-        """Returns in a later iteration, together with at most PER_ITERATION - 1 others, with fewer if work is long."""
+        """Returns in a later iteration, with at most PER_ITERATION - 1 others, or fewer if their work is long."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._schedule()
@@ -56,7 +56,7 @@ class Admission:
             asyncio.get_running_loop().call_soon(self._admit)
 
     def _admit(self) -> None:
-        """Runs after those that it has admitted before, so `_spent` says how long they took."""
+        """Runs after the callers that it admitted before, so `_spent` is the time that they took."""
         self._room = max(1, self._room // 2) if self._spent > ITERATION_SECONDS else min(PER_ITERATION, self._room * 2)
         self._spent = 0.0
         room = self._room

@@ -1,10 +1,10 @@
 """The memory that clients can make the server hold: bodies on their way in, and bytes that their readers do not take.
 
-Each connection has limits of its own. This is the limit for all of them together, because ten thousand times a little
-is too much as well.
+Each connection has limits of its own. This is the limit for all connections together, because ten thousand small
+amounts can also exhaust the memory.
 
-Invariants: what is taken is given back once, however it ends. Bytes that many clients wait for are one object, and
-counted once.
+Invariants: every reservation is released exactly once, whatever happens. If many clients wait for the same bytes, these
+are one object and are counted once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Budget:
         self._holders: dict[int, int] = {}
 
     def take(self, size: int) -> bool:
-        """Whether there is room for so much more. If so, `free` it once."""
+        """Reserves that many bytes and returns True if there is room. If so, `free` them once."""
         if self.used + size > self.limit:
             return False
         self.used += size
@@ -33,7 +33,7 @@ class Budget:
         self.used -= size
 
     def hold(self, data: bytes) -> bool:
-        """Takes room for bytes that are kept, unless somebody else holds them already. If so, `release` them once."""
+        """Reserves room for these bytes, unless another client already holds them. If so, `release` them once."""
         holders = self._holders.get(id(data), 0)
         if not holders and not self.take(len(data)):
             return False
@@ -50,7 +50,7 @@ class Budget:
 
 
 class Share:
-    """What one request takes of a budget. `with Share(budget) as share:` gives everything back at the end."""
+    """The part of a budget that one request uses. `with Share(budget) as share:` releases all of it at the end."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget

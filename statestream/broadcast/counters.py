@@ -11,16 +11,16 @@ from msgspec import Struct, field
 
 
 class Counters(Struct, kw_only=True):
-    """`began` counts streams by how they opened: `resumed`, `earliest` if that took reading the past, or the reason of
+    """`began` counts streams by how they opened: `resumed`; `earliest`, if the past had to be read; or the reason of
     their `state.initial`.
 
     `ended` counts every stream once, by how it ended: with the reason of its `stream.end` if the server sent one; else
-    `unread`, if its client read nothing for too long; `lost`, if the kernel gave up its connection; `failed`, after an
-    error in the server; or `left`, in all other cases. It counts a stream that is refused as well.
+    `unread`, if its client read nothing for too long; `lost`, if the kernel closed its connection; `failed`, after an
+    error in the server; or `left`, in all other cases. Refused streams count as well.
 
     `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`. `deliveries` is
-    changes times subscribers. `bytes` is what live subscribers were sent, without the frames that brought them to the
-    head.
+    changes times subscribers. `bytes` counts the bytes sent to live subscribers, without the frames that brought them
+    to the head.
     """
 
     began: Counter[str] = field(default_factory=Counter)

@@ -1,12 +1,12 @@
 """Fan-out: every commit to every live subscriber that follows one of its slices.
 
-A change becomes a frame once for each detail that somebody wants, and is added to the groups that follow its slice. An
-index finds these groups without visiting any subscriber. What one iteration of the event loop produced is written
-at its end.
+A change becomes a frame once for each requested detail, and is added to the groups that follow its slice. An index
+finds these groups without visiting any subscriber. The frames of one iteration of the event loop are written at its
+end.
 
 Invariants: synchronous, and bounded: an iteration writes for ITERATION_SECONDS at most and leaves the rest to the next
-one, so that everything else of the loop keeps its latency. Groups that had to wait receive all that came meanwhile in
-one write.
+one, so that everything else in the loop keeps its latency. A group that had to wait writes all frames that arrived in
+the meantime at once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class FanOut:
         self._scheduled = False
 
     def flush(self, group: SubscriberGroup, now: float) -> None:
-        """Writes what has gathered for a group: its live subscribers are then at the head, unless it `owes` frames."""
+        """Writes the gathered frames of a group. Its live subscribers are then at the head, unless it `owes` frames."""
         behind = group.flush(self._view.position, now)
         if group.owes:
             self._unsent[group] = None

@@ -1,7 +1,7 @@
 """Heartbeats: every stream sends something at least once per period.
 
 Invariants: one timer for all. Each group has its own slot in the period, so that heartbeats do not fall into one
-iteration of the event loop, and what an iteration does for them is bounded.
+iteration of the event loop, and their work in an iteration is bounded.
 """
 
 from __future__ import annotations
@@ -50,5 +50,5 @@ class Heartbeats:
                 until = loop.time() + ITERATION_SECONDS
             self._fanout.flush(group, now)  # first, because the heartbeat's id covers the changes before it
             if group.owes:
-                continue  # what is owed shows that the stream is alive
+                continue  # the owed frames show that the stream is alive
             self._fanout.write(group, frames.heartbeat(self._view.position), now)

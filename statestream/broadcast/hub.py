@@ -3,9 +3,9 @@
 The hub owns the parts of the broadcast and the tasks of subscribers that are behind. A live subscriber has no task, no
 queue and no timer.
 
-Invariants: every subscriber that joined leaves once, whatever happens, and its `on_closed` is called once. Every stream
-that the server ends is told why (`stream.end`), unless its client does not read. However a stream ends, it is counted
-once.
+Invariants: every subscriber that joined leaves once, whatever happens, and its `on_closed` is called once. If the
+server ends a stream, it sends the reason (`stream.end`), unless the client does not read. However a stream ends, it is
+counted once.
 """
 
 from __future__ import annotations

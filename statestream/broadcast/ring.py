@@ -27,12 +27,12 @@ from typing import Final
 GONE: Final = -1
 """In place of a number of bytes: the peer has closed the connection."""
 LOST: Final = -2
-"""The same, where it was the kernel that gave up the connection, because the peer does not answer."""
+"""The same, if the kernel closed the connection because the peer did not answer."""
 ROOM: Final = 1_024
 """Sends in one call."""
 
 Send = Callable[[list[int], bytes], list[tuple[int, int]]]
-"""Sends bytes to descriptors. Returns those that took less than all, and what they took: bytes, or GONE, or LOST."""
+"""Sends bytes to descriptors. Returns those that took only a part, with the number of bytes, or GONE, or LOST."""
 
 _SETUP: Final = 425
 _ENTER: Final = 426

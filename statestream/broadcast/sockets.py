@@ -5,8 +5,8 @@ keeps, or a socket of our own: then nothing is left of a subscriber but a descri
 descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of them is in the
 event loop. Decision record 5 has the costs, and what this must survive.
 
-What waits for slow clients counts against the Budget. When that is used up, a client that does not take its bytes is
-disconnected, and resumes later.
+Bytes that wait for slow clients count against the Budget. When it is used up, a client that does not take its bytes is
+disconnected, and can resume later.
 
 Invariants: `write` never waits and never calls back. It takes the bytes as a whole, keeps what the kernel does not
 take, and returns whether more may follow; a frame is never left half-written while the connection lasts. A descriptor
@@ -67,7 +67,7 @@ def unacknowledged(descriptor: int) -> int:
 
 
 Ending = Literal["left", "lost", "unread", "failed"]
-"""How a connection ended without an end that was sent: see `counters`."""
+"""How a connection ended if no `stream.end` was sent: see `counters`."""
 _ENDINGS: Final[tuple[Ending, ...]] = ("left", "lost", "unread", "failed")
 
 
@@ -99,7 +99,7 @@ class Sink(Protocol):
         """Takes encoded frames. False: the sink is closed, or must be `drained` before the next write."""
 
     def took(self, data: bytes, sent: int) -> None:
-        """Somebody wrote `data` to the descriptor, of which `sent` bytes were taken: not all, or GONE, or LOST."""
+        """Is called after `data` was written to the descriptor, which took only `sent` bytes, or was GONE or LOST."""
 
     async def drained(self) -> None:
         """Returns when the sink can be written to again, or is closed."""
@@ -126,7 +126,7 @@ class TransportSink:
     ) -> None:
         self._writer, self._protocol, self._transport, self._budget = writer, protocol, transport, budget
         self._taken = 0
-        self.ending: Ending = "left"  # a transport does not tell when the kernel has given it up
+        self.ending: Ending = "left"  # a transport does not report that the kernel has closed it
         self._draining: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -149,7 +149,7 @@ class TransportSink:
         self._transport.write(data)
         if not self._protocol.writing_paused:
             return True
-        if self._budget.take(len(data)):  # most transports copy what waits, so it is not shared
+        if self._budget.take(len(data)):  # most transports copy waiting bytes, so they are not shared
             self._taken += len(data)
         else:
             self.abort("unread")
@@ -228,7 +228,7 @@ class SocketSink(Generic[Owner]):
 
     @property
     def ending(self) -> Ending:
-        """A closed sink has a negative descriptor, which stands for how it ended: a field would cost every sink."""
+        """A closed sink has a negative descriptor, which encodes how it ended: a field would cost every sink memory."""
         return _ENDINGS[~self._fd]
 
     @property
@@ -262,7 +262,7 @@ class SocketSink(Generic[Owner]):
             self._keep(data, sent)
 
     def _keep(self, data: bytes, sent: int) -> None:
-        """Keeps what the kernel did not take, or gives up the client if there is no room."""
+        """Keeps the bytes that the kernel did not take, or disconnects the client if there is no room."""
         if not self._sockets.budget.hold(data):
             self.abort("unread")
             return

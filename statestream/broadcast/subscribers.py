@@ -11,13 +11,13 @@ one costs nothing beyond its socket: no task, no queue, no timer. All others hav
 
 A group gathers the frames of one iteration of the loop and writes them to every live subscriber as one bytes object.
 Its size is bounded, so that writing to it is a bounded part of an iteration: more subscribers with the same
-subscription are several groups. Large frames are written to a part of a group in each iteration; until then, the
-group owes them to the others.
+subscription are several groups. In each iteration, large frames are written to a part of a group; the group owes them
+to the others.
 
 Invariants: synchronous, no I/O of its own. Only the methods of Subscriber change its state, and `live` of a group has
-exactly the live ones. `covered` is the position up to which those have everything they follow to whom the
-group has just written; it moves only with a write, so no id is ever ahead of what was sent. Who joins a group that owes
-frames has them already, and is owed nothing.
+exactly the live ones. `covered` is a position: the subscribers to whom the group has just written have everything they
+follow up to it. It moves only with a write, so no id is ever ahead of what was sent. A subscriber that joins a group
+that owes frames has them already, and is owed nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from statestream.protocol.frames import Reason
 from statestream.store.view import StoreView
 
 PORTION: Final = 8 << 20
-"""Bytes that a group writes in one go: some ten milliseconds."""
+"""Bytes that a group writes at once: about ten milliseconds."""
 EARLIEST: Final = "earliest"
 """The cursor of a subscriber that wants the history from its earliest position."""
 
@@ -219,14 +219,14 @@ class SubscriberGroup:
 
     @property
     def owes(self) -> bool:
-        """Whether frames were written to a part of the live subscribers only. `flush` goes on."""
+        """Whether frames were written only to a part of the live subscribers. `flush` continues."""
         return bool(self._owed)
 
     def add(self, frame: bytes) -> None:
         self._pending.append(frame)
 
     def flush(self, head: Position, now: float) -> list[Subscriber]:
-        """Writes what has gathered, or a portion of that. Returns who fell behind.
+        """Writes the gathered frames, or a portion of them. Returns the subscribers that fell behind.
 
         Unless the group then `owes` frames, every live subscriber has everything up to `head`.
         """
@@ -245,7 +245,7 @@ class SubscriberGroup:
         return []
 
     def _write_portion(self, now: float) -> list[Subscriber]:
-        """Writes the oldest frames that are owed to some of those to whom they are owed."""
+        """Writes the oldest owed frames to some of the subscribers to whom they are owed."""
         owed = self._owed[0]
         count = max(1, PORTION // len(owed.data))
         portion, owed.left = owed.left[:count], owed.left[count:]

@@ -1,8 +1,8 @@
 """Brings a subscriber to the head: joining, resuming and lagging are the same work.
 
 Invariants: between reading the store and making a subscriber live there is no await. That is why a snapshot joins the
-stream without a gap and without a repeat. A thousand that return at the same time do not hold up those that are live:
-only so many are admitted in each iteration of the loop, and only for so long.
+stream without a gap and without a repeat. A thousand subscribers that return at the same time do not delay the live
+ones: each iteration of the loop admits a limited number of them, for a limited time.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Synchronizer:
         self._admission = Admission()
 
     def at_once(self, subscriber: Subscriber) -> None:
-        """Makes the subscriber live if that takes no waiting, for the journal or for others. Raises TooLarge."""
+        """Makes the subscriber live if this needs no waiting for the journal or for others. Raises TooLarge."""
         if self._admission.open:
             with self._admission.working():
                 self._sync(subscriber)
 
     def _sync(self, subscriber: Subscriber) -> None:
-        """Does nothing if that takes the journal."""
+        """Does nothing if this needs the journal."""
         cursor, detail = subscriber.cursor, subscriber.subscription.detail
         if not isinstance(cursor, Position):
             if cursor != EARLIEST:
@@ -96,7 +96,7 @@ class Synchronizer:
             subscriber.restart("lagged")
         except Expired:
             subscriber.restart("expired")
-        except JournalUnusable as damaged:  # what it missed cannot be read any more, as if it was trimmed
+        except JournalUnusable as damaged:  # the changes that it missed cannot be read, as if they were trimmed
             log.warning("a subscriber receives the whole state instead of the changes that it missed: %s", damaged)
             subscriber.restart("expired")
         except Forked:

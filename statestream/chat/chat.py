@@ -48,10 +48,10 @@ class Chat:
     """Conversations with a model that many people share.
 
     `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
-    live; others move to the archive, those first that are not shown. `lease`: the seconds after which other processes
-    take one that has died for lost, and end its replies. `titles`: whether the model is asked for a title after the
-    first exchange. `identify`: a function that returns the name of the person behind a request, or None; the default
-    believes `?user=`. `files`: which files people may post.
+    live; older ones move to the archive, beginning with messages that are not shown. `lease`: the seconds after which
+    other processes consider a process that has died lost, and end its replies. `titles`: whether the server asks the
+    model for a title after the first exchange. `identify`: a function that returns the name of the person behind a
+    request, or None; the default trusts `?user=`. `files`: which files people can post.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class Chat:
         """Declares a function that the model may call, by its name, its docstring and its annotations.
 
         Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
-        them that sentence instead. A plain function runs in a thread. If what a function returns can be awaited, the
-        result of that counts. Raises TypeError if the function cannot be described to a model, or is a generator.
+        them that sentence instead. A plain function runs in a thread. If the result is awaitable, it is awaited. Raises
+        TypeError if the function cannot be described to a model, or is a generator.
         """
         if function is _MISSING:
             raise TypeError("write @chat.tool without parentheses, on the line above the function")

@@ -83,7 +83,7 @@ class Conversations:
 
     @property
     def replies_ended(self) -> Mapping[str, int]:
-        """How many replies of this process ended in which way, for monitoring."""
+        """The number of replies of this process by how they ended, for monitoring."""
         return self._reply_tasks.ended
 
     def _in_use(self) -> bool:
@@ -157,7 +157,7 @@ class Conversations:
                 await self.view.dispatch(actions, expect=expect)
 
     async def _restore(self, key: str, message: str | None) -> None:
-        """Brings back archived messages above that one, so that the branch that ends with it can be shown."""
+        """Restores archived messages above the given one, so that the branch that ends with it can be shown."""
         while message is not None and streaming(self.find(key)) is None:
             actions, expect = archive.restoring(self.view, key, message, self._keep)
             if not actions:

@@ -1,11 +1,11 @@
 """Which files a person may post, and which names a person may give to things.
 
-A file is a URL. The provider of the model fetches it from wherever it is, with whatever it can reach there; pages make
-pictures and links of it. So a URL is passed on only if it is known to be harmless in both places: a file that is
-contained in it, of a type that no browser runs, or one on a public host of the web.
+A file is a URL. The model's provider fetches it from its own network, and pages display it as a picture or a link. So a
+URL is passed on only if it is known to be harmless in both places: either the URL contains the file, and browsers do
+not execute files of its type, or the file is on a public host of the web.
 
-Invariants: an allowlist: what is not known is refused. Nothing is resolved or fetched here, so a public name can still
-stand for a private address; `hosts` is for those whose provider could reach one.
+Invariants: this is an allowlist: anything unknown is refused. No name is resolved and nothing is fetched here, so a
+public name can still resolve to a private address. If the provider could reach such an address, set `hosts`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MEDIA_TYPES: Final = frozenset(
         ),
     }
 )
-"""Types that no browser runs: neither HTML nor SVG, XML or scripts."""
+"""Types that browsers do not execute: no HTML, SVG, XML or scripts."""
 
 _MEDIA_TYPE: Final = re.compile(
     r"[a-z0-9][a-z0-9.+_-]*/(?:[a-z0-9][a-z0-9.+_-]*|\*)(?:; ?[a-z0-9_-]+=[\w.+-]+)*", re.ASCII | re.IGNORECASE
@@ -57,9 +57,9 @@ _PRIVATE: Final = (
     ".home",
     ".corp",
 )
-"""The ends of names that are never public. `.home.arpa` is the remaining one."""
+"""Suffixes of names that are never public. `.home.arpa` is the only other one."""
 _OVERRIDES: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that show the text around them in another order than it has: "gpj.exe" as "exe.jpg"."""
+"""Characters that change the order in which the text around them is displayed: "gpj.exe" as "exe.jpg"."""
 
 
 class Files(Struct, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class Files(Struct, frozen=True, kw_only=True):
 
 
 def _host(url: str) -> str | None:
-    """The host that everybody finds in the URL; None if its readers might disagree, or are told a password."""
+    """The host of the URL; None if programs may disagree about it, or if the URL contains a login."""
     if any(character <= " " or character == "\\" or not character.isprintable() for character in url):
         return None
     try:

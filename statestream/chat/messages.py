@@ -29,7 +29,7 @@ Part = Mapping[str, Any]
 KEPT_DEPTH: Final = 5
 """The containers around the content of a part, in a chat and in its archive. They count towards the limit on depth."""
 NOT_RUN: Final = "The tool was not run."
-"""The outcome of a tool call that the reply did not get to."""
+"""The outcome of a tool call that was not run before the reply ended."""
 
 
 def find(state: State, message_id: str | None) -> Any:
@@ -67,7 +67,7 @@ def streaming(state: State) -> Any:
 
 
 def reply_to(state: State, question: str) -> Any:
-    """The reply to that message: the one that is shown, or else the newest; None if there is none."""
+    """The reply to that message: the shown one, otherwise the newest; None if there is none."""
     for message in (*path(state), *reversed(state["messages"])):
         if message.get("parent") == question and message["role"] == "assistant":
             return message
@@ -87,7 +87,7 @@ def leaf_below(state: State, message_id: str) -> str:
 def showing(state: State, message_id: str) -> State:
     """The chat as it would be if the branch with that message were shown, down to its newest message.
 
-    Nothing is shown of a branch whose message the chat does not hold.
+    If the chat does not hold the message, nothing is shown.
     """
     message = message_or_reply(state, message_id)
     return {**state, "leaf": message_id if message is None else leaf_below(state, message["id"])}

@@ -1,10 +1,9 @@
-"""What the sender of a request sees of a chat: the branch that everybody is shown, or another one.
+"""What the sender of a request sees of a chat: the branch that the chat shows, or another one.
 
-A request that leads a chat to another branch may name the chat's leaf. If it names none, it is meant for the chat as it
-is. But then it may hide only what its own author has asked.
+A request that leads a chat to another branch may name the chat's leaf. If it names none, it applies to the chat as it
+is, but may hide only questions of its own author.
 
-Invariants: pure. The decision holds for the state that it was made on: the leaf that is returned is checked once more
-by the action itself.
+Invariants: pure. The decision is based on one state, so the action itself checks the returned leaf again.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from statestream.core.errors import NotFound, Refused
 
 
 def leaf_seen(state: State, leaf: str | None, hidden: Iterable[Message], author: str | None) -> str | None:
-    """The leaf that the sender has seen, or may be taken to have seen. Raises Refused.
+    """The leaf that the sender has seen, or can be assumed to have seen. Raises Refused.
 
-    `leaf` is the leaf that the request names, `hidden` what the chat would not show any more.
+    `leaf` is the leaf that the request names, `hidden` the messages that the chat would no longer show.
     """
     check_leaf(state, leaf)
     if leaf is None and any(message["role"] == "user" and message.get("author") != author for message in hidden):
@@ -32,13 +31,13 @@ def leaf_seen(state: State, leaf: str | None, hidden: Iterable[Message], author:
 
 
 def hidden_by_branch(state: State, message_id: str) -> list[Message]:
-    """What would not be shown any more if the branch with that message were."""
+    """The messages that would no longer be shown if the branch with that message were shown."""
     then = {message["id"] for message in path(showing(state, message_id))}
     return [message for message in path(state) if message["id"] not in then]
 
 
 def hidden_by_sibling(state: State, message: Message) -> list[Message]:
-    """What follows that message, or the sibling of it that is shown. Raises Refused if neither is shown."""
+    """The messages after that one, or after its shown sibling. Raises Refused if neither is shown."""
     shown = path(state)
     ids = [each["id"] for each in shown]
     if message["id"] in ids:
@@ -52,7 +51,7 @@ def hidden_by_sibling(state: State, message: Message) -> list[Message]:
 
 
 def looked_at(state: State, leaf: str | None) -> State:
-    """The chat as a client sees it that looks at the branch with that message. Raises NotFound."""
+    """The chat as seen by a client that looks at the branch with that message. Raises NotFound."""
     if leaf is None:
         return state
     if message_or_reply(state, leaf) is None:
@@ -61,11 +60,11 @@ def looked_at(state: State, leaf: str | None) -> State:
 
 
 def check_same_branch(shown: State, looked_at: State) -> None:
-    """Raises Refused if somebody asks who looks at another branch than the chat shows: the answer is not there."""
+    """Raises Refused if the asker looks at another branch than the chat shows, where the answer would not appear."""
     if shown.get("leaf") != looked_at.get("leaf"):
         raise Refused("other_branch", "You are looking at another branch of this chat. Show it before you ask there.")
 
 
 def stale() -> Refused:
-    """What a sender is told who sees another branch than the chat shows."""
+    """The refusal for a sender that sees another branch than the chat shows."""
     return Refused(STALE, "The chat now shows another branch. Load it again, then repeat this.")

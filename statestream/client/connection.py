@@ -28,15 +28,15 @@ log = logging.getLogger("statestream")
 
 FIRST_RETRY_MS: Final = 500
 MIN_RETRY_MS: Final = 10
-"""Zero, doubled, would be zero: a server that is down would be asked without a pause."""
+"""The minimum delay. Zero doubled is zero, so the client would never pause while a server is down."""
 MAX_RETRY_MS: Final = 30_000
 MAX_DOUBLINGS: Final = 10
 FIRST_FRAME_SECONDS: Final = 15.0
-"""How long a new connection may be silent until its first frame, which announces the heartbeat."""
+"""How long a new connection may be silent before its first frame, which announces the heartbeat."""
 MIN_FIRST_FRAME_SECONDS: Final = 5.0
-"""The same where the connection before had a short heartbeat: a server needs a while for the first frame."""
+"""The same if the previous connection had a short heartbeat: a server needs some time for the first frame."""
 FIRST_FRAME_TOTAL: Final = 300.0
-"""How long the first frame may take in all: whatever sends comments for ever has no state to send."""
+"""How long the first frame may take in total: a server that only sends comments will never send a state."""
 FIRST_EVENTS: Final = ("state.initial", "state.resumed")
 HEADERS: Final = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
 
@@ -88,7 +88,9 @@ class Connection:
             await asyncio.sleep(self._backoff() if delay is None else delay)
 
     def _requested_delay(self) -> float | None:
-        """The seconds to wait that `stream.end` asks for; None without any. Raises StreamRefused if it was final."""
+        """The seconds to wait that `stream.end` specifies; None if there are none. Raises StreamRefused if it was
+        final.
+        """
         end = self._replica.end
         if end is None:
             return None
@@ -104,7 +106,7 @@ class Connection:
         return milliseconds / 1000 * random.uniform(1.0, 1.5)  # noqa: S311  # spreads clients, protects nothing
 
     async def _follow(self, session: aiohttp.ClientSession) -> None:
-        """One connection, until it ends, or until the server says that it ends."""
+        """One connection, until it ends, or until the server announces its end."""
         headers = dict(HEADERS)
         if self._replica.position:
             headers["Last-Event-ID"] = self._replica.position
@@ -129,13 +131,13 @@ class Connection:
                 watchdog.reschedule(self._deadline(loop.time(), first, last))
 
     def _first_frame_limit(self) -> float:
-        """The seconds that a new connection may be silent, by the heartbeat of the connection before if it is known."""
+        """The seconds that a new connection may be silent, by the heartbeat of the previous connection if known."""
         if self._replica.heartbeat_ms is None:
             return FIRST_FRAME_SECONDS
         return min(FIRST_FRAME_SECONDS, max(MIN_FIRST_FRAME_SECONDS, FAILED * self._replica.heartbeat_ms / 1000))
 
     def _deadline(self, now: float, first: float, last: float) -> float:
-        """When the connection counts as dead, if nothing more arrives from now on."""
+        """When the connection counts as dead if nothing more arrives."""
         if self._replica.heartbeat_ms is None:
             return min(last, now + first)
         heartbeat = self._replica.heartbeat_ms / 1000
@@ -143,7 +145,7 @@ class Connection:
         return now + FAILED * heartbeat if self._began else min(last, now + max(first, FAILED * heartbeat))
 
     def _apply(self, event: Event) -> bool:
-        """Returns whether the stream goes on."""
+        """Returns whether the stream continues."""
         updates = self._replica.apply(event)
         self._began = self._began or event.event in FIRST_EVENTS
         if self._replica.position is not None:

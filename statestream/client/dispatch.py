@@ -37,7 +37,8 @@ async def dispatch(
 ) -> Result:
     """Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered.
 
-    If the first attempt is redirected to where nobody answers, it raises that at once: the redirect may be wrong.
+    If the first attempt is redirected to an address where nobody answers, it raises Unavailable at once: the redirect
+    may be wrong.
     """
     bodies = [_body_of(action) for action in actions]
     body = {**(bodies[0] if len(bodies) == 1 else {"actions": bodies}), "id": id or uuid.uuid4().hex}
@@ -63,7 +64,7 @@ def _body_of(action: Action) -> dict[str, Any]:
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result | None:
-    """The result; None if a retry may succeed. Raises Unavailable if nobody answers where a redirect leads."""
+    """The result; None if a retry may succeed. Raises Unavailable if the target of a redirect does not answer."""
     headers = {"Content-Type": "application/json"}
     try:
         async with (

@@ -1,8 +1,8 @@
-"""A request to a server, and the redirects on its way: followed as far as that is safe.
+"""A request to a server, and its redirects, which are followed as far as that is safe.
 
-Invariants: a response is never a redirect. There are at most MAX_REDIRECTS. A request that carries headers of the
-program, each of which may be a credential, stays at its origin; no request goes from https to http. What is not
-followed raises StreamRefused, which says where it would have led, without the query.
+Invariants: a returned response is never a redirect. There are at most MAX_REDIRECTS. A request with headers of the
+program, each of which may be a credential, stays at its origin; no request goes from https to http. A redirect that is
+not followed raises StreamRefused, which names the target without the query.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def request(
     """The response to the request, which is sent again to wherever the server redirects it.
 
     The method stays the same, except that 303 asks for a GET. Raises StreamRefused, errors of aiohttp, and Unavailable
-    if nobody answers where a redirect leads.
+    if the target of a redirect does not answer.
     """
     first = target = URL(url)
     for _ in range(MAX_REDIRECTS + 1):

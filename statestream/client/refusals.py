@@ -1,6 +1,6 @@
-"""A response that is not what was asked for: whether to try again, and what it says.
+"""An unexpected response: whether to try again, and the server's explanation.
 
-Invariants: the explanation of a refusal is a help, never a condition. Whatever becomes of the body, the status counts.
+Invariants: the explanation of a refusal is informative only. Whether or not the body can be read, the status decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHOWN_CHARACTERS: Final = 200
 
 
 async def beginning_of(response: aiohttp.ClientResponse) -> bytes:
-    """What arrives of the body in time, up to MAX_BYTES."""
+    """The part of the body that arrives in time, up to MAX_BYTES."""
     body = b""
     with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(EXPLANATION_SECONDS):

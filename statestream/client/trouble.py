@@ -1,7 +1,7 @@
 """Why a server cannot be reached, as the end of a sentence for people.
 
-Invariants: pure. Errors of drivers are told apart by what their reader has to do, and none of their own texts is shown,
-because these name sockets, classes and TLS contexts.
+Invariants: pure. Errors of drivers are distinguished by what the user has to do. Their own texts are not shown, because
+these name sockets, classes and TLS contexts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTO
 
 
 def trouble(error: BaseException) -> str:
-    """What is wrong, and what to do if that is known: `nothing listens there (connection refused)`."""
+    """The problem, and the remedy if it is known: `nothing listens there (connection refused)`."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -173,7 +173,7 @@ class IdempotencyRecord(Struct, frozen=True, kw_only=True, gc=False):
 class Result(Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a dispatch. `changes` are pairs of slice and version; empty if nothing changed.
 
-    A store gives a Position. A client gives the text that it has received, which is opaque to it.
+    From a store, it contains a Position. From a client, it contains the received text, which is opaque to the client.
     """
 
     id: str

@@ -1,12 +1,12 @@
-"""The time by which ages are judged: it decides what is old enough to be forgotten.
+"""The clock by which ages are measured: it determines what is old enough to be forgotten.
 
-The wall clock jumps: somebody sets it, a time server corrects it, a virtual machine wakes up. What is shown to people
-may follow it. An idempotency record or a week of history may not: one jump would forget all of them.
+The wall clock jumps: somebody sets it, a time server corrects it, a virtual machine wakes up. Times that are shown to
+people can follow it. Idempotency records and a week of history must not: one jump would delete all of them.
 
 Invariants: an AgeClock never goes back. It advances exactly as the monotonic clock of the process does; it only moves
-ahead to a time that another node has recorded. Across a restart it continues from the time that was recorded last, and
-takes the wall clock's word for at most STEP_MS of the time in between. Its readings are compared with each other, and
-shown to nobody.
+ahead to a time that another node has recorded. Across a restart it continues from the last recorded time, and trusts
+the wall clock for at most STEP_MS of the time in between. Its readings are only compared with each other, and never
+shown.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 from statestream.core.change import now_ms
 
 STEP_MS: Final = 3600 * 1000
-"""How far one restart may move the time ahead. More than a node lets pass until it records the time again."""
+"""How far one restart may move the time ahead. This is longer than a node waits until it records the time again."""
 
 
 class AgeClock:
-    """Begins at the time of the wall clock. `continue_from` is for those who have recorded a time before."""
+    """Begins at the time of the wall clock. If a time was recorded before, call `continue_from`."""
 
     def __init__(self) -> None:
         self._ahead = now_ms() - _steady_ms()

@@ -59,7 +59,7 @@ class Malformed(StatestreamError, ValueError):
 class NotJSON(Malformed):
     """A value is not JSON, or exceeds a limit. `place` is an RFC 6901 pointer to it.
 
-    `limit` says which of the two: a value that exceeds a limit may come from a client, one of a wrong type cannot.
+    `limit` is true if it exceeds a limit: such a value may come from a client, a value of a wrong type cannot.
     """
 
     def __init__(self, problem: str, place: str = "", *, limit: bool = False) -> None:
@@ -168,9 +168,9 @@ class DraftClosed(StatestreamError, RuntimeError):
 
 
 class JournalUnusable(StatestreamError):
-    """The journal cannot be opened, or what was to be read of it is damaged.
+    """The journal cannot be opened, or a part of it that was read is damaged.
 
-    It is another program's file, damaged, read-only, or of a newer version. `statestream repair` mends a damaged one.
+    It is another program's file, damaged, read-only, or of a newer version. `statestream repair` repairs a damaged one.
     """
 
     code, status = "journal_unusable", 500

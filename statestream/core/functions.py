@@ -1,7 +1,7 @@
-"""What a callable is: whether calling it runs it, or makes something that has to be run.
+"""The kind of a callable: whether calling it runs it, or makes something that has to be run.
 
-Invariants: pure. Looks through `functools.partial` and at the `__call__` of objects, as a call does. A wrapper is what
-it is itself, whatever it wraps: only its result can tell.
+Invariants: pure. Looks through `functools.partial` and at the `__call__` of objects, as a call does. A wrapper counts
+as what it is itself, whatever it wraps: only its result can show more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _AWAITABLE_GENERATOR: Final = inspect.CO_ITERABLE_COROUTINE
 
 
 def code_of(function: Callable[..., Any]) -> Any:
-    """The function, or the method, that a call of this runs in the end."""
+    """The function or method that a call of this finally runs."""
     while isinstance(function, functools.partial):
         function = function.func
     if inspect.isroutine(function) or inspect.isclass(function):
@@ -25,7 +25,7 @@ def code_of(function: Callable[..., Any]) -> Any:
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:
-    """What a callable is."""
+    """The kind of a callable."""
     called = code_of(function)
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
         return "coroutine function"
@@ -38,7 +38,7 @@ def kind_of(function: Callable[..., Any]) -> Kind:
 
 
 def check_plain(function: Callable[..., Any], what: str, hint: str) -> None:
-    """Raises TypeError for what would have to be awaited or iterated over: its result would count as an answer."""
+    """Raises TypeError for a callable whose result must be awaited or iterated over: it would pass for an answer."""
     kind = kind_of(function)
     if kind != "function":
         article = "an" if kind[0] == "a" else "a"

@@ -49,7 +49,7 @@ def check_key(key: str) -> str:
 
 
 def _matches(pattern: re.Pattern[str], text: str, what: str) -> bool:
-    """Raises Malformed if it is no text at all, which only a program can pass."""
+    """Raises Malformed if it is not text, which only a program can pass."""
     try:
         return pattern.fullmatch(text) is not None
     except TypeError:
@@ -57,7 +57,7 @@ def _matches(pattern: re.Pattern[str], text: str, what: str) -> bool:
 
 
 def _spelt(key: str) -> str:
-    """How the key is spelt that may have been meant; nothing if there is none, or if it may be a family."""
+    """A suggestion for the spelling of the key; empty if there is none, or if it may be a family."""
     try:
         text = unquote(key, errors="strict")
     except UnicodeDecodeError:

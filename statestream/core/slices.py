@@ -93,7 +93,7 @@ class Signature:
         try:
             checked = self._adapter.validate_python(arguments)
         except ValidationError:
-            try:  # the scalars of other libraries are no exception to what a state may contain
+            try:  # a state may also contain the scalars of other libraries
                 checked = self._adapter.validate_python(_with_scalars(arguments))
             except ValidationError as error:
                 raise self._invalid(error) from None
@@ -115,8 +115,8 @@ def _with_scalars(value: Any) -> Any:
 def first_problem(error: ValidationError, fields_at: Callable[[Sequence[Any]], Collection[str]] | None = None) -> str:
     """The first problem that pydantic found, with its place but without the value that was given.
 
-    A field that does not exist comes first: it is often one that is then missing. `fields_at` returns the names of
-    those that do exist at a place.
+    An unknown field comes first: it is often the misspelt name of a missing one. `fields_at` returns the names of those
+    that do exist at a place.
     """
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
@@ -187,7 +187,7 @@ class Slice:
     `initial` is the JSON value that the slice begins with (if it is keyed: each instance). `keyed=True` makes it a
     family of instances `name/key`, which their first action creates. `internal=True` reserves its actions for the
     server's own code: POST /dispatch answers them with 403. `hidden=True` keeps the slice from clients: to them it does
-    not exist, in no snapshot, stream, history or answer. Only the server's own code reads it.
+    not exist in any snapshot, stream, history or answer. Only the server's own code can read it.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class Slice:
 
 
 def _check_handler(handler: Any, decorator: str, *, named: bool = True) -> None:
-    """Raises TypeError for what cannot be a handler, with the way to write it."""
+    """Raises TypeError for anything that cannot be a handler. The message shows the correct form."""
     if isinstance(handler, ActionCreator):
         raise TypeError(f"{decorator}: {handler.type} is an action already; @<slice>.on({handler.__name__}) handles it")
     if not callable(handler):
@@ -267,7 +267,7 @@ def _check_handler(handler: Any, decorator: str, *, named: bool = True) -> None:
 def check_declared(slices: Mapping[str, Slice], name: str, key: str | None, *, or_all: bool = True) -> None:
     """Raises UnknownSlice unless one of the slices has that name, and is keyed exactly if there is a key.
 
-    `or_all` says whether all instances could have been named as well.
+    `or_all`: whether all instances could have been named as well.
     """
     declared = slices.get(name)
     if declared is None:

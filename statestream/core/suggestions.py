@@ -1,8 +1,8 @@
-"""What a message says of a name that does not exist: the name, and those that its reader may have meant.
+"""The part of a message about an unknown name: the name, and similar names that the reader may have meant.
 
 Invariants: pure, and bounded however long the name is and however many there are. Only names that the caller passes in
-are suggested, so it decides who learns of them. Text that does not look like a name is not repeated: it may be a secret
-or a payload that went to the wrong place.
+are suggested, so the caller decides who sees them. Text that does not look like a name is not repeated: it may be a
+secret, or a payload in the wrong place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def named(name: str) -> str:
 def instead(name: str, known: Iterable[str], what: str, spelt: Mapping[str, str] | None = None) -> str:
     """The end of a sentence: the known name that is closest to `name`, or all of them.
 
-    `what` is their plural. `spelt` has the names that are to be shown in another form.
+    `what` is the plural of their kind. `spelt` has the names that are shown in another form.
     """
     names = sorted(islice(known, MAX_COMPARED))
     if not names:

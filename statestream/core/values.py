@@ -21,8 +21,9 @@ from statestream.core.errors import NotJSON
 MAX_DEPTH: Final = 64
 MAX_INT: Final = 2**53 - 1
 MAX_VALUES: Final = 50_000
-"""Values and containers in one text from outside. Checking a value costs a microsecond, an empty list in a body of
-1 MiB three bytes: without a limit such a body would cost a second."""
+"""Values and containers in one text from outside. Checking a value takes a microsecond, and an empty list takes only
+three bytes: without a limit, a body of 1 MiB could take a second.
+"""
 _PERILOUS: Final = frozenset({"__proto__", "prototype"})
 """Keys that are refused; the second one only below `constructor`."""
 
@@ -65,7 +66,7 @@ def _plain_of_another_kind(value: Any, depth: int, parent_key: str) -> Any:
 def scalar_of(value: Any) -> Any:
     """The Python value of an integer of another library, or of a scalar of numpy; anything else as it is.
 
-    A scalar of numpy is known by its members, so that numpy need not be there.
+    A scalar of numpy is recognized by its members, so that numpy need not be installed.
     """
     if getattr(value, "shape", None) == () and hasattr(value, "dtype"):
         return value.item()
@@ -86,7 +87,7 @@ _CONVERSIONS: Final[Sequence[tuple[str, str]]] = (
     ("__next__", "list(…)"),
     ("isdisjoint", "sorted(…), because a set has no order"),
 )
-"""How a value that is not JSON becomes JSON, by a member that tells its kind."""
+"""How to convert a value that is not JSON, by a member that reveals its kind."""
 
 
 def not_json(value: Any) -> NotJSON:
@@ -187,7 +188,7 @@ def loads(data: bytes) -> Any:
 
 def _check_count(data: bytes) -> None:
     """Raises NotJSON if there are more than MAX_VALUES, before any of them is parsed."""
-    if _elements(data) <= MAX_VALUES:  # commas in strings are counted too, but nearly no text has that many
+    if _elements(data) <= MAX_VALUES:  # commas in strings are counted too, but hardly any text has that many
         return
     unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     if unescaped.count(b'"') <= 4 * MAX_VALUES and _elements(b"".join(unescaped.split(b'"')[::2])) <= MAX_VALUES:

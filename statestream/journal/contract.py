@@ -22,8 +22,8 @@ An engine that also implements Checkpoints supports trimming, restarts that do n
 travel at a bounded cost. `history.py` uses both protocols; engines know nothing of it.
 
 Invariants: a journal knows nothing of handlers, subscribers or HTTP. Errors of a driver never leave an engine: they
-become Unavailable while it runs and JournalUnusable in `open`. An engine that finds out that what it kept is damaged
-raises JournalUnusable in place of returning it.
+become Unavailable while it runs and JournalUnusable in `open`. If an engine finds that stored data is damaged, it
+raises JournalUnusable instead of returning it.
 """
 
 from __future__ import annotations
@@ -67,20 +67,21 @@ class Duplicate(StatestreamError):
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """How much history is kept, and how much is remembered of requests that had an id.
+    """How much history is kept, and how many ids of requests are remembered.
 
     The history is trimmed to the newest `changes`, to those of the last `age` seconds, and to `bytes`, in which the
-    intermediate states of its checkpoints count too. 0 sets no bound. Each bound holds by itself: the one that is
-    reached first wins. Resuming and time travel reach as far back as the history does. The newest state is always kept.
+    intermediate states of its checkpoints count too. 0 means no limit. Each limit applies independently: the one that
+    is reached first counts. Resuming and time travel reach as far back as the history does. The newest state is always
+    kept.
 
-    Trimming is a little late, so that it costs little. What is kept beyond a bound is at most: of `changes`, as many as
-    lie between two checkpoints; of `age`, an eighth and a second; of `bytes`, an eighth, or 64 KiB, or the size of the
-    slices that have changed since the last checkpoint, whichever is most.
+    To keep trimming cheap, a limit can be exceeded for a while: `changes` by the changes between two checkpoints; `age`
+    by an eighth and a second; `bytes` by an eighth, or 64 KiB, or the size of the slices that have changed since the
+    last checkpoint, whichever is largest.
 
     An id is remembered for 24 hours, and all of them take at most `id_bytes`: beyond that, the oldest are forgotten.
 
     A checkpoint is made at least every `checkpoint` changes, and a restart reads about that many at most. If `changes`
-    is less than `checkpoint`, eight times in `changes`.
+    is less than `checkpoint`, a checkpoint is made after every eighth of `changes`.
     """
 
     changes: int = 0
@@ -126,7 +127,7 @@ class Journal(Protocol):
 
     retention: Retention
     clock: AgeClock
-    """The time by which this journal judges ages."""
+    """The clock by which this journal measures ages."""
 
     async def open(self) -> None:
         """Connects, and creates what is missing. Raises JournalUnusable."""
@@ -160,8 +161,8 @@ class Journal(Protocol):
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """A position at which the state is kept.
 
-    `at` is when it was made, by the journal's clock. `bytes` is what it takes to keep it and the changes since the last
-    one: the size of these changes, and of the slices that were saved.
+    `at` is when it was made, by the journal's clock. `bytes` is the space for it and the changes since the last one:
+    the size of these changes, and of the slices that were saved.
     """
 
     position: Position
@@ -198,9 +199,9 @@ class Checkpoints(Protocol):
         """Forgets the changes up to `until`, a checkpoint, which stays one and becomes the earliest position."""
 
     async def tidy(self) -> None:
-        """Does what is not urgent: forgets idempotency records that are too old or too many, gives unused space back.
+        """Does work that is not urgent: forgets idempotency records that are too old or too many, returns unused space.
 
-        A store calls it about once a minute. Appends go on meanwhile.
+        A store calls it about once a minute. Appends continue in the meantime.
         """
 
 

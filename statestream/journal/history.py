@@ -3,9 +3,9 @@
 An engine stores changes and, if it can, checkpoints. Everything that follows from these is here, once for all engines:
 which checkpoint a load starts from, how changes lead from one state to another, how far history is trimmed.
 
-Invariants: a state is loaded whole or not at all. It is made of a checkpoint and every change after it, and the journal
-itself refuses (Expired) where a trim came in between, so that loading starts again. Trimming removes the oldest changes
-up to the first checkpoint after which the history is within the bounds of its Retention.
+Invariants: a state is loaded whole or not at all. It is made of a checkpoint and every change after it. If a trim came
+in between, the journal itself refuses (Expired), and loading starts again. Trimming removes the oldest changes up to
+the first checkpoint after which the history is within the bounds of its Retention.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class History:
         this does nothing either. Raises Forked, Unavailable.
         """
         if self._keeps is not None:
-            with contextlib.suppress(Expired):  # the later checkpoint is the beginning of the history by now
+            with contextlib.suppress(Expired):  # the later checkpoint is now the beginning of the history
                 await self._keeps.save(position, slices)
 
     async def trim(self) -> Position:
@@ -121,7 +121,7 @@ class History:
         return points[-1].position if points else START  # none: another node has just trimmed
 
     async def tidy(self) -> None:
-        """Has the journal forget and give back what it no longer needs. Raises Unavailable."""
+        """Lets the journal forget records and return space that it no longer needs. Raises Unavailable."""
         if self._keeps is not None:
             await self._keeps.tidy()
 

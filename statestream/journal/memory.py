@@ -43,10 +43,10 @@ from statestream.journal.contract import (
 )
 
 CHANGE_BYTES: Final = 250
-"""Approximately what the objects of a change take in memory, beyond its `size`."""
+"""Approximate memory of the objects of a change, beyond its `size`."""
 RECORD_BYTES: Final = 600
 PAIR_BYTES: Final = 150
-"""Approximately what an idempotency record takes in memory, and each of the changes that it names."""
+"""Approximate memory of an idempotency record, and of each change that it names."""
 
 
 class MemoryJournal:
@@ -205,7 +205,7 @@ class IdempotencyRecords:
         return {key: self._records[key][2] for key in keys if key in self._records}
 
     def forget(self, now: int) -> None:
-        """Forgets what is too old, and the oldest of what is too much."""
+        """Forgets the records that are too old, and the oldest of those beyond the limit."""
         while self._records:
             key, (at, size, _) = next(iter(self._records.items()))
             if at >= now - IDEMPOTENCY_MS and self._bytes <= self._limit:

@@ -1,7 +1,7 @@
-"""How much a client may do in a time: at a rate, and a burst at once.
+"""How much a client may do: a rate, and a burst at once.
 
-Invariants: pure; the time is given. What is above the allowance is not refused: the caller waits, so that a client is
-slowed down before it is disconnected. An allowance costs a few numbers, whatever was spent of it.
+Invariants: pure; the caller passes the time. Work above the allowance is not refused: the caller waits, so that a
+client is slowed down before it is disconnected. An allowance takes constant memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Allowance:
         self._exceeded_at: float | None = None
 
     def spend(self, amount: float, now: float) -> float:
-        """For how many seconds to wait until so much is allowed; 0 if it is."""
+        """The seconds to wait until that much is allowed; 0 if it already is."""
         self._whole_at = max(self._whole_at, now) + amount / self._rate
         spent = self._whole_at - now
         if spent > self._burst_seconds and self._exceeded_at is None:
@@ -28,8 +28,9 @@ class Allowance:
         return max(0.0, spent - self._burst_seconds)
 
     def exceeded_for(self, now: float) -> float:
-        """For how many seconds more was to be spent than is allowed. Half a burst of rest ends it.
+        """For how many seconds the client has exceeded the allowance.
 
-        If less ended it, a caller who waits a moment longer than told, because the machine is busy, would end it.
+        This ends only once half a burst is available again. If less were enough, a caller on a busy machine that waits
+        slightly too long would end it.
         """
         return 0.0 if self._exceeded_at is None else now - self._exceeded_at

@@ -67,7 +67,7 @@ def create_app(
 
 
 def _check(store: Any, *, heartbeat: float, max_subscribers: int, max_body: int, query: Collection[str]) -> None:
-    """Raises TypeError and ValueError for what would fail later, at the first request."""
+    """Raises TypeError and ValueError for arguments that would fail later, at the first request."""
     if not isinstance(store, Store):
         what = f"the class {store.__name__}" if isinstance(store, type) else type(store).__name__
         raise TypeError(f"expected a store, as in create_app(Store([board])), got {what}")

@@ -1,4 +1,4 @@
-"""What clients did wrong, in the log: a line at once, and then one a minute at most.
+"""Logs mistakes of clients: the first one at once, then at most one line a minute.
 
 Invariants: a line contains nothing that a client has sent. However many clients do it, the log grows slowly.
 """
@@ -30,7 +30,7 @@ class Complaints:
             self._unsaid += 1
 
     def close(self) -> None:
-        """Says what has not been said."""
+        """Logs the number of requests that were not logged yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._say(last=True)

@@ -1,11 +1,11 @@
-"""One client's HTTP connection, as aiohttp's protocol with what a public server needs besides.
+"""One client's HTTP connection: aiohttp's protocol, with additions for a public server.
 
-aiohttp logs what it cannot parse, and a client that leaves early, with a traceback that quotes what the client sent, a
-token for example. Its answer to the former is plain text. It limits neither the frames of a WebSocket that never become
-a message, nor how long a handler waits for a body whose rest is not valid HTTP.
+If aiohttp cannot parse a request, or a client leaves early, it logs a traceback that quotes what the client sent, a
+token for example. It answers malformed requests in plain text. It limits neither the frames of a WebSocket that never
+become a message, nor how long a handler waits for a body whose rest is not valid HTTP.
 
-Invariants: nothing that a client sends is logged or sent back. What is not valid HTTP is answered with a problem, after
-which the connection ends. What a client does by itself costs at most one line of the log a minute.
+Invariants: nothing that a client sends is logged or sent back. A request that is not valid HTTP is answered with a
+problem, after which the connection ends. Mistakes of clients cause at most one log line a minute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from statestream.server.problems import last_problem
 
 SOCKET_BYTES_PER_SECOND: Final = 1 << 20
 SOCKET_BYTES_AT_ONCE: Final = 16 << 20
-"""What a WebSocket may send, headers of frames included. What is above it waits in the client."""
+"""How much a WebSocket may send, including headers of frames. Bytes above the rate wait in the client."""
 FLOOD_SECONDS: Final = 30.0
 LAST_SECONDS: Final = 1.0
 NOT_HTTP: Final = "this is not a valid HTTP/1.1 request"
@@ -62,7 +62,7 @@ class HttpConnection(web.RequestHandler):
             self._limit_flow(len(data))
 
     def _end_body(self) -> None:
-        """The rest of what was being received is not valid HTTP: nobody needs to wait for it."""
+        """Is called if the rest of a request is not valid HTTP, so that nobody waits for it."""
         request = self._current_request
         if request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("the rest is not valid HTTP"))
@@ -87,7 +87,7 @@ class HttpConnection(web.RequestHandler):
         self._resume_reading_for_buffer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Also cuts the circles: nothing of a lost connection waits for the garbage collector."""
+        """Also breaks reference cycles: no part of a lost connection waits for the garbage collector."""
         if self._resumed is not None:
             self._resumed.cancel()
         super().connection_lost(exc)
@@ -96,7 +96,7 @@ class HttpConnection(web.RequestHandler):
         self._transport = None
 
     def end_soon(self) -> None:
-        """After the next answer, what the client still sends is read for a moment only."""
+        """After the next answer, the connection reads what the client still sends only for a moment."""
         self._lingering_time = LAST_SECONDS
 
     def handle_error(
@@ -106,7 +106,7 @@ class HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to what cannot be parsed, and to what a handler raised. Raises ConnectionError: no answer."""
+        """The answer to a malformed request or a handler's exception. Raises ConnectionError if there is none."""
         if isinstance(exc, ConnectionError):
             raise ConnectionResetError("the client has left")  # another one: raised here, it would hold itself
         if status != 400 or exc is None:
@@ -116,7 +116,7 @@ class HttpConnection(web.RequestHandler):
         return last_problem(Malformed(DETAILS.get(kind, NOT_HTTP)))
 
     def log_exception(self, *args: Any, **more: Any) -> None:
-        """Is called with what ended the connection by surprise."""
+        """Is called with the exception that ended the connection unexpectedly."""
         if isinstance(more.get("exc_info"), web.RequestPayloadError):
             self._complaints.add("RequestPayloadError")
         else:

@@ -1,7 +1,7 @@
-"""The edge: what every connection of a server has in common.
+"""The edge: the part of a server through which all connections pass.
 
-Invariants: every request passes `answer` before the application. Requests that are being received are known, so that
-the server ends none of them without an answer. Once the server stops, each answer says that its connection ends.
+Invariants: every request passes `answer` before the application. The edge knows the requests that are being received,
+so that the server ends none of them without an answer. Once the server stops, each answer has `Connection: close`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Edge:
             del self._receiving[patience]
 
     async def stop(self, seconds: float) -> None:
-        """Lets what has begun arrive, for so long. What has not arrived then is answered with 503."""
+        """Waits that long for requests that have begun to arrive. Those that have not arrived then are answered with
+        503.
+        """
         self._stopping = True
         self._complaints.close()
         loop = asyncio.get_running_loop()

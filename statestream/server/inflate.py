@@ -1,9 +1,9 @@
-"""Decompression of request bodies that notices the end that is missing.
+"""Decompression of request bodies that detects a missing end.
 
-aiohttp takes a gzip body that was cut off for a whole one. It lets a program choose what decompresses, for all of its
-bodies and responses.
+aiohttp accepts a truncated gzip body as complete. It lets a program replace the decompression for all of its bodies and
+responses.
 
-Invariants: nothing else differs from `zlib`. An empty body and a body of several gzip members are whole.
+Invariants: nothing else differs from `zlib`. An empty body and a body of several gzip members are complete.
 """
 
 from __future__ import annotations
@@ -60,5 +60,5 @@ class _Zlib:
 
 
 def refuse_truncated() -> None:
-    """From now on, in this process, compressed data that is cut off is an error."""
+    """Makes truncated compressed data an error in this process."""
     aiohttp.set_zlib_backend(_Zlib)

@@ -1,7 +1,7 @@
 """GET /metrics: what the server counts, in Prometheus' text format.
 
 Invariants: nothing is counted for this route alone. It reads what the store, the hub and the routes count anyway.
-Whatever can end is counted once when it does, by how it ended: requests, streams, and the replies of a chat.
+Requests, streams and the replies of a chat are counted once, when they end, by how they ended.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from statestream.server.stream import HUB
 from statestream.store.view import StoreView
 
 COUNTED: Final = web.AppKey("statestream_counted", list[Callable[[], Metric]])
-"""Metrics of what is built on the server, such as a chat."""
+"""Additional metrics, such as those of a chat."""
 
 
 class Metrics(Collector):
-    """The metrics of one store and its hub. `requests` are counted by how they ended, `more` is from elsewhere."""
+    """The metrics of one store and its hub. `requests` are counted by how they ended, `more` are additional metrics."""
 
     def __init__(
         self, view: StoreView, hub: Hub, requests: Mapping[str, int], more: Sequence[Callable[[], Metric]]

@@ -28,7 +28,7 @@ HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-stor
 """Of every response that does not have its own."""
 STARTED: Final = web.RequestKey("statestream_started", bool)
 OUTCOME: Final = web.RequestKey("statestream_outcome", str)
-"""How the request ends, where a route knows better: `ok` for a stream, which is counted as such, or a code."""
+"""How the request ends, if a route decides it: `ok` for a stream, which is counted separately, or a code."""
 OUTCOMES: Final = web.AppKey("statestream_outcomes", Counter[str])
 """Requests by how they ended: `ok`, the code of an error, `left` by their client, or `cut` after the head was sent."""
 OWN: Final = "statestream."
@@ -43,7 +43,7 @@ def problem(error: StatestreamError) -> web.Response:
 
 
 def last_problem(error: StatestreamError) -> web.Response:
-    """A problem that no application prepares, and after which the connection ends."""
+    """A problem that does not pass through the application, and after which the connection ends."""
     response = problem(error)
     response.headers.update(HEADERS)
     response.force_close()
@@ -106,7 +106,7 @@ def _answer(request: web.Request, error: Exception, code: str) -> web.StreamResp
 
 
 def _hint(request: web.Request) -> str:
-    """The route that somebody may have meant. Only our own are suggested: an application may have some to itself."""
+    """The route that the client may have meant. Only our own are suggested, because an application's may be private."""
     routes = (route for route in request.app.router.routes() if route.handler.__module__.startswith(OWN))
     paths = {route.resource.canonical for route in routes if route.resource is not None}
     return instead(request.path, paths - {"/metrics"}, "routes")

@@ -1,6 +1,6 @@
 """What every request for the state has: on whose behalf it is made, which slices it selects, how much detail it wants.
 
-A parameter that a route does not know is refused, because it is most likely one that it does know, misspelt.
+A parameter that a route does not know is refused, because it is most likely misspelt.
 
 Invariants: routes call `view_of` and never use the store. Who is behind a request is decided here: so far, everybody is
 anybody.

@@ -1,9 +1,9 @@
 """Serves an application until the process is asked to stop.
 
 Invariants: the settings for production are here. Handlers are cancelled when their client leaves, so that a subscriber
-that left is forgotten at once. No client can keep the process from ending, and none whose request was arriving is left
-without an answer. The process may open as many descriptors as the system allows. Objects that were created at start-up
-are hidden from the garbage collector.
+that left is forgotten at once. No client can keep the process from ending, and every request that was arriving is
+answered. The process may open as many descriptors as the system allows. Objects that were created at start-up are
+hidden from the garbage collector.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sends a body that may be large, no faster than its reader takes it.
 
-Invariants: a response that is not read holds no memory but what it shares with others, and CHUNK bytes of its own. It
-ends when nothing was read for STALL_SECONDS.
+Invariants: a response that is not read holds only memory that it shares with others, and CHUNK bytes of its own. It is
+aborted if nothing was read for STALL_SECONDS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def send(request: web.Request, parts: Sequence[bytes], headers: Mapping[st
 
 
 async def _write(response: web.StreamResponse, parts: Sequence[bytes]) -> None:
-    """Small parts go together. Raises TimeoutError if the client does not read."""
+    """Joins small parts. Raises TimeoutError if the client does not read."""
     small = bytearray()
     for part in parts:
         small += part[:CHUNK]

@@ -103,7 +103,7 @@ class Bus:
 
 
 def listener_name(listener: Listener) -> str:
-    """How a listener is called in the log: a function by its own name."""
+    """The name of a listener in the log: for a function, its own name."""
     return name_of(listener.function if isinstance(listener, EachChange) else listener)
 
 

@@ -54,7 +54,7 @@ class HandlerRegistry:
     def handlers(self, action: Action, *, internal: bool = True) -> list[Handler]:
         """The handlers of an action. Raises UnknownAction, and Malformed if key and slice do not go together.
 
-        `internal`: whether the caller is the server's own code, which may be told of every action.
+        `internal`: whether the caller is the server's own code, which may see the names of all actions.
         """
         found = self._handlers.get(action.type)
         if found is None:
@@ -67,7 +67,7 @@ class HandlerRegistry:
         return found
 
     def _unknown(self, action_type: str, *, internal: bool) -> UnknownAction:
-        """With what the caller may have meant: clients do not learn of actions that they may not dispatch."""
+        """The error, with suggestions. Clients do not see the names of actions that they may not dispatch."""
         tellable = {n for n, each in self.slices.items() if internal or not (each.hidden or each.internal)}
         known = [each for each in self._handlers if each.partition("/")[0] in tellable]
         name, slash, short = action_type.partition("/")
@@ -87,7 +87,7 @@ class HandlerRegistry:
 
 
 def _slices(given: Any) -> Sequence[Slice]:
-    """The slices that a store is made of. Raises TypeError for anything else, with the way to write it."""
+    """The slices of a store. Raises TypeError for anything else; the message shows the correct form."""
     if isinstance(given, Slice):
         raise TypeError(f"expected a list of slices, got one slice: write Store([{given.name}])")
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):

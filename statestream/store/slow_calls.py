@@ -1,10 +1,10 @@
-"""Calls of the application's code that keep the event loop from everything else: who they were, and how often.
+"""Calls of the application's code that block the event loop: their names and their number.
 
-While a handler, a listener, a tool or a callback runs, nobody is served. So each of them is timed, and one that takes
-long is named in the log and counted for the metrics.
+While a handler, a listener, a tool or a callback runs, the server does nothing else. So each of these calls is timed,
+and slow ones are logged by name and counted for the metrics.
 
 Invariants: timing a call costs two readings of a clock. A line of the log has the name of the function and a duration,
-never an argument. What cannot be named, because it is not called from here, is found by asyncio's own debug mode.
+never an argument. asyncio's debug mode finds blocking calls that are not timed here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeVar
 log = logging.getLogger("statestream")
 
 SLOW_SECONDS: Final = 0.1
-"""From here on a call is slow: every reader has waited for as long."""
+"""A call that takes longer is slow: every reader has waited for that time."""
 
 Kind = Literal["handler", "listener", "tool", "callback"]
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class SlowCalls:
 
     @contextmanager
     def timed(self, kind: Kind, function: Callable[..., Any]) -> Iterator[None]:
-        """Times the block. For calls that are rarer than changes; see `Transaction` for those that are not."""
+        """Times the block. It is for calls that are rarer than changes; `Transaction` times the others itself."""
         began = perf_counter()
         try:
             yield
@@ -75,6 +75,6 @@ class Stepped(Coroutine[Any, Any, T]):
 
 
 def name_of(function: Any) -> str:
-    """How a function is called in the log: by its module and its name there."""
+    """The name of a function in the log: its module, and its name there."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}"

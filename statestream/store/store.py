@@ -30,8 +30,8 @@ from statestream.store.writer import Writer
 class Store:
     """Keeps slices, applies actions, and records every change in a journal.
 
-    `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. `slow` is the number of seconds from which a
-    handler, a listener or another call of your own code is named in the log. Use the store as `async with store:`, or
+    `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. `slow` is the number of seconds after which a
+    handler, a listener or another call of your own code is logged by name. Use the store as `async with store:`, or
     pass it to `create_app`, which opens and closes it.
     """
 
@@ -128,7 +128,7 @@ class Store:
         return None if state is None else orjson.loads(state.encoded())
 
     def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """Calls `listener` with every change, in order, once it is committed. Call the result to stop that.
+        """Calls `listener` with every change, in order, once it is committed. Call the result to unsubscribe.
 
         Raises TypeError for a listener that is not a plain function.
         """

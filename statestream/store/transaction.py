@@ -69,7 +69,7 @@ def accept(
     expect: Mapping[str, int],
     parsed: bool,
 ) -> Request:
-    """Stamps the actions and encodes their payloads. `parsed` payloads are known to be plain, and nobody else's.
+    """Stamps the actions and encodes their payloads. `parsed` payloads are known to be plain and not shared.
 
     Raises Malformed if there is no action, NotJSON for a bad payload.
     """
@@ -193,7 +193,7 @@ class Transaction:
 
 
 def _failure(handler: Handler, action: Action, error: BaseException) -> StatestreamError:
-    """What to answer a request whose handler raised. What only a client can have chosen is the client's fault."""
+    """The error for a request whose handler raised. A value that only a client can have chosen is its fault."""
     if isinstance(error, NotJSON) and error.limit:
         return InvalidPayload(f"{action.type} would make {handler.slice.name} a state that is not allowed: {error}")
     if isinstance(error, Malformed) and not isinstance(error, NotJSON):

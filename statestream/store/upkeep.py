@@ -1,12 +1,13 @@
-"""Upkeep: what a node does beside its requests so that restarts stay quick and the journal stays within its retention.
+"""Upkeep: the work of a node beside its requests that keeps restarts quick and the journal within its retention.
 
 It makes checkpoints, has the history trimmed, and has the journal tidied. A checkpoint is due after a number of
 changes, after a number of bytes, or after a time; each of these bounds what lies after the newest checkpoint, which
-cannot be trimmed. Trimming is looked at after each checkpoint and after a time, so that a quiet store forgets as well.
+cannot be trimmed. The upkeep looks for history to trim after each checkpoint and periodically, so that a quiet store
+forgets as well.
 
-Invariants: a checkpoint is made from states that never change, while requests go on. What is captured for it is either
-saved or due again. One checkpoint is made at a time, and one look is taken at a time. `run` is the only task; whoever
-starts it awaits it. Cancelling it leaves the journal whole.
+Invariants: a checkpoint is made from states that never change, while requests go on. Captured changes are either saved
+or due again. Only one checkpoint is made at a time, and only one look is taken at a time. `run` is the only task; its
+starter awaits it. Cancelling it leaves the journal intact.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ SLACK: Final = 8
 LEAST_BYTES: Final = 64 << 10
 LOOK_SECONDS: Final = (0.25, 60.0)
 MOST_SECONDS: Final = 3600.0
-"""A change waits no longer for a checkpoint, so that a server that crashes every few hours forgets as well."""
+"""The longest time that a change waits for a checkpoint, so that a server that often crashes forgets as well."""
 RETRY_SECONDS: Final = 5.0
 FINISH_SECONDS: Final = 2.0
-"""A store that is closed trims for so long at most; the next one goes on."""
+"""A store that is closing trims for at most this long; the next start continues."""
 PACE: Final = 10
-"""A checkpoint for the sake of age alone waits so many times longer than the last checkpoint took."""
+"""A checkpoint that is due only by age waits this many times longer than the last checkpoint took."""
 
 
 class Captured(Struct, frozen=True, kw_only=True):
-    """What the next checkpoint will hold, and what there was to be saved: bytes of changes, since when."""
+    """The contents of the next checkpoint, the bytes of changes to save, and the time since which they wait."""
 
     position: Position
     slices: Mapping[str, SliceState | None]
@@ -84,7 +85,7 @@ class Upkeep:
         self._bytes = total_size(newer)
 
     def _saved_until(self, seq: int) -> None:
-        """Nothing is to be saved up to a checkpoint, and nothing is known of what lies after it."""
+        """Forgets the changes to save up to a checkpoint; nothing is known about later ones."""
         self._saved = seq
         self._dirty = set()
         self._bytes = 0
@@ -103,11 +104,11 @@ class Upkeep:
             self._capture()
 
     def _is_due(self) -> bool:
-        """Whether so much lies after the last checkpoint that it is time for the next one."""
+        """Whether enough lies after the last checkpoint to make the next one."""
         if self._position.seq - self._saved < self._every:
             if self._bytes < self._enough:
                 return False
-            self._enough = max(self._enough, self._size_of_dirty())  # to save must not cost more than to change
+            self._enough = max(self._enough, self._size_of_dirty())  # saving must not cost more than the changes did
             if self._bytes < self._enough:
                 return False
         return time.monotonic() >= self._not_before
@@ -116,7 +117,7 @@ class Upkeep:
         return sum(state.measured for name in self._dirty if (state := self._slices.get(name)) is not None)
 
     def _capture(self) -> None:
-        """Notes what the next checkpoint will hold. States never change, so it can be written at leisure."""
+        """Captures the contents of the next checkpoint. States never change, so it can be written later."""
         slices = {name: self._slices.get(name) for name in self._dirty}
         self._captured = Captured(position=self._position, slices=slices, bytes=self._bytes, since=self._since)
         self._saved_until(self._saved)
@@ -170,7 +171,7 @@ class Upkeep:
             self._dirty, self._bytes, self._since = dirty, left, since
 
     async def finish(self, *, certain: bool) -> None:
-        """Saves what was captured, and the state of now if that is certain and has changed since; and trims."""
+        """Saves the captured changes, and the current state if it is certain and has changed since; then trims."""
         await self._save()
         if certain and self._captured is None and self._position.seq > self._saved:
             self._capture()
@@ -180,7 +181,7 @@ class Upkeep:
                 await self._history.trim()
 
     async def _save(self) -> None:
-        """Makes a checkpoint of what was captured, if anything was."""
+        """Makes a checkpoint of the captured changes, if there are any."""
         async with self._saving:
             captured, began = self._captured, time.monotonic()
             if captured is None:
@@ -198,7 +199,7 @@ class Upkeep:
                     self._settle(captured, saved=saved)
 
     def _settle(self, captured: Captured, *, saved: bool) -> None:
-        """The captured changes are saved, or else are still to be saved."""
+        """Notes that the captured changes are saved, or still have to be saved."""
         if saved:
             self._saved = captured.position.seq
         else:

@@ -191,7 +191,7 @@ class StoreView:
 
 
 def _actions(given: Any) -> Sequence[Action]:
-    """The actions of a dispatch of several. Raises TypeError for anything else, with the way to write it."""
+    """The actions of a dispatch of several. Raises TypeError for anything else; the message shows the correct form."""
     if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(each, Action) for each in given):
         return given
     if isinstance(given, ActionCreator):

@@ -116,7 +116,7 @@ class Writer:
             while self._waiting or self._catching_up:
                 await self._round()
                 if self._waiting:
-                    await asyncio.sleep(0)  # an append to memory waits for nothing, and everybody else would
+                    await asyncio.sleep(0)  # an append to memory never waits, so other tasks would have to
 
     async def _catch_up(self) -> None:
         """Reads what others have written, for those who asked for it."""

@@ -128,7 +128,7 @@ def _first(event: Event, target: Target) -> Event:
 
 
 def announced_heartbeat(first: Event) -> float:
-    """The seconds that a stream may be silent, by its first event. Raises StreamRefused."""
+    """The seconds that a stream may be silent, according to its first event. Raises StreamRefused."""
     replica = Replica()
     try:
         replica.apply(first)

@@ -1,11 +1,12 @@
 """Models: given the turns of a conversation, a model yields the pieces of its answer as they come.
 
-Some providers send data with an answer that must come back to them with it, such as a signature of what the model
-thought. Nobody else can read it: it is opaque. A model yields it as text, and finds it in the turns of later requests.
+Some providers send data with an answer and require that it is sent back with this answer, such as a signature of the
+model's thoughts. No other program can interpret this data: it is opaque. A model yields it as text, and receives it in
+the turns of later requests.
 
 Invariants: a model does not depend on chats, stores or requests. It ends with exactly one Finish, or raises ModelFailed
 with a sentence that may be shown to people, without keys, prompts or tracebacks. An answer without a Finish counts as
-cut short. Opaque data is given to no client, and to no other provider than the one that it came from.
+cut short. Opaque data is returned only to the provider that sent it, and never to a client.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from statestream.core.errors import StatestreamError
 class ToolCall(Struct, frozen=True, kw_only=True):
     """A tool call in an earlier answer of the model. `arguments` is the JSON text of an object.
 
-    `opaque` is what the model has yielded as `opaque` with the pieces of the call.
+    `opaque` is the opaque data that the model yielded with the pieces of the call.
     """
 
     id: str
@@ -34,8 +35,8 @@ class ToolCall(Struct, frozen=True, kw_only=True):
 class Turn(Struct, frozen=True, kw_only=True):
     """One message of a conversation, as a model receives it.
 
-    `images` are URLs that accompany a user's text. `calls` are the tool calls of an assistant, `reasoning` is what it
-    thought, and `opaque` the data of the Opaque pieces of that answer. In a turn of the role `tool`, `text` is the
+    `images` are URLs that accompany a user's text. `calls` are the tool calls of an assistant, `reasoning` its
+    thoughts, and `opaque` the data of the Opaque pieces of that answer. In a turn of the role `tool`, `text` is the
     outcome of the call with the id `answers`.
     """
 
@@ -65,9 +66,9 @@ class Reasoning(Struct, frozen=True, kw_only=True):
 class CallPiece(Struct, frozen=True, kw_only=True):
     """A piece of a tool call. The first piece of a call has its `name`, and usually its `id`.
 
-    `index` tells the calls of an answer apart, as far as the provider does: later pieces may have another index, or
-    none. How a piece finds its call is described in `chat/replies/calls.py`. If the id is missing, or was used in this
-    reply before, the call gets a new one. `opaque` is data of the provider's that must come back with this call.
+    `index` distinguishes the calls of an answer, if the provider does so: later pieces may have another index, or none.
+    `chat/replies/calls.py` describes how pieces are matched to calls. If the id is missing, or already occurs in this
+    reply, the call gets a new one. `opaque` is data that the provider wants back with this call.
     """
 
     index: int | None = None
@@ -78,7 +79,7 @@ class CallPiece(Struct, frozen=True, kw_only=True):
 
 
 class Opaque(Struct, frozen=True, kw_only=True):
-    """Data of the provider's that must come back with this answer, in a form that only the model understands."""
+    """Data that the provider wants back with this answer, in a form that only the model understands."""
 
     data: str
 
@@ -134,7 +135,7 @@ async def answering(
 class Model(Protocol):
     """The interface of a model.
 
-    If models of one name may be served by different providers, it also has a text `provider` that tells them apart.
+    If several providers serve models of the same name, it also has a text `provider` that distinguishes them.
     """
 
     name: str

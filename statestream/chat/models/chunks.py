@@ -39,9 +39,10 @@ _SELDOM: Final = MEMBERS | {"tool_calls", "function_call"}
 class Chunks:
     """Parses the chunks of one answer. `done`: the provider has announced the end of the stream.
 
-    `finished`: the model has given its finish reason, and no content with it or since; some repeat it with every chunk.
+    `finished`: the model has sent its finish reason, and no content with it or since; some repeat it with every chunk.
     `thoughts`: whether the name under which the provider sends thoughts is part of the opaque data. Opaque data of the
-    answer gathers until its first tool call, and from there to its end: it is one piece, however many chunks it takes.
+    answer is gathered until its first tool call, and then until its end. Each time it becomes one piece, however many
+    chunks it takes.
     """
 
     def __init__(self, *, thoughts: bool = False) -> None:
@@ -156,7 +157,7 @@ def _content(choice: dict[str, Any]) -> Iterator[Piece]:
 
 
 def _seldom(delta: dict[str, Any]) -> Iterator[Opaque | CallPiece]:
-    """What most deltas do not have: opaque data, and pieces of tool calls in their new or their old shape."""
+    """The rarer contents of a delta: opaque data, and pieces of tool calls in their new or their old shape."""
     if opaque := of_answer(delta):
         yield Opaque(data=_json(opaque))
     if calls := delta.get("tool_calls"):
@@ -192,7 +193,7 @@ def _arguments(value: Any) -> str:
 
 
 def _json(value: Any, *, readable: bool = False) -> str:
-    """JSON text. Raises ModelFailed for what only Python takes for JSON."""
+    """JSON text. Raises ModelFailed for values that only Python accepts as JSON."""
     try:
         return dumped(value, readable=readable)
     except ValueError:

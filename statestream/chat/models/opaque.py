@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible provider sends with an answer that must come back to it: its opaque data.
+"""The opaque data of OpenAI-compatible providers: what they send with an answer and want back.
 
     of an answer  {"members": {"reasoning_details": […], …}, "thought": "reasoning_content"}
     of a call     {"extra_content": {…}, …, "function": {…}}
@@ -40,7 +40,7 @@ _PLACES: Final = ("type", "index", "id")
 
 
 def dumped(value: Any, *, readable: bool = False) -> str:
-    """JSON text, in ASCII unless it is to be `readable`. Raises ValueError for what JSON does not have, or too deep."""
+    """JSON text, in ASCII unless it is to be `readable`. Raises ValueError for non-JSON values and deep nesting."""
     _check_depth(value, MAX_DEPTH)
     return json.dumps(value, allow_nan=False, ensure_ascii=not readable, separators=(",", ":"))
 
@@ -69,7 +69,7 @@ def of_call(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged(kept: Any, more: Any) -> Any:
-    """Both, where they differ the newer one: objects by their members, lists one after the other."""
+    """Merges both, and prefers the newer one: objects by their members, lists one after the other."""
     if type(kept) is dict and type(more) is dict:
         return {**kept, **{name: merged(kept[name], value) if name in kept else value for name, value in more.items()}}
     if type(kept) is list and type(more) is list:
@@ -84,7 +84,7 @@ def merged(kept: Any, more: Any) -> Any:
 
 
 def _continues(block: Any, fragment: Any) -> bool:
-    """Whether that is the next fragment of the same block."""
+    """Whether this is the next fragment of the same block."""
     if type(block) is not dict or type(fragment) is not dict or _COMPLETE & {name for name in block if block[name]}:
         return False
     if "data" in fragment or not any(type(fragment.get(name)) is str for name in _TEXTS | {"signature"}):
@@ -115,8 +115,8 @@ def members_of(opaque: Iterable[str]) -> dict[str, Any]:
 def thought_of(turns: Sequence[Turn]) -> str | None:
     """The name under which this provider wants its thoughts back; None if it does not need them.
 
-    It does once the conversation has tool calls. Then some providers want the member with every answer, even if the
-    model thought nothing; without calls, others reject it.
+    Once the conversation has tool calls, some providers want the member with every answer, even if the model thought
+    nothing. Without calls, others reject it.
     """
     if all(not turn.calls for turn in turns):
         return None

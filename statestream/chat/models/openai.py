@@ -36,7 +36,7 @@ DRAIN_SECONDS: Final = 0.1
 USAGE_SECONDS: Final = 2.0
 MAX_RETRY_AFTER: Final = 3_600
 THOUGHT: Final = THOUGHTS[0]
-"""The member that some providers miss in the answers of other models, too, while others do not know it."""
+"""The member that some providers require even in the answers of other models, while others reject it."""
 MAX_PAUSE: Final = 2
 """The seconds that a provider may ask to wait before a retry. A longer wait ends the answer, so that people know."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -46,7 +46,8 @@ _PAUSE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 class OpenAIModel:
     """A model behind an OpenAI-compatible API. `name` is the provider's name of the model.
 
-    `provider` tells servers apart that have models of the same name. It is a digest, because a URL may have a password.
+    `provider` distinguishes servers that have models of the same name. It is a digest, because a URL may have a
+    password.
     """
 
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
@@ -91,9 +92,9 @@ class OpenAIModel:
     async def _response(
         self, exits: contextlib.AsyncExitStack, turns: Sequence[Turn], tools: Sequence[ToolSpec]
     ) -> Any:
-        """The open response. If the provider rejects what can be done differently, asks again, at most once for each.
+        """The open response. If the provider rejects something that is optional, asks again without it, once for each.
 
-        It is done like that from now on.
+        Later requests do the same.
         """
         create = await self._requester()
         while True:
@@ -105,7 +106,7 @@ class OpenAIModel:
                     raise
 
     def _adapts(self, error: Exception, request: dict[str, Any]) -> bool:
-        """Whether the next request will be without what the provider has rejected, or with what it has missed."""
+        """Whether the next request omits what the provider has rejected, or adds what it has required."""
         if "stream_options" in request and self._usage_wanted and _rejects(error, "stream_options"):
             self._usage_wanted = False
             return True

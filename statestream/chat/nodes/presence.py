@@ -8,8 +8,9 @@ away, and several streams of one person count once. When a node is lost, what it
 
 Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time. Each
 entry of `nodes` is written by that node, and removed for it only when it is lost. An instance without people is
-removed. A chat that does not exist has no presence: nobody can write by following names that they make up. An action
-is about MAX_PEOPLE at most, so that a crowd does not keep everybody else waiting. The handlers of the slice are pure.
+removed. A chat that does not exist has no presence, so nobody can write to the journal by following invented names. An
+action concerns at most MAX_PEOPLE people, so that a crowd does not delay everybody else. The handlers of the slice are
+pure.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ OWN_SECONDS: Final = 1.5
 LINGER_SECONDS: Final = 1.5
 TYPING_SECONDS: Final = 6.0
 CHECK_SECONDS: Final = 0.05
-"""Checks of a chat that are due within this time of each other are one: each looks at everybody who is there."""
+"""Checks of a chat that are due within this time of each other are joined: each covers everybody who is present."""
 MAX_PEOPLE: Final = 250
 
 Activity = Literal["here", "typing", "gone"]
@@ -111,7 +112,7 @@ class Presence:
         self._due: list[tuple[int, str]] = []
         """A heap of the times at which to check a chat, in units of CHECK_SECONDS, with its key."""
         self._checks: set[tuple[int, str]] = set()
-        self._phase = random.uniform(0.0, CHECK_SECONDS)  # noqa: S311  # so that nodes do not check in one moment
+        self._phase = random.uniform(0.0, CHECK_SECONDS)  # noqa: S311  # so that nodes do not check at the same moment
         self._wanted = asyncio.Event()
 
     @property
@@ -152,7 +153,7 @@ class Presence:
         for change in changes:
             family, _, key = change.slice.partition("/")
             if family == conversation.NAME and not change.from_version and key in self._chats:
-                self._check_after(key, 0.0)  # people were there before the chat was
+                self._check_after(key, 0.0)  # people were present before the chat existed
             if change.cause.type == seen.type:  # even if nobody is here yet: somebody may come in that time
                 if orjson.loads(change.cause.payload)["node"] != self._node:
                     self._quiet(key, PACE_SECONDS + random.uniform(0.0, SPREAD_SECONDS))  # noqa: S311  # no secret
@@ -216,7 +217,7 @@ class Presence:
         version = 0 if state is None else state.version
         await self._take_lease()
         self._quiet(key, OWN_SECONDS)
-        with contextlib.suppress(VersionConflict):  # another node has reported first: this one reports later
+        with contextlib.suppress(VersionConflict):  # another node reported first; this one reports later
             for people in _portions(news):
                 result = await self._view.dispatch(seen(key, node=self._node, people=people), expect={name: version})
                 version = dict(result.changes).get(name, version)

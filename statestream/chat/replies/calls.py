@@ -1,8 +1,8 @@
-"""The tool calls of one answer of a model: which of them a piece belongs to.
+"""The tool calls of one answer of a model, and the call to which each piece belongs.
 
-Providers agree on little here. Most number the calls of an answer and send name and id once. But there are providers
-that send no index, or 0 with every call, or another index with later pieces than with the first; that repeat the name
-or the id with every piece; that send no id, or a call twice. So these rules apply, in this order:
+Most providers number the calls of an answer, and send the name and the id once. But some send no index, or 0 with every
+call, or another index with later pieces than with the first. Some repeat the name or the id with every piece. Some send
+no id, or a call twice. So these rules apply, in this order:
 
 1. A piece without a name continues a call: the one with its id, otherwise the one with its index, unless that is
    complete and another one has begun since, otherwise the one that began last.
@@ -87,7 +87,7 @@ class Calls:
         return part
 
     def _repeats(self, piece: CallPiece, part: int, by_index: int | None) -> bool:
-        """Whether the piece is a whole call once more, by its id and its index."""
+        """Whether the piece repeats a whole call, by its id and its index."""
         return bool(piece.id) and part == by_index and piece.arguments == self.by_part[part].arguments
 
     def adds(self, piece: CallPiece, part: int) -> str:

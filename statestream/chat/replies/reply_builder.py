@@ -24,7 +24,7 @@ from statestream.core.change import Action
 MAX_CALLS: Final = 32
 """Tool calls in one answer of the model."""
 MAX_SIZE: Final = 2_000_000
-"""Characters of a reply, plus PART_SIZE for each of its parts: a model that exceeds this does not come to an end.
+"""Characters of a reply, plus PART_SIZE for each of its parts. A model that exceeds this would never end.
 
 Opaque data and its entries count, too.
 """
@@ -52,7 +52,7 @@ class ReplyBuilder:
 
     The model answers in steps, one more after each round of tools. `_open` is the part that further text of its kind
     continues. `_calls` are the calls of this step. `_chunks` counts the chunks of each part. `_entries` is the opaque
-    data that has gathered, `_sent` the number of entries before it, and `_opaque` the newest data of each call.
+    data gathered so far, `_sent` the number of entries before it, and `_opaque` the newest data of each call.
 
     `provider` is where the opaque data comes from.
     """
@@ -121,7 +121,7 @@ class ReplyBuilder:
         return self._begin(part, self._whole(index, piece.arguments))
 
     def opaque(self, data: str) -> None:
-        """Keeps data that must come back to the provider with this answer. Raises ModelFailed if it is too much."""
+        """Keeps data that the provider wants back with this answer. Raises ModelFailed if it is too long."""
         self._keep({"step": self._step, "data": data})
 
     def _keep(self, entry: Entry) -> None:

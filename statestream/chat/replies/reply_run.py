@@ -133,7 +133,8 @@ class ReplyRun:
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
         self.outcome = "lost"
-        """How the run ended: `complete`, `stopped`, the kind of an error, `elsewhere`, or `lost` if it could not."""
+        """How the run ended: `complete`, `stopped`, the kind of an error, `elsewhere`, or `lost` if no end was stored.
+        """
 
     @property
     def reply(self) -> str:

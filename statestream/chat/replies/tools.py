@@ -3,13 +3,13 @@
     @chat.tool
     async def weather(city: str) -> dict: ...
 
-The model is given the function's name, its docstring and its annotations. What it sends is checked against these before
-the function runs. A coroutine function runs on the event loop, anything else in a thread. If what it returns is
-awaitable, that is awaited on the event loop.
+The model receives the function's name, its docstring and its annotations. Arguments are checked against the annotations
+before the function runs. A coroutine function runs on the event loop, any other function in a thread. An awaitable
+result is awaited on the event loop.
 
 Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
-model. The details of an exception are logged and not shown. A function that never returns keeps nothing else from
-ending. A tool's thread touches the event loop only through `call_soon_threadsafe`. What can never have a result is
+model. The details of an exception are logged and not shown. If a function never returns, everything else can still end.
+A tool's thread touches the event loop only through `call_soon_threadsafe`. A callable that can never have a result is
 refused when it is declared.
 """
 
@@ -140,7 +140,7 @@ def _checked_name(function: Any) -> str:
 
 
 def _description(function: Callable[..., Any]) -> str:
-    """The docstring. An object has that of its class, a partial function that of its function."""
+    """The docstring: for an object that of its class, for a partial function that of its function."""
     if isinstance(function, partial) and function.__doc__ == partial.__doc__:
         return _description(function.func)
     return inspect.getdoc(function) or inspect.getdoc(code_of(function)) or ""
@@ -149,12 +149,12 @@ def _description(function: Callable[..., Any]) -> str:
 def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The annotations of a function's parameters, and those defaults that are JSON. Raises TypeError.
 
-    What a partial function sets by name is not the model's to choose.
+    The model cannot choose arguments that a partial function sets by name.
     """
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     taken = function.keywords if isinstance(function, partial) else {}
-    if isinstance(function, partial):  # without what `update_wrapper` says of it: that hides what is set already
+    if isinstance(function, partial):  # without attributes of `update_wrapper`, which hide the arguments already set
         function = partial(function.func, *function.args, **function.keywords)
     try:
         hints = get_type_hints(code_of(function), include_extras=True)

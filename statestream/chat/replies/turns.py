@@ -1,27 +1,26 @@
 """What a model is given: the newest messages of the conversation, as turns.
 
-A reply with tool calls becomes several turns: its text and its calls, the outcome of each call, then what followed. The
+A reply with tool calls becomes several turns: its text and its calls, the outcome of each call, then the rest. The
 window counts messages, so it never separates a call from its outcome.
 
-Providers refuse a conversation that their rules do not allow, and some of these rules are stricter than others. The
-turns keep the strictest of all that are known:
+Providers refuse a conversation that breaks their rules, and some are stricter than others. The turns comply with the
+strictest rules that are known:
 
 1. The first turn is a user's.
-2. Turns of the user and the assistant alternate. Messages of people that follow each other, because the reply between
-   them said nothing, are one turn.
+2. Turns of the user and the assistant alternate. If the reply between two messages of people said nothing, these
+   messages are one turn.
 3. A turn with calls is followed by their outcomes, in the order of the calls, and these by the assistant's next turn.
-   If a reply ended before that turn, its end takes the place, as a sentence in brackets. Calls that were never run are
-   left out.
+   If a reply ended before that turn, a sentence in brackets about its end takes the place. Calls that were never run
+   are left out.
 4. The ids of all calls differ. A call of another model has an id of nine letters and digits.
 5. The name of a call consists of at most 64 letters, digits, `_` and `-`, and its arguments are a JSON object.
 6. No turn is empty, or blank: each has text, images or calls.
 7. The last turn is a user's, or the outcome of a call. It belongs to the newest question, which no window cuts off.
 
-Opaque data of the provider's goes back with the calls and the answers that it came with, to the provider that it came
-from.
+Opaque data is returned to the provider that sent it, with the calls and the answers that it belongs to.
 
 Invariants: pure. The stored messages are the conversation, whatever a client has posted. Whatever is stored, the turns
-keep these rules.
+comply with these rules.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]", re.ASCII)
 
 
 def turns_of(messages: Sequence[Message], window: int, model: str, sent: Mapping[str, Sent]) -> list[Turn]:
-    """The turns of the newest messages: of at most `window` that have content, but always of the newest question.
+    """The turns of the newest messages: at most `window` with content, but always the newest question.
 
     `model` is the name of the model that they are for, `sent` the opaque data of its provider by reply.
     """
@@ -137,14 +136,14 @@ def _call(tool: Part, opaque: tuple[str, ...]) -> ToolCall:
 
 
 def _end(message: Message) -> str:
-    """How a reply ended that ended before the model had answered the outcomes of its tools."""
+    """A sentence about the end of a reply that ended before the model had answered the outcomes of its tools."""
     if message["status"] == "error":
         return str(message["error"]["message"])
     return STOPPED if message["status"] == "stopped" else NOTHING_SAID
 
 
 def _alternating(turns: Iterable[Turn]) -> list[Turn]:
-    """The turns, with those of one side that follow each other as one."""
+    """The turns, with consecutive turns of one side joined."""
     alternating: list[Turn] = []
     for turn in turns:
         last = alternating[-1] if alternating else None
@@ -156,7 +155,7 @@ def _alternating(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def _joined(first: Turn, second: Turn) -> Turn:
-    """Both as one turn. The first one has no calls: their outcomes would be between the two."""
+    """Joins two turns. The first one has no calls: their outcomes would be between the two."""
     return replace(
         second,
         text=BETWEEN.join(turn.text for turn in (first, second) if turn.text),
@@ -178,7 +177,7 @@ def _with_different_ids(turns: Sequence[Turn]) -> Iterator[Turn]:
 
 
 def _with_ids(turns: Sequence[Turn], ids: Iterator[str]) -> Iterator[Turn]:
-    """The turns with these ids instead of those of their calls. Outcomes are in the order of the calls."""
+    """The turns, with these ids for their calls. Outcomes are in the order of the calls."""
     answered: Iterator[str] = iter(())
     for turn in turns:
         if turn.calls:

@@ -2,14 +2,14 @@
 
     chat_archive/<chat>:<page>  {"messages": [up to PAGE of them], "numbers": [their places in the order of creation]}
 
-Pages are counted from 0, in the order in which they were written. What is not shown leaves the chat first, so a page
-can have messages that are newer than live ones; the numbers tell where each belongs. One request adds pages to the
-archive and takes their messages out of the chat, or does neither. Messages come back when a branch is shown that goes
-on above the live ones: then the archive has them as well.
+Pages are counted from 0, in the order in which they were written. Messages that are not shown leave the chat first, so
+a page can have messages that are newer than live ones; the numbers give their places. One request adds pages to the
+archive and removes their messages from the chat, or does neither. If a shown branch continues above the live messages,
+its messages are restored; the archive keeps them as well.
 
-Invariants: a page is written once and never changes. Of the branch that is shown, the newest `keep` messages are live,
-or as many of them as MAX_LIVE allows: a chat that cannot be sent in one snapshot could not be opened any more.
-Only the functions below read the archive; no stream needs it.
+Invariants: a page is written once and never changes. The newest `keep` messages of the shown branch are live, or as
+many of them as MAX_LIVE allows: a chat that does not fit into one snapshot could no longer be opened. Only the
+functions below read the archive; no stream needs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from statestream.store.view import StoreView
 NAME: Final = "chat_archive"
 PAGE: Final = 50
 MAX_LIVE: Final = 4 << 20
-"""Bytes of the messages that are live, and of a page. The newest exchange is live in any case."""
+"""Bytes of the live messages, and of a page. The newest exchange is always live."""
 EXCHANGE: Final = 2
 KEY_ROOM: Final = 16
 """The characters of an instance's key that the page number takes; the key of a chat must leave room for them."""
@@ -43,7 +43,7 @@ Dispatch = tuple[Sequence[Action], Mapping[str, int]]
 
 @archive_slice.action
 def archived(state: Any, *, messages: list[dict[str, Any]], numbers: list[int]) -> None:
-    """These messages have left the chat. Their numbers count its messages in the order of creation, from 0."""
+    """These messages were archived. Their numbers count the chat's messages in the order of creation, from 0."""
     if not state["messages"]:
         state["messages"], state["numbers"] = messages, numbers
 
@@ -66,7 +66,7 @@ class _Past:
         return [next(free) if number is None else number for number in known]
 
     def above(self, message: Message, most: int) -> list[Message]:
-        """Up to `most` messages above that one, oldest first, as far as the archive has them without a gap."""
+        """Up to `most` messages above that one, oldest first, up to the first that the archive does not have."""
         found: list[Message] = []
         number = self.numbers.get(message.get("parent", ""))
         while number is not None and len(found) < most:
@@ -155,7 +155,7 @@ def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch
 
 
 def _newest(messages: Sequence[Message], size: int) -> list[Message]:
-    """The newest of them, which together have at most so many bytes."""
+    """The newest of these messages that together have at most that many bytes."""
     kept: list[Message] = []
     for message in reversed(messages):
         size -= len(encode(message))
@@ -166,7 +166,7 @@ def _newest(messages: Sequence[Message], size: int) -> list[Message]:
 
 
 def shown_path(view: StoreView, key: str, least: int) -> list[Message]:
-    """The messages that are shown, oldest first: `least` of them at least, if there are so many, live or archived."""
+    """The shown messages, oldest first: at least `least` of them, live or archived, if there are that many."""
     chat = view.get(conversation.name_of(key))
     shown = [] if chat is None else path(chat.value)
     if not shown or len(shown) >= least or "parent" not in shown[0]:

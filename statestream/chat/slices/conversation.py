@@ -7,8 +7,8 @@
 then grows by pieces that name the place where they belong, so that applying a piece twice changes nothing, and it ends
 once. The messages are in the order of creation; those that are not live are in the archive. `chats` is for sidebars.
 
-To choose another branch changes what everybody sees. An action that does so can name the `leaf` that its sender has
-seen; it is refused if the chat shows another one.
+Choosing another branch changes what everybody sees. An action that does so can name the `leaf` that its sender has
+seen. If the chat shows another leaf, the action is refused.
 
 Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
 progress is the leaf and the last of the list. `chats` is derived from those actions of `chat` that name the owner of
@@ -30,7 +30,7 @@ NAME: Final = "chat"
 KNOWN: Final = "known"
 """The code with which a repeated question is refused, so that it changes nothing, not even the lists of chats."""
 STALE: Final = "stale"
-"""The code with which a request is refused whose sender has not seen what the chat shows."""
+"""The code of the refusal if the sender of a request has not seen what the chat shows."""
 MAX_LISTED: Final = 500
 
 chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
@@ -220,7 +220,7 @@ def trimmed(state: Any, *, ids: list[str]) -> None:
 
 @chat_slice.action
 def restored(state: Any, *, messages: list[dict[str, Any]], places: list[int]) -> None:
-    """These messages have come back from the archive, to these places, which ascend."""
+    """These messages were restored from the archive, to these places, in ascending order."""
     for message, place in zip(messages, places, strict=True):
         state["messages"].insert(place, message)
 

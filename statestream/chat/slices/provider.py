@@ -1,14 +1,14 @@
-"""The slice `provider`: what a provider has sent with its answers for itself only, such as a signature of a thought.
+"""The slice `provider`: opaque data that a provider wants back with its answers, such as a signature of a thought.
 
     provider/<chat>  {"replies": {<reply>: {"provider", "entries": [{"step", "part"?, "data"}]}}}
 
 `data` is opaque, see `chat/models`. An entry belongs to an answer of the model, which is a step of the reply, or to the
-tool call that is a part of it. It is written by the request that writes the pieces that it came with, but by an action
-of its own: clients may read the causes of the changes that they see. It stays as long as the chat holds the message.
+tool call that is a part of it. The request that writes the pieces also writes the entry, but with a separate action,
+because clients can read the causes of the changes that they see. The entry stays as long as the chat holds the message.
 
 Invariants: the slice is hidden, and no other slice handles its actions, so that no client sees any of it. Applying an
-action twice changes nothing. Data is read only for the provider that it came from. Its size counts as part of the
-reply's.
+action twice changes nothing. Data is read only for the provider that sent it. Its size counts towards the size of the
+reply.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Entry(TypedDict):
 
 @provider_slice.action
 def sent(state: Any, *, reply: str, provider: str, first: int, entries: list[Entry]) -> None:
-    """The provider has sent these entries with the reply. The first of them is its number `first`, counted from 0."""
+    """The provider sent these entries with the reply. The first of them has the number `first`, counted from 0."""
     kept = state["replies"].setdefault(reply, {"provider": provider, "entries": []})["entries"]
     if first == len(kept):
         kept.extend(entries)

@@ -1,12 +1,13 @@
 """One client's WebSocket, and the WebSocket as an outlet of viewers.
 
-It is opened for pages of its own host only, read from at a limited rate, and written to as fast as the client reads. As
-an outlet, it sends the items of viewers, takes the client's messages, and owns the tasks for both. aiohttp's own wait
-for room in the write buffer is not used: it lasts as long as a client does not read, and the server could not end
-meanwhile. Its own answer to pings is not used either: it does not wait at all.
+Only pages of the same host can open it. The server reads from it at a limited rate, and writes to it as fast as the
+client reads. As an outlet, it sends the items of viewers, takes the client's messages, and owns the tasks for both.
+aiohttp's own wait for room in the write buffer is not used, because it lasts until the client reads, and the server
+could not stop in the meantime. aiohttp's own answer to pings is not used either, because it does not wait for room at
+all.
 
-Invariants: reading and writing give everybody else a turn, also if there is always more to read or room to write. A
-sender waits for the socket, so that a client that does not read costs only what is on its way; pongs are no exception.
+Invariants: reading and writing let other tasks run, even if there is always more to read or room to write. A sender
+waits for the socket, so that a client that does not read costs only the bytes on their way to it; this includes pongs.
 A client that reads nothing for a while is disconnected, and so is one that stays above the rate. However the connection
 ends, nothing waits for the client, the tasks end with it, and nothing keeps the objects alive. When the server stops,
 they may finish what they send, for a short while; then the WebSocket is closed.
@@ -32,7 +33,7 @@ from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0
 MESSAGES_AT_ONCE: Final = 250
-"""What a client may send, pings and pongs included. What is above it waits."""
+"""How much a client may send, including pings and pongs. Messages above the rate wait."""
 FLOOD_SECONDS: Final = 30.0
 UNSENT_BYTES: Final = 64 << 10
 ITERATION_BYTES: Final = 64 << 10
@@ -88,7 +89,7 @@ class Socket:
                 yield message
 
     async def _turn(self) -> bool:
-        """Waits until the next message may be taken: at least until everybody else had a turn. False: too many came."""
+        """Waits until the next message may be taken, at least until other tasks have run. False: too many came."""
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(self._allowance.spend(1, now))
         return self._allowance.exceeded_for(now) < FLOOD_SECONDS
@@ -133,7 +134,7 @@ class Socket:
             self.abort()
 
     def abort(self) -> None:
-        """Ends the connection at once, without a word."""
+        """Ends the connection at once, without a close frame."""
         if self._request.transport is not None:
             self._request.transport.abort()
 
@@ -167,8 +168,8 @@ class SocketOutlet:
     async def serve(self, take: Callable[[WSMessage], Awaitable[None]], *work: Coroutine[Any, Any, None]) -> None:
         """Does the work, and passes the client's messages to `take` one by one, until the WebSocket has ended.
 
-        Raises what the work raises. A task group is not used: one that is cancelled remains as a cycle, with all that
-        the connection had.
+        Raises what the work raises. It does not use a task group: a cancelled one remains as a reference cycle, with
+        everything that the connection had.
         """
         closing = asyncio.create_task(self._close_when_stopping())
         try:
@@ -191,7 +192,7 @@ class SocketOutlet:
         task.add_done_callback(self._tasks.discard)
 
     async def _until_gone(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does the work. A client that has gone ends it quietly; `serve` notices that by itself."""
+        """Does the work, and ends quietly if the client has left; `serve` notices that by itself."""
         try:
             await work
         except ConnectionError:

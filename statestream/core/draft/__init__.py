@@ -10,7 +10,8 @@ patterns and `**draft` work. `draft == {...}` compares the content as Python doe
 TypeError; `copy.deepcopy(draft)` returns plain JSON. After its action, any use of a draft raises DraftClosed.
 
 Invariants: this file runs a recipe and looks at its outcome: `produce` for programs, `recorded` for the store. The
-others: `tracker` records, `containers` has the two kinds of draft, `scratch` what the actions of a batch share.
+other files: `tracker` records, `containers` has the two kinds of draft, `scratch` the data that the actions of a batch
+share.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from statestream.core.values import SCALARS, check_depth, check_member, escape, 
 
 MISSING: Final = object()
 MAX_OPS: Final = 10_000
-"""A recipe that does more replaces the whole value: to make, send and apply so many operations takes longer."""
+"""A recipe that does more replaces the whole value: it takes longer to make, send and apply so many operations."""
 
 
 class Closed:
@@ -123,7 +123,7 @@ class Draft:
     def _path(self) -> str | None:
         """The pointer to this container in the document as it is now; None if nothing is recorded of it.
 
-        That is while it is detached, and once the whole value is replaced.
+        This is the case while it is detached, and after the whole value was replaced.
         """
         if len(self._tracker.ops) > MAX_OPS:
             self._tracker.whole = True
@@ -140,7 +140,7 @@ class Draft:
         return "".join(f"/{segment}" for segment in reversed(segments))
 
     def _around(self) -> list[Draft]:
-        """The draft itself and those around it, the outermost last."""
+        """The draft itself and the drafts that contain it, the outermost last."""
         drafts = [self]
         while (parent := drafts[-1]._parent) is not None:
             drafts.append(parent)
@@ -371,7 +371,7 @@ class Intake:
         if draft._parent is None or depth != draft._depth() - 1 or parent_key == "constructor":
             plain(draft._data, depth, parent_key)  # for its checks: the limits may not hold where it goes
         if draft._parent is not self.replaced:
-            draft._own()  # the container that it leaves still holds it, and sees later writes, as in Python
+            draft._own()  # its previous container still holds it, and sees later writes, as in Python
         if draft._parent is not self.into or self.into is not self.replaced:
             draft._hollow_out()
         self.taken.add(id(draft))

@@ -8,8 +8,8 @@ Invariants: every coroutine is one transaction, on the connection that writes or
 past never holds up a commit. Only `save`, `trim` and `tidy` are several transactions, each of them short, because an
 append waits for the one that runs. The other modules have the transactions, `schema.sql` the tables.
 
-Damage is refused: what is read is checked (`checksums.py`), `open` compares the end of the history with the file that
-notes it (`head_file.py`), and a batch is acknowledged only if the file is still the one at the path (`files.py`).
+Damage is refused: every read is checked (`checksums.py`), `open` compares the end of the history with the file that
+records it (`head_file.py`), and a batch is acknowledged only if the file is still the one at the path (`files.py`).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SqliteJournal:
     async def close(self) -> None:
         if self._is_open:
             self._is_open = False
-            with contextlib.suppress(Unavailable):  # it cannot be written to: the time as it was noted last stands
+            with contextlib.suppress(Unavailable):  # the file cannot be written to: the last recorded time remains
                 await self._tidying.note_time()
         await self._reading.close()
         await self._writing.close()
@@ -102,7 +102,7 @@ class SqliteJournal:
         return await self._remembered.append(batch, self.clock.now(), self._confirm)
 
     def _confirm(self, head: Position, ledger: Ledger) -> None:
-        """Runs once a batch is durable. Unless it returns, nobody is told."""
+        """Runs once a batch is durable. If it raises, nothing is announced."""
         self._files.check()
         self._head.write(Acknowledged(position=head, ledger=ledger))
 

@@ -62,7 +62,7 @@ def _floor(sql: sqlite3.Connection) -> tuple[Position, object]:
 
 
 def set_floor(sql: sqlite3.Connection, position: Position, ledger: Ledger) -> None:
-    """Makes `position` the earliest one. The ledger counts there if it is the head as well."""
+    """Makes `position` the earliest one. The ledger is used from there if this is also the head."""
     columns = (position.seq, position.tag, ledger.packed(position))
     sql.execute("INSERT OR REPLACE INTO floor VALUES (1, ?, ?, ?, ?)", (*columns, checksum(columns)))
 
@@ -170,7 +170,7 @@ def _set_versions(
 def _record(
     sql: sqlite3.Connection, entries: Sequence[Entry], outcomes: Sequence[Appended], now: int
 ) -> tuple[list[int], list[int]]:
-    """Keeps the idempotency records, in place of such that are too old.
+    """Stores the idempotency records, and replaces those that are too old.
 
     Returns the CRCs of the rows that are gone and of those that are new.
     """

@@ -1,15 +1,15 @@
-"""What shows that a row is as it was written, and that no row is missing.
+"""The proof that a row is as it was written, and that no row is missing.
 
-Every row has a CRC-32 of its columns. What a CRC cannot show is a row that is gone, or an older version of a page that
-has come back. So three things count: changes are numbered without a gap, a checkpoint knows how many slices it has and
-the sum of their CRCs, and the last change of each batch carries a ledger.
+Every row has a CRC-32 of its columns. A CRC cannot reveal that a row is gone, or that an older version of a page has
+come back. So there are three more checks: changes are numbered without a gap, a checkpoint knows how many slices it has
+and the sum of their CRCs, and the last change of each batch carries a ledger.
 
 The ledger numbers the batches, and has the number of rows in `versions` and `requests` together, and the sum of their
 CRCs. It belongs to the head: a batch without changes replaces the ledger there, and if the head itself has been
 trimmed, the row in `floor` has it.
 
-Invariants: pure functions of rows; SQL is elsewhere. What does not fit is JournalUnusable, never a wrong value. CRCs
-find damage, not forgery.
+Invariants: pure functions of rows; SQL is elsewhere. A mismatch raises JournalUnusable and never returns a wrong value.
+CRCs find damage, not forgery.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CRC: Final = Layout(">I")
 
 
 def damaged(what: str) -> JournalUnusable:
-    """The error for a part that is not as it was written. It names no path: callers from outside see it."""
+    """The error for a part that is not as it was written. It contains no path, because clients see it."""
     return JournalUnusable(f"{what} is damaged; stop the server and run `statestream repair`, or restore a backup")
 
 
@@ -92,10 +92,10 @@ class Ledger(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Checked:
-    """What one connection has checked in full since it was opened, so that it need not check unselected rows again.
+    """The rows that one connection has checked completely since it was opened, so that it can skip unselected ones.
 
-    Rows that are returned are checked each time. A row that is not selected could have lost its slice's name to damage:
-    the first time, all rows in between are checked.
+    Rows that are returned are checked each time. Damage may have changed the slice's name of an unselected row, so the
+    first time, all rows in between are checked.
     """
 
     def __init__(self) -> None:

@@ -11,20 +11,20 @@ from collections.abc import Iterable
 from typing import Final
 
 CLAIM_MS: Final = 10_000
-"""A checkpoint that nobody has worked on for so long was interrupted."""
+"""If a claim has not changed for this long, its checkpoint was interrupted."""
 
 Claim = tuple[int, int]
 """The seq of the checkpoint, and a number that each renewal changes."""
 
 
 class Claims:
-    """What this process has seen of the claims of others."""
+    """The claims of other processes, as seen by this process."""
 
     def __init__(self) -> None:
         self._seen: dict[Claim, int] = {}
 
     def all_abandoned(self, claims: Iterable[Claim]) -> bool:
-        """Whether nobody works on any of the claims that there are now."""
+        """Whether all current claims were abandoned."""
         now = time.monotonic_ns() // 1_000_000
         self._seen = {claim: self._seen.get(claim, now) for claim in claims}
         return all(now - since > CLAIM_MS for since in self._seen.values())

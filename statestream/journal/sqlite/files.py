@@ -1,7 +1,8 @@
-"""The files of a SQLite journal on their disk: that they are ours, and that the open ones are those at their paths.
+"""The files of a SQLite journal on disk: checks that they are ours, and that the open files are those at their paths.
 
 A process goes on writing to a file that was deleted, renamed or replaced, and everything it writes is gone when it
-ends. So the paths are compared with the open files once for each batch, after it is durable and before anybody is told.
+ends. So the paths are compared with the open files once for each batch, after it is durable and before it is
+acknowledged.
 
 Invariants: nothing here opens a file of SQLite: closing it again would drop the locks that SQLite holds in this
 process. A file that is not empty and not ours stays as it is.
@@ -25,7 +26,7 @@ _GONE: Final = (
 
 
 def check_foreign(path: Path) -> None:
-    """Raises JournalUnusable for a file that is not empty and no database. SQLite would overwrite some of them.
+    """Raises JournalUnusable for a file that is neither empty nor a database. SQLite would overwrite some such files.
 
     A file that has a head beside it is ours, however damaged it is.
     """
@@ -71,7 +72,7 @@ class OpenFiles:
         self.moved = False
 
     def check_again(self) -> None:
-        """The same, once they were not."""
+        """The same, after they were found to differ."""
         if self.moved:
             self.check()
 

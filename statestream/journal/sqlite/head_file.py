@@ -1,18 +1,18 @@
 """The file `<journal>-head`: how far the acknowledged history goes, outside of SQLite's files.
 
-SQLite drops the rest of a write-ahead log from the first damaged frame on, and does not say so. This file shows it:
-after each commit, the number of the batch and the position are written here. A journal that ends earlier has lost
-something that was acknowledged.
+SQLite silently drops the rest of a write-ahead log from the first damaged frame on. This file reveals it: after each
+commit, the number of the batch and the position are written here. A journal that ends earlier has lost acknowledged
+changes.
 
 It has 64 slots of 64 bytes. A batch goes into the slot of its number, so that processes that write at the same time do
-not need to agree on an order: the newest slot counts. The file is flushed when it is created. From then on the kernel
-flushes it when it likes: after a power failure it may be older than the journal, which is never held against the
-journal, and never newer.
+not need to agree on an order: the newest slot counts. The file is flushed when it is created. After that, the kernel
+decides when to flush it. So after a power failure, the file may be older than the journal, which is accepted, but never
+newer.
 
 A slot has a position and the ledger that was current there, whose CRC covers both.
 
-Invariants: a slot is written after its batch is durable, and before anybody is told. A slot that is damaged is not
-overlooked. A file that is not ours is not overwritten.
+Invariants: a slot is written after its batch is durable, and before it is acknowledged. A damaged slot is never
+ignored. A file that is not ours is not overwritten.
 """
 
 from __future__ import annotations
@@ -117,13 +117,13 @@ class HeadFile:
             os.close(directory)
 
     def write(self, newest: Acknowledged) -> None:
-        """Notes that a batch is durable. Raises Unavailable."""
+        """Records that a batch is durable. Raises Unavailable."""
         if self._descriptor is None:
             raise Unavailable("the journal is closed")
         try:
             if newest.batch >= self._newest:
                 os.pwrite(self._descriptor, _packed(newest), newest.batch % SLOTS * _SLOT.size)
-            else:  # a backup was restored into the open journal: what was written before is another history
+            else:  # a backup was restored into the open journal: earlier entries belong to another history
                 os.pwrite(self._descriptor, _packed(newest) * SLOTS, 0)
         except OSError as error:
             raise Unavailable(f"the journal's head could not be recorded: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""The time by which a SQLite journal judges ages, noted in the file for the next start and for other processes.
+"""The age clock's time, recorded in the file of a SQLite journal for the next start and for other processes.
 
-Invariants: what is noted never goes back. It is noted more often than `STEP_MS` of the clock, so a process that opens
-the file while another one has it open does not begin behind it.
+Invariants: the recorded time never goes back. It is recorded more often than `STEP_MS` of the clock, so a process that
+opens the file while another one has it open does not begin behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TABLE: Final = (
 
 
 def begin(sql: sqlite3.Connection, clock: AgeClock) -> None:
-    """Sets the clock to where the file has got to."""
+    """Sets the clock to the time in the file."""
     sql.execute(_TABLE)
     known = noted(sql)
     if known is not None:
@@ -35,13 +35,13 @@ def begin_at(sql: sqlite3.Connection, at: int) -> None:
 
 
 def note(sql: sqlite3.Connection, now: int) -> int:
-    """What is noted then: the time, or a later one that another process has noted."""
+    """The time to record: this process's, or a later one that another process has recorded."""
     at = max(now, noted(sql) or now)
     sql.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?)", (at, checksum((at,))))
     return at
 
 
 def noted(sql: sqlite3.Connection) -> int | None:
-    """The time that is noted. One that is damaged counts as none: the wall clock is better than that."""
+    """The recorded time. A damaged one counts as missing: the wall clock is better."""
     row = sql.execute("SELECT at, crc FROM clock").fetchone()
     return row[0] if row is not None and fits(row[1], checksum, (row[0],)) else None

@@ -1,9 +1,9 @@
 """How much a SQLite journal remembers of requests: idempotency records that are too old or too many are forgotten.
 
-Invariants: what is counted is an estimate of the bytes that the records take in the file. This process counts what it
-adds; a recount, which reads all records, also finds what other processes have added. An append that exceeds the bound
-forgets as much as it adds. Every job does about a portion at most. The ledger of the
-head counts the records, so whatever deletes some writes it anew.
+Invariants: `bytes` is an estimate of the space that the records take in the file. This process counts the records that
+it adds; a recount, which reads all records, also finds those of other processes. An append that exceeds the limit
+forgets as much as it adds. Every job does about a portion at most. The ledger of the head counts the records, so a job
+that deletes records also rewrites the ledger.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class Remembered:
 
     @property
     def _excess(self) -> int:
-        """The bytes beyond the bound; negative if there are fewer."""
+        """The bytes beyond the limit; negative if there are fewer."""
         return self.bytes - self._limit if self._limit else -sys.maxsize
 
     async def append(self, batch: Batch, now: int, confirm: Callable[[Position, Ledger], None]) -> list[Appended]:
-        """`changes.append`, within the bound. `confirm` is given the head and its ledger once they are durable."""
+        """`changes.append`, within the limit. `confirm` receives the head and its ledger once they are durable."""
         excess = self._excess
         done = await self._writing.commit(
             lambda sql: _append(sql, batch, now, excess), lambda done: confirm(done.head, done.ledger)
         )
-        self.bytes += done.growth  # only now: what was not committed does not count
+        self.bytes += done.growth  # only now, because uncommitted records do not count
         return done.outcomes
 
     async def forget(self, now: int) -> None:
@@ -65,7 +65,7 @@ class Remembered:
 
 
 class _Done(NamedTuple):
-    """What an append has done. `growth` is that of the records, in bytes."""
+    """The result of an append. `growth` is the growth of the records, in bytes."""
 
     outcomes: list[Appended]
     head: Position
@@ -84,7 +84,7 @@ def _append(sql: sqlite3.Connection, batch: Batch, now: int, excess: int) -> _Do
 
 
 def _forget(sql: sqlite3.Connection, now: int, excess: int, rows: int) -> int:
-    """Forgets up to so many of the oldest records, as far as they are too old or exceed the bound; their bytes."""
+    """Forgets up to that many of the oldest records that are too old or exceed the limit. Returns their bytes."""
     freed, forgotten, gone = 0, [], []
     query = f"SELECT actor, id, at, crc, {_SIZE} FROM requests ORDER BY at LIMIT ?"
     for actor, id, at, crc, size in sql.execute(query, (rows,)):

@@ -1,10 +1,10 @@
-"""Going back to the last good change of a damaged journal.
+"""Takes a damaged journal back to its last good change.
 
-The damaged files are copied first. Then a new journal is made of what is certain, and takes the place of the damaged
-one. The copies stay: nothing is thrown away.
+The damaged files are copied first. Then a new journal is made from the data that is certain, and replaces the damaged
+one. The copies stay: nothing is deleted.
 
-Invariants: no server may have the journal open. Until the new journal is complete, the damaged one is where it was. The
-report says what is lost; what cannot be known is not guessed.
+Invariants: no server may have the journal open. Until the new journal is complete, the damaged one stays in its place.
+The report lists what is lost, without guesses about what cannot be known.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from statestream.journal.sqlite.schema import Schema
 from statestream.journal.sqlite.worker import transaction
 
 _SHARED: Final = (510, 0x40000002)
-"""The bytes of a database that each SQLite connection of another process holds a lock on."""
+"""The bytes of a database on which every open SQLite connection holds a lock."""
 _PORTION: Final = 1_000
 
 
 class Repaired(Struct, frozen=True, kw_only=True):
-    """What `repair` has found and done. `copies` is empty if the journal was intact and stayed as it was.
+    """The result of a repair. `copies` is empty if the journal was intact and was not changed.
 
     `lost` is how many changes after `head` are known to have existed, `earliest` where the history begins now, and
     `earlier` where it began before; None if that is not known.
@@ -73,7 +73,7 @@ def repair(path: Path) -> Repaired:
             file.unlink(missing_ok=True)
         newest = _build(begun, sql, salvaged, batch=1 if acknowledged is None else acknowledged.batch + 1)
     shutil.copymode(real, begun)
-    for file in _beside(real):  # the log first: the new journal must never be seen with the old log
+    for file in _beside(real):  # the log first: nobody must see the new journal with the old log
         file.unlink(missing_ok=True)
     begun.replace(real)
     head = HeadFile(real)
@@ -95,7 +95,7 @@ def _beside(path: Path) -> list[Path]:
 
 
 def _check_unused(path: Path) -> None:
-    """By the lock that each connection of SQLite holds. This process must not have one."""
+    """Checks the lock that each connection of SQLite holds. This process must not have one."""
     with path.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *_SHARED)
@@ -104,7 +104,7 @@ def _check_unused(path: Path) -> None:
 
 
 def _copy(path: Path) -> tuple[Path, ...]:
-    """Copies the files beside themselves, under a name that no file has."""
+    """Copies the files into their own directory, under unused names."""
     name = f"{path.name}-damaged-{now_ms()}"
     copies = []
     for file in (path, *_beside(path)):
@@ -126,7 +126,7 @@ def _acknowledged(path: Path) -> Acknowledged | None:
 
 
 def _examined(path: Path) -> Repaired | None:
-    """Checks everything. None if something is damaged or lost."""
+    """Checks everything. Returns None if anything is damaged or lost."""
     try:
         known = HeadFile(path).newest()
         with closing(sqlite3.connect(path, isolation_level=None)) as sql:
@@ -139,7 +139,7 @@ def _examined(path: Path) -> Repaired | None:
                 for point in checkpoints.complete_points(sql):
                     checkpoints.saved(sql, point.position, EVERYTHING, Checked())
                 for actor, id in sql.execute("SELECT actor, id FROM requests").fetchall():
-                    changes.lookup(sql, [(actor, id)], now=0)  # when none was too old
+                    changes.lookup(sql, [(actor, id)], now=0)  # at a time at which no record is too old
     except (JournalUnusable, sqlite3.DatabaseError):
         return None
     return Repaired(head=head, earliest=earliest, earlier=earliest.seq)
@@ -147,15 +147,15 @@ def _examined(path: Path) -> Repaired | None:
 
 @contextmanager
 def _salvaged(path: Path, copy: Path) -> Iterator[tuple[sqlite3.Connection, Salvaged]]:
-    """The better one of what is found with the write-ahead log and without it, and a connection to read the rest from.
+    """The better result of the two, with the write-ahead log and without it, and a connection to read the rest from.
 
-    All of a log may be in the file already; then, damage to the log has lost nothing.
+    The whole log may already be in the file; then damage to the log has lost nothing.
     """
     without = f"{copy.absolute().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(path)) as with_log, closing(sqlite3.connect(without, uri=True)) as without_log:
         best: tuple[sqlite3.Connection, Salvaged] | None = None
         for sql in (with_log, without_log):
-            sql.execute("PRAGMA writable_schema = ON")  # otherwise nothing can be read of a file that was cut off
+            sql.execute("PRAGMA writable_schema = ON")  # otherwise nothing can be read from a truncated file
             found = Salvage(sql).find()
             if found and (best is None or _worth(found) > _worth(best[1])):
                 best = sql, found
@@ -171,7 +171,7 @@ def _worth(salvaged: Salvaged) -> tuple[int, int, int]:
 
 
 def _build(path: Path, source: sqlite3.Connection, salvaged: Salvaged, batch: int) -> Acknowledged:
-    """Writes a journal of what was salvaged."""
+    """Writes a journal from the salvaged data."""
     with closing(sqlite3.connect(path, isolation_level=None)) as sql:
         Schema(sql, path).prepare(None)
         with transaction(sql, "IMMEDIATE"):
@@ -189,7 +189,7 @@ def _build(path: Path, source: sqlite3.Connection, salvaged: Salvaged, batch: in
 
 
 def _noted_time(source: sqlite3.Connection, salvaged: Salvaged) -> int:
-    """Where the damaged journal's clock had got to. Ids are remembered from there on."""
+    """The last time of the damaged journal's clock, from which the ages of ids are measured."""
     try:
         noted = noted_time.noted(source)
     except (sqlite3.Error, OverflowError):

@@ -1,11 +1,11 @@
-"""What can still be read of a damaged journal: the state at the last good change, and the history that leads to it.
+"""The data that can still be read from a damaged journal: the state at the last good change, and its history.
 
-It begins at the newest checkpoint that is whole, or at the beginning of the history, and applies the changes after it
-for as long as each is as it was written and continues the one before. A batch counts as a whole or not at all. The
-history before that point is kept as far back as it is good and begins with a whole checkpoint.
+Salvaging begins at the newest complete checkpoint, or at the beginning of the history. It applies the changes after
+that, as long as each is as it was written and continues the previous one. A batch counts as a whole or not at all. The
+history before that point is kept as far back as it is good and begins with a complete checkpoint.
 
-Invariants: nothing is written. What SQLite cannot read counts as damaged. Only rows whose CRC is right are used, so
-what is found is what was written.
+Invariants: nothing is written. Rows that SQLite cannot read count as damaged. Only rows with a correct CRC are used, so
+the result contains only what was written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Salvaged(Struct, kw_only=True):
     """`state` is the one at `head`, `before` the one at `earliest`.
 
     `known` is the last change of which there is a trace, and `trimmed` the earliest position before the damage, if it
-    can be read. `requests` are rows, and `lost_requests` counts those that are known to be lost.
+    can be read. `requests` are rows, and `lost_requests` counts the rows that are known to be lost.
     """
 
     head: Position
@@ -51,7 +51,7 @@ class Salvage:
         self._sql = sql
 
     def find(self) -> Salvaged | None:
-        """The newest state that is certain, with what belongs to it; None if there is none."""
+        """The newest certain state, with its history and records; None if there is none."""
         for base in reversed(self._bases()):
             state = self._state(base)
             if state is not None:
@@ -60,14 +60,14 @@ class Salvage:
         return None
 
     def change(self, seq: int) -> Change | None:
-        """A change that is as it was written."""
+        """An undamaged change."""
         try:
             return changes.change_at(self._sql, seq)
         except (sqlite3.Error, StatestreamError, OverflowError):
             return None
 
     def _bases(self) -> list[Position]:
-        """Where a state may begin, oldest first."""
+        """The bases from which a state can be built, oldest first."""
         found = [point.position for point in self._points()]
         floor = self._floor()
         begins = floor == START or self.change(1) is not None
@@ -92,7 +92,7 @@ class Salvage:
             return
 
     def _state(self, base: Position) -> Held | None:
-        """The state at a base, if it is whole."""
+        """The state at a base, if it is complete."""
         if base == START:
             return {}
         try:

@@ -1,8 +1,8 @@
-"""The tables of a SQLite journal: creating them, upgrading those of older versions, and what must fit before use.
+"""The tables of a SQLite journal: creates them, upgrades those of older versions, and verifies that they match.
 
-Invariants: one transaction makes all of this, so that a process that is killed leaves the file as it was. What is
-another program's, of a newer version or damaged is refused and not modified. The messages name the path: they are for
-whoever starts the server.
+Invariants: all of this happens in one transaction, so that a process that is killed leaves the file as it was. A file
+that is another program's, of a newer version or damaged is refused and not modified. The messages contain the path,
+because only the person who starts the server sees them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Schema:
     def prepare(self, acknowledged: Acknowledged | None) -> tuple[Position, Ledger]:
         """Makes the tables ready, and returns the head and its ledger.
 
-        `acknowledged` is what the journal must contain, by the file beside it. Raises JournalUnusable, sqlite3.Error.
+        `acknowledged` is the head that the journal must contain, according to the head file. Raises JournalUnusable,
+        sqlite3.Error.
         """
         version = self._version()
         if version == 0 and acknowledged is not None and acknowledged.batch:
@@ -106,7 +107,7 @@ class Schema:
         self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _upgrade(self) -> None:
-        """From version 1, which had no checksums: what is there is taken to be intact."""
+        """Upgrades version 1, which had no checksums: its contents are assumed to be intact."""
         functions: dict[str, Callable[..., int]] = {
             "change_crc": lambda *row: change_checksum(row),
             "version_crc": lambda *row: checksum(row),
@@ -138,7 +139,7 @@ class Schema:
             checkpoints.Point(seq, tag, at, size, len(crcs), sum(crcs)).put(self._sql)
 
     def _check_fit(self) -> None:
-        """The tables fit each other. Changes and slices are checked when they are read."""
+        """Checks that the tables match each other. Changes and slices are checked when they are read."""
         head, ledger = changes.newest(self._sql)
         floor = changes.earliest(self._sql)
         oldest: Any = self._sql.execute("SELECT min(seq) FROM changes").fetchone()[0]
@@ -154,7 +155,7 @@ class Schema:
                 raise damaged(f"the version of a slice in {self._path}")
 
     def _check_end(self, acknowledged: Acknowledged, head: Position, ledger: Ledger) -> None:
-        """Everything that was acknowledged is there."""
+        """Checks that all acknowledged changes exist."""
         position = acknowledged.position
         if ledger.batch < acknowledged.batch or head.seq < position.seq:
             raise self._lost(acknowledged, f"it ends at {head}")

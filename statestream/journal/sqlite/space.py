@@ -1,11 +1,11 @@
-"""The space of a SQLite file that is no longer used, and how the disk gets it back.
+"""Returns the unused space of a SQLite file to the disk.
 
-SQLite keeps the pages that were freed, and a file shrinks only if its pages are moved together. A file that we create
-does this in portions, while the journal is written to (auto_vacuum=INCREMENTAL). A file from before has to be rewritten
-once. It is when it is opened, unless it holds so much that opening it would take long.
+SQLite keeps freed pages, and a file shrinks only if its pages are moved together. In a file that we create, this is
+done in portions, while the journal is written to (auto_vacuum=INCREMENTAL). An older file has to be rewritten once.
+This happens when it is opened, unless it is so large that opening it would take long.
 
 Invariants: nothing here changes what the journal holds. A portion is short, because an append waits for it. Some free
-pages stay, because what is written next needs them.
+pages stay for the next writes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Final
 
 INCREMENTAL: Final = 2
 REWRITE_BYTES: Final = 256 << 20
-"""The most that is rewritten when a file from before is opened: it takes some seconds."""
+"""The largest file that is rewritten when it is opened, which takes a few seconds."""
 LOG_BYTES: Final = 16 << 20
-"""What the write-ahead log keeps of its size after a burst."""
+"""The size to which the write-ahead log shrinks after a burst."""
 PORTION_PAGES: Final = 256
 SPARE_PAGES: Final = 256
 SPARE: Final = 8
@@ -26,25 +26,25 @@ SPARE: Final = 8
 
 
 def prepare(sql: sqlite3.Connection) -> None:
-    """Lets a file that is about to be created give space back. Does nothing to one that there is."""
+    """Enables a file that is about to be created to return space. Does nothing to an existing file."""
     sql.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     sql.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
 
 
 def convert(sql: sqlite3.Connection) -> None:
-    """Lets a file from before give space back, unless that would take long. It must be known to be intact."""
+    """Enables an older file to return space, unless this would take long. The file must be known to be intact."""
     if _figure(sql, "auto_vacuum") == INCREMENTAL:
         return
     sql.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
     used = _figure(sql, "page_count") - _figure(sql, "freelist_count")
     if 0 < used * _figure(sql, "page_size") <= REWRITE_BYTES:
-        with contextlib.suppress(sqlite3.OperationalError):  # locked, or the disk is full: next time, then
+        with contextlib.suppress(sqlite3.OperationalError):  # locked, or the disk is full: try again at the next start
             sql.execute("VACUUM")
             sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def give_back(sql: sqlite3.Connection) -> bool:
-    """Gives a portion back; whether there was one."""
+    """Returns a portion to the disk. The result is whether there was one."""
     if not has_unused(sql):
         return False
     for _ in range(PORTION_PAGES):
@@ -53,7 +53,7 @@ def give_back(sql: sqlite3.Connection) -> bool:
 
 
 def has_unused(sql: sqlite3.Connection) -> bool:
-    """Whether more than the spare pages are free, and can be given back."""
+    """Whether more than the spare pages are free, and can be returned."""
     spare = max(SPARE_PAGES, _figure(sql, "page_count") // SPARE)
     return _figure(sql, "freelist_count") >= spare + PORTION_PAGES and _figure(sql, "auto_vacuum") == INCREMENTAL
 
@@ -61,7 +61,7 @@ def has_unused(sql: sqlite3.Connection) -> bool:
 def shrink(sql: sqlite3.Connection) -> None:
     """Moves the write-ahead log into the file, which cuts both to their sizes. Must not be in a transaction.
 
-    Most is done while others write. If they keep the rest from being done, it is left for the next time.
+    Most of this is done while others write. If they prevent the rest, it is left for the next time.
     """
     sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     patience = _figure(sql, "busy_timeout")

@@ -1,7 +1,7 @@
-"""What a SQLite journal does from time to time beside its appends: it forgets, gives space back, and notes the time.
+"""The periodic work of a SQLite journal beside its appends: it forgets, returns space, and records the time.
 
-Invariants: everything is done in portions, so that an append waits for one of them at most; what costs much rests as
-long as it works. Nothing is written when there is nothing to do, except the time, and that rarely.
+Invariants: everything is done in portions, so that an append waits for one of them at most. Expensive work pauses for
+as long as it has run. If there is nothing to do, only the time is written, and rarely.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tidying:
         await self._give_back()
 
     async def note_time(self) -> None:
-        """Keeps the time for the next start, and takes over a later one that another process has kept."""
+        """Records the time for the next start, and adopts a later one that another process has recorded."""
         self._clock.advance_to(await self._writing.run(noted_time.note, self._clock.now()))
         self._noted = self._clock.now()
 

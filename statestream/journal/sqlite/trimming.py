@@ -1,8 +1,8 @@
-"""The jobs of a SQLite journal that forget what a trim leaves behind the earliest position, a portion at a time.
+"""The jobs of a SQLite journal that delete the rows before the earliest position after a trim, a portion at a time.
 
-`checkpoints.move_earliest` comes first: from then on nobody reads what these jobs delete. The saved slices go before
-the changes that tell which of them there are, so a trim that was interrupted is recognized by the changes that are
-left, and can be done again.
+`checkpoints.move_earliest` comes first: after that, nobody reads the rows that these jobs delete. The saved slices are
+deleted before the changes that name them, so an interrupted trim is recognized by the remaining changes, and can be
+repeated.
 
 Invariants: a job deletes about a portion at most, however large rows are, because an append waits for it. Of each slice
 the newest saved row at or before the earliest position stays, unless it says that the slice did not exist.
@@ -34,7 +34,7 @@ def left_behind(sql: sqlite3.Connection) -> Position | None:
 
 
 def changed_slices(sql: sqlite3.Connection, after: int, until: Position) -> tuple[list[str], int]:
-    """The slices that the next changes after a seq are of, and the seq of the last of these changes."""
+    """The slices of the next changes after a seq, and the seq of the last of these changes."""
     rows = sql.execute(
         "SELECT seq, slice FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
         (after, until.seq, PORTION_ROWS),
@@ -49,7 +49,7 @@ def saved_slices(sql: sqlite3.Connection, after: str) -> list[str]:
 
 
 def forget_saved(sql: sqlite3.Connection, until: Position, names: Iterable[str]) -> list[str]:
-    """Forgets what only older positions needed of these slices; returns those that are left for the next portion."""
+    """Deletes saved slices that only older positions needed. Returns the slices that are left for the next portion."""
     left, rows, size = list(names), 0, 0
     while left:
         superseded = sql.execute(_SUPERSEDED, {"slice": left[-1], "until": until.seq}).fetchall()

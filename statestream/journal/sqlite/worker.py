@@ -28,7 +28,7 @@ Job = Callable[Concatenate[sqlite3.Connection, P], T]
 class SqliteWorker:
     """See the module. `mode` is how transactions begin: IMMEDIATE for writing, DEFERRED for reading.
 
-    `guard` is called before each job, on the thread of the connection, and may raise what the job is to raise.
+    `guard` is called before each job, on the thread of the connection. If it raises, the job raises the same.
     """
 
     def __init__(self, path: Path, mode: Literal["IMMEDIATE", "DEFERRED"], guard: Callable[[], None]) -> None:
@@ -123,7 +123,7 @@ def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.C
 
 
 def translated(error: sqlite3.Error) -> StatestreamError:
-    """What is raised in place of an error of SQLite. The text of a damaged column must not be shown."""
+    """The exception that replaces an error of SQLite. It must not contain the text of a damaged column."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "Could not decode" in str(error):
         return damaged("the journal's file")

@@ -70,7 +70,7 @@ SETTLE_SECONDS: Final = 0.5
 LEAD_NS: Final = 200_000_000
 """From the start message to the first due time, so that every worker has received the schedule by then."""
 MIN_SILENCE: Final = 5.0
-"""A server under load may be late: with a short heartbeat, its readers are patient for so long nevertheless."""
+"""A server under load may be late, so readers wait at least this long, even with a short heartbeat."""
 COLLECT_SECONDS: Final = 30.0
 JOIN_SILENCE: Final = 20.0
 END_SILENCE: Final = 5.0

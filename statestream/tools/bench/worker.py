@@ -34,7 +34,7 @@ READ_BYTES: Final = 1 << 16
 STATUS_SECONDS: Final = 0.2
 TLS_SECONDS: Final = 10.0
 JOIN_SECONDS: Final = 15.0
-"""How long a reader may hear nothing before it has the state."""
+"""How long a reader may receive nothing before it has the state."""
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux then picks a port when both ends are known, so that each source address can have a port many times."""
 
@@ -162,7 +162,7 @@ class Worker:
             self._lost(opened, f"the server ended the stream: {reader.end}")
 
     def _lose_silent(self) -> None:
-        """After everything that was readable has been read: a worker that stood still has not lost its readers."""
+        """Runs after everything readable has been read: a worker that stalled has not lost its readers."""
         now, silence = time.monotonic_ns(), self._assignment.silence
         for opened in list(self._alive):
             limit = silence if opened.reader.joined else JOIN_SECONDS

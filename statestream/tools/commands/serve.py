@@ -1,7 +1,7 @@
 """`statestream serve TARGET`: serves the user's store or application.
 
 Invariants: the target is the user's program; importing it may run anything, and a traceback from it is shown as it is.
-Only what is wrong with the target itself is a sentence.
+Only problems with the target itself are reported as a sentence.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _load_module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # it is there, and what it imports is not
+            raise  # the module exists, but an import in it fails
         raise _wrong(f"cannot find the module {name}; for a file, write {name.replace('.', '/')}.py") from None
 
 

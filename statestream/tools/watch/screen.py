@@ -73,7 +73,7 @@ def _health(content: ScreenContent, width: int) -> Row:
     count = f"{content.reconnects} reconnect{'' if content.reconnects == 1 else 's'}"
     rate = f"{content.changes_per_second:,.1f} changes/s"
     spans: list[Span] = [(f"● {content.health}", content.health)]
-    if not content.is_open:  # silence is not the news then, and a server that is gone is not healthy
+    if not content.is_open:  # then silence is not the problem, and a server that is gone is not healthy
         spans = [(f"● lost, reconnecting: {safe(content.trouble)}", "failed")]
     spans += [
         (safe(content.position or "no position"), "position"),

@@ -3,8 +3,8 @@
     {"threadId", "runId", "messages": [{"id", "role", "content"}, …], "resume"?, …}
 
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
-decides: a message that the chat has is never asked again. The other ids tell what the client shows, and in which order.
-`forwardedProps.leaf` is the leaf that it has seen. The client's state, tools and context are not used.
+decides: a message that the chat has is never asked again. The other ids determine what the client shows, and in which
+order. `forwardedProps.leaf` is the leaf that it has seen. The client's state, tools and context are not used.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -94,7 +94,7 @@ class RunInput(Body):
 
     @property
     def leaf(self) -> str | None:
-        """The leaf that the client has seen, if it says so: `leaf` in its forwarded properties. Raises Malformed."""
+        """The leaf that the client has seen, if it sends one: `leaf` in its forwarded properties. Raises Malformed."""
         leaf = self.forwardedProps.get("leaf") if isinstance(self.forwardedProps, dict) else None
         if leaf is not None and not (isinstance(leaf, str) and 0 < len(leaf) <= MAX_ID):
             raise Malformed(f"expected `forwardedProps.leaf` to be the id of a message, of 1 to {MAX_ID} characters")

@@ -9,8 +9,9 @@ a new or edited message are taken. At the client an edited message keeps its id.
 made from the old one and its content, so that posting it again finds it. A message with a known id and other content
 counts as edited, with or without `messageId`, because some front ends leave that out.
 
-Who has a question answered again or edits it changes what everybody is shown. The ids say what the page has seen, as
-far as they go: its last question, or the reply that it names, must be shown. A page that names `leaf` is taken at that.
+Regenerating a reply or editing a question changes what everybody sees. The ids in the body show, within limits, what
+the page has seen: its last question, or the reply that it names, must be shown. If a page names `leaf`, only that
+counts.
 
 Invariants: the only place that reads such bodies. Reading them is pure, and raises Malformed for anything that cannot
 be understood. What a post means is decided here; the conversations decide what comes of it.
@@ -123,14 +124,16 @@ class Post(Body):
         return str((meant or questions[-1])["id"])
 
     def leaf_for_regenerating(self, state: State, question: str, author: str | None) -> str | None:
-        """The leaf that the sender has seen who wants that question answered again. Raises Refused."""
+        """The leaf that the sender of a request to regenerate has seen. Raises Refused."""
         if self.leaf is None and not self._shows(state, question):
             raise stale()
         hidden = hidden_by_sibling(state, find(state, question)) if self.leaf is None else ()
         return leaf_seen(state, self.leaf, hidden, author)
 
     def _shows(self, state: State, question: str) -> bool:
-        """Whether what the sender sees is shown: the message that it names, or else the question as the last one."""
+        """Whether the chat shows what the sender sees: the message that it names, otherwise the question as the last
+        one.
+        """
         named, shown = message_or_reply(state, self.messageId), path(state)
         if named is not None:
             meant = named["id"] if named["role"] != "user" else question
@@ -138,7 +141,7 @@ class Post(Body):
         return next((message["id"] for message in reversed(shown) if message["role"] == "user"), None) == question
 
     def replaced(self, state: State, question: Question) -> Any:
-        """The stored message in whose place the question is to be shown; None if it is new, or shown already."""
+        """The stored message that the question replaces; None if the question is new, or already shown."""
         if question.edits is not None:
             return find(state, question.edits)
         earlier = None if self.messageId is None else find(state, question.id)

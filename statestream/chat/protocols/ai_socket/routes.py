@@ -134,7 +134,7 @@ class Requests:
 
 
 def _more(value: Any) -> dict[str, Any]:
-    """What a page adds to a request: `body`, whose members are beside the others in the SDK's requests over HTTP."""
+    """Additions of a page to a request: the members of `body`, which the SDK's HTTP requests have at the top level."""
     more = value.get("body")
     return more if isinstance(more, dict) else {}
 

@@ -135,7 +135,7 @@ class FollowedChats:
                 await self._refuse(value, error)
 
     async def _ask(self, received: PersonMessage) -> None:
-        """Raises Refused also if the question has been answered where nobody looks."""
+        """Also raises Refused if the question was answered in a branch that is not shown."""
         key = chat_key(received.session_id)
         shown = self._conversations.find(key)
         check_same_branch(shown, looked_at(shown, self._branches.get(received.session_id)))
@@ -161,7 +161,7 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
     async def connect(request: web.Request) -> web.WebSocketResponse:
         check_query(request, "session_id", "position", "leaf")
         user, sessions = person(request, identify), sessions_of(request)
-        if any(session != Session() for session in sessions.values()):  # another node may have given them a moment ago
+        if any(session != Session() for session in sessions.values()):  # another node may have just sent them
             await conversations.caught_up()
         for session_id, session in sessions.items():
             looked_at(conversations.find(chat_key(session_id)), session.leaf)

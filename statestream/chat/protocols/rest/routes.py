@@ -29,7 +29,7 @@ MAX_PAGE: Final = 100
 
 
 class Branch(Body):
-    """The body of a choice of a branch: a message of it, and the leaf that the sender has seen."""
+    """The body of a request to show a branch: a message of the branch, and the leaf that the sender has seen."""
 
     message: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
     leaf: Annotated[str | None, Field(min_length=1, max_length=MAX_ID)] = None
