@@ -10,15 +10,15 @@
 
 const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
 const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; the protocol forbids the key `__proto__`
-const FIRST_RETRY_MS = 1000; // until the server has said how long to wait
+const FIRST_RETRY_MS = 1000; // until the server has specified a delay
 const MIN_RETRY_MS = 10;
 const MAX_RETRY_MS = 30000;
 const MAX_DOUBLINGS = 10;
 const SILENCE = 2.5; // heartbeats without an event, after which the connection counts as dead
-const FIRST_FRAME_MS = 15000; // how long a new connection may be silent until its first frame, which announces the heartbeat
-const MIN_FIRST_FRAME_MS = 5000; // the same where the connection before had a short heartbeat
+const FIRST_FRAME_MS = 15000; // how long a new connection may be silent before its first frame, which announces the heartbeat
+const MIN_FIRST_FRAME_MS = 5000; // the same if the previous connection had a short heartbeat
 const MAX_FIRST_FRAME_MS = 120000;
-const BROWSER_RETRY_MS = 5000; // how long a browser waits before it reconnects by itself, if the server has not said
+const BROWSER_RETRY_MS = 5000; // how long a browser waits before it reconnects by itself, if the server has not specified a delay
 const INQUIRY_MS = 10000;
 const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
 const MAX_MS = 2 ** 31 - 1; // setTimeout fires at once after a longer delay
@@ -28,7 +28,7 @@ class Gap extends Error {}
 /** Follows `url`. Calls `onChange(state, updates)` after every frame that changes the state.
  *
  * Calls `onStatus(text, detail)` when the connection changes: `live`, `reconnecting`, or `ended: …` with the reason. If
- * the server has refused, `detail` is a sentence about why.
+ * the server has refused, `detail` is a sentence with the reason.
  */
 export function follow(url, onChange, onStatus = () => {}) {
   if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() manages the cursor itself; remove `after` from the URL");
@@ -127,7 +127,7 @@ export class Connection {
     else this.#watch((this.#retry ?? BROWSER_RETRY_MS) + this.#firstFrameLimit()); // the browser reconnects by itself
   }
 
-  /** The browser does not say with which status the server has refused, so this asks for it. */
+  /** Requests the URL again to find out the status of the refusal, which the browser hides. */
   async #inquire(source) {
     clearTimeout(this.#watchdog);
     const { final, reason, detail } = await answerOf(this.#target());
@@ -151,7 +151,7 @@ export class Connection {
   }
 }
 
-/** How the server answers `target`, which an EventSource does not tell: {final, reason, detail}. */
+/** The server's answer to `target`, which an EventSource hides: {final, reason, detail}. */
 async function answerOf(target) {
   const inquiry = new AbortController(), limit = setTimeout(() => inquiry.abort(), INQUIRY_MS);
   try {
@@ -174,7 +174,7 @@ async function answerOf(target) {
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const isTime = (value) => Number.isInteger(value) && value >= 0;
 
-/** What the first frame of a connection says about its times; nothing of any other frame. */
+/** The heartbeat and the delay that the first frame of a connection specifies; nothing for other frames. */
 function timing(name, { heartbeat, retry }) {
   if (name !== "state.initial" && name !== "state.resumed") return {};
   if (!isTime(heartbeat) || heartbeat > 2 ** 31) throw new Gap("a first frame does not announce the heartbeat");

@@ -1,4 +1,4 @@
-"""The chat under test, and two routes more: what waits for the garbage collector, and what is alive.
+"""The chat under test, and two more routes: the objects that wait for the garbage collector, and those that are alive.
 
 GET /garbage    the number of objects that only the collector could free, which it frees
 GET /alive      how many objects of each type there are, of those that connections and requests are made of

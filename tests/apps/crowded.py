@@ -1,4 +1,4 @@
-"""An application with much in it: a hundred-odd slices' worth of everything that one request may try to take at once.
+"""An application with a large state, of which one request may try to take everything at once.
 
 `many/0` to `many/49999`, each tiny; `big`, as large as a snapshot may be; `rows`, a list of 100,000 numbers; `tick`, on
 which a reader measures its latency; and a chat with the demo's model.

@@ -1,4 +1,4 @@
-"""A ballot whose votes nobody may see: the public slice counts them, the hidden ones keep them."""
+"""A secret ballot: the public slice counts the votes, the hidden ones store them."""
 
 from __future__ import annotations
 

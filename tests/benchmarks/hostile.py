@@ -1,4 +1,4 @@
-"""What one client can cost all others: the latency of a live reader while another client does its worst.
+"""The cost of one client to all others: the latency of a live reader while another client misbehaves.
 
 A reader follows a slice that changes fifty times a second; the latency of a change counts from the time at which it was
 due. Each case attacks a server of its own from another process. The table has the reader's latency before and during
@@ -48,7 +48,7 @@ class Target:
         self.held: list[socket.socket] = []
 
     def ask(self, path: str, *, reads: int = 0, headers: str = "") -> socket.socket:
-        """Sends a request on a connection that is kept open, and reads only so many bytes of the answer."""
+        """Sends a request on a connection that is kept open, and reads only that many bytes of the answer."""
         connection = socket.create_connection(("127.0.0.1", self.port))
         self.held.append(connection)
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
@@ -217,7 +217,7 @@ async def measured(name: str, server: Server) -> Latencies:
 
 
 async def _tick(http: aiohttp.ClientSession, server: Server) -> None:
-    """One change a period, however long the last one took: its time is the time at which it was due."""
+    """One change per period, however long the previous one took: its latency counts from the time at which it was due."""
     due = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         while True:

@@ -1,4 +1,4 @@
-"""What stays live in a chat and what the model is sent, after any history of questions, answers, edits and branches.
+"""The live messages of a chat and the turns for the model, after any history of questions, replies, edits and branches.
 
 The tests keep a tree of their own, which knows nothing of archives.
 """
@@ -104,7 +104,7 @@ class History:
         return True
 
     async def tried(self, work: Any, *, may: bool) -> Any:
-        """Only what has left the chat is refused."""
+        """Only archived messages are refused."""
         if may:
             return await work
         with pytest.raises(Refused, match="no longer in this chat"):
@@ -144,7 +144,7 @@ class History:
         return len(encode(self.store.get(f"chat/{KEY}")))
 
     def least(self, path: Sequence[str]) -> int:
-        """How many messages of the branch must be live: `keep`, or fewer if the chat would be too large."""
+        """The number of messages of the branch that must be live: `keep`, or fewer if the chat would be too large."""
         small = self.bytes < archive.MAX_LIVE - NEWEST
         return min(max(self.keep, 1) if archive.MAX_LIVE > 1 << 20 or small else 1, len(path))
 

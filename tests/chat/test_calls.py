@@ -1,4 +1,4 @@
-"""Pieces of tool calls, in process: in whichever way a provider tells its calls apart, they are joined as it meant."""
+"""Pieces of tool calls, in process: however a provider distinguishes its calls, they are joined as intended."""
 
 from __future__ import annotations
 

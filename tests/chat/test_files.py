@@ -1,4 +1,4 @@
-"""What a person posts, and what of it may travel on to a model's provider and into the pages of others."""
+"""The files that people post, and which of them are passed on to a model's provider and to other people's pages."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_an_application_says_which_files_it_takes() -> None:
 
 @given(host=st.from_regex(r"[0-9a-fx]{1,10}(\.[0-9a-fx]{1,10}){0,3}\.?", fullmatch=True))
 def test_no_notation_of_an_address_is_taken_for_a_name(host: str) -> None:
-    """A browser takes a host for an address if its last label is a number in any notation."""
+    """A browser treats a host as an address if its last label is a number in any notation."""
     last = host.removesuffix(".").rpartition(".")[2]
     try:
         int(last, 16 if last.startswith("0x") else 10)

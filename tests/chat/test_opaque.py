@@ -1,4 +1,4 @@
-"""What a provider sends for itself only: it comes back to that provider, and nobody else sees any of it.
+"""Opaque data: it is returned to the provider that sent it, and nobody else sees any of it.
 
 The upstream refuses a conversation in which something is missing, so a reply that is complete has passed. What it was
 sent is looked at as well.
@@ -115,7 +115,7 @@ async def test_thoughts_go_back_once_the_conversation_has_calls(patient: Server,
 async def test_a_provider_that_misses_thoughts_of_another_model_gets_empty_ones(
     upstream: str, http: Http, tmp_path: Path
 ) -> None:
-    """The other way round, one that does not know them gets none. Either complains once, and not again."""
+    """Conversely, a provider that does not know them receives none. Either kind complains only once."""
     journal = f"sqlite:///{tmp_path / 'journal.db'}"
     think = {"think": "Hm."}, {"call": {"index": 0, "id": "c1", **ULM}}
     await script(http, upstream, "Another calls.", *think, CALLED)
@@ -284,7 +284,7 @@ async def test_a_reply_that_is_broken_off_spoils_no_later_question(patient: Serv
 
 
 class Signing:
-    """A model that signs whatever it says, and remembers what it was sent."""
+    """A model that signs all of its output, and remembers what it received."""
 
     name = "signing"
 

@@ -1,4 +1,4 @@
-"""Two people on one chat, one of whom has not seen what the other one did: nobody's view is changed unawares.
+"""Two people in one chat, one of whom has not seen the other's changes: no unseen message disappears.
 
 The unmodified front ends are in `test_client_*`; here are the requests that they and plain clients send.
 """

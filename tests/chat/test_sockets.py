@@ -24,7 +24,7 @@ ENVIRONMENT = {"CHATTY_UPSTREAM": "http://127.0.0.1:1/v1", "OPENAI_API_KEY": "no
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A chat whose provider is not there, on a server that knows what it has in memory."""
+    """A chat without a provider, on a server that reports which objects it has in memory."""
     with Server.serving(f"{ROOT / 'tests/apps/collected.py'}:app", env=ENVIRONMENT) as running:
         yield running
 
@@ -84,7 +84,7 @@ FLOODS = {
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_a_flood_holds_up_nobody(server: Server, http: aiohttp.ClientSession, path: str, kind: str) -> None:
-    """Half a million messages: without turns, they would take the loop for half a minute."""
+    """Half a million messages: if other tasks did not run in between, they would block the loop for half a minute."""
     before, longest = memory(server), 0.0
     with RawSocket(server.port, path) as flooded, Flood(flooded, FLOODS[kind], 500) as flood:
         await eventually(lambda: flood.sent > 0)
@@ -119,7 +119,7 @@ async def test_a_burst_is_answered_at_once_and_in_order(server: Server, path: st
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_client_that_pings_and_does_not_read_costs_little(server: Server, path: str) -> None:
-    """Forty megabytes of pings: without a bound, the server would hold as many bytes of pongs."""
+    """Forty megabytes of pings: without a limit, the server would hold as many bytes of pongs."""
     before = memory(server)
     with RawSocket(server.port, path, window=4_096) as connection:
         connection.connection.settimeout(0.5)
@@ -183,7 +183,7 @@ def fail(server: Server, path: str, number: int) -> None:
 async def test_nothing_is_left_of_a_connection(
     server: Server, http: aiohttp.ClientSession, path: str, end: Any
 ) -> None:
-    """Not even for the garbage collector, which hardly ever looks at what has lived for a while."""
+    """Not even for the garbage collector, which rarely examines objects that have lived for a while."""
     for count in (3, 60):  # the first time, something may be made that stays
         await look(http, server, "garbage")
         before = await look(http, server, "alive")

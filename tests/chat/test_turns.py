@@ -1,4 +1,4 @@
-"""What a model is sent, in process: whatever a chat has gone through, it is a conversation that every provider takes.
+"""The turns that a model receives, in process: whatever the history of a chat, every provider accepts them.
 
 The rules are written down twice: in `chat/replies/turns.py`, and here as a grammar, by other means.
 """
@@ -79,7 +79,7 @@ class History:
         return [message["id"] for message in self.state["messages"] if message["role"] == role]
 
     def make(self, steps: Sequence[Any], end: str) -> None:
-        """Lets the reply in progress grow by steps, and ends it; checks what the model would be sent in between."""
+        """Lets the reply in progress grow by steps, and ends it; checks the turns for the model in between."""
         reply = self.state["leaf"]
         at = 0
         for step, (said, calls) in enumerate(steps):

@@ -114,28 +114,28 @@ class Hasty(Plain):
 
 
 class Relentless(Plain):
-    """Takes no status for good."""
+    """Treats no status as final."""
 
     def is_final(self, status: int) -> bool:
         return False
 
 
 class Faint(Plain):
-    """Takes any status for good."""
+    """Treats every status as final."""
 
     def is_final(self, status: int) -> bool:
         return status != 200
 
 
 class Trusting(Plain):
-    """Waits for as long as the connection is there."""
+    """Waits for as long as the connection is open."""
 
     def silence(self) -> float | None:
         return None
 
 
 class Polite(Plain):
-    """Waits for the server to close what it has ended."""
+    """Waits for the server to close the connection after `stream.end`."""
 
     async def read(self, response: aiohttp.ClientResponse, decoder: Decoder) -> None:
         async for chunk in response.content.iter_any():

@@ -1,4 +1,4 @@
-"""Redirects: the Python client follows them, but never further than is safe."""
+"""Redirects: the Python client follows them, but only as far as it is safe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Iterator[Server]:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_stream_goes_where_it_is_sent(server: Server, status: int) -> None:
-    """Every time anew: where a server sends its clients may change."""
+    """For each connection again, because the target of a redirect may change."""
 
     async def elsewhere(request: web.Request) -> web.StreamResponse:
         seen.append(request.method)

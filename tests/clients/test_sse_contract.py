@@ -1,4 +1,4 @@
-"""LaunchDarkly's `sse-contract-tests` against both clients: what users of event streams expect of any client.
+"""LaunchDarkly's `sse-contract-tests` against both clients: the behaviour that users of event streams expect.
 
 The suite sends events that no statestream server sends, so each client is used below its replica.
 """
@@ -37,7 +37,7 @@ NAMES = ["message", "greeting", " greeting"]
 
 
 class AnyEvents(Replica):
-    """Takes the id of every event as its cursor, and holds nothing."""
+    """Uses the id of every event as its cursor, and holds no state."""
 
     def apply(self, event: Event) -> list[Update]:
         self.position = event.last_id or None

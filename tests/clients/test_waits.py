@@ -1,4 +1,4 @@
-"""Every wait of a client has a limit: a network that swallows bytes without an error is noticed, said, and tried again.
+"""Every wait of a client has a limit: it detects a network that silently drops bytes, reports it, and tries again.
 
 Invariants: a real server, a real proxy that swallows, a real browser. Limits of seconds are made shorter, never
 skipped: in Python by their constants, in a page by its clock.
@@ -325,7 +325,7 @@ async def page_elsewhere(browser: Node) -> AsyncIterator[Tab]:
 
 
 async def test_a_page_of_another_origin_is_refused_by_its_browser_and_says_so(browser: Node, demo: Server) -> None:
-    """The server has no headers for other origins, as protocol 13.4 says: what it has may be for its own pages only."""
+    """The server sends no headers for other origins (protocol 13.4): its data may be for its own pages only."""
     async with page_elsewhere(browser) as window:
         await look(window, follow(f"{demo.url}/stream/state?slices=board"))
         await wait(window, "seen.connections >= 2")

@@ -1,4 +1,4 @@
-"""The age clock against wall clocks that say anything."""
+"""The age clock with arbitrary wall clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would have to be awaited or iterated over is refused where a plain function is declared."""
+"""Coroutine functions and generators are refused wherever a plain function is declared."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=
 
 
 def test_programs_can_be_interrupted_where_the_tests_are_a_background_job() -> None:
-    """Shells, nohup and some runners start what they run with SIGINT ignored, which every program inherits."""
+    """Shells, nohup and some runners start programs with SIGINT ignored, which child processes inherit."""
     command = [sys.executable, "-c", IGNORING, IN_A_TEST]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     assert done.stdout.strip() == "True"

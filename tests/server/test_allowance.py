@@ -1,4 +1,4 @@
-"""How much a client may do in a time: the arithmetic, for any history."""
+"""How much a client may do over time: the arithmetic, for any history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The budget of memory: what is taken is given back, and bytes that many hold count once."""
+"""The memory budget: every reservation is released, and bytes with many holders count once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever can end is counted once, by how it ended; and what keeps the server from everything else is named."""
+"""Requests, streams and replies are counted once, by how they ended; and calls that block the server are logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edge of a real server on raw sockets: what is not HTTP, who leaves early, and the last second."""
+"""The edge of a real server on raw sockets: malformed HTTP, clients that leave early, and the shutdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLLECTED = f"{ROOT / 'tests/apps/collected.py'}:app"
 
 @pytest.fixture
 def collected() -> Iterator[Server]:
-    """A chat whose provider is not there, on a server that knows what it has in memory."""
+    """A chat without a provider, on a server that reports which objects it has in memory."""
     with Server.serving(
         COLLECTED, env={"CHATTY_UPSTREAM": "http://127.0.0.1:1/v1", "OPENAI_API_KEY": "none"}
     ) as running:

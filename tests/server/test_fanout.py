@@ -82,7 +82,7 @@ async def test_readers_that_come_back_with_one_cursor_share_the_reading_of_the_j
 
 @pytest.mark.slow
 async def test_more_readers_than_one_audience_has_room_for(descriptors: None, server: Server, http: Http) -> None:
-    """They get the same, exactly, while it is written in several turns."""
+    """They receive exactly the same, although it is written in several iterations of the event loop."""
     clients = await asyncio.to_thread(joined, server, 2_200)
     for n in range(40):
         await dispatch(http, server.url, "board/task_added", {"id": str(n), "title": "t"})

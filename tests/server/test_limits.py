@@ -1,4 +1,4 @@
-"""What one client may take: every answer here comes from a real server that goes on to serve others."""
+"""The limits for one client: every answer here comes from a real server that continues to serve others."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def resident(server: Server) -> int:
 
 @pytest.mark.parametrize("path", ["/state?slices=big", "/stream/state?slices=big"])
 async def test_what_nobody_reads_is_bounded_and_given_back(path: str, crowded: Server, http: Http) -> None:
-    """Fifty clients ask for a new version of 15 MB each: without a bound they would hold 750 MB."""
+    """Fifty clients request a new version of 15 MB each: without a limit they would hold 750 MB."""
     before = resident(crowded)
     clients = []
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""What a client is told that makes a mistake over HTTP: the thing, the place, and what it may have meant."""
+"""The errors for a client's mistakes over HTTP: the thing, the place, and what the client may have meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A damaged journal is never served: what is read of it equals the truth, or is refused; `repair` says what is lost."""
+"""A damaged journal is never served: every read is correct or refused, and `repair` reports what is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def truths(folder: Path) -> list[Truth]:
 
 
 async def trials(folder: Path, count: int) -> Counter[str]:
-    """So many damages, and what came of each of them."""
+    """That many damages, and the outcome of each."""
     seed = os.environ.get("SEED") or str(random.SystemRandom().randrange(2**32))
     print(f"seed {seed}")
     known = await truths(folder)

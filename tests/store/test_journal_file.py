@@ -1,4 +1,4 @@
-"""The file of a SQLite journal: what is taken for one, older versions, and what moves while it is open."""
+"""The file of a SQLite journal: which files are accepted, older versions, and files that move while they are open."""
 
 from __future__ import annotations
 

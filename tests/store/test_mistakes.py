@@ -1,4 +1,4 @@
-"""What a program is told that makes a mistake: the thing, the place, and what to write instead."""
+"""The errors for a program's mistakes: the thing, the place, and the correct form."""
 
 from __future__ import annotations
 

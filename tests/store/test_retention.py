@@ -1,4 +1,4 @@
-"""Each bound of a retention holds by itself in a running server, and no jump of its clock forgets anything."""
+"""Each limit of a retention applies independently in a running server, and no jump of its clock deletes anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def serving(tmp_path: Path, journal: str, **retention: Any) -> Server:
 
 
 def jump(tmp_path: Path, seconds: int) -> None:
-    """Sets the server's wall clock so far ahead of the real one."""
+    """Sets the server's wall clock that far ahead of the real one."""
     (tmp_path / "ahead.new").write_text(str(seconds))
     (tmp_path / "ahead.new").rename(tmp_path / "ahead")
 

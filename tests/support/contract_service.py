@@ -1,4 +1,4 @@
-"""The service that LaunchDarkly's `sse-contract-tests` ask to run a client: HTTP in, callbacks out.
+"""The service through which LaunchDarkly's `sse-contract-tests` run a client: HTTP in, callbacks out.
 
 https://github.com/launchdarkly/sse-contract-tests/blob/main/docs/service_spec.md
 
@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 
 Tell = Callable[[dict[str, Any]], None]
 Start = Callable[[dict[str, Any], Tell], Awaitable[Callable[[], Awaitable[None]]]]
-"""Starts a client of what the suite asks for; returns what stops it."""
+"""Starts a client as the suite requests it. Returns a function that stops it."""
 SUITE = "sse-contract-tests"
 
 

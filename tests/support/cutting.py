@@ -1,4 +1,4 @@
-"""A bad network between clients and a server: a TCP proxy that cuts connections, between any two bytes, or swallows.
+"""A bad network between clients and a server: a TCP proxy that cuts connections between any two bytes, or drops bytes.
 
 It knows nothing of what it carries, except where the head of an answer ends. The server behind it may be killed and
 come back on the same port.

@@ -1,4 +1,4 @@
-"""Damage to the files of a journal, and what must come of it: every read equals the truth, or is refused.
+"""Damage to the files of a journal, and the required outcome: every read is correct or refused.
 
 A trial copies a journal with a real history, damages one of its files, and reads everything that it can.
 """
@@ -90,7 +90,7 @@ async def truth_of(path: Path, scratch: Path) -> Truth:
 
 
 def damage(path: Path, chance: random.Random) -> str:
-    """Damages one of the journal's files, and says how."""
+    """Damages one of the journal's files, and returns a description."""
     wal = path.with_name(f"{path.name}-wal")
     file = chance.choice([path, wal]) if wal.exists() and wal.stat().st_size else path
     content = bytearray(file.read_bytes())
@@ -118,7 +118,7 @@ def damage(path: Path, chance: random.Random) -> str:
 
 
 async def consequence(path: Path, truth: Truth, chance: random.Random) -> str:
-    """Reads everything: "intact", "refused at once" or "refused in part". What is wrong is an AssertionError."""
+    """Reads everything: "intact", "refused at once" or "refused in part". A wrong read is an AssertionError."""
     journal = SqliteJournal(path)
     try:
         await journal.open()

@@ -105,7 +105,7 @@ class Upstream:
         return text if text in self.scripts else text.rpartition("\n\n")[2]
 
     def missing(self, model: str, messages: list[Any]) -> str | None:
-        """What does not come back as it was sent, if this model has sent it."""
+        """The data that does not come back as this model sent it."""
         question, answer = "", 0
         for message in messages:
             if message["role"] == "user":
@@ -120,7 +120,7 @@ class Upstream:
 
 
 def lost_of(steps: list[Step], message: Any) -> Iterator[str]:
-    """What an answer that called tools does not have any more."""
+    """The data that an answer with tool calls has lost."""
     thought = "".join(step.get("think", "") for step in steps)
     if thought and message.get("reasoning_content") != thought:
         yield "reasoning_content"
