@@ -18,7 +18,7 @@ ROUTES: Final = ("/stream/state", "/dispatch")
 
 def address(url: str) -> tuple[str, dict[str, str]]:
     """Returns the URL without user and password, and the headers that replace them. Raises Malformed."""
-    # No message repeats the URL: it may contain a password that cannot be told apart here.
+    # No message repeats the URL: it may contain a password that cannot be recognized here.
     if not isinstance(url, str):
         raise Malformed(f"expected the root URL of a server as text, such as {EXAMPLE}, got {type(url).__name__}")
     try:

@@ -104,7 +104,7 @@ class Signature:
 
 
 def _with_scalars(value: Any) -> Any:
-    """The same with Python's own numbers in place of those of other libraries."""
+    """The same with Python's own numbers instead of those of other libraries."""
     if type(value) is dict:
         return {key: _with_scalars(item) for key, item in value.items()}
     if type(value) is list:

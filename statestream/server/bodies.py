@@ -25,7 +25,7 @@ from statestream.server.transfer import BUDGET
 BODY_SECONDS: Final = 30.0
 MAX_BODY: Final = web.AppKey("statestream_max_body", int)
 LARGE: Final = 32 << 10
-"""A text of so many bytes may take several milliseconds to parse."""
+"""A text of this size may take several milliseconds to parse."""
 PARSING: Final = web.AppKey("statestream_parsing", asyncio.Lock)
 
 M = TypeVar("M", bound="Body")

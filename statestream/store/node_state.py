@@ -3,7 +3,7 @@
 Invariants: the state moves only by what the journal has, in the journal's order. `append` and `catch_up` apply and
 announce in one step, without an await in between; `load` replaces everything and announces a reset. Whoever calls these
 three holds the writer's lock. After an append with an unknown outcome the state is stale: the journal must be read
-before the next append. `upkeep` is told of everything that is applied.
+before the next append. `upkeep` is notified of all applied changes.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ async def measured(name: str, server: Server) -> Latencies:
 
 
 async def _tick(http: aiohttp.ClientSession, server: Server) -> None:
-    """One change per period, however long the previous one took: its latency counts from the time at which it was due."""
+    """One change per period, however long the previous one took: its latency counts from the time it was due."""
     due = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         while True:

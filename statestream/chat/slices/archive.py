@@ -138,7 +138,7 @@ def _pages_of(messages: Iterable[tuple[Message, int]]) -> Iterator[list[tuple[Me
 def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch:
     """The actions that bring back what is above that live message, so that it is shown as the last of `keep`.
 
-    There are none if so many are live, or if there are no more.
+    There are none if `keep` are live, or if there are no more.
     """
     chat = view.get(conversation.name_of(key))
     shown = [] if chat is None else path({**chat.value, "leaf": message_id})

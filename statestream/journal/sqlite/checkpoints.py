@@ -6,7 +6,7 @@ interrupted, and the next checkpoint clears it away, see `claims`.
 
 Invariants: of each slice, the newest row of `snapshots` at or before a complete checkpoint is its state there. Rows of
 an interrupted checkpoint are correct, but incomplete. Each checkpoint knows how many slices exist there and the sum of
-their CRCs, so that one that is missing is noticed.
+their CRCs, so that a missing slice is noticed.
 """
 
 from __future__ import annotations
