@@ -108,7 +108,7 @@ class Hub:
         except TooLarge:
             self._end(subscriber, "too_large")
         except Exception:
-            log.exception("a subscriber could not be sent its first frame and is disconnected")
+            log.exception("the first frame of a subscriber could not be sent; the subscriber is disconnected")
             sink.abort("failed")
         if subscriber.open and subscriber.state is not State.LIVE:
             self._lagging(subscriber)

@@ -46,7 +46,8 @@ DISCARD: Final = 1 << 16
 UNSENT: Final = 1 << 20
 """Bytes that the kernel may queue beyond what is in flight. Without a limit that is megabytes of outdated frames."""
 UNACKNOWLEDGED_MS: Final = 30_000
-"""After this time the kernel gives up a peer that acknowledges nothing, or whose TCP window stays closed."""
+"""After this time the kernel drops a peer that acknowledges nothing, or whose TCP window stays closed.
+"""
 FEW: Final = 16
 """For up to so many sockets, one write for each costs less than a ring."""
 AVAILABLE: Final = sys.platform == "linux"

@@ -95,7 +95,7 @@ class SyncFrames:
         return frame
 
     def _expire(self) -> None:
-        """Returns the memory also if nobody asks for another frame."""
+        """Returns the memory even if nobody requests another frame."""
         self._forget_the_past()
         if self._made:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)

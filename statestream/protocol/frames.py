@@ -1,8 +1,8 @@
 """The frames of the state stream, as bytes.
 
-Invariants: pure. The functions return bytes: of a frame, of an item of a catch-up, or of a line of the history. What is
-encoded already (values, patches, payloads) is spliced, never decoded. docs/protocol.md describes every member; changing
-one here changes it for every client.
+Invariants: pure. The functions return bytes: of a frame, of an item of a catch-up, or of a line of the history. Encoded
+data (values, patches, payloads) is spliced, never decoded. docs/protocol.md describes every member; changing one here
+changes it for every client.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether a page of another site has sent a request.
+"""Whether a page of another site sent a request.
 
-Browsers let any page open a WebSocket or a stream anywhere, with the cookies of the person who looks at it.
+Browsers let any page open a WebSocket or a stream anywhere, with the cookies of the person who visits it.
 
 Invariants: a request without the headers of a browser comes from a program, and programs may do anything. An origin
 that is not well-formed is foreign.
@@ -17,7 +17,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Whether the `Origin` is another host than the requested one, or the browser reports another site."""
+    """Whether the `Origin` differs from the requested host, or the browser reports another site."""
     origins = request.headers.getall("Origin", [])
     if origins:
         return not (len(origins) == 1 and _is_origin_of(origins[0], request.host))

@@ -2,7 +2,7 @@
 
 Routes, broadcast and chat hold a view, never the store or its journal. So this is where rules are enforced: which
 slices a principal may name and read, as they are now, as they were, and while they change; and which actions they may
-dispatch. A selection contains only what may be read, so whatever works with selections needs no rules of its own.
+dispatch. A selection contains only what may be read, so code that works with selections needs no rules of its own.
 
 The rules so far: everybody reads every slice that is not hidden, and internal actions are the server's own.
 
