@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Final, Literal
 
 from msgspec import Struct
 
 from statestream.broadcast.backlog import Backlog
 from statestream.broadcast.subscribers import State, Subscriber
-from statestream.core.change import Position, SliceState
+from statestream.core.change import Position
 from statestream.core.errors import TooLarge
 from statestream.protocol import frames
 from statestream.protocol.frames import Reason
@@ -109,15 +109,17 @@ class SyncFrames:
         detail, selection = subscriber.subscription.detail, subscriber.subscription.selection
         few = len(backlog) <= SINGLES and sum(len(change.data) for change in backlog) <= SINGLES_BYTES
         single, opening = few or detail.every_change, subscriber.state is State.SYNCING
-        slices = dict(subscriber.group.view.select(selection)) if opening or not single else {}
+        view = subscriber.group.view
         kind: Kind = "resumed" if opening else "catchup"
         out: list[bytes] = []
         if opening:
             assert isinstance(subscriber.cursor, Position)
-            out.append(frames.resumed(subscriber.cursor, _versions_before(slices, backlog), self._heartbeat))
+            versions = _versions_before(view.versions(selection), backlog)
+            out.append(frames.resumed(subscriber.cursor, versions, self._heartbeat))
         if single:
             out.extend(frames.update(change, full=detail.payloads) for change in backlog)
             return kind, b"".join(out)
+        slices = dict(view.select(selection))
         items = frames.coalesce(backlog, slices)
         if sum(map(len, items)) > sum(state.measured for state in slices.values()):
             with contextlib.suppress(TooLarge):  # if the state is too large for one frame, the catch-up is sent
@@ -133,9 +135,11 @@ def _key(subscriber: Subscriber) -> Hashable:
     return subscriber.subscription, subscriber.cursor, subscriber.state
 
 
-def _versions_before(slices: Mapping[str, SliceState], backlog: Backlog) -> dict[str, int]:
-    """The versions that a client holds at its cursor, from those of now and what has changed since."""
-    versions = {name: state.version for name, state in slices.items()}
+def _versions_before(versions: dict[str, int], backlog: Backlog) -> dict[str, int]:
+    """The versions that a client holds at its cursor, from those of now, which are changed, and the backlog."""
     for change in reversed(backlog):
         versions[change.slice] = change.from_version
-    return {name: version for name, version in versions.items() if version}
+    for name in {change.slice for change in backlog}:
+        if not versions[name]:
+            del versions[name]
+    return versions

@@ -88,6 +88,19 @@ class Selection(Struct, frozen=True, kw_only=True):
         for family in sorted(self.families):
             yield from ((name, slices[name]) for name in instances.get(family, ()))
 
+    def versions(self, slices: Mapping[str, SliceState], instances: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+        """The versions of the selected slices that exist. `instances` has those of each family."""
+        names = self.names
+        found: dict[str, int] = {}
+        if self.everything:
+            names = frozenset(name for name in slices if "/" not in name)
+        for name in names:
+            if name in slices:
+                found[name] = slices[name].version
+        for family in instances if self.everything else self.families:
+            found.update(instances.get(family, {}))
+        return found
+
     def snapshot(
         self, slices: Mapping[str, SliceState], instances: Mapping[str, Iterable[str]]
     ) -> dict[str, SliceState]:

@@ -64,6 +64,8 @@ class MemoryJournal:
         self._records = IdempotencyRecords(self.retention.id_bytes)
         self._checkpoints: list[Checkpoint] = []
         self._saved: dict[str, list[tuple[int, SliceState | None]]] = {}
+        self._outdated: set[str] = set()
+        """The slices in `_saved` of which a trim may remove something. A trim looks at no others."""
         self._waiting: set[asyncio.Future[None]] = set()
 
     @classmethod
@@ -161,7 +163,10 @@ class MemoryJournal:
         if position.seq <= newest:
             return
         for name, state in slices.items():
-            self._saved.setdefault(name, []).append((position.seq, state))
+            versions = self._saved.setdefault(name, [])
+            versions.append((position.seq, state))
+            if len(versions) > 1 or state is None:
+                self._outdated.add(name)
         covered = self._changes[newest - self._earliest.seq : position.seq - self._earliest.seq]
         size = (
             total_size(covered)
@@ -174,7 +179,8 @@ class MemoryJournal:
         del self._changes[: until.seq - self._earliest.seq]
         self._checkpoints = [point for point in self._checkpoints if point.position.seq >= until.seq]
         self._earliest = until
-        for name, versions in tuple(self._saved.items()):
+        for name in tuple(self._outdated):
+            versions = self._saved[name]
             before = [entry for entry in versions if entry[0] <= until.seq][-1:]
             kept = [entry for entry in before if entry[1] is not None]
             kept += [entry for entry in versions if entry[0] > until.seq]
@@ -182,6 +188,8 @@ class MemoryJournal:
                 self._saved[name] = kept
             else:
                 del self._saved[name]
+            if len(kept) <= 1 and all(state is not None for _, state in kept):
+                self._outdated.discard(name)
 
     async def tidy(self) -> None:
         self._records.forget(self.clock.now())

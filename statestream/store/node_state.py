@@ -9,7 +9,7 @@ before the next append. `upkeep` is notified of all applied changes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.core.change import PAGE, START, Change, SliceState, new_id, now_ms
@@ -26,13 +26,17 @@ log = logging.getLogger("statestream")
 BEGIN_ATTEMPTS: Final = 100
 
 
+Instances = dict[str, dict[str, int]]
+"""The versions of the instances of each family, by their full names: so that a family is found without the others."""
+
+
 class NodeState:
-    """`slices` maps full names to their states. It stays the same object. `instances` are the names in each family."""
+    """`slices` maps full names to their states. It stays the same object. `instances` has their versions by family."""
 
     def __init__(self, journal: Journal, bus: Bus) -> None:
         self.bus = bus
         self.slices: dict[str, SliceState] = {}
-        self.instances: dict[str, dict[str, None]] = {}
+        self.instances: Instances = {}
         self.position = START
         self.stale = False
         self.upkeep = Upkeep(self.slices, journal)
@@ -113,29 +117,29 @@ class NodeState:
         """Swaps the state and announces the changes."""
         for change in changes:
             before = self.slices.get(change.slice)
-            if before is None and change.kind != "removed":
-                _add_instance(self.instances, change.slice)
             if change.kind == "removed":
                 self.slices.pop(change.slice, None)
                 self.instances.get(change.slice.partition("/")[0], {}).pop(change.slice, None)
-            elif change.kind == "patches" and before is not None:
+                continue
+            if change.kind == "patches" and before is not None:
                 self.slices[change.slice] = before.patched(value_of(change), change)
             else:
                 self.slices[change.slice] = SliceState(value_of(change), change.position, change.data)
+            _note_instance(self.instances, change.slice, change.version)
         self.position = changes[-1].position
         self.upkeep.applied(changes)
         self.bus.announce(changes)
 
 
-def instances_of(names: Iterable[str]) -> dict[str, dict[str, None]]:
-    """The full names of instances by their family."""
-    instances: dict[str, dict[str, None]] = {}
-    for name in names:
-        _add_instance(instances, name)
+def instances_of(slices: Mapping[str, SliceState]) -> Instances:
+    """The instances among slices, by their family."""
+    instances: Instances = {}
+    for name, state in slices.items():
+        _note_instance(instances, name, state.version)
     return instances
 
 
-def _add_instance(instances: dict[str, dict[str, None]], name: str) -> None:
+def _note_instance(instances: Instances, name: str, version: int) -> None:
     family, slash, _ = name.partition("/")
     if slash:
-        instances.setdefault(family, {})[name] = None
+        instances.setdefault(family, {})[name] = version

@@ -86,6 +86,10 @@ class StoreView:
         """The selected slices that exist, however many."""
         return selection.of(self._state.slices, self._state.instances)
 
+    def versions(self, selection: Selection) -> dict[str, int]:
+        """The versions of the selected slices that exist, however many, as a new dict."""
+        return selection.versions(self._state.slices, self._state.instances)
+
     def snapshot(self, selection: Selection) -> Snapshot:
         """The selected slices now. Raises TooLarge."""
         return Snapshot(

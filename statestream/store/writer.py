@@ -32,8 +32,10 @@ log = logging.getLogger("statestream")
 
 MAX_BATCH: Final = 256
 MAX_BATCH_ACTIONS: Final = 1_000
-MAX_BATCH_BYTES: Final = 4 << 20
-"""A batch is run without a pause, so it ends at any of these limits, but has at least one request."""
+"""A batch runs without a pause, so it ends at either of these limits."""
+BULK_ACTIONS: Final = 50
+BULK_BYTES: Final = 64 << 10
+"""A request beyond these is bulk: a batch has one of them at most, so that small requests do not wait for many."""
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
@@ -67,6 +69,7 @@ class Writer:
     def __init__(self, registry: HandlerRegistry, state: NodeState, slow_calls: SlowCalls) -> None:
         self._registry, self._state, self._slow_calls = registry, state, slow_calls
         self._waiting: deque[_Pending] = deque()
+        self._waiting_bulk: deque[_Pending] = deque()
         self._waiting_bytes = 0
         self._in_progress: dict[IdempotencyKey, _Pending] = {}
         self._catching_up: list[asyncio.Future[Position]] = []
@@ -79,12 +82,13 @@ class Writer:
         if first is not None:
             _check_same(request, first.request.digest)
             return replace(await asyncio.shield(first.future), duplicate=True)
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) + len(self._waiting_bulk) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} requests are waiting for the journal already; try again later")
-        if self._waiting and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
+        if self._waiting_bytes and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
             raise Unavailable(f"{MAX_WAITING_BYTES >> 20} MiB are waiting for the journal already; try again later")
         pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
-        self._waiting.append(pending)
+        bulk = len(request.actions) > BULK_ACTIONS or request.size > BULK_BYTES
+        (self._waiting_bulk if bulk else self._waiting).append(pending)
         self._waiting_bytes += request.size
         self._wanted.set()
         if not request.idempotent:
@@ -113,9 +117,9 @@ class Writer:
     async def drain(self) -> None:
         """Answers everything that waits."""
         async with self._lock:
-            while self._waiting or self._catching_up:
+            while self._waiting or self._waiting_bulk or self._catching_up:
                 await self._round()
-                if self._waiting:
+                if self._waiting or self._waiting_bulk:
                     await asyncio.sleep(0)  # an append to memory never waits, so other tasks would have to
 
     async def _catch_up(self) -> None:
@@ -140,9 +144,9 @@ class Writer:
         """Answers a batch of what waits, one way or another."""
         if self._catching_up:
             await self._catch_up()
-        if not self._waiting:
-            return
         batch = self._next_batch()
+        if not batch:
+            return
         try:
             if self._state.stale:
                 await self._state.catch_up()
@@ -158,15 +162,15 @@ class Writer:
             raise
 
     def _next_batch(self) -> list[_Pending]:
+        """Small requests in the order of their arrival, and one bulk request after them."""
         batch: list[_Pending] = []
-        actions = size = 0
-        while self._waiting and len(batch) < MAX_BATCH:
-            request = self._waiting[0].request
-            actions, size = actions + len(request.actions), size + request.size
-            if batch and (actions > MAX_BATCH_ACTIONS or size > MAX_BATCH_BYTES):
-                break
+        actions = 0
+        while self._waiting and len(batch) < MAX_BATCH and actions < MAX_BATCH_ACTIONS:
             batch.append(self._waiting.popleft())
-            self._waiting_bytes -= request.size
+            actions += len(batch[-1].request.actions)
+        if self._waiting_bulk:
+            batch.append(self._waiting_bulk.popleft())
+        self._waiting_bytes -= sum(pending.request.size for pending in batch)
         return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:

@@ -181,6 +181,7 @@ class Presence:
     async def run(self) -> None:
         """Reports changes until cancelled."""
         while True:
+            await asyncio.sleep(0)  # thousands of chats may be due at once
             key = await self._next_due()
             try:
                 await self._report(key, asyncio.get_running_loop().time())
