@@ -37,7 +37,7 @@ from statestream.journal.sqlite.head_file import Acknowledged, HeadFile
 from statestream.journal.sqlite.remembered import Remembered
 from statestream.journal.sqlite.schema import Schema
 from statestream.journal.sqlite.tidying import Tidying
-from statestream.journal.sqlite.worker import SqliteWorker, transaction
+from statestream.journal.sqlite.worker import SqliteWorker, transaction, translated
 
 log = logging.getLogger("statestream")
 
@@ -73,6 +73,9 @@ class SqliteJournal:
             check_foreign(self.path)
             await self._writing.open(self._prepare)
             await self._reading.open(lambda _: None)
+        except UnicodeDecodeError as error:
+            await self.close()
+            raise translated(error) from error
         except (sqlite3.Error, OSError, Unavailable) as error:
             await self.close()
             raise JournalUnusable(

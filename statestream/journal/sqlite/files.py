@@ -40,7 +40,10 @@ def _has_header(path: Path) -> bool:
     sql = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     try:
         sql.execute("PRAGMA schema_version")
-    except sqlite3.DatabaseError as error:  # if it is damaged in another way, opening it properly says more
+    except (
+        sqlite3.DatabaseError,
+        UnicodeDecodeError,
+    ) as error:  # if it is damaged in another way, opening it properly says more
         return getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_NOTADB
     finally:
         sql.close()

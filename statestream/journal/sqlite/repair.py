@@ -140,7 +140,7 @@ def _examined(path: Path) -> Repaired | None:
                     checkpoints.saved(sql, point.position, EVERYTHING, Checked())
                 for actor, id in sql.execute("SELECT actor, id FROM requests").fetchall():
                     changes.lookup(sql, [(actor, id)], now=0)  # at a time at which no record is too old
-    except (JournalUnusable, sqlite3.DatabaseError):
+    except (JournalUnusable, sqlite3.DatabaseError, UnicodeDecodeError):
         return None
     return Repaired(head=head, earliest=earliest, earlier=earliest.seq)
 
@@ -192,7 +192,7 @@ def _noted_time(source: sqlite3.Connection, salvaged: Salvaged) -> int:
     """The last time of the damaged journal's clock, from which the ages of ids are measured."""
     try:
         noted = noted_time.noted(source)
-    except (sqlite3.Error, OverflowError):
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError):
         noted = None
     return max((row[6] for row in salvaged.requests), default=now_ms()) if noted is None else noted
 

@@ -23,6 +23,7 @@ from statestream.core.selection import EVERYTHING
 from statestream.journal.history import Held, advance
 from statestream.journal.sqlite import changes, checkpoints
 from statestream.journal.sqlite.checksums import Checked, Ledger, checksum, fits, request_checksum
+from statestream.journal.sqlite.worker import SQLITE_ERRORS
 
 RECORD: Final = "actor, id, digest, seq, tag, changes, at, crc"
 
@@ -63,7 +64,7 @@ class Salvage:
         """An undamaged change."""
         try:
             return changes.change_at(self._sql, seq)
-        except (sqlite3.Error, StatestreamError, OverflowError):
+        except (*SQLITE_ERRORS, StatestreamError, OverflowError):
             return None
 
     def _bases(self) -> list[Position]:
@@ -81,14 +82,14 @@ class Salvage:
     def _floor(self) -> Position | None:
         try:
             return changes.earliest(self._sql)
-        except (sqlite3.Error, StatestreamError):
+        except (*SQLITE_ERRORS, StatestreamError):
             return None
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows up to the first that cannot be read."""
         try:
             yield from self._sql.execute(query)
-        except (sqlite3.Error, OverflowError):
+        except (*SQLITE_ERRORS, OverflowError):
             return
 
     def _state(self, base: Position) -> Held | None:
@@ -98,7 +99,7 @@ class Salvage:
         try:
             saved = checkpoints.saved(self._sql, base, EVERYTHING, Checked())
             return {each.name: (orjson.loads(each.data), each.position) for each in saved}
-        except (sqlite3.Error, StatestreamError, OverflowError, orjson.JSONDecodeError):
+        except (*SQLITE_ERRORS, StatestreamError, OverflowError, orjson.JSONDecodeError):
             return None
 
     def _walk(self, base: Position, held: Held, limit: int | None = None) -> Position:

@@ -24,6 +24,9 @@ BUSY_SECONDS: Final = 2.0
 
 Job = Callable[Concatenate[sqlite3.Connection, P], T]
 
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises. The second one is for an error whose message quotes damaged bytes of the file."""
+
 
 class SqliteWorker:
     """See the module. `mode` is how transactions begin: IMMEDIATE for writing, DEFERRED for reading.
@@ -84,7 +87,7 @@ class SqliteWorker:
             raise Unavailable("the journal is closed")
         try:
             return job(self._connection)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise translated(error) from error
 
     async def close(self) -> None:
@@ -118,12 +121,14 @@ def transaction(sql: sqlite3.Connection | None, mode: str) -> Iterator[sqlite3.C
             if sql.in_transaction:
                 sql.execute("ROLLBACK")
             raise
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise translated(error) from error
 
 
-def translated(error: sqlite3.Error) -> StatestreamError:
-    """The exception that replaces an error of SQLite. It must not contain the text of a damaged column."""
+def translated(error: Exception) -> StatestreamError:
+    """The exception that replaces one of SQLITE_ERRORS. It must not contain the text of a damaged column."""
+    if isinstance(error, UnicodeDecodeError):
+        return damaged("the journal's file")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "Could not decode" in str(error):
         return damaged("the journal's file")
