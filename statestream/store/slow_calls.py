@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 
 log = logging.getLogger("statestream")
 
-SLOW_SECONDS: Final = 0.1
+SLOW_SECONDS: Final = 0.25
 """A call that takes longer is slow: every reader has waited for that time."""
 
 Kind = Literal["handler", "listener", "tool", "callback"]

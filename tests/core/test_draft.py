@@ -45,7 +45,7 @@ def check(base: Any, recipe: Recipe) -> tuple[Any, list[dict[str, Any]]]:
     return value, wire
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(base=base_documents, program=programs)
 def test_any_program_does_the_same_to_a_draft_and_to_plain_data(base: Any, program: Any) -> None:
     check(base, lambda state: run(program, state))
@@ -66,7 +66,7 @@ def test_a_long_list_is_shuffled_in_one_operation() -> None:
     assert [op["path"] for op in ops] == [""]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(base=base_documents, program=programs)
 def test_whatever_moves_where_the_patch_leads_to_the_value(base: Any, program: Any) -> None:
     before = canonical(base)
@@ -126,7 +126,7 @@ def written(value: Any, recipe: Recipe, scratch: Scratch) -> tuple[Any, list[Any
     return after, orjson.loads(orjson.dumps(ops))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(base=base_documents, batch=batches)
 def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch: Any) -> None:
     """Those that fail leave nothing behind, and nobody sees what is not committed."""

@@ -29,7 +29,7 @@ def broken(state: Any) -> None:
     raise LookupError("secret payload")
 
 def slow_listener(change: Any) -> None:
-    time.sleep(0.15 if change.cause.type == "shop/ordered" and b'"seconds":0.15' in change.cause.payload else 0)
+    time.sleep(0.3 if change.cause.type == "shop/ordered" and b'"seconds":0.3' in change.cause.payload else 0)
 
 store = Store([shop])
 store.on_change(slow_listener)
@@ -90,7 +90,7 @@ async def is_counted(http: Http, server: Server, wanted: dict[str, int]) -> bool
 
 
 async def test_a_slow_handler_and_a_slow_listener_are_named_and_counted(shop: Server, http: Http) -> None:
-    assert (await dispatch(http, shop.url, "shop/ordered", {"seconds": 0.15}))[0] == 200
+    assert (await dispatch(http, shop.url, "shop/ordered", {"seconds": 0.3}))[0] == 200
     found = await counted(http, shop, "slow_calls")
     assert set(found) == {"handler", "listener"}
     errors = shop.stop()

@@ -104,7 +104,7 @@ async def test_large_changes_reach_everybody_in_order_also_those_who_come_in_bet
     crowded: Server, http: Http
 ) -> None:
     """A megabyte for forty is written in portions. The plain client fails if a change is missing or comes twice."""
-    clients = [PlainClient(crowded.port, "slices=rows,tick").connect() for _ in range(40)]
+    clients = [PlainClient(crowded.port, "slices=rows,tick").connect() for _ in range(24)]
     for round_ in range(3):
         sending = [
             dispatch(http, crowded.url, "rows/annotated", {"text": str(round_) * 900_000}),

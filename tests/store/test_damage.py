@@ -72,7 +72,7 @@ async def trials(folder: Path, count: int) -> Counter[str]:
 
 @pytest.mark.slow
 async def test_what_is_damaged_is_refused_or_read_as_it_was(tmp_path: Path) -> None:
-    outcomes = await trials(tmp_path, 40)
+    outcomes = await trials(tmp_path, 24)
     print(dict(outcomes))
     assert outcomes["refused at once"]
 
