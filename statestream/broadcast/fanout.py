@@ -30,6 +30,7 @@ class FanOut:
     def __init__(self, view: StoreView, groups: SubscriberGroups, lagging: Callable[[Subscriber], None]) -> None:
         self._view, self._groups, self._lagging = view, groups, lagging
         self._unsent: dict[SubscriberGroup, None] = {}
+        self._owing: dict[SubscriberGroup, None] = {}
         self._scheduled = False
 
     def add(self, changes: Sequence[Change]) -> None:
@@ -45,28 +46,37 @@ class FanOut:
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._unsent and not self._scheduled:
+        if (self._unsent or self._owing) and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Large frames come last, so that the others do not wait for them, but they come."""
         loop = asyncio.get_running_loop()
         until = loop.time() + ITERATION_SECONDS
-        while self._unsent:
+        try:
+            self._flush_some(self._unsent, until)
+            self._flush_some(self._owing, until)
+        finally:
+            self._scheduled = False
+            self._schedule()
+
+    def _flush_some(self, groups: dict[SubscriberGroup, None], until: float) -> None:
+        """Flushes groups until it is late, but one at least."""
+        loop = asyncio.get_running_loop()
+        while groups:
             now = loop.time()
-            if now > until:
-                loop.call_soon(self._flush)
-                return
-            group = next(iter(self._unsent))
-            del self._unsent[group]
+            group = next(iter(groups))
+            del groups[group]
             self.flush(group, now)
-        self._scheduled = False
+            if now > until:
+                return
 
     def flush(self, group: SubscriberGroup, now: float) -> None:
-        """Writes the gathered frames of a group. Its live subscribers are then at the head, unless it `owes` frames."""
+        """Writes what has gathered for a group: its live subscribers are then at the head, unless it `owes` frames."""
         behind = group.flush(self._view.position, now)
         if group.owes:
-            self._unsent[group] = None
+            self._owing[group] = None
             self._schedule()
         for subscriber in behind:
             self._lagging(subscriber)
@@ -79,3 +89,4 @@ class FanOut:
     def forget(self, group: SubscriberGroup) -> None:
         """The group has no members any more."""
         self._unsent.pop(group, None)
+        self._owing.pop(group, None)
