@@ -126,6 +126,7 @@ def written(value: Any, recipe: Recipe, scratch: Scratch) -> tuple[Any, list[Any
     return after, orjson.loads(orjson.dumps(ops))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(base=base_documents, batch=batches)
 def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch: Any) -> None:
@@ -142,6 +143,7 @@ def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch:
         assert canonical(base) == before
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(base=base_documents, batch=batches)
 def test_whatever_moves_in_a_batch_where_the_patches_lead_to_the_value(base: Any, batch: Any) -> None:

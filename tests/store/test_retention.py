@@ -17,6 +17,8 @@ KEPT = f"{ROOT / 'tests/apps/kept.py'}:store"
 DAY = 24 * 3600
 journals = pytest.mark.parametrize("journal", ["memory", "sqlite"])
 
+pytestmark = pytest.mark.slow  # the tests wait for trims, some of them for seconds
+
 
 def serving(tmp_path: Path, journal: str, **retention: Any) -> Server:
     """With a retention; without one the journal's own."""
@@ -154,7 +156,6 @@ async def test_a_file_from_before_gives_space_back_as_well(tmp_path: Path, http:
         assert await counted(http, server, "once")
 
 
-@pytest.mark.slow
 async def test_a_journal_in_memory_keeps_what_it_says(tmp_path: Path, http: Http) -> None:
     with serving(tmp_path, "memory") as server:
         before = rss(server)
@@ -174,7 +175,6 @@ async def test_a_jump_of_the_clock_forgets_no_id(tmp_path: Path, http: Http, jou
         assert state["slices"]["board"]["count"] == 4
 
 
-@pytest.mark.slow
 async def test_a_restart_under_a_wrong_clock_forgets_no_id(tmp_path: Path, http: Http) -> None:
     with serving(tmp_path, "sqlite") as server:
         assert not await counted(http, server, "once")
