@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -246,9 +245,9 @@ def main(names: list[str] | None = None) -> None:
     rows = []
     for name in names or CASES:
         with Server.serving(APP) as server:
-            resting = _resident(server, "VmRSS")
+            resting = server.resident("VmRSS")
             latencies = asyncio.run(measured(name, server))
-            peak, after = _resident(server, "VmHWM"), _resident(server, "VmRSS")
+            peak, after = server.resident("VmHWM"), server.resident("VmRSS")
         before, during = sorted(latencies.before), sorted(latencies.during)
         rows.append(
             [
@@ -262,12 +261,6 @@ def main(names: list[str] | None = None) -> None:
         )
         print(" ".join(rows[-1]), file=sys.stderr, flush=True)
     table(["case", "p99 quiet, ms", "p99, ms", "longest, ms", "peak, MiB", "after, MiB"], rows)
-
-
-def _resident(server: Server, what: str) -> int:
-    """The resident memory of the server in bytes, now (VmRSS of proc(5)) or at its peak (VmHWM)."""
-    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
 
 
 async def attack(name: str, port: int) -> None:

@@ -729,11 +729,6 @@ DRIP = {"drip": {"text": PIECE, "times": TIMES, "every": 0.03}}
 """As long as a reply may be: six megabytes on the wire, which the kernel does not take for a client that sleeps."""
 
 
-def memory(server: Server) -> int:
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
-
-
 def small_window(address: Any) -> socket.socket:
     family, kind, protocol, _, _ = address
     connection = socket.socket(family, kind, protocol)
@@ -763,13 +758,13 @@ async def test_a_client_that_does_not_read_costs_little_and_holds_up_nobody(
     with chatty(upstream) as server:
         grown = []
         for chat, slow in (("alone", 0), ("beside", count)):
-            before = memory(server)
+            before = server.resident()
             people = [await stalled(narrow, server, chat) for _ in range(slow)]
             reader = await Person(http, server, chat).connect()
             await reader.ask(chat, question, f"q-{chat}")
             end = await reader.until_the_end()
             assert reader.screen.texts[end["id"]] == PIECE * TIMES
-            grown.append(memory(server) - before)
+            grown.append(server.resident() - before)
             await reader.close()
         assert grown[1] - grown[0] < 40 << 20, [size >> 20 for size in grown]
         for person in people:

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -27,11 +26,6 @@ def server() -> Iterator[Server]:
     """A chat without a provider, on a server that reports which objects it has in memory."""
     with Server.serving(f"{ROOT / 'tests/apps/collected.py'}:app", env=ENVIRONMENT) as running:
         yield running
-
-
-def memory(server: Server) -> int:
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 class Flood:
@@ -85,7 +79,7 @@ FLOODS = {
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_a_flood_holds_up_nobody(server: Server, http: aiohttp.ClientSession, path: str, kind: str) -> None:
     """Half a million messages: if other tasks did not run in between, they would block the loop for half a minute."""
-    before, longest = memory(server), 0.0
+    before, longest = server.resident(), 0.0
     with RawSocket(server.port, path) as flooded, Flood(flooded, FLOODS[kind], 500) as flood:
         await eventually(lambda: flood.sent > 0)
         for _ in range(30):
@@ -93,7 +87,7 @@ async def test_a_flood_holds_up_nobody(server: Server, http: aiohttp.ClientSessi
             await look(http, server, "state?slices=presence/nobody")
             longest = max(longest, time.monotonic() - began)
         assert longest < 2
-        assert memory(server) - before < 8 << 20
+        assert server.resident() - before < 8 << 20
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -120,13 +114,13 @@ async def test_a_burst_is_answered_at_once_and_in_order(server: Server, path: st
 @pytest.mark.parametrize("path", PATHS)
 def test_a_client_that_pings_and_does_not_read_costs_little(server: Server, path: str) -> None:
     """Forty megabytes of pings: without a limit, the server would hold as many bytes of pongs."""
-    before = memory(server)
+    before = server.resident()
     with RawSocket(server.port, path, window=4_096) as connection:
         connection.connection.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             for _ in range(1_500):
                 connection.connection.sendall(frame(PING, b"x" * 125) * 200)
-        assert memory(server) - before < 8 << 20
+        assert server.resident() - before < 8 << 20
 
 
 @pytest.mark.soak
@@ -141,13 +135,13 @@ async def test_who_stays_above_the_rate_is_disconnected(server: Server, path: st
 
 @pytest.mark.soak
 def test_who_pings_and_does_not_read_is_disconnected(server: Server) -> None:
-    before = memory(server)
+    before = server.resident()
     with RawSocket(server.port, "/ws", window=4_096) as connection:
         connection.connection.settimeout(150)
         with contextlib.suppress(ConnectionError):
             for _ in range(1_000_000):
                 connection.connection.sendall(frame(PING, b"x" * 125) * 200)
-    assert memory(server) - before < 8 << 20
+    assert server.resident() - before < 8 << 20
 
 
 # lost connections
@@ -205,7 +199,7 @@ async def test_thirty_thousand_losses_cost_no_memory(server: Server, http: aioht
         for number in range(500):
             for path in PATHS:
                 await asyncio.to_thread(lose, server, path, number)
-        sizes.append(memory(server) >> 10)
+        sizes.append(server.resident() >> 10)
     print(sizes)
     assert sizes[-1] - sizes[0] < 1_024
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -80,23 +79,18 @@ def unread(server: Server, path: str) -> socket.socket:
     return connection
 
 
-def resident(server: Server) -> int:
-    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
-
-
 @pytest.mark.parametrize("path", ["/state?slices=big", "/stream/state?slices=big"])
 async def test_what_nobody_reads_is_bounded_and_given_back(path: str, crowded: Server, http: Http) -> None:
     """Fifty clients request a new version of 15 MB each: without a limit they would hold 750 MB."""
-    before = resident(crowded)
+    before = crowded.resident()
     clients = []
     for _ in range(50):
         clients.append(await asyncio.to_thread(unread, crowded, path))
         assert (await dispatch(http, crowded.url, "big/renewed"))[0] == 200
-    assert resident(crowded) - before < 450 * MIB
+    assert crowded.resident() - before < 450 * MIB
     for client in clients:
         client.close()
-    await eventually(lambda: resident(crowded) - before < 150 * MIB)
+    await eventually(lambda: crowded.resident() - before < 150 * MIB)
     assert len((await get_state(http, crowded.url, "slices=big"))["slices"]["big"]["text"]) == 230
 
 

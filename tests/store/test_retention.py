@@ -71,11 +71,6 @@ def files(tmp_path: Path) -> int:
     return sum(path.stat().st_size for path in tmp_path.glob("j.db*"))
 
 
-def rss(server: Server) -> int:
-    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
-
-
 @journals
 async def test_old_changes_are_trimmed_from_a_quiet_store(tmp_path: Path, http: Http, journal: str) -> None:
     with serving(tmp_path, journal, age=1) as server:
@@ -158,9 +153,11 @@ async def test_a_file_from_before_gives_space_back_as_well(tmp_path: Path, http:
 
 async def test_a_journal_in_memory_keeps_what_it_says(tmp_path: Path, http: Http) -> None:
     with serving(tmp_path, "memory") as server:
-        before = rss(server)
+        before = server.resident()
         await filled(http, server, times=2_500, size=100_000)
-        assert rss(server) - before < 150_000_000, "64 MiB of history, and 16 MiB of it for clients that return soon"
+        assert server.resident() - before < 150_000_000, (
+            "64 MiB of history, and 16 MiB of it for clients that return soon"
+        )
 
 
 @journals

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -88,6 +89,11 @@ class Server:
     def pid(self) -> int:
         assert self.process
         return self.process.pid
+
+    def resident(self, what: str = "VmRSS") -> int:
+        """The resident memory in bytes, now, or with VmHWM at its peak (proc(5))."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
     def kill(self) -> None:
         """kill -9: nothing is flushed, nothing is said."""
