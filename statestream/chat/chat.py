@@ -31,6 +31,7 @@ from statestream.chat.slices.provider import provider_slice
 from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
+from statestream.core.values import check_settings
 from statestream.server.metrics import COUNTED, counter
 from statestream.server.request import QUERY, STORE
 from statestream.server.stream import STREAM_OBSERVERS
@@ -146,8 +147,4 @@ def _check(model: Any, timeouts: Any, identify: Any, **numbers: float) -> None:
         raise TypeError(f"expected `timeouts` to be Timeouts(total=…), got {type(timeouts).__name__}")
     if not callable(identify):
         raise TypeError(f"expected `identify` to be a function of a request, got {type(identify).__name__}")
-    for name, value in numbers.items():
-        if not isinstance(value, (int, float)):
-            raise TypeError(f"expected `{name}` to be a number, got {type(value).__name__}")
-        if value <= 0:
-            raise ValueError(f"expected `{name}` to be more than 0, got {value}")
+    check_settings(**numbers)

@@ -151,6 +151,15 @@ def check_int(number: int) -> int:
     return number
 
 
+def check_settings(**numbers: Any) -> None:
+    """Raises TypeError and ValueError for a setting that is not a number above 0, with the name of the setting."""
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"expected `{name}` to be a number, got {type(value).__name__}")
+        if value <= 0:
+            raise ValueError(f"expected `{name}` to be more than 0, got {value}")
+
+
 def check_float(number: float) -> float:
     if not math.isfinite(number):
         raise NotJSON(f"expected a finite number, got {number}", limit=True)

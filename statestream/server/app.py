@@ -17,6 +17,7 @@ from aiohttp import web
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.hub import Hub
 from statestream.core.principal import SERVER
+from statestream.core.values import check_settings
 from statestream.server import routes, stream
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.metrics import COUNTED, metrics
@@ -73,11 +74,7 @@ def _check(store: Any, *, heartbeat: float, max_subscribers: int, max_body: int,
         raise TypeError(f"expected a store, as in create_app(Store([board])), got {what}")
     if isinstance(query, str):
         raise TypeError(f'expected `query` to be a list of names, such as ["{query}"], got one text')
-    for name, value in {"heartbeat": heartbeat, "max_subscribers": max_subscribers, "max_body": max_body}.items():
-        if not isinstance(value, (int, float)):
-            raise TypeError(f"expected `{name}` to be a number, got {type(value).__name__}")
-        if value <= 0:
-            raise ValueError(f"expected `{name}` to be more than 0, got {value}")
+    check_settings(heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body)
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
