@@ -6,6 +6,11 @@ client is slowed down before it is disconnected. An allowance takes constant mem
 
 from __future__ import annotations
 
+from typing import Final
+
+FLOOD_SECONDS: Final = 30.0
+"""A client that exceeds its allowance for so long is disconnected."""
+
 
 class Allowance:
     """`rate` units a second, of which `burst` may come at once."""

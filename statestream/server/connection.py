@@ -18,14 +18,13 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage, WebSocketReader
 
 from statestream.core.errors import Malformed
-from statestream.server.allowance import Allowance
+from statestream.server.allowance import FLOOD_SECONDS, Allowance
 from statestream.server.complaints import Complaints
 from statestream.server.problems import last_problem
 
 SOCKET_BYTES_PER_SECOND: Final = 1 << 20
 SOCKET_BYTES_AT_ONCE: Final = 16 << 20
 """How much a WebSocket may send, including headers of frames. Bytes above the rate wait in the client."""
-FLOOD_SECONDS: Final = 30.0
 LAST_SECONDS: Final = 1.0
 NOT_HTTP: Final = "this is not a valid HTTP/1.1 request"
 DETAILS: Final = {

@@ -26,7 +26,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Forbidden, Malformed
-from statestream.server.allowance import Allowance
+from statestream.server.allowance import FLOOD_SECONDS, Allowance
 from statestream.server.bodies import parsed
 from statestream.server.origin import is_foreign
 from statestream.store.notifier import Notifier
@@ -34,7 +34,6 @@ from statestream.store.notifier import Notifier
 MESSAGES_PER_SECOND: Final = 50.0
 MESSAGES_AT_ONCE: Final = 250
 """How much a client may send, including pings and pongs. Messages above the rate wait."""
-FLOOD_SECONDS: Final = 30.0
 UNSENT_BYTES: Final = 64 << 10
 ITERATION_BYTES: Final = 64 << 10
 """How much one iteration of the event loop writes."""
