@@ -18,7 +18,7 @@ from statestream.core.values import encode
 class HandlerRegistry:
     """The slices of a store by name, and the handlers of each action in the order of the slices.
 
-    `public` has those of the slices that are not hidden.
+    `public` has the slices that are not hidden. If none is hidden, it is `slices` itself.
     """
 
     def __init__(self, slices: Iterable[Slice]) -> None:
@@ -30,7 +30,8 @@ class HandlerRegistry:
             self.slices[declared.name] = declared
             for handler in declared.handlers:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
-        self.public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
+        public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
+        self.public = public if len(public) < len(self.slices) else self.slices
         for action_type, handlers in self._handlers.items():
             self._check(action_type, handlers)
 

@@ -66,6 +66,10 @@ class StoreView:
     def _readable(self) -> Mapping[str, Slice]:
         return self._registry.slices if self.scope.hidden else self._registry.public
 
+    @property
+    def _reads_everything(self) -> bool:
+        return self._readable is self._registry.slices
+
     # reading
 
     def selection(self, text: str | None) -> Selection:
@@ -74,7 +78,7 @@ class StoreView:
             selection = Selection.parse(text, self._readable)
         except (Malformed, UnknownSlice) as error:
             raise type(error)(f"in `slices`: {error}") from None
-        if selection.everything and len(self._readable) < len(self._registry.slices):
+        if selection.everything and not self._reads_everything:
             return Selection.all_of(self._readable.values())
         return selection
 
@@ -168,9 +172,9 @@ class StoreView:
 
     def _visible(self, result: Result) -> Result:
         """The result without the slices that this principal may not read."""
-        readable = self._readable
-        if all(name.partition("/")[0] in readable for name, _ in result.changes):
+        if self._reads_everything:
             return result
+        readable = self._readable
         return replace(result, changes=tuple(pair for pair in result.changes if pair[0].partition("/")[0] in readable))
 
     def _check_expected(self, name: str, version: int) -> None:
