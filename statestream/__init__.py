@@ -17,11 +17,13 @@ from statestream.core.errors import (
     StatestreamError,
     StreamRefused,
     TimedOut,
+    Unauthenticated,
     Unavailable,
     UnknownAction,
     UnknownSlice,
     VersionConflict,
 )
+from statestream.core.principal import Identity
 from statestream.core.slices import Slice
 from statestream.server.app import create_app
 from statestream.store.store import Store
@@ -38,6 +40,7 @@ __all__ = [
     "Forked",
     "HandlerFailed",
     "Health",
+    "Identity",
     "InvalidPayload",
     "Malformed",
     "Position",
@@ -49,6 +52,7 @@ __all__ = [
     "Stream",
     "StreamRefused",
     "TimedOut",
+    "Unauthenticated",
     "Unavailable",
     "UnknownAction",
     "UnknownSlice",

@@ -3,7 +3,8 @@
     StatestreamError
     ├── Malformed             400 malformed               a request, a name, a key or a cursor cannot be parsed
     │   └── NotJSON           400 malformed               a value is not JSON within the limits; it knows the place
-    ├── Forbidden             403 forbidden               an internal action, a page of another site
+    ├── Unauthenticated       401 unauthenticated         credentials are missing, wrong or no longer valid
+    ├── Forbidden             403 forbidden               an action without the right to it, a page of another site
     ├── UnknownAction         404 unknown_action
     ├── UnknownSlice          404 unknown_slice
     ├── NotFound              404 not_found               a chat that does not exist
@@ -75,8 +76,14 @@ class NotJSON(Malformed):
         return self.at(f"/{segment}{self.place}")
 
 
+class Unauthenticated(StatestreamError):
+    """The request has no valid credentials, and needs them."""
+
+    code, status = "unauthenticated", 401
+
+
 class Forbidden(StatestreamError):
-    """An action is reserved for the server, or a page of another site tried to connect."""
+    """The caller may not dispatch this action, or a page of another site tried to connect."""
 
     code, status = "forbidden", 403
 

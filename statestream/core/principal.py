@@ -1,24 +1,66 @@
 """Who acts: the one on whose behalf a request reads or dispatches.
 
-Invariants: plain data. A principal says who somebody is; what they may do is decided in `store.view`.
+Invariants: plain data. An identity says who somebody is, a principal adds how the server looks at them. What they may
+do is decided by the rules of the slices, in `store.rights`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
-from msgspec import Struct
+import orjson
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
+
+from statestream.core.errors import Malformed
+
+MAX_SUBJECT: Final = 64
 
 
-class Principal(Struct, frozen=True, kw_only=True, gc=False):
-    """A person, a program, or the server's own code.
+class Identity(Struct, frozen=True, kw_only=True):
+    """A person or a program, as an authenticator has recognized it.
 
-    `subject` is the actor of what they dispatch: handlers and causes show it, and their ids are idempotent among
-    themselves. `internal` marks the server's own code, which may dispatch internal actions.
+    `subject` names it, in at most 64 characters: it is the actor of what it dispatches and the author of its messages.
+    `roles` and `claims` are for rules. `claims` is JSON, such as the payload of a token. `expires` is the Unix time in
+    seconds at which its credentials become invalid; None means never. Raises Malformed for anything else.
     """
 
-    subject: str | None = None
+    subject: str
+    roles: Collection[str] = frozenset()
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    expires: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.subject, str) or not 0 < len(self.subject) <= MAX_SUBJECT:
+            raise Malformed(f"expected the subject of an identity as text of 1 to {MAX_SUBJECT} characters")
+        if not self.subject.isprintable():
+            raise Malformed("expected the subject of an identity without control characters and line breaks")
+        if isinstance(self.roles, str) or not all(isinstance(role, str) for role in self.roles):
+            raise Malformed('expected the roles of an identity as a list of names, such as ["editor"]')
+        force_setattr(self, "roles", frozenset(self.roles))
+
+    def rights(self) -> bytes:
+        """What rules can tell identities apart by. Equal for two identities to which the same rules give the same."""
+        known = {"subject": self.subject, "roles": sorted(self.roles), "claims": dict(self.claims)}
+        return orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Somebody with an identity, somebody without one, or the server's own code.
+
+    `internal` marks the server's own code, to which no rule applies. `closed` says that the server authenticates: then
+    slices without rules are closed.
+    """
+
+    identity: Identity | None = None
     internal: bool = False
+    closed: bool = False
+
+    @property
+    def subject(self) -> str | None:
+        """The actor of what they dispatch. Handlers and causes show it; ids are idempotent for each actor."""
+        return None if self.identity is None else self.identity.subject
 
 
 ANYBODY: Final = Principal()

@@ -19,6 +19,7 @@ from statestream.broadcast.hub import Hub
 from statestream.core.principal import SERVER
 from statestream.core.values import check_settings
 from statestream.server import routes, stream
+from statestream.server.authentication import Authenticator, authenticating
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.metrics import COUNTED, metrics
 from statestream.server.problems import OUTCOMES, problems, starting
@@ -36,6 +37,7 @@ def create_app(
     max_body: int = 1 << 20,
     handoff: bool = True,
     query: Collection[str] = (),
+    auth: Authenticator | None = None,
 ) -> web.Application:
     """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`.
 
@@ -44,10 +46,11 @@ def create_app(
     request's body. `handoff`: whether streams take their sockets from aiohttp, if they can (plain TCP and Unix sockets
     on Linux). A stream then takes a tenth of the memory, but aiohttp's access log, middlewares and signals see its
     request end when the stream begins. `query`: the names of query parameters that your own code reads, such as the
-    `token` of a login; the routes refuse any that they do not know.
+    `token` of a login; the routes refuse any that they do not know. `auth` recognizes who sends a request; with it,
+    slices that declare no rules are closed.
     """
     _check(store, heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body, query=query)
-    app = web.Application(middlewares=[problems])
+    app = web.Application(middlewares=[problems] if auth is None else [problems, authenticating(auth)])
     app[STORE] = store
     app[QUERY], app[OUTCOMES], app[COUNTED] = set(query), Counter(), []
     app[BUDGET] = Budget()

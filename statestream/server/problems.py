@@ -39,6 +39,8 @@ def problem(error: StatestreamError) -> web.Response:
     response = _problem(error.status, error.code, str(error), **more)
     if error.retryable:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

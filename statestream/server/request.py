@@ -2,8 +2,8 @@
 
 A parameter that a route does not know is refused, because it is most likely misspelt.
 
-Invariants: routes call `view_of` and never use the store. Who is behind a request is decided here: so far, everybody is
-anybody.
+Invariants: routes call `view_of` and never use the store. Who is behind a request was decided before, in
+`authentication`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
-from statestream.core.principal import ANYBODY
+from statestream.core.principal import ANYBODY, Identity, Principal
 from statestream.core.selection import Selection
 from statestream.core.suggestions import instead, named
 from statestream.store.store import Store
@@ -24,11 +24,19 @@ STORE: Final = web.AppKey("statestream_store", Store)
 """For assembling an application only."""
 QUERY: Final = web.AppKey("statestream_query", set[str])
 """The parameters that the application's own code reads. Every route accepts them beside its own."""
+PRINCIPAL: Final = web.RequestKey("statestream_principal", Principal)
+"""Who sent the request. Missing if the server does not authenticate."""
 
 
 def view_of(request: web.Request) -> StoreView:
     """The store as the sender of a request may see it."""
-    return request.config_dict[STORE].view(ANYBODY)
+    return request.config_dict[STORE].view(request.get(PRINCIPAL, ANYBODY))
+
+
+def identity_of(request: web.Request) -> Identity | None:
+    """The identity of the sender; None if there is none, or if the server does not authenticate."""
+    principal: Principal = request.get(PRINCIPAL, ANYBODY)
+    return principal.identity
 
 
 def check_query(request: web.Request, *known: str) -> None:

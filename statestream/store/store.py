@@ -15,7 +15,7 @@ import orjson
 
 from statestream.core.change import Action, Change, Position, Result
 from statestream.core.functions import check_plain
-from statestream.core.principal import SERVER, Principal
+from statestream.core.principal import SERVER, Identity, Principal
 from statestream.core.slices import Slice
 from statestream.journal import from_url
 from statestream.journal.contract import Journal
@@ -108,7 +108,7 @@ class Store:
         VersionConflict, ActionIdReused, HandlerFailed, and Unavailable: then the outcome is unknown, and it is safe to
         try again with the same id.
         """
-        view = self._view if actor is None else self.view(Principal(subject=actor, internal=True))
+        view = self._view if actor is None else self.view(Principal(identity=Identity(subject=actor), internal=True))
         return await view.dispatch(action, id=id, expect=expect)
 
     async def caught_up(self) -> Position:

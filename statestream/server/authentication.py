@@ -1,0 +1,51 @@
+"""Who sent a request, before a route sees it.
+
+An authenticator is a function of the request, so that an application can use the sessions that it has.
+`statestream.auth` has authenticators for tokens and for proxies.
+
+Invariants: with an authenticator, no route runs before it has answered. Somebody without an identity who is refused
+anything is asked to sign in instead, whether or not what they asked for exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from statestream.core.errors import Forbidden, NotFound, Unauthenticated, UnknownAction, UnknownSlice
+from statestream.core.principal import Identity, Principal
+from statestream.server.request import PRINCIPAL
+
+Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
+"""Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong."""
+
+SIGN_IN = "this needs credentials: send them as `Authorization: Bearer …`, or sign in"
+
+
+def authenticating(auth: Authenticator) -> Middleware:
+    """The middleware that asks an authenticator. Raises TypeError for anything else."""
+    if not callable(auth):
+        raise TypeError(f"expected `auth` to be an authenticator, got {type(auth).__name__}")
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        identity = _checked(await auth(request), auth)
+        request[PRINCIPAL] = Principal(identity=identity, closed=True)
+        try:
+            return await handler(request)
+        except (Forbidden, NotFound, UnknownAction, UnknownSlice):
+            if identity is not None:
+                raise
+            raise Unauthenticated(SIGN_IN) from None
+
+    return authenticate
+
+
+def _checked(found: Any, auth: Authenticator) -> Identity | None:
+    if found is None or isinstance(found, Identity):
+        return found
+    name = getattr(auth, "__qualname__", type(auth).__qualname__)
+    raise TypeError(f"expected an Identity or None from {name}, got {type(found).__name__}")
