@@ -28,7 +28,7 @@ class Backfill:
 
     def __init__(self, subscriber: Subscriber, drained: Drained, heartbeat: int) -> None:
         self._subscriber, self._drained, self._heartbeat = subscriber, drained, heartbeat
-        self._view, self._selection = subscriber.group.view, subscriber.subscription.selection
+        self._view, self._asked = subscriber.view, subscriber.followed
 
     async def run(self) -> None:
         """Writes every change that is not in memory any more, after the state at the cursor or its versions.
@@ -42,7 +42,7 @@ class Backfill:
             if subscriber.state is State.SYNCING:
                 await self._resume(cursor)
                 continue
-            page = await page_after(self._view, cursor, self._selection)
+            page = await page_after(self._view.history, self._view.position, cursor, self._asked)
             full = subscriber.subscription.detail.payloads
             updates = b"".join(frames.update(change, full=full) for change in page.changes)
             await self._write(updates or frames.heartbeat(page.until))
@@ -58,23 +58,32 @@ class Backfill:
         if self._subscriber.cursor != EARLIEST:
             return
         self._subscriber.started(snapshot.position)
-        frame = frames.initial("start", snapshot.position, snapshot.slices, self._heartbeat, retry=frames.RETRY_MS)
+        frame = frames.initial(
+            "start",
+            snapshot.position,
+            snapshot.slices,
+            self._heartbeat,
+            retry=frames.RETRY_MS,
+            view=self._subscriber.subscription.scope.tag,
+        )
         await self._write(frame)
 
     async def _resume(self, cursor: Position) -> None:
         """Opens the stream at the client's cursor."""
-        snapshot = await self._view.snapshot_at(cursor, self._selection)
+        snapshot = await self._view.snapshot_at(cursor, self._asked)
         if self._subscriber.cursor != cursor:
             return
         self._subscriber.started(cursor)
         versions = {name: state.version for name, state in snapshot.slices.items()}
-        await self._write(frames.resumed(cursor, versions, self._heartbeat))
+        await self._write(
+            frames.resumed(cursor, versions, self._heartbeat, view=self._subscriber.subscription.scope.tag)
+        )
 
     async def _earliest(self) -> Snapshot:
         """The oldest state that is kept. A trim may come between asking where it is and reading it."""
         for _ in range(ATTEMPTS):
             with contextlib.suppress(Expired):
-                return await self._view.snapshot_at(await self._view.earliest(), self._selection)
+                return await self._view.snapshot_at(await self._view.earliest(), self._asked)
         raise Unavailable("the oldest state was trimmed again and again while it was read; try again")
 
     async def _write(self, data: bytes) -> None:

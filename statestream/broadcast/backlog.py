@@ -7,6 +7,7 @@ only until the caller awaits.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from statestream.core.change import PAGE, Change, Page, Position, total_size
@@ -19,6 +20,8 @@ MAX_BACKLOG: Final = 16 << 20
 AHEAD_SECONDS: Final = 5.0
 
 Backlog = list[Change]
+Read = Callable[[Position, Selection, int], Awaitable[Page]]
+"""Reads a page of the journal, as a view does."""
 
 
 class TooFarBehind(StatestreamError):
@@ -35,8 +38,8 @@ class Backlogs:
         """The selected changes from the cursor to the head; None if that takes the journal. Raises Forked."""
         return None if cursor.seq > view.position.seq else view.recent(cursor, selection)
 
-    async def missed(self, view: StoreView, cursor: Position, selection: Selection) -> Backlog:
-        """The same, however far back it is.
+    async def missed(self, view: StoreView, scope: Scope, cursor: Position, selection: Selection) -> Backlog:
+        """The same, however far back it is. Views of equal scopes share the reading.
 
         Raises Forked, Expired, TooFarBehind, and Unavailable if the journal is needed and down.
         """
@@ -44,15 +47,15 @@ class Backlogs:
             await _reach(view, cursor, selection)
         backlog: Backlog = []
         while True:
-            found = await self._read(view, cursor, selection)
+            found = await self._read(view, scope, cursor, selection)
             backlog, cursor = backlog + found.backlog, found.until
             tail = self.in_memory(view, cursor, selection)
             if tail is not None:
                 return backlog + tail
 
-    async def _read(self, view: StoreView, cursor: Position, selection: Selection) -> _Found:
+    async def _read(self, view: StoreView, scope: Scope, cursor: Position, selection: Selection) -> _Found:
         """From the cursor to where memory begins, once for all who ask for it at the same time."""
-        key = (view.scope, cursor, selection)
+        key = (scope, cursor, selection)
         reading = self._readings.setdefault(key, _Reading())
         reading.waiting += 1
         try:
@@ -94,7 +97,7 @@ async def _from_journal(view: StoreView, cursor: Position, selection: Selection)
     size = 0
     position = cursor
     while not view.in_memory(position):
-        page = await page_after(view, position, selection)
+        page = await page_after(view.changes, view.position, position, selection)
         position = page.until
         found.extend(page.changes)
         size += total_size(page.changes)
@@ -103,12 +106,12 @@ async def _from_journal(view: StoreView, cursor: Position, selection: Selection)
     return _Found(found, position)
 
 
-async def page_after(view: StoreView, position: Position, selection: Selection) -> Page:
-    """The next page of the journal after a position that is behind this node, and not beyond this node.
+async def page_after(read: Read, head: Position, position: Position, selection: Selection) -> Page:
+    """The next page of the journal after a position that is behind this node's head, and not beyond it.
 
     Raises Forked, Expired, Unavailable.
     """
-    page = await view.changes(position, selection, min(PAGE, view.position.seq - position.seq))
+    page = await read(position, selection, min(PAGE, head.seq - position.seq))
     if page.until == position:
         raise Forked("the journal does not reach as far as this node has read; start without a position")
     return page

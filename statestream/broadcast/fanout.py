@@ -17,7 +17,7 @@ from typing import Final
 
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.subscribers import Subscriber, SubscriberGroup
-from statestream.core.change import Change
+from statestream.core.change import START, Change, Position
 from statestream.protocol import frames
 from statestream.store.view import StoreView
 
@@ -32,18 +32,36 @@ class FanOut:
         self._unsent: dict[SubscriberGroup, None] = {}
         self._owing: dict[SubscriberGroup, None] = {}
         self._scheduled = False
+        self._announced = START
 
     def add(self, changes: Sequence[Change]) -> None:
         """Makes the frames of changes that were just announced, and has them written at the end of this iteration."""
+        viewed: Viewed | None = None
         for change in changes:
             encoded: dict[bool, bytes] = {}
             for group in self._groups.following(change.slice):
-                full = group.subscription.detail.payloads
-                if full not in encoded:
-                    encoded[full] = frames.update(change, full=full)
-                group.add(encoded[full])
+                if group.subscription.scope.guarded:
+                    viewed = viewed or Viewed(changes)
+                    frame = viewed.frame(change, group)
+                    if frame is None:
+                        continue
+                else:
+                    full = group.subscription.detail.payloads
+                    if full not in encoded:
+                        encoded[full] = frames.update(change, full=full)
+                    frame = encoded[full]
+                group.add(frame)
                 self._unsent[group] = None
+        self._announced = changes[-1].position if changes else self._announced
         self._schedule()
+
+    def begin(self) -> None:
+        """The state is as it is: the changes that lead to it are not sent as such."""
+        self._announced = self._view.position
+
+    def settle(self, group: SubscriberGroup) -> None:
+        """Writes what has gathered for a group before a commit whose changes are not added yet."""
+        self._flush_to(group, self._announced, asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
         if (self._unsent or self._owing) and not self._scheduled:
@@ -74,7 +92,10 @@ class FanOut:
 
     def flush(self, group: SubscriberGroup, now: float) -> None:
         """Writes what has gathered for a group: its live subscribers are then at the head, unless it `owes` frames."""
-        behind = group.flush(self._view.position, now)
+        self._flush_to(group, self._view.position, now)
+
+    def _flush_to(self, group: SubscriberGroup, head: Position, now: float) -> None:
+        behind = group.flush(head, now)
         if group.owes:
             self._owing[group] = None
             self._schedule()
@@ -90,3 +111,28 @@ class FanOut:
         """The group has no members any more."""
         self._unsent.pop(group, None)
         self._owing.pop(group, None)
+
+
+class Viewed:
+    """The frames of one commit for groups to which rules apply: of each change, one for each way of seeing it."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._changes = changes
+        self._seen: dict[tuple[str, int], dict[Position, Change]] = {}
+        self._made: dict[tuple[Position, int | None, bool], bytes | None] = {}
+
+    def frame(self, change: Change, group: SubscriberGroup) -> bytes | None:
+        """None if the group does not see this change, because a later one of the commit includes it."""
+        number, full = group.subscription.scope.view_of(change.slice), group.subscription.detail.payloads
+        key = (change.position, number, full)
+        if key not in self._made:
+            seen = group.view.caused(change) if number is None else self._through(number, change, group)
+            self._made[key] = None if seen is None else frames.update(seen, full=full)
+        return self._made[key]
+
+    def _through(self, number: int, change: Change, group: SubscriberGroup) -> Change | None:
+        key = (change.slice, number)
+        if key not in self._seen:
+            own = [each for each in self._changes if each.slice == change.slice]
+            self._seen[key] = {each.position: each for each in group.view.seen(number, own)}
+        return self._seen[key].get(change.position)

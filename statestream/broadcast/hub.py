@@ -19,17 +19,27 @@ from typing import Final
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.counters import Counters
 from statestream.broadcast.encoding import Encoding
+from statestream.broadcast.entitlements import Entitlement, Entitlements
 from statestream.broadcast.fanout import FanOut
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.heartbeats import Heartbeats
 from statestream.broadcast.sockets import Sink, Sockets
-from statestream.broadcast.subscribers import Cursor, State, Subscriber, Subscription
+from statestream.broadcast.subscribers import (
+    Cursor,
+    Detail,
+    State,
+    Subscriber,
+    SubscriberGroup,
+    Subscription,
+    Wanted,
+)
 from statestream.broadcast.synchronizer import Synchronizer
 from statestream.core.change import Change
 from statestream.core.errors import TooLarge, Unavailable
 from statestream.protocol import frames
 from statestream.protocol.frames import EndReason
 from statestream.store.bus import ResetReason
+from statestream.store.rights import Grant
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
@@ -50,6 +60,7 @@ class Hub:
         self._synchronizer = Synchronizer(view, self._fanout, self.counters, int(heartbeat * 1000))
         self._heartbeats = Heartbeats(view, self._groups, self._fanout, heartbeat)
         self._subscribers: dict[Subscriber, None] = {}
+        self._entitlements: Entitlements[Subscriber] = Entitlements()
         self._closing = False
         self._empty = asyncio.Event()
         self._tasks: asyncio.TaskGroup
@@ -66,6 +77,7 @@ class Hub:
     async def run(self) -> None:
         """Follows the store and sends heartbeats, until cancelled."""
         unsubscribe = self._view.subscribe(self)
+        self._fanout.begin()
         self.sockets.open()
         try:
             async with asyncio.TaskGroup() as self._tasks:
@@ -77,12 +89,42 @@ class Hub:
     # called by the bus
 
     def changed(self, changes: Sequence[Change]) -> None:
+        moved = self._move(self._entitlements.changed_by(changes)) if self._entitlements else ()
         self._fanout.add(changes)
+        for subscriber in moved:
+            if subscriber.task is None and subscriber.open:
+                self._at_once(subscriber)
 
     def reset(self, reason: ResetReason) -> None:
+        self._fanout.begin()
+        self._move(self._entitlements.renew_all())
         for subscriber in tuple(self._subscribers):
             subscriber.restart(reason)
             self._lagging(subscriber)
+
+    def _move(self, entitlements: Sequence[Entitlement[Subscriber]]) -> list[Subscriber]:
+        """Moves subscribers whose rights have changed to other groups, before the changes of the commit are sent."""
+        moved: list[Subscriber] = []
+        for entitlement in entitlements:
+            for subscriber in tuple(entitlement.members):
+                if entitlement.too_large:
+                    self._end(subscriber, "too_large")
+                    continue
+                self._fanout.settle(subscriber.group)
+                before, wanted = subscriber.group, subscriber.subscription
+                subscriber.move(self._enter(entitlement.view, entitlement.grant, wanted.detail, wanted.encoding))
+                self._leave_group(before)
+                moved.append(subscriber)
+        return moved
+
+    def _enter(self, view: StoreView, grant: Grant, detail: Detail, encoding: Encoding) -> SubscriberGroup:
+        subscription = Subscription(scope=grant.scope, selection=grant.selection, detail=detail, encoding=encoding)
+        return self._groups.enter(subscription, view)
+
+    def _leave_group(self, group: SubscriberGroup) -> None:
+        self._groups.leave(group)
+        if not group.members:
+            self._fanout.forget(group)
 
     # a stream
 
@@ -90,44 +132,71 @@ class Hub:
         self,
         sink: Sink,
         view: StoreView,
-        subscription: Subscription,
+        wanted: Wanted,
         cursor: Cursor,
         on_closed: Callable[[], None] | None = None,
     ) -> Subscriber | None:
         """Begins a stream at a cursor. None if it was ended at once. `on_closed` is called when it has ended."""
-        if self._closing or len(self._subscribers) >= self._max_subscribers:
-            self._refuse(sink, subscription.encoding, "shutdown" if self._closing else "busy")
-            if on_closed is not None:
-                on_closed()
-            return None
-        subscriber = Subscriber(sink, self._groups.enter(subscription, view), cursor, on_closed)
+        subscriber, refused = None, self._refusal()
+        if refused is None:
+            try:
+                subscriber = self._joined(sink, view, wanted, cursor, on_closed)
+            except TooLarge:
+                refused = "too_large"
+        if subscriber is not None:
+            self._at_once(subscriber)
+            return subscriber
+        self._refuse(sink, wanted.encoding, refused or "busy")
+        if on_closed is not None:
+            on_closed()
+        return None
+
+    def _refusal(self) -> EndReason | None:
+        """Why nobody can join now."""
+        if self._closing:
+            return "shutdown"
+        return "busy" if len(self._subscribers) >= self._max_subscribers else None
+
+    def _joined(
+        self, sink: Sink, view: StoreView, wanted: Wanted, cursor: Cursor, on_closed: Callable[[], None] | None
+    ) -> Subscriber:
+        """Raises TooLarge."""
+        grant = view.grant(wanted.selection)
+        entitlement = None if grant.lasting else self._entitlements.of(view, wanted.selection, grant)
+        group = self._enter(view, grant, wanted.detail, wanted.encoding)
+        subscriber = Subscriber(sink, group, cursor, on_closed, entitlement)
+        if entitlement is not None:
+            entitlement.members[subscriber] = None
         self._subscribers[subscriber] = None
         self._empty.clear()
+        return subscriber
+
+    def _at_once(self, subscriber: Subscriber) -> None:
+        """Makes a subscriber live now if that needs no waiting, else soon."""
         try:
             self._synchronizer.at_once(subscriber)
         except TooLarge:
             self._end(subscriber, "too_large")
         except Exception:
             log.exception("the first frame of a subscriber could not be sent; the subscriber is disconnected")
-            sink.abort("failed")
+            subscriber.sink.abort("failed")
         if subscriber.open and subscriber.state is not State.LIVE:
             self._lagging(subscriber)
-        return subscriber
 
     def hand_off(
         self,
         transport: asyncio.Transport,
         view: StoreView,
-        subscription: Subscription,
+        wanted: Wanted,
         cursor: Cursor,
         on_closed: Callable[[], None] | None = None,
     ) -> bool:
         """Takes a connection from aiohttp and begins a stream on it. False if the connection must stay with aiohttp."""
-        sink = self.sockets.hand_off(transport, subscription.encoding)
+        sink = self.sockets.hand_off(transport, wanted.encoding)
         if sink is None:
             return False
         self.counters.handed_off += 1
-        subscriber = self.join(sink, view, subscription, cursor, on_closed)
+        subscriber = self.join(sink, view, wanted, cursor, on_closed)
         if not sink.closed:  # otherwise it was ended at once, and the two must not hold each other
             sink.owner = subscriber
         return True
@@ -192,9 +261,9 @@ class Hub:
         if subscriber.state is not State.CLOSING:  # otherwise it was counted by the reason of its end
             self.counters.ended[subscriber.sink.ending if subscriber.sink.closed else "left"] += 1
         subscriber.closed()
-        self._groups.leave(subscriber.group)
-        if not subscriber.group.members:
-            self._fanout.forget(subscriber.group)
+        self._leave_group(subscriber.group)
+        if subscriber.entitlement is not None:
+            self._entitlements.leave(subscriber.entitlement, subscriber)
         if subscriber.task is not None and subscriber.task is not asyncio.current_task():
             subscriber.task.cancel()
         subscriber.sink.finish()

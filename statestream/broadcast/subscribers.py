@@ -32,6 +32,7 @@ from msgspec import Struct
 
 from statestream.broadcast.counters import Counters
 from statestream.broadcast.encoding import Encoding
+from statestream.broadcast.entitlements import Entitlement
 from statestream.broadcast.ring import Send
 from statestream.broadcast.sockets import Sink
 from statestream.core.change import START, Position
@@ -66,8 +67,16 @@ class Detail(Struct, frozen=True, kw_only=True, gc=False):
     every_change: bool = False
 
 
+class Wanted(Struct, frozen=True, kw_only=True, gc=False):
+    """What a subscriber asks for."""
+
+    selection: Selection
+    detail: Detail
+    encoding: Encoding
+
+
 class Subscription(Struct, frozen=True, kw_only=True, gc=False):
-    """What makes subscribers receive the same bytes."""
+    """What makes subscribers receive the same bytes. `selection` is what they may read of what they asked for."""
 
     scope: Scope
     selection: Selection
@@ -79,15 +88,24 @@ class Subscriber:
     """One open stream.
 
     `cursor` has a meaning while the subscriber is not live. `place` is its key in the group's live set, `task` what
-    brings it to the head while that takes waiting. `on_closed` is called once, when the stream has ended.
+    brings it to the head while that takes waiting. `on_closed` is called once, when the stream has ended. If what it
+    may read depends on the state, it has an `entitlement`, and `held` is what it could read at its cursor, unless that
+    is what its group follows, or not known yet.
     """
 
-    __slots__ = ("cursor", "group", "on_closed", "place", "sink", "state", "task")
+    __slots__ = ("cursor", "entitlement", "group", "held", "on_closed", "place", "sink", "state", "task")
 
     def __init__(
-        self, sink: Sink, group: SubscriberGroup, cursor: Cursor, on_closed: Callable[[], None] | None
+        self,
+        sink: Sink,
+        group: SubscriberGroup,
+        cursor: Cursor,
+        on_closed: Callable[[], None] | None,
+        entitlement: Entitlement[Subscriber] | None,
     ) -> None:
         self.sink, self.group, self.cursor, self.on_closed = sink, group, cursor, on_closed
+        self.entitlement = entitlement
+        self.held: Selection | None = None
         self.state = State.SYNCING
         self.place = -1
         self.task: asyncio.Task[None] | None = None
@@ -95,6 +113,16 @@ class Subscriber:
     @property
     def subscription(self) -> Subscription:
         return self.group.subscription
+
+    @property
+    def view(self) -> StoreView:
+        """The store as it sees it."""
+        return self.group.view if self.entitlement is None else self.entitlement.view
+
+    @property
+    def followed(self) -> Selection:
+        """What concerns it: what it asked for if its rights may change, else what it may read."""
+        return self.subscription.selection if self.entitlement is None else self.entitlement.asked
 
     @property
     def open(self) -> bool:
@@ -107,7 +135,7 @@ class Subscriber:
 
     def synced(self, position: Position, *, writable: bool) -> None:
         """It was sent everything up to `position`, the head. If its socket takes more, it is live from here on."""
-        self.state, self.cursor = State.LAGGING, position
+        self.state, self.cursor, self.held = State.LAGGING, position, None
         if writable:
             self.state = State.LIVE
             self.group.live.add(self)
@@ -122,7 +150,17 @@ class Subscriber:
         """Changes do not lead from what it has to the state of now: it needs the whole state."""
         self.lag()
         if self.open:
-            self.cursor = reason
+            self.cursor, self.held = reason, None
+
+    def move(self, group: SubscriberGroup) -> None:
+        """What it may read has changed: from now on it belongs to another group, and is behind."""
+        behind, owed = self.state is State.LAGGING, self.state is State.LIVE and self.group.owes
+        self.lag()
+        if owed or (behind and self.subscription.detail.every_change):
+            self.restart("lagged")  # it lacks frames that its group owes it, or is half-way through the past
+        elif self.state is State.LAGGING and self.held is None and isinstance(self.cursor, Position):
+            self.held = self.subscription.selection
+        self.group = group
 
     def closing(self) -> None:
         """The end was sent; what waits for its socket must still be read."""

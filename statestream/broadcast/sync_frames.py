@@ -12,15 +12,16 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
 
 from statestream.broadcast.backlog import Backlog
 from statestream.broadcast.subscribers import State, Subscriber
-from statestream.core.change import Position
+from statestream.core.change import Position, SliceState
 from statestream.core.errors import TooLarge
+from statestream.core.selection import Selection, bounded
 from statestream.protocol import frames
 from statestream.protocol.frames import Reason
 from statestream.store.view import StoreView
@@ -55,6 +56,8 @@ class SyncFrames:
     def known(self, subscriber: Subscriber) -> SyncFrame | None:
         """What another subscriber with the same cursor was sent at this head."""
         self._forget_the_past()
+        if subscriber.entitlement is not None and subscriber.held is None:
+            return None
         return self._made.get(_key(subscriber))
 
     def initial(self, subscriber: Subscriber, reason: Reason) -> SyncFrame:
@@ -101,38 +104,62 @@ class SyncFrames:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)
 
     def _initial(self, subscriber: Subscriber, reason: Reason) -> bytes:
-        snapshot = subscriber.group.view.snapshot(subscriber.subscription.selection)
+        snapshot = subscriber.view.snapshot(subscriber.subscription.selection)
         retry = frames.RETRY_MS if subscriber.state is State.SYNCING else None
-        return frames.initial(reason, snapshot.position, snapshot.slices, self._heartbeat, retry=retry)
+        return frames.initial(
+            reason,
+            snapshot.position,
+            snapshot.slices,
+            self._heartbeat,
+            retry=retry,
+            view=subscriber.subscription.scope.tag,
+        )
 
     def _continued(self, subscriber: Subscriber, backlog: Backlog) -> tuple[Kind, bytes]:
-        detail, selection = subscriber.subscription.detail, subscriber.subscription.selection
-        few = len(backlog) <= SINGLES and sum(len(change.data) for change in backlog) <= SINGLES_BYTES
-        single, opening = few or detail.every_change, subscriber.state is State.SYNCING
-        view = subscriber.group.view
+        detail, now = subscriber.subscription.detail, subscriber.subscription.selection
+        held, view, opening = subscriber.held or now, subscriber.view, subscriber.state is State.SYNCING
+        mine = backlog if subscriber.entitlement is None else held.among(backlog)
+        kept = mine if held == now else now.among(mine)
+        few = len(kept) <= SINGLES and sum(len(change.data) for change in kept) <= SINGLES_BYTES
         kind: Kind = "resumed" if opening else "catchup"
         out: list[bytes] = []
+        before = _versions_before(view.versions(held), mine) if opening or held != now else {}
         if opening:
             assert isinstance(subscriber.cursor, Position)
-            versions = _versions_before(view.versions(selection), backlog)
-            out.append(frames.resumed(subscriber.cursor, versions, self._heartbeat))
-        if single:
-            out.extend(frames.update(change, full=detail.payloads) for change in backlog)
+            out.append(
+                frames.resumed(subscriber.cursor, before, self._heartbeat, view=subscriber.subscription.scope.tag)
+            )
+        if held == now and (few or detail.every_change):
+            out.extend(frames.update(change, full=detail.payloads) for change in kept)
             return kind, b"".join(out)
-        slices = dict(view.select(selection))
-        items = frames.coalesce(backlog, slices)
-        if sum(map(len, items)) > sum(state.measured for state in slices.values()):
+        slices = dict(view.select(now))
+        items = frames.coalesce(kept, slices)
+        if held != now:
+            items += _moved(held, now, before, slices, self._view.position)
+        elif sum(map(len, items)) > sum(state.measured for state in slices.values()):
             with contextlib.suppress(TooLarge):  # if the state is too large for one frame, the catch-up is sent
                 return "initial", self._initial(subscriber, "lagged")
         out.append(frames.catchup(self._view.position, items))
         return kind, b"".join(out)
 
 
+def _moved(
+    held: Selection, now: Selection, before: Mapping[str, int], slices: Mapping[str, SliceState], head: Position
+) -> list[bytes]:
+    """The items for slices that the subscriber may not read any more, and for those that it may read from now on.
+
+    Raises TooLarge if the latter exceed what one frame may hold.
+    """
+    gained = bounded((name, state) for name, state in slices.items() if not held.matches(name))
+    lost = [frames.lost(name, version, head) for name, version in before.items() if not now.matches(name)]
+    return lost + [frames.gained(name, state) for name, state in gained.items()]
+
+
 NOTHING: Final = SyncFrame(kind="nothing", data=b"")
 
 
 def _key(subscriber: Subscriber) -> Hashable:
-    return subscriber.subscription, subscriber.cursor, subscriber.state
+    return subscriber.subscription, subscriber.cursor, subscriber.state, subscriber.held
 
 
 def _versions_before(versions: dict[str, int], backlog: Backlog) -> dict[str, int]:

@@ -21,6 +21,7 @@ from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
 from statestream.broadcast.sync_frames import NOTHING, SyncFrame, SyncFrames
 from statestream.core.change import Position
 from statestream.core.errors import Expired, Forked, JournalUnusable
+from statestream.store.past import PastValues
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
@@ -35,6 +36,7 @@ class Synchronizer:
         self._view, self._fanout, self._counters, self._heartbeat = view, fanout, counters, heartbeat
         self._frames = SyncFrames(view, heartbeat)
         self._backlogs = Backlogs()
+        self._past = PastValues()
         self._admission = Admission()
 
     def at_once(self, subscriber: Subscriber) -> None:
@@ -54,16 +56,30 @@ class Synchronizer:
             return
         frame = self._frames.known(subscriber)
         if frame is None:
-            view, selection = subscriber.group.view, subscriber.subscription.selection
             try:
-                backlog = self._backlogs.in_memory(view, cursor, selection)
+                backlog = self._backlogs.in_memory(subscriber.view, cursor, subscriber.followed)
             except Forked:
                 subscriber.restart("forked")
                 self._sync(subscriber)
                 return
-            frame = None if backlog is None else self._frames.continued(subscriber, backlog)
+            if backlog is not None and not self._rights_then(subscriber, cursor, backlog):
+                frame = self._frames.continued(subscriber, backlog)
         if frame is not None:
             self._send(subscriber, frame)
+
+    def _rights_then(self, subscriber: Subscriber, cursor: Position, backlog: Backlog) -> set[str]:
+        """Finds out what a subscriber could read at the cursor that it came with, if that may be something else.
+
+        Returns the names of slices instead if their values at the cursor must be loaded first.
+        """
+        if subscriber.entitlement is None or subscriber.held is not None:
+            return set()
+        changed = {change.slice for change in backlog}
+        found = subscriber.view.grant_at(cursor, subscriber.followed, changed, self._past)
+        if isinstance(found, set):
+            return found
+        subscriber.held = found.selection
+        return set()
 
     async def bring(self, subscriber: Subscriber) -> None:
         """Waits for the subscriber's socket and for the journal until it is live, or gone.
@@ -88,10 +104,13 @@ class Synchronizer:
         try:
             if subscriber.subscription.detail.every_change:
                 await self._backfill(subscriber)
-            if isinstance(subscriber.cursor, Position):
-                return await self._backlogs.missed(
-                    subscriber.group.view, subscriber.cursor, subscriber.subscription.selection
-                )
+            while isinstance(cursor := subscriber.cursor, Position):
+                scope, view = subscriber.subscription.scope, subscriber.view
+                backlog = await self._backlogs.missed(view, scope, cursor, subscriber.followed)
+                names = self._rights_then(subscriber, cursor, backlog)
+                if not names:
+                    return backlog
+                self._past.add(cursor, names, await view.values_at(cursor, names))
         except TooFarBehind:
             subscriber.restart("lagged")
         except Expired:

@@ -186,10 +186,11 @@ export function apply(replica, frame, name = frame.type) {
   switch (name) {
     case "state.initial":
       if (!isObject(frame.slices)) throw new Gap("a state has no slices");
-      [replica.versions, replica.state] = [versionsOf(frame), { ...frame.slices }];
+      [replica.versions, replica.state, replica.view] = [versionsOf(frame), { ...frame.slices }, frame.view];
       return [{ reason: frame.reason }];
     case "state.resumed":
       if (!equal(versionsOf(frame), replica.versions)) throw new Gap("the server resumed at other versions");
+      if (frame.view !== replica.view) throw new Gap("the server resumed with other views");
       return [];
     case "state.update":
       return applyAll(replica, [frame]);

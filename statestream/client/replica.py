@@ -58,6 +58,7 @@ class Replica:
         self.position: str | None = None
         self.heartbeat_ms: int | None = None
         self.end: StreamEnd | None = None
+        self._view: Any = None
 
     def forget_position(self) -> None:
         """Makes the next connection start without a cursor. The state stays until `state.initial` replaces it."""
@@ -101,12 +102,13 @@ class Replica:
         if not isinstance(data["slices"], dict):
             raise Gap("`slices` must be an object; start again")
         self.state, self.versions, self.heartbeat_ms = dict(data["slices"]), dict(versions), heartbeat
+        self._view = data.get("view")
         return [Update(kind="initial", position=position, reason=data["reason"], timestamp=data["timestamp"])]
 
     def _resumed(self, data: Any) -> None:
         heartbeat = _heartbeat(data)
-        if _versions(data) != self.versions:
-            raise Gap("the server resumed at other versions than this replica has; start again")
+        if _versions(data) != self.versions or data.get("view") != self._view:
+            raise Gap("the server resumed at other versions, or other views, than this replica has; start again")
         self.heartbeat_ms = heartbeat
 
     def _updates(self, items: Any, position: str, cause: Any, timestamp: int) -> list[Update]:

@@ -6,6 +6,7 @@ do is decided by the rules of the slices, in `store.rights`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -68,6 +69,25 @@ SERVER: Final = Principal(internal=True)
 
 
 class Scope(Struct, frozen=True, kw_only=True, gc=False):
-    """What a principal may read. Principals of equal scopes share bytes. `hidden` says whether hidden slices count."""
+    """How a principal sees the slices that it may read. Readers of equal scopes and selections share bytes.
+
+    `hidden`: hidden slices too. `guarded`: rules apply, so a cause has a payload only if it is of an action of the very
+    slice. `views` has, for each slice that is seen through a view, its name and the number of the view.
+    """
 
     hidden: bool = False
+    guarded: bool = False
+    views: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def tag(self) -> str | None:
+        """Stands for the views in the frames that begin a stream; None if there are none."""
+        if not self.views:
+            return None
+        text = ",".join(f"{name}:{number}" for name, number in self.views)
+        return f"{zlib.crc32(text.encode()):08x}"
+
+    def view_of(self, name: str) -> int | None:
+        """The number of the view through which a slice or instance is seen."""
+        family = name.partition("/")[0]
+        return next((number for viewed, number in self.views if viewed == family), None)

@@ -101,20 +101,27 @@ class Selection(Struct, frozen=True, kw_only=True):
             found.update(instances.get(family, {}))
         return found
 
-    def snapshot(
-        self, slices: Mapping[str, SliceState], instances: Mapping[str, Iterable[str]]
-    ) -> dict[str, SliceState]:
-        """The selected slices that exist. Raises TooLarge if they exceed what one response may hold."""
-        found: dict[str, SliceState] = {}
-        size = 0
-        for name, state in self.of(slices, instances):
-            found[name] = state
-            size += len(state.encoded())
-            if len(found) > MAX_INSTANCES or size > MAX_SNAPSHOT:
-                raise TooLarge(
-                    f"a snapshot holds at most {MAX_INSTANCES} slices and {MAX_SNAPSHOT >> 20} MiB; select fewer slices"
-                )
-        return found
+    def union(self, other: Selection) -> Selection:
+        """What one of the two selects."""
+        return Selection(
+            names=self.names | other.names,
+            families=self.families | other.families,
+            everything=self.everything or other.everything,
+        )
 
 
 EVERYTHING: Final = Selection(names=frozenset(), everything=True)
+
+
+def bounded(found: Iterable[tuple[str, SliceState]]) -> dict[str, SliceState]:
+    """The slices as a dict. Raises TooLarge if they exceed what one response may hold."""
+    slices: dict[str, SliceState] = {}
+    size = 0
+    for name, state in found:
+        slices[name] = state
+        size += len(state.encoded())
+        if len(slices) > MAX_INSTANCES or size > MAX_SNAPSHOT:
+            raise TooLarge(
+                f"a snapshot holds at most {MAX_INSTANCES} slices and {MAX_SNAPSHOT >> 20} MiB; select fewer slices"
+            )
+    return slices

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, cast, get_type_hints, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, cast, get_type_hints, overload
 
 from msgspec import Struct
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ from statestream.core.change import Action
 from statestream.core.errors import InvalidPayload, Malformed, NotJSON, UnknownSlice
 from statestream.core.functions import check_plain
 from statestream.core.names import check_key, check_name
+from statestream.core.principal import Identity
+from statestream.core.rules import Rule
 from statestream.core.suggestions import instead, named
 from statestream.core.values import escape, plain, scalar_of
 
@@ -181,17 +183,47 @@ class ActionCreator(Generic[P]):
         return f"<action {self.type}>"
 
 
+class View(Struct, frozen=True, kw_only=True):
+    """What some readers see in place of a slice's value. No roles: everybody."""
+
+    function: Callable[[Any], Any]
+    roles: frozenset[str]
+
+    def concerns(self, identity: Identity | None) -> bool:
+        return not self.roles or (identity is not None and not self.roles.isdisjoint(identity.roles))
+
+
+class _Declare(Protocol):
+    """What `@slice.action(dispatch=…)` returns."""
+
+    @overload
+    def __call__(self, handler: Callable[Concatenate[Any, Action, P], object], /) -> ActionCreator[P]: ...
+    @overload
+    def __call__(self, handler: Callable[Concatenate[Any, P], object], /) -> ActionCreator[P]: ...
+
+
 class Slice:
-    """A named part of the state, and the handlers that change it.
+    """A named part of the state, the handlers that change it, and the rules about who may do what.
 
     `initial` is the JSON value that the slice begins with (if it is keyed: each instance). `keyed=True` makes it a
     family of instances `name/key`, which their first action creates. `internal=True` reserves its actions for the
     server's own code: POST /dispatch answers them with 403. `hidden=True` keeps the slice from clients: to them it does
     not exist in any snapshot, stream, history or answer. Only the server's own code can read it.
+
+    `read` and `dispatch` are rules: who may read the slice, and who may dispatch its actions, unless an action has a
+    rule of its own. Without rules, everybody may, or, if the server authenticates, nobody.
     """
 
     def __init__(
-        self, name: str, *, initial: Any, keyed: bool = False, internal: bool = False, hidden: bool = False
+        self,
+        name: str,
+        *,
+        initial: Any,
+        keyed: bool = False,
+        internal: bool = False,
+        hidden: bool = False,
+        read: Callable[..., bool] | None = None,
+        dispatch: Callable[..., bool] | None = None,
     ) -> None:
         self.name, self.keyed, self.internal, self.hidden = check_name(name), keyed, internal, hidden
         try:
@@ -199,17 +231,69 @@ class Slice:
         except NotJSON as error:
             raise NotJSON(f"{error.problem} (in the initial value of the slice {name})", error.place) from None
         self.handlers: list[Handler] = []
+        self.views: list[View] = []
+        self.read = None if read is None else self._rule(read, "read")
+        self._dispatch = None if dispatch is None else self._rule(dispatch, "dispatch")
+        self._dispatch_of: dict[str, Rule] = {}
+
+    def _rule(self, function: Callable[..., bool], what: str) -> Rule:
+        rule = Rule.of(function, f"the rule `{what}` of {self.name}")
+        if rule.keyed and not self.keyed:
+            raise TypeError(f"the rule `{what}` of {self.name} has the parameter key, but {self.name} has no instances")
+        return rule
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it has a rule or a view."""
+        return bool(self.read or self._dispatch or self._dispatch_of or self.views)
+
+    def dispatch_rule(self, action_type: str) -> Rule | None:
+        """Who may dispatch one of its actions; None if there is no rule."""
+        return self._dispatch_of.get(action_type, self._dispatch)
 
     @overload
     def action(self, handler: Callable[Concatenate[Any, Action, P], object]) -> ActionCreator[P]: ...
     @overload
     def action(self, handler: Callable[Concatenate[Any, P], object]) -> ActionCreator[P]: ...
-    def action(self, handler: Any = None) -> ActionCreator[Any]:
-        """Declares the handler of the action `<slice>/<function name>`, and returns the action creator."""
+    @overload
+    def action(self, *, dispatch: Callable[..., bool]) -> _Declare: ...
+    def action(self, handler: Any = None, *, dispatch: Callable[..., bool] | None = None) -> Any:
+        """Declares the handler of the action `<slice>/<function name>`, and returns the action creator.
+
+        `@slice.action(dispatch=rule)` also says who may dispatch the action.
+        """
+        if dispatch is None:
+            return self._action(handler)
+        rule = self._rule(dispatch, "dispatch")
+
+        def declare(handler: Any) -> ActionCreator[Any]:
+            creator = self._action(handler)
+            self._dispatch_of[creator.type] = rule
+            return creator
+
+        return declare
+
+    def _action(self, handler: Any) -> ActionCreator[Any]:
         _check_handler(handler, f"@{self.name}.action")
         action_type = f"{self.name}/{handler.__name__}"
         signature = self._add(action_type, handler, key_of=None, ignore_extra=False)
         return ActionCreator(self, action_type, handler, signature)
+
+    def view(self, *roles: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+        """Declares what identities with one of the roles see in place of the value: a pure function of it.
+
+        Without roles, everybody sees it who may read the slice. The first view that is declared for a reader counts. A
+        reader of a view does not receive the payloads of actions.
+        """
+        if not all(isinstance(role, str) for role in roles):
+            raise TypeError(f'expected the names of roles, as in @{self.name}.view("viewer")')
+
+        def declare(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            check_plain(function, f"the view of {self.name}", "which returns what is seen")
+            self.views.append(View(function=function, roles=frozenset(roles)))
+            return function
+
+        return declare
 
     def on(
         self, other: ActionCreator[Any] | str, *, key: KeyOf | None = None

@@ -21,7 +21,13 @@ RETRY_MS: Final = 2_000
 
 
 def initial(
-    reason: Reason, position: Position, slices: Mapping[str, SliceState], heartbeat_ms: int, *, retry: int | None
+    reason: Reason,
+    position: Position,
+    slices: Mapping[str, SliceState],
+    heartbeat_ms: int,
+    *,
+    retry: int | None,
+    view: str | None = None,
 ) -> bytes:
     data: dict[str, Any] = {
         "type": "state.initial",
@@ -33,19 +39,23 @@ def initial(
     }
     if retry is not None:
         data["retry"] = retry  # again, because an EventSource does not show the field to the page
+    if view is not None:
+        data["view"] = view
     data["timestamp"] = now_ms()
     return sse.encode("state.initial", orjson.dumps(data), id=str(position), retry=retry)
 
 
-def resumed(position: Position, versions: Mapping[str, int], heartbeat_ms: int) -> bytes:
-    data = {
+def resumed(position: Position, versions: Mapping[str, int], heartbeat_ms: int, *, view: str | None = None) -> bytes:
+    data: dict[str, Any] = {
         "type": "state.resumed",
         "position": str(position),
         "versions": dict(versions),
         "heartbeat": heartbeat_ms,
         "retry": RETRY_MS,
-        "timestamp": now_ms(),
     }
+    if view is not None:
+        data["view"] = view
+    data["timestamp"] = now_ms()
     return sse.encode("state.resumed", orjson.dumps(data), id=str(position), retry=RETRY_MS)
 
 
@@ -59,12 +69,15 @@ def line(change: Change, *, full: bool) -> bytes:
 
 
 def _members(change: Change, *, full: bool) -> bytes:
-    """`full` adds the payload to the cause. Slice names are ASCII without quotes, so they need no escaping."""
+    """`full` adds the payload to the cause, unless the reader may not see it.
+
+    Slice names are ASCII without quotes, so they need no escaping.
+    """
     cause = change.cause
     why: dict[str, Any] = {"type": cause.type, "id": cause.id}
     if cause.actor is not None:
         why["actor"] = cause.actor
-    if full:
+    if full and cause.payload:
         why["payload"] = orjson.Fragment(cause.payload)
     return b'"type":"state.update","slice":"%b","from":%d,"version":%d,%b,"cause":%b,"timestamp":%d}' % (
         change.slice.encode(),
@@ -99,8 +112,7 @@ def coalesce(changes: Sequence[Change], slices: Mapping[str, SliceState]) -> lis
             content = _content("removed", b"")
         else:
             content = _shorter(missed, slices[name])
-        head = b'{"slice":"%b","from":%d,"version":%d,' % (name.encode(), first.from_version, last.version)
-        items.append(head + content + b"}")
+        items.append(_item(name, first.from_version, last.version, content))
     return items
 
 
@@ -110,6 +122,20 @@ def _shorter(missed: Sequence[Change], state: SliceState) -> bytes:
         if len(patches) < state.measured or len(patches) < len(state.encoded()):
             return _content("patches", patches)
     return _content("value", state.encoded())
+
+
+def gained(name: str, state: SliceState) -> bytes:
+    """The item of a catch-up for a slice that the client may read from now on."""
+    return _item(name, 0, state.version, _content("value", state.encoded()))
+
+
+def lost(name: str, version: int, position: Position) -> bytes:
+    """The item of a catch-up for a slice that the client may not read any more, and holds at a version."""
+    return _item(name, version, position.seq, _content("removed", b""))
+
+
+def _item(name: str, before: int, version: int, content: bytes) -> bytes:
+    return b'{"slice":"%b","from":%d,"version":%d,%b}' % (name.encode(), before, version, content)
 
 
 def catchup(position: Position, items: Sequence[bytes]) -> bytes:

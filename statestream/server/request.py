@@ -58,10 +58,10 @@ def position_of(request: web.Request, parameter: str) -> Position | None:
         raise Malformed(f"in `{parameter}`: {error}") from None
 
 
-def selection_of(request: web.Request, view: StoreView) -> Selection:
-    """The selection of the query's `slices`. Raises Malformed, UnknownSlice."""
+def asked_of(request: web.Request, view: StoreView) -> Selection:
+    """What the query's `slices` ask for. Raises Malformed, UnknownSlice."""
     asked = request.query.getall("slices", None)
-    return view.selection(None if asked is None else ",".join(asked))
+    return view.asked(None if asked is None else ",".join(asked))
 
 
 def wants_payloads(request: web.Request) -> bool:

@@ -20,7 +20,7 @@ from statestream.core.values import MAX_INT
 from statestream.protocol import frames
 from statestream.server.abort import abort_response
 from statestream.server.bodies import Body, checked, read_json
-from statestream.server.request import check_query, position_of, selection_of, view_of, wants_payloads
+from statestream.server.request import asked_of, check_query, position_of, view_of, wants_payloads
 from statestream.server.transfer import send
 
 MAX_ACTIONS: Final = 1_000
@@ -72,9 +72,9 @@ def _answer(result: Result) -> dict[str, Any]:
 async def state(request: web.Request) -> web.StreamResponse:
     check_query(request, "slices", "at")
     view = view_of(request)
-    selection, at = selection_of(request, view), position_of(request, "at")
-    snapshot = view.snapshot(selection) if at is None else await view.snapshot_at(at, selection)
-    etag = _etag(snapshot.slices)
+    asked, at = asked_of(request, view), position_of(request, "at")
+    snapshot = view.snapshot(view.grant(asked).selection) if at is None else await view.snapshot_at(at, asked)
+    etag = _etag(snapshot.slices, view.grant(asked).scope.tag)
     headers = {"ETag": f'W/"{etag}"', "Cache-Control": "no-cache"}  # weak: only `position` moves on with other slices
     if _matches(request.headers.getall("If-None-Match", []), etag):
         return web.Response(status=304, headers=headers)
@@ -92,8 +92,10 @@ def _body(snapshot: Snapshot) -> list[bytes]:
     return [*parts, b'},"versions":' + versions + b"}"]
 
 
-def _etag(slices: Mapping[str, SliceState]) -> str:
-    names = "\n".join(f"{name} {state.position}" for name, state in sorted(slices.items()))
+def _etag(slices: Mapping[str, SliceState], views: str | None) -> str:
+    names = "\n".join(
+        [*(f"{name} {state.position}" for name, state in sorted(slices.items())), *([views] if views else [])]
+    )
     return hashlib.sha256(names.encode()).hexdigest()[:32]
 
 
@@ -107,9 +109,9 @@ async def history(request: web.Request) -> web.StreamResponse:
     """Every change after `after` (default: the earliest position), a line each, up to now or to `limit`."""
     check_query(request, "slices", "after", "limit", "cause")
     view = view_of(request)
-    selection, full, left = selection_of(request, view), wants_payloads(request), _limit(request)
+    asked, full, left = asked_of(request, view), wants_payloads(request), _limit(request)
     position = position_of(request, "after") or await view.earliest()
-    page = await view.changes(position, selection)
+    page = await view.history(position, asked)
     end = view.position.seq
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
@@ -120,7 +122,7 @@ async def history(request: web.Request) -> web.StreamResponse:
                 await response.write(b"".join(frames.line(change, full=full) for change in kept))
             left -= len(kept)
             position = page.until
-            page = await view.changes(position, selection) if position.seq < end else Page(changes=(), until=position)
+            page = await view.history(position, asked) if position.seq < end else Page(changes=(), until=position)
     except StatestreamError:
         abort_response(request)
     return response

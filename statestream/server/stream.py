@@ -19,12 +19,12 @@ from aiohttp_sse import EventSourceResponse
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.sockets import TransportSink, bound_socket
-from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Subscription
+from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Wanted
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
 from statestream.server.problems import OUTCOME
-from statestream.server.request import check_query, selection_of, view_of, wants_payloads
+from statestream.server.request import asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
 from statestream.store.view import StoreView
 
@@ -61,28 +61,29 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     """Raises Malformed, UnknownSlice and, without a cursor, TooLarge. After that, errors end the stream."""
     check_query(request, "slices", "cause", "after")
     hub, view = request.config_dict[HUB], view_of(request)
-    subscription, cursor = _subscription(request, view), _cursor(request)
+    wanted, cursor = _wanted(request, view), _cursor(request)
+    granted = view.grant(wanted.selection).selection
     if cursor == "start":
-        view.snapshot(subscription.selection)  # raises TooLarge now, while a status can still be sent
+        view.snapshot(granted)  # raises TooLarge now, while a status can still be sent
     response = StreamResponse()
-    writer, on_closed = await _opened(request, response, subscription.selection)
+    writer, on_closed = await _opened(request, response, granted)
     transport = request.transport
     request[OUTCOME] = "left" if writer is None or transport is None else "ok"  # the hub counts how a stream ends
     if writer is None or transport is None:
         if on_closed is not None:
             on_closed()
         return response
-    if request.config_dict[HANDOFF] and hub.hand_off(transport, view, subscription, cursor, on_closed):
+    if request.config_dict[HANDOFF] and hub.hand_off(transport, view, wanted, cursor, on_closed):
         response.handed_off = True
         return response
     connection = transport.get_extra_info("socket")
     if connection is not None:
         bound_socket(connection.fileno(), connection.family)
     sink = TransportSink(writer, request.protocol, transport, request.config_dict[BUDGET])
-    subscriber = hub.join(sink, view, subscription, cursor, on_closed)
+    subscriber = hub.join(sink, view, wanted, cursor, on_closed)
     # while the stream lasts, the handler keeps only what it needs: locals, headers and aiohttp's keep-alive timer would
     # be a seventh of what a subscriber costs
-    del view, subscription, cursor, writer, connection, on_closed
+    del view, wanted, granted, cursor, writer, connection, on_closed
     response.headers.clear()
     request.protocol.keep_alive(False)  # aiohttp turns it on again when the stream has ended, if the response allows
     try:
@@ -94,11 +95,10 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _subscription(request: web.Request, view: StoreView) -> Subscription:
+def _wanted(request: web.Request, view: StoreView) -> Wanted:
     """Raises Malformed, UnknownSlice."""
-    return Subscription(
-        scope=view.scope,
-        selection=selection_of(request, view),
+    return Wanted(
+        selection=asked_of(request, view),
         detail=Detail(payloads=wants_payloads(request), every_change=request.query.get("after") == EARLIEST),
         encoding=Encoding.CHUNKED if request.version >= HttpVersion11 else Encoding.RAW,
     )

@@ -5,7 +5,7 @@ Invariants: made once, from declarations. It holds no state and decides nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from statestream.core.change import Action, Cause, PendingChange, SliceState
@@ -18,7 +18,8 @@ from statestream.core.values import encode
 class HandlerRegistry:
     """The slices of a store by name, and the handlers of each action in the order of the slices.
 
-    `public` has the slices that are not hidden. If none is hidden, it is `slices` itself.
+    `public` has the slices that are not hidden. If none is hidden, it is `slices` itself. `guarded` says whether any
+    slice has a rule or a view, `viewed` whether any has a view.
     """
 
     def __init__(self, slices: Iterable[Slice]) -> None:
@@ -32,6 +33,8 @@ class HandlerRegistry:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
         public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
         self.public = public if len(public) < len(self.slices) else self.slices
+        self.viewed = any(each.views for each in self.slices.values())
+        self.guarded = any(each.guarded for each in self.slices.values())
         for action_type, handlers in self._handlers.items():
             self._check(action_type, handlers)
 
@@ -52,14 +55,14 @@ class HandlerRegistry:
                     f"@{handler.slice.name}.on(…, key=…) selects the {handler.slice.name}/<key> that it concerns"
                 )
 
-    def handlers(self, action: Action, *, internal: bool = True) -> list[Handler]:
+    def handlers(self, action: Action, tellable: Collection[str] | None = None) -> list[Handler]:
         """The handlers of an action. Raises UnknownAction, and Malformed if key and slice do not go together.
 
-        `internal`: whether the caller is the server's own code, which may see the names of all actions.
+        `tellable` are the slices whose actions may be suggested; None for all of them.
         """
         found = self._handlers.get(action.type)
         if found is None:
-            raise self._unknown(action.type, internal=internal)
+            raise self.unknown(action.type, self.slices if tellable is None else tellable)
         declared = self.slices[action.type.partition("/")[0]]
         if declared.keyed and action.key is None:
             raise Malformed(needs_key(action.type, declared))
@@ -67,9 +70,8 @@ class HandlerRegistry:
             raise Malformed(f"{action.type} takes no key, because {declared.name} is a plain slice; leave out `key`")
         return found
 
-    def _unknown(self, action_type: str, *, internal: bool) -> UnknownAction:
-        """The error, with suggestions. Clients do not see the names of actions that they may not dispatch."""
-        tellable = {n for n, each in self.slices.items() if internal or not (each.hidden or each.internal)}
+    def unknown(self, action_type: str, tellable: Collection[str]) -> UnknownAction:
+        """The error for an action that is not declared, or that the caller may not know. Suggests others."""
         known = [each for each in self._handlers if each.partition("/")[0] in tellable]
         name, slash, short = action_type.partition("/")
         own = {each.partition("/")[2]: each for each in known if each.startswith(f"{name}/")}

@@ -21,7 +21,7 @@ log = logging.getLogger("statestream")
 SLOW_SECONDS: Final = 0.25
 """A call that takes longer is slow: every reader has waited for that time."""
 
-Kind = Literal["handler", "listener", "tool", "callback"]
+Kind = Literal["handler", "listener", "tool", "callback", "view"]
 T = TypeVar("T")
 
 

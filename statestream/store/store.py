@@ -22,6 +22,7 @@ from statestream.journal.contract import Journal
 from statestream.store.bus import Bus, EachChange
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
+from statestream.store.shown import ShownStates
 from statestream.store.slow_calls import SLOW_SECONDS, SlowCalls
 from statestream.store.view import StoreView
 from statestream.store.writer import Writer
@@ -43,6 +44,7 @@ class Store:
         self._registry = HandlerRegistry(slices)
         self._slow_calls = SlowCalls(slow)
         self._state = NodeState(_journal(journal), Bus(self._slow_calls))
+        self._shown = ShownStates(self._registry, self._slow_calls)
         self._writer = Writer(self._registry, self._state, self._slow_calls)
         self._tasks: list[asyncio.Task[None]] = []
         self._view = self.view(SERVER)
@@ -90,7 +92,13 @@ class Store:
     def view(self, principal: Principal) -> StoreView:
         """The store as a principal may see it. Everything that serves requests uses a view, never the store itself."""
         return StoreView(
-            principal, self._registry, self._state, self._writer, self._slow_calls, lambda: bool(self._tasks)
+            principal,
+            self._registry,
+            self._state,
+            self._writer,
+            self._shown,
+            self._slow_calls,
+            lambda: bool(self._tasks),
         )
 
     async def dispatch(

@@ -28,6 +28,7 @@ from statestream.core.errors import (
 from statestream.core.slices import Handler, Slice
 from statestream.core.values import canonical, encode, plain
 from statestream.store.registry import HandlerRegistry
+from statestream.store.rights import Rights
 from statestream.store.slow_calls import SlowCalls
 
 log = logging.getLogger("statestream")
@@ -42,6 +43,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
     `id` names the request in causes. `idempotent` says that the caller chose the id, so that a repeat of the request is
     a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded; `size` is their length.
+    `rights` are the caller's, if rules can deny them anything.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Request(Struct, frozen=True, kw_only=True):
     expect: Mapping[str, int]
     digest: bytes
     size: int
+    rights: Rights | None = None
 
     @property
     def key(self) -> IdempotencyKey:
@@ -68,6 +71,7 @@ def accept(
     at: int,
     expect: Mapping[str, int],
     parsed: bool,
+    rights: Rights | None = None,
 ) -> Request:
     """Stamps the actions and encodes their payloads. `parsed` payloads are known to be plain and not shared.
 
@@ -90,6 +94,7 @@ def accept(
         expect=expect,
         digest=_digest(stamped) if idempotent else b"",
         size=sum(map(len, payloads)),
+        rights=rights,
     )
 
 
@@ -114,12 +119,14 @@ class Transaction:
 
     def run(self, request: Request) -> list[PendingChange]:
         """Runs a request and returns its changes, which the next request sees. Raises what to answer it with."""
-        self._check(request.expect)
+        self._check(request)
         self._undo = {}
         self._scratch.settle()
         changes: list[PendingChange] = []
         try:
             for action, payload in zip(request.actions, request.payloads, strict=True):
+                if request.rights is not None:
+                    self._check_right(request.rights, action)
                 cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
                 for handler in self._registry.handlers(action):
                     pending = self._handle(handler, action, payload, cause)
@@ -143,10 +150,23 @@ class Transaction:
         """The value that the batch leaves in the slice of one of its changes."""
         return self._values[change.slice]
 
-    def _check(self, expect: Mapping[str, int]) -> None:
-        for name, version in expect.items():
-            if self._version(name) != version:
+    def _check(self, request: Request) -> None:
+        for name, version in request.expect.items():
+            readable = request.rights is None or request.rights.reads(name, self._current)
+            if (self._version(name) if readable else 0) != version:
                 raise VersionConflict(f"{name} is not at version {version} any more; reload and retry")
+
+    def _check_right(self, rights: Rights, action: Action) -> None:
+        """Also makes the batch depend on the state on which the right depends: another node may change it first."""
+        for name in rights.check_dispatch(action.type, action.key, self._current):
+            self.based_on[name] = self._committed_version(name)
+
+    def _current(self, name: str) -> Any:
+        """The value of a slice or instance after the requests before this one; None if it does not exist."""
+        if name in self._values:
+            return None if self._values[name] is REMOVED else self._values[name]
+        state = self._committed.get(name)
+        return None if state is None else state.value
 
     def _committed_version(self, name: str) -> int:
         state = self._committed.get(name)

@@ -24,7 +24,7 @@ from statestream.chat.viewing.response import event_stream as frames_of
 from statestream.core.change import START, Cause, Change, Position, SliceState, Snapshot
 from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
-from statestream.core.selection import EVERYTHING, Selection
+from statestream.core.selection import EVERYTHING, Selection, bounded
 from statestream.store.node_state import instances_of
 from statestream.store.notifier import Notifier
 from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, look_at, reply_in
@@ -335,7 +335,7 @@ class Slices:
         return self.held.get(name)
 
     def snapshot(self, selection: Selection) -> Snapshot:
-        return Snapshot(position=START, slices=selection.snapshot(self.held, instances_of(self.held)))
+        return Snapshot(position=START, slices=bounded(selection.of(self.held, instances_of(self.held))))
 
     @property
     def values(self) -> Any:

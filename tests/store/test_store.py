@@ -35,7 +35,7 @@ from statestream import (
 from statestream.broadcast.backlog import Backlogs
 from statestream.core.change import Position, SliceState
 from statestream.core.errors import UnknownAction, UnknownSlice
-from statestream.core.principal import ANYBODY, SERVER
+from statestream.core.principal import ANYBODY, SERVER, Scope
 from statestream.core.selection import EVERYTHING
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.journal.history import History
@@ -580,9 +580,9 @@ async def test_a_resume_through_the_journal_waits_for_the_node() -> None:
         two._state.bus.reset(two.position, (), "forked")  # nothing is in memory any more
         async with two._writer._lock:  # it cannot read on
             ahead = (await one.dispatch(joined("b", name="x"))).position
-            found = await Backlogs().missed(two.view(ANYBODY), start, EVERYTHING)
+            found = await Backlogs().missed(two.view(ANYBODY), Scope(), start, EVERYTHING)
             assert [change.slice for change in found] == ["room/a"]
-            late = asyncio.create_task(Backlogs().missed(two.view(ANYBODY), ahead, EVERYTHING))
+            late = asyncio.create_task(Backlogs().missed(two.view(ANYBODY), Scope(), ahead, EVERYTHING))
             await asyncio.sleep(0)
         assert await late == []
 

@@ -27,8 +27,10 @@ class Frame:
 class PlainClient:
     """An EventSource on a raw socket: HTTP/1.0, so that the body is the stream. Keeps state by jsonpatch."""
 
-    def __init__(self, port: int, query: str = "slices=*", path: str = "/stream/state") -> None:
-        self.port, self.target = port, f"{path}?{query}"
+    def __init__(
+        self, port: int, query: str = "slices=*", path: str = "/stream/state", *, token: str | None = None
+    ) -> None:
+        self.port, self.target, self.token = port, f"{path}?{query}", token
         self.last_id = ""
         self.state: dict[str, Any] = {}
         self.versions: dict[str, int] = {}
@@ -53,6 +55,7 @@ class PlainClient:
     def ask(self, cursor: str = "", header: str = "Last-Event-ID") -> None:
         assert self.socket
         line = f"{header}: {cursor}\r\n" if cursor else ""
+        line += f"Authorization: Bearer {self.token}\r\n" if self.token else ""
         self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: x\r\n{line}\r\n".encode())
 
     def answered(self) -> PlainClient:

@@ -23,7 +23,7 @@ from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked, read_json
-from statestream.server.request import check_query, selection_of, view_of
+from statestream.server.request import asked_of, check_query, view_of
 
 
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
@@ -72,6 +72,6 @@ def _beside(request: web.Request) -> SlicesBeside | None:
     if "slices" not in request.query:
         return None
     view = view_of(request)
-    selection = selection_of(request, view)
+    selection = view.grant(asked_of(request, view)).selection
     check_size(view.snapshot(selection).slices)
     return SlicesBeside(view, selection)

@@ -1,0 +1,107 @@
+"""What subscribers may read of what they asked for, where that depends on the state.
+
+A subscriber's group follows what it may read now. If a commit changes that, the subscriber moves to another group, and
+is sent what leads from the one to the other. Subscribers with the same rights who asked for the same share an
+entitlement, so a rule is evaluated once for all of them, when the state changes on which it depends.
+
+Invariants: synchronous. An entitlement exists while it has members. Between two commits, its grant is what the rules
+say of the committed state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
+
+from statestream.core.change import Change
+from statestream.core.errors import TooLarge
+from statestream.core.selection import Selection
+from statestream.store.rights import Grant
+from statestream.store.view import StoreView
+
+M = TypeVar("M")
+Key = tuple[bytes, Selection]
+
+
+class Entitlement(Generic[M]):
+    """`view` is the store as its members see it, `grant` what they may read now of `asked`.
+
+    `too_large` says that their rights can no longer be evaluated, because there are too many instances.
+    """
+
+    __slots__ = ("asked", "grant", "key", "members", "too_large", "view")
+
+    def __init__(self, key: Key, view: StoreView, asked: Selection, grant: Grant) -> None:
+        self.key, self.view, self.asked, self.grant = key, view, asked, grant
+        self.members: dict[M, None] = {}
+        self.too_large = False
+
+
+class Entitlements(Generic[M]):
+    """All entitlements of one node, by the names on which they depend."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, Entitlement[M]] = {}
+        self._by_name: dict[str, dict[Entitlement[M], None]] = {}
+        self._by_family: dict[str, dict[Entitlement[M], None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def of(self, view: StoreView, asked: Selection, grant: Grant) -> Entitlement[M]:
+        """The entitlement for somebody who was just granted this, and joins it now."""
+        identity = view.principal.identity
+        key = (b"" if identity is None else identity.rights(), asked)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = Entitlement(key, view, asked, grant)
+            self._index(known)
+        return known
+
+    def leave(self, entitlement: Entitlement[M], member: M) -> None:
+        """Counts one member less. An entitlement without members is forgotten."""
+        entitlement.members.pop(member, None)
+        if not entitlement.members and self._known.get(entitlement.key) is entitlement:
+            del self._known[entitlement.key]
+            self._unindex(entitlement)
+
+    def changed_by(self, changes: Sequence[Change]) -> list[Entitlement[M]]:
+        """Those whose grants changes that were just committed have changed. They have their new grants."""
+        concerned: dict[Entitlement[M], None] = {}
+        for change in changes:
+            concerned.update(self._by_name.get(change.slice, {}))
+            if change.from_version == 0 and "/" in change.slice:
+                concerned.update(self._by_family.get(change.slice.partition("/")[0], {}))
+        return [each for each in concerned if self._renew(each)]
+
+    def renew_all(self) -> list[Entitlement[M]]:
+        """The same after the state was replaced."""
+        return [each for each in tuple(self._known.values()) if self._renew(each)]
+
+    def _renew(self, entitlement: Entitlement[M]) -> bool:
+        before = entitlement.grant
+        try:
+            grant = entitlement.view.grant(entitlement.asked)
+        except TooLarge:
+            entitlement.too_large = True
+            return True
+        if grant == before:
+            return False
+        self._unindex(entitlement)
+        entitlement.grant = grant
+        self._index(entitlement)
+        return grant.selection != before.selection
+
+    def _index(self, entitlement: Entitlement[M]) -> None:
+        for index, name in self._entries(entitlement):
+            index.setdefault(name, {})[entitlement] = None
+
+    def _unindex(self, entitlement: Entitlement[M]) -> None:
+        for index, name in self._entries(entitlement):
+            del index[name][entitlement]
+            if not index[name]:
+                del index[name]
+
+    def _entries(self, entitlement: Entitlement[M]) -> Iterator[tuple[dict[str, dict[Entitlement[M], None]], str]]:
+        yield from ((self._by_name, name) for name in entitlement.grant.depends)
+        yield from ((self._by_family, name) for name in entitlement.grant.families)

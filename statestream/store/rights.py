@@ -1,0 +1,193 @@
+"""What a principal may read and dispatch: the rules of the slices, asked about the committed state.
+
+Somebody asks for a selection, which names what they want, now and in the future. A grant is what they may read of it at
+one position, and on what that depends: the names that rules have asked the state for. As long as none of these changes,
+the grant holds. So a rule is evaluated when its state changes, never for each reader and change.
+
+Invariants: pure. A slice that may not be read is treated as if it were not declared; an instance, as if it did not
+exist. The rights to the past are those of now: somebody who may read a slice may read its history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from statestream.core.errors import Forbidden, TooLarge
+from statestream.core.principal import Principal, Scope
+from statestream.core.rules import State
+from statestream.core.selection import Selection
+from statestream.core.slices import Slice
+from statestream.store.registry import HandlerRegistry
+
+MAX_EVALUATED: Final = 10_000
+"""Instances of one family for which a rule may be asked at once: some ten milliseconds."""
+
+ValueOf = Callable[[str], Any]
+Instances = Mapping[str, Collection[str]]
+
+
+class Grant(Struct, frozen=True, kw_only=True):
+    """What may be read of what was asked for.
+
+    `depends` are the names whose changes may change it, `families` those whose new instances may add to it.
+    """
+
+    selection: Selection
+    scope: Scope
+    depends: frozenset[str] = frozenset()
+    families: frozenset[str] = frozenset()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether no change of the state can change it."""
+        return not self.depends and not self.families
+
+
+class Observed:
+    """The committed state for the evaluation of rules: `names` are those that they have asked for."""
+
+    __slots__ = ("_value_of", "names")
+
+    def __init__(self, value_of: ValueOf) -> None:
+        self._value_of = value_of
+        self.names: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        self.names.add(name)
+        return self._value_of(name)
+
+
+class Rights:
+    """The rules of a store for one principal."""
+
+    __slots__ = ("_principal", "_registry")
+
+    def __init__(self, principal: Principal, registry: HandlerRegistry) -> None:
+        self._principal, self._registry = principal, registry
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether no rule can deny this principal anything that is not hidden."""
+        return self._principal.internal or not (self._principal.closed or self._registry.guarded)
+
+    def may_read(self, declared: Slice, key: str | None, state: State) -> bool:
+        if self._principal.internal:
+            return True
+        if declared.hidden:
+            return False
+        if declared.read is None:
+            return not self._principal.closed
+        return declared.read.allows(self._principal.identity, key, state)
+
+    def readable(self, value_of: ValueOf) -> Mapping[str, Slice]:
+        """The slices whose names may be known. A rule that depends on the key tells about instances only."""
+        if self.unlimited:
+            return self._registry.slices if self._principal.internal else self._registry.public
+        state = Observed(value_of)
+        return {name: each for name, each in self._registry.public.items() if self._knows(each, state)}
+
+    def standing(self) -> Mapping[str, Slice]:
+        """The slices that may be readable at some time: what somebody asks for who asks for everything."""
+        if self.unlimited:
+            return self._registry.slices if self._principal.internal else self._registry.public
+        return {name: each for name, each in self._registry.public.items() if self._may_become_readable(each)}
+
+    def _may_become_readable(self, declared: Slice) -> bool:
+        rule = declared.read
+        changing = rule is not None and (rule.keyed or rule.stateful)
+        return changing or self.may_read(declared, None, Observed(_nothing))
+
+    def grant(self, asked: Selection, instances: Instances, value_of: ValueOf) -> Grant:
+        """What may be read of what was asked for. Raises TooLarge if that takes too many evaluations."""
+        if self.unlimited:
+            return Grant(selection=asked, scope=self._scope(asked))
+        state = Observed(value_of)
+        names = {name for name in asked.names if self._reads(name, state)}
+        families, growing = set(), set()
+        for family in asked.families:
+            declared = self._registry.slices[family]
+            if not self._by_key(declared):
+                families |= {family} if self.may_read(declared, None, state) else set()
+                continue
+            growing.add(family)
+            candidates = instances.get(family, ())
+            if len(candidates) > MAX_EVALUATED:
+                raise TooLarge(
+                    f"{family}/* has more than {MAX_EVALUATED:,} instances, each with rights of its own; name those "
+                    "that you follow"
+                )
+            names.update(name for name in candidates if self._reads(name, state))
+        return Grant(
+            selection=Selection(names=frozenset(names), families=frozenset(families)),
+            scope=self._scope(asked),
+            depends=frozenset(state.names),
+            families=frozenset(growing),
+        )
+
+    def reads(self, name: str, value_of: ValueOf) -> bool:
+        """Whether a slice or instance may be read."""
+        return self.unlimited or self._reads(name, Observed(value_of))
+
+    def _reads(self, name: str, state: State) -> bool:
+        family, _, key = name.partition("/")
+        declared = self._registry.slices.get(family)
+        return declared is not None and self.may_read(declared, key or None, state)
+
+    def _by_key(self, declared: Slice) -> bool:
+        return declared.read is not None and declared.read.keyed and not declared.hidden
+
+    def _scope(self, asked: Selection) -> Scope:
+        if self._principal.internal:
+            return Scope(hidden=True)
+        named = {name.partition("/")[0] for name in asked.names} | asked.families
+        views = [(name, number) for name in sorted(named) if (number := self.view_of(name)) is not None]
+        return Scope(guarded=not self.unlimited, views=tuple(views))
+
+    def view_of(self, name: str) -> int | None:
+        """The number of the view through which a slice is seen; None if it is seen as it is."""
+        declared = self._registry.slices.get(name.partition("/")[0])
+        if declared is None or self._principal.internal:
+            return None
+        views = enumerate(declared.views)
+        return next((number for number, each in views if each.concerns(self._principal.identity)), None)
+
+    def check_dispatch(self, action_type: str, key: str | None, value_of: ValueOf) -> Collection[str]:
+        """Returns the names on which the right depends.
+
+        Raises Forbidden, and UnknownAction where the caller may not even know the slice.
+        """
+        name = action_type.partition("/")[0]
+        declared, state = self._registry.slices.get(name), Observed(value_of)
+        if self._principal.internal or declared is None:
+            return ()
+        if not declared.internal and self._may_dispatch(declared, action_type, key, state):
+            return state.names
+        if not self._knows(declared, state):
+            raise self._registry.unknown(action_type, self.tellable(value_of))
+        if declared.internal:
+            raise Forbidden(f"only the server changes {name}; clients cannot dispatch its actions")
+        where = f"the {name} with this key" if declared.keyed else name
+        raise Forbidden(f"you may not dispatch {action_type} to {where}")
+
+    def _may_dispatch(self, declared: Slice, action_type: str, key: str | None, state: State) -> bool:
+        rule = declared.dispatch_rule(action_type)
+        if rule is None:
+            return not self._principal.closed
+        return rule.allows(self._principal.identity, key, state)
+
+    def _knows(self, declared: Slice, state: State) -> bool:
+        """Whether the caller may know that the slice is declared."""
+        if declared.hidden or self.unlimited:
+            return self.unlimited
+        return self._by_key(declared) or self.may_read(declared, None, state)
+
+    def tellable(self, value_of: ValueOf) -> Collection[str]:
+        """The slices whose actions may be suggested: those that the caller may know, and change."""
+        return {name for name, each in self.readable(value_of).items() if self._principal.internal or not each.internal}
+
+
+def _nothing(name: str) -> None:
+    """No state."""
