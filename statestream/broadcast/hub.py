@@ -23,6 +23,7 @@ from statestream.broadcast.entitlements import Entitlement, Entitlements
 from statestream.broadcast.fanout import FanOut
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.heartbeats import Heartbeats
+from statestream.broadcast.sessions import Sessions
 from statestream.broadcast.sockets import Sink, Sockets
 from statestream.broadcast.subscribers import (
     Cursor,
@@ -45,13 +46,16 @@ from statestream.store.view import StoreView
 log = logging.getLogger("statestream")
 
 CLOSE_SECONDS: Final = 2.0
+FOR_GOOD: Final = ("too_large", "revoked")
 
 
 class Hub:
     """`view` is the server's own. `heartbeat` in seconds; at most `max_subscribers` streams at a time."""
 
-    def __init__(self, view: StoreView, budget: Budget, *, heartbeat: float, max_subscribers: int) -> None:
-        self.counters = Counters()
+    def __init__(
+        self, view: StoreView, budget: Budget, sessions: Sessions, *, heartbeat: float, max_subscribers: int
+    ) -> None:
+        self.counters, self._sessions = Counters(), sessions
         self.sockets: Sockets[Subscriber] = Sockets(self.leave, budget)
         self._view = view
         self._max_subscribers = max_subscribers
@@ -137,7 +141,7 @@ class Hub:
         on_closed: Callable[[], None] | None = None,
     ) -> Subscriber | None:
         """Begins a stream at a cursor. None if it was ended at once. `on_closed` is called when it has ended."""
-        subscriber, refused = None, self._refusal()
+        subscriber, refused = None, self._refusal(view)
         if refused is None:
             try:
                 subscriber = self._joined(sink, view, wanted, cursor, on_closed)
@@ -151,11 +155,14 @@ class Hub:
             on_closed()
         return None
 
-    def _refusal(self) -> EndReason | None:
-        """Why nobody can join now."""
+    def _refusal(self, view: StoreView) -> EndReason | None:
+        """Why somebody cannot join now."""
         if self._closing:
             return "shutdown"
-        return "busy" if len(self._subscribers) >= self._max_subscribers else None
+        if len(self._subscribers) >= self._max_subscribers:
+            return "busy"
+        identity = view.principal.identity
+        return None if identity is None else self._sessions.why_not(identity)
 
     def _joined(
         self, sink: Sink, view: StoreView, wanted: Wanted, cursor: Cursor, on_closed: Callable[[], None] | None
@@ -167,6 +174,10 @@ class Hub:
         subscriber = Subscriber(sink, group, cursor, on_closed, entitlement)
         if entitlement is not None:
             entitlement.members[subscriber] = None
+        if view.principal.identity is not None:
+            subscriber.session = self._sessions.open(
+                view.principal.identity, lambda reason: self._end(subscriber, reason)
+            )
         self._subscribers[subscriber] = None
         self._empty.clear()
         return subscriber
@@ -264,6 +275,8 @@ class Hub:
         self._leave_group(subscriber.group)
         if subscriber.entitlement is not None:
             self._entitlements.leave(subscriber.entitlement, subscriber)
+        if subscriber.session is not None:
+            self._sessions.close(subscriber.session)
         if subscriber.task is not None and subscriber.task is not asyncio.current_task():
             subscriber.task.cancel()
         subscriber.sink.finish()
@@ -288,6 +301,6 @@ class Hub:
 
 
 def _end_frame(reason: EndReason) -> bytes:
-    """Clients return at random times, so that they do not all return at once; from `too_large` they do not return."""
+    """Clients return at random times, so that they do not all return at once; from the end for good they do not."""
     spread = random.randint(frames.RETRY_MS // 2, frames.RETRY_MS * 2)  # noqa: S311
-    return frames.end(reason, None if reason == "too_large" else spread)
+    return frames.end(reason, None if reason in FOR_GOOD else spread)

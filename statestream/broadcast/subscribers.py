@@ -34,6 +34,7 @@ from statestream.broadcast.counters import Counters
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.entitlements import Entitlement
 from statestream.broadcast.ring import Send
+from statestream.broadcast.sessions import Session
 from statestream.broadcast.sockets import Sink
 from statestream.core.change import START, Position
 from statestream.core.principal import Scope
@@ -90,10 +91,10 @@ class Subscriber:
     `cursor` has a meaning while the subscriber is not live. `place` is its key in the group's live set, `task` what
     brings it to the head while that takes waiting. `on_closed` is called once, when the stream has ended. If what it
     may read depends on the state, it has an `entitlement`, and `held` is what it could read at its cursor, unless that
-    is what its group follows, or not known yet.
+    is what its group follows, or not known yet. It has a `session` if its client has an identity.
     """
 
-    __slots__ = ("cursor", "entitlement", "group", "held", "on_closed", "place", "sink", "state", "task")
+    __slots__ = ("cursor", "entitlement", "group", "held", "on_closed", "place", "session", "sink", "state", "task")
 
     def __init__(
         self,
@@ -106,6 +107,7 @@ class Subscriber:
         self.sink, self.group, self.cursor, self.on_closed = sink, group, cursor, on_closed
         self.entitlement = entitlement
         self.held: Selection | None = None
+        self.session: Session | None = None
         self.state = State.SYNCING
         self.place = -1
         self.task: asyncio.Task[None] | None = None

@@ -16,16 +16,18 @@ from aiohttp import web
 
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.hub import Hub
+from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
 from statestream.core.values import check_settings
 from statestream.server import routes, stream
-from statestream.server.authentication import Authenticator, authenticating
+from statestream.server.authentication import SESSIONS, Authenticator, authenticating
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.metrics import COUNTED, metrics
 from statestream.server.problems import OUTCOMES, problems, starting
 from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
 from statestream.server.transfer import BUDGET
+from statestream.store.revocations import revocation_slice
 from statestream.store.store import Store
 
 
@@ -54,7 +56,10 @@ def create_app(
     app[STORE] = store
     app[QUERY], app[OUTCOMES], app[COUNTED] = set(query), Counter(), []
     app[BUDGET] = Budget()
-    app[HUB] = Hub(store.view(SERVER), app[BUDGET], heartbeat=heartbeat, max_subscribers=max_subscribers)
+    if auth is not None:
+        store.declare(revocation_slice)
+    app[SESSIONS] = sessions = Sessions(store.view(SERVER))
+    app[HUB] = Hub(store.view(SERVER), app[BUDGET], sessions, heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
@@ -83,9 +88,12 @@ def _check(store: Any, *, heartbeat: float, max_subscribers: int, max_body: int,
 async def _running(app: web.Application) -> AsyncIterator[None]:
     async with app[STORE]:
         hub = asyncio.create_task(app[HUB].run())
+        unsubscribe = app[STORE].view(SERVER).subscribe(app[SESSIONS])
         try:
             yield
         finally:
+            unsubscribe()
+            app[SESSIONS].stop()
             hub.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await hub

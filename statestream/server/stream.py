@@ -23,6 +23,7 @@ from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Wanted
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
+from statestream.server.authentication import SESSION, SESSIONS
 from statestream.server.problems import OUTCOME
 from statestream.server.request import asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
@@ -73,6 +74,9 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
         if on_closed is not None:
             on_closed()
         return response
+    if (session := request.get(SESSION)) is not None:
+        request.config_dict[SESSIONS].close(session)  # from here on the hub ends the stream
+        del session
     if request.config_dict[HANDOFF] and hub.hand_off(transport, view, wanted, cursor, on_closed):
         response.handed_off = True
         return response

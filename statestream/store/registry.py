@@ -25,7 +25,11 @@ class HandlerRegistry:
     def __init__(self, slices: Iterable[Slice]) -> None:
         self.slices: dict[str, Slice] = {}
         self._handlers: dict[str, list[Handler]] = {}
-        for declared in _slices(slices):
+        self.add(_slices(slices))
+
+    def add(self, slices: Iterable[Slice]) -> None:
+        """Adds slices. Raises ValueError if a name is taken, or an action that they handle is not declared."""
+        for declared in slices:
             if declared.name in self.slices:
                 raise ValueError(f"expected each slice once, got {declared.name!r} twice; names must differ")
             self.slices[declared.name] = declared

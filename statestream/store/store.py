@@ -22,6 +22,7 @@ from statestream.journal.contract import Journal
 from statestream.store.bus import Bus, EachChange
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
+from statestream.store.revocations import key_of
 from statestream.store.shown import ShownStates
 from statestream.store.slow_calls import SLOW_SECONDS, SlowCalls
 from statestream.store.view import StoreView
@@ -53,6 +54,23 @@ class Store:
         """Replaces the journal of a store that is not open. Raises RuntimeError if it is."""
         self._check_closed()
         self._state.use(_journal(journal))
+
+    def declare(self, *slices: Slice) -> None:
+        """Adds slices to a store that is not open, unless it has them. Raises RuntimeError if it is, ValueError."""
+        self._check_closed()
+        self._registry.add(each for each in slices if not self._view.declares(each))
+
+    async def revoke(self, subject: str) -> None:
+        """Revokes the credentials of a subject that were issued so far, for every process that shares the journal.
+
+        Streams and sockets that are open with them end within a second. Credentials with the claim `iat` (Unix seconds)
+        are valid again if they were issued later; others are not until `reinstate`. Requires `create_app(auth=…)`.
+        """
+        await self.dispatch(Action(type="revocation/revoked", key=key_of(subject)))
+
+    async def reinstate(self, subject: str) -> None:
+        """Makes the credentials of a subject valid again, old ones included."""
+        await self.dispatch(Action(type="revocation/reinstated", key=key_of(subject)))
 
     @property
     def position(self) -> Position:

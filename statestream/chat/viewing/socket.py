@@ -24,9 +24,11 @@ from typing import Any, Final, Self
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from statestream.broadcast.sessions import SessionEnd
 from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Forbidden, Malformed
 from statestream.server.allowance import FLOOD_SECONDS, Allowance
+from statestream.server.authentication import SESSION
 from statestream.server.bodies import parsed
 from statestream.server.origin import is_foreign
 from statestream.store.notifier import Notifier
@@ -41,6 +43,8 @@ HEARTBEAT_SECONDS: Final = 20.0
 STALL_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.05
+CLOSE_CODES: Final = {"expired": 3000, "revoked": 3003}
+"""Unauthorized and Forbidden, in IANA's registry of close codes for WebSockets."""
 
 
 class Socket:
@@ -125,12 +129,16 @@ class Socket:
         """Closes the connection because the server stops, so that the client comes back in a moment."""
         await self._close(WSCloseCode.GOING_AWAY, b"the server is stopping; reconnect")
 
-    async def _close(self, code: WSCloseCode, why: bytes) -> None:
+    async def _close(self, code: int, why: bytes) -> None:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.response.close(code=code, message=why)
         except TimeoutError:
             self.abort()
+
+    async def close_session(self, code: int, why: bytes) -> None:
+        """Closes the connection because the client's credentials are no longer valid."""
+        await self._close(code, why)
 
     def abort(self) -> None:
         """Ends the connection at once, without a close frame."""
@@ -170,14 +178,14 @@ class SocketOutlet:
         Raises what the work raises. It does not use a task group: a cancelled one remains as a reference cycle, with
         everything that the connection had.
         """
-        closing = asyncio.create_task(self._close_when_stopping())
+        closing = {asyncio.create_task(self._close_when_stopping()), *self._closing_with_the_session()}
         try:
             for each in work:
                 self.start(each)
             async for message in self._socket.messages():
                 await take(message)
         finally:
-            tasks = {closing, *self._tasks}
+            tasks = closing | self._tasks
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -208,6 +216,19 @@ class SocketOutlet:
         if self._tasks:  # they send how the replies ended
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         await self._socket.go_away()
+
+    def _closing_with_the_session(self) -> list[asyncio.Task[None]]:
+        """The task that closes the WebSocket when the client's credentials end, if it has any."""
+        session = self._request.get(SESSION)
+        if session is None or session.end is None:
+            return []
+        ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
+        session.end = lambda reason: None if ended.done() else ended.set_result(reason)
+        return [asyncio.create_task(self._close_when(ended))]
+
+    async def _close_when(self, ended: asyncio.Future[SessionEnd]) -> None:
+        reason = await ended
+        await self._socket.close_session(CLOSE_CODES[reason], reason.encode())
 
     async def value_of(self, message: WSMessage) -> Any:
         """The JSON value of a message. Raises NotJSON, Malformed."""

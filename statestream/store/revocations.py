@@ -1,0 +1,42 @@
+"""Subjects whose credentials were revoked, as a part of the state: so every process knows, also after a restart.
+
+Invariants: declared in stores that authenticate, and hidden. A revocation is about credentials that were issued before
+it. Credentials that do not tell when they were issued count as issued before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from statestream.core.change import REMOVED, Action
+from statestream.core.principal import Identity
+from statestream.core.slices import Slice
+from statestream.store.view import StoreView
+
+NAME: Final = "revocation"
+revocation_slice = Slice(NAME, initial={"at": 0}, keyed=True, internal=True, hidden=True)
+
+
+@revocation_slice.action
+def revoked(state: Any, action: Action) -> None:
+    state["at"] = action.at
+
+
+@revocation_slice.action
+def reinstated(state: Any) -> Any:
+    return REMOVED
+
+
+def key_of(subject: str) -> str:
+    """The key of a subject: any text, in the same short form."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:32]
+
+
+def is_revoked(view: StoreView, identity: Identity) -> bool:
+    """Whether the credentials of an identity were revoked after they were issued (the claim `iat`, Unix seconds)."""
+    state = view.get(f"{NAME}/{key_of(identity.subject)}")
+    if state is None:
+        return False
+    issued = identity.claims.get("iat")
+    return not isinstance(issued, (int, float)) or issued * 1000 <= state.value["at"]
