@@ -50,7 +50,9 @@ class Backfill:
                 subscriber.cursor = page.until
 
     def _in_memory(self, position: Position) -> bool:
-        return position.seq >= self._view.position.seq or self._view.in_memory(position)
+        """Whether what follows is in memory, in single changes: not if it is seen through views."""
+        single = not self._subscriber.subscription.scope.views
+        return position.seq >= self._view.position.seq or (single and self._view.in_memory(position))
 
     async def _begin(self) -> None:
         """Opens the stream with the state at the earliest position."""

@@ -121,6 +121,8 @@ class SyncFrames:
         mine = backlog if subscriber.entitlement is None else held.among(backlog)
         kept = mine if held == now else now.among(mine)
         few = len(kept) <= SINGLES and sum(len(change.data) for change in kept) <= SINGLES_BYTES
+        # what somebody could see may have changed to and fro, and what a view shows is known for the head only
+        steady = detail.every_change or (few and subscriber.entitlement is None)
         kind: Kind = "resumed" if opening else "catchup"
         out: list[bytes] = []
         before = _versions_before(view.versions(held), mine) if opening or held != now else {}
@@ -129,14 +131,14 @@ class SyncFrames:
             out.append(
                 frames.resumed(subscriber.cursor, before, self._heartbeat, view=subscriber.subscription.scope.tag)
             )
-        if held == now and (few or detail.every_change):
+        if held == now and steady and not subscriber.subscription.scope.views:
             out.extend(frames.update(change, full=detail.payloads) for change in kept)
             return kind, b"".join(out)
         slices = dict(view.select(now))
         items = frames.coalesce(kept, slices)
         if held != now:
             items += _moved(held, now, before, slices, self._view.position)
-        elif sum(map(len, items)) > sum(state.measured for state in slices.values()):
+        elif not detail.every_change and sum(map(len, items)) > sum(state.measured for state in slices.values()):
             with contextlib.suppress(TooLarge):  # if the state is too large for one frame, the catch-up is sent
                 return "initial", self._initial(subscriber, "lagged")
         out.append(frames.catchup(self._view.position, items))

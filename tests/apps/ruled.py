@@ -1,0 +1,162 @@
+"""Slices whose rules the environment chooses: RULES is JSON, the name of a rule for each slice.
+
+A token is `subject:role,role:issued`. The role `root` may do everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from statestream import REMOVED, Change, Identity, Slice, Store, create_app
+from statestream.auth import role, signed_in
+from statestream.journal import from_url
+
+Rule = Callable[..., bool]
+
+
+async def auth(request: web.Request) -> Identity | None:
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    if kind != "Bearer":
+        return None
+    subject, roles, issued = token.split(":")
+    return Identity(subject=subject, roles=[r for r in roles.split(",") if r], claims={"iat": float(issued)})
+
+
+def is_root(identity: Identity | None) -> bool:
+    return identity is not None and "root" in identity.roles
+
+
+def of_role(identity: Identity | None) -> bool:
+    return identity is not None and bool({"a", "root"} & set(identity.roles))
+
+
+def flagged(identity: Identity | None, state: Any) -> bool:
+    return is_root(identity) or bool(state.get("flag")["on"])
+
+
+def in_red(identity: Identity | None, state: Any) -> bool:
+    team = state.get("team/red")
+    return is_root(identity) or (identity is not None and team is not None and identity.subject in team["members"])
+
+
+def own(identity: Identity | None, key: str) -> bool:
+    return is_root(identity) or (identity is not None and identity.subject == key)
+
+
+def in_team(identity: Identity | None, key: str, state: Any) -> bool:
+    team = state.get(f"team/{key}")
+    return is_root(identity) or (identity is not None and team is not None and identity.subject in team["members"])
+
+
+def in_itself(family: str) -> Rule:
+    def inside(identity: Identity | None, key: str, state: Any) -> bool:
+        value = state.get(f"{family}/{key}")
+        return is_root(identity) or (
+            identity is not None and value is not None and identity.subject in value["members"]
+        )
+
+    return inside
+
+
+RULES: dict[str, str] = json.loads(os.environ["RULES"])
+BY_NAME: dict[str, Rule] = {
+    "nobody": is_root,
+    "signed_in": signed_in,
+    "role": of_role,
+    "flagged": flagged,
+    "in_red": in_red,
+    "own": own,
+    "in_team": in_team,
+}
+
+
+def rule_of(name: str) -> Rule:
+    return in_itself(name) if RULES[name] == "in_itself" else BY_NAME[RULES[name]]
+
+
+def declared(name: str, *, keyed: bool) -> Slice:
+    """A slice with a number and members, of which people with the role `v` see the tens of the number."""
+    made = Slice(name, initial={"n": 0, "members": []}, keyed=keyed, read=rule_of(name), dispatch=role("root"))
+
+    @made.action
+    def set_to(state: Any, *, n: int) -> None:
+        state["n"] = n
+
+    @made.action
+    def added(state: Any, *, member: str) -> None:
+        if member not in state["members"]:
+            state["members"].append(member)
+
+    @made.action
+    def removed(state: Any, *, member: str) -> None:
+        if member in state["members"]:
+            state["members"].remove(member)
+
+    if keyed:
+
+        @made.action
+        def deleted(state: Any) -> Any:
+            return REMOVED
+
+    @made.view("v")
+    def tens(value: Any) -> Any:
+        return {"tens": value["n"] // 10}
+
+    return made
+
+
+flag = Slice("flag", initial={"on": False}, read=is_root, dispatch=role("root"))
+
+
+@flag.action
+def turned(state: Any, *, on: bool) -> None:
+    state["on"] = on
+
+
+@flag.action
+def revoked(state: Any, *, subject: str) -> None:
+    state["revoked"] = subject
+
+
+@flag.action
+def reinstated(state: Any, *, subject: str) -> None:
+    state["revoked"] = None
+
+
+team = Slice("team", initial={"members": []}, keyed=True, read=is_root, dispatch=role("root"))
+
+
+@team.action
+def joined(state: Any, *, member: str) -> None:
+    if member not in state["members"]:
+        state["members"].append(member)
+
+
+@team.action
+def left(state: Any, *, member: str) -> None:
+    if member in state["members"]:
+        state["members"].remove(member)
+
+
+journal = from_url(os.environ["JOURNAL"])
+slices = [declared(name, keyed=name.startswith("k")) for name in RULES]
+store = Store([flag, team, *slices], journal=journal)
+tasks: set[asyncio.Task[None]] = set()
+
+
+def carry_out(change: Change) -> None:
+    work = {"flag/revoked": store.revoke, "flag/reinstated": store.reinstate}.get(change.cause.type)
+    if work is not None:
+        task = asyncio.get_running_loop().create_task(work(json.loads(change.cause.payload)["subject"]))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+store.on_change(carry_out)
+app = create_app(store, auth=auth, heartbeat=0.5, handoff=os.environ.get("HANDOFF") != "0")
