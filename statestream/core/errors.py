@@ -4,7 +4,8 @@
     ├── Malformed             400 malformed               a request, a name, a key or a cursor cannot be parsed
     │   └── NotJSON           400 malformed               a value is not JSON within the limits; it knows the place
     ├── Unauthenticated       401 unauthenticated         credentials are missing, wrong or no longer valid
-    ├── Forbidden             403 forbidden               an action without the right to it, a page of another site
+    ├── Forbidden             403 forbidden               an action without the right to it
+    │   └── ForbiddenOrigin   403 forbidden_origin        a page of another origin
     ├── UnknownAction         404 unknown_action
     ├── UnknownSlice          404 unknown_slice
     ├── NotFound              404 not_found               a chat that does not exist
@@ -15,6 +16,7 @@
     ├── Forked                410 position_forked         a position of another history
     ├── TooLarge              413 too_large
     ├── UnsupportedMediaType  415 unsupported_media_type
+    ├── Misdirected           421 misdirected_request     addressed to a name that is not the server's
     ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler, or what it makes of it
     ├── HandlerFailed         500 handler_failed          a bug in a handler; its changes are discarded
     ├── DraftClosed           500 handler_failed          a draft was used after its action
@@ -83,9 +85,15 @@ class Unauthenticated(StatestreamError):
 
 
 class Forbidden(StatestreamError):
-    """The caller may not dispatch this action, or a page of another site tried to connect."""
+    """The caller may not dispatch this action."""
 
     code, status = "forbidden", 403
+
+
+class ForbiddenOrigin(Forbidden):
+    """A page of another origin sent a request that may change something, or tried to open a WebSocket."""
+
+    code = "forbidden_origin"
 
 
 class UnknownAction(StatestreamError):
@@ -154,6 +162,12 @@ class UnsupportedMediaType(StatestreamError):
     """The body is not JSON in UTF-8 by its `Content-Type`, or has an unknown `Content-Encoding`."""
 
     code, status = "unsupported_media_type", 415
+
+
+class Misdirected(StatestreamError):
+    """The request is addressed to a name that is not the server's."""
+
+    code, status = "misdirected_request", 421
 
 
 class InvalidPayload(StatestreamError):

@@ -19,10 +19,12 @@ from statestream.broadcast.hub import Hub
 from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
 from statestream.core.values import check_settings
-from statestream.server import routes, stream
+from statestream.server import cors, routes, stream
 from statestream.server.authentication import SESSIONS, Authenticator, authenticating
 from statestream.server.bodies import MAX_BODY, PARSING
+from statestream.server.hosts import HOSTS, allowed_hosts
 from statestream.server.metrics import COUNTED, metrics
+from statestream.server.origin import ORIGINS, allowed_origins
 from statestream.server.problems import OUTCOMES, problems, starting
 from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
@@ -40,6 +42,8 @@ def create_app(
     handoff: bool = True,
     query: Collection[str] = (),
     auth: Authenticator | None = None,
+    origins: Collection[str] = (),
+    hosts: Collection[str] | None = None,
 ) -> web.Application:
     """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`.
 
@@ -49,7 +53,9 @@ def create_app(
     on Linux). A stream then takes a tenth of the memory, but aiohttp's access log, middlewares and signals see its
     request end when the stream begins. `query`: the names of query parameters that your own code reads, such as the
     `token` of a login; the routes refuse any that they do not know. `auth` recognizes who sends a request; with it,
-    slices that declare no rules are closed.
+    slices that declare no rules are closed. `origins`: the other origins whose pages may use the server, such as
+    `https://app.example.com`. `hosts`: the names under which the server may be addressed; None: all, but only its own
+    if it listens on a loopback address.
     """
     _check(store, heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body, query=query)
     app = web.Application(middlewares=[problems] if auth is None else [problems, authenticating(auth)])
@@ -63,6 +69,9 @@ def create_app(
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
+    app[ORIGINS] = allowed_origins(origins)
+    if hosts is not None:
+        app[HOSTS] = allowed_hosts(hosts)
     app[STREAM_OBSERVERS] = []
     app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
     app.router.add_post("/dispatch", routes.dispatch)
@@ -70,6 +79,8 @@ def create_app(
     app.router.add_get("/history", routes.history, allow_head=False)
     app.router.add_get("/metrics", metrics, allow_head=False)
     app.on_response_prepare.append(starting)
+    if origins:
+        app.on_response_prepare.append(cors.share)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
     return app

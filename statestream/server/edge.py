@@ -1,13 +1,15 @@
 """The edge: the part of a server through which all connections pass.
 
 Invariants: every request passes `answer` before the application. The edge knows the requests that are being received,
-so that the server ends none of them without an answer. Once the server stops, each answer has `Connection: close`.
+so that the server ends none of them without an answer. Once the server stops, each answer has `Connection: close`. No
+answer names the software, whichever application makes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -15,12 +17,19 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from statestream.core.errors import Malformed, Unavailable
 from statestream.server.complaints import Complaints
 from statestream.server.connection import HttpConnection
-from statestream.server.problems import last_problem, problem
+from statestream.server.problems import hide_software, last_problem, problem
 
 POLL_SECONDS: Final = 0.02
 VERSIONS: Final = (HttpVersion10, HttpVersion11)
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Request(web.Request):
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Is called before the headers of the answer are sent, also if no application knows the request."""
+        await super()._prepare_hook(response)
+        hide_software(response)
 
 
 class Edge:
@@ -34,6 +43,8 @@ class Edge:
         self._receiving: dict[asyncio.Timeout, web.BaseRequest] = {}
         self._stopping = False
         server.request_handler = self.answer
+        factory: Any = server.request_factory  # the application's
+        server.request_factory = partial(factory, _cls=_Request)
 
     def connection(self) -> HttpConnection:
         """The protocol of a new connection."""

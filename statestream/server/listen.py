@@ -56,6 +56,11 @@ class Site(web.BaseSite):
         host, port = self._sockets[0].getsockname()[:2]
         return host, port
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses it listens on, without their ports."""
+        return tuple(listening.getsockname()[0] for listening in self._sockets)
+
     async def start(self) -> None:
         """Raises OSError if the address cannot be used."""
         await super().start()

@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problems: `application/problem+json` with a stable `code`.
 
-Invariants: every StatestreamError that leaves a route passes here and nowhere else. `detail` is the error's message,
+Invariants: every StatestreamError that leaves a route passes here and nowhere else. A request that a browser should not
+have sent reaches no route. `detail` is the error's message,
 which never contains a payload. Any other exception is logged, and the response has no details of it; so is an error
 that the protocol does not know. However a request ends, it is counted once.
 """
@@ -16,10 +17,14 @@ from typing import Final
 
 import orjson
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.typedefs import Handler
 
 from statestream.core.errors import Refused, StatestreamError
 from statestream.core.suggestions import instead
+from statestream.server.cors import preflight
+from statestream.server.hosts import check_host
+from statestream.server.origin import check_origin
 
 log = logging.getLogger("statestream")
 
@@ -64,7 +69,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Turns what a route raises into a problem, and counts how the request ended."""
     outcome = "ok"
     try:
-        return await handler(request)
+        check_host(request)
+        check_origin(request)
+        return preflight(request) or await handler(request)
     except (ConnectionError, asyncio.CancelledError):
         outcome = "left"
         raise
@@ -121,4 +128,11 @@ async def starting(request: web.Request, response: web.StreamResponse) -> None:
     """
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    hide_software(response)
     request[STARTED] = True
+
+
+def hide_software(response: web.StreamResponse) -> None:
+    """Removes the name and the version of aiohttp, which help nobody but an attacker."""
+    if response.headers.get("Server") == SERVER_SOFTWARE:
+        del response.headers["Server"]

@@ -19,6 +19,7 @@ from typing import Final
 from aiohttp import web
 
 from statestream.server.edge import Edge
+from statestream.server.hosts import LISTENING, Listening
 from statestream.server.inflate import refuse_truncated
 from statestream.server.listen import Site
 
@@ -40,6 +41,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    app[LISTENING] = listening = Listening(name=host)
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
@@ -54,6 +56,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         edge = Edge(runner.server)
         site = Site(runner, host, port, edge.connection)
         await site.start()
+        listening.addresses = site.addresses
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)

@@ -50,7 +50,7 @@ class Target:
         """Sends a request on a connection that is kept open, and reads only that many bytes of the answer."""
         connection = socket.create_connection(("127.0.0.1", self.port))
         self.held.append(connection)
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         while reads > 0 and (data := connection.recv(min(reads, 1 << 16))):
             reads -= len(data)
         return connection

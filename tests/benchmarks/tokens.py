@@ -148,7 +148,7 @@ def cpu_of(pid: int) -> float:
 async def watch(server: Server, chat: str, size: int) -> None:
     """Reads what a viewer is sent: the text as it grows, and once more, folded, at the end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(f"GET /stream/state?slices=chat/{chat} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET /stream/state?slices=chat/{chat} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
     got = 0
     while got < 2 * size:
         data = await reader.read(1 << 18)

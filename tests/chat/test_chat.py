@@ -354,7 +354,7 @@ async def test_a_reply_goes_on_when_the_one_who_asked_goes_away(
 def send_and_leave(server: Server, chat: str, question: str) -> None:
     """Asks and closes the connection in the same breath: the request arrives whole, nobody waits for its answer."""
     body = json.dumps(user(question)).encode()
-    head = f"POST /api/chats/{chat}/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST /api/chats/{chat}/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
@@ -649,7 +649,7 @@ async def test_faults_as_another_implementation_makes_them_are_told_apart(
 def ask_as_an_old_proxy(server: Server, chat: str, question: str) -> None:
     """Asks with HTTP/1.0, as many proxies do: only the end of the connection ends the body."""
     body = json.dumps(user(question)).encode()
-    head = f"POST /api/chats/{chat}/stream HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST /api/chats/{chat}/stream HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         while connection.recv(65_536):

@@ -35,7 +35,12 @@ def collected() -> Iterator[Server]:
 
 
 def head(size: int, *lines: bytes, target: bytes = b"/dispatch") -> bytes:
-    first = [b"POST %s HTTP/1.1" % target, b"Host: x", b"Content-Type: application/json", b"Content-Length: %d" % size]
+    first = [
+        b"POST %s HTTP/1.1" % target,
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % size,
+    ]
     return b"\r\n".join([*first, *lines, b"", b""])
 
 
@@ -69,19 +74,22 @@ def problem(answer: bytes) -> tuple[int, Any]:
     return int(top.split()[1]), json.loads(body)
 
 
-CHUNKED = b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+POST = b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = POST + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 BROKEN: dict[str, list[bytes]] = {
     "nonsense": [SECRET + b"\r\n\r\n"],
     "TLS": [b"\x16\x03\x01\x02\x00\x01" + SECRET],
-    "a bad header": [b"GET /state?t=%s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nA B: 1\r\n\r\n" % (SECRET, SECRET)],
-    "a NUL in the target": [b"GET /state?t=%s\0 HTTP/1.1\r\nHost: x\r\n\r\n" % SECRET],
-    "a URL that is none": [b"GET http://[::%s/state HTTP/1.1\r\nHost: x\r\n\r\n" % SECRET],
-    "a long header": [b"GET /state HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % (SECRET * 1_000)],
-    "many headers": [b"GET /state HTTP/1.1\r\nHost: x\r\n" + b"X: %s\r\n" % SECRET * 200 + b"\r\n"],
+    "a bad header": [
+        b"GET /state?t=%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nA B: 1\r\n\r\n" % (SECRET, SECRET)
+    ],
+    "a NUL in the target": [b"GET /state?t=%s\0 HTTP/1.1\r\nHost: localhost\r\n\r\n" % SECRET],
+    "a URL that is none": [b"GET http://[::%s/state HTTP/1.1\r\nHost: localhost\r\n\r\n" % SECRET],
+    "a long header": [b"GET /state HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\n\r\n" % (SECRET * 1_000)],
+    "many headers": [b"GET /state HTTP/1.1\r\nHost: localhost\r\n" + b"X: %s\r\n" % SECRET * 200 + b"\r\n"],
     "no host": [b"GET /state?t=%s HTTP/1.1\r\n\r\n" % SECRET],
-    "two lengths": [b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n" + SECRET],
+    "two lengths": [POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + SECRET],
     "HTTP/0.9": [b"GET /state?t=%s\r\n\r\n" % SECRET],
-    "HTTP/2.0": [b"GET /state?t=%s HTTP/2.0\r\nHost: x\r\n\r\n" % SECRET],
+    "HTTP/2.0": [b"GET /state?t=%s HTTP/2.0\r\nHost: localhost\r\n\r\n" % SECRET],
     "the preface of HTTP/2": [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
     "a bad chunk": [CHUNKED, b'5\r\n{"typ\r\n', SECRET + b"\r\n"],
     "a bad chunk at once": [CHUNKED + b'5\r\n{"typ\r\n' + SECRET + b"\r\n"],
@@ -151,17 +159,17 @@ def posted(target: bytes, body: Any) -> bytes:
 
 
 LEAVERS: dict[str, Callable[[str], bytes]] = {
-    "the state": lambda _: b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a path that is not there": lambda _: b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
-    "the history": lambda _: b"GET /history HTTP/1.1\r\nHost: x\r\n\r\n",
-    "the stream": lambda _: b"GET /stream/state HTTP/1.1\r\nHost: x\r\n\r\n",
+    "the state": lambda _: b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a path that is not there": lambda _: b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "the history": lambda _: b"GET /history HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "the stream": lambda _: b"GET /stream/state HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "half a head": lambda _: b"GET /state HTT",
     "half a body": lambda _: head(1_000) + b"{",
     "nonsense": lambda _: SECRET + b"\r\n\r\n",
     "the AI SDK": lambda chat: posted(b"/api/chat", {"id": chat, "messages": [asks(chat)]}),
     "AG-UI": lambda chat: posted(b"/ag-ui?follow=1", {"threadId": chat, "runId": "r", "messages": [asks(chat)]}),
     "a handshake": lambda _: (
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
         b"Sec-WebSocket-Protocol: %s\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n" % SECRET
     ),
@@ -221,7 +229,7 @@ def test_requests_that_are_arriving_at_sigterm_are_answered(server: Server) -> N
     request = head(len(ACTION)) + ACTION
     with ExitStack() as stack:
         idle = stack.enter_context(connect(server))
-        get = b"GET /state?slices=counter HTTP/1.1\r\nHost: x\r\n\r\n"
+        get = b"GET /state?slices=counter HTTP/1.1\r\nHost: localhost\r\n\r\n"
         idle.sendall(get)
         assert b"Connection: close" not in idle.recv(1 << 16)
         connections = []

@@ -156,7 +156,7 @@ async def test_the_end_reaches_every_reader_and_waits_for_no_frozen_one(server: 
 HOLD = """
 import socket, sys, time
 connection = socket.create_connection(("10.77.0.1", int(sys.argv[1])))
-connection.sendall(b"GET /stream/state HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+connection.sendall(b"GET /stream/state HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
 connection.recv(100)
 print("connected", flush=True)
 time.sleep(600)

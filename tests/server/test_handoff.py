@@ -30,7 +30,7 @@ from tests.support import MODES, ROOT, PlainClient, Server, dispatch, eventually
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sockets are handed off with epoll, on Linux")
 
 Http = aiohttp.ClientSession
-STREAM = b"GET /stream/state?slices=* HTTP/1.1\r\nHost: x\r\n\r\n"
+STREAM = b"GET /stream/state?slices=* HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(params=[MODES[0], MODES[2]], autouse=True)
@@ -300,7 +300,7 @@ async def counted(server: Server) -> str | None:
 async def test_a_stream_behind_an_answer_that_is_not_read_yet_stays_where_it_is(server: Server, http: Http) -> None:
     """What aiohttp still has to send comes first: such a connection cannot be taken from it."""
     await dispatch(http, server.url, "board/filled", {"size": 900_000})
-    requests = b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n" * 20 + STREAM
+    requests = b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20 + STREAM
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", server.port))

@@ -74,7 +74,7 @@ def unread(server: Server, path: str) -> socket.socket:
     """A connection that has asked for something and read one byte of the answer."""
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.settimeout(20)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert connection.recv(1)
     return connection
 

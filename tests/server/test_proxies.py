@@ -55,7 +55,7 @@ class Reader(PlainClient):
 
     def ask(self, cursor: str = "", header: str = "Last-Event-ID") -> None:
         assert self.socket
-        lines = [f"GET {self.target} HTTP/1.0", "Host: x", "Accept-Encoding: gzip, deflate"]
+        lines = [f"GET {self.target} HTTP/1.0", "Host: localhost", "Accept-Encoding: gzip, deflate"]
         lines += [f"{header}: {cursor}"] if cursor else []
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
 

@@ -212,11 +212,11 @@ async def test_the_answer_comes_after_the_announcement(server: Server, http: Htt
 
 
 RAW = [
-    b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello",
-    b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    b"GET /state HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 10_000 + b"\r\n\r\n",
-    b"GET /state HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+    b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n\r\nhello",
+    b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    b"GET /state HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 10_000 + b"\r\n\r\n",
+    b"GET /state HTTP/1.1\r\nHost: localhost\r\nBad Header: 1\r\n\r\n",
     b"nonsense\r\n\r\n",
 ]
 
@@ -231,8 +231,9 @@ async def test_broken_requests_are_answered_with_400(server: Server, http: Http)
 
 async def test_many_requests_on_one_connection(server: Server) -> None:
     body = action("{}")
-    head = b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
+    head = (
+        b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall((head + body) * 50)
@@ -280,7 +281,9 @@ async def test_a_client_that_does_not_read_cannot_keep_the_server_from_ending(ht
     with server:
         await dispatch(http, server.url, "board/task_added", {"id": "1", "title": "x" * 900_000})
         with socket.create_connection(("127.0.0.1", server.port)) as stalled:
-            stalled.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n" * 20)  # more than the kernel takes by itself
+            stalled.sendall(
+                b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
+            )  # more than the kernel takes by itself
             stalled.recv(1)
             async with asyncio.timeout(20):  # without a hand, it takes until the client reads
                 assert await asyncio.to_thread(server.stop) == ""

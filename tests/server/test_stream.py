@@ -691,7 +691,7 @@ async def test_a_full_disk_stops_writing_and_nothing_else(tmp_path: Path, http: 
 async def test_half_a_request_holds_nobody_up(server: Server, http: Http) -> None:
     half = socket.create_connection(("127.0.0.1", server.port))
     half.sendall(
-        b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     )
     await act(http, server, "board/counted")
     half.close()

@@ -63,7 +63,7 @@ def asking() -> Iterator[Callable[..., Awaitable[socket.socket]]]:
         made.append(client)
         client.connect(("127.0.0.1", port))
         client.setblocking(False)
-        request = f"GET {target} HTTP/1.0\r\nHost: x\r\n\r\n"
+        request = f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n"
         await asyncio.get_running_loop().sock_sendall(client, request.encode())
         return client
 

@@ -56,7 +56,7 @@ class PlainClient:
         assert self.socket
         line = f"{header}: {cursor}\r\n" if cursor else ""
         line += f"Authorization: Bearer {self.token}\r\n" if self.token else ""
-        self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: x\r\n{line}\r\n".encode())
+        self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: localhost\r\n{line}\r\n".encode())
 
     def answered(self) -> PlainClient:
         self._buffer = b""

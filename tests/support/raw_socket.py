@@ -28,7 +28,7 @@ class RawSocket:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.connection.settimeout(20)
         self.connection.connect(("127.0.0.1", port))
-        lines = [f"GET {path} HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade", *headers]
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade", *headers]
         lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg=="]
         self.connection.sendall("\r\n".join([*lines, "", ""]).encode())
         self._buffer = b""

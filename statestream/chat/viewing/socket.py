@@ -1,10 +1,9 @@
 """One client's WebSocket, and the WebSocket as an outlet of viewers.
 
-Only pages of the same host can open it. The server reads from it at a limited rate, and writes to it as fast as the
-client reads. As an outlet, it sends the items of viewers, takes the client's messages, and owns the tasks for both.
-aiohttp's own wait for room in the write buffer is not used, because it lasts until the client reads, and the server
-could not stop in the meantime. aiohttp's own answer to pings is not used either, because it does not wait for room at
-all.
+The server reads from it at a limited rate, and writes to it as fast as the client reads. As an outlet, it sends the
+items of viewers, takes the client's messages, and owns the tasks for both. aiohttp's own wait for room in the write
+buffer is not used, because it lasts until the client reads, and the server could not stop in the meantime. aiohttp's
+own answer to pings is not used either, because it does not wait for room at all.
 
 Invariants: reading and writing let other tasks run, even if there is always more to read or room to write. A sender
 waits for the socket, so that a client that does not read costs only the bytes on their way to it; this includes pongs.
@@ -26,11 +25,10 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from statestream.broadcast.sessions import SessionEnd
 from statestream.chat.viewing.projection import Item
-from statestream.core.errors import Forbidden, Malformed
+from statestream.core.errors import Malformed
 from statestream.server.allowance import FLOOD_SECONDS, Allowance
 from statestream.server.authentication import SESSION
 from statestream.server.bodies import parsed
-from statestream.server.origin import is_foreign
 from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0
@@ -48,14 +46,12 @@ CLOSE_CODES: Final = {"expired": 3000, "revoked": 3003}
 
 
 class Socket:
-    """`async with Socket(request, notifier, max_message=…)` opens it. Raises Forbidden for a page of another host.
+    """`async with Socket(request, notifier, max_message=…)` opens it.
 
     The notifier says whether the server stops: then a client that does not read is given up sooner.
     """
 
     def __init__(self, request: web.Request, notifier: Notifier, *, max_message: int) -> None:
-        if is_foreign(request):
-            raise Forbidden("the Origin is not the requested host; a proxy in between must pass on the Host header")
         self._request, self._notifier = request, notifier
         self.response = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS,
@@ -149,7 +145,7 @@ class Socket:
 class SocketOutlet:
     """`async with SocketOutlet(request, notifier, max_message=…)` opens it.
 
-    Raises Forbidden for a page of another host. `max_message` is the limit on the bytes of the client's messages.
+    `max_message` is the limit on the bytes of the client's messages.
     """
 
     keep_alive_seconds = None  # the socket sends pings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,12 +18,16 @@ from aiohttp import web
 
 from statestream.core.suggestions import instead
 from statestream.server.app import create_app
+from statestream.server.hosts import allowed_hosts
+from statestream.server.origin import allowed_origins
 from statestream.store.store import Store
 from statestream.tools.console import serving
 from statestream.tools.console.options import Host, Port
 
 MIN_HEARTBEAT: Final = 0.1
 MAX_HEARTBEAT: Final = 3600.0
+OPTIONS: Final = {"handoff": "--no-handoff", "origins": "--origin", "hosts": "--allowed-host"}
+"""Those that have another name than the setting of `create_app`."""
 
 
 def serve(
@@ -51,6 +56,19 @@ def serve(
     max_subscribers: Annotated[
         int | None, typer.Option(help="How many streams may be open; more are refused as busy. Default: 10,000.", min=1)
     ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another origin whose pages may use the server, such as https://app.example.com. Repeatable."
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name under which the server may be addressed, such as live.example.org behind a proxy. Repeatable. "
+            "Default: any name, but only localhost if --host is a loopback address."
+        ),
+    ] = None,
 ) -> None:
     """Serves your store, or your application made with create_app, until SIGTERM or Ctrl-C.
 
@@ -65,16 +83,31 @@ def serve(
         message = f"expected {MIN_HEARTBEAT:g} to {MAX_HEARTBEAT:g} seconds, got {heartbeat:g}"
         raise typer.BadParameter(message, param_hint="--heartbeat")
     found = _load(target)
-    settings = {"heartbeat": heartbeat, "max_subscribers": max_subscribers, "handoff": None if handoff else False}
+    settings: dict[str, Any] = {
+        "heartbeat": heartbeat,
+        "max_subscribers": max_subscribers,
+        "handoff": None if handoff else False,
+        "origins": _checked(allowed_origins, origin, "--origin"),
+        "hosts": _checked(allowed_hosts, allowed_host, "--allowed-host"),
+    }
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(found, Store):
         found = _application(found, journal, given)
     elif given:
-        option = "--no-handoff" if "handoff" in given else f"--{next(iter(given)).replace('_', '-')}"
+        name = next(iter(given))
+        option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
         raise typer.BadParameter("goes with a store; pass it to create_app for an application", param_hint=option)
     elif journal is not None:
         raise typer.BadParameter("goes with a store; an application has its own", param_hint="--journal")
     serving.serve(found, host, port)
+
+
+def _checked(check: Callable[[list[str]], frozenset[str]], values: list[str] | None, option: str) -> Any:
+    """The values of an option that may be repeated; None without any."""
+    try:
+        return check(values) if values else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _application(store: Store, journal: str | None, settings: dict[str, Any]) -> web.Application:

@@ -20,7 +20,7 @@ from statestream.chat.identity import Identify, from_query, person
 from statestream.chat.messages import find
 from statestream.chat.question import MAX_ID
 from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
-from statestream.core.errors import Forbidden, Malformed, NotFound
+from statestream.core.errors import Malformed, NotFound
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
@@ -64,12 +64,6 @@ def leaf_of(request: web.Request) -> str | None:
     return leaf
 
 
-def check_site(request: web.Request) -> None:
-    """For requests without a JSON body, which any page can send. Raises Forbidden for a page of another site."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Forbidden("pages of other sites cannot send this request")
-
-
 class _Stop(Body):
     """`activeStreamId`, the id of a reply, keeps a late request from stopping the next reply."""
 
@@ -87,7 +81,6 @@ def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
 
     async def stop(request: web.Request) -> web.Response:
         check_query(request)
-        check_site(request)
         kind = _LenientStop if lenient else _Stop
         body = checked(kind, await read_json(request) if request.can_read_body else {})
         stopped = await conversations.stop(key_of(request), body.activeStreamId)
@@ -99,7 +92,6 @@ def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
 def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.Response:
         check_query(request)
-        check_site(request)
         if request.can_read_body and await read_json(request):
             raise Malformed("POST /api/chats takes no fields: the server chooses the id of the chat and returns it")
         return json_response({"id": await conversations.create(user=person(request, identify))}, status=201)
