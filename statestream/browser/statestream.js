@@ -28,12 +28,13 @@ class Gap extends Error {}
 /** Follows `url`. Calls `onChange(state, updates)` after every frame that changes the state.
  *
  * Calls `onStatus(text, detail)` when the connection changes: `live`, `reconnecting`, or `ended: …` with the reason. If
- * the server has refused, `detail` is a sentence with the reason.
+ * the server has refused, `detail` is a sentence with the reason. `withCredentials`: whether a server of another origin
+ * receives the cookies that the browser has for it, as its own pages do.
  */
-export function follow(url, onChange, onStatus = () => {}) {
+export function follow(url, onChange, onStatus = () => {}, { withCredentials = false } = {}) {
   if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() manages the cursor itself; remove `after` from the URL");
   const stream = { state: {}, versions: {}, position: null, close: () => connection.close() };
-  const connection = new Connection(target, EVENTS, receive, onStatus);
+  const connection = new Connection(target, EVENTS, receive, onStatus, withCredentials);
 
   function target() {
     const target = new URL(url, location.href);
@@ -76,15 +77,16 @@ export function follow(url, onChange, onStatus = () => {}) {
  * `target()` is the URL to ask, `receive` is called with every event that has one of the `names`.
  */
 export class Connection {
-  #target; #names; #receive; #onStatus;
+  #target; #names; #receive; #onStatus; #withCredentials;
   #source = null; #timer = null; #watchdog = null; #attempt = 0; #heartbeat = null; #retry = null; #closed = false;
 
-  constructor(target, names, receive, onStatus) {
+  constructor(target, names, receive, onStatus, withCredentials = false) {
     [this.#target, this.#names, this.#receive, this.#onStatus] = [target, names, receive, onStatus];
+    this.#withCredentials = withCredentials;
   }
 
   open() {
-    const source = (this.#source = new EventSource(this.#target()));
+    const source = (this.#source = new EventSource(this.#target(), { withCredentials: this.#withCredentials }));
     for (const name of this.#names) source.addEventListener(name, (event) => source === this.#source && !this.#closed && this.#receive(event));
     source.onopen = () => this.#watch(Math.min(MAX_FIRST_FRAME_MS, this.#firstFrameLimit() * 2 ** this.#attempt)); // a frame that is still arriving cannot be seen, so it gets longer each time
     source.onerror = (event) => event instanceof MessageEvent || this.#lost(source); // a message if the server sends an event of that name
@@ -130,7 +132,7 @@ export class Connection {
   /** Requests the URL again to find out the status of the refusal, which the browser hides. */
   async #inquire(source) {
     clearTimeout(this.#watchdog);
-    const { final, reason, detail } = await answerOf(this.#target());
+    const { final, reason, detail } = await answerOf(this.#target(), this.#withCredentials ? "include" : "same-origin");
     if (source !== this.#source) return; // closed meanwhile
     if (final) this.close();
     else this.reconnect();
@@ -152,10 +154,10 @@ export class Connection {
 }
 
 /** The server's answer to `target`, which an EventSource hides: {final, reason, detail}. */
-async function answerOf(target) {
+async function answerOf(target, credentials) {
   const inquiry = new AbortController(), limit = setTimeout(() => inquiry.abort(), INQUIRY_MS);
   try {
-    const answer = await fetch(target, { headers: { Accept: "text/event-stream" }, cache: "no-store", signal: inquiry.signal });
+    const answer = await fetch(target, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials, signal: inquiry.signal });
     const { status, statusText } = answer, type = answer.headers.get("Content-Type") ?? "no type";
     if (status === 200 && type.startsWith("text/event-stream")) return { final: false }; // it is there again
     if (status === 200) return { final: true, reason: "not a stream", detail: `expected text/event-stream, got ${type}` };
