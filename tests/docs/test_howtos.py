@@ -41,6 +41,7 @@ USED = {
     "howto/eventsource.md": {"client.mjs", "least.mjs"},
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
     "howto/client.md": {"board.py", "worker.py", "diary.py", "tidy.py"},
+    "howto/origins.md": {"live.py", "front.html"},
     "howto/testing.md": {"board.py", "test_board.py"},
     "tutorial.md": {"follow.py", "at the end of app.py", "index.html"},  # by tests/docs/test_walkthroughs.py
 }
@@ -99,6 +100,29 @@ def test_the_chats_page_shows_a_reply_in_two_windows(browser: Node, tmp_path: Pa
         first.wait("document.querySelectorAll('.assistant.complete').length === 2")
         assert first.close() == []
         assert [problem for problem in second.close() if "409" not in problem] == []
+
+
+def test_a_front_end_from_another_origin_follows_and_dispatches(browser: Node, tmp_path: Path) -> None:
+    port = free_port()
+    write_files("howto/origins.md", tmp_path)
+    program, front = tmp_path / "live.py", tmp_path / "front.html"
+    program.write_text(program.read_text().replace("sqlite:///", f"sqlite:///{tmp_path}/").replace("9000", str(port)))
+    with Server("serve", f"{program}:app") as server:
+        front.write_text(front.read_text().replace("http://127.0.0.1:8000", server.url))
+        command = [sys.executable, "-u", "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+        pages = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            assert pages.stdout
+            assert b"Serving" in pages.stdout.readline()
+            tab = Tab(browser, "front", f"http://127.0.0.1:{port}/front.html")
+            tab.wait(text_is("#status", "live"))
+            tab.do("say", field="input", text="Ship it")
+            tab.wait(text_is("#tasks", "Ship it"))
+            assert tab.look("document.querySelector('#problem').textContent") == ""
+            assert tab.close() == []
+        finally:
+            pages.kill()
+            pages.communicate()
 
 
 def bundled(folder: Path, major: str) -> None:

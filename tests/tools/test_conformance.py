@@ -290,6 +290,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("parameters", "/state with a parameter", Fault(ask=asks_what_it_knows)),
     ("methods", "405", Fault(ask=no_head)),
     ("json-limits", "__proto__", Fault(ask=lenient)),
+    ("foreign-pages", "403", Fault(ask=without("Origin", "Sec-Fetch-Site"))),
+    ("foreign-pages", "Allow-Origin", head(Access_Control_Allow_Origin="*")),
 ]  # fmt: skip
 
 
