@@ -16,4 +16,5 @@ app = create_app(
     heartbeat=float(os.environ.get("HEARTBEAT", "15")),
     max_subscribers=int(os.environ.get("MAX_READERS", "10000")),
     handoff=os.environ.get("HANDOFF") != "0",
+    hosts=os.environ["NAMES"].split() if "NAMES" in os.environ else None,
 )

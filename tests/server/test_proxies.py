@@ -25,8 +25,9 @@ import pytest
 
 import statestream
 from statestream import StreamRefused
-from tests.support import ROOT, PlainClient, Server, dispatch, eventually
+from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
 from tests.support.chats import chatty
+from tests.support.exchange import JSON, exchange
 from tests.support.node import Node
 from tests.support.pages import files_of
 from tests.support.provider import open_gate, script, started
@@ -34,6 +35,7 @@ from tests.support.provider import open_gate, script, started
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 PROXIES = ("nginx", "nginx, HTTP/1.0", "nginx, nothing said", "nginx, TLS", "caddy", "caddy, TLS")
 QUIET = f"{ROOT / 'tests/apps/quick.py'}:app"
+SITE, UPSTREAM = "live.example.org", "statestream"
 HEARTBEAT = 0.2
 READ_TIMEOUT = 1
 PAGES_TIMEOUT = 60
@@ -208,6 +210,14 @@ def proxy(kind: str, folder: Path, upstream: int, patience: int = READ_TIMEOUT) 
         assert "[emerg]" not in said, said
 
 
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """The board application for a site behind a proxy; without the page's `Host`, nginx passes on the second name."""
+    names = ("--allowed-host", SITE, "--allowed-host", UPSTREAM)
+    with Server("serve", BOARD, *names) as running:
+        yield running
+
+
 @pytest.fixture(params=PROXIES)
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
@@ -284,6 +294,28 @@ async def test_a_chat_passes_at_once_in_every_protocol(kind: str, tmp_path: Path
                 pass
 
 
+@pytest.mark.parametrize("kind", ["nginx", "nginx, nothing said", "caddy"])
+async def test_the_site_is_reached_by_its_name_only_and_its_pages_are_its_own(
+    kind: str, tmp_path: Path, server: Server
+) -> None:
+    body = b'{"type": "board/counted", "payload": {}}'
+    with proxy(kind, tmp_path, server.port) as before:
+        await before.listens()
+
+        def sent(**headers: str) -> int:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return exchange(before.port, "POST", "/dispatch", named | JSON, body).status
+
+        assert sent(Host=SITE) == 200
+        assert sent(Host=SITE, Origin=f"https://{SITE}", Sec_Fetch_Site="same-origin") == 200
+        assert sent(Host=SITE, Origin="https://evil.example", Sec_Fetch_Site="cross-site") == 403
+        assert sent(Host=SITE, Origin="https://evil.example", Forwarded="host=evil.example") == 403
+        assert sent(Host=SITE, Origin="https://evil.example", X_Forwarded_Host="evil.example") == 403
+        told = kind != "nginx, nothing said"
+        assert sent(Host=SITE, Origin=f"https://{SITE}") == (200 if told else 403)
+        assert sent(Host="evil.example") == (421 if told else 200)
+
+
 async def test_nginx_keeps_the_metrics_to_the_house(
     tmp_path: Path, server: Server, http: aiohttp.ClientSession
 ) -> None:
@@ -297,7 +329,7 @@ async def test_a_quiet_stream_outlives_the_proxys_patience_and_its_end_is_told(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     with (
-        Server("serve", QUIET, env={"HEARTBEAT": str(HEARTBEAT)}) as server,
+        Server("serve", QUIET, env={"HEARTBEAT": str(HEARTBEAT), "NAMES": UPSTREAM}) as server,
         proxy(kind, tmp_path, server.port) as before,
         ExitStack() as stack,
     ):
