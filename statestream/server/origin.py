@@ -51,6 +51,8 @@ def _has_default_port(origin: str) -> bool:
 def is_foreign(request: web.Request) -> bool:
     """Whether a page sent it whose origin is neither that of the server nor one of ORIGINS."""
     origins, sites = request.headers.getall("Origin", ()), request.headers.getall("Sec-Fetch-Site", ())
+    if not origins and not sites:
+        return False
     if len(origins) > 1 or len(sites) > 1:
         return True
     if allowed_origin(request) is not None or "same-origin" in sites:

@@ -123,10 +123,13 @@ def test_the_command_explains_itself() -> None:
     assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
     assert "cannot find" in run("-m", "statestream", "serve", "no_such_module:store", code=2)
     assert "expected a Store" in run("-m", "statestream", "serve", "examples/board.py:board", code=2)
-    for option in (["--no-handoff"], ["--heartbeat", "5"], ["--max-subscribers", "5"]):
+    names = (["--origin", "https://app.example.com"], ["--allowed-host", "live.example.org"])
+    for option in (["--no-handoff"], ["--heartbeat", "5"], ["--max-subscribers", "5"], *names):
         refused = run("-m", "statestream", "serve", "examples/chat.py:app", *option, code=2)
         assert option[0] in refused
         assert "create_app" in refused
+    for name, wrong in (("--origin", "*"), ("--origin", "app.example.com"), ("--allowed-host", "live.example.org:80")):
+        assert name in run("-m", "statestream", "serve", "examples/board.py:store", name, wrong, code=2)
     for seconds in ("0", "nan", "inf", "soon"):
         assert "--heartbeat" in run(
             "-m", "statestream", "serve", "examples/board.py:store", "--heartbeat", seconds, code=2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from statestream import Store, create_app
+from statestream import Slice, Store, create_app
 from tests.support import BOARD, ROOT, Server
 from tests.support.exchange import HANDSHAKE, JSON, Answer, exchange
 
@@ -321,6 +323,28 @@ def test_a_server_for_everybody_answers_to_any_name_unless_names_are_given() -> 
         assert exchange(server.port, "GET", "/state", {"Host": "live.example.org"}).status == 200
         assert exchange(server.port, "GET", "/state", {"Host": "127.0.0.1"}).status == 200  # where it arrives
         assert exchange(server.port, "GET", "/state", {"Host": "anything.example"}).code == "misdirected_request"
+
+
+def test_a_part_of_another_application_answers_to_its_own_names_as_well() -> None:
+    with Server.serving(APP, env={"UNDER": "/live", "PYTHONPATH": str(ROOT)}) as server:
+        assert exchange(server.port, "GET", "/live/state", {"Host": "localhost:8000"}).status == 200
+        for path in ("/live/state", "/live/nowhere", "/live/stream/state"):
+            assert exchange(server.port, "GET", path, {"Host": "evil.example"}).code == "misdirected_request"
+    with Server("serve", APP, "--host", "0.0.0.0", env={"UNDER": "/live", "PYTHONPATH": str(ROOT)}) as server:
+        assert exchange(server.port, "GET", "/live/state", {"Host": "live.example.org"}).status == 200
+
+
+async def test_a_runner_of_ones_own_is_judged_by_where_a_connection_arrives() -> None:
+    runner = web.AppRunner(create_app(Store([Slice("board", initial={})])), handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        for host, status in (("localhost", 200), ("evil.example", 421)):
+            answer = await asyncio.to_thread(exchange, port, "GET", "/state", {"Host": host})
+            assert (answer.status, answer.headers["Server"]) == (status, None)
+    finally:
+        await runner.cleanup()
 
 
 def test_the_name_that_it_listens_on_is_its_own() -> None:
