@@ -90,6 +90,10 @@ class Signature:
             )
         return arguments
 
+    def schema(self) -> dict[str, Any]:
+        """The payload as JSON Schema."""
+        return self._adapter.json_schema()
+
     def dump(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The payload of keyword arguments as plain JSON. Raises InvalidPayload, NotJSON."""
         try:

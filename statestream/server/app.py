@@ -24,6 +24,7 @@ from statestream.server.authentication import SESSIONS, Authenticator, authentic
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.hosts import HOSTS, allowed_hosts
 from statestream.server.metrics import COUNTED, metrics
+from statestream.server.openapi import openapi
 from statestream.server.origin import ORIGINS, allowed_origins
 from statestream.server.problems import OUTCOMES, problems, starting
 from statestream.server.request import QUERY, STORE
@@ -45,7 +46,7 @@ def create_app(
     origins: Collection[str] = (),
     hosts: Collection[str] | None = None,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state`, `/history` and `/metrics`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics` and `/openapi.json`.
 
     Serve it alone, or mount it with `add_subapp`. `heartbeat`: every stream sends something within so many seconds.
     `max_subscribers`: the number of streams at a time; further ones are ended with `busy`. `max_body`: the bytes of a
@@ -78,6 +79,7 @@ def create_app(
     app.router.add_get("/state", routes.state, allow_head=False)
     app.router.add_get("/history", routes.history, allow_head=False)
     app.router.add_get("/metrics", metrics, allow_head=False)
+    app.router.add_get("/openapi.json", openapi, allow_head=False)
     app.on_response_prepare.append(starting)
     if origins:
         app.on_response_prepare.append(cors.share)

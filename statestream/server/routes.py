@@ -35,12 +35,16 @@ class _Action(Body):
         return Action(type=self.type, payload=self.payload, key=self.key)
 
 
-class _One(_Action):
+class One(_Action):
+    """The body of a dispatch of one action."""
+
     id: str | None = None
     expect: dict[str, int] = Field(default_factory=dict)
 
 
-class _Several(Body):
+class Several(Body):
+    """The body of a dispatch of several actions that take effect together."""
+
     actions: list[_Action] = Field(min_length=1, max_length=MAX_ACTIONS)
     id: str | None = None
     expect: dict[str, int] = Field(default_factory=dict)
@@ -51,11 +55,11 @@ async def dispatch(request: web.Request) -> web.Response:
     value = await read_json(request)
     view = view_of(request)
     if isinstance(value, dict) and "actions" in value:
-        several = checked(_Several, value)
+        several = checked(Several, value)
         actions = [item.action() for item in several.actions]
         result = await view.dispatch(actions, id=several.id, expect=several.expect, parsed=True)
     else:
-        one = checked(_One, value)
+        one = checked(One, value)
         result = await view.dispatch(one.action(), id=one.id, expect=one.expect, parsed=True)
     return json_response(_answer(result))
 
@@ -130,7 +134,7 @@ async def history(request: web.Request) -> web.StreamResponse:
 
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", str(MAX_INT))
-    if not text.isascii() or not text.isdigit() or len(text) > 16:
+    if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > MAX_INT:
         raise Malformed("expected `limit` to be a whole number of at least 0")
     return int(text)
 

@@ -74,6 +74,11 @@ class HandlerRegistry:
             raise Malformed(f"{action.type} takes no key, because {declared.name} is a plain slice; leave out `key`")
         return found
 
+    def actions(self, tellable: Collection[str]) -> list[Handler]:
+        """The handlers that declare the actions of these slices."""
+        own = ((each, handler) for each in self.slices.values() for handler in each.handlers if each.name in tellable)
+        return [handler for each, handler in own if handler.action_type.partition("/")[0] == each.name]
+
     def unknown(self, action_type: str, tellable: Collection[str]) -> UnknownAction:
         """The error for an action that is not declared, or that the caller may not know. Suggests others."""
         known = [each for each in self._handlers if each.partition("/")[0] in tellable]

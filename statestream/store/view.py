@@ -23,7 +23,7 @@ from statestream.core.errors import Malformed, Unavailable, UnknownSlice
 from statestream.core.names import check_id, check_key, split_name
 from statestream.core.principal import Principal
 from statestream.core.selection import Selection, bounded
-from statestream.core.slices import ActionCreator, Slice, check_declared
+from statestream.core.slices import ActionCreator, Handler, Slice, check_declared
 from statestream.store.bus import Listener
 from statestream.store.node_state import NodeState, instances_of
 from statestream.store.past import PastValues
@@ -266,6 +266,10 @@ class StoreView:
         )
         self._check_open()
         return self._visible(await self._writer.submit(request))
+
+    def actions(self) -> list[Handler]:
+        """The handlers that declare the actions that this principal may know: those of slices that it may know, too."""
+        return self._registry.actions(self._rights.tellable(self._value_of))
 
     def _visible(self, result: Result) -> Result:
         """The result without the slices that this principal may not read."""
