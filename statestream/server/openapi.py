@@ -23,6 +23,7 @@ POSITION: Final[Schema] = {"type": "string", "pattern": r"^(0\.0|[1-9][0-9]{0,14
 KEY: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z0-9._~:@-]{1,128}$"}
 ID: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,128}$"}
 NUMBER: Final[Schema] = {"minimum": -MAX_INT, "maximum": MAX_INT}
+NAMES: Final[Schema] = {"not": {"const": "__proto__"}}
 JSON: Final = {"$ref": "#/components/schemas/JSON"}
 COMPONENTS: Final[Mapping[str, Schema]] = {
     "JSON": {
@@ -33,7 +34,7 @@ COMPONENTS: Final[Mapping[str, Schema]] = {
             {
                 "type": "object",
                 "additionalProperties": JSON,
-                "propertyNames": {"not": {"const": "__proto__"}},
+                "propertyNames": NAMES,
             },
         ]
     },
@@ -223,6 +224,10 @@ def _closed(value: Any, name: str) -> Any:
     found = {key: _closed(each, name) for key, each in value.items() if key != "title" or not isinstance(each, str)}
     if found.get("type") in ("integer", "number"):
         found = NUMBER | found
+    if found.get("type") == "object" and found.get("additionalProperties", True) in (True, {}):
+        found |= {"additionalProperties": JSON, "propertyNames": NAMES}
+    if found.get("type") == "array" and "prefixItems" not in found and not found.get("items"):
+        found["items"] = JSON
     if isinstance(reference := found.get("$ref"), str):
         found["$ref"] = reference.replace("#/", f"#/components/schemas/{name}/")
     if isinstance(found.get("properties"), dict):

@@ -18,7 +18,7 @@ from tests.support.exchange import exchange
 
 DESCRIBED = f"{ROOT / 'tests/apps/described.py'}:store"
 EMBEDDED = f"{ROOT / 'tests/apps/embedded.py'}:app"
-EXAMPLES = 100
+EXAMPLES = 40
 
 
 @pytest.fixture(scope="module")
