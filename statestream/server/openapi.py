@@ -1,7 +1,8 @@
 """GET /openapi.json: the routes of the state as OpenAPI 3.1, for generated clients and for tests.
 
-Invariants: bodies and payloads are described by the models that check them. Everybody sees the actions that they may
-dispatch, and no others. What a schema cannot say, such as how deep JSON may be, the page about the protocol says.
+Invariants: bodies and payloads are described by the models that check them. Everybody sees the actions of the
+slices that they may know, and no others. What a schema cannot say, such as how deep JSON may be, is on the page about
+the protocol.
 """
 
 from __future__ import annotations

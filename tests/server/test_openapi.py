@@ -18,6 +18,7 @@ from tests.support.exchange import exchange
 
 DESCRIBED = f"{ROOT / 'tests/apps/described.py'}:store"
 EMBEDDED = f"{ROOT / 'tests/apps/embedded.py'}:app"
+GUARDED = f"{ROOT / 'tests/apps/guarded.py'}:app"
 EXAMPLES = 40
 
 
@@ -60,6 +61,19 @@ def test_actions_that_nobody_may_dispatch_are_not_described(described: Server) -
     text = json.dumps(document(described))
     assert "secret" not in text
     assert "audit" not in text
+
+
+def test_everybody_sees_the_actions_of_the_slices_that_they_may_know() -> None:
+    with Server.serving(GUARDED, env={"PYTHONPATH": str(ROOT)}) as server:
+        seen = {}
+        for person in ("ann", "ann:editor", "ann:chief"):
+            answer = exchange(server.port, "GET", "/openapi.json", {"Authorization": f"Bearer {person}"})
+            schemas = json.loads(answer.body)["components"]["schemas"]
+            seen[person] = {name.partition(".")[0] for name in schemas if name.endswith(".payload")}
+        assert "roster" not in seen["ann"] | seen["ann:editor"]
+        assert "salary" not in seen["ann:chief"]
+        assert seen["ann:chief"] == seen["ann"] | {"roster"}
+        assert "notice" in seen["ann"]
 
 
 def test_a_part_of_another_application_says_where_its_routes_are() -> None:
