@@ -138,7 +138,9 @@ class SyncFrames:
         items = frames.coalesce(kept, slices)
         if held != now:
             items += _moved(held, now, before, slices, self._view.position)
-        elif not detail.every_change and sum(map(len, items)) > sum(state.measured for state in slices.values()):
+        elif not (few or detail.every_change) and sum(map(len, items)) > sum(
+            state.measured for state in slices.values()
+        ):
             with contextlib.suppress(TooLarge):  # if the state is too large for one frame, the catch-up is sent
                 return "initial", self._initial(subscriber, "lagged")
         out.append(frames.catchup(self._view.position, items))

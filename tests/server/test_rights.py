@@ -292,7 +292,7 @@ async def test_a_view_is_the_slice_for_its_readers(guarded: Server, people: Peop
             await do(people["boss"], guarded, "people/joined", {"name": name, "email": f"{name}@example.com"})
         await do(people["boss"], guarded, "people/joined", {"name": "cyd", "email": "cyd@example.org"})
         plain.read_until(lambda _: plain.state["people"]["by"].get("cyd", {}).get("email") == "cyd@example.org")
-        for reader in (viewer, recorder):
+        for reader in (recorder, viewer):
             frames = reader.read_until(lambda _, reader=reader: reader.versions == plain.versions)
             assert "@" not in str(frames)
             assert reader.state["people"] == {"by": {name: {"name": name} for name in ("ann", "bob", "cyd")}}

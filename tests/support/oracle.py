@@ -82,7 +82,7 @@ class Oracle:
         return False
 
     def known(self, reader: Reader) -> bool:
-        """Whether the reader may know the slices that it names. Where the key decides, only the instances are secret."""
+        """Whether the reader may know the slices that it names. If the key decides, only the instances are secret."""
         text = reader.target.partition("slices=")[2]
         families = {each.partition("/")[0] for each in text.split(",") if each not in ("", "*")}
         by_key = ("own", "in_team", "in_itself")
