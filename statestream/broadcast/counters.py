@@ -9,6 +9,8 @@ from collections import Counter
 
 from msgspec import Struct, field
 
+from statestream.core.histogram import Histogram
+
 
 class Counters(Struct, kw_only=True):
     """`began` counts streams by how they opened: `resumed`; `earliest`, if the past had to be read; or the reason of
@@ -20,7 +22,8 @@ class Counters(Struct, kw_only=True):
 
     `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`. `deliveries` is
     changes times subscribers. `bytes` counts the bytes sent to live subscribers, without the frames that brought them
-    to the head.
+    to the head. `writing` has, for each iteration of the loop that wrote changes, the seconds from the oldest of their
+    commits until all of them were written.
     """
 
     began: Counter[str] = field(default_factory=Counter)
@@ -29,3 +32,4 @@ class Counters(Struct, kw_only=True):
     handed_off: int = 0
     deliveries: int = 0
     bytes: int = 0
+    writing: Histogram = field(default_factory=Histogram)

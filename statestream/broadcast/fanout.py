@@ -12,12 +12,14 @@ the meantime at once.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.subscribers import Subscriber, SubscriberGroup
 from statestream.core.change import START, Change, Position
+from statestream.core.histogram import Histogram
 from statestream.protocol import frames
 from statestream.store.view import StoreView
 
@@ -25,10 +27,13 @@ ITERATION_SECONDS: Final = 0.01
 
 
 class FanOut:
-    """`lagging` is called with every subscriber that fell behind, or is gone, in a write."""
+    """`lagging` is called with every subscriber that fell behind, or is gone, in a write. `writing`: see Counters."""
 
-    def __init__(self, view: StoreView, groups: SubscriberGroups, lagging: Callable[[Subscriber], None]) -> None:
-        self._view, self._groups, self._lagging = view, groups, lagging
+    def __init__(
+        self, view: StoreView, groups: SubscriberGroups, lagging: Callable[[Subscriber], None], writing: Histogram
+    ) -> None:
+        self._view, self._groups, self._lagging, self._writing = view, groups, lagging, writing
+        self._oldest = math.inf
         self._unsent: dict[SubscriberGroup, None] = {}
         self._owing: dict[SubscriberGroup, None] = {}
         self._scheduled = False
@@ -36,6 +41,7 @@ class FanOut:
 
     def add(self, changes: Sequence[Change]) -> None:
         """Makes the frames of changes that were just announced, and has them written at the end of this iteration."""
+        now = asyncio.get_running_loop().time()
         viewed: Viewed | None = None
         for change in changes:
             encoded: dict[bool, bytes] = {}
@@ -50,7 +56,7 @@ class FanOut:
                     if full not in encoded:
                         encoded[full] = frames.update(change, full=full)
                     frame = encoded[full]
-                group.add(frame)
+                group.add(frame, now)
                 self._unsent[group] = None
         self._announced = changes[-1].position if changes else self._announced
         self._schedule()
@@ -76,6 +82,9 @@ class FanOut:
             self._flush_some(self._unsent, until)
             self._flush_some(self._owing, until)
         finally:
+            if self._oldest < math.inf:
+                self._writing.observe(loop.time() - self._oldest)
+                self._oldest = math.inf
             self._scheduled = False
             self._schedule()
 
@@ -99,6 +108,10 @@ class FanOut:
         if group.owes:
             self._owing[group] = None
             self._schedule()
+        elif group.since < math.inf:
+            if group.since < self._oldest:
+                self._oldest = group.since
+            group.since = math.inf
         for subscriber in behind:
             self._lagging(subscriber)
 

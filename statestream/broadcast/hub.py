@@ -13,8 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from msgspec import Struct
 
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.counters import Counters
@@ -35,7 +38,7 @@ from statestream.broadcast.subscribers import (
     Wanted,
 )
 from statestream.broadcast.synchronizer import Synchronizer
-from statestream.core.change import Change
+from statestream.core.change import Change, Position
 from statestream.core.errors import TooLarge, Unavailable
 from statestream.protocol import frames
 from statestream.protocol.frames import EndReason
@@ -49,6 +52,13 @@ CLOSE_SECONDS: Final = 2.0
 FOR_GOOD: Final = ("too_large", "revoked")
 
 
+class Lag(Struct, frozen=True, kw_only=True):
+    """How far a subscriber is behind: the changes since its cursor, and the seconds since it was last at the head."""
+
+    changes: int
+    seconds: float
+
+
 class Hub:
     """`view` is the server's own. `heartbeat` in seconds; at most `max_subscribers` streams at a time."""
 
@@ -60,12 +70,14 @@ class Hub:
         self._view = view
         self._max_subscribers = max_subscribers
         self._groups = SubscriberGroups(self.counters, self.sockets.send)
-        self._fanout = FanOut(view, self._groups, self._lagging)
+        self._fanout = FanOut(view, self._groups, self._lagging, self.counters.writing)
         self._synchronizer = Synchronizer(view, self._fanout, self.counters, int(heartbeat * 1000))
         self._heartbeats = Heartbeats(view, self._groups, self._fanout, heartbeat)
         self._subscribers: dict[Subscriber, None] = {}
         self._entitlements: Entitlements[Subscriber] = Entitlements()
-        self._closing = False
+        self._behind: dict[Subscriber, float] = {}
+        self.closing = False
+        """Whether the streams are being ended, because the server stops."""
         self._empty = asyncio.Event()
         self._tasks: asyncio.TaskGroup
 
@@ -74,9 +86,22 @@ class Hub:
         return len(self._subscribers)
 
     @property
+    def full(self) -> bool:
+        """Whether as many streams are open as are allowed."""
+        return len(self._subscribers) >= self._max_subscribers
+
+    @property
     def behind(self) -> int:
         """Subscribers that wait for the journal or for their client to read."""
-        return sum(subscriber.task is not None for subscriber in self._subscribers)
+        return len(self._behind)
+
+    def lag(self) -> Lag:
+        """How far the subscriber is behind that is farthest behind."""
+        head = self._view.position.seq
+        cursors = (subscriber.cursor for subscriber in self._behind)
+        changes = max((head - cursor.seq for cursor in cursors if isinstance(cursor, Position)), default=0)
+        seconds = max((time.monotonic() - since for since in self._behind.values()), default=0.0)
+        return Lag(changes=max(0, changes), seconds=seconds)
 
     async def run(self) -> None:
         """Follows the store and sends heartbeats, until cancelled."""
@@ -157,9 +182,9 @@ class Hub:
 
     def _refusal(self, view: StoreView) -> EndReason | None:
         """Why somebody cannot join now."""
-        if self._closing:
+        if self.closing:
             return "shutdown"
-        if len(self._subscribers) >= self._max_subscribers:
+        if self.full:
             return "busy"
         identity = view.principal.identity
         return None if identity is None else self._sessions.why_not(identity)
@@ -218,6 +243,7 @@ class Hub:
             self.leave(subscriber)
         elif subscriber.task is None and subscriber.open:
             subscriber.task = self._tasks.create_task(self._bring(subscriber))
+            self._behind[subscriber] = time.monotonic()
 
     async def _bring(self, subscriber: Subscriber) -> None:
         """Owns a subscriber that is behind until it is live, or gone."""
@@ -234,6 +260,7 @@ class Hub:
         finally:
             if subscriber.task is asyncio.current_task():
                 subscriber.task = None
+                self._behind.pop(subscriber, None)
         if subscriber.sink.closed:
             self.leave(subscriber)
         elif reason is not None:
@@ -257,6 +284,7 @@ class Hub:
             subscriber.task.cancel()
         if subscriber.sink.waiting:
             subscriber.task = self._tasks.create_task(self._last_frame(subscriber))
+            self._behind.setdefault(subscriber, time.monotonic())
         else:
             self.leave(subscriber)
 
@@ -269,6 +297,7 @@ class Hub:
         if subscriber not in self._subscribers:
             return
         del self._subscribers[subscriber]
+        self._behind.pop(subscriber, None)
         if subscriber.state is not State.CLOSING:  # otherwise it was counted by the reason of its end
             self.counters.ended[subscriber.sink.ending if subscriber.sink.closed else "left"] += 1
         subscriber.closed()
@@ -287,7 +316,7 @@ class Hub:
 
     async def close(self) -> None:
         """Ends every stream and waits until the clients have read that."""
-        self._closing = True
+        self.closing = True
         for subscriber in tuple(self._subscribers):
             self._end(subscriber, "shutdown")
         if self._subscribers:

@@ -23,6 +23,7 @@ that owes frames has them already, and is owed nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -242,6 +243,7 @@ class SubscriberGroup:
         "covered",
         "live",
         "members",
+        "since",
         "slot",
         "subscription",
         "view",
@@ -254,6 +256,8 @@ class SubscriberGroup:
         self.live = LiveSet(send)
         self.members = 0
         self.wrote_at = 0.0
+        self.since = math.inf
+        """When the oldest change was committed that is not written to all live subscribers yet."""
         self._pending: list[bytes] = []
         self._owed: deque[Owed] = deque()
 
@@ -262,7 +266,10 @@ class SubscriberGroup:
         """Whether frames were written only to a part of the live subscribers. `flush` continues."""
         return bool(self._owed)
 
-    def add(self, frame: bytes) -> None:
+    def add(self, frame: bytes, now: float) -> None:
+        """Gathers the frame of a change that was committed `now`."""
+        if now < self.since:
+            self.since = now
         self._pending.append(frame)
 
     def flush(self, head: Position, now: float) -> list[Subscriber]:

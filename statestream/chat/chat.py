@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
+from prometheus_client.metrics_core import Metric
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
@@ -23,6 +24,7 @@ from statestream.chat.models.default import default_model
 from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
+from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
@@ -32,7 +34,7 @@ from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
-from statestream.server.metrics import COUNTED, counter
+from statestream.server.metrics import COUNTED, counter, histogram
 from statestream.server.request import QUERY, STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
@@ -121,9 +123,7 @@ class Chat:
         if self._identify is from_query:
             app[QUERY].add("user")
         conversations = self.conversations(app[STORE])
-        app[COUNTED].append(
-            lambda: counter("replies", "Replies of this process by how they ended.", conversations.replies_ended, "end")
-        )
+        app[COUNTED].append(lambda: _metrics(conversations.totals))
         app.add_routes(routes(conversations, self._identify))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence, self._identify))
 
@@ -136,6 +136,17 @@ class Chat:
 
         app.cleanup_ctx.append(running)
         app.on_shutdown.insert(0, stopping)  # before the streams end, so that viewers see how the replies ended
+
+
+def _metrics(totals: Totals) -> list[Metric]:
+    return [
+        counter("replies", "Replies of this process by how they ended.", totals.ended, "end"),
+        histogram("reply_seconds", "From the start of a reply to its end.", totals.seconds),
+        histogram("reply_first_piece_seconds", "From the start of a reply to its first piece.", totals.first_piece),
+        histogram("reply_tokens_per_second", "Tokens per second since the first piece.", totals.tokens_per_second),
+        histogram("reply_pieces", "Pieces that the model cut a reply into.", totals.pieces),
+        counter("reply_tokens", "Tokens that the provider has reported.", totals.tokens, "kind"),
+    ]
 
 
 def _check(model: Any, timeouts: Any, identify: Any, **numbers: float) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from statestream.chat.chats import check_length, exists, owner_of, state_of
@@ -21,6 +21,7 @@ from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.question import Question
+from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
@@ -82,9 +83,9 @@ class Conversations:
         self.notifier.close()
 
     @property
-    def replies_ended(self) -> Mapping[str, int]:
-        """The number of replies of this process by how they ended, for monitoring."""
-        return self._reply_tasks.ended
+    def totals(self) -> Totals:
+        """The runs of this process, for monitoring."""
+        return self._reply_tasks.totals
 
     def _in_use(self) -> bool:
         """Whether this node holds anything that other nodes would have to end if it were lost."""

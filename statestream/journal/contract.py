@@ -205,6 +205,19 @@ class Checkpoints(Protocol):
         """
 
 
+@runtime_checkable
+class Writable(Protocol):
+    """What an engine adds that can tell whether the next append would succeed, without an append."""
+
+    async def check_writable(self, *, by_writing: bool) -> None:
+        """Raises Unavailable if the journal cannot be written to.
+
+        A store calls it about once a second while somebody asks for its health, so it must be cheap and should write
+        nothing. `by_writing`: the last append failed. Then it should write something that changes nothing, because
+        nothing else proves that the journal has recovered.
+        """
+
+
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
     """The batch's changes after `head`: each with its seq, its `from`, and the tag that all of them share."""
     seq, last = head.seq, head

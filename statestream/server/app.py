@@ -22,6 +22,7 @@ from statestream.core.values import check_settings
 from statestream.server import cors, routes, stream
 from statestream.server.authentication import SESSIONS, Authenticator, authenticating
 from statestream.server.bodies import MAX_BODY, PARSING
+from statestream.server.health import VITALS, live, ready
 from statestream.server.hosts import HOSTS, allowed_hosts
 from statestream.server.metrics import COUNTED, metrics
 from statestream.server.openapi import openapi
@@ -46,7 +47,8 @@ def create_app(
     origins: Collection[str] = (),
     hosts: Collection[str] | None = None,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics` and `/openapi.json`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics`, `/health` and
+    `/openapi.json`.
 
     Serve it alone, or mount it with `add_subapp`. `heartbeat`: every stream sends something within so many seconds.
     `max_subscribers`: the number of streams at a time; further ones are ended with `busy`. `max_body`: the bytes of a
@@ -67,6 +69,7 @@ def create_app(
         store.declare(revocation_slice)
     app[SESSIONS] = sessions = Sessions(store.view(SERVER))
     app[HUB] = Hub(store.view(SERVER), app[BUDGET], sessions, heartbeat=heartbeat, max_subscribers=max_subscribers)
+    app[VITALS] = store.view(SERVER).vitals
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
@@ -79,6 +82,8 @@ def create_app(
     app.router.add_get("/state", routes.state, allow_head=False)
     app.router.add_get("/history", routes.history, allow_head=False)
     app.router.add_get("/metrics", metrics, allow_head=False)
+    app.router.add_get("/health/live", live)
+    app.router.add_get("/health/ready", ready)
     app.router.add_get("/openapi.json", openapi, allow_head=False)
     app.on_response_prepare.append(starting)
     if origins:
@@ -102,6 +107,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
     async with app[STORE]:
         hub = asyncio.create_task(app[HUB].run())
         unsubscribe = app[STORE].view(SERVER).subscribe(app[SESSIONS])
+        app[VITALS].tasks.append(hub)
         try:
             yield
         finally:

@@ -17,6 +17,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from statestream.core.errors import Malformed, Unavailable
 from statestream.server.complaints import Complaints
 from statestream.server.connection import HttpConnection
+from statestream.server.health import STOPPING
 from statestream.server.problems import hide_software, last_problem, problem
 
 POLL_SECONDS: Final = 0.02
@@ -56,6 +57,8 @@ class Edge:
         if request.version not in VERSIONS:
             self._complaints.add("version")
             return last_problem(Malformed("expected a request of HTTP/1.1 or HTTP/1.0"))
+        if self._stopping:
+            request[STOPPING] = True
         try:
             if request.content.is_eof():
                 response = await self._application(request)

@@ -1,7 +1,8 @@
 """GET /metrics: what the server counts, in Prometheus' text format.
 
-Invariants: nothing is counted for this route alone. It reads what the store, the hub and the routes count anyway.
-Requests, streams and the replies of a chat are counted once, when they end, by how they ended.
+Invariants: nothing is counted for this route alone, except how far the journal is ahead. It reads what the store, the
+hub and the routes count anyway. Requests, streams and the replies of a chat are counted once, when they end, by how
+they ended.
 """
 
 from __future__ import annotations
@@ -12,33 +13,60 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from statestream.broadcast.hub import Hub
+from statestream.core.histogram import Histogram
 from statestream.server.problems import OUTCOMES
 from statestream.server.request import view_of
 from statestream.server.stream import HUB
 from statestream.store.view import StoreView
 
-COUNTED: Final = web.AppKey("statestream_counted", list[Callable[[], Metric]])
+More = Callable[[], Sequence[Metric]]
+COUNTED: Final = web.AppKey("statestream_counted", list[More])
 """Additional metrics, such as those of a chat."""
 
 
 class Metrics(Collector):
-    """The metrics of one store and its hub. `requests` are counted by how they ended, `more` are additional metrics."""
+    """The metrics of one store and its hub. `requests` are counted by how they ended, `more` are additional metrics.
+
+    `ahead`: by how many changes the journal is ahead of this node; None if it did not say.
+    """
 
     def __init__(
-        self, view: StoreView, hub: Hub, requests: Mapping[str, int], more: Sequence[Callable[[], Metric]]
+        self, view: StoreView, hub: Hub, requests: Mapping[str, int], more: Sequence[More], ahead: int | None
     ) -> None:
-        self._view, self._hub, self._requests, self._more = view, hub, requests, more
+        self._view, self._hub, self._requests, self._more, self._ahead = view, hub, requests, more, ahead
 
     def collect(self) -> Iterator[Metric]:
-        hub, counted = self._hub, self._hub.counters
+        yield from self._store()
+        yield from self._streams()
+        yield counter("requests", "Requests by how they ended.", self._requests, "outcome")
+        for each in self._more:
+            yield from each()
+
+    def _store(self) -> Iterator[Metric]:
+        vitals, slow = self._view.vitals, self._view.slow_calls
         yield _gauge("position", "The number of the newest change.", self._view.position.seq)
+        yield histogram("dispatch_seconds", "From a request to its answer.", vitals.dispatch)
+        yield histogram("handler_seconds", "Calls of handlers.", slow.handlers)
+        yield histogram("journal_append_seconds", "Appends to the journal, of a batch each.", vitals.journal)
+        yield counter("journal_appends_failed", "Appends that failed.", vitals.appends_failed)
+        yield histogram("follow_seconds", "From another process's request to this one's knowledge.", vitals.follow)
+        if self._ahead is not None:
+            yield _gauge("journal_ahead", "Changes in the journal that this process does not know yet.", self._ahead)
+        yield _by("trouble", "What is wrong now: 1 if it is.", "cause", vitals.troubles.by_cause())
+        yield counter("slow_calls", "Calls that kept the server for too long.", slow.counted, "kind")
+
+    def _streams(self) -> Iterator[Metric]:
+        hub, counted, lag = self._hub, self._hub.counters, self._hub.lag()
         yield _gauge("subscribers", "Open streams.", hub.subscribers)
         yield _gauge("subscribers_behind", "Streams that wait for the journal or for their client.", hub.behind)
         yield _gauge("subscribers_handed_off", "Open streams on handed-off sockets.", len(hub.sockets))
+        yield _gauge("subscriber_lag_changes", "By how many changes the slowest stream is behind.", lag.changes)
+        yield _gauge("subscriber_lag_seconds", "For how long the slowest stream has been behind.", lag.seconds)
+        yield histogram("commit_to_socket_seconds", "From a commit to the write to the last socket.", counted.writing)
         yield counter("streams_handed_off", "Streams whose socket was handed off.", counted.handed_off)
         yield counter("deliveries", "Changes times the live streams that received them.", counted.deliveries)
         yield counter("delivered_bytes", "Bytes sent to live streams.", counted.bytes)
@@ -47,13 +75,17 @@ class Metrics(Collector):
         yield counter(
             "streams_lagged", "Slow streams by the frame that brought them to the head.", counted.lagged, "by"
         )
-        yield counter("requests", "Requests by how they ended.", self._requests, "outcome")
-        yield counter("slow_calls", "Calls that kept the server for too long.", self._view.slow_calls.counted, "kind")
-        yield from (each() for each in self._more)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"statestream_{name}", text, value=value)
+
+
+def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"statestream_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
 
 
 def counter(name: str, text: str, value: float | Mapping[str, int], label: str | None = None) -> Metric:
@@ -66,8 +98,14 @@ def counter(name: str, text: str, value: float | Mapping[str, int], label: str |
     return family
 
 
+def histogram(name: str, text: str, value: Histogram) -> Metric:
+    return HistogramMetricFamily(f"statestream_{name}", text, buckets=list(value.buckets()), sum_value=value.sum)
+
+
 async def metrics(request: web.Request) -> web.Response:
+    view = view_of(request)
+    ahead = await view.vitals.lag(view.position)
     registry = CollectorRegistry()
     requests, more = request.config_dict[OUTCOMES], request.config_dict[COUNTED]
-    registry.register(Metrics(view_of(request), request.config_dict[HUB], requests, more))
+    registry.register(Metrics(view, request.config_dict[HUB], requests, more, ahead))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -118,7 +118,7 @@ def _hint(request: web.Request) -> str:
     """The route that the client may have meant. Only our own are suggested, because an application's may be private."""
     routes = (route for route in request.app.router.routes() if route.handler.__module__.startswith(OWN))
     paths = {route.resource.canonical for route in routes if route.resource is not None}
-    return instead(request.path, paths - {"/metrics"}, "routes")
+    return instead(request.path, paths - {"/metrics", "/health/live", "/health/ready"}, "routes")
 
 
 async def starting(request: web.Request, response: web.StreamResponse) -> None:

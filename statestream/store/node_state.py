@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Final
 
 from statestream.core.change import PAGE, START, Change, SliceState, new_id, now_ms
@@ -20,6 +21,7 @@ from statestream.store.bus import Bus, ResetReason
 from statestream.store.registry import HandlerRegistry
 from statestream.store.transaction import value_after
 from statestream.store.upkeep import Upkeep
+from statestream.store.vitals import Vitals
 
 log = logging.getLogger("statestream")
 
@@ -39,13 +41,15 @@ class NodeState:
         self.instances: Instances = {}
         self.position = START
         self.stale = False
-        self.upkeep = Upkeep(self.slices, journal)
+        self.vitals = Vitals(journal)
+        self.upkeep = Upkeep(self.slices, journal, self.vitals.troubles)
         self.use(journal)
 
     def use(self, journal: Journal) -> None:
         """Sets the journal, until the state is first loaded."""
         self.journal, self.history = journal, History(journal)
         self.upkeep.use(journal)
+        self.vitals.use(journal)
 
     async def load(self, reason: ResetReason = "forked") -> None:
         """Replaces the state with the journal's and announces a reset. Raises Unavailable, JournalUnusable."""
@@ -80,7 +84,7 @@ class NodeState:
         Raises Forked, Duplicate, Conflict: nothing was written. After any other error the state is stale.
         """
         try:
-            outcomes = await self.journal.append(Batch(read=self.position, versions=versions, entries=entries))
+            outcomes = await self._appended(Batch(read=self.position, versions=versions, entries=entries))
             changes = [change for outcome in outcomes for change in outcome.changes]
             if changes and changes[0].version > self.position.seq + 1:
                 await self.catch_up(before=changes[0].version)
@@ -93,12 +97,27 @@ class NodeState:
             raise
         return outcomes
 
+    async def _appended(self, batch: Batch) -> list[Appended]:
+        """What the journal has made of a batch; how long that took, or that it failed, is noted."""
+        began = perf_counter()
+        try:
+            outcomes = await self.journal.append(batch)
+        except (Forked, Expired, Duplicate, Conflict):
+            raise
+        except Exception:
+            self.vitals.append_failed()
+            raise
+        self.vitals.appended(perf_counter() - began)
+        return outcomes
+
     async def catch_up(self, before: int | None = None) -> None:
         """Applies what others wrote, and what this node wrote without knowing, up to the head or up to `before`."""
         try:
             while before is None or self.position.seq < before - 1:
                 limit = PAGE if before is None else min(PAGE, before - 1 - self.position.seq)
                 page = await self.journal.read(self.position, limit)
+                if page.changes:
+                    self.vitals.follow.observe(max(0, now_ms() - page.changes[0].at) / 1000)
                 for change in page.changes:
                     self._apply([change], self._value_after)
                 if not page.changes:

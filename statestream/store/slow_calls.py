@@ -1,7 +1,7 @@
 """Calls of the application's code that block the event loop: their names and their number.
 
 While a handler, a listener, a tool or a callback runs, the server does nothing else. So each of these calls is timed,
-and slow ones are logged by name and counted for the metrics.
+and slow ones are logged by name and counted for the metrics. The times of all handlers are in a histogram.
 
 Invariants: timing a call costs two readings of a clock. A line of the log has the name of the function and a duration,
 never an argument. asyncio's debug mode finds blocking calls that are not timed here.
@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Literal, TypeVar
 
+from statestream.core.histogram import Histogram
+
 log = logging.getLogger("statestream")
 
 SLOW_SECONDS: Final = 0.25
@@ -26,13 +28,14 @@ T = TypeVar("T")
 
 
 class SlowCalls:
-    """The slow calls of one store, by kind. `threshold` in seconds."""
+    """The slow calls of one store, by kind, and the times of all calls of its handlers. `threshold` in seconds."""
 
-    __slots__ = ("counted", "threshold")
+    __slots__ = ("counted", "handlers", "threshold")
 
     def __init__(self, threshold: float = SLOW_SECONDS) -> None:
         self.threshold = threshold
         self.counted: Counter[str] = Counter()
+        self.handlers = Histogram()
 
     def ended(self, kind: Kind, name: str, seconds: float) -> None:
         """A call has taken longer than the threshold."""

@@ -89,11 +89,13 @@ class Store:
             raise
         work = (self._writer.run(), self._writer.follow(), self._state.upkeep.run())
         self._tasks = [asyncio.create_task(task) for task in work]
+        self._state.vitals.tasks.extend(self._tasks)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Answers the requests in progress, makes a checkpoint and closes the journal."""
         tasks, self._tasks = self._tasks, []
+        self._state.vitals.tasks.clear()
         try:
             await self._writer.drain()
             await self._state.upkeep.finish(certain=not self._state.stale)

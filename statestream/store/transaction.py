@@ -197,6 +197,7 @@ class Transaction:
             raise _failure(handler, action, error) from error
         finally:
             seconds = perf_counter() - began
+            self._slow_calls.handlers.observe(seconds)
             if seconds > self._slow_calls.threshold:
                 self._slow_calls.ended("handler", f"of {handler.slice.name} for {action.type}", seconds)
         if pending is not None:

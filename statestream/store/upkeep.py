@@ -26,6 +26,7 @@ from statestream.core.change import START, Change, Position, SliceState, Snapsho
 from statestream.core.errors import StatestreamError
 from statestream.journal.contract import Journal
 from statestream.journal.history import History
+from statestream.store.troubles import Troubles
 
 log = logging.getLogger("statestream")
 
@@ -54,8 +55,8 @@ class Captured(Struct, frozen=True, kw_only=True):
 class Upkeep:
     """The upkeep of a node's journal. `slices` are the committed states, which `applied` reports changes of."""
 
-    def __init__(self, slices: Mapping[str, SliceState], journal: Journal) -> None:
-        self._slices = slices
+    def __init__(self, slices: Mapping[str, SliceState], journal: Journal, troubles: Troubles) -> None:
+        self._slices, self._troubles = slices, troubles
         self._due = asyncio.Event()
         self._saving = asyncio.Lock()
         self._position = START
@@ -131,9 +132,13 @@ class Upkeep:
             try:
                 await self._look()
             except StatestreamError as error:
+                self._troubles.begin("trimming")
                 log.warning("the journal could not be trimmed, trying again soon: %s", error)
             except Exception:
+                self._troubles.begin("trimming")
                 log.exception("the journal could not be trimmed, trying again soon")
+            else:
+                self._troubles.end("trimming")
             await self._until_due()
 
     async def _until_due(self) -> None:
@@ -201,8 +206,10 @@ class Upkeep:
     def _settle(self, captured: Captured, *, saved: bool) -> None:
         """Notes that the captured changes are saved, or still have to be saved."""
         if saved:
+            self._troubles.end("checkpoints")
             self._saved = captured.position.seq
         else:
+            self._troubles.begin("checkpoints")
             self._dirty |= captured.slices.keys()
             self._bytes += captured.bytes
             self._since = captured.since

@@ -32,6 +32,7 @@ from statestream.store.rights import Grant, Rights
 from statestream.store.shown import ShownStates, without_payload
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import accept
+from statestream.store.vitals import Vitals
 from statestream.store.writer import Writer
 
 
@@ -62,6 +63,11 @@ class StoreView:
     def position(self) -> Position:
         """How far this node's state has got."""
         return self._state.position
+
+    @property
+    def vitals(self) -> Vitals:
+        """How this node does. It shows nothing of the state."""
+        return self._state.vitals
 
     # rights
 

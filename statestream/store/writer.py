@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Final
 
 from msgspec import Struct, field
@@ -22,6 +23,7 @@ from msgspec.structs import replace
 
 from statestream.core.change import IdempotencyKey, IdempotencyRecord, PendingChange, Position, Result
 from statestream.core.errors import ActionIdReused, Expired, Forked, StatestreamError, Unavailable
+from statestream.core.histogram import Histogram
 from statestream.journal.contract import Appended, Conflict, Duplicate, Entry
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
@@ -40,6 +42,8 @@ MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
 RETRY_SECONDS: Final = 1.0
+RECOVERED_SECONDS: Final = 3.0
+"""A journal that can be followed for so long after a failure has recovered. It reports no success while it is idle."""
 FOLLOW_SECONDS: Final = 0.01
 """How long a node that is writing itself leaves others' changes unread. Its own appends read them anyway."""
 UNKNOWN_OUTCOME: Final = "the outcome is unknown; try again with the same id"
@@ -52,13 +56,18 @@ class _Pending(Struct, kw_only=True, eq=False):
     future: asyncio.Future[Result]
     changes: list[PendingChange] = field(default_factory=list)
     error: StatestreamError | None = None
+    taking: Histogram
+    """Of the times from a request to its answer."""
+    since: float = field(default_factory=perf_counter)
 
     def answer(self, result: Result) -> None:
         if not self.future.done():
+            self.taking.observe(perf_counter() - self.since)
             self.future.set_result(result)
 
     def fail(self, error: StatestreamError) -> None:
         if not self.future.done():
+            self.taking.observe(perf_counter() - self.since)
             self.future.set_exception(error)
             self.future.exception()  # mark it as retrieved: the caller may have left
 
@@ -86,7 +95,8 @@ class Writer:
             raise Unavailable(f"{MAX_WAITING} requests are waiting for the journal already; try again later")
         if self._waiting_bytes and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
             raise Unavailable(f"{MAX_WAITING_BYTES >> 20} MiB are waiting for the journal already; try again later")
-        pending = _Pending(request=request, future=asyncio.get_running_loop().create_future())
+        future = asyncio.get_running_loop().create_future()
+        pending = _Pending(request=request, future=future, taking=self._state.vitals.dispatch)
         bulk = len(request.actions) > BULK_ACTIONS or request.size > BULK_BYTES
         (self._waiting_bulk if bulk else self._waiting).append(pending)
         self._waiting_bytes += request.size
@@ -273,10 +283,14 @@ class Writer:
                         await self._state.catch_up()
             except StatestreamError as error:
                 log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._pause_following()
             except Exception:
                 log.exception("following the journal failed, trying again in %s s", RETRY_SECONDS)
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._pause_following()
+
+    async def _pause_following(self) -> None:
+        self._state.vitals.troubles.begin("following", 2 * RETRY_SECONDS + RECOVERED_SECONDS)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def _run(transaction: Transaction, pending: _Pending) -> None:

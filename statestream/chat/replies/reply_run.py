@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from statestream.chat.chats import owner_of
 from statestream.chat.models import (
@@ -34,6 +33,7 @@ from statestream.chat.models import (
     provider_of,
 )
 from statestream.chat.replies.calls import Call
+from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
@@ -64,37 +64,6 @@ async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:
     """Ends a reply that this node does not make itself. Raises Refused if it has ended already."""
     owner = conversation.optional(user=owner_of(view, key))
     await view.dispatch(conversation.ended(key, reply=reply, **end, **owner))
-
-
-class Measurements:
-    """The measurements of a run that begins now. Used in a running event loop."""
-
-    def __init__(self) -> None:
-        self._began = asyncio.get_running_loop().time()
-        self._first: float | None = None
-        self._pieces = 0
-        self.usage: dict[str, int] = {}
-        """Tokens, summed over the steps of the reply."""
-
-    def piece(self) -> None:
-        """Counts a piece of text, reasoning or a tool call."""
-        if self._first is None:
-            self._first = asyncio.get_running_loop().time()
-        self._pieces += 1
-
-    def add(self, usage: Usage) -> None:
-        for name, tokens in asdict(usage).items():
-            self.usage[name] = self.usage.get(name, 0) + tokens
-
-    def figures(self) -> dict[str, float]:
-        """Milliseconds in all and until the first piece, the number of pieces, and tokens per second since then."""
-        now = asyncio.get_running_loop().time()
-        figures: dict[str, float] = {"duration_ms": round((now - self._began) * 1000), "pieces": self._pieces}
-        if self._first is not None:
-            figures["first_piece_ms"] = round((self._first - self._began) * 1000)
-            if "output" in self.usage and now > self._first:
-                figures["tokens_per_second"] = round(self.usage["output"] / (now - self._first), 1)
-        return figures
 
 
 log = logging.getLogger("statestream")
@@ -128,7 +97,7 @@ class ReplyRun:
     def __init__(self, view: StoreView, job: Job, model: Model, tools: Tools, timeouts: Timeouts) -> None:
         self._view, self._job, self._model, self._tools, self._timeouts = view, job, model, tools, timeouts
         self._builder = ReplyBuilder(job.key, job.reply, provider_of(model))
-        self._measurements = Measurements()
+        self.measurements = Measurements()
         self._news, self._written = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
@@ -161,7 +130,7 @@ class ReplyRun:
         except Exception:  # whatever it is, no reply may stay open
             log.exception("the answer of the model %s cannot be stored", self._model.name)
             reader.cancel()
-            self._measurements.usage.clear()  # its numbers may be what cannot be stored
+            self.measurements.usage.clear()  # its numbers may be what cannot be stored
             await self._end(NOT_STORABLE)
         finally:
             reader.cancel()
@@ -184,9 +153,9 @@ class ReplyRun:
                 await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
 
     async def _end(self, end: End) -> None:
-        usage = {"usage": self._measurements.usage} if self._measurements.usage else {}
+        usage = {"usage": self.measurements.usage} if self.measurements.usage else {}
         owner = conversation.optional(user=self._job.user)
-        figures = self._measurements.figures()
+        figures = self.measurements.figures()
         ended = conversation.ended(self._job.key, reply=self._job.reply, figures=figures, **usage, **owner, **end)
         await self._dispatch([ended], id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
@@ -257,13 +226,13 @@ class ReplyRun:
         if isinstance(piece, Finish):
             return
         if isinstance(piece, Usage):
-            self._measurements.add(piece)
+            self.measurements.add(piece)
             return
         if isinstance(piece, Opaque):
             self._builder.opaque(piece.data)
             self._news.set()
             return
-        self._measurements.piece()
+        self.measurements.piece()
         if isinstance(piece, str):
             self._builder.text("text", piece)
         elif isinstance(piece, CallPiece):

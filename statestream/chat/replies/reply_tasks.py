@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
+from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.reply_run import STOPPED, ReplyRun
 from statestream.core.errors import StatestreamError, Unavailable
 
@@ -29,8 +29,7 @@ class ReplyTasks:
         self._runs: dict[str, ReplyRun] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
-        self.ended: Counter[str] = Counter()
-        """Runs by how they ended, see `ReplyRun.outcome`."""
+        self.totals = Totals()
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -51,7 +50,7 @@ class ReplyTasks:
             await run.run()
         finally:
             del self._runs[run.reply]
-            self.ended[run.outcome] += 1
+            self.totals.add(run.outcome, run.measurements)
         await then()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -32,7 +32,7 @@ from statestream.journal.sqlite import changes, noted_time, space
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite.checksums import Checked, Ledger
 from statestream.journal.sqlite.claims import Claims
-from statestream.journal.sqlite.files import OpenFiles, check_foreign
+from statestream.journal.sqlite.files import OpenFiles, check_foreign, has_room
 from statestream.journal.sqlite.head_file import Acknowledged, HeadFile
 from statestream.journal.sqlite.remembered import Remembered
 from statestream.journal.sqlite.schema import Schema
@@ -152,6 +152,22 @@ class SqliteJournal:
 
     async def tidy(self) -> None:
         await self._tidying.tidy()
+
+    async def check_writable(self, *, by_writing: bool) -> None:
+        """Raises Unavailable if the journal cannot be written to.
+
+        Writes only the time, after a failed append or if the disk is nearly full, when an append may fail.
+        """
+        enough = await self._writing.run_outside(lambda _: self._check_files())
+        if by_writing and not enough:
+            raise Unavailable("the disk with the journal is full")
+        if by_writing or not enough:
+            await self._tidying.note_time()
+
+    def _check_files(self) -> bool:
+        """Whether their disk has room. Raises Unavailable if they are not at their paths, or not writable."""
+        self._files.check()
+        return has_room(self.path)
 
     def _prepare(self, sql: sqlite3.Connection) -> None:
         """Everything that is checked and made before the journal is used. Raises JournalUnusable, sqlite3.Error."""

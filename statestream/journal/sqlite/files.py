@@ -20,6 +20,8 @@ from statestream.journal.sqlite.head_file import head_path
 
 SMALLEST: Final = 512
 """The bytes of the smallest SQLite database that is not empty. SQLite takes some smaller files for empty ones."""
+LITTLE_ROOM: Final = 1 << 20
+"""With fewer free bytes on the disk, only a write shows whether there is room."""
 _GONE: Final = (
     "the journal's file was deleted, renamed or replaced while it was open; put it back, or restart the server"
 )
@@ -78,6 +80,17 @@ class OpenFiles:
         """The same, after they were found to differ."""
         if self.moved:
             self.check()
+
+
+def has_room(path: Path) -> bool:
+    """Whether the file system has room for more than a small write. Raises Unavailable if it is read-only."""
+    if not hasattr(os, "statvfs"):
+        return True
+    disk = os.statvfs(path)
+    if disk.f_flag & os.ST_RDONLY:
+        raise Unavailable("the disk with the journal is read-only")
+    free = disk.f_bavail if os.geteuid() else disk.f_bfree  # some blocks are reserved for root
+    return free * disk.f_frsize >= LITTLE_ROOM
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -1,0 +1,73 @@
+"""Measurements of runs: how long they took, how fast the model was, what it cost; of one run, and of all of a process.
+
+Invariants: numbers only, nothing of a chat. A run is counted once, when it has ended. The time of a run includes its
+tools and the writing of its pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+from msgspec.structs import asdict
+
+from statestream.chat.models import Usage
+from statestream.core.histogram import Histogram
+
+RUN_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+PER_SECOND: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
+PIECES: Final = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
+
+
+class Measurements:
+    """The measurements of a run that begins now. Used in a running event loop."""
+
+    def __init__(self) -> None:
+        self._began = asyncio.get_running_loop().time()
+        self._first: float | None = None
+        self._pieces = 0
+        self.usage: dict[str, int] = {}
+        """Tokens, summed over the steps of the reply."""
+
+    def piece(self) -> None:
+        """Counts a piece of text, reasoning or a tool call."""
+        if self._first is None:
+            self._first = asyncio.get_running_loop().time()
+        self._pieces += 1
+
+    def add(self, usage: Usage) -> None:
+        for name, tokens in asdict(usage).items():
+            self.usage[name] = self.usage.get(name, 0) + tokens
+
+    def figures(self) -> dict[str, float]:
+        """Milliseconds in all and until the first piece, the number of pieces, and tokens per second since then."""
+        now = asyncio.get_running_loop().time()
+        figures: dict[str, float] = {"duration_ms": round((now - self._began) * 1000), "pieces": self._pieces}
+        if self._first is not None:
+            figures["first_piece_ms"] = round((self._first - self._began) * 1000)
+            if "output" in self.usage and now > self._first:
+                figures["tokens_per_second"] = round(self.usage["output"] / (now - self._first), 1)
+        return figures
+
+
+class Totals:
+    """The runs of one process. `ended` counts them by how they ended, see `ReplyRun.outcome`; `tokens` by kind."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+        self.seconds, self.first_piece = Histogram(RUN_SECONDS), Histogram(RUN_SECONDS)
+        self.pieces, self.tokens_per_second = Histogram(PIECES), Histogram(PER_SECOND)
+
+    def add(self, outcome: str, measured: Measurements) -> None:
+        """Counts a run that has ended now."""
+        self.ended[outcome] += 1
+        self.tokens.update(measured.usage)
+        figures = measured.figures()
+        self.seconds.observe(figures["duration_ms"] / 1000)
+        self.pieces.observe(figures["pieces"])
+        if "first_piece_ms" in figures:
+            self.first_piece.observe(figures["first_piece_ms"] / 1000)
+        if "tokens_per_second" in figures:
+            self.tokens_per_second.observe(figures["tokens_per_second"])
