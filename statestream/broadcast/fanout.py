@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Final
 
 from statestream.broadcast.groups import SubscriberGroups
@@ -41,7 +42,7 @@ class FanOut:
 
     def add(self, changes: Sequence[Change]) -> None:
         """Makes the frames of changes that were just announced, and has them written at the end of this iteration."""
-        now = asyncio.get_running_loop().time()
+        now = perf_counter()  # a loop's own time may stand still within an iteration
         viewed: Viewed | None = None
         for change in changes:
             encoded: dict[bool, bytes] = {}
@@ -83,7 +84,7 @@ class FanOut:
             self._flush_some(self._owing, until)
         finally:
             if self._oldest < math.inf:
-                self._writing.observe(loop.time() - self._oldest)
+                self._writing.observe(perf_counter() - self._oldest)
                 self._oldest = math.inf
             self._scheduled = False
             self._schedule()

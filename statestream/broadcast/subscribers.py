@@ -257,7 +257,7 @@ class SubscriberGroup:
         self.members = 0
         self.wrote_at = 0.0
         self.since = math.inf
-        """When the oldest change was committed that is not written to all live subscribers yet."""
+        """By the performance counter, when the oldest change was committed that is not written to all live ones yet."""
         self._pending: list[bytes] = []
         self._owed: deque[Owed] = deque()
 

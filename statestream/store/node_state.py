@@ -73,7 +73,7 @@ class NodeState:
                 await self.journal.append(Batch(read=self.position, versions=versions, entries=[entry]))
             except Conflict:
                 log.info("another node has opened the same journal first")
-            await self.catch_up()
+            await self.catch_up(beginning=True)
         raise Unavailable("other nodes were always first to write the initial values; try again")
 
     async def append(
@@ -110,13 +110,16 @@ class NodeState:
         self.vitals.appended(perf_counter() - began)
         return outcomes
 
-    async def catch_up(self, before: int | None = None) -> None:
-        """Applies what others wrote, and what this node wrote without knowing, up to the head or up to `before`."""
+    async def catch_up(self, before: int | None = None, *, beginning: bool = False) -> None:
+        """Applies what others wrote, and what this node wrote without knowing, up to the head or up to `before`.
+
+        How long that took to arrive here is measured, unless the node is only `beginning`.
+        """
         try:
             while before is None or self.position.seq < before - 1:
                 limit = PAGE if before is None else min(PAGE, before - 1 - self.position.seq)
                 page = await self.journal.read(self.position, limit)
-                if page.changes:
+                if page.changes and not beginning:
                     self.vitals.follow.observe(max(0, now_ms() - page.changes[0].at) / 1000)
                 for change in page.changes:
                     self._apply([change], self._value_after)

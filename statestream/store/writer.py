@@ -42,8 +42,6 @@ MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
 RETRY_SECONDS: Final = 1.0
-RECOVERED_SECONDS: Final = 3.0
-"""A journal that can be followed for so long after a failure has recovered. It reports no success while it is idle."""
 FOLLOW_SECONDS: Final = 0.01
 """How long a node that is writing itself leaves others' changes unread. Its own appends read them anyway."""
 UNKNOWN_OUTCOME: Final = "the outcome is unknown; try again with the same id"
@@ -289,7 +287,8 @@ class Writer:
                 await self._pause_following()
 
     async def _pause_following(self) -> None:
-        self._state.vitals.troubles.begin("following", 2 * RETRY_SECONDS + RECOVERED_SECONDS)
+        # an idle journal reports no success: if nothing fails for as long as this, it has recovered
+        self._state.vitals.troubles.begin("following", 3 * RETRY_SECONDS)
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -165,7 +165,7 @@ class SqliteJournal:
             await self._tidying.note_time()
 
     def _check_files(self) -> bool:
-        """Whether their disk has room. Raises Unavailable if they are not at their paths, or not writable."""
+        """Whether their disk has room. Raises Unavailable if they are not at their paths."""
         self._files.check()
         return has_room(self.path)
 

@@ -83,12 +83,10 @@ class OpenFiles:
 
 
 def has_room(path: Path) -> bool:
-    """Whether the file system has room for more than a small write. Raises Unavailable if it is read-only."""
+    """Whether the file system has room for more than a small write."""
     if not hasattr(os, "statvfs"):
         return True
     disk = os.statvfs(path)
-    if disk.f_flag & os.ST_RDONLY:
-        raise Unavailable("the disk with the journal is read-only")
     free = disk.f_bavail if os.geteuid() else disk.f_bfree  # some blocks are reserved for root
     return free * disk.f_frsize >= LITTLE_ROOM
 
