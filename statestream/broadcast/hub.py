@@ -32,6 +32,7 @@ from statestream.broadcast.subscribers import (
     Cursor,
     Detail,
     State,
+    StreamEnd,
     Subscriber,
     SubscriberGroup,
     Subscription,
@@ -76,6 +77,7 @@ class Hub:
         self._subscribers: dict[Subscriber, None] = {}
         self._entitlements: Entitlements[Subscriber] = Entitlements()
         self._behind: dict[Subscriber, float] = {}
+        self._ends: dict[Subscriber, EndReason] = {}
         self.closing = False
         """Whether the streams are being ended, because the server stops."""
         self._empty = asyncio.Event()
@@ -163,7 +165,7 @@ class Hub:
         view: StoreView,
         wanted: Wanted,
         cursor: Cursor,
-        on_closed: Callable[[], None] | None = None,
+        on_closed: Callable[[StreamEnd], None] | None = None,
     ) -> Subscriber | None:
         """Begins a stream at a cursor. None if it was ended at once. `on_closed` is called when it has ended."""
         subscriber, refused = None, self._refusal(view)
@@ -175,9 +177,10 @@ class Hub:
         if subscriber is not None:
             self._at_once(subscriber)
             return subscriber
-        self._refuse(sink, wanted.encoding, refused or "busy")
+        reason = refused or "busy"
+        self._refuse(sink, wanted.encoding, reason)
         if on_closed is not None:
-            on_closed()
+            on_closed(StreamEnd(reason=reason, sent=sink.sent))
         return None
 
     def _refusal(self, view: StoreView) -> EndReason | None:
@@ -190,7 +193,7 @@ class Hub:
         return None if identity is None else self._sessions.why_not(identity)
 
     def _joined(
-        self, sink: Sink, view: StoreView, wanted: Wanted, cursor: Cursor, on_closed: Callable[[], None] | None
+        self, sink: Sink, view: StoreView, wanted: Wanted, cursor: Cursor, on_closed: Callable[[StreamEnd], None] | None
     ) -> Subscriber:
         """Raises TooLarge."""
         grant = view.grant(wanted.selection)
@@ -225,7 +228,7 @@ class Hub:
         view: StoreView,
         wanted: Wanted,
         cursor: Cursor,
-        on_closed: Callable[[], None] | None = None,
+        on_closed: Callable[[StreamEnd], None] | None = None,
     ) -> bool:
         """Takes a connection from aiohttp and begins a stream on it. False if the connection must stay with aiohttp."""
         sink = self.sockets.hand_off(transport, wanted.encoding)
@@ -278,7 +281,7 @@ class Hub:
         if not subscriber.open:
             return
         subscriber.closing()
-        self.counters.ended[reason] += 1
+        self._ends[subscriber] = reason
         subscriber.sink.write(subscriber.subscription.encoding.encode(_end_frame(reason)))
         if subscriber.task is not None:
             subscriber.task.cancel()
@@ -298,8 +301,9 @@ class Hub:
             return
         del self._subscribers[subscriber]
         self._behind.pop(subscriber, None)
-        if subscriber.state is not State.CLOSING:  # otherwise it was counted by the reason of its end
-            self.counters.ended[subscriber.sink.ending if subscriber.sink.closed else "left"] += 1
+        sink = subscriber.sink
+        reason = self._ends.pop(subscriber, sink.ending if sink.closed else "left")
+        self.counters.ended[reason] += 1
         subscriber.closed()
         self._leave_group(subscriber.group)
         if subscriber.entitlement is not None:
@@ -308,9 +312,9 @@ class Hub:
             self._sessions.close(subscriber.session)
         if subscriber.task is not None and subscriber.task is not asyncio.current_task():
             subscriber.task.cancel()
-        subscriber.sink.finish()
+        sink.finish()
         if subscriber.on_closed is not None:
-            subscriber.on_closed()
+            subscriber.on_closed(StreamEnd(reason=reason, sent=sink.sent))
         if not self._subscribers:
             self._empty.set()
 

@@ -22,6 +22,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import weakref
 from collections import deque
@@ -51,6 +52,9 @@ UNACKNOWLEDGED_MS: Final = 30_000
 FEW: Final = 16
 """For up to so many sockets, one write for each costs less than a ring."""
 AVAILABLE: Final = sys.platform == "linux"
+TCP_INFO: Final = 11
+_COUNTS: Final = struct.Struct("@200x QQ")
+"""`tcpi_bytes_sent` and `tcpi_bytes_retrans` in the kernel's `struct tcp_info`, since Linux 4.19."""
 
 if AVAILABLE:
     LISTEN: Final = select.EPOLLIN | select.EPOLLRDHUP
@@ -65,6 +69,19 @@ def unacknowledged(descriptor: int) -> int:
         return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
+
+
+def bytes_sent(descriptor: int) -> int | None:
+    """The bytes that the kernel has sent over a TCP connection, each once; None if it does not say."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            info = connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _COUNTS.size)
+    except OSError:
+        return None
+    if len(info) < _COUNTS.size:
+        return None
+    sent, again = _COUNTS.unpack(info)
+    return int(sent) - int(again)
 
 
 Ending = Literal["left", "lost", "unread", "failed"]
@@ -96,6 +113,10 @@ class Sink(Protocol):
     def outstanding(self) -> int:
         """Bytes that were written and that the peer has not acknowledged. The number falls while the peer reads."""
 
+    @property
+    def sent(self) -> int | None:
+        """The bytes that were sent, once it is closed; None if they were not counted. Is asked once."""
+
     def write(self, data: bytes) -> bool:
         """Takes encoded frames. False: the sink is closed, or must be `drained` before the next write."""
 
@@ -118,7 +139,7 @@ class TransportSink:
     The request's handler waits for `finished`; aiohttp then ends the response.
     """
 
-    __slots__ = ("_budget", "_draining", "_finished", "_protocol", "_taken", "_transport", "_writer", "ending")
+    __slots__ = ("_budget", "_draining", "_finished", "_protocol", "_taken", "_transport", "_writer", "ending", "sent")
     direct = False
     descriptor = -1  # never used: writing is not direct
 
@@ -127,6 +148,7 @@ class TransportSink:
     ) -> None:
         self._writer, self._protocol, self._transport, self._budget = writer, protocol, transport, budget
         self._taken = 0
+        self.sent = 0
         self.ending: Ending = "left"  # a transport does not report that the kernel has closed it
         self._draining: asyncio.Task[None] | None = None
         self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -147,6 +169,7 @@ class TransportSink:
     def write(self, data: bytes) -> bool:
         if self._transport.is_closing():
             return False
+        self.sent += len(data)
         self._transport.write(data)
         if not self._protocol.writing_paused:
             return True
@@ -240,6 +263,10 @@ class SocketSink(Generic[Owner]):
     def outstanding(self) -> int:
         return self.waiting + unacknowledged(self._fd)
 
+    @property
+    def sent(self) -> int | None:
+        return self._sockets.counted(self)
+
     def write(self, data: bytes) -> bool:
         if self._rest:
             self._keep(data, 0)
@@ -287,6 +314,7 @@ class SocketSink(Generic[Owner]):
     def abort(self, how: Ending = "left") -> None:
         if self.closed:
             return
+        self._sockets.count(self)
         fd, self._fd = self._fd, ~_ENDINGS.index(how)
         for data, _ in self._rest or ():
             self._sockets.budget.release(data)
@@ -346,6 +374,7 @@ class Sockets(Generic[Owner]):
     def __init__(self, gone: Callable[[Owner], None], budget: Budget) -> None:
         self._gone, self.budget = gone, budget
         self._sinks: dict[int, SocketSink[Owner]] = {}
+        self._counted: dict[SocketSink[Owner], int] | None = None
         self._epoll: Any = None
         self._ring: Ring | None = None
 
@@ -359,6 +388,19 @@ class Sockets(Generic[Owner]):
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
             self._ring = Ring.open()
             _open.add(self)
+
+    def count_bytes(self) -> None:
+        """From now on, sinks know how much they have `sent`. The kernel counts; that costs a number for each sink."""
+        self._counted = {}
+
+    def count(self, sink: SocketSink[Owner]) -> None:
+        """Notes what was sent so far, or since the last time."""
+        if self._counted is not None and (sent := bytes_sent(sink.descriptor)) is not None:
+            self._counted[sink] = sent - self._counted.get(sink, 0)
+
+    def counted(self, sink: SocketSink[Owner]) -> int | None:
+        """What a closed sink has sent. Forgets it."""
+        return None if self._counted is None else self._counted.pop(sink, None)
 
     def close(self) -> None:
         """Closes every socket at once, also in the middle of a frame."""
@@ -404,6 +446,7 @@ class Sockets(Generic[Owner]):
             return None
         transport.abort()  # aiohttp notices in a later iteration, when the handler has returned
         sink = self._sinks[fd] = SocketSink(self, fd, encoding.last)
+        self.count(sink)  # what earlier responses on this connection, and the head of this one, have sent
         return sink
 
     def watch(self, fd: int, events: int) -> None:

@@ -86,6 +86,13 @@ class Subscription(Struct, frozen=True, kw_only=True, gc=False):
     encoding: Encoding
 
 
+class StreamEnd(Struct, frozen=True, kw_only=True, gc=False):
+    """How a stream ended: see `ended` in `Counters`. `sent` is the number of bytes, if it is known."""
+
+    reason: str
+    sent: int | None
+
+
 class Subscriber:
     """One open stream.
 
@@ -102,7 +109,7 @@ class Subscriber:
         sink: Sink,
         group: SubscriberGroup,
         cursor: Cursor,
-        on_closed: Callable[[], None] | None,
+        on_closed: Callable[[StreamEnd], None] | None,
         entitlement: Entitlement[Subscriber] | None,
     ) -> None:
         self.sink, self.group, self.cursor, self.on_closed = sink, group, cursor, on_closed

@@ -19,8 +19,8 @@ from statestream.broadcast.hub import Hub
 from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
 from statestream.core.values import check_settings
-from statestream.server import cors, routes, stream
-from statestream.server.authentication import SESSIONS, Authenticator, authenticating
+from statestream.server import access_log, cors, routes, stream
+from statestream.server.authentication import OPEN, SESSIONS, Authenticator, authenticating
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.health import VITALS, live, ready
 from statestream.server.hosts import HOSTS, allowed_hosts
@@ -69,7 +69,7 @@ def create_app(
         store.declare(revocation_slice)
     app[SESSIONS] = sessions = Sessions(store.view(SERVER))
     app[HUB] = Hub(store.view(SERVER), app[BUDGET], sessions, heartbeat=heartbeat, max_subscribers=max_subscribers)
-    app[VITALS] = store.view(SERVER).vitals
+    app[VITALS], app[OPEN] = store.view(SERVER).vitals, {live, ready}
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
@@ -108,6 +108,8 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
         hub = asyncio.create_task(app[HUB].run())
         unsubscribe = app[STORE].view(SERVER).subscribe(app[SESSIONS])
         app[VITALS].tasks.append(hub)
+        if access_log.is_on():
+            app[HUB].sockets.count_bytes()
         try:
             yield
         finally:

@@ -3,14 +3,14 @@
 An authenticator is a function of the request, so that an application can use the sessions that it has.
 `statestream.auth` has authenticators for tokens and for proxies.
 
-Invariants: with an authenticator, no route runs before it has answered. Somebody without an identity who is refused
-anything is asked to sign in instead, whether or not what they asked for exists.
+Invariants: with an authenticator, no route but a health check runs before it has answered. Somebody without an identity
+who is refused anything is asked to sign in instead, whether or not what they asked for exists.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
 from aiohttp import web
@@ -27,6 +27,8 @@ Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
 SESSIONS: Final = web.AppKey("statestream_sessions", Sessions)
 SESSION: Final = web.RequestKey("statestream_session", Session)
 """Of a sender with an identity. A route may replace what its `end` does, which cuts the connection."""
+OPEN: Final = web.AppKey("statestream_open", Collection[Handler])
+"""The routes that answer anybody."""
 SIGN_IN: Final = "this needs credentials: send them as `Authorization: Bearer …`, or sign in"
 
 
@@ -37,6 +39,8 @@ def authenticating(auth: Authenticator) -> Middleware:
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.handler in request.config_dict[OPEN]:
+            return await handler(request)
         identity = _checked(await auth(request), auth)
         request[PRINCIPAL] = Principal(identity=identity, closed=True)
         if identity is not None:

@@ -1,6 +1,7 @@
 """Logs mistakes of clients: the first one at once, then at most one line a minute.
 
-Invariants: a line contains nothing that a client has sent. However many clients do it, the log grows slowly.
+Invariants: a line contains nothing that a client has sent. However many clients do it, the log grows slowly, unless
+somebody has asked for a line for each of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Final
+
+from statestream.server.access_log import log_refusal
 
 log = logging.getLogger("statestream")
 
@@ -21,8 +24,9 @@ class Complaints:
         self._unsaid = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, kind: str) -> None:
+    def add(self, kind: str, peer: str | None) -> None:
         """`kind` is a word of our own or of a library."""
+        log_refusal(kind, peer)
         if self._timer is None:
             log.warning("refused a request that is not valid HTTP (%s)", kind)
             self._wait()

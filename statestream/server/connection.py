@@ -111,12 +111,17 @@ class HttpConnection(web.RequestHandler):
         if status != 400 or exc is None:
             return super().handle_error(request, status, exc, message)
         kind, exc.__traceback__ = type(exc).__name__, None  # its frames have this connection
-        self._complaints.add(kind)
+        self._complaints.add(kind, self._peer())
         return last_problem(Malformed(DETAILS.get(kind, NOT_HTTP)))
+
+    def _peer(self) -> str | None:
+        """The client's address; None if it has none, such as over a Unix socket."""
+        peer = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else None
 
     def log_exception(self, *args: Any, **more: Any) -> None:
         """Is called with the exception that ended the connection unexpectedly."""
         if isinstance(more.get("exc_info"), web.RequestPayloadError):
-            self._complaints.add("RequestPayloadError")
+            self._complaints.add("RequestPayloadError", self._peer())
         else:
             super().log_exception(*args, **more)

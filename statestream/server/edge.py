@@ -55,7 +55,7 @@ class Edge:
         if isinstance(request.protocol, HttpConnection):
             request.protocol.head_begun = False
         if request.version not in VERSIONS:
-            self._complaints.add("version")
+            self._complaints.add("version", request.remote)
             return last_problem(Malformed("expected a request of HTTP/1.1 or HTTP/1.0"))
         if self._stopping:
             request[STOPPING] = True

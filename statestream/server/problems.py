@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
+from time import perf_counter
 from typing import Final
 
 import orjson
@@ -22,6 +23,7 @@ from aiohttp.typedefs import Handler
 
 from statestream.core.errors import Refused, StatestreamError
 from statestream.core.suggestions import instead
+from statestream.server import access_log, audit
 from statestream.server.cors import preflight
 from statestream.server.hosts import check_host
 from statestream.server.origin import check_origin
@@ -37,6 +39,8 @@ OUTCOME: Final = web.RequestKey("statestream_outcome", str)
 OUTCOMES: Final = web.AppKey("statestream_outcomes", Counter[str])
 """Requests by how they ended: `ok`, the code of an error, `left` by their client, or `cut` after the head was sent."""
 OWN: Final = "statestream."
+DENIALS: Final = {"forbidden", "unauthenticated"}
+"""The codes of requests whose sender may not do what it asks for."""
 
 
 def problem(error: StatestreamError) -> web.Response:
@@ -66,12 +70,12 @@ def _problem(status: int, code: str, detail: str, allow: Sequence[str] = (), **m
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns what a route raises into a problem, and counts how the request ended."""
-    outcome = "ok"
+    """Turns what a route raises into a problem, and counts and logs how the request ended."""
+    outcome, response, began = "ok", None, perf_counter()
     try:
         check_host(request)
         check_origin(request)
-        return preflight(request) or await handler(request)
+        response = preflight(request) or await handler(request)
     except (ConnectionError, asyncio.CancelledError):
         outcome = "left"
         raise
@@ -79,10 +83,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         outcome = "cut"
         if STARTED in request:
             raise
-        outcome = _code(error)
-        return _answer(request, error, outcome)
+        outcome, response = _code(error), error if isinstance(error, web.HTTPException) else None
+        response = _answer(request, error, outcome)
     finally:
-        request.config_dict.get(OUTCOMES, Counter())[request.get(OUTCOME, outcome)] += 1
+        outcome = request.get(OUTCOME, outcome)
+        request.config_dict.get(OUTCOMES, Counter())[outcome] += 1
+        if access_log.is_on():
+            access_log.log_request(request, outcome, response, perf_counter() - began)
+    if outcome in DENIALS:
+        audit.refused(request, outcome)
+    return response
 
 
 def _code(error: Exception) -> str:

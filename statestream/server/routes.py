@@ -19,6 +19,7 @@ from statestream.core.errors import Malformed, StatestreamError
 from statestream.core.values import MAX_INT
 from statestream.protocol import frames
 from statestream.server.abort import abort_response
+from statestream.server.access_log import note
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.request import asked_of, check_query, position_of, view_of, wants_payloads
 from statestream.server.transfer import send
@@ -61,6 +62,7 @@ async def dispatch(request: web.Request) -> web.Response:
     else:
         one = checked(One, value)
         result = await view.dispatch(one.action(), id=one.id, expect=one.expect, parsed=True)
+    note(request, id=result.id, position=str(result.position))
     return json_response(_answer(result))
 
 

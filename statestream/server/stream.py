@@ -19,10 +19,11 @@ from aiohttp_sse import EventSourceResponse
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.sockets import TransportSink, bound_socket
-from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Wanted
+from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, StreamEnd, Wanted
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
+from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, SESSIONS
 from statestream.server.problems import OUTCOME
 from statestream.server.request import asked_of, check_query, view_of, wants_payloads
@@ -72,7 +73,7 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     request[OUTCOME] = "left" if writer is None or transport is None else "ok"  # the hub counts how a stream ends
     if writer is None or transport is None:
         if on_closed is not None:
-            on_closed()
+            on_closed(StreamEnd(reason="left", sent=0))
         return response
     if (session := request.get(SESSION)) is not None:
         request.config_dict[SESSIONS].close(session)  # from here on the hub ends the stream
@@ -122,7 +123,7 @@ def _cursor(request: web.Request) -> Cursor:
 
 async def _opened(
     request: web.Request, response: StreamResponse, selection: Selection
-) -> tuple[AbstractStreamWriter | None, Callable[[], None] | None]:
+) -> tuple[AbstractStreamWriter | None, Callable[[StreamEnd], None] | None]:
     """Sends the headers and calls the observers: returns the writer, and what to call when the stream has closed."""
     with contextlib.ExitStack() as followed:
         wanted = False
@@ -131,7 +132,21 @@ async def _opened(
                 followed.callback(closed)
                 wanted = True
         writer = await _headers_sent(request, response)
-        return writer, followed.pop_all().close if wanted else None
+        logged, close = stream_logger(request), followed.pop_all().close if wanted else None
+    return writer, logged if close is None else _closing(close, logged)
+
+
+def _closing(close: Callable[[], None], logged: Callable[[StreamEnd], None] | None) -> Callable[[StreamEnd], None]:
+    """Both, whatever happens in the first."""
+
+    def closed(end: StreamEnd) -> None:
+        try:
+            close()
+        finally:
+            if logged is not None:
+                logged(end)
+
+    return closed
 
 
 async def _headers_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:

@@ -37,7 +37,7 @@ async def families(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
 
 def rows() -> dict[str, str]:
     """The metrics of the page's tables, and what is said about each."""
-    tables = PAGE.partition("## Metrics")[2]
+    tables = PAGE.partition("## Metrics")[2].partition("## Logs")[0]
     found = re.findall(r"^\| (`\w+(?:\{\w+\})?`(?:, `\w+`)*) \| (.*) \|$", tables, re.MULTILINE)
     return {f"statestream_{name}": text for names, text in found for name in re.findall(r"`(\w+)", names)}
 

@@ -43,7 +43,6 @@ async def test_each_step_of_a_change_is_measured(sqlite_server: Server, http: Ht
     server = sqlite_server
     with PlainClient(server.port) as first, PlainClient(server.port) as second:
         for client in (first, second):
-            client.connect()
             client.read_until(lambda _, client=client: client.state)
         for number in range(5):
             await dispatch(http, server.url, "board/task_added", {"id": str(number), "title": "t"})

@@ -164,7 +164,6 @@ async def test_a_server_without_room_for_streams_is_degraded_and_ready(http: Htt
         Server("serve", BOARD, "--max-subscribers", "1") as server,
         PlainClient(server.port) as client,
     ):
-        client.connect()
         client.read_until(lambda _: True)
         assert await health(http, server) == (200, "degraded", ["streams"])
 
@@ -220,3 +219,22 @@ async def test_a_journal_that_cannot_be_followed_makes_a_server_degraded(tmp_pat
         async with http.post(f"{server.url}/turn"):
             pass
         await becomes(http, server, HEALTHY)
+
+
+AUTHENTICATED = """
+from statestream import Slice, Store, create_app
+from statestream.core.errors import Unauthenticated
+
+async def auth(request):
+    raise Unauthenticated("no")
+
+app = create_app(Store([Slice("board", initial={})]), auth=auth)
+"""
+
+
+async def test_a_health_check_needs_no_credentials(tmp_path: Path, http: Http) -> None:
+    (tmp_path / "app.py").write_text(AUTHENTICATED)
+    with Server("serve", f"{tmp_path / 'app.py'}:app") as server:
+        async with http.get(f"{server.url}/state") as response:
+            assert response.status == 401
+        assert [await health(http, server, which) for which in ("live", "ready")] == [HEALTHY, HEALTHY]

@@ -40,6 +40,8 @@ from statestream.chat.settings import Timeouts
 from statestream.chat.slices import conversation
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
+from statestream.server import access_log
+from statestream.server.log_line import line
 from statestream.store.view import StoreView
 
 End = Mapping[str, Any]
@@ -108,6 +110,13 @@ class ReplyRun:
     @property
     def reply(self) -> str:
         return self._job.reply
+
+    def log_end(self) -> None:
+        """One line with ids and figures, for those who want one for each request."""
+        if access_log.is_on():
+            figures = {**self.measurements.figures(), **self.measurements.usage}
+            ids = {"chat": self._job.key, "reply": self.reply, "model": self._model.name}
+            access_log.access.info(line("run", **ids, end=self.outcome, **figures))
 
     def stop(self, end: End = INTERRUPTED) -> None:
         """Stops reading from the model. The pieces so far are written, and the reply ends as given."""

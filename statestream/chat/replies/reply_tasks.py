@@ -51,6 +51,7 @@ class ReplyTasks:
         finally:
             del self._runs[run.reply]
             self.totals.add(run.outcome, run.measurements)
+            run.log_end()
         await then()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -18,6 +18,7 @@ from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import TooLarge
 from statestream.server.abort import abort_response
+from statestream.server.access_log import note
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -44,6 +45,7 @@ async def respond(
     keep_alive: bytes = KEEP_ALIVE,
 ) -> web.StreamResponse:
     """A response that shows the conversation to the viewer. `keep_alive` is written when it is silent for long."""
+    note(request, chat=viewer.key)
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     try:

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 from aiohttp import web
@@ -20,6 +20,7 @@ from statestream.core.suggestions import instead
 from statestream.server.app import create_app
 from statestream.server.hosts import allowed_hosts
 from statestream.server.origin import allowed_origins
+from statestream.server.log_output import LogOutput
 from statestream.store.store import Store
 from statestream.tools.console import serving
 from statestream.tools.console.options import Host, Port
@@ -69,6 +70,13 @@ def serve(
             "Default: any name, but only localhost if --host is a loopback address."
         ),
     ] = None,
+    access_log: Annotated[
+        bool,
+        typer.Option("--access-log", help="Whether to log a line for each request, stream and reply, without content."),
+    ] = False,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Write the log with times, as text or JSON, a line each.")
+    ] = None,
 ) -> None:
     """Serves your store, or your application made with create_app, until SIGTERM or Ctrl-C.
 
@@ -99,7 +107,8 @@ def serve(
         raise typer.BadParameter("goes with a store; pass it to create_app for an application", param_hint=option)
     elif journal is not None:
         raise typer.BadParameter("goes with a store; an application has its own", param_hint="--journal")
-    serving.serve(found, host, port)
+    log = LogOutput(log_format or "text", requests=access_log) if access_log or log_format else None
+    serving.serve(found, host, port, log)
 
 
 def _checked(check: Callable[[list[str]], frozenset[str]], values: list[str] | None, option: str) -> Any:

@@ -6,6 +6,7 @@ Invariants: messages and exit codes only; `server/serve.py` serves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -16,19 +17,20 @@ import typer
 from aiohttp import web
 
 from statestream.core.errors import StatestreamError
+from statestream.server.log_output import LogOutput
 from statestream.server.serve import serve as serve_app
 from statestream.tools.console.exit_codes import failure
 
 
-def serve(application: web.Application, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot."""
+def serve(application: web.Application, host: str, port: int, log: LogOutput | None = None) -> None:
+    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot. `log` writes the log, instead of Python's default."""
 
     def ready(bound: int) -> None:
         typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
         sys.stdout.flush()  # a program that started this one waits for the line
 
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with log or contextlib.nullcontext(), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve_app(application, host=host, port=port, ready=ready))
     except StatestreamError as error:
         raise failure(str(error)) from None

@@ -1,0 +1,36 @@
+"""Lines of the log about rights: who could not sign in, who was refused what, whose rights were revoked.
+
+The logger is `statestream.audit`, at the level WARNING, so that its lines are written unless somebody turns them off.
+
+Invariants: one line for each event. No line has a credential, or a part of one. `reason` is a word of our own.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from statestream.server.access_log import route_of, sender_of
+from statestream.server.log_line import Line, line
+
+log = logging.getLogger("statestream.audit")
+
+
+def login_failed(request: web.Request, reason: str) -> None:
+    """The credentials of a request were not accepted."""
+    log.warning(_about(request, "login_failed", reason))
+
+
+def refused(request: web.Request, reason: str) -> None:
+    """The sender of a request may not do what it asks for."""
+    log.warning(_about(request, "refused", reason))
+
+
+def revoked(subject: str, *, by: str | None = None) -> None:
+    """The rights of a subject were revoked. `by` is the subject who did that, if it was done by a request."""
+    log.warning(line("revoked", subject=subject, by=by))
+
+
+def _about(request: web.Request, event: str, reason: str) -> Line:
+    return line(event, reason=reason, method=request.method, route=route_of(request), **sender_of(request))
