@@ -22,6 +22,8 @@ from statestream.broadcast.subscribers import Subscriber, SubscriberGroup
 from statestream.core.change import START, Change, Position
 from statestream.core.histogram import Histogram
 from statestream.protocol import frames
+from statestream.store import tracing
+from statestream.store.tracing import Span
 from statestream.store.view import StoreView
 
 ITERATION_SECONDS: Final = 0.01
@@ -35,6 +37,7 @@ class FanOut:
     ) -> None:
         self._view, self._groups, self._lagging, self._writing = view, groups, lagging, writing
         self._oldest = math.inf
+        self._traced: list[tuple[Span, int]] = []
         self._unsent: dict[SubscriberGroup, None] = {}
         self._owing: dict[SubscriberGroup, None] = {}
         self._scheduled = False
@@ -60,6 +63,8 @@ class FanOut:
                 group.add(frame, now)
                 self._unsent[group] = None
         self._announced = changes[-1].position if changes else self._announced
+        if self._unsent and (spans := self._view.vitals.announcing):
+            self._traced += [(span, tracing.now()) for span in spans]
         self._schedule()
 
     def begin(self) -> None:
@@ -86,8 +91,16 @@ class FanOut:
             if self._oldest < math.inf:
                 self._writing.observe(perf_counter() - self._oldest)
                 self._oldest = math.inf
+            if self._traced and not self._unsent and not self._owing:
+                self._end_traced()
             self._scheduled = False
             self._schedule()
+
+    def _end_traced(self) -> None:
+        """Everything is written, and so are the changes of the requests that are traced."""
+        for span, began in self._traced:
+            span.part("statestream.broadcast", began, tracing.now())
+        self._traced.clear()
 
     def _flush_some(self, groups: dict[SubscriberGroup, None], until: float) -> None:
         """Flushes groups until it is late, but one at least."""

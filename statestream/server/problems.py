@@ -27,6 +27,8 @@ from statestream.server import access_log, audit
 from statestream.server.cors import preflight
 from statestream.server.hosts import check_host
 from statestream.server.origin import check_origin
+from statestream.server.request_span import in_span
+from statestream.store import tracing
 
 log = logging.getLogger("statestream")
 
@@ -75,7 +77,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         check_host(request)
         check_origin(request)
-        response = preflight(request) or await handler(request)
+        response = preflight(request) or await (
+            in_span(request, handler) if tracing.is_on() else handler(request)
+        )
     except (ConnectionError, asyncio.CancelledError):
         outcome = "left"
         raise

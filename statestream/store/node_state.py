@@ -17,8 +17,10 @@ from statestream.core.change import PAGE, START, Change, SliceState, new_id, now
 from statestream.core.errors import Expired, Forked, Unavailable
 from statestream.journal.contract import Appended, Batch, Conflict, Duplicate, Entry, Journal
 from statestream.journal.history import History
+from statestream.store import tracing
 from statestream.store.bus import Bus, ResetReason
 from statestream.store.registry import HandlerRegistry
+from statestream.store.tracing import Span
 from statestream.store.transaction import value_after
 from statestream.store.upkeep import Upkeep
 from statestream.store.vitals import Vitals
@@ -77,29 +79,38 @@ class NodeState:
         raise Unavailable("other nodes were always first to write the initial values; try again")
 
     async def append(
-        self, entries: Sequence[Entry], versions: Mapping[str, int], value_of: Callable[[Change], Any]
+        self,
+        entries: Sequence[Entry],
+        versions: Mapping[str, int],
+        value_of: Callable[[Change], Any],
+        traced: Sequence[Span],
     ) -> list[Appended]:
         """Appends, applies what others wrote in between, then applies this. `value_of` is what a change leads to.
 
+        `traced` are the spans of requests among the entries.
         Raises Forked, Duplicate, Conflict: nothing was written. After any other error the state is stale.
         """
         try:
-            outcomes = await self._appended(Batch(read=self.position, versions=versions, entries=entries))
+            batch = Batch(read=self.position, versions=versions, entries=entries)
+            outcomes = await self._appended(batch, traced)
             changes = [change for outcome in outcomes for change in outcome.changes]
             if changes and changes[0].version > self.position.seq + 1:
                 await self.catch_up(before=changes[0].version)
             if changes and changes[0].version == self.position.seq + 1:  # else catching up has loaded these as well
+                self.vitals.announcing = traced
                 self._apply(changes, value_of)
         except (Forked, Expired, Duplicate, Conflict):
             raise
         except BaseException:
             self.stale = True
             raise
+        finally:
+            self.vitals.announcing = ()
         return outcomes
 
-    async def _appended(self, batch: Batch) -> list[Appended]:
+    async def _appended(self, batch: Batch, traced: Sequence[Span]) -> list[Appended]:
         """What the journal has made of a batch; how long that took, or that it failed, is noted."""
-        began = perf_counter()
+        began, at = perf_counter(), tracing.now()
         try:
             outcomes = await self.journal.append(batch)
         except (Forked, Expired, Duplicate, Conflict):
@@ -108,6 +119,8 @@ class NodeState:
             self.vitals.append_failed()
             raise
         self.vitals.appended(perf_counter() - began)
+        for span in traced:
+            span.part("statestream.append", at, tracing.now())
         return outcomes
 
     async def catch_up(self, before: int | None = None, *, beginning: bool = False) -> None:

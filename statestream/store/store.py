@@ -19,6 +19,7 @@ from statestream.core.principal import SERVER, Identity, Principal
 from statestream.core.slices import Slice
 from statestream.journal import from_url
 from statestream.journal.contract import Journal
+from statestream.store import tracing
 from statestream.store.bus import Bus, EachChange
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
@@ -80,6 +81,7 @@ class Store:
     async def __aenter__(self) -> Self:
         """Opens the journal, loads the state and appends missing initial values. Raises JournalUnusable."""
         self._check_closed()
+        tracing.configure()
         await self._state.journal.open()
         try:
             await self._state.load()

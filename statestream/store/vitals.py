@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from statestream.core.change import Position
 from statestream.core.errors import StatestreamError
 from statestream.core.histogram import Histogram
 from statestream.journal.contract import Journal, Writable
+from statestream.store.tracing import Span
 from statestream.store.troubles import Troubles
 
 log = logging.getLogger("statestream")
@@ -38,6 +40,8 @@ class Vitals:
         self.troubles = Troubles()
         self.tasks: list[asyncio.Task[None]] = []
         """Without these the node does not work, and none of them ends before the node does."""
+        self.announcing: Sequence[Span] = ()
+        """The requests whose changes are being announced, if they are traced."""
         self._looking = asyncio.Lock()
         self._next_look = 0.0
         self.use(journal)

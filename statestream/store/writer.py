@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from time import perf_counter
 from typing import Final
 
@@ -25,9 +26,11 @@ from statestream.core.change import IdempotencyKey, IdempotencyRecord, PendingCh
 from statestream.core.errors import ActionIdReused, Expired, Forked, StatestreamError, Unavailable
 from statestream.core.histogram import Histogram
 from statestream.journal.contract import Appended, Conflict, Duplicate, Entry
+from statestream.store import tracing
 from statestream.store.node_state import NodeState
 from statestream.store.registry import HandlerRegistry
 from statestream.store.slow_calls import SlowCalls
+from statestream.store.tracing import Span
 from statestream.store.transaction import Request, Transaction
 
 log = logging.getLogger("statestream")
@@ -57,17 +60,30 @@ class _Pending(Struct, kw_only=True, eq=False):
     taking: Histogram
     """Of the times from a request to its answer."""
     since: float = field(default_factory=perf_counter)
+    span: Span | None = None
 
     def answer(self, result: Result) -> None:
         if not self.future.done():
             self.taking.observe(perf_counter() - self.since)
             self.future.set_result(result)
+        if self.span is not None:
+            self.span.note(position=str(result.position), duplicate=result.duplicate)
+            self._end_span()
 
     def fail(self, error: StatestreamError) -> None:
         if not self.future.done():
             self.taking.observe(perf_counter() - self.since)
             self.future.set_exception(error)
             self.future.exception()  # mark it as retrieved: the caller may have left
+        if self.span is not None:
+            self.span.fail(error.why, ours=error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+            self._end_span()
+
+    def _end_span(self) -> None:
+        """Once: what was answered may be failed afterwards, which does nothing."""
+        if self.span is not None:
+            self.span.end()
+            self.span = None
 
 
 class Writer:
@@ -94,7 +110,8 @@ class Writer:
         if self._waiting_bytes and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
             raise Unavailable(f"{MAX_WAITING_BYTES >> 20} MiB are waiting for the journal already; try again later")
         future = asyncio.get_running_loop().create_future()
-        pending = _Pending(request=request, future=future, taking=self._state.vitals.dispatch)
+        span = _begin(request) if tracing.is_on() else None
+        pending = _Pending(request=request, future=future, taking=self._state.vitals.dispatch, span=span)
         bulk = len(request.actions) > BULK_ACTIONS or request.size > BULK_BYTES
         (self._waiting_bulk if bulk else self._waiting).append(pending)
         self._waiting_bytes += request.size
@@ -250,7 +267,8 @@ class Writer:
             )
             for p in written
         ]
-        return await self._state.append(entries, transaction.based_on, transaction.value)
+        traced = [p.span for p in written if p.span is not None] if tracing.is_on() else ()
+        return await self._state.append(entries, transaction.based_on, transaction.value, traced)
 
     def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended]) -> None:
         for pending in batch:
@@ -292,12 +310,22 @@ class Writer:
         await asyncio.sleep(RETRY_SECONDS)
 
 
+def _begin(request: Request) -> Span | None:
+    span = tracing.begin("statestream.dispatch")
+    if span is not None:
+        span.note(id=request.id, actions=sorted({action.type for action in request.actions}))
+    return span
+
+
 def _run(transaction: Transaction, pending: _Pending) -> None:
     pending.changes, pending.error = [], None
+    began = 0 if pending.span is None else tracing.now()
     try:
         pending.changes = transaction.run(pending.request)
     except StatestreamError as error:
         pending.error = error
+    if pending.span is not None:
+        pending.span.part("statestream.handlers", began, tracing.now())
 
 
 def _check_same(request: Request, digest: bytes) -> None:

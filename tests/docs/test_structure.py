@@ -17,7 +17,7 @@ from statestream.core import errors
 from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
-OPTIONAL = {"hypothesis", "openai"}
+OPTIONAL = {"hypothesis", "openai", "opentelemetry"}
 """Packages of extras, which are imported when they are first used."""
 SMALL = {"statestream.__main__"}
 

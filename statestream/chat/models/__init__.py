@@ -11,8 +11,7 @@ cut short. Opaque data is returned only to the provider that sent it, and never 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -119,23 +118,11 @@ class ModelFailed(StatestreamError):
         super().__init__(sentence)
 
 
-@contextlib.asynccontextmanager
-async def answering(
-    model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec]
-) -> AsyncIterator[AsyncIterator[Piece]]:
-    """The pieces of a model's answer. Closes what the model has open, even if the caller stops early."""
-    pieces = model.answer(turns, tools)
-    try:
-        yield pieces
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
-
-
 class Model(Protocol):
     """The interface of a model.
 
-    If several providers serve models of the same name, it also has a text `provider` that distinguishes them.
+    If several providers serve models of the same name, it also has a text `provider` that distinguishes them. It may
+    have a text `vendor`, which traces show, such as `openai` for an API of that kind.
     """
 
     name: str

@@ -50,6 +50,8 @@ class OpenAIModel:
     password.
     """
 
+    vendor = "openai"
+
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
         if importlib.util.find_spec("openai") is None:
             raise ImportError(

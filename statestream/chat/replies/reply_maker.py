@@ -19,7 +19,8 @@ from typing import Final
 
 from statestream.chat.chats import state_of
 from statestream.chat.messages import find, path, text_of
-from statestream.chat.models import Model, ModelFailed, Turn, answering, provider_of
+from statestream.chat.models import Model, ModelFailed, Turn, provider_of
+from statestream.chat.replies.model_calls import answering
 from statestream.chat.replies.reply_run import Job, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
@@ -112,16 +113,16 @@ class ReplyMaker:
         if "title" in state or reply is None or reply["status"] != "complete":
             return
         exchange = [Turn(role=message["role"], text=text_of(message)) for message in path(state)[:2]]
-        title = await title_of(exchange, self._settings.model)
+        title = await title_of(exchange, self._settings.model, job.key)
         if title is not None:
             owner = conversation.optional(user=job.user)
             await self._view.dispatch(conversation.titled(job.key, title=title, **owner))
 
 
-async def title_of(turns: Sequence[Turn], model: Model) -> str | None:
+async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None:
     """A title for the conversation; None if the model did not give one."""
     try:
-        answer = await _answer(turns, model)
+        answer = await _answer(turns, model, chat)
     except (ModelFailed, TimeoutError) as error:
         log.info("the chat got no title: %s", type(error).__name__)
         return None
@@ -134,12 +135,12 @@ async def title_of(turns: Sequence[Turn], model: Model) -> str | None:
     return title[:MAX_TITLE] or None
 
 
-async def _answer(turns: Sequence[Turn], model: Model) -> str | None:
+async def _answer(turns: Sequence[Turn], model: Model, chat: str) -> str | None:
     """What the model answers; None if that is far too much for a title, and may never end."""
     conversation = "\n\n".join(f"{turn.role}: {turn.text[:SAMPLE]}" for turn in turns)
     request = [Turn(role="system", text=PROMPT), Turn(role="user", text=conversation)]
     pieces: list[str] = []
-    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, []) as answer:
+    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, [], chat=chat) as answer:
         async for piece in answer:
             pieces.append(piece if isinstance(piece, str) else "")
             if len(pieces) == MAX_PIECES:

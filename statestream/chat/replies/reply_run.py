@@ -29,11 +29,11 @@ from statestream.chat.models import (
     Refusal,
     Turn,
     Usage,
-    answering,
     provider_of,
 )
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.measurements import Measurements
+from statestream.chat.replies.model_calls import answering, tool_span
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
@@ -42,6 +42,8 @@ from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
 from statestream.server import access_log
 from statestream.server.log_line import line
+from statestream.store import tracing
+from statestream.store.tracing import Span
 from statestream.store.view import StoreView
 
 End = Mapping[str, Any]
@@ -103,6 +105,8 @@ class ReplyRun:
         self._news, self._written = asyncio.Event(), asyncio.Event()
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
+        self.span: Span | None = None
+        """Of the whole run, if it is traced."""
         self.outcome = "lost"
         """How the run ended: `complete`, `stopped`, the kind of an error, `elsewhere`, or `lost` if no end was stored.
         """
@@ -111,12 +115,17 @@ class ReplyRun:
     def reply(self) -> str:
         return self._job.reply
 
-    def log_end(self) -> None:
-        """One line with ids and figures, for those who want one for each request."""
+    def report(self) -> None:
+        """Logs the run in one line and ends its span, for those who want this. Is called when it has ended."""
+        ids = {"chat": self._job.key, "reply": self.reply, "model": self._model.name}
         if access_log.is_on():
             figures = {**self.measurements.figures(), **self.measurements.usage}
-            ids = {"chat": self._job.key, "reply": self.reply, "model": self._model.name}
             access_log.access.info(line("run", **ids, end=self.outcome, **figures))
+        if self.span is not None:
+            self.span.note(**ids, end=self.outcome)
+            if self.outcome not in ("complete", "stopped", "elsewhere"):
+                self.span.fail(self.outcome)
+            self.span.end()
 
     def stop(self, end: End = INTERRUPTED) -> None:
         """Stops reading from the model. The pieces so far are written, and the reply ends as given."""
@@ -126,7 +135,8 @@ class ReplyRun:
 
     async def run(self) -> None:
         """Returns when the reply has ended and that is durable, however long the journal is unavailable."""
-        reader = self._reader = asyncio.create_task(self._read(), name=f"chat reader of {self.reply}")
+        reading = tracing.inside(self.span)
+        reader = self._reader = asyncio.create_task(self._read(), name=f"chat reader of {self.reply}", context=reading)
         reader.add_done_callback(lambda _: self._news.set())
         if self._stop:
             reader.cancel()
@@ -208,7 +218,7 @@ class ReplyRun:
         loop = asyncio.get_running_loop()
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
-            answering(self._model, turns, self._tools.specs) as pieces,
+            answering(self._model, turns, self._tools.specs, chat=self._job.key) as pieces,
         ):
             async for piece in pieces:
                 silence.reschedule(loop.time() + self._timeouts.idle)
@@ -264,6 +274,9 @@ class ReplyRun:
         await self._written.wait()  # the next step reads its turns from the chat
 
     async def _run_tool(self, part: int, call: Call) -> None:
-        outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, self._view.slow_calls)
+        with tool_span(call.name, call.id, self._tools.specs) as span:
+            outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, self._view.slow_calls)
+            if span is not None and "error" in outcome:
+                span.fail("tool_error")
         self._builder.returned(part, outcome)
         self._news.set()

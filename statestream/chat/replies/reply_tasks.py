@@ -6,14 +6,17 @@ Invariants: every task that is started here ends here: when `close` returns, non
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.reply_run import STOPPED, ReplyRun
 from statestream.core.errors import StatestreamError, Unavailable
+from statestream.store import tracing
 
 log = logging.getLogger("statestream")
 T = TypeVar("T")
@@ -43,7 +46,8 @@ class ReplyTasks:
         self._runs[run.reply] = run
         if self._closed:
             run.stop()
-        self._start(self._run(run, then))
+        run.span = tracing.begin("statestream.reply")
+        self._start(self._run(run, then), tracing.inside(None))  # what it dispatches is not traced: see `tracing`
 
     async def _run(self, run: ReplyRun, then: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -51,11 +55,12 @@ class ReplyTasks:
         finally:
             del self._runs[run.reply]
             self.totals.add(run.outcome, run.measurements)
-            run.log_end()
-        await then()
+            run.report()
+        with contextlib.nullcontext() if run.span is None else run.span.current():
+            await then()
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work, name=self._name)
+    def _start(self, work: Coroutine[Any, Any, T], context: Context | None = None) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=self._name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_log_failure)
