@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,9 +152,7 @@ async def post(http: Http, server: Server, title: str, headers: dict[str, str]) 
         return done
 
 
-async def test_a_dispatch_is_followed_from_its_caller_to_the_sockets(
-    each_mode: str, server: Server, http: Http
-) -> None:
+async def test_a_dispatch_is_followed_from_its_caller_to_the_sockets(server: Server, http: Http) -> None:
     with PlainClient(server.port, "slices=board") as reader:
         reader.read_until(lambda _: True)
         done = await post(http, server, "canary", TRACED)
@@ -184,8 +183,7 @@ async def test_a_dispatch_is_followed_from_its_caller_to_the_sockets(
 async def test_requests_of_one_batch_have_a_trace_each(server: Server, http: Http) -> None:
     names = [f"{number:032x}" for number in range(1, 21)]
     bodies = [{"traceparent": f"00-{name}-{PARENT}-01"} for name in names]
-    for answer in [post(http, server, f"t{at}", headers) for at, headers in enumerate(bodies)]:
-        await answer
+    await asyncio.gather(*(post(http, server, f"t{at}", headers) for at, headers in enumerate(bodies)))
     spans = await spans_of(http, server, "statestream.append")
     assert sorted(span["trace"] for span in spans.named("statestream.append")) == names
     assert spans.named("statestream.broadcast") == [], "nobody follows"
