@@ -263,11 +263,17 @@ class Hub:
         finally:
             if subscriber.task is asyncio.current_task():
                 subscriber.task = None
-                self._behind.pop(subscriber, None)
+                self._at_head(subscriber)
         if subscriber.sink.closed:
             self.leave(subscriber)
         elif reason is not None:
             self._end(subscriber, reason)
+
+    def _at_head(self, subscriber: Subscriber) -> None:
+        """Notes that the subscriber is not behind any more, or gone."""
+        self._behind.pop(subscriber, None)
+        if not self._behind:
+            self._behind.clear()  # returns the memory that it took when thousands joined
 
     # ends
 
@@ -300,7 +306,7 @@ class Hub:
         if subscriber not in self._subscribers:
             return
         del self._subscribers[subscriber]
-        self._behind.pop(subscriber, None)
+        self._at_head(subscriber)
         sink = subscriber.sink
         reason = self._ends.pop(subscriber, sink.ending if sink.closed else "left")
         self.counters.ended[reason] += 1
