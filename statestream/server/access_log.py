@@ -46,7 +46,7 @@ def sender_of(request: web.BaseRequest) -> dict[str, Value | None]:
     trace = _TRACE.fullmatch(request.headers.get("traceparent", ""))
     identity = identity_of(request) if isinstance(request, web.Request) else None
     return {
-        "peer": request.remote,
+        "peer": request.remote or None,
         "subject": None if identity is None else identity.subject,
         "trace": None if trace is None else trace[1],
     }

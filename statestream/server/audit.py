@@ -8,6 +8,7 @@ Invariants: one line for each event. No line has a credential, or a part of one.
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from aiohttp import web
 
@@ -16,15 +17,19 @@ from statestream.server.log_line import Line, line
 
 log = logging.getLogger("statestream.audit")
 
+FAILED: Final = web.RequestKey("statestream_login_failed", bool)
+
 
 def login_failed(request: web.Request, reason: str) -> None:
-    """The credentials of a request were not accepted."""
+    """The credentials of a request were not accepted. The refusal that follows has no line of its own."""
+    request[FAILED] = True
     log.warning(_about(request, "login_failed", reason))
 
 
 def refused(request: web.Request, reason: str) -> None:
     """The sender of a request may not do what it asks for."""
-    log.warning(_about(request, "refused", reason))
+    if FAILED not in request:
+        log.warning(_about(request, "refused", reason))
 
 
 def revoked(subject: str, *, by: str | None = None) -> None:

@@ -176,3 +176,8 @@ async def test_a_real_prometheus_answers_each_panel(
     await eventually(collected, seconds=30)
     for panel, expression in ASKED.items():
         assert await query(expression) or panel in MAY_BE_EMPTY, panel
+    page = (DOCS / "howto/monitoring.md").read_text()
+    alerts = re.findall(r"^\| `(.*statestream_.* [=>].*?)` \|", page, re.MULTILINE)
+    assert len(alerts) == 3
+    for alert in alerts:
+        await query(alert.replace("\\|", "|"))

@@ -192,6 +192,35 @@ async def test_without_options_only_denials_are_logged(target: str, http: Http) 
     assert line == "refused reason=forbidden method=POST route=/dispatch peer=127.0.0.1"
 
 
+AUTHENTICATED = """
+from statestream import Slice, Store, create_app
+from statestream.core.errors import Unauthenticated
+from statestream.server import audit
+
+async def auth(request):
+    if request.headers.get("Authorization") == "Bearer right":
+        return None
+    audit.login_failed(request, "unknown_token")
+    raise Unauthenticated("canary")
+
+app = create_app(Store([Slice("board", initial={})]), auth=auth)
+audit.revoked("ada", by="root")
+"""
+
+
+async def test_a_failed_login_has_one_line_and_so_has_a_revocation(tmp_path: Path, http: Http) -> None:
+    (tmp_path / "app.py").write_text(AUTHENTICATED)
+    with Server("serve", f"{tmp_path / 'app.py'}:app") as server:
+        for token in ("right", "canary"):
+            async with http.get(f"{server.url}/state", headers={"Authorization": f"Bearer {token}"}):
+                pass
+        lines = server.stop().splitlines()
+    assert lines == [
+        "revoked subject=ada by=root",
+        "login_failed reason=unknown_token method=GET route=/state peer=127.0.0.1",
+    ]
+
+
 async def test_a_log_that_nobody_reads_stops_nothing() -> None:
     command = (sys.executable, "-m", "statestream", "serve", BOARD, "--port", "0", "--access-log")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
