@@ -77,9 +77,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         check_host(request)
         check_origin(request)
-        response = preflight(request) or await (
-            in_span(request, handler) if tracing.is_on() else handler(request)
-        )
+        response = preflight(request) or await (in_span(request, handler) if tracing.is_on() else handler(request))
     except (ConnectionError, asyncio.CancelledError):
         outcome = "left"
         raise

@@ -19,8 +19,8 @@ from aiohttp import web
 from statestream.core.suggestions import instead
 from statestream.server.app import create_app
 from statestream.server.hosts import allowed_hosts
-from statestream.server.origin import allowed_origins
 from statestream.server.log_output import LogOutput
+from statestream.server.origin import allowed_origins
 from statestream.store.store import Store
 from statestream.tools.console import serving
 from statestream.tools.console.options import Host, Port
