@@ -1,7 +1,12 @@
-"""Shares the iterations of the event loop among subscribers that join, resume or catch up at the same time.
+"""Shares the event loop between work that many subscribers cause at the same time, and everything else.
 
-Invariants: admitted work takes at most ITERATION_SECONDS of an iteration, plus one piece of work. All other work of the
-loop runs in between. A caller that waits continues in a later iteration, in the order of arrival.
+Subscribers that join, resume or catch up, and large frames to many subscribers, could each occupy the loop for seconds.
+This work takes turns: together it gets TURN_SECONDS, and then everything else gets at least as much time, unless it
+needs less.
+
+Invariants: one admission for all subscribers of a node, so a turn is bounded whatever they do. A turn takes at most
+TURN_SECONDS, plus one piece of work. In a turn each piece has an iteration of its own. The pieces are in the order of
+arrival. After each turn there is a Pause.
 """
 
 from __future__ import annotations
@@ -10,28 +15,30 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
-PER_ITERATION: Final = 16
-ITERATION_SECONDS: Final = 0.005
+from statestream.store.pause import Pause
+
+TURN_SECONDS: Final = 0.005
 
 
 class Admission:
     """Use `with admission.working():` for work that a thousand subscribers may need at the same time. Enter it if the
-    admission is `open`, or after `await admission.admitted()`.
+    admission is `open`, after `await admission.admitted()`, or in what is called by `soon`.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._room = PER_ITERATION
+        self._waiting: deque[Callable[[], object]] = deque()
         self._spent = 0.0
+        self._pause = Pause()
         self._scheduled = False
 
     @property
     def open(self) -> bool:
-        """Whether no caller waits, and this iteration has time left."""
-        return not self._waiting and self._spent < ITERATION_SECONDS
+        """Whether nobody waits, and this turn has time left."""
+        return not self._waiting and self._spent < TURN_SECONDS
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -44,27 +51,35 @@ class Admission:
             self._schedule()
 
     async def admitted(self) -> None:
-        """Returns in a later iteration, with at most PER_ITERATION - 1 others, or fewer if their work is long."""
+        """Returns in a turn, in an iteration of its own."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._schedule()
+        self.soon(partial(_wake, waiter))
         await waiter
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Calls `work` in a later iteration, in a turn."""
+        self._waiting.append(work)
+        self._schedule()
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._admit)
+            asyncio.get_running_loop().call_soon(self._iterate)
 
-    def _admit(self) -> None:
-        """Runs after the callers that it admitted before, so `_spent` is the time that they took."""
-        self._room = max(1, self._room // 2) if self._spent > ITERATION_SECONDS else min(PER_ITERATION, self._room * 2)
-        self._spent = 0.0
-        room = self._room
-        while room and self._waiting:
-            first = self._waiting.popleft()
-            if not first.done():  # a waiter that was cancelled has left the queue
-                first.set_result(None)
-                room -= 1
-        self._scheduled = bool(self._waiting)
-        if self._scheduled:
-            asyncio.get_running_loop().call_soon(self._admit)
+    def _iterate(self) -> None:
+        """Once in each iteration until nobody waits and a pause is over. What it admits runs before its next call."""
+        self._scheduled = False
+        try:
+            if self._waiting and self._spent < TURN_SECONDS:
+                self._pause = Pause()
+                self._waiting.popleft()()
+            elif self._pause.over(self._spent):
+                self._pause, self._spent = Pause(), 0.0
+        finally:
+            if self._waiting or self._spent:
+                self._schedule()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():  # otherwise it was cancelled
+        waiter.set_result(None)

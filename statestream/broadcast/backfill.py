@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import orjson
+
 from statestream.broadcast.backlog import page_after
 from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
 from statestream.core.change import Position, Snapshot
@@ -78,7 +80,9 @@ class Backfill:
         self._subscriber.started(cursor)
         versions = {name: state.version for name, state in snapshot.slices.items()}
         await self._write(
-            frames.resumed(cursor, versions, self._heartbeat, view=self._subscriber.subscription.scope.tag)
+            frames.resumed(
+                cursor, orjson.dumps(versions), self._heartbeat, view=self._subscriber.subscription.scope.tag
+            )
         )
 
     async def _earliest(self) -> Snapshot:

@@ -6,7 +6,7 @@ end.
 
 Invariants: synchronous, and bounded: an iteration writes for ITERATION_SECONDS at most and leaves the rest to the next
 one, so that everything else in the loop keeps its latency. A group that had to wait writes all frames that arrived in
-the meantime at once.
+the meantime at once. Large frames wait for their turns in the admission, so small frames never wait for them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Final
 
+from statestream.broadcast.admission import Admission
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.subscribers import Subscriber, SubscriberGroup
 from statestream.core.change import START, Change, Position
@@ -33,13 +35,18 @@ class FanOut:
     """`lagging` is called with every subscriber that fell behind, or is gone, in a write. `writing`: see Counters."""
 
     def __init__(
-        self, view: StoreView, groups: SubscriberGroups, lagging: Callable[[Subscriber], None], writing: Histogram
+        self,
+        view: StoreView,
+        groups: SubscriberGroups,
+        admission: Admission,
+        lagging: Callable[[Subscriber], None],
+        writing: Histogram,
     ) -> None:
-        self._view, self._groups, self._lagging, self._writing = view, groups, lagging, writing
-        self._oldest = math.inf
+        self._view, self._groups, self._admission, self._lagging = view, groups, admission, lagging
+        self._writing, self._oldest = writing, math.inf
         self._traced: list[tuple[Span, int]] = []
         self._unsent: dict[SubscriberGroup, None] = {}
-        self._owing: dict[SubscriberGroup, None] = {}
+        self._owing: set[SubscriberGroup] = set()
         self._scheduled = False
         self._announced = START
 
@@ -76,42 +83,42 @@ class FanOut:
         self._flush_to(group, self._announced, asyncio.get_running_loop().time())
 
     def _schedule(self) -> None:
-        if (self._unsent or self._owing) and not self._scheduled:
+        if self._unsent and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Large frames come last, so that the others do not wait for them, but they come."""
+        """Flushes groups until it is late, but one at least."""
         loop = asyncio.get_running_loop()
         until = loop.time() + ITERATION_SECONDS
         try:
-            self._flush_some(self._unsent, until)
-            self._flush_some(self._owing, until)
+            while self._unsent:
+                now = loop.time()
+                group = next(iter(self._unsent))
+                del self._unsent[group]
+                self.flush(group, now)
+                if now > until:
+                    return
         finally:
-            if self._oldest < math.inf:
-                self._writing.observe(perf_counter() - self._oldest)
-                self._oldest = math.inf
-            if self._traced and not self._unsent and not self._owing:
-                self._end_traced()
+            self._note_written()
             self._scheduled = False
             self._schedule()
 
-    def _end_traced(self) -> None:
-        """Everything is written, and so are the changes of the requests that are traced."""
-        for span, began in self._traced:
-            span.part("statestream.broadcast", began, tracing.now())
-        self._traced.clear()
+    def _written(self, group: SubscriberGroup) -> None:
+        """Everything that has gathered for a group is written."""
+        if group.since < self._oldest:
+            self._oldest = group.since
+        group.since = math.inf
 
-    def _flush_some(self, groups: dict[SubscriberGroup, None], until: float) -> None:
-        """Flushes groups until it is late, but one at least."""
-        loop = asyncio.get_running_loop()
-        while groups:
-            now = loop.time()
-            group = next(iter(groups))
-            del groups[group]
-            self.flush(group, now)
-            if now > until:
-                return
+    def _note_written(self) -> None:
+        """Notes how long it took from the commit to the sockets, at the end of an iteration."""
+        if self._oldest < math.inf:
+            self._writing.observe(perf_counter() - self._oldest)
+            self._oldest = math.inf
+        if self._traced and not self._unsent and not self._owing:
+            for span, began in self._traced:
+                span.part("statestream.broadcast", began, tracing.now())
+            self._traced.clear()
 
     def flush(self, group: SubscriberGroup, now: float) -> None:
         """Writes what has gathered for a group: its live subscribers are then at the head, unless it `owes` frames."""
@@ -119,13 +126,24 @@ class FanOut:
 
     def _flush_to(self, group: SubscriberGroup, head: Position, now: float) -> None:
         behind = group.flush(head, now)
+        if not group.owes:
+            self._written(group)
+        elif group not in self._owing:
+            self._owing.add(group)
+            self._admission.soon(partial(self._pay, group))
+        for subscriber in behind:
+            self._lagging(subscriber)
+
+    def _pay(self, group: SubscriberGroup) -> None:
+        """Writes a portion of what a group owes."""
+        with self._admission.working():
+            behind = group.pay(asyncio.get_running_loop().time())
         if group.owes:
-            self._owing[group] = None
-            self._schedule()
-        elif group.since < math.inf:
-            if group.since < self._oldest:
-                self._oldest = group.since
-            group.since = math.inf
+            self._admission.soon(partial(self._pay, group))
+        else:
+            self._owing.discard(group)
+            self._written(group)
+            self._note_written()
         for subscriber in behind:
             self._lagging(subscriber)
 
@@ -137,7 +155,6 @@ class FanOut:
     def forget(self, group: SubscriberGroup) -> None:
         """The group has no members any more."""
         self._unsent.pop(group, None)
-        self._owing.pop(group, None)
 
 
 class Viewed:

@@ -19,6 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from statestream.broadcast.admission import Admission
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.counters import Counters
 from statestream.broadcast.encoding import Encoding
@@ -71,8 +72,9 @@ class Hub:
         self._view = view
         self._max_subscribers = max_subscribers
         self._groups = SubscriberGroups(self.counters, self.sockets.send)
-        self._fanout = FanOut(view, self._groups, self._lagging, self.counters.writing)
-        self._synchronizer = Synchronizer(view, self._fanout, self.counters, int(heartbeat * 1000))
+        admission = Admission()
+        self._fanout = FanOut(view, self._groups, admission, self._lagging, self.counters.writing)
+        self._synchronizer = Synchronizer(view, self._fanout, admission, self.counters, int(heartbeat * 1000))
         self._heartbeats = Heartbeats(view, self._groups, self._fanout, heartbeat)
         self._subscribers: dict[Subscriber, None] = {}
         self._entitlements: Entitlements[Subscriber] = Entitlements()

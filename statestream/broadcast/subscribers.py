@@ -11,13 +11,14 @@ one costs nothing beyond its socket: no task, no queue, no timer. All others hav
 
 A group gathers the frames of one iteration of the loop and writes them to every live subscriber as one bytes object.
 Its size is bounded, so that writing to it is a bounded part of an iteration: more subscribers with the same
-subscription are several groups. In each iteration, large frames are written to a part of a group; the group owes them
-to the others.
+subscription are several groups. Large frames are written to a few subscribers at a time; the group owes them to the
+others. If it owes too much, those others fall behind, and are sent the coalesced changes.
 
 Invariants: synchronous, no I/O of its own. Only the methods of Subscriber change its state, and `live` of a group has
 exactly the live ones. `covered` is a position: the subscribers to whom the group has just written have everything they
-follow up to it. It moves only with a write, so no id is ever ahead of what was sent. A subscriber that joins a group
-that owes frames has them already, and is owed nothing.
+follow up to it. It moves only with a write, so no id is ever ahead of what was sent. Frames are owed to live
+subscribers only: one that falls behind is owed nothing, and when it is live again, it has these frames already, as has
+one that joins.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -43,8 +45,14 @@ from statestream.core.selection import Selection
 from statestream.protocol.frames import Reason
 from statestream.store.view import StoreView
 
-PORTION: Final = 8 << 20
-"""Bytes that a group writes at once: about ten milliseconds."""
+AT_ONCE: Final = 4 << 20
+"""Bytes that a group writes at once: a few milliseconds. More is owed."""
+PORTION: Final = 1 << 20
+"""Bytes that a group which owes frames writes in a piece of a turn; one frame at least."""
+MAX_OWED: Final = 8 << 20
+"""Bytes of frames that a group may owe, if it is more than one. The tail of the bus is longer, so that those who fall
+behind do not need the journal.
+"""
 EARLIEST: Final = "earliest"
 """The cursor of a subscriber that wants the history from its earliest position."""
 
@@ -151,10 +159,10 @@ class Subscriber:
             self.group.live.add(self)
 
     def lag(self) -> None:
-        """Its socket takes no more for now. It was sent everything that the group covers."""
+        """It is sent no more for now. It continues after what its group has sent it."""
         if self.state is State.LIVE:
             self.group.live.discard(self)
-            self.state, self.cursor = State.LAGGING, self.group.covered
+            self.state, self.cursor = State.LAGGING, self.group.forgive(self)
 
     def restart(self, reason: Reason) -> None:
         """Changes do not lead from what it has to the state of now: it needs the whole state."""
@@ -218,10 +226,10 @@ class LiveSet:
         """Writes to all. Returns those that can take no more for now, or are gone."""
         return self._write(list(self._direct), list(self._others.values()), data)
 
-    def write_to(self, subscribers: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
-        """Writes to those of the subscribers that are still live."""
-        places = [each.place for each in subscribers if self._direct.get(each.place) is each]
-        return self._write(places, [each for each in subscribers if self._others.get(each.place) is each], data)
+    def write_to(self, members: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
+        """Writes to some of the members."""
+        places = [each.place for each in members if each.sink.direct]
+        return self._write(places, [each for each in members if not each.sink.direct], data)
 
     def _write(self, places: list[int], others: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
         behind = [subscriber for subscriber in others if not subscriber.sink.write(data)]
@@ -233,11 +241,12 @@ class LiveSet:
 
 
 class Owed(Struct, kw_only=True):
-    """Encoded frames that lead to `head`, and the subscribers to whom they have not been written yet."""
+    """Encoded frames that lead from `base` to `head`, and the subscribers to whom they have not been written yet."""
 
     data: bytes
+    base: Position
     head: Position
-    left: list[Subscriber]
+    left: dict[Subscriber, None]
 
 
 class SubscriberGroup:
@@ -270,7 +279,7 @@ class SubscriberGroup:
 
     @property
     def owes(self) -> bool:
-        """Whether frames were written only to a part of the live subscribers. `flush` continues."""
+        """Whether frames were written only to a part of the live subscribers. `pay` continues."""
         return bool(self._owed)
 
     def add(self, frame: bytes, now: float) -> None:
@@ -280,37 +289,64 @@ class SubscriberGroup:
         self._pending.append(frame)
 
     def flush(self, head: Position, now: float) -> list[Subscriber]:
-        """Writes the gathered frames, or a portion of them. Returns the subscribers that fell behind.
+        """Writes the gathered frames, or owes them if they are large. Returns the subscribers that fell behind.
 
         Unless the group then `owes` frames, every live subscriber has everything up to `head`.
         """
-        if self._pending:
-            frames = b"".join(self._pending) if len(self._pending) > 1 else self._pending[0]
-            self._counters.deliveries += len(self._pending) * len(self.live)
-            self._pending.clear()
-            if not self._owed and len(frames) * len(self.live) <= PORTION:
-                self.covered = head
-                return self.write(frames, now)
-            encoded = self.subscription.encoding.encode(frames)
-            self._owed.append(Owed(data=encoded, head=head, left=self.live.members()))
-        if self._owed:
-            return self._write_portion(now)
-        self.covered = head
-        return []
+        if not self._pending:
+            self.covered = self.covered if self._owed else head
+            return []
+        frames = b"".join(self._pending) if len(self._pending) > 1 else self._pending[0]
+        self._counters.deliveries += len(self._pending) * len(self.live)
+        self._pending.clear()
+        if not self._owed and len(frames) * len(self.live) <= AT_ONCE:
+            self.covered = head
+            return self.write(frames, now)
+        base = self._owed[-1].head if self._owed else self.covered
+        data = self.subscription.encoding.encode(frames)
+        self._owed.append(Owed(data=data, base=base, head=head, left=dict.fromkeys(self.live.members())))
+        return self._give_up() if sum(len(owed.data) for owed in self._owed) > MAX_OWED else []
 
-    def _write_portion(self, now: float) -> list[Subscriber]:
-        """Writes the oldest owed frames to some of the subscribers to whom they are owed."""
-        owed = self._owed[0]
-        count = max(1, PORTION // len(owed.data))
-        portion, owed.left = owed.left[:count], owed.left[count:]
-        if not owed.left:
+    def _give_up(self) -> list[Subscriber]:
+        """All to whom more than the newest frames are owed fall behind. Returns them."""
+        behind: list[Subscriber] = []
+        while len(self._owed) > 1:
+            owed = self._owed[0]
+            behind += owed.left
+            for subscriber in tuple(owed.left):
+                subscriber.lag()
             self._owed.popleft()
+        return behind
+
+    def pay(self, now: float) -> list[Subscriber]:
+        """Writes the oldest owed frames to some of the subscribers to whom they are owed. Returns those that fell
+        behind.
+        """
+        while self._owed and not self._owed[0].left:
+            self._owed.popleft()
+        if not self._owed:
+            return []
+        owed = self._owed[0]
+        portion = tuple(islice(owed.left, max(1, PORTION // len(owed.data))))
+        for subscriber in portion:
+            del owed.left[subscriber]
         self.wrote_at, self.covered = now, owed.head
         self._counters.bytes += len(owed.data) * len(portion)
         behind = self.live.write_to(portion, owed.data)
         for subscriber in behind:
             subscriber.lag()
+        if not owed.left:
+            self._owed.popleft()
         return behind
+
+    def forgive(self, subscriber: Subscriber) -> Position:
+        """Nothing is owed to the subscriber any more. Returns how far it was sent everything."""
+        reached = self._owed[-1].head if self._owed else self.covered
+        for owed in reversed(self._owed):
+            if subscriber in owed.left:
+                del owed.left[subscriber]
+                reached = owed.base
+        return reached
 
     def write(self, frames: bytes, now: float) -> list[Subscriber]:
         """Writes to every live subscriber. Those that it returns were sent the frames, and are live no longer."""

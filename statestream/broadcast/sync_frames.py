@@ -1,7 +1,8 @@
 """The frames that bring a subscriber to the head: the whole state, or what it has missed.
 
 Ten thousand subscribers that join together, or return with the same cursor, receive the same bytes: the newest frames
-that were made at this head are kept for a moment.
+that were made at this head are kept for a moment. So are the versions of whole families as of a cursor, which
+subscribers with different selections share.
 
 Invariants: synchronous. The head must not move between making a frame and writing it.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Final, Literal
 
+import orjson
 from msgspec import Struct
 
 from statestream.broadcast.backlog import Backlog
+from statestream.broadcast.kept import Kept
 from statestream.broadcast.subscribers import State, Subscriber
 from statestream.core.change import Position, SliceState
 from statestream.core.errors import TooLarge
@@ -29,8 +31,6 @@ from statestream.store.view import StoreView
 SINGLES: Final = 64
 SINGLES_BYTES: Final = 64 << 10
 """Up to here missed changes are sent one by one; beyond, coalesced."""
-KEPT: Final = 64
-KEPT_BYTES: Final = 32 << 20
 KEPT_SECONDS: Final = 1.0
 
 Kind = Literal["initial", "resumed", "catchup", "nothing"]
@@ -48,8 +48,9 @@ class SyncFrames:
 
     def __init__(self, view: StoreView, heartbeat: int) -> None:
         self._view, self._heartbeat = view, heartbeat
-        self._made: OrderedDict[Hashable, SyncFrame] = OrderedDict()
-        self._bytes = 0
+        self._made: Kept[SyncFrame] = Kept(lambda frame: len(frame.data))
+        self._versions: Kept[bytes] = Kept(len)
+        self._expiring = False
         self._at: Position | None = None
         self._since = 0.0
 
@@ -80,28 +81,27 @@ class SyncFrames:
         # comparing identities is enough: each commit sets a new position object
         if self._at is not self._view.position or now > self._since + KEPT_SECONDS:
             self._made.clear()
-            self._bytes = 0
             self._at, self._since = self._view.position, now
 
     def _keep(self, key: Hashable, subscriber: Subscriber, kind: Kind, data: bytes) -> SyncFrame:
         if not data:
             return NOTHING
         frame = SyncFrame(kind=kind, data=subscriber.subscription.encoding.encode(data))
-        if len(data) <= KEPT_BYTES:
-            if not self._made:
-                asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)
-            self._made[key] = frame
-            self._bytes += len(frame.data)
-        while self._bytes > KEPT_BYTES or len(self._made) > KEPT:
-            _, oldest = self._made.popitem(last=False)
-            self._bytes -= len(oldest.data)
+        self._made.add(key, frame)
+        self._expire_soon()
         return frame
+
+    def _expire_soon(self) -> None:
+        if not self._expiring and (self._made or self._versions):
+            self._expiring = True
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)
 
     def _expire(self) -> None:
         """Returns the memory even if nobody requests another frame."""
+        self._expiring = False
+        self._versions.clear()
         self._forget_the_past()
-        if self._made:
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._expire)
+        self._expire_soon()
 
     def _initial(self, subscriber: Subscriber, reason: Reason) -> bytes:
         snapshot = subscriber.view.snapshot(subscriber.subscription.selection)
@@ -125,26 +125,41 @@ class SyncFrames:
         steady = detail.every_change or (few and subscriber.entitlement is None)
         kind: Kind = "resumed" if opening else "catchup"
         out: list[bytes] = []
-        before = _versions_before(view.versions(held), mine) if opening or held != now else {}
         if opening:
             assert isinstance(subscriber.cursor, Position)
+            versions = self._versions_at(subscriber, view, held, mine)
             out.append(
-                frames.resumed(subscriber.cursor, before, self._heartbeat, view=subscriber.subscription.scope.tag)
+                frames.resumed(subscriber.cursor, versions, self._heartbeat, view=subscriber.subscription.scope.tag)
             )
         if held == now and steady and not subscriber.subscription.scope.views:
             out.extend(frames.update(change, full=detail.payloads) for change in kept)
             return kind, b"".join(out)
-        slices = dict(view.select(now))
-        items = frames.coalesce(kept, slices)
         if held != now:
-            items += _moved(held, now, before, slices, self._view.position)
-        elif not (few or detail.every_change) and sum(map(len, items)) > sum(
-            state.measured for state in slices.values()
-        ):
+            slices = dict(view.select(now))
+            before = _versions_before(view.versions(held), mine)
+            items = frames.coalesce(kept, slices) + _moved(held, now, before, slices, self._view.position)
+            out.append(frames.catchup(self._view.position, items))
+            return kind, b"".join(out)
+        items = frames.coalesce(kept, dict(view.select(Selection.naming(kept))))
+        if not (few or detail.every_change) and _shorter(view.select(now), sum(map(len, items))):
             with contextlib.suppress(TooLarge):  # if the state is too large for one frame, the catch-up is sent
                 return "initial", self._initial(subscriber, "lagged")
         out.append(frames.catchup(self._view.position, items))
         return kind, b"".join(out)
+
+    def _versions_at(self, subscriber: Subscriber, view: StoreView, held: Selection, backlog: Backlog) -> bytes:
+        """The versions that a client holds at its cursor, as JSON. Families are encoded once for all selections."""
+        parts = []
+        for part in held.parts():
+            key = (subscriber.subscription.scope, part, subscriber.cursor)
+            encoded = self._versions.get(key)
+            if encoded is None:
+                encoded = orjson.dumps(_versions_before(view.versions(part), part.among(backlog)))
+                if not part.names:
+                    self._versions.add(key, encoded)
+                    self._expire_soon()
+            parts.append(encoded[1:-1])
+        return b"{%b}" % b",".join(filter(None, parts))
 
 
 def _moved(
@@ -166,8 +181,17 @@ def _key(subscriber: Subscriber) -> Hashable:
     return subscriber.subscription, subscriber.cursor, subscriber.state, subscriber.held
 
 
+def _shorter(slices: Iterable[tuple[str, SliceState]], size: int) -> bool:
+    """Whether all these slices together are shorter than that. Stops as soon as they are not, as there may be many."""
+    for _, state in slices:
+        size -= state.measured
+        if size <= 0:
+            return False
+    return True
+
+
 def _versions_before(versions: dict[str, int], backlog: Backlog) -> dict[str, int]:
-    """The versions that a client holds at its cursor, from those of now, which are changed, and the backlog."""
+    """The versions at a cursor, from those of now, which are changed, and the changes since the cursor."""
     for change in reversed(backlog):
         versions[change.slice] = change.from_version
     for name in {change.slice for change in backlog}:

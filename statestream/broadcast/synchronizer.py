@@ -2,7 +2,7 @@
 
 Invariants: between reading the store and making a subscriber live there is no await. That is why a snapshot joins the
 stream without a gap and without a repeat. A thousand subscribers that return at the same time do not delay the live
-ones: each iteration of the loop admits a limited number of them, for a limited time.
+ones: they take turns, see the admission.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ DRAIN_SECONDS: Final = 30.0
 class Synchronizer:
     """`heartbeat` is what the first frames announce, in ms."""
 
-    def __init__(self, view: StoreView, fanout: FanOut, counters: Counters, heartbeat: int) -> None:
-        self._view, self._fanout, self._counters, self._heartbeat = view, fanout, counters, heartbeat
+    def __init__(
+        self, view: StoreView, fanout: FanOut, admission: Admission, counters: Counters, heartbeat: int
+    ) -> None:
+        self._view, self._fanout, self._admission = view, fanout, admission
+        self._counters, self._heartbeat = counters, heartbeat
         self._frames = SyncFrames(view, heartbeat)
         self._backlogs = Backlogs()
         self._past = PastValues()
-        self._admission = Admission()
 
     def at_once(self, subscriber: Subscriber) -> None:
         """Makes the subscriber live if this needs no waiting for the journal or for others. Raises TooLarge."""

@@ -37,6 +37,8 @@ def check_key(key: str) -> str:
             f"expected a key of 1-{MAX_KEY} characters A-Za-z0-9._~:@-, with everything else percent-encoded"
             f"{_spelt(key)}"
         )
+    if "%" not in key:
+        return key  # nothing is encoded, and nothing needs to be: nearly all keys are like that
     try:
         text = unquote(key, errors="strict")
     except UnicodeDecodeError:

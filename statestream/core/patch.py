@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import jsonpatch
 import jsonpointer
@@ -23,6 +23,11 @@ from statestream.core.errors import Gap
 from statestream.core.values import canonical, escape, same
 
 Op = dict[str, Any]
+
+LONG: Final = 100
+SHORTEST_OP: Final = len('{"op":"remove","path":"/0"}')
+MAX_PATH: Final = 10_000
+"""Longer than the path of any list, as a rule. If it is longer, nothing is wrong, only more is sent."""
 
 
 def apply_patch(document: Any, operations: list[Op]) -> Any:
@@ -76,9 +81,14 @@ def _differ_dict(old: dict[str, Any], new: dict[str, Any], path: str, ops: list[
 
 def _differ_list(old: list[Any], new: list[Any], path: str, ops: list[Op]) -> None:
     start, old_end, new_end = _trim(old, new)
+    before, after = old[start:old_end], new[start:new_end]
+    kept = _kept(before, after)
+    if _surely_longer(before, after, len(kept), new):
+        ops.append({"op": "replace", "path": path, "value": new})
+        return
     own: list[Op] = []
-    index = start
-    for gone, come in _gaps(old[start:old_end], new[start:new_end]):
+    for at, gone, come in _gaps(before, after, kept):
+        index = start + at
         for was, now in zip(gone, come, strict=False):
             _differ_element(was, now, f"{path}/{index}", own)
             index += 1
@@ -86,7 +96,6 @@ def _differ_list(old: list[Any], new: list[Any], path: str, ops: list[Op]) -> No
             own.append({"op": "add", "path": f"{path}/{index}", "value": new[index]})
             index += 1
         own.extend({"op": "remove", "path": f"{path}/{index}"} for _ in gone[len(come) :])
-        index += 1  # the element after the gap, which both lists have
     if _longer(own, new, path):
         own = [{"op": "replace", "path": path, "value": new}]
     ops.extend(own)
@@ -108,11 +117,19 @@ def _longer(ops: list[Op], new: Any, path: str) -> bool:
     return len(orjson.dumps(ops)) > len(orjson.dumps(new)) + len(path) + 40
 
 
+def _surely_longer(before: list[Any], after: list[Any], kept: int, new: list[Any]) -> bool:
+    """Whether the operations are longer than the new list, known before they are made: there may be 100,000 of them."""
+    most = max(len(before), len(after)) - kept
+    if most < LONG or not {*map(type, before), *map(type, after)}.isdisjoint((dict, list)):
+        return False
+    return most * SHORTEST_OP > len(orjson.dumps(new)) + MAX_PATH
+
+
 def _trim(old: list[Any], new: list[Any]) -> tuple[int, int, int]:
     """The first index and the two ends of what remains without the equal elements at both ends."""
     start, old_end, new_end = 0, len(old), len(new)
     shortest = min(old_end, new_end)
-    while start < shortest and same(old[start], new[start]):
+    while start < shortest and (old[start] is new[start] or same(old[start], new[start])):
         start += 1
     while old_end > start and new_end > start and same(old[old_end - 1], new[new_end - 1]):
         old_end -= 1
@@ -120,13 +137,14 @@ def _trim(old: list[Any], new: list[Any]) -> tuple[int, int, int]:
     return start, old_end, new_end
 
 
-def _gaps(old: list[Any], new: list[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
-    """What is between the elements that both lists have in order: pairs (removed, added), including the last gap."""
+def _gaps(old: list[Any], new: list[Any], kept: list[tuple[int, int]]) -> Iterator[tuple[int, list[Any], list[Any]]]:
+    """What is between the elements that both lists have in order: the index in `new`, what was removed and added."""
     old_at = new_at = 0
-    for old_index, new_index in _kept(old, new):
-        yield old[old_at:old_index], new[new_at:new_index]
+    for old_index, new_index in kept:
+        if old_index > old_at or new_index > new_at:
+            yield new_at, old[old_at:old_index], new[new_at:new_index]
         old_at, new_at = old_index + 1, new_index + 1
-    yield old[old_at:], new[new_at:]
+    yield new_at, old[old_at:], new[new_at:]
 
 
 def _kept(old: list[Any], new: list[Any]) -> list[tuple[int, int]]:
@@ -138,21 +156,50 @@ def _kept(old: list[Any], new: list[Any]) -> list[tuple[int, int]]:
 
 def _match(old: list[Any], new: list[Any]) -> list[tuple[int, int]]:
     """Pairs of indices of equal elements in `old` and `new`, found by identity first, then by content."""
-    places: defaultdict[Any, deque[int]] = defaultdict(deque)
-    for index, element in enumerate(old):
-        places[_identity(element)].append(index)
-    pairs: list[tuple[int, int]] = []
-    strangers: list[int] = []
-    for index, element in enumerate(new):
-        found = places.get(_identity(element))
-        if found:
-            pairs.append((found.popleft(), index))
-        elif type(element) in (dict, list):
-            strangers.append(index)
+    old_keys, new_keys = _identities(old, new)
+    place = dict(zip(old_keys, range(len(old)), strict=True))
+    if len(place) == len(old):
+        pairs, strangers = _match_unique(place, new, new_keys)
+        places: dict[Any, deque[int]] = {key: deque((index,)) for key, index in place.items()} if strangers else {}
+    else:
+        pairs, strangers, places = _match_repeated(old_keys, new, new_keys)
     if strangers:
         pairs.extend(_match_content(old, new, places, strangers))
         pairs.sort(key=lambda pair: pair[1])
     return pairs
+
+
+def _match_unique(
+    place: dict[Any, int], new: list[Any], new_keys: Sequence[Any]
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """The pairs if no two elements of the old list are equal, and the containers that were not found."""
+    pairs: list[tuple[int, int]] = []
+    strangers: list[int] = []
+    for index, key in enumerate(new_keys):
+        found = place.pop(key, None)
+        if found is not None:
+            pairs.append((found, index))
+        elif type(new[index]) in (dict, list):
+            strangers.append(index)
+    return pairs, strangers
+
+
+def _match_repeated(
+    old_keys: Sequence[Any], new: list[Any], new_keys: Sequence[Any]
+) -> tuple[list[tuple[int, int]], list[int], dict[Any, deque[int]]]:
+    """The pairs in any case, the containers that were not found, and what is left of the old list, by its keys."""
+    places: defaultdict[Any, deque[int]] = defaultdict(deque)
+    for index, key in enumerate(old_keys):
+        places[key].append(index)
+    pairs: list[tuple[int, int]] = []
+    strangers: list[int] = []
+    for index, key in enumerate(new_keys):
+        found = places.get(key)
+        if found:
+            pairs.append((found.popleft(), index))
+        elif type(new[index]) in (dict, list):
+            strangers.append(index)
+    return pairs, strangers, places
 
 
 def _match_content(
@@ -168,6 +215,16 @@ def _match_content(
             yield found.popleft(), index
 
 
+def _identities(old: list[Any], new: list[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """For each element something hashable that is the same for the same element. A list of one kind needs no tuples."""
+    kinds = {*map(type, old), *map(type, new)}
+    if len(kinds) == 1 and kinds <= {int, str}:
+        return old, new
+    if kinds <= {dict, list}:
+        return list(map(id, old)), list(map(id, new))
+    return list(map(_identity, old)), list(map(_identity, new))
+
+
 def _identity(element: Any) -> Any:
     return id(element) if type(element) in (dict, list) else (type(element), element)
 
@@ -178,7 +235,7 @@ def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     tops: list[int] = []
     before: list[int] = []
     for at, (old_index, _) in enumerate(pairs):
-        pile = bisect_left(tails, old_index)
+        pile = len(tails) if not tails or old_index > tails[-1] else bisect_left(tails, old_index)
         before.append(tops[pile - 1] if pile else -1)
         if pile == len(tails):
             tails.append(old_index)

@@ -70,6 +70,11 @@ class Selection(Struct, frozen=True, kw_only=True):
         """All instances of a keyed slice."""
         return cls(names=frozenset(), families=frozenset((name,)))
 
+    @classmethod
+    def naming(cls, changes: Iterable[Change]) -> Selection:
+        """The slices that are changed."""
+        return cls(names=frozenset(change.slice for change in changes))
+
     def matches(self, name: str) -> bool:
         return self.everything or name in self.names or ("/" in name and name.partition("/")[0] in self.families)
 
@@ -87,6 +92,12 @@ class Selection(Struct, frozen=True, kw_only=True):
         yield from ((name, slices[name]) for name in sorted(self.names) if name in slices)
         for family in sorted(self.families):
             yield from ((name, slices[name]) for name in instances.get(family, ()))
+
+    def parts(self) -> list[Selection]:
+        """The names, and each of the families; everything is one part."""
+        if self.everything:
+            return [self]
+        return [Selection(names=self.names), *map(Selection.family, sorted(self.families))]
 
     def versions(self, slices: Mapping[str, SliceState], instances: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
         """The versions of the selected slices that exist. `instances` has those of each family."""

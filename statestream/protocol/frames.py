@@ -45,11 +45,12 @@ def initial(
     return sse.encode("state.initial", orjson.dumps(data), id=str(position), retry=retry)
 
 
-def resumed(position: Position, versions: Mapping[str, int], heartbeat_ms: int, *, view: str | None = None) -> bytes:
+def resumed(position: Position, versions: bytes, heartbeat_ms: int, *, view: str | None = None) -> bytes:
+    """`versions` are encoded."""
     data: dict[str, Any] = {
         "type": "state.resumed",
         "position": str(position),
-        "versions": dict(versions),
+        "versions": orjson.Fragment(versions),
         "heartbeat": heartbeat_ms,
         "retry": RETRY_MS,
     }
@@ -98,7 +99,7 @@ def _content(kind: str, data: bytes) -> bytes:
 def coalesce(changes: Sequence[Change], slices: Mapping[str, SliceState]) -> list[bytes]:
     """The items of a catch-up's `updates`, one for each slice: its patches one after the other, or its value.
 
-    `changes` are all changes that a client missed of these slices, and `slices` is the state that they lead to.
+    `changes` are all changes that a client missed of these slices, and `slices` has the states that they lead to.
     """
     by_slice: dict[str, list[Change]] = {}
     for change in changes:

@@ -1,8 +1,8 @@
-"""Accepts connections, a few in each iteration of the event loop.
+"""Accepts connections, a few at a time.
 
 When thousands arrive at once, an event loop's own server accepts all of them in one iteration and answers all of them
-in the next, and clients that are connected already wait for both. Here an iteration has room for a few newcomers; the
-others wait in the kernel's queue.
+in the next, and clients that are connected already wait for both. Here a few newcomers are accepted, and while they are
+answered, in the next PAUSE iterations, the others wait in the kernel's queue.
 
 Invariants: a connection belongs to this file until the event loop has made a transport for it.
 """
@@ -23,7 +23,9 @@ from statestream.broadcast.sockets import UNACKNOWLEDGED_MS
 log = logging.getLogger("statestream")
 
 BACKLOG: Final = 4_096
-PER_ITERATION: Final = 16
+AT_ONCE: Final = 8
+PAUSE: Final = 4
+"""Iterations in which those who were accepted are answered."""
 SILENT_SECONDS: Final = 5
 """The kernel reports a connection when its first bytes arrive, so newcomers and requests come in the same iteration."""
 PAUSE_SECONDS: Final = 0.05
@@ -43,6 +45,8 @@ class Site(web.BaseSite):
         self._address = (host, port)
         self._sockets: list[socket.socket] = []
         self._newcomers: set[asyncio.Task[None]] = set()
+        self._paused = 0
+        """The iterations that are left for the newcomers."""
         self._complained_at = float("-inf")
 
     @property
@@ -105,7 +109,11 @@ class Site(web.BaseSite):
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(PER_ITERATION):
+        if self._paused:
+            return
+        self._paused = PAUSE
+        asyncio.get_running_loop().call_soon(self._continue)
+        for _ in range(AT_ONCE):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -117,6 +125,12 @@ class Site(web.BaseSite):
             task = asyncio.get_running_loop().create_task(self._welcome(connection))
             self._newcomers.add(task)
             task.add_done_callback(self._newcomers.discard)
+
+    def _continue(self) -> None:
+        """Once in each iteration of a pause. As long as it is scheduled, the loop does not sleep."""
+        self._paused -= 1
+        if self._paused:
+            asyncio.get_running_loop().call_soon(self._continue)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """Out of descriptors or memory: pauses, because trying again at once would only spin."""

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -34,6 +34,8 @@ from statestream.store.slow_calls import SlowCalls
 log = logging.getLogger("statestream")
 
 _UNTOUCHED = object()
+ACTION_BYTES: Final = 500
+"""The memory that an action takes beside its payload."""
 PENDING = -1
 """The version of a slice that an earlier request of the same batch has changed: not known before the append."""
 
@@ -42,8 +44,8 @@ class Request(Struct, frozen=True, kw_only=True):
     """Actions that take effect together, as accepted from a caller.
 
     `id` names the request in causes. `idempotent` says that the caller chose the id, so that a repeat of the request is
-    a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded; `size` is their length.
-    `rights` are the caller's, if rules can deny them anything.
+    a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded. `size` is approximately the
+    memory that the request takes. `rights` are the caller's, if rules can deny them anything.
     """
 
     id: str
@@ -93,7 +95,7 @@ def accept(
         payloads=tuple(payloads),
         expect=expect,
         digest=_digest(stamped) if idempotent else b"",
-        size=sum(map(len, payloads)),
+        size=sum(map(len, payloads)) + ACTION_BYTES * len(payloads),
         rights=rights,
     )
 

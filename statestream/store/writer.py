@@ -28,6 +28,7 @@ from statestream.core.histogram import Histogram
 from statestream.journal.contract import Appended, Conflict, Duplicate, Entry
 from statestream.store import tracing
 from statestream.store.node_state import NodeState
+from statestream.store.pause import Pause
 from statestream.store.registry import HandlerRegistry
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.tracing import Span
@@ -40,7 +41,9 @@ MAX_BATCH_ACTIONS: Final = 1_000
 """A batch runs without a pause, so it ends at either of these limits."""
 BULK_ACTIONS: Final = 50
 BULK_BYTES: Final = 64 << 10
-"""A request beyond these is bulk: a batch has one of them at most, so that small requests do not wait for many."""
+"""A request beyond these is bulk: it is a batch of its own, with a pause after it, so that small requests do not wait
+for it twice, nor for many of them.
+"""
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
@@ -61,6 +64,10 @@ class _Pending(Struct, kw_only=True, eq=False):
     """Of the times from a request to its answer."""
     since: float = field(default_factory=perf_counter)
     span: Span | None = None
+
+    @property
+    def bulk(self) -> bool:
+        return len(self.request.actions) > BULK_ACTIONS or self.request.size > BULK_BYTES
 
     def answer(self, result: Result) -> None:
         if not self.future.done():
@@ -94,6 +101,9 @@ class Writer:
         self._waiting: deque[_Pending] = deque()
         self._waiting_bulk: deque[_Pending] = deque()
         self._waiting_bytes = 0
+        self._pause = Pause()
+        """Since the last bulk request, which took `_bulk_seconds`."""
+        self._bulk_seconds = 0.0
         self._in_progress: dict[IdempotencyKey, _Pending] = {}
         self._catching_up: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
@@ -112,8 +122,7 @@ class Writer:
         future = asyncio.get_running_loop().create_future()
         span = _begin(request) if tracing.is_on() else None
         pending = _Pending(request=request, future=future, taking=self._state.vitals.dispatch, span=span)
-        bulk = len(request.actions) > BULK_ACTIONS or request.size > BULK_BYTES
-        (self._waiting_bulk if bulk else self._waiting).append(pending)
+        (self._waiting_bulk if pending.bulk else self._waiting).append(pending)
         self._waiting_bytes += request.size
         self._wanted.set()
         if not request.idempotent:
@@ -145,7 +154,7 @@ class Writer:
             while self._waiting or self._waiting_bulk or self._catching_up:
                 await self._round()
                 if self._waiting or self._waiting_bulk:
-                    await asyncio.sleep(0)  # an append to memory never waits, so other tasks would have to
+                    await asyncio.sleep(0)  # an append to memory never waits, nor does a pause, so others would have to
 
     async def _catch_up(self) -> None:
         """Reads what others have written, for those who asked for it."""
@@ -187,14 +196,15 @@ class Writer:
             raise
 
     def _next_batch(self) -> list[_Pending]:
-        """Small requests in the order of their arrival, and one bulk request after them."""
-        batch: list[_Pending] = []
-        actions = 0
-        while self._waiting and len(batch) < MAX_BATCH and actions < MAX_BATCH_ACTIONS:
-            batch.append(self._waiting.popleft())
-            actions += len(batch[-1].request.actions)
-        if self._waiting_bulk:
-            batch.append(self._waiting_bulk.popleft())
+        """A bulk request if one waits and the pause after the last one is over, else small requests as they arrived."""
+        if self._waiting_bulk and self._pause.over(self._bulk_seconds):
+            batch = [self._waiting_bulk.popleft()]
+        else:
+            batch = []
+            actions = 0
+            while self._waiting and len(batch) < MAX_BATCH and actions < MAX_BATCH_ACTIONS:
+                batch.append(self._waiting.popleft())
+                actions += len(batch[-1].request.actions)
         self._waiting_bytes -= sum(pending.request.size for pending in batch)
         return batch
 
@@ -203,8 +213,7 @@ class Writer:
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
             transaction = Transaction(self._registry, self._state.slices, self._slow_calls)
-            for pending in batch:
-                _run(transaction, pending)
+            self._run(transaction, batch)
             if not caught_up and not all(pending.changes for pending in batch):
                 # before a caller is told that it failed or changed nothing, know what others have written
                 caught_up, before = True, self._state.position
@@ -228,6 +237,13 @@ class Writer:
                 self._finish(batch, dict(zip(written, outcomes, strict=True)))
                 return
         raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
+
+    def _run(self, transaction: Transaction, batch: Sequence[_Pending]) -> None:
+        began = perf_counter()
+        for pending in batch:
+            _run(transaction, pending)
+        if batch and batch[0].bulk:
+            self._pause, self._bulk_seconds = Pause(), perf_counter() - began
 
     async def _answer_repeats(self, batch: list[_Pending]) -> None:
         """Answers those that fail now but have succeeded before: a repeat is a duplicate, whatever the state is now."""

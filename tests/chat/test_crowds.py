@@ -41,18 +41,33 @@ async def test_who_was_there_before_the_chat_is_present_once_it_exists(server: S
         await asyncio.to_thread(client.read_until, lambda _: people(client, "presence/later") == {"ana"})
 
 
-async def test_a_crowd_is_reported_in_portions(server: Server, http: Http) -> None:
+async def test_of_a_crowd_some_are_listed_and_the_others_counted(server: Server, http: Http) -> None:
+    """Everybody who follows a presence is sent its list, so a list of everybody would cost the square of the crowd."""
     chat = await new_chat(http, server)
-    crowd = {f"p{number}" for number in range(600)}
-    clients = [PlainClient(server.port, f"slices=presence/{chat}&user={name}") for name in sorted(crowd)]
-    with PlainClient(server.port, f"slices=presence/{chat}&cause=full") as looking:
-        for client in clients:
+    name, crowd = f"presence/{chat}", [f"p{number}" for number in range(400)]
+    clients = {user: PlainClient(server.port, f"slices={name}&user={user}") for user in crowd}
+    with PlainClient(server.port, f"slices={name}&cause=full") as looking:
+
+        def counts() -> tuple[int, int]:
+            others = looking.state.get(name, {}).get("others", {})
+            return len(people(looking, name)), sum(others.values())
+
+        for client in clients.values():
             client.dial()
             client.ask()
-        frames = await asyncio.to_thread(looking.read_until, lambda _: people(looking, f"presence/{chat}") == crowd)
+        frames = await asyncio.to_thread(looking.read_until, lambda _: counts() == (250, 150))
         reports = [frame.data["cause"]["payload"]["people"] for frame in frames if "cause" in frame.data]
         assert max(map(len, reports)) <= 250, json.dumps([len(report) for report in reports])
-    for client in clients:
+        shy = next(user for user in crowd if user not in people(looking, name))
+        async with http.post(f"{server.url}/api/chats/{chat}/typing?user={shy}", json={}) as response:
+            assert response.status == 200, await response.text()
+        await asyncio.to_thread(looking.read_until, lambda _: shy in people(looking, name))
+        assert counts() == (250, 150)
+        for user in [*people(looking, name)][:200]:
+            clients[user].close()
+        await asyncio.to_thread(looking.read_until, lambda _: counts() == (200, 0))
+        assert "others" not in looking.state[name]
+    for client in clients.values():
         client.close()
 
 

@@ -116,6 +116,24 @@ async def test_large_changes_reach_everybody_in_order_also_those_who_come_in_bet
         client.close()
 
 
+async def test_readers_who_are_owed_too_much_receive_what_they_missed_at_once(crowded: Server, http: Http) -> None:
+    """Twelve megabytes for everybody, faster than they are written. No reader misses anything or gets it twice."""
+    clients = [PlainClient(crowded.port, "slices=rows,tick").connect() for _ in range(12)]
+    sending = [
+        dispatch(http, crowded.url, "rows/annotated", {"text": chr(ord("a") + number) * 900_000})
+        for number in range(14)
+    ]
+    answers = await asyncio.gather(*sending)
+    position = max((answer["position"] for _, answer in answers), key=lambda text: int(text.split(".")[0]))
+    for client in clients:
+        await asyncio.to_thread(client.read_to, position)
+    state = await get_state(http, crowded.url, "slices=rows,tick")
+    for client in clients:
+        assert client.state == state["slices"]
+        assert set(client.reasons) <= {"start", "lagged"}
+        client.close()
+
+
 async def test_more_instances_than_a_snapshot_holds_can_be_resumed(crowded: Server, http: Http) -> None:
     halves = [",".join(f"many/{n}" for n in range(begin, begin + 600)) for begin in (0, 600)]
     states = [await get_state(http, crowded.url, f"slices={names}") for names in halves]

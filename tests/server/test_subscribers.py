@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from statestream import Slice, Store, create_app
-from statestream.broadcast import sync_frames, synchronizer
+from statestream.broadcast import kept, sync_frames, synchronizer
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.sockets import Sockets
@@ -149,8 +149,8 @@ async def test_readers_that_waited_for_the_journal_share_what_is_made_of_it(
 
 
 async def test_what_is_kept_for_newcomers_is_bounded(serve: Any, asking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_frames, "KEPT", 8)
-    monkeypatch.setattr(sync_frames, "KEPT_BYTES", 1_000_000)
+    monkeypatch.setattr(kept, "MOST", 8)
+    monkeypatch.setattr(kept, "MOST_BYTES", 1_000_000)
     monkeypatch.setattr(sync_frames, "KEPT_SECONDS", 1e9)
     room = Slice("room", initial=0, keyed=True)
     hub, port = await serve(create_app(Store([Slice("huge", initial="x" * 2_000_000), room])))
@@ -158,8 +158,8 @@ async def test_what_is_kept_for_newcomers_is_bounded(serve: Any, asking: Any, mo
     for n in range(30):
         await asking(port, f"/stream/state?slices=room/{n}")
     await eventually(lambda: hub.counters.began.total() == 31)
-    kept = [key[0].selection.names for key in hub._synchronizer._frames._made]
-    assert kept == [frozenset({f"room/{n}"}) for n in range(22, 30)], "the newest, and not what is too large"
+    names = [key[0].selection.names for key in hub._synchronizer._frames._made._values]
+    assert names == [frozenset({f"room/{n}"}) for n in range(22, 30)], "the newest, and not what is too large"
 
 
 async def test_what_was_kept_for_newcomers_is_forgotten_if_none_comes(

@@ -1,6 +1,10 @@
 """Presence: a person is in a chat while a stream of theirs is open, on any node.
 
-    presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}}}
+    presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}},
+                      "others"?: {node: number}}
+
+At most MAX_LISTED people are listed: what a list costs is its length times the number of streams that follow it. Of the
+people beyond that, each node reports the number, and lists one of them when somebody else leaves or when they type.
 
 Each node reports changes among its own streams only. Of each chat, all nodes together report at most once a second,
 however many streams open and close; the first change is reported at once. A person who returns soon has never been
@@ -9,7 +13,7 @@ away, and several streams of one person count once. When a node is lost, what it
 Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time. Each
 entry of `nodes` is written by that node, and removed for it only when it is lost. An instance without people is
 removed. A chat that does not exist has no presence, so nobody can write to the journal by following invented names. An
-action concerns at most MAX_PEOPLE people, so that a crowd does not delay everybody else. The handlers of the slice are
+action concerns at most MAX_NEWS people, so that a crowd does not delay everybody else. The handlers of the slice are
 pure.
 """
 
@@ -21,8 +25,8 @@ import heapq
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -46,7 +50,8 @@ LINGER_SECONDS: Final = 1.5
 TYPING_SECONDS: Final = 6.0
 CHECK_SECONDS: Final = 0.05
 """Checks of a chat that are due within this time of each other are joined: each covers everybody who is present."""
-MAX_PEOPLE: Final = 250
+MAX_LISTED: Final = 250
+MAX_NEWS: Final = 250
 
 Activity = Literal["here", "typing", "gone"]
 
@@ -54,8 +59,10 @@ presence_slice = Slice(NAME, initial={"people": {}}, keyed=True, internal=True)
 
 
 @presence_slice.action
-def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity]) -> Any:
-    """The people whose streams a node holds have changed: what they do now."""
+def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity], others: int = 0) -> Any:
+    """What a node has to report: the people whose streams it holds and who do something else now, and the number of
+    those that are not listed.
+    """
     for user, activity in people.items():
         entry = state["people"].get(user)
         if activity != "gone":
@@ -67,7 +74,8 @@ def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity]) 
                 entry["typing"] = "typing" in entry["nodes"].values()
         elif entry is not None:
             _remove(state, user, node)
-    return REMOVED if not state["people"] else None
+    _count(state, node, others)
+    return None if is_anybody(state) else REMOVED
 
 
 @presence_slice.action
@@ -75,7 +83,8 @@ def node_lost(state: Any, *, node: str) -> Any:
     """A node is lost, and with it the streams that it held."""
     for user in list(state["people"]):
         _remove(state, user, node)
-    return REMOVED if not state["people"] else None
+    _count(state, node, 0)
+    return None if is_anybody(state) else REMOVED
 
 
 def _remove(state: Any, user: str, node: str) -> None:
@@ -84,6 +93,26 @@ def _remove(state: Any, user: str, node: str) -> None:
         del state["people"][user]
     else:
         entry["typing"] = "typing" in entry["nodes"].values()
+
+
+def _count(state: Any, node: str, others: int) -> None:
+    """Sets how many people are not listed. There is no member `others` unless there are any."""
+    if others:
+        state.setdefault("others", {})[node] = others
+    elif "others" in state:
+        state["others"].pop(node, None)
+        if not state["others"]:
+            del state["others"]
+
+
+def is_anybody(state: Any) -> bool:
+    """Whether anybody is present."""
+    return bool(state["people"]) or "others" in state
+
+
+def nodes_in(state: Any) -> set[str]:
+    """The nodes through which people are present."""
+    return {node for entry in state["people"].values() for node in entry["nodes"]} | {*state.get("others", {})}
 
 
 class Person:
@@ -100,6 +129,11 @@ class Person:
         if not self.streams and self.here_until <= now:
             return "gone"
         return "typing" if self.typing_until > now else "here"
+
+
+class _News(NamedTuple):
+    people: dict[str, Activity]
+    others: int
 
 
 class Presence:
@@ -211,7 +245,7 @@ class Presence:
             return
         self._quiet_until.pop(key, None)
         news = self._news(key, now)
-        if not news or self._view.get(conversation.name_of(key)) is None:
+        if news is None or self._view.get(conversation.name_of(key)) is None:
             return
         name = f"{NAME}/{key}"
         state = self._view.get(name)
@@ -219,30 +253,47 @@ class Presence:
         await self._take_lease()
         self._quiet(key, OWN_SECONDS)
         with contextlib.suppress(VersionConflict):  # another node reported first; this one reports later
-            for people in _portions(news):
-                result = await self._view.dispatch(seen(key, node=self._node, people=people), expect={name: version})
+            for people in _portions(news.people):
+                action = seen(key, node=self._node, people=people, others=news.others)
+                result = await self._view.dispatch(action, expect={name: version})
                 version = dict(result.changes).get(name, version)
 
-    def _news(self, key: str, now: float) -> dict[str, Activity]:
+    def _news(self, key: str, now: float) -> _News | None:
         """Where the state is wrong about the people of this node. Forgets people who are gone."""
         people = self._chats.get(key, {})
         actual = {user: person.activity(now) for user, person in people.items()}
-        for user, activity in actual.items():
+        for user, activity in tuple(actual.items()):
             if activity == "gone":
-                del people[user]
+                del people[user], actual[user]
         if not people:
             self._chats.pop(key, None)
-        reported = self._reported(key)
-        changed = {user: what for user, what in actual.items() if what not in ("gone", reported.get(user))}
-        left = [user for user in reported if actual.get(user, "gone") == "gone"]
-        gone: dict[str, Activity] = dict.fromkeys(left, "gone")
-        return changed | gone
-
-    def _reported(self, key: str) -> dict[str, Activity]:
-        """What this node has reported, as far as the state has it."""
         state = self._view.get(f"{NAME}/{key}")
-        entries = {} if state is None else state.value["people"]
-        return {user: entry["nodes"][self._node] for user, entry in entries.items() if self._node in entry["nodes"]}
+        value = presence_slice.initial if state is None else state.value
+        reported = self._reported(value)
+        listed = self._listed(actual, value["people"])
+        news = {user: actual[user] for user in listed if actual[user] != reported.get(user)}
+        gone: dict[str, Activity] = dict.fromkeys(reported.keys() - listed, "gone")
+        others = len(actual) - len(listed)
+        if not news and not gone and others == value.get("others", {}).get(self._node, 0):
+            return None
+        return _News(gone | news, others)
+
+    def _listed(self, actual: Mapping[str, Activity], entries: Mapping[str, Any]) -> set[str]:
+        """The people of this node to list: all if there is room, otherwise first those who type, and then those who are
+        listed already.
+        """
+        elsewhere = {user for user, entry in entries.items() if entry["nodes"].keys() - {self._node}}
+        shared = [user for user in actual if user in elsewhere]  # they need no room: other nodes list them
+        own = [user for user in actual if user not in elsewhere]
+        room = max(0, MAX_LISTED - len(elsewhere))
+        if len(own) > room:
+            own = sorted(own, key=lambda user: (actual[user] != "typing", user not in entries))[:room]
+        return {*shared, *own}
+
+    def _reported(self, value: Any) -> dict[str, Activity]:
+        """What this node has reported, as far as the state has it."""
+        entries = value["people"].items()
+        return {user: entry["nodes"][self._node] for user, entry in entries if self._node in entry["nodes"]}
 
     async def withdraw(self, keys: Iterable[str]) -> None:
         """Removes what this node, which stops, has reported of these chats, if the journal is available."""
@@ -256,5 +307,5 @@ class Presence:
 
 def _portions(news: dict[str, Activity]) -> Iterator[dict[str, Activity]]:
     people = list(news.items())
-    for begin in range(0, len(people), MAX_PEOPLE):
-        yield dict(people[begin : begin + MAX_PEOPLE])
+    for begin in range(0, len(people) or 1, MAX_NEWS):
+        yield dict(people[begin : begin + MAX_NEWS])

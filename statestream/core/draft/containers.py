@@ -13,7 +13,7 @@ from typing import Any, Final, Self, SupportsIndex, cast
 
 from statestream.core.draft.tracker import MISSING, Draft, Intake, bare, frozen
 from statestream.core.errors import NotJSON
-from statestream.core.values import check_member
+from statestream.core.values import SCALARS, check_member
 
 
 class DictDraft(Draft, MutableMapping[str, Any]):
@@ -96,19 +96,28 @@ class ListDraft(Draft, MutableSequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
+        if type(index) is slice:
             return [self._child(at, self._data[at]) for at in range(*index.indices(len(self._data)))]
         value = self._data[index]
+        if type(value) is not dict and type(value) is not list:
+            return value
         return self._child(index if index >= 0 else index + len(self._data), value)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(index, slice):
+        if type(index) is slice:
             content = list(self)
             content[index] = value
             self._rewrite(content)
-        else:
-            at = range(len(self._data))[index]
-            self._put(at, self._data[at], value)
+            return
+        old = self._data[index]
+        check = SCALARS.get(type(value)) if self._unrecorded and type(old) in SCALARS else None
+        if check is None:
+            self._put(range(len(self._data))[index], old, value)
+            return
+        try:
+            self._data[index] = check(value)
+        except NotJSON:
+            self._put(range(len(self._data))[index], old, value)  # raises it with its place
 
     def __delitem__(self, index: Any) -> None:
         if isinstance(index, slice):

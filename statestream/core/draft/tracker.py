@@ -18,7 +18,8 @@ Invariants: how it works, and what breaks if touched:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -30,6 +31,7 @@ from statestream.core.patch import Op, change
 from statestream.core.values import SCALARS, check_depth, check_member, escape, plain, same
 
 MISSING: Final = object()
+LONG: Final = 100
 MAX_OPS: Final = 10_000
 """A recipe that does more replaces the whole value: it takes longer to make, send and apply so many operations."""
 
@@ -87,13 +89,15 @@ class Tracker:
 class Draft:
     """What drafts of dicts and lists share: their place in the tree, copying before the first write, recording."""
 
-    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_shared", "_tracker", "_written")
+    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_shared", "_tracker", "_unrecorded", "_written")
     _data: Any
 
     def __init__(self, tracker: Tracker, data: Any, parent: Draft | None, key: str | int) -> None:
         self._tracker, self._data, self._parent, self._key = tracker, data, parent, key
         self._owned = self._shared = id(data) in tracker.scratch.made
         self._hollow = False
+        self._unrecorded = False
+        """Whether a write changes nothing but the data: it is its own, and the whole value is replaced anyway."""
         self._written: dict[Any, tuple[Op, Any, int]] | None = None
 
     def _child(self, key: Any, value: Any) -> Any:
@@ -235,6 +239,8 @@ class Draft:
         path = self._path()
         if path is not None:
             self._record_set(path, key, old, raw)
+        else:
+            self._unrecorded = self._tracker.whole and not self._shared
 
     def _record_ops(self, key: Any, ops: list[Op]) -> None:
         if self._written is not None:
@@ -273,8 +279,9 @@ class Draft:
         ops = change(old, raw, path or "")
         if not ops and self._stay(old, intake):
             return
-        for value in old.values() if type(old) is dict else old:
-            self._detach(value)
+        for draft in self._tracker.drafts.values():
+            if draft._parent is self:
+                draft._parent = None
         self._become(raw)
         intake.settle()
         self._written = None
@@ -355,8 +362,14 @@ class Intake:
             }
         if kind is list or kind is tuple:
             check_depth(depth)
-            return [self._take_item(item, depth + 1, (*route, index)) for index, item in enumerate(value)]
+            return self._take_list(value, depth + 1, route)
         return plain(value, depth, route[-1] if route else "")
+
+    def _take_list(self, values: Sequence[Any], depth: int, route: tuple[Any, ...]) -> list[Any]:
+        if len(values) > LONG and {*map(type, values)} <= {*SCALARS}:
+            with contextlib.suppress(NotJSON):  # the general way finds the place of the problem
+                return [SCALARS[type(item)](item) for item in values]
+        return [self._take_item(item, depth, (*route, index)) for index, item in enumerate(values)]
 
     def _take_item(self, value: Any, depth: int, route: tuple[Any, ...]) -> Any:
         try:
