@@ -315,7 +315,7 @@ class SubscriberGroup:
             behind += owed.left
             for subscriber in tuple(owed.left):
                 subscriber.lag()
-            self._owed.popleft()
+            self._settle()
         return behind
 
     def pay(self, now: float) -> list[Subscriber]:
@@ -323,21 +323,25 @@ class SubscriberGroup:
         behind.
         """
         while self._owed and not self._owed[0].left:
-            self._owed.popleft()
+            self._settle()
         if not self._owed:
             return []
         owed = self._owed[0]
         portion = tuple(islice(owed.left, max(1, PORTION // len(owed.data))))
         for subscriber in portion:
             del owed.left[subscriber]
-        self.wrote_at, self.covered = now, owed.head
+        self.wrote_at = now
         self._counters.bytes += len(owed.data) * len(portion)
         behind = self.live.write_to(portion, owed.data)
         for subscriber in behind:
             subscriber.lag()
         if not owed.left:
-            self._owed.popleft()
+            self._settle()
         return behind
+
+    def _settle(self) -> None:
+        """The oldest owed frames are owed to nobody any more."""
+        self.covered = self._owed.popleft().head
 
     def forgive(self, subscriber: Subscriber) -> Position:
         """Nothing is owed to the subscriber any more. Returns how far it was sent everything."""
