@@ -66,6 +66,44 @@ def test_a_long_list_is_shuffled_in_one_operation() -> None:
     assert [op["path"] for op in ops] == [""]
 
 
+WRITES = st.lists(
+    st.tuples(
+        st.integers(0, 3), st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text(max_size=3), st.just([1]))
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(writes=WRITES)
+def test_writes_that_are_not_recorded_one_by_one_do_the_same(writes: list[tuple[int, Any]]) -> None:
+    def recipe(state: Any) -> None:
+        for index, value in [*writes, *writes]:
+            state["list"][index] = value
+
+    with mock.patch.object(tracker, "MAX_OPS", 0):
+        check({"list": [0, "a", None, {}]}, recipe)
+        with pytest.raises(NotJSON, match="the integer is outside"):
+            produce({"list": [0]}, quiet(lambda state: [state["list"].__setitem__(0, 10**n) for n in range(20)]))
+
+
+@pytest.mark.parametrize("make", [lambda n: n, str, lambda n: n % 7, lambda n: [n], lambda n: (n, str(n))[n % 2]])
+@pytest.mark.parametrize(
+    ("rewrite", "most"),
+    [
+        (lambda rows: rows[::-1], 1),
+        (lambda rows: random.Random(1).sample(rows, len(rows)), 1),
+        (lambda rows: [row for at, row in enumerate(rows) if at not in (5, 300, 700)], 3),
+        (lambda rows: [*rows[:400], -1, *rows[400:], -2], 2),
+        (lambda rows: rows * 2, 1),
+    ],
+)
+def test_a_long_list_that_is_rewritten_is_sent_in_the_shorter_way(make: Recipe, rewrite: Recipe, most: int) -> None:
+    rows = [make(number) for number in range(1_000)]
+    _, ops = check({"rows": rows}, lambda state: state.update(rows=rewrite(list(state["rows"]))))
+    assert len(ops) <= most or len(json.dumps(ops)) <= len(json.dumps(rewrite(rows)))
+
+
 @settings(max_examples=300, deadline=None)
 @given(base=base_documents, program=programs)
 def test_whatever_moves_where_the_patch_leads_to_the_value(base: Any, program: Any) -> None:
