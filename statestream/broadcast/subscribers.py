@@ -172,10 +172,10 @@ class Subscriber:
 
     def move(self, group: SubscriberGroup) -> None:
         """What it may read has changed: from now on it belongs to another group, and is behind."""
-        behind, owed = self.state is State.LAGGING, self.state is State.LIVE and self.group.owes
+        behind = self.state is State.LAGGING
         self.lag()
-        if owed or (behind and self.subscription.detail.every_change):
-            self.restart("lagged")  # it lacks frames that its group owes it, or is half-way through the past
+        if behind and self.subscription.detail.every_change:
+            self.restart("lagged")  # it is half-way through the past
         elif self.state is State.LAGGING and self.held is None and isinstance(self.cursor, Position):
             self.held = self.subscription.selection
         self.group = group
