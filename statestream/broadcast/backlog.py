@@ -66,9 +66,12 @@ class Backlogs:
             reading.waiting -= 1
             if not reading.waiting:
                 del self._readings[key]
-        if isinstance(reading.outcome, StatestreamError):
-            raise reading.outcome.with_traceback(None)
-        return reading.outcome
+        try:
+            if isinstance(reading.outcome, StatestreamError):
+                raise reading.outcome.with_traceback(None)
+            return reading.outcome
+        finally:
+            del reading  # it has the error, whose traceback has this frame
 
 
 class _Found(NamedTuple):

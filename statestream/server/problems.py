@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.typedefs import Handler
+from aiohttp.web_urldispatcher import SystemRoute
 
 from statestream.core.errors import Refused, StatestreamError
 from statestream.core.suggestions import instead
@@ -112,6 +113,8 @@ def _answer(request: web.Request, error: Exception, code: str) -> web.StreamResp
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return _problem(500, code, "the server failed; the details are in its log")
     error.__traceback__ = None  # its frames have the request, which has the error
+    if isinstance(route := request.match_info.route, SystemRoute):
+        vars(route).pop("_handler", None)  # a method of the route, which is made for this request
     if error.status < 400 or error.content_type != "text/plain":
         raise error  # the route's own response
     allowed = error.headers.getall("Allow", [])

@@ -78,6 +78,8 @@ class _Pending(Struct, kw_only=True, eq=False):
             self._end_span()
 
     def fail(self, error: StatestreamError) -> None:
+        self.error = None
+        _forget_frames(error)
         if not self.future.done():
             self.taking.observe(perf_counter() - self.since)
             self.future.set_exception(error)
@@ -111,10 +113,22 @@ class Writer:
 
     async def submit(self, request: Request) -> Result:
         """Returns when the request is durable and announced. Raises what it is to be answered with."""
-        first = self._in_progress.get(request.key) if request.idempotent else None
-        if first is not None:
-            _check_same(request, first.request.digest)
-            return replace(await asyncio.shield(first.future), duplicate=True)
+        if request.idempotent and request.key in self._in_progress:
+            return replace(await asyncio.shield(self._join(request)), duplicate=True)
+        if request.idempotent:  # repeats may join it: cancelling this caller must not cancel them
+            return await asyncio.shield(self._accept(request))
+        return await self._accept(request)
+
+    # A coroutine that awaits a future has it in no variable: the future may have an error, whose traceback has the frame.
+
+    def _join(self, request: Request) -> asyncio.Future[Result]:
+        """The future of the request in progress that this one repeats."""
+        first = self._in_progress[request.key]
+        _check_same(request, first.request.digest)
+        return first.future
+
+    def _accept(self, request: Request) -> asyncio.Future[Result]:
+        """The future of a request that waits from now on. Raises Unavailable."""
         if len(self._waiting) + len(self._waiting_bulk) >= MAX_WAITING:
             raise Unavailable(f"{MAX_WAITING} requests are waiting for the journal already; try again later")
         if self._waiting_bytes and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
@@ -125,21 +139,19 @@ class Writer:
         (self._waiting_bulk if pending.bulk else self._waiting).append(pending)
         self._waiting_bytes += request.size
         self._wanted.set()
-        if not request.idempotent:
-            return await pending.future
-        self._in_progress[request.key] = pending
-        pending.future.add_done_callback(lambda _: self._in_progress.pop(request.key, None))
-        return await asyncio.shield(pending.future)  # repeats may join it: cancelling this caller must not cancel them
+        if request.idempotent:
+            self._in_progress[request.key] = pending
+            pending.future.add_done_callback(lambda _: self._in_progress.pop(request.key, None))
+        return pending.future
 
     async def caught_up(self) -> Position:
         """Returns the position of this node once it has read what the journal held at the time of the call.
 
         Concurrent calls share one read. Raises Unavailable.
         """
-        caught_up: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._catching_up.append(caught_up)
+        self._catching_up.append(asyncio.get_running_loop().create_future())
         self._wanted.set()
-        return await caught_up
+        return await self._catching_up[-1]
 
     async def run(self) -> None:
         """Answers requests until cancelled."""
@@ -342,6 +354,14 @@ def _run(transaction: Transaction, pending: _Pending) -> None:
         pending.error = error
     if pending.span is not None:
         pending.span.part("statestream.handlers", began, tracing.now())
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drops the tracebacks, which the log has if they matter: their frames have the request, which has the error."""
+    chain: BaseException | None = error
+    while chain is not None:
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__
 
 
 def _check_same(request: Request, digest: bytes) -> None:

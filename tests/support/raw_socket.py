@@ -10,6 +10,23 @@ from typing import Self
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 RESET = b"\1\0\0\0\0\0\0\0"
+TCP_REPAIR = 19
+"""An option of Linux that the module socket has no name for: a socket that is closed with it sends nothing."""
+
+
+def reset(connection: socket.socket) -> None:
+    """Closes with a reset, as a lost network does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.close()
+
+
+def vanish(connection: socket.socket) -> None:
+    """Closes without a word, as a machine that loses its power does; with a reset, if that takes a privilege."""
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    except PermissionError:
+        reset(connection)
+    connection.close()
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
@@ -72,8 +89,7 @@ class RawSocket:
 
     def cut(self) -> None:
         """Closes with a reset, as a lost network does."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self.connection.close()
+        reset(self.connection)
 
     def __enter__(self) -> Self:
         return self

@@ -75,6 +75,8 @@ class SqliteWorker:
         except asyncio.CancelledError:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
+        finally:
+            del future  # it has what the job raised, whose traceback has this frame
 
     def _transact(self, job: Callable[[sqlite3.Connection], T]) -> T:
         self._guard()

@@ -1,0 +1,56 @@
+"""The board and a chat on the journal JOURNAL, which keeps little, in a process that tells what it has in memory.
+
+GET /remembered has the number of entries in everything that the chats remember. The model answers with three words, so
+that a reply leaves little behind in the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+
+from aiohttp import web
+
+from statestream import Store, create_app
+from statestream.chat import Chat, Conversations
+from statestream.chat.models import Finish, Piece, ToolSpec, Turn
+from statestream.journal import Retention, SqliteJournal
+from tests.apps.board import board, counter, room
+from tests.support.census import entries
+from tests.support.objects import tell_objects
+
+
+class Terse:
+    name = "terse"
+
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+        for word in ("Yes, ", "why ", "not."):
+            await asyncio.sleep(0.05)
+            yield word
+        yield Finish(reason="stop")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Known(Chat):
+    """A chat whose conversations can be looked into."""
+
+    made: Conversations
+
+    def conversations(self, store: Store) -> Conversations:
+        self.made = super().conversations(store)
+        return self.made
+
+
+async def remembered(_: web.Request) -> web.Response:
+    return web.json_response(entries(chat.made))
+
+
+chat = Known(model=Terse(), keep=20, titles=False)
+journal = SqliteJournal(os.environ["JOURNAL"], Retention(changes=4_000, id_bytes=1 << 20))
+app = create_app(Store([board, room, counter, *chat.slices], journal=journal))
+chat.setup(app)
+tell_objects(app)
+app.router.add_get("/remembered", remembered)

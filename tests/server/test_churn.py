@@ -1,0 +1,107 @@
+"""An hour of clients of every kind that come and go, on one server: what it costs in memory, and what is left of them.
+
+CHURN_SECONDS says how long the churn lasts (3,600).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+
+from tests.support import ROOT, Server, eventually
+from tests.support.churn import LEAVE, Churn, Leave
+from tests.support.raw_socket import vanish
+
+WARM_UP: Final = 1 / 6
+"""The part of the time that passes before memory is measured."""
+SPAN: Final = 1 / 12
+"""The part of the time of which the least measurement counts: others say how busy the server was just then."""
+EVERY_SECONDS: Final = 2.0
+GROWTH: Final = 1 << 20
+FIRST_SECONDS: Final = 3.0
+"""A first churn, in which things may be made that stay."""
+FEW: Final = 100
+"""Objects in all that only the garbage collector frees."""
+GONE_SECONDS: Final = 150.0
+"""More than the server waits for a client that says nothing."""
+LEAVE_NOW: Final = tuple(way for way in LEAVE if way is not vanish)
+"""Ways that the server notices at once."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A board and a chat on a SQLite journal, on a server that reports which objects it has in memory."""
+    environment = {"JOURNAL": str(tmp_path / "journal.db")}
+    with Server.serving(f"{ROOT / 'tests/apps/churned.py'}:app", env=environment) as running:
+        yield running
+
+
+async def look(http: aiohttp.ClientSession, server: Server, what: str) -> Any:
+    async with http.get(f"{server.url}/{what}") as response:
+        return await response.json()
+
+
+def descriptors(server: Server) -> int:
+    return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+
+
+async def left(http: aiohttp.ClientSession, server: Server) -> dict[str, int]:
+    """What the server has of connections, and how much chats remember of them."""
+    alive = await look(http, server, "alive")
+    return {**alive, "descriptors": descriptors(server), "remembered": await look(http, server, "remembered")}
+
+
+def churned(server: Server, seconds: float, leave: tuple[Leave, ...] = LEAVE) -> list[int]:
+    """Lets clients come and go for that time. Returns how much memory the server had meanwhile, apart from files."""
+    sizes = []
+    print(f"seed {(seed := random.SystemRandom().randrange(2**32))}")
+    with Churn(server, seed, leave) as churn:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and churn.wait(EVERY_SECONDS):
+            sizes.append(server.resident("RssAnon"))
+    print(f"{seconds:g} s: {dict(churn.did)}")
+    return sizes
+
+
+async def leaves_nothing(server: Server, http: aiohttp.ClientSession, seconds: float, leave: tuple[Leave, ...]) -> Any:
+    """What `churned` returns. Fails if anything is left, once the server has given up the last client."""
+    await asyncio.to_thread(churned, server, FIRST_SECONDS, LEAVE_NOW)
+    await look(http, server, "garbage")
+    before = await left(http, server)
+    before["descriptors"] += 1  # the last request's connection may be counted or not
+    sizes = await asyncio.to_thread(churned, server, seconds, leave)
+
+    async def gone() -> bool:
+        return all(count <= before.get(kind, 0) for kind, count in (await left(http, server)).items())
+
+    await eventually(gone, seconds=GONE_SECONDS, every=1)
+    assert await look(http, server, "garbage") < FEW
+    assert await server.metric(http, "subscribers") == 0
+    return sizes
+
+
+@pytest.mark.slow
+async def test_nothing_is_left_of_clients_that_come_and_go(server: Server, http: aiohttp.ClientSession) -> None:
+    await leaves_nothing(server, http, 10, LEAVE_NOW)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2 * 3600)
+async def test_an_hour_of_clients_that_come_and_go_costs_no_memory(server: Server, http: aiohttp.ClientSession) -> None:
+    await asyncio.to_thread(Churn(server, seed=0).fill)
+    seconds = float(os.environ.get("CHURN_SECONDS", "3600"))
+    sizes = await leaves_nothing(server, http, seconds, LEAVE)
+    span = int(len(sizes) * SPAN)
+    parts = [
+        min(sizes[begin : begin + span]) for begin in range(int(len(sizes) * WARM_UP), len(sizes) - span + 1, span)
+    ]
+    print("KiB:", [size >> 10 for size in parts])
+    assert parts[-1] - parts[0] <= GROWTH
