@@ -1,7 +1,7 @@
 """What the sender of a request sees of a chat: the branch that the chat shows, or another one.
 
 A request that leads a chat to another branch may name the chat's leaf. If it names none, it applies to the chat as it
-is, but may hide only questions of its own author.
+is, but may not hide a question: its sender may never have seen it.
 
 Invariants: pure. The decision is based on one state, so the action itself checks the returned leaf again.
 """
@@ -15,17 +15,17 @@ from statestream.chat.slices.conversation import STALE, check_leaf
 from statestream.core.errors import NotFound, Refused
 
 
-def leaf_seen(state: State, leaf: str | None, hidden: Iterable[Message], author: str | None) -> str | None:
+def leaf_seen(state: State, leaf: str | None, hidden: Iterable[Message]) -> str | None:
     """The leaf that the sender has seen, or can be assumed to have seen. Raises Refused.
 
     `leaf` is the leaf that the request names, `hidden` the messages that the chat would no longer show.
     """
     check_leaf(state, leaf)
-    if leaf is None and any(message["role"] == "user" and message.get("author") != author for message in hidden):
+    if leaf is None and any(message["role"] == "user" for message in hidden):
         raise Refused(
             STALE,
-            "This would hide newer messages of somebody else. To do so anyway, send `leaf`, the id of the "
-            "last message that you see.",
+            "This would hide newer messages of this chat. To do so anyway, send `leaf`, the id of the last message "
+            "that you see.",
         )
     return state.get("leaf")
 

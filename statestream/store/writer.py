@@ -119,7 +119,7 @@ class Writer:
             return await asyncio.shield(self._accept(request))
         return await self._accept(request)
 
-    # A coroutine that awaits a future has it in no variable: the future may have an error, whose traceback has the frame.
+    # A coroutine has no future that it awaits in a variable: it may have an error, whose traceback has the coroutine.
 
     def _join(self, request: Request) -> asyncio.Future[Result]:
         """The future of the request in progress that this one repeats."""

@@ -392,7 +392,7 @@ async def test_a_question_is_answered_again_as_a_sibling(
     again = page.settled()["messages"]
     assert said(again) == [first, "A1", second, "B2"]
     await script(http, upstream, first, {"say": "A2"}, DONE)
-    page.regenerate(messageId=again[1]["id"])
+    page.regenerate(messageId=again[1]["id"], body={"leaf": again[-1]["id"]})
     assert said(page.settled()["messages"]) == [first, "A2"]
     await script(http, upstream, first, {"say": "A3"}, DONE)
     page.regenerate(messageId=again[0]["id"])
@@ -493,6 +493,7 @@ async def test_a_question_that_was_changed_on_the_page_is_asked_otherwise_by_reg
 
 
 STALE = "The chat now shows another branch. Load it again, then repeat this."
+HIDES = "This would hide newer messages of this chat. To do so anyway, send `leaf`, the id of the last message that you see."
 CHANGED = "The chat has changed since you loaded it. Load it again, then repeat this."
 
 
@@ -515,8 +516,15 @@ async def test_a_page_that_has_not_seen_the_newest_exchanges_takes_them_from_nob
     assert two.settled()["error"] == CHANGED
     edited = await script(http, upstream, f"{one.chat} Otherwise?", {"say": "B"}, DONE)
     two.begin(shown[:2]).send(edited, messageId=shown[0]["id"])
+    assert two.settled()["error"] == HIDES, "nothing in the SDK's request says what this page has seen"
+    two.begin(shown).regenerate(messageId=shown[1]["id"])
+    assert two.settled()["error"] == HIDES
+    assert await loaded(http, one) == shown
+    two.begin(shown).node.ask(
+        "send", message={"text": edited, "messageId": shown[0]["id"]}, options={"body": {"leaf": shown[-1]["id"]}}
+    )
     two.settled()
-    assert said(await loaded(http, one)) == [edited, "B"], "this page may have seen all: its request is the same"
+    assert said(await loaded(http, one)) == [edited, "B"]
     assert len(await kept(http, one)) == 10
 
     one.regenerate()

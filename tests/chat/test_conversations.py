@@ -158,7 +158,7 @@ async def test_an_answer_again_and_a_changed_question_are_siblings_and_every_bra
     (request,) = await asked(http, upstream, "Two, other.")
     assert [m["content"] for m in request["body"]["messages"]] == ["One.", "First.", "Two, other."]
 
-    status, _ = await send(http, server, "/api/chats/tree/branch", {"message": "u2"})
+    status, _ = await send(http, server, "/api/chats/tree/branch", {"message": "u2", "leaf": chat["leaf"]})
     assert status == 200
     shown_now = shown(await read_chat(http, server, "tree"))
     assert shown_now == [("user", "One."), ("assistant", "First."), ("user", "Two."), ("assistant", "Second.")]

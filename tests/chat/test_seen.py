@@ -116,7 +116,7 @@ async def test_an_answer_is_made_again_only_for_those_who_have_seen_what_followe
 async def test_a_question_is_changed_only_where_it_is_shown(room: Room) -> None:
     await room.say("one")
     await room.say("two")
-    await room.say("other one", messageId="one")
+    await room.say("other one", messageId="one", leaf=await room.leaf())
     last = await room.leaf()
     for more in ({}, {"leaf": "two"}):
         await script(room.http, room.upstream, f"{room.id} other two", {"say": "?"}, {"finish": "stop"})
@@ -140,17 +140,20 @@ async def test_a_branch_is_chosen_by_those_who_have_seen_the_shown_one(room: Roo
     assert await room.leaf() == last
     assert (await room.branch("one", leaf=last))[0] == 200
     assert await room.shown() == ["one", "A one"]
-    assert (await room.branch("more"))[0] == 200, "a caller that names no leaf means the chat as it is"
+    assert (await room.branch("more"))[0] == 409, "the shown question would be hidden"
+    assert (await room.branch("more", leaf=await room.leaf()))[0] == 200
     assert await room.leaf() == last
+    assert (await room.branch("one", leaf=last))[0] == 200
+    assert (await room.branch("one"))[0] == 200, "a caller that names no leaf means the chat as it is"
     assert (await room.branch("one", leaf=""))[0] == 400
 
 
-async def test_what_others_said_is_hidden_only_by_those_who_say_that_they_saw_it(room: Room) -> None:
+async def test_a_question_is_hidden_only_by_those_who_say_that_they_saw_it(room: Room) -> None:
     await room.say("one", "?user=ana")
     first = await room.leaf()
     await room.say("two", "?user=ben")
     last = await room.leaf()
-    for query in ("?user=ana", ""):
+    for query in ("?user=ana", "?user=ben", ""):
         for status, sentence in (
             await room.regenerate("one", query, messageId=first),
             await room.post(
@@ -158,16 +161,18 @@ async def test_what_others_said_is_hidden_only_by_those_who_say_that_they_saw_it
                 query,
             ),
         ):
-            assert (status, "somebody else" in sentence) == (409, True)
+            assert (status, "This would hide newer messages" in sentence) == (409, True)
     assert await room.leaf() == last
-    assert (await room.regenerate("one", "?user=ben", messageId=first))[0] == 200, "it hides only his own"
-    own = await room.leaf()
-    status, problem = await room.branch("two", "?user=ana")
-    assert (status, problem) == (200, {}), "nobody's question is hidden"
-    status, problem = await room.branch(own, "?user=ana")
-    assert (status, "somebody else" in problem["detail"]) == (409, True)
-    assert (await room.branch(own, "?user=ana", leaf=last))[0] == 200
-    assert await room.leaf() == own
+    assert (await room.regenerate("two", "?user=ana", messageId=last))[0] == 200, "no question is hidden"
+    again = await room.leaf()
+    assert (await room.regenerate("one", "?user=ben", messageId=first, leaf=again))[0] == 200
+    other = await room.leaf()
+    assert (await room.branch("two", "?user=ana"))[0] == 200, "no question is hidden"
+    assert await room.leaf() == again
+    status, problem = await room.branch(other, "?user=ben")
+    assert (status, "This would hide newer messages" in problem["detail"]) == (409, True)
+    assert (await room.branch(other, "?user=ana", leaf=again))[0] == 200
+    assert await room.leaf() == other
 
 
 async def test_a_new_question_goes_where_the_chat_is_unless_its_sender_names_another_leaf(room: Room) -> None:
@@ -264,7 +269,7 @@ async def test_in_phases_a_leaf_that_is_not_shown_is_refused(room: Room) -> None
     await script(room.http, room.upstream, f"{room.id} three", {"say": "A three"}, {"finish": "stop"})
     await socket.ask(f"{room.id} three", id="three", leaf=last)
     await socket.until("A three")
-    await room.say("other", messageId="one")
+    await room.say("other", messageId="one", leaf=await room.leaf())
     await socket.until("A other")
     last = await room.leaf()
     await socket.ask(f"{room.id} three", id="three")
@@ -307,7 +312,7 @@ async def test_one_looks_at_another_branch_and_the_others_stay_where_they_are(ro
     await room.say("one")
     await room.say("two")
     old = await room.leaf()
-    await room.say("other", messageId="one")
+    await room.say("other", messageId="one", leaf=await room.leaf())
     last = await room.leaf()
     watching = await Socket(room).connect()
     await watching.until("A other")
@@ -342,7 +347,7 @@ async def test_one_looks_at_another_branch_and_the_others_stay_where_they_are(ro
     assert await room.leaf() == more
     assert "A more" not in socket.screen.texts.values()
 
-    assert (await room.branch("one"))[0] == 200
+    assert (await room.branch("one", leaf=more))[0] == 200
     await script(room.http, room.upstream, f"{room.id} here", {"say": "A here"}, {"finish": "stop"})
     await socket.ask(f"{room.id} here", id="here")
     await socket.until("A here")

@@ -123,12 +123,12 @@ class Post(Body):
             raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
         return str((meant or questions[-1])["id"])
 
-    def leaf_for_regenerating(self, state: State, question: str, author: str | None) -> str | None:
+    def leaf_for_regenerating(self, state: State, question: str) -> str | None:
         """The leaf that the sender of a request to regenerate has seen. Raises Refused."""
         if self.leaf is None and not self._shows(state, question):
             raise stale()
         hidden = hidden_by_sibling(state, find(state, question)) if self.leaf is None else ()
-        return leaf_seen(state, self.leaf, hidden, author)
+        return leaf_seen(state, self.leaf, hidden)
 
     def _shows(self, state: State, question: str) -> bool:
         """Whether the chat shows what the sender sees: the message that it names, otherwise the question as the last
@@ -175,13 +175,13 @@ async def answer(conversations: Conversations, key: str, post: Post, author: str
         await conversations.existing(key)
     again = post.to_regenerate(state)
     if again is not None:
-        leaf = post.leaf_for_regenerating(state, again, author)
+        leaf = post.leaf_for_regenerating(state, again)
         return await conversations.regenerate(key, again, leaf=leaf)
     question, leaf = post.question(state, author), post.leaf
     replaced = post.replaced(state, question)
     if replaced is not None:
         hidden = hidden_by_sibling(state, replaced) if leaf is None else ()
-        leaf = leaf_seen(state, leaf, hidden, author)
+        leaf = leaf_seen(state, leaf, hidden)
     return await conversations.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
 
 

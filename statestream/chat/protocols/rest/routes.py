@@ -109,12 +109,12 @@ def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDe
 
     async def branch(request: web.Request) -> web.Response:
         check_query(request)
-        key, author = key_of(request), person(request, identify)
+        key = key_of(request)
         body = checked(Branch, await read_json(request))
         await conversations.caught_up()
         state = await conversations.existing(key)
         hidden = hidden_by_branch(state, body.message) if find(state, body.message) is not None else ()
-        await conversations.branch(key, body.message, leaf=leaf_seen(state, body.leaf, hidden, author))
+        await conversations.branch(key, body.message, leaf=leaf_seen(state, body.leaf, hidden))
         return json_response({})
 
     async def typing(request: web.Request) -> web.Response:
