@@ -1,7 +1,7 @@
 """Calls of the application's code that block the event loop: their names and their number.
 
-While a handler, a listener, a tool or a callback runs, the server does nothing else. So each of these calls is timed,
-and slow ones are logged by name and counted for the metrics. The times of all handlers are in a histogram.
+While a handler, a listener, a tool, a model or a callback runs, the server does nothing else. So each of these calls is
+timed, and slow ones are logged by name and counted for the metrics. The times of all handlers are in a histogram.
 
 Invariants: timing a call costs two readings of a clock. A line of the log has the name of the function and a duration,
 never an argument. asyncio's debug mode finds blocking calls that are not timed here.
@@ -23,7 +23,7 @@ log = logging.getLogger("statestream")
 SLOW_SECONDS: Final = 0.25
 """A call that takes longer is slow: every reader has waited for that time."""
 
-Kind = Literal["handler", "listener", "tool", "callback", "view"]
+Kind = Literal["handler", "listener", "tool", "model", "callback", "view"]
 T = TypeVar("T")
 
 
@@ -49,29 +49,40 @@ class SlowCalls:
         try:
             yield
         finally:
-            seconds = perf_counter() - began
-            if seconds > self.threshold:
-                self.ended(kind, name_of(function), seconds)
+            self.since(began, kind, name_of(function))
+
+    def since(self, began: float, kind: Kind, name: str) -> None:
+        """A call that began then has ended now."""
+        seconds = perf_counter() - began
+        if seconds > self.threshold:
+            self.ended(kind, name, seconds)
 
 
-class Stepped(Coroutine[Any, Any, T]):
-    """A coroutine whose steps are timed one by one: it may wait for as long as it likes, but not block."""
+class Stepped(Coroutine[Any, Any, T], Generator[Any, Any, T]):
+    """A coroutine whose steps are timed one by one: it may wait for as long as it likes, but not block.
 
-    def __init__(
-        self, steps: Coroutine[Any, Any, T], slow: SlowCalls, kind: Kind, function: Callable[..., Any]
-    ) -> None:
-        self._steps, self._slow, self._kind, self._function = steps, slow, kind, function
+    It can be the coroutine of a task, or be awaited.
+    """
+
+    def __init__(self, steps: Coroutine[Any, Any, T], slow: SlowCalls, kind: Kind, name: str) -> None:
+        self._steps, self._slow, self._kind, self._name = steps, slow, kind, name
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return self._steps.__await__()
+        return self
 
     def send(self, value: Any) -> Any:
-        with self._slow.timed(self._kind, self._function):
+        began = perf_counter()
+        try:
             return self._steps.send(value)
+        finally:
+            self._slow.since(began, self._kind, self._name)
 
     def throw(self, *error: Any) -> Any:
-        with self._slow.timed(self._kind, self._function):
+        began = perf_counter()
+        try:
             return self._steps.throw(*error)
+        finally:
+            self._slow.since(began, self._kind, self._name)
 
     def close(self) -> None:
         self._steps.close()

@@ -493,7 +493,10 @@ async def test_a_question_that_was_changed_on_the_page_is_asked_otherwise_by_reg
 
 
 STALE = "The chat now shows another branch. Load it again, then repeat this."
-HIDES = "This would hide newer messages of this chat. To do so anyway, send `leaf`, the id of the last message that you see."
+HIDES = (
+    "This would hide newer messages of this chat. "
+    "To do so anyway, send `leaf`, the id of the last message that you see."
+)
 CHANGED = "The chat has changed since you loaded it. Load it again, then repeat this."
 
 

@@ -196,7 +196,8 @@ async def test_what_is_to_be_answered_again_is_named_or_refused(server: Server, 
         async with http.post(f"{server.url}/api/chat", json={**again, "messageId": unknown}) as response:
             assert (response.status, "no longer in this chat" in await response.text()) == (409, True)
     assert len(await asked(http, upstream, "Then?")) == 1
-    await ui(http, server, {**again, "messageId": f"{messages[1]['id']}:1"})  # as AG-UI calls a part of a reply
+    first = {**again, "messageId": f"{messages[1]['id']}:1", "leaf": messages[3]["id"]}  # as AG-UI calls a reply's part
+    await ui(http, server, first)
     assert [len(await asked(http, upstream, question)) for question in ("First?", "Then?")] == [2, 1]
     then = {**again, "messages": [said_by("Then?", "Then?")], "messageId": messages[3]["id"]}
     async with http.post(f"{server.url}/api/chat", json=then) as response:

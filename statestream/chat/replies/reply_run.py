@@ -43,6 +43,7 @@ from statestream.core.errors import Refused, Unavailable
 from statestream.server import access_log
 from statestream.server.log_line import line
 from statestream.store import tracing
+from statestream.store.slow_calls import Stepped
 from statestream.store.tracing import Span
 from statestream.store.view import StoreView
 
@@ -199,7 +200,8 @@ class ReplyRun:
         try:
             async with asyncio.timeout(self._timeouts.total):
                 for _ in range(MAX_STEPS):
-                    end = await self._step(self._job.turns())
+                    step = self._step(self._job.turns())
+                    end = await Stepped(step, self._view.slow_calls, "model", self._model.name)
                     if end is not None:
                         return end
                     await self._run_tools()

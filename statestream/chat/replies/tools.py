@@ -38,7 +38,7 @@ from statestream.core.errors import NotJSON, Refused
 from statestream.core.functions import code_of, kind_of
 from statestream.core.slices import first_problem
 from statestream.core.values import loads, plain
-from statestream.store.slow_calls import SlowCalls, Stepped
+from statestream.store.slow_calls import SlowCalls, Stepped, name_of
 
 log = logging.getLogger("statestream")
 
@@ -87,7 +87,7 @@ class Tool:
 
     async def _outcome(self, given: dict[str, Any], seconds: float, slow: SlowCalls) -> ToolOutcome:
         name = self.spec.name
-        work = asyncio.create_task(Stepped(self._call(given), slow, "tool", self._function))
+        work = asyncio.create_task(Stepped(self._call(given), slow, "tool", name_of(self._function)))
         try:
             await asyncio.wait((work,), timeout=seconds)
             if not work.done():
