@@ -16,7 +16,7 @@ check: .ready/check
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest -m "not soak and not slow" -n 2 --dist worksteal -q $(QUICK)
+	.venv/bin/pytest -m "not soak and not slow and not long" -n 2 --dist worksteal -q $(QUICK)
 
 lint: .ready/test
 	.venv/bin/ruff check .

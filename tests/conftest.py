@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -16,12 +17,20 @@ from hypothesis import settings
 
 from tests.support import MODES, ROOT, Server
 from tests.support.node import Node
+from tests.support.ordering import longest_first
 from tests.support.provider import started
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell, nohup: programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("default", print_blob=True, deadline=None)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests start first, so that no worker is left with one of them at the end."""
+    longest = [item for item in items if item.get_closest_marker("long")]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = longest_first(items, longest, workers)
 
 
 @pytest.fixture(params=MODES)

@@ -751,9 +751,9 @@ async def test_the_demo_talks_without_a_key(http: aiohttp.ClientSession, tmp_pat
 async def test_what_a_long_reply_costs_a_subscriber_does_not_depend_on_its_length(
     patient: Server, upstream: str, http: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """2,000 tokens of 4 characters at 100 a second."""
+    """2,000 tokens of 4 characters at 200 a second."""
     chat = await new_chat(http, patient)
-    drip = {"drip": {"text": "tok ", "times": 2_000, "every": 0.01}}
+    drip = {"drip": {"text": "tok ", "times": 2_000, "every": 0.005}}
     question = await script(http, upstream, "Talk for a while.", drip, {"finish": "stop"})
     viewer = Viewer(patient, chat)
     before = viewer.client.bytes

@@ -33,6 +33,7 @@ from statestream.client.replica import Replica
 from statestream.core.errors import Gap, RecordingFailed
 from statestream.protocol.sse import Event
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state, serving
+from tests.support.usage import wrong_usage
 
 Http = aiohttp.ClientSession
 
@@ -596,8 +597,8 @@ async def test_the_headers_of_a_recording_go_with_every_request(tmp_path: Path) 
 def test_wrong_calls_of_replay_are_explained(tmp_path: Path) -> None:
     path = written(tmp_path / "r", (0, initial("1.a", "\x1b[31m", **{"x/\x1b[2J": 1})), (0, update("2.a", 2)))
     for wrong in (["--speed", "0"], ["--until", "+x"], ["--json", "--serve"], ["--port", "1"], ["--host", "x"]):
-        command("replay", path, *wrong, code=2)
-    command("replay", tmp_path / "none", code=2)
+        wrong_usage("replay", path, *wrong)
+    wrong_usage("replay", tmp_path / "none")
     assert "position" in command("replay", path, "--until", "9.z", code=1)[1]
     printed, _ = command("replay", path, "--until", "1.a")
     assert printed.splitlines() == ["+0.000  1.a  initial (start): s, x/\\x1b[2J"]

@@ -15,14 +15,14 @@ import pytest
 import statestream
 from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, dispatch
+from tests.support.usage import wrong_usage
 
 PACKAGE = ROOT / "statestream"
 
 
-def run(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
-    )
+def run(*arguments: str, code: int = 0, seconds: float = 60.0) -> str:
+    command = [sys.executable, "-W", "error", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=seconds, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -73,10 +73,16 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 DATA = {".txt", ".json"}
 
 
-@pytest.mark.slow
-def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
-    run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
-    [wheel] = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(ROOT))
+    [wheel] = directory.glob("*.whl")
+    return wheel
+
+
+@pytest.mark.long
+def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("py.typed", "journal/sqlite/schema.sql", "browser/statestream.js", "browser/demo.html"):
         assert f"statestream/{name}" in names
@@ -87,14 +93,12 @@ def test_a_wheel_has_what_it_needs(tmp_path: Path) -> None:
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
-@pytest.mark.slow
-def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_the_wheel_works_without_any_extra(wheel: Path, tmp_path: Path) -> None:
     """In an environment of its own, with what the core depends on and nothing else."""
-    run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT))
-    [wheel] = tmp_path.glob("*.whl")
-    run("-m", "venv", str(tmp_path / "venv"))
+    run("-m", "venv", "--without-pip", str(tmp_path / "venv"))
     python = str(tmp_path / "venv/bin/python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True, timeout=100)
+    run("-m", "pip", "--python", python, "install", "--quiet", "--no-compile", str(wheel), seconds=100)
 
     def there(*arguments: str) -> str:
         done = subprocess.run([python, "-I", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -116,28 +120,26 @@ def test_the_wheel_works_without_any_extra(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_the_command_explains_itself() -> None:
     assert run("-m", "statestream", "--version").strip() == f"statestream {statestream.__version__}"
     assert "serve" in run("-m", "statestream", "--help")
     assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
-    assert "cannot find" in run("-m", "statestream", "serve", "no_such_module:store", code=2)
-    assert "expected a Store" in run("-m", "statestream", "serve", "examples/board.py:board", code=2)
+
+
+def test_wrong_calls_of_serve_are_explained() -> None:
+    assert "cannot find" in wrong_usage("serve", "no_such_module:store")
+    assert "expected a Store" in wrong_usage("serve", "examples/board.py:board")
     names = (["--origin", "https://app.example.com"], ["--allowed-host", "live.example.org"])
     for option in (["--no-handoff"], ["--heartbeat", "5"], ["--max-subscribers", "5"], *names):
-        refused = run("-m", "statestream", "serve", "examples/chat.py:app", *option, code=2)
+        refused = wrong_usage("serve", "examples/chat.py:app", *option)
         assert option[0] in refused
         assert "create_app" in refused
     for name, wrong in (("--origin", "*"), ("--origin", "app.example.com"), ("--allowed-host", "live.example.org:80")):
-        assert name in run("-m", "statestream", "serve", "examples/board.py:store", name, wrong, code=2)
+        assert name in wrong_usage("serve", "examples/board.py:store", name, wrong)
     for seconds in ("0", "nan", "inf", "soon"):
-        assert "--heartbeat" in run(
-            "-m", "statestream", "serve", "examples/board.py:store", "--heartbeat", seconds, code=2
-        )
-    assert "journal URL" in run("-m", "statestream", "serve", "examples/board.py:store", "--journal", "x", code=2)
-    assert "goes with a store" in run(
-        "-m", "statestream", "serve", "examples/chat.py:app", "--journal", "memory:", code=2
-    )
+        assert "--heartbeat" in wrong_usage("serve", "examples/board.py:store", "--heartbeat", seconds)
+    assert "journal URL" in wrong_usage("serve", "examples/board.py:store", "--journal", "x")
+    assert "goes with a store" in wrong_usage("serve", "examples/chat.py:app", "--journal", "memory:")
 
 
 def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def leaves_nothing(server: Server, http: aiohttp.ClientSession, seconds: f
     return sizes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_nothing_is_left_of_clients_that_come_and_go(server: Server, http: aiohttp.ClientSession) -> None:
     await leaves_nothing(server, http, 10, LEAVE_NOW)
 
