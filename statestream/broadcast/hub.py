@@ -28,7 +28,8 @@ from statestream.broadcast.fanout import FanOut
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.heartbeats import Heartbeats
 from statestream.broadcast.sessions import Sessions
-from statestream.broadcast.sockets import Sink, Sockets
+from statestream.broadcast.sink import Sink
+from statestream.broadcast.sockets import Sockets
 from statestream.broadcast.subscribers import (
     Cursor,
     Detail,

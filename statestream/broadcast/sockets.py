@@ -1,9 +1,8 @@
-"""Where a subscriber's bytes go: sinks, and the sockets that were handed off by aiohttp.
+"""The sockets that were handed off by aiohttp, as sinks.
 
-The broadcast writes through a Sink and knows nothing else of connections. A sink is either a transport that aiohttp
-keeps, or a socket of our own: then nothing is left of a subscriber but a descriptor and two small objects. Such a
-descriptor is a duplicate; aiohttp's transport is aborted and closes only its own. One epoll for all of them is in the
-event loop. Decision record 5 has the costs, and what this must survive.
+Nothing is left of such a subscriber but a descriptor and two small objects. The descriptor is a duplicate; aiohttp's
+transport is aborted and closes only its own. One epoll for all of them is in the event loop. Decision record 5 has the
+costs, and what this must survive.
 
 Bytes that wait for slow clients count against the Budget. When it is used up, a client that does not take its bytes is
 disconnected, and can resume later.
@@ -21,212 +20,29 @@ import contextlib
 import os
 import select
 import signal
-import socket
-import struct
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
-
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.base_protocol import BaseProtocol
+from typing import Any, Final, Generic, TypeVar
 
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.encoding import Encoding
+from statestream.broadcast.kernel_limits import bound_socket, bytes_sent, unacknowledged
 from statestream.broadcast.ring import LOST, Ring, closed_by, send_each
-
-if sys.platform != "win32":
-    import fcntl
-    import termios
+from statestream.broadcast.sink import ENDINGS, Ending
 
 Owner = TypeVar("Owner")
 
 EVENTS: Final = 512
 DISCARD: Final = 1 << 16
-UNSENT: Final = 1 << 20
-"""Bytes that the kernel may queue beyond what is in flight. Without a limit that is megabytes of outdated frames."""
-UNACKNOWLEDGED_MS: Final = 30_000
-"""After this time the kernel drops a peer that acknowledges nothing, or whose TCP window stays closed.
-"""
 FEW: Final = 16
 """For up to so many sockets, one write for each costs less than a ring."""
 AVAILABLE: Final = sys.platform == "linux"
-TCP_INFO: Final = 11
-_COUNTS: Final = struct.Struct("@200x QQ")
-"""`tcpi_bytes_sent` and `tcpi_bytes_retrans` in the kernel's `struct tcp_info`, since Linux 4.19."""
 
 if AVAILABLE:
     LISTEN: Final = select.EPOLLIN | select.EPOLLRDHUP
     WRITABLE: Final = select.EPOLLOUT
-
-
-def unacknowledged(descriptor: int) -> int:
-    """The bytes that the kernel holds for the peer of a connection; 0 if it does not say."""
-    if sys.platform == "win32" or descriptor < 0:
-        return 0
-    try:
-        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0
-
-
-def bytes_sent(descriptor: int) -> int | None:
-    """The bytes that the kernel has sent over a TCP connection, each once; None if it does not say."""
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            info = connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, _COUNTS.size)
-    except OSError:
-        return None
-    if len(info) < _COUNTS.size:
-        return None
-    sent, again = _COUNTS.unpack(info)
-    return int(sent) - int(again)
-
-
-Ending = Literal["left", "lost", "unread", "failed"]
-"""How a connection ended if no `stream.end` was sent: see `counters`."""
-_ENDINGS: Final[tuple[Ending, ...]] = ("left", "lost", "unread", "failed")
-
-
-class Sink(Protocol):
-    direct: bool
-    """Whether others may write to the `descriptor` while nothing waits. They report to `took`."""
-
-    @property
-    def descriptor(self) -> int:
-        """The open socket, if writing is direct."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the peer is gone, as far as is known."""
-
-    @property
-    def ending(self) -> Ending:
-        """How the connection ended, once it is closed."""
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that were written and that the kernel has not taken yet."""
-
-    @property
-    def outstanding(self) -> int:
-        """Bytes that were written and that the peer has not acknowledged. The number falls while the peer reads."""
-
-    @property
-    def sent(self) -> int | None:
-        """The bytes that were sent, once it is closed; None if they were not counted. Is asked once."""
-
-    def write(self, data: bytes) -> bool:
-        """Takes encoded frames. False: the sink is closed, or must be `drained` before the next write."""
-
-    def took(self, data: bytes, sent: int) -> None:
-        """Is called after `data` was written to the descriptor, which took only `sent` bytes, or was GONE or LOST."""
-
-    async def drained(self) -> None:
-        """Returns when the sink can be written to again, or is closed."""
-
-    def finish(self) -> None:
-        """Ends the response after what was written. The sink must be drained."""
-
-    def abort(self, how: Ending = "left") -> None:
-        """Ends the connection at once and drops what waits."""
-
-
-class TransportSink:
-    """Writes to aiohttp's transport directly, after aiohttp has sent the response's headers.
-
-    The request's handler waits for `finished`; aiohttp then ends the response.
-    """
-
-    __slots__ = ("_budget", "_draining", "_finished", "_protocol", "_taken", "_transport", "_writer", "ending", "sent")
-    direct = False
-    descriptor = -1  # never used: writing is not direct
-
-    def __init__(
-        self, writer: AbstractStreamWriter, protocol: BaseProtocol, transport: asyncio.Transport, budget: Budget
-    ) -> None:
-        self._writer, self._protocol, self._transport, self._budget = writer, protocol, transport, budget
-        self._taken = 0
-        self.sent = 0
-        self.ending: Ending = "left"  # a transport does not report that the kernel has closed it
-        self._draining: asyncio.Task[None] | None = None
-        self._finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def closed(self) -> bool:
-        return self._transport.is_closing()
-
-    @property
-    def waiting(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    @property
-    def outstanding(self) -> int:
-        connection = self._transport.get_extra_info("socket")
-        return self.waiting + (0 if connection is None else unacknowledged(connection.fileno()))
-
-    def write(self, data: bytes) -> bool:
-        if self._transport.is_closing():
-            return False
-        self.sent += len(data)
-        self._transport.write(data)
-        if not self._protocol.writing_paused:
-            return True
-        if self._budget.take(len(data)):  # most transports copy waiting bytes, so they are not shared
-            self._taken += len(data)
-        else:
-            self.abort("unread")
-        return False
-
-    def took(self, data: bytes, sent: int) -> None:
-        raise AssertionError("a transport's descriptor is never written to directly")
-
-    async def drained(self) -> None:
-        """A caller may be cancelled. aiohttp's waiter must not be: all share it, and it would stay cancelled."""
-        if self._draining is None or self._draining.done():
-            self._draining = asyncio.create_task(self._drain())
-        await asyncio.shield(self._draining)
-
-    async def _drain(self) -> None:
-        """Returns when the client reads, and when the connection is lost."""
-        try:
-            await self._writer.drain()
-        except ConnectionError:
-            self._transport.abort()
-        finally:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        self._budget.free(self._taken)
-        self._taken = 0
-
-    @property
-    def finished(self) -> asyncio.Future[None]:
-        """Done when nothing more will be written."""
-        return self._finished
-
-    def finish(self) -> None:
-        self._give_back()
-        if not self._finished.done():
-            self._finished.set_result(None)
-
-    def abort(self, how: Ending = "left") -> None:
-        self.ending = how
-        self._transport.abort()
-        self.finish()
-
-
-def bound_socket(fd: int, family: int) -> None:
-    """Lets the kernel end the connection of a peer that has vanished, and bounds what it queues."""
-    if family == socket.AF_UNIX or not AVAILABLE:
-        return
-    connection = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
-    try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-    finally:
-        connection.detach()
 
 
 class SocketSink(Generic[Owner]):
@@ -253,7 +69,7 @@ class SocketSink(Generic[Owner]):
     @property
     def ending(self) -> Ending:
         """A closed sink has a negative descriptor, which encodes how it ended: a field would cost every sink memory."""
-        return _ENDINGS[~self._fd]
+        return ENDINGS[~self._fd]
 
     @property
     def waiting(self) -> int:
@@ -315,7 +131,7 @@ class SocketSink(Generic[Owner]):
         if self.closed:
             return
         self._sockets.count(self)
-        fd, self._fd = self._fd, ~_ENDINGS.index(how)
+        fd, self._fd = self._fd, ~ENDINGS.index(how)
         for data, _ in self._rest or ():
             self._sockets.budget.release(data)
         self._rest = self.owner = None

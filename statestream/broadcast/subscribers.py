@@ -38,7 +38,7 @@ from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.entitlements import Entitlement
 from statestream.broadcast.ring import Send
 from statestream.broadcast.sessions import Session
-from statestream.broadcast.sockets import Sink
+from statestream.broadcast.sink import Sink
 from statestream.core.change import START, Position
 from statestream.core.principal import Scope
 from statestream.core.selection import Selection

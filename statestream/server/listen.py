@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from statestream.broadcast.sockets import UNACKNOWLEDGED_MS
+from statestream.broadcast.kernel_limits import UNACKNOWLEDGED_MS
 
 log = logging.getLogger("statestream")
 

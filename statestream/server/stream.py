@@ -18,7 +18,8 @@ from aiohttp_sse import EventSourceResponse
 
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.hub import Hub
-from statestream.broadcast.sockets import TransportSink, bound_socket
+from statestream.broadcast.kernel_limits import bound_socket
+from statestream.broadcast.sink import TransportSink
 from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, StreamEnd, Wanted
 from statestream.core.change import Position
 from statestream.core.errors import Malformed

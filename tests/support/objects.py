@@ -13,7 +13,8 @@ from collections import Counter
 
 from aiohttp import web
 
-from statestream.broadcast.sockets import SocketSink, TransportSink
+from statestream.broadcast.sink import TransportSink
+from statestream.broadcast.sockets import SocketSink
 from statestream.broadcast.subscribers import Subscriber
 from statestream.chat.viewing.socket import Socket
 

@@ -78,7 +78,7 @@ class Socket:
     async def messages(self) -> AsyncIterator[WSMessage]:
         """The client's messages, until the connection has ended."""
         async for message in self.response:
-            if not await self._turn():
+            if not await self._next_iteration():
                 await self._close(WSCloseCode.POLICY_VIOLATION, b"too many messages")
                 return
             if message.type is WSMsgType.PING:
@@ -87,7 +87,7 @@ class Socket:
             elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 yield message
 
-    async def _turn(self) -> bool:
+    async def _next_iteration(self) -> bool:
         """Waits until the next message may be taken, at least until other tasks have run. False: too many came."""
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(self._allowance.spend(1, now))

@@ -21,12 +21,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 
+from statestream.core.draft.closed import CLOSED
 from statestream.core.draft.scratch import Scratch
-from statestream.core.errors import DraftClosed, NotJSON
+from statestream.core.errors import NotJSON
 from statestream.core.patch import Op, change
 from statestream.core.values import SCALARS, check_depth, check_member, escape, plain, same
 
@@ -34,19 +35,6 @@ MISSING: Final = object()
 LONG: Final = 100
 MAX_OPS: Final = 10_000
 """A recipe that does more replaces the whole value: it takes longer to make, send and apply so many operations."""
-
-
-class Closed:
-    """Replaces the data of a draft whose action is over. Every use raises DraftClosed."""
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise DraftClosed("a draft cannot be used after its action; copy what you need longer (copy.deepcopy)")
-
-    __getattr__ = __getitem__ = __len__ = __iter__ = __contains__ = __eq__ = _refuse
-    __hash__ = None  # type: ignore[assignment]
-
-
-CLOSED: Final = Closed()
 
 
 class Tracker:
