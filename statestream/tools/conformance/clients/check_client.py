@@ -20,6 +20,8 @@ from statestream.tools.conformance.clients.transcript_server import (
 
 AT_ONCE: Final = 4
 STOP_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 0.2
+"""How long a client must continue once it has everything."""
 
 
 class ClientState(Protocol):
@@ -89,6 +91,9 @@ async def _problem(run: Client, url: str, attempt: Attempt, seconds: float) -> s
         async with asyncio.timeout(seconds):
             while (problem := _current(attempt, shown, following)) and not attempt.hopeless and not following.done():
                 await asyncio.sleep(POLL_SECONDS)
+        if problem is None:  # a client that is about to give up has what it should have
+            await asyncio.wait([following], timeout=SETTLE_SECONDS)
+            problem = _current(attempt, shown, following)
     except TimeoutError:
         pass
     except Exception as error:  # raised by the object that the client shows
