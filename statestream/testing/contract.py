@@ -42,6 +42,8 @@ from statestream.testing.journals import (
 )
 
 DAY = 24 * 3600
+JUMPS = (25 * 3600, 1000 * DAY, -25 * 3600)
+"""Of the wall clock, in seconds."""
 
 
 class JournalContract:
@@ -237,12 +239,10 @@ class JournalContract:
         journal = await self.make(Retention(age=60, changes=100))
         await write(journal, entry(value("a", 1), id="once"))
         await keep(journal)
-        for seconds in (25 * 3600, 1000 * DAY, -25 * 3600):
+        for seconds in JUMPS:
             with wall_clock_ahead(seconds):
-                await write(journal, entry(value("a", seconds), id=f"at{seconds}"))
-                await keep(journal)
-                await _tidied(journal)
-            assert set(await journal.lookup([("ada", "once")])) == {("ada", "once")}
+                await _worked(journal, seconds)
+            await _check_remembered(journal, "once")
         assert len(await changes_after(journal, START, 9)) == 4
         await journal.close()
 
@@ -251,15 +251,13 @@ class JournalContract:
         await write(journal, entry(value("a", 1), id="once"))
         await keep(journal)
         before = journal.clock.now()
-        for seconds in (25 * 3600, 1000 * DAY, -25 * 3600):
+        for seconds in JUMPS:
             with wall_clock_ahead(seconds):
                 journal = await self.reopen(journal)
                 assert before <= journal.clock.now(), "it never goes back"
                 before = journal.clock.now()
-                await write(journal, entry(value("a", seconds), id=f"at{seconds}"))
-                await keep(journal)
-                await _tidied(journal)
-            assert set(await journal.lookup([("ada", "once")])) == {("ada", "once")}
+                await _worked(journal, seconds)
+            await _check_remembered(journal, "once")
         assert len(await changes_after(journal, START, 9)) == 4
         await journal.close()
 
@@ -421,6 +419,17 @@ class JournalContract:
             assert isinstance(journal, Checkpoints)
             await _complete_or_not_there(journal, large)
         await journal.close()
+
+
+async def _worked(journal: Journal, number: int) -> None:
+    """What a store does in a while: a request with an id, a checkpoint, trimming and tidying."""
+    await write(journal, entry(value("a", number), id=f"at{number}"))
+    await keep(journal)
+    await _tidied(journal)
+
+
+async def _check_remembered(journal: Journal, id: str) -> None:
+    assert set(await journal.lookup([("ada", id)])) == {("ada", id)}
 
 
 async def _tidied(journal: Journal) -> None:
