@@ -47,7 +47,7 @@ MALFORMED: Final = (b"nonsense\r\n\r\n", b"GET /state HTTP/1.1\r\nA B: 1\r\n\r\n
 
 def posted(path: str, body: Any) -> bytes:
     data = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: x", "Connection: close", "Content-Type: application/json"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Connection: close", "Content-Type: application/json"]
     return "\r\n".join([*lines, f"Content-Length: {len(data)}", "", ""]).encode() + data
 
 
