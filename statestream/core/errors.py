@@ -79,9 +79,13 @@ class NotJSON(Malformed):
 
 
 class Unauthenticated(StatestreamError):
-    """The request has no valid credentials, and needs them."""
+    """The request has no valid credentials, and needs them. `kind` is what the audit log calls the failure: a word."""
 
     code, status = "unauthenticated", 401
+
+    def __init__(self, sentence: str, *, kind: str = "credentials") -> None:
+        self.kind = kind
+        super().__init__(sentence)
 
 
 class Forbidden(StatestreamError):

@@ -20,7 +20,7 @@ from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
 from statestream.core.values import check_settings
 from statestream.server import access_log, cors, routes, stream
-from statestream.server.authentication import OPEN, SESSIONS, Authenticator, authenticating
+from statestream.server.authentication import AUTH, OPEN, SESSIONS, Authenticator, authenticating, entered
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.health import VITALS, live, ready
 from statestream.server.hosts import HOSTS, allowed_hosts
@@ -88,6 +88,9 @@ def create_app(
     app.on_response_prepare.append(starting)
     if origins:
         app.on_response_prepare.append(cors.share)
+    if auth is not None:
+        app[AUTH] = auth
+        app.cleanup_ctx.append(_authenticator)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)
     return app
@@ -101,6 +104,11 @@ def _check(store: Any, *, heartbeat: float, max_subscribers: int, max_body: int,
     if isinstance(query, str):
         raise TypeError(f'expected `query` to be a list of names, such as ["{query}"], got one text')
     check_settings(heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body)
+
+
+async def _authenticator(app: web.Application) -> AsyncIterator[None]:
+    async with entered(app[AUTH]):
+        yield
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:

@@ -4,13 +4,15 @@ An authenticator is a function of the request, so that an application can use th
 `statestream.auth` has authenticators for tokens and for proxies.
 
 Invariants: with an authenticator, no route but a health check runs before it has answered. Somebody without an identity
-who is refused anything is asked to sign in instead, whether or not what they asked for exists.
+who is refused anything is asked to sign in instead, whether or not what they asked for exists. A failed login is one
+line of the audit log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 from aiohttp import web
@@ -18,12 +20,19 @@ from aiohttp.typedefs import Handler, Middleware
 
 from statestream.broadcast.sessions import Session, Sessions
 from statestream.core.errors import Forbidden, NotFound, Unauthenticated, UnknownAction, UnknownSlice
+from statestream.core.functions import kind_of
 from statestream.core.principal import Identity, Principal
-from statestream.server.request import PRINCIPAL
+from statestream.server import audit
+from statestream.server.request import PRINCIPAL, STORE
 
 Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
-"""Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong."""
+"""Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong.
 
+It is an async function, or an object with an async `__call__`. If the object is an async context manager as well, the
+application enters it when it starts, and leaves it when it has stopped.
+"""
+
+AUTH: Final = web.AppKey("statestream_auth", object)
 SESSIONS: Final = web.AppKey("statestream_sessions", Sessions)
 SESSION: Final = web.RequestKey("statestream_session", Session)
 """Of a sender with an identity. A route may replace what its `end` does, which cuts the connection."""
@@ -34,14 +43,17 @@ SIGN_IN: Final = "this needs credentials: send them as `Authorization: Bearer â€
 
 def authenticating(auth: Authenticator) -> Middleware:
     """The middleware that asks an authenticator. Raises TypeError for anything else."""
-    if not callable(auth):
-        raise TypeError(f"expected `auth` to be an authenticator, got {type(auth).__name__}")
+    check_authenticator(auth)
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.match_info.handler in request.config_dict[OPEN]:
             return await handler(request)
-        identity = _checked(await auth(request), auth)
+        try:
+            identity = await _recognized(request, auth)
+        except Unauthenticated as error:
+            audit.login_failed(request, error.kind)
+            raise
         request[PRINCIPAL] = Principal(identity=identity, closed=True)
         if identity is not None:
             return await _as(identity, request, handler)
@@ -53,12 +65,25 @@ def authenticating(auth: Authenticator) -> Middleware:
     return authenticate
 
 
+async def _recognized(request: web.Request, auth: Authenticator) -> Identity | None:
+    """What the authenticator returns. Raises Unauthenticated also if that is not valid any more, and TypeError."""
+    found: Any = await auth(request)
+    if found is None:
+        return None
+    if not isinstance(found, Identity):
+        name = getattr(auth, "__qualname__", type(auth).__qualname__)
+        raise TypeError(f"expected an Identity or None from {name}, got {type(found).__name__}")
+    why_not = request.config_dict[SESSIONS].why_not(found)
+    if why_not is not None:
+        raise Unauthenticated(
+            f"the credentials {'have expired' if why_not == 'expired' else 'were revoked'}", kind=why_not
+        )
+    return found
+
+
 async def _as(identity: Identity, request: web.Request, handler: Handler) -> web.StreamResponse:
     """Handles a request for as long as the credentials of its sender are valid."""
     sessions, task = request.config_dict[SESSIONS], asyncio.current_task()
-    why_not = sessions.why_not(identity)
-    if why_not is not None:
-        raise Unauthenticated(f"the credentials {'have expired' if why_not == 'expired' else 'were revoked'}")
     session = sessions.open(identity, lambda _: abort(request, task))
     request[SESSION] = session
     try:
@@ -75,8 +100,35 @@ def abort(request: web.Request, task: asyncio.Task[Any] | None) -> None:
         task.cancel()
 
 
-def _checked(found: Any, auth: Authenticator) -> Identity | None:
-    if found is None or isinstance(found, Identity):
-        return found
-    name = getattr(auth, "__qualname__", type(auth).__qualname__)
-    raise TypeError(f"expected an Identity or None from {name}, got {type(found).__name__}")
+def check_authenticator(auth: Any) -> None:
+    """Raises TypeError for anything that is not an authenticator."""
+    if isinstance(auth, type):
+        raise TypeError(f"expected an authenticator, got the class {auth.__name__}; make an object of it")
+    if not callable(auth):
+        raise TypeError(f"expected an authenticator, got {type(auth).__name__}")
+    if (kind := kind_of(auth)) != "coroutine function":
+        raise TypeError(f"expected an authenticator, which is an async function of a request, got a plain {kind}")
+
+
+@asynccontextmanager
+async def entered(auth: object) -> AsyncIterator[None]:
+    """Enters an authenticator that is an async context manager."""
+    if isinstance(auth, AbstractAsyncContextManager):
+        async with auth:
+            yield
+    else:
+        yield
+
+
+def authenticates(app: web.Application) -> bool:
+    """Whether an application serves a store, and each store that it serves has an authenticator."""
+    serving = [each for each in _with_subapps(app) if STORE in each]
+    return bool(serving) and all(AUTH in each for each in serving)
+
+
+def _with_subapps(app: web.Application) -> Iterator[web.Application]:
+    yield app
+    for resource in app.router.resources():
+        inner = resource.get_info().get("app")
+        if inner is not None:
+            yield from _with_subapps(inner)
