@@ -1,14 +1,15 @@
-"""An application that says who asks. AUTH is the expression of its authenticator."""
+"""An application that says who asks. AUTH is the expression of its authenticator; JWKS has other limits for fetches."""
 
 from __future__ import annotations
 
+import json
 import os
-from pathlib import Path  # noqa: F401 - for the expression
+from pathlib import Path
 
 from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
-from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens
+from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens, jwks
 from statestream.server.request import identity_of
 from statestream.server.routes import json_response
 
@@ -21,6 +22,7 @@ async def me(request: web.Request) -> web.Response:
     return json_response(known | {"expires": identity.expires})
 
 
+vars(jwks).update(json.loads(os.environ.get("JWKS", "{}")))
 NAMES = {"JWT": JWT, "AnyOf": AnyOf, "ProxyHeader": ProxyHeader, "Tokens": Tokens, "Identity": Identity, "Path": Path}
 app = create_app(Store([Slice("board", initial={})]), auth=eval(os.environ["AUTH"], NAMES))
 app.router.add_get("/me", me)

@@ -189,7 +189,7 @@ def far_away() -> Iterator[str]:
 async def test_a_wire_that_is_cut_is_noticed(each_mode: str, far_away: str, http: Http) -> None:
     """Nobody says goodbye: what is not acknowledged for 30 s ends the connection."""
     env = {"HEARTBEAT": "1", "PYTHONPATH": str(ROOT)}
-    with Server("serve", f"{ROOT / 'tests/apps/quick.py'}:app", "--host", "0.0.0.0", env=env) as server:
+    with Server("serve", f"{ROOT / 'tests/apps/quick.py'}:app", "--host", "0.0.0.0", "--insecure", env=env) as server:
         command = ["ip", "netns", "exec", far_away, sys.executable, "-c", HOLD, str(server.port)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
             assert client.stdout

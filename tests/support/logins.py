@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -20,9 +21,10 @@ SECRET = "a secret of more than thirty-two bytes"
 Headers = dict[str, str] | Iterable[tuple[str, str]]
 
 
-def login_server(auth: str, *more: str, **options: Any) -> Server:
-    """The server with the authenticator of this expression."""
-    return Server("serve", f"{ROOT / 'tests/apps/logins.py'}:app", *more, env={"AUTH": auth}, **options)
+def login_server(auth: str, **limits: float) -> Server:
+    """The server with the authenticator of this expression. `limits` are those of fetches, such as REFETCH_SECONDS."""
+    env = {"AUTH": auth, "JWKS": json.dumps(limits)}
+    return Server("serve", f"{ROOT / 'tests/apps/logins.py'}:app", env=env)
 
 
 def claims(**more: Any) -> dict[str, Any]:

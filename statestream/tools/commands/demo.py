@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from statestream.tools.console import serving
-from statestream.tools.console.options import Host, Port
+from statestream.tools.console.options import Host, Insecure, Port
 
 
 def demo(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     journal: Annotated[str, typer.Option(help="Where to keep the changes.")] = "sqlite:///statestream-demo.db",
+    insecure: Insecure = False,
 ) -> None:
     """Serves a board and a chat with a page that follows both. OPENAI_API_KEY selects a real model.
 
@@ -29,4 +30,4 @@ def demo(
     """  # noqa: D301  # \b keeps the lines apart
     from statestream.tools.demo import demo_app  # here, because it imports the chat, which no other command needs
 
-    serving.serve(demo_app(journal), host, port)
+    serving.serve(demo_app(journal), host, port, secure=insecure)

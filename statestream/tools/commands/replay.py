@@ -23,7 +23,7 @@ from statestream.client.recording.replay import replay as open_replay
 from statestream.client.replica import Update
 from statestream.tools.console import serving
 from statestream.tools.console.exit_codes import errors_explained, run
-from statestream.tools.console.options import Json
+from statestream.tools.console.options import Insecure, Json
 from statestream.tools.console.output import notice
 from statestream.tools.console.text import json_text, safe
 from statestream.tools.playback import create_playback
@@ -48,6 +48,7 @@ def replay(
     port: Annotated[
         int | None, typer.Option(help="With --serve: the port; 0 picks a free one. Default: 8000.", min=0, max=65535)
     ] = None,
+    insecure: Insecure = False,
 ) -> None:
     """Plays a recording: prints each update when it is due, or serves it like the server that was recorded.
 
@@ -66,15 +67,16 @@ def replay(
     """  # noqa: D301  # \b keeps the lines apart
     if served and as_json:
         raise typer.BadParameter("has no effect with --serve, which prints no updates", param_hint="--json")
-    if not served and (host is not None or port is not None):
-        raise typer.BadParameter("goes with --serve", param_hint="--host" if host is not None else "--port")
+    if not served and (host is not None or port is not None or insecure):
+        option = "--host" if host is not None else "--port" if port is not None else "--insecure"
+        raise typer.BadParameter("goes with --serve", param_hint=option)
     if not speed > 0:
         raise typer.BadParameter(f"expected a number above 0, or inf; got {speed:g}", param_hint="--speed")
     end = _until(until)
     with errors_explained():
         if served:
             application = create_playback(file, speed=speed, until=end)
-            serving.serve(application, host or "127.0.0.1", 8000 if port is None else port)
+            serving.serve(application, host or "127.0.0.1", 8000 if port is None else port, secure=insecure)
         else:
             run(_print(open_replay(file, speed=speed, until=end), _json_line if as_json else _line))
 

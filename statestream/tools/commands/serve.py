@@ -1,34 +1,31 @@
 """`statestream serve TARGET`: serves the user's store or application.
 
-Invariants: the target is the user's program; importing it may run anything, and a traceback from it is shown as it is.
-Only problems with the target itself are reported as a sentence.
+Invariants: arguments, messages and exit codes only. An option that would have no effect is refused.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
 from aiohttp import web
 
-from statestream.core.suggestions import instead
 from statestream.server.app import create_app
+from statestream.server.authentication import authenticates, check_authenticator
 from statestream.server.hosts import allowed_hosts
 from statestream.server.log_output import LogOutput
 from statestream.server.origin import allowed_origins
 from statestream.store.store import Store
 from statestream.tools.console import serving
-from statestream.tools.console.options import Host, Port
+from statestream.tools.console.options import Host, Insecure, Port
+from statestream.tools.console.program import ProgramObject
 
 MIN_HEARTBEAT: Final = 0.1
 MAX_HEARTBEAT: Final = 3600.0
 OPTIONS: Final = {"handoff": "--no-handoff", "origins": "--origin", "hosts": "--allowed-host"}
 """Those that have another name than the setting of `create_app`."""
+WITH_AUTH: Final = "pass --auth, or create_app(auth=…) for an application, or "
 
 
 def serve(
@@ -77,20 +74,28 @@ def serve(
     log_format: Annotated[
         Literal["text", "json"] | None, typer.Option(help="Write the log with times, as text or JSON, a line each.")
     ] = None,
+    auth: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What recognizes who sends a request, named like TARGET: auth.py:tokens."),
+    ] = None,
+    insecure: Insecure = False,
 ) -> None:
     """Serves your store, or your application made with create_app, until SIGTERM or Ctrl-C.
+
+    Without authentication, it listens on this machine only.
 
     Exit code 0: you ended it. 1: it cannot be served. 2: invalid usage.
 
     \b
     statestream serve app.py:store
     statestream serve app.py:store --journal sqlite:///board.db --port 9000
-    statestream serve package.module:app --host 0.0.0.0
+    statestream serve app.py:store --auth auth.py:tokens --host 0.0.0.0
+    statestream serve package.module:app
     """  # noqa: D301  # \b keeps the lines apart
     if heartbeat is not None and not MIN_HEARTBEAT <= heartbeat <= MAX_HEARTBEAT:
         message = f"expected {MIN_HEARTBEAT:g} to {MAX_HEARTBEAT:g} seconds, got {heartbeat:g}"
         raise typer.BadParameter(message, param_hint="--heartbeat")
-    found = _load(target)
+    found = ProgramObject(target, "TARGET").load("a Store or a web.Application", _is_servable)
     settings: dict[str, Any] = {
         "heartbeat": heartbeat,
         "max_subscribers": max_subscribers,
@@ -100,7 +105,11 @@ def serve(
     }
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(found, Store):
+        if auth is not None:
+            given["auth"] = ProgramObject(auth, "--auth").load("an authenticator", _is_authenticator)
         found = _application(found, journal, given)
+    elif auth is not None:
+        raise typer.BadParameter("goes with a store; pass it to create_app for an application", param_hint="--auth")
     elif given:
         name = next(iter(given))
         option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
@@ -108,7 +117,7 @@ def serve(
     elif journal is not None:
         raise typer.BadParameter("goes with a store; an application has its own", param_hint="--journal")
     log = LogOutput(log_format or "text", requests=access_log) if access_log or log_format else None
-    serving.serve(found, host, port, log)
+    serving.serve(found, host, port, secure=insecure or authenticates(found), hint=WITH_AUTH, log=log)
 
 
 def _checked(check: Callable[[list[str]], frozenset[str]], values: list[str] | None, option: str) -> Any:
@@ -128,46 +137,13 @@ def _application(store: Store, journal: str | None, settings: dict[str, Any]) ->
     return create_app(store, **settings)
 
 
-def _load(target: str) -> Store | web.Application:
-    """The object that `file.py:name` or `module:name` names."""
-    where, colon, name = target.rpartition(":")
-    if not colon or not name.isidentifier():
-        hint = f"; for example {target}:store" if target.endswith(".py") else ""
-        raise _wrong(f"expected FILE.py:NAME or MODULE:NAME, got {target!r}{hint}")
-    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
-    servable = sorted(key for key, value in vars(module).items() if isinstance(value, (Store, web.Application)))
-    if not hasattr(module, name):
-        what = "a Store or a web.Application"
-        raise _wrong(f"cannot find {target}: there is no {name} in it{instead(name, servable, f'names of {what}')}")
-    found = getattr(module, name)
-    if not isinstance(found, (Store, web.Application)):
-        other = f"; did you mean {where}:{servable[0]}?" if servable else ""
-        raise _wrong(f"expected a Store or a web.Application in {target}, got {type(found).__name__}{other}")
-    return found
+def _is_servable(value: Any) -> bool:
+    return isinstance(value, Store | web.Application)
 
 
-def _wrong(sentence: str) -> typer.BadParameter:
-    return typer.BadParameter(sentence, param_hint="TARGET")
-
-
-def _load_module(name: str) -> Any:
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+def _is_authenticator(value: Any) -> bool:
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module exists, but an import in it fails
-        raise _wrong(f"cannot find the module {name}; for a file, write {name.replace('.', '/')}.py") from None
-
-
-def _load_file(path: Path) -> Any:
-    if not path.is_file():
-        raise _wrong(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise _wrong(f"{path} is not a Python file")
-    sys.path.insert(0, str(path.resolve().parent))  # so that the file can import its neighbours
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+        check_authenticator(value)
+    except TypeError:
+        return False
+    return True

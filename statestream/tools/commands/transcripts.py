@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from statestream.tools.conformance.clients.transcript_server import TranscriptServer
 from statestream.tools.console import serving
-from statestream.tools.console.options import Host, Port
+from statestream.tools.console.options import Host, Insecure, Port
 
 
-def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+def transcripts(host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False) -> None:
     """Plays the golden transcripts to a client in any language, and reports whether it behaves as prescribed.
 
     GET / begins a play and returns the URL of each transcript.
@@ -24,4 +24,4 @@ def transcripts(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     curl http://127.0.0.1:8001/
     curl http://127.0.0.1:8001/1/initial -d '{"state": {"board": {}}}'
     """  # noqa: D301  # \b keeps the lines apart
-    serving.serve(TranscriptServer().app, host, port)
+    serving.serve(TranscriptServer().app, host, port, secure=insecure)

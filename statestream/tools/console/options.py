@@ -24,6 +24,9 @@ Slices = Annotated[
 Headers = Annotated[list[str] | None, typer.Option("--header", "-H", help="A header for every request. Repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Listen on other machines' networks although nobody has to log in.")
+]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 picks a free one.", min=0, max=65535)]
 Payload = Annotated[
     str, typer.Option(help="The action's payload as JSON. {n} is the number of the change, {run} names the run.")

@@ -1,6 +1,7 @@
 """Running a server until it is stopped: the line that shows where, the event loop, the exit code.
 
-Invariants: messages and exit codes only; `server/serve.py` serves.
+Invariants: messages and exit codes only; `server/serve.py` serves. A server where nobody has to log in cannot be
+reached from other machines, unless its operator has said so.
 """
 
 from __future__ import annotations
@@ -18,12 +19,31 @@ from aiohttp import web
 
 from statestream.core.errors import StatestreamError
 from statestream.server.log_output import LogOutput
+from statestream.server.peer import address_of
 from statestream.server.serve import serve as serve_app
 from statestream.tools.console.exit_codes import failure
 
 
-def serve(application: web.Application, host: str, port: int, log: LogOutput | None = None) -> None:
-    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot. `log` writes the log, instead of Python's default."""
+def serve(
+    application: web.Application,
+    host: str,
+    port: int,
+    *,
+    secure: bool,
+    hint: str = "",
+    log: LogOutput | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot. `log` writes the log, instead of Python's default.
+
+    If it is not `secure`, `host` has to be an address that other machines cannot reach. `hint` is the beginning of what
+    to do about it.
+    """
+    if not secure and not is_loopback(host):
+        raise typer.BadParameter(
+            f"other machines can reach {host or 'every address'}, and nobody has to log in: {hint}"
+            "pass --insecure if something else protects this server",
+            param_hint="--host",
+        )
 
     def ready(bound: int) -> None:
         typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
@@ -36,6 +56,15 @@ def serve(application: web.Application, host: str, port: int, log: LogOutput | N
         raise failure(str(error)) from None
     except OSError as error:
         raise failure(f"cannot listen on {host}, port {port}: {_reason(error)}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host. True also for a name that cannot be resolved: listening fails."""
+    try:
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return all(address_of(str(entry[4][0])).is_loopback for entry in found)
+    except (OSError, UnicodeError):
+        return True
 
 
 def _reason(error: OSError) -> str:
