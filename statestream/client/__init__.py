@@ -10,6 +10,7 @@ In the order of the story:
     address       the URL of a server, and the credentials in it
     selection     which slices a list of names selects
     redirects     a request to a server, and where the server sends it instead
+    token         the token that requests carry, and how it is renewed
     refusals      an unexpected response: whether to try again, and the server's explanation
     trouble       why a server cannot be reached, as a sentence
     replica       frames in, state out: the rules of the protocol, without I/O

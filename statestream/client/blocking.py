@@ -21,6 +21,7 @@ from statestream.client.health import Health
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Update
 from statestream.client.stream import Stream, connect
+from statestream.client.token import TokenSource
 from statestream.core.change import Action, Result
 from statestream.core.errors import Unavailable
 
@@ -34,17 +35,17 @@ def connect_sync(
     slices: Sequence[str] | str | None = None,
     cause: str = "brief",
     headers: Mapping[str, str] | None = None,
+    token: TokenSource | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> BlockingStream:
     """Returns a stream to be used with `with`. The arguments are those of `connect`.
 
-    `on_health` and the predicate of `wait_for` are called in the stream's own thread. They must not call methods of
-    the stream that wait.
+    `token`, `on_health` and the predicate of `wait_for` are called in the stream's own thread. They must not call
+    methods of the stream that wait.
     """
-    return BlockingStream(
-        lambda: connect(url, slices=slices, cause=cause, headers=headers, timeout=timeout, on_health=on_health)
-    )
+    options: dict[str, Any] = {"cause": cause, "headers": headers, "token": token, "timeout": timeout}
+    return BlockingStream(lambda: connect(url, slices=slices, on_health=on_health, **options))
 
 
 class BlockingStream:

@@ -16,10 +16,10 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from statestream.client import redirects
 from statestream.client.health import FAILED, HeartbeatMonitor
 from statestream.client.refusals import TEMPORARY, beginning_of, explained
 from statestream.client.replica import Replica, Update
+from statestream.client.token import Token
 from statestream.client.trouble import trouble
 from statestream.core.errors import Gap, StatestreamError, StreamRefused, TooLarge, Unavailable
 from statestream.protocol.sse import Decoder, Event
@@ -55,6 +55,7 @@ class Connection:
         replica: Replica,
         monitor: HeartbeatMonitor,
         on_event: Callable[[Event, Sequence[Update]], None],
+        token: Token,
     ) -> None:
         self.trouble = "there was no response"
         self.opened = 0
@@ -62,6 +63,7 @@ class Connection:
         self.on_lost: Callable[[str], None] | None = None
         self.retry_ms = FIRST_RETRY_MS
         self._url, self._query, self._replica, self._monitor, self._on_event = url, query, replica, monitor, on_event
+        self._token = token
         self._failures = 0
         self._began = False  # whether the current connection has had its first frame
 
@@ -116,7 +118,7 @@ class Connection:
         last = loop.time() + FIRST_FRAME_TOTAL
         async with (
             asyncio.timeout(first) as watchdog,
-            redirects.request(session, "GET", url, headers=headers) as response,
+            self._token.request(session, "GET", url, headers=headers, new_connection=True) as response,
         ):
             watchdog.reschedule(min(last, loop.time() + first))
             await self._verify(response)

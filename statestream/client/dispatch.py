@@ -14,8 +14,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from statestream.client import redirects
 from statestream.client.refusals import TEMPORARY, explained
+from statestream.client.token import Token
 from statestream.core.change import Action, Result
 from statestream.core.errors import Refused, StatestreamError, StreamRefused, Unavailable
 from statestream.core.values import plain
@@ -34,6 +34,7 @@ async def dispatch(
     *,
     id: str | None,
     expect: Mapping[str, int] | None,
+    token: Token,
 ) -> Result:
     """Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered.
 
@@ -47,7 +48,7 @@ async def dispatch(
     encoded = orjson.dumps(body)
     for attempt in range(ATTEMPTS):
         try:
-            result = await _post(session, url, encoded)
+            result = await _post(session, url, encoded, token)
         except Unavailable:
             if attempt == 0:
                 raise
@@ -63,13 +64,13 @@ def _body_of(action: Action) -> dict[str, Any]:
     return {"type": action.type, "payload": plain(action.payload), **key}
 
 
-async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Result | None:
+async def _post(session: aiohttp.ClientSession, url: str, body: bytes, token: Token) -> Result | None:
     """The result; None if a retry may succeed. Raises Unavailable if the target of a redirect does not answer."""
     headers = {"Content-Type": "application/json"}
     try:
         async with (
             asyncio.timeout(RESPONSE_SECONDS),
-            redirects.request(session, "POST", f"{url}/dispatch", headers=headers, data=body) as response,
+            token.request(session, "POST", f"{url}/dispatch", headers=headers, data=body) as response,
         ):
             answer = await response.read()
             if response.status == 200:

@@ -1,8 +1,8 @@
 """A request to a server, and its redirects, which are followed as far as that is safe.
 
-Invariants: a returned response is never a redirect. There are at most MAX_REDIRECTS. A request with headers of the
-program, each of which may be a credential, stays at its origin; no request goes from https to http. A redirect that is
-not followed raises StreamRefused, which names the target without the query.
+Invariants: a returned response is never a redirect. There are at most MAX_REDIRECTS. A request with a token, or with
+headers of the program, each of which may be a credential, stays at its origin; no request goes from https to http. A
+redirect that is not followed raises StreamRefused, which names the target without the query.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ async def request(
     if the target of a redirect does not answer.
     """
     first = target = URL(url)
+    has_credentials = bool(session.headers) or "Authorization" in (headers or {})
     for _ in range(MAX_REDIRECTS + 1):
         try:
             answer = await session.request(method, target, headers=headers, data=data, allow_redirects=False)
@@ -48,13 +49,13 @@ async def request(
             if response.status not in REDIRECTS:
                 yield response
                 return
-            target = _next(response, carries_headers=bool(session.headers))
+            target = _next(response, has_credentials=has_credentials)
             if response.status == SEE_OTHER:
                 method, data = "GET", None
     raise _refused(response, target, f"there were more than {MAX_REDIRECTS} redirects in a row")
 
 
-def _next(response: aiohttp.ClientResponse, *, carries_headers: bool) -> URL:
+def _next(response: aiohttp.ClientResponse, *, has_credentials: bool) -> URL:
     """Where the redirect leads. Raises StreamRefused if it must not be followed."""
     location = response.headers.get("Location", "")
     if not location:
@@ -70,7 +71,7 @@ def _next(response: aiohttp.ClientResponse, *, carries_headers: bool) -> URL:
         raise _refused(response, target, "its Location contains a login")
     if response.url.scheme == "https" and target.scheme == "http":
         raise _refused(response, target, "it leads from https to http")
-    if carries_headers and origin != response.url.origin():
+    if has_credentials and origin != response.url.origin():
         raise _refused(response, target, "the headers of this client are for the first server only; use the new URL")
     return target
 

@@ -20,6 +20,7 @@ from statestream.client.health import Health, HeartbeatMonitor
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Replica, Update
 from statestream.client.selection import selection_of
+from statestream.client.token import Token, TokenSource
 from statestream.client.update_queue import UpdateQueue
 from statestream.core.change import Action, Result
 from statestream.core.errors import Malformed, StatestreamError, TimedOut, Unavailable
@@ -36,6 +37,7 @@ def connect(
     slices: Sequence[str] | str | None = None,
     cause: str = "brief",
     headers: Mapping[str, str] | None = None,
+    token: TokenSource | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
 ) -> Stream:
@@ -44,12 +46,17 @@ def connect(
     `url` is the server's root, without `/stream/state`. It may contain a user and a password; they are sent as a
     header. `slices` are names, `name/*` or `*`, as a sequence or as one string with commas; None follows every plain
     slice. `cause="full"` includes the payloads of actions. `headers` are sent with every request, dispatches included,
-    for example `{"Authorization": "Bearer …"}`. `timeout` is how many seconds to wait for the first state. `on_health`
-    is called whenever `Stream.health` changes. Raises Malformed if `url` is not an http or https URL.
+    for example `{"X-API-Key": "…"}`. `token` is sent as `Authorization: Bearer …`; if it is a function, async or
+    not, it is called for each connection, and again if the server refuses the token with a 401. `timeout` is how many
+    seconds to wait for the first state. `on_health` is called whenever `Stream.health` changes. Raises Malformed if
+    `url` is not an http or https URL, or if there are two sources of an `Authorization`.
     """
     root, credentials = address(url)
     names = None if slices is None else (slices if isinstance(slices, str) else ",".join(slices)).split(",")
-    return Stream(root, names, cause, {**credentials, **(headers or {})}, timeout, on_health)
+    headers = {**credentials, **(headers or {})}
+    if token is not None and any(name.lower() == "authorization" for name in headers):
+        raise Malformed("expected `token` or another `Authorization`, in the URL or in `headers`; got both")
+    return Stream(root, names, cause, headers, Token(token), timeout, on_health)
 
 
 class Stream:
@@ -61,6 +68,7 @@ class Stream:
         slices: Sequence[str] | None,
         cause: str,
         headers: Mapping[str, str],
+        token: Token,
         timeout: float,
         on_health: Callable[[Health], None] | None,
     ) -> None:
@@ -68,7 +76,8 @@ class Stream:
         self._url, self._slices, self._headers, self._timeout = url, slices, headers, timeout
         self._replica = Replica()
         self._monitor = HeartbeatMonitor(on_health)
-        self._connection = Connection(url, query, self._replica, self._monitor, self._received)
+        self._token = token
+        self._connection = Connection(url, query, self._replica, self._monitor, self._received, token)
         self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -253,4 +262,4 @@ class Stream:
         elif payload is not None or key is not None:
             raise TypeError("an Action has its own payload and key; pass these only with a type")
         actions = [action] if isinstance(action, Action) else action
-        return await dispatch(self._session, self._url, actions, id=id, expect=expect)
+        return await dispatch(self._session, self._url, actions, id=id, expect=expect, token=self._token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -12,6 +13,13 @@ from statestream import Identity, Slice, Store, create_app
 from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens, jwks
 from statestream.server.request import identity_of
 from statestream.server.routes import json_response
+
+board = Slice("board", initial={"count": 0})
+
+
+@board.action
+def counted(state: Any, *, by: int = 1) -> None:
+    state["count"] += by
 
 
 async def me(request: web.Request) -> web.Response:
@@ -24,5 +32,5 @@ async def me(request: web.Request) -> web.Response:
 
 vars(jwks).update(json.loads(os.environ.get("JWKS", "{}")))
 NAMES = {"JWT": JWT, "AnyOf": AnyOf, "ProxyHeader": ProxyHeader, "Tokens": Tokens, "Identity": Identity, "Path": Path}
-app = create_app(Store([Slice("board", initial={})]), auth=eval(os.environ["AUTH"], NAMES))
+app = create_app(Store([board]), auth=eval(os.environ["AUTH"], NAMES))
 app.router.add_get("/me", me)

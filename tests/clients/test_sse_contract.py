@@ -18,6 +18,7 @@ from aiohttp import web
 from statestream.client.connection import Connection
 from statestream.client.health import HeartbeatMonitor
 from statestream.client.replica import Replica, Update
+from statestream.client.token import Token
 from statestream.protocol.sse import Event
 from tests.support import ROOT
 from tests.support.contract_service import ContractService, Tell, suite
@@ -51,7 +52,7 @@ async def start_python(asked: dict[str, Any], tell: Tell) -> Callable[[], Awaita
     def on_event(event: Event, _: object) -> None:
         tell({"kind": "event", "event": {"type": event.event, "data": event.data, "id": event.last_id}})
 
-    connection = Connection(asked["streamUrl"], {}, replica, HeartbeatMonitor(None), on_event)
+    connection = Connection(asked["streamUrl"], {}, replica, HeartbeatMonitor(None), on_event, Token(None))
     connection.retry_ms = asked.get("initialDelayMs", 10)
 
     async def follow() -> None:

@@ -16,6 +16,7 @@ import orjson
 import typer
 
 from statestream.client.dispatch import dispatch as send
+from statestream.client.token import Token
 from statestream.core.change import Action, Result
 from statestream.core.errors import Malformed, Unavailable
 from statestream.core.names import check_id, check_key, split_name
@@ -91,7 +92,7 @@ async def _dispatch(target: Target, action: Action, id: str, expect: Mapping[str
     async with session(target) as http:
         waiting = asyncio.get_running_loop().call_later(NOTICE_SECONDS, notice, f"no answer yet, retrying; {unknown}")
         try:
-            result = await send(http, str(target.url).rstrip("/"), [action], id=id, expect=expect)
+            result = await send(http, str(target.url).rstrip("/"), [action], id=id, expect=expect, token=Token(None))
         except Unavailable as error:
             raise Unavailable(f"{safe(str(error))}: repeat it with --id {id}") from None
         except asyncio.CancelledError:

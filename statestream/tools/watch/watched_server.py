@@ -16,6 +16,7 @@ import aiohttp
 from statestream.client.connection import Connection
 from statestream.client.health import Health, HeartbeatMonitor
 from statestream.client.replica import Replica, Update
+from statestream.client.token import Token
 from statestream.core.errors import StatestreamError
 from statestream.protocol.sse import Event
 from statestream.tools.console.requests import CONNECT_SECONDS, driver_errors_explained, reach
@@ -44,7 +45,7 @@ class WatchedServer:
             async with driver_errors_explained(self._target):
                 await probe(self._target, http)
             url = str(self._target.url).rstrip("/")
-            self.connection = Connection(url, self._query, self.replica, self.monitor, on_event)
+            self.connection = Connection(url, self._query, self.replica, self.monitor, on_event, Token(None))
             task = asyncio.create_task(self._run(http))
             self._handle_signals()
             try:
