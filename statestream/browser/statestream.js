@@ -2,10 +2,13 @@
  *
  *   const stream = follow("/stream/state?slices=board", (state, updates) => render(state.board));
  *
+ * An EventSource cannot send a token. With a token, the same stream comes over fetch.
+ *
  * Invariants: the rules of the protocol for every client. A change is applied if its `from` is the version here, ignored
  * if it is old, and otherwise a gap, after which the client starts again without a cursor. Values never change: a patch
  * makes new objects where it changes something, and keeps the identity of all others. Every wait has a limit: by the
- * heartbeat that the server has announced, and until it has announced one, by FIRST_FRAME_MS.
+ * heartbeat that the server has announced, and until it has announced one, by FIRST_FRAME_MS. A token is sent in a header,
+ * to the URL that the page has given, and nowhere else.
  */
 
 const EVENTS = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
@@ -20,6 +23,7 @@ const MIN_FIRST_FRAME_MS = 5000; // the same if the previous connection had a sh
 const MAX_FIRST_FRAME_MS = 120000;
 const BROWSER_RETRY_MS = 5000; // how long a browser waits before it reconnects by itself, if the server has not specified a delay
 const INQUIRY_MS = 10000;
+const STREAM_HEADERS = { Accept: "text/event-stream" };
 const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
 const MAX_MS = 2 ** 31 - 1; // setTimeout fires at once after a longer delay
 
@@ -30,15 +34,18 @@ class Gap extends Error {}
  * Calls `onStatus(text, detail)` when the connection changes: `live`, `reconnecting`, or `ended: …` with the reason. If
  * the server has refused, `detail` is a sentence with the reason. `withCredentials`: whether a server of another origin
  * receives the cookies that the browser has for it, as its own pages do.
+ *
+ * `token` is sent as `Authorization: Bearer …`. If it is a function, async or not, it is called for each connection, and
+ * again if the server refuses the token with a 401.
  */
-export function follow(url, onChange, onStatus = () => {}, { withCredentials = false } = {}) {
+export function follow(url, onChange, onStatus = () => {}, { withCredentials = false, token } = {}) {
   if (new URL(url, location.href).searchParams.has("after")) throw new Error("follow() manages the cursor itself; remove `after` from the URL");
   const stream = { state: {}, versions: {}, position: null, close: () => connection.close() };
-  const connection = new Connection(target, EVENTS, receive, onStatus, withCredentials);
+  const connection = new Connection(target, EVENTS, receive, onStatus, { withCredentials, token });
 
   function target() {
     const target = new URL(url, location.href);
-    if (stream.position) target.searchParams.set("after", stream.position);
+    if (stream.position) target.searchParams.set("after", connection.lastEventId || stream.position);
     return target;
   }
 
@@ -74,19 +81,21 @@ export function follow(url, onChange, onStatus = () => {}, { withCredentials = f
 
 /** Keeps an EventSource open, and opens another one when it is lost, silent or refused for now.
  *
- * `target()` is the URL to ask, `receive` is called with every event that has one of the `names`.
+ * `target()` is the URL to ask, `receive` is called with every event that has one of the `names`. With a `token`, it is a
+ * FetchSource instead.
  */
 export class Connection {
-  #target; #names; #receive; #onStatus; #withCredentials;
+  #target; #names; #receive; #onStatus; #withCredentials; #token;
+  lastEventId = ""; // also that of an event with another name; an EventSource remembers it by itself
   #source = null; #timer = null; #watchdog = null; #attempt = 0; #heartbeat = null; #retry = null; #closed = false;
 
-  constructor(target, names, receive, onStatus, withCredentials = false) {
+  constructor(target, names, receive, onStatus, { withCredentials = false, token } = {}) {
     [this.#target, this.#names, this.#receive, this.#onStatus] = [target, names, receive, onStatus];
-    this.#withCredentials = withCredentials;
+    [this.#withCredentials, this.#token] = [withCredentials, token];
   }
 
   open() {
-    const source = (this.#source = new EventSource(this.#target(), { withCredentials: this.#withCredentials }));
+    const source = (this.#source = this.#newSource(this.#target()));
     for (const name of this.#names) source.addEventListener(name, (event) => source === this.#source && !this.#closed && this.#receive(event));
     source.onopen = () => this.#watch(Math.min(MAX_FIRST_FRAME_MS, this.#firstFrameLimit() * 2 ** this.#attempt)); // a frame that is still arriving cannot be seen, so it gets longer each time
     source.onerror = (event) => event instanceof MessageEvent || this.#lost(source); // a message if the server sends an event of that name
@@ -118,6 +127,7 @@ export class Connection {
   #stop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog); // otherwise it could fire during a long wait
+    this.lastEventId = this.#source?.lastEventId || this.lastEventId;
     this.#source?.close();
     this.#source = null;
   }
@@ -129,14 +139,23 @@ export class Connection {
     else this.#watch((this.#retry ?? BROWSER_RETRY_MS) + this.#firstFrameLimit()); // the browser reconnects by itself
   }
 
-  /** Requests the URL again to find out the status of the refusal, which the browser hides. */
+  /** Requests the URL again to find out the status of the refusal, which an EventSource hides. */
   async #inquire(source) {
     clearTimeout(this.#watchdog);
-    const { final, reason, detail } = await answerOf(this.#target(), this.#withCredentials ? "include" : "same-origin");
+    const { final, reason, detail } = source.answer ?? (await answerOf(this.#target(), this.#credentials));
     if (source !== this.#source) return; // closed meanwhile
     if (final) this.close();
     else this.reconnect();
     this.#onStatus(final ? `ended: ${reason}` : "reconnecting", detail);
+  }
+
+  get #credentials() {
+    return this.#withCredentials ? "include" : "same-origin";
+  }
+
+  #newSource(target) {
+    if (this.#token === undefined) return new EventSource(target, { withCredentials: this.#withCredentials });
+    return new FetchSource(target, this.#token, this.#credentials);
   }
 
   #firstFrameLimit() {
@@ -153,24 +172,134 @@ export class Connection {
   }
 }
 
+/** What an EventSource can do, over fetch, with a token; except that it does not reconnect by itself.
+ *
+ * Once it is closed, `answer` is what Connection needs to know: {final, reason, detail}.
+ */
+export class FetchSource extends EventTarget {
+  readyState = 0; onopen = null; onerror = null; answer = { final: false }; lastEventId = "";
+  #ended = new AbortController();
+
+  constructor(target, token, credentials = "same-origin") {
+    super();
+    this.#follow(target, token, credentials);
+  }
+
+  close() {
+    this.readyState = 2;
+    this.#ended.abort();
+  }
+
+  async #follow(target, token, credentials) {
+    try {
+      let response = await this.#request(target, token, credentials);
+      if (response.status === 401 && typeof token === "function") {
+        await response.body?.cancel();
+        response = await this.#request(target, token, credentials);
+      }
+      this.answer = await verdictOn(response);
+      if (isStream(response)) await this.#read(response);
+    } catch (error) {
+      if (error instanceof TokenFailed) console.error(error.cause);
+      this.answer = error instanceof TokenFailed ? { final: false, detail: error.message } : unreachable(target);
+    }
+    if (this.readyState === 2) return;
+    this.readyState = 2;
+    this.onerror?.(new Event("error"));
+  }
+
+  async #request(target, token, credentials) {
+    let value = token;
+    try {
+      if (typeof token === "function") value = await token();
+    } catch (cause) {
+      throw new TokenFailed("the function that returns the token failed", { cause });
+    }
+    const headers = { ...STREAM_HEADERS, Authorization: `Bearer ${value}` };
+    return fetch(target, { headers, cache: "no-store", credentials, redirect: "manual", signal: this.#ended.signal }); // a redirect could lead anywhere
+  }
+
+  async #read(response) {
+    this.readyState = 1;
+    this.onopen?.(new Event("open"));
+    const decoder = new EventDecoder(), reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let next = await reader.read(); !next.done; next = await reader.read())
+      for (const [type, init] of decoder.feed(next.value)) this.#dispatch(type, init);
+  }
+
+  #dispatch(type, init) {
+    if (this.readyState === 2) return;
+    this.lastEventId = init.lastEventId;
+    this.dispatchEvent(new MessageEvent(type, init));
+  }
+}
+
+class TokenFailed extends Error {}
+
+/** The events in the text of a stream of server-sent events: WHATWG HTML, section 9.2.6. */
+class EventDecoder {
+  #line = []; #afterCR = false; #data = []; #type = ""; #lastId = "";
+
+  /** The events that `text` completes, as [type, {data, lastEventId}]. */
+  feed(text) {
+    const events = [];
+    if (this.#afterCR && text.startsWith("\n")) text = text.slice(1); // the CR has ended the line already
+    this.#afterCR = text.endsWith("\r");
+    const lines = text.split(/\r\n|\r|\n/);
+    this.#line.push(lines[0]);
+    if (lines.length === 1) return events;
+    lines[0] = this.#line.join("");
+    this.#line = [lines.pop()];
+    for (const line of lines) {
+      if (line !== "") this.#field(line);
+      else this.#end(events);
+    }
+    return events;
+  }
+
+  #field(line) {
+    const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line);
+    if (name === "data") this.#data.push(value);
+    else if (name === "event") this.#type = value;
+    else if (name === "id" && !value.includes("\0")) this.#lastId = value;
+  }
+
+  #end(events) {
+    if (this.#data.length) events.push([this.#type || "message", { data: this.#data.join("\n"), lastEventId: this.#lastId }]);
+    [this.#data, this.#type] = [[], ""];
+  }
+}
+
 /** The server's answer to `target`, which an EventSource hides: {final, reason, detail}. */
 async function answerOf(target, credentials) {
   const inquiry = new AbortController(), limit = setTimeout(() => inquiry.abort(), INQUIRY_MS);
   try {
-    const answer = await fetch(target, { headers: { Accept: "text/event-stream" }, cache: "no-store", credentials, signal: inquiry.signal });
-    const { status, statusText } = answer, type = answer.headers.get("Content-Type") ?? "no type";
-    if (status === 200 && type.startsWith("text/event-stream")) return { final: false }; // it is there again
-    if (status === 200) return { final: true, reason: "not a stream", detail: `expected text/event-stream, got ${type}` };
-    const problem = await answer.json().catch(() => null);
-    const final = status < 500 && !TEMPORARY.includes(status);
-    return { final, reason: String(problem?.code ?? `status ${status}`), detail: String(problem?.detail ?? `status ${status} ${statusText}`) };
+    return await verdictOn(await fetch(target, { headers: STREAM_HEADERS, cache: "no-store", credentials, signal: inquiry.signal }));
   } catch {
-    const foreign = target.origin === location.origin ? "" : ", or is of another origin and does not let this page read from it (CORS)";
-    return { final: false, detail: `the server does not answer${foreign}` };
+    return unreachable(target);
   } finally {
     clearTimeout(limit);
     inquiry.abort(); // ends a stream
   }
+}
+
+const typeOf = (response) => response.headers.get("Content-Type") ?? "no type";
+const isStream = (response) => response.status === 200 && typeOf(response).startsWith("text/event-stream");
+
+/** What a response means for the next attempt: {final, reason, detail}. */
+async function verdictOn(response) {
+  const { status, statusText } = response;
+  if (isStream(response)) return { final: false }; // it is there, or there again
+  if (status === 200) return { final: true, reason: "not a stream", detail: `expected text/event-stream, got ${typeOf(response)}` };
+  if (response.type === "opaqueredirect") return { final: true, reason: "redirect", detail: "the server redirects, and a token is for the first URL only; use the new one" };
+  const problem = await response.json().catch(() => null);
+  const final = status < 500 && !TEMPORARY.includes(status);
+  return { final, reason: String(problem?.code ?? `status ${status}`), detail: String(problem?.detail ?? `status ${status} ${statusText}`) };
+}
+
+function unreachable(target) {
+  const foreign = target.origin === location.origin ? "" : ", or is of another origin and does not let this page read from it (CORS)";
+  return { final: false, detail: `the server does not answer${foreign}` };
 }
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);

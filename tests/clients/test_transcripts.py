@@ -230,8 +230,9 @@ async def in_a_page(browser: Node, server: Scripted, script: str) -> Any:
         await asyncio.to_thread(ask, "close", window="page")
 
 
+@pytest.mark.parametrize("with_token", [{}, {"token": "token"}], ids=["EventSource", "fetch"])
 async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_say(
-    scripted: Scripted, browser: Node
+    scripted: Scripted, browser: Node, with_token: dict[str, str]
 ) -> None:
     jobs = [
         {
@@ -240,6 +241,7 @@ async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_sa
             "position": one.last.position,
             "asks": len(one.cursors),
             "over": one.last.reason if one.last.kind == "over" else None,
+            **with_token,
         }
         for one in TRANSCRIPTS
     ]
@@ -271,3 +273,16 @@ async def test_chromiums_eventsource_says_what_the_standard_says(
         assert agrees is (vector.name not in CHROMIUM_DIFFERS), (vector.name, events)
         ids = ["", vector.last_id.strip()] if (vector.retry or 0) < LONG else [""]
         assert scripted.heard[f"{number} {pieces}"] == ids, vector.name
+
+
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+async def test_a_stream_with_a_token_says_what_the_standard_says(
+    scripted: Scripted, browser: Node, pieces: str
+) -> None:
+    """Its source does not come back by itself."""
+    types = sorted({"message", *(event[0] for vector in VECTORS for event in vector.events)})
+    jobs = [{"url": f"/vector/{number}/{pieces}", "types": types, "token": "token"} for number in range(len(VECTORS))]
+    found = await in_a_page(browser, scripted, f"hear({json.dumps(jobs)})")
+    for number, (vector, events) in enumerate(zip(VECTORS, found, strict=True)):
+        assert [tuple(event) for event in events] == list(vector.events), vector.name
+        assert scripted.heard[f"{number} {pieces}"] == [""], vector.name

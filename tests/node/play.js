@@ -2,7 +2,7 @@
  *
  * Invariants: it knows no expectation. It says what came, and ends when it is told what to wait for.
  */
-import { follow } from "/statestream.js";
+import { FetchSource, follow } from "/statestream.js";
 
 const AT_ONCE = 4; // a browser opens six connections to a host
 const LOOK_MS = 10;
@@ -17,10 +17,10 @@ async function pooled(jobs, work) {
   return results;
 }
 
-/** The events that EventSource makes of each stream: [type, data, lastEventId]. `once`: it is not to come back.
+/** The events that EventSource makes of each stream, with a token FetchSource: [type, data, lastEventId]. `once`: it is not to come back.
  * All at the same time: they end at once, and coming back takes three seconds where the stream does not say. */
-export const hear = (jobs) => Promise.all(jobs.map(({ url, types, once }) => new Promise((resolve) => {
-  const events = [], source = new EventSource(url);
+export const hear = (jobs) => Promise.all(jobs.map(({ url, types, once, token }) => new Promise((resolve) => {
+  const events = [], source = token ? new FetchSource(new URL(url, location.href), token) : new EventSource(url);
   const heard = (event) => event instanceof MessageEvent && events.push([event.type, event.data, event.lastEventId]);
   for (const type of types) source.addEventListener(type, heard);
   source.onerror = (event) => {
@@ -36,10 +36,10 @@ const kind = ({ slice, version, removed, ...update }) => {
 };
 
 /** What statestream.js tells and holds of each transcript, once it stands at `position` and has asked `asks` times. */
-export const play = (jobs) => pooled(jobs, async ({ url, tellings, position, asks, over }) => {
+export const play = (jobs) => pooled(jobs, async ({ url, tellings, position, asks, over, token }) => {
   const seen = [], statuses = [];
   const note = (state, updates) => seen.push({ told: updates.map(kind), state, versions: stream.versions, position: stream.position });
-  const stream = follow(`${url}/stream/state`, note, (text) => statuses.push(text));
+  const stream = follow(`${url}/stream/state`, note, (text) => statuses.push(text), { token });
   const given_up = performance.now() + PATIENCE_MS;
   const there = async () => {
     const held = JSON.stringify({ position: stream.position });
