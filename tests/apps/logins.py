@@ -11,6 +11,7 @@ from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
 from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens, jwks
+from statestream.browser import file_handler
 from statestream.server.request import identity_of
 from statestream.server.routes import json_response
 
@@ -30,7 +31,15 @@ async def me(request: web.Request) -> web.Response:
     return json_response(known | {"expires": identity.expires})
 
 
+async def page(request: web.Request) -> web.Response:
+    """An empty page, in which a test runs its own scripts."""
+    text = "<!doctype html><link rel=icon href=data:,><title>logins</title>"
+    return web.Response(text=text, content_type="text/html")
+
+
 vars(jwks).update(json.loads(os.environ.get("JWKS", "{}")))
 NAMES = {"JWT": JWT, "AnyOf": AnyOf, "ProxyHeader": ProxyHeader, "Tokens": Tokens, "Identity": Identity, "Path": Path}
 app = create_app(Store([board]), auth=eval(os.environ["AUTH"], NAMES))
 app.router.add_get("/me", me)
+app.router.add_get("/", page)
+app.router.add_get("/statestream.js", file_handler("statestream.js"))

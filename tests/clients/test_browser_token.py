@@ -1,0 +1,121 @@
+"""The token of a page: where statestream.js sends it, when it is renewed, and that no URL contains it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from statestream.browser import file_handler
+from tests.support import Server, serving
+from tests.support.browser import Tab
+from tests.support.logins import AUDIENCE, ISSUER, SECRET, claims, login_server, signed
+from tests.support.node import Node
+
+GOOD, BAD = signed(claims()), signed(claims(aud="others"))
+FOLLOW = """
+void import("/statestream.js").then(({ follow }) => {
+  const request = globalThis.fetch;
+  Object.assign(globalThis, { states: [], statuses: [], urls: [], asked: 0 });
+  globalThis.fetch = (url, ...more) => (urls.push(String(url)), request(url, ...more));
+  follow(URL, (state) => states.push(state), (...status) => statuses.push(status), { token: TOKEN });
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    auth = f'JWT(issuer="{ISSUER}", audience="{AUDIENCE}", algorithms=["HS256"], key="{SECRET}")'
+    with login_server(auth) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser: Node, server: Server) -> Iterator[Tab]:
+    opened = Tab(browser, "token", server.url)
+    yield opened
+    urls = opened.look("urls")
+    assert any("/stream/state" in url for url in urls)
+    assert not any(GOOD[:40] in url for url in urls)
+    opened.close()
+
+
+def follow(tab: Tab, token: str, url: str = "/stream/state") -> None:
+    """`token` is an expression of JavaScript."""
+    tab.look(FOLLOW.replace("URL", json.dumps(url), 1).replace("TOKEN", token))
+
+
+def last_status(tab: Tab) -> Any:
+    return tab.look("statuses.at(-1)")
+
+
+def test_a_page_follows_with_a_token(tab: Tab) -> None:
+    follow(tab, json.dumps(GOOD))
+    tab.wait("globalThis.states?.length === 1")
+    assert last_status(tab) == ["live"]
+
+
+def test_a_token_that_is_refused_ends_it_with_the_reason(tab: Tab) -> None:
+    follow(tab, json.dumps(BAD))
+    tab.wait("globalThis.statuses?.at(-1)?.[0].startsWith('ended')")
+    assert last_status(tab) == ["ended: unauthenticated", "the token is for another audience"]
+
+
+def test_a_function_is_asked_for_each_connection_and_after_a_401(tab: Tab, server: Server) -> None:
+    tokens = json.dumps([BAD, GOOD])
+    follow(tab, f"async () => {tokens}[Math.min(1, asked++)]")
+    tab.wait("globalThis.states?.length === 1")
+    assert tab.look("asked") == 2
+    server.kill()
+    tab.wait("statuses.at(-1)[0] === 'reconnecting'")
+    server.start()
+    tab.wait("states.length === 2")
+    assert tab.look("asked") >= 3
+    assert last_status(tab) == ["live"]
+
+
+def test_a_function_is_asked_twice_at_most_for_a_connection(tab: Tab) -> None:
+    follow(tab, f"() => (asked++, {json.dumps(BAD)})")
+    tab.wait("globalThis.statuses?.at(-1)?.[0] === 'ended: unauthenticated'")
+    assert tab.look("asked") == 2
+
+
+def test_a_function_that_fails_is_asked_again(tab: Tab) -> None:
+    follow(tab, f"async () => {{ if (asked++ === 0) throw new Error('no network'); return {json.dumps(GOOD)}; }}")
+    tab.wait("globalThis.states?.length === 1")
+    assert ["reconnecting", "the function that returns the token failed"] in tab.look("statuses")
+
+
+def ended(browser: Node, url: str) -> Any:
+    """The status with which a page ends that follows a URL with a token."""
+    tab = Tab(browser, "redirected", url)
+    follow(tab, json.dumps(GOOD))
+    tab.wait("globalThis.statuses?.at(-1)?.[0].startsWith('ended')")
+    found = last_status(tab)
+    tab.close()
+    return found
+
+
+async def test_a_token_is_not_sent_to_where_a_server_redirects(browser: Node) -> None:
+    """Another port is another origin."""
+    seen: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        seen.append(request.path)
+        return web.Response(headers={"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "*"})
+
+    async def moved(request: web.Request) -> web.StreamResponse:
+        if request.path == "/":
+            return web.Response(text="<!doctype html><link rel=icon href=data:,>", content_type="text/html")
+        if request.path == "/statestream.js":
+            return await file_handler("statestream.js")(request)
+        return web.Response(status=307, headers={"Location": f"{other}{request.path}"})
+
+    async with serving(elsewhere) as other, serving(moved) as url:
+        found = await asyncio.to_thread(ended, browser, url)
+    assert found == ["ended: redirect", "the server redirects, and a token is for the first URL only; use the new one"]
+    assert seen == []
