@@ -19,7 +19,7 @@ from msgspec import Struct
 from typer.main import get_group
 
 import statestream
-from statestream import Slice, Store, create_app
+from statestream import Slice, Store, auth, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
 from statestream.client.recording.recorder import StreamRecorder
@@ -54,6 +54,10 @@ CALLS: dict[Callable[..., Any], str] = {
     statestream.connect: "howto/client.md#Connect",
     statestream.connect_sync: "howto/client.md#Connect",
     statestream.create_app: "operations.md#The command",
+    auth.Tokens: "howto/authenticate.md#Tokens for programs",
+    auth.JWT: "howto/authenticate.md#Signed tokens of a login service",
+    auth.ProxyHeader: "howto/authenticate.md#A proxy that logs people in",
+    auth.AnyOf: "howto/authenticate.md#Sessions of your own",
     escape_key: "protocol.md#2. Names, keys, ids and positions",
     replay: "recording.md#Replay",
     statestream.Slice: "handlers.md#What a handler is",

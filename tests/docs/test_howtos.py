@@ -40,6 +40,7 @@ USED = {
     "howto/producers.md": {"live.py", "shop_fastapi.py", "shop_django.py"},
     "howto/eventsource.md": {"client.mjs", "least.mjs"},
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
+    "howto/authenticate.md": {"board.py", "auth.py", "people.py", "proxied.py", "sessions.py"},  # test_authenticate.py
     "howto/client.md": {"board.py", "worker.py", "diary.py", "tidy.py"},
     "howto/origins.md": {"live.py", "front.html"},
     "howto/testing.md": {"board.py", "test_board.py"},

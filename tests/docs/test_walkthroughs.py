@@ -19,6 +19,7 @@ RUN = {"../README.md": 2, "tutorial.md": 4, "howto/dashboard.md": 1, "howto/clie
 RUN |= {"recording.md": 1, "watching.md": 4}
 """How many fences of `sh` a page has that are run here."""
 ELSEWHERE = {
+    "howto/authenticate.md": "tests/docs/test_authenticate.py, with the page's files",
     "howto/ai-sdk.md": "the bundle is made by tests/docs/test_howtos.py, with what npm installed for the tests",
     "howto/proxies.md": "tests/server/test_proxies.py asks with curl, through proxies with other ports",
     "howto/origins.md": "tests/docs/test_howtos.py serves both, on free ports",

@@ -5,6 +5,7 @@
     output        results to stdout, everything else to stderr
     exit_codes    running a command: errors become a sentence and an exit code
     options       options that several commands have
+    program       an object in a program of the user: a store, an authenticator
     requests      the way to a server, without the errors of a driver
     serving       running a server until it is stopped
 
