@@ -1,7 +1,7 @@
 """Who sends a request, and rules about what they may do.
 
-An authenticator recognizes who sends a request. Pass one to `create_app(store, auth=…)`. Any async function of a request
-that returns an `Identity` or None is an authenticator too. The rules are for `Slice(read=…, dispatch=…)`.
+An authenticator recognizes who sends a request. Pass one to `create_app(store, auth=…)`. Any async function of a
+request that returns an `Identity` or None is an authenticator too. The rules are for `Slice(read=…, dispatch=…)`.
 
     credentials   the token of a request, and why it is refused
     tokens        static tokens, by their hashes

@@ -10,12 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
-from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens, jwks
+from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens, jwks, signed_in
 from statestream.browser import file_handler
 from statestream.server.request import identity_of
 from statestream.server.routes import json_response
 
-board = Slice("board", initial={"count": 0})
+board = Slice("board", initial={"count": 0}, read=signed_in, dispatch=signed_in)
 
 
 @board.action

@@ -16,8 +16,8 @@ from jwt.algorithms import RSAAlgorithm
 
 from statestream.auth.jwks import MAX_BYTES, KeyURL, usable_keys
 from tests.support import Server, eventually
-from tests.support.logins import AUDIENCE, ISSUER, bearer, claims, login_server, jwk, new_key, signed
 from tests.support.issuer import issuer
+from tests.support.logins import AUDIENCE, ISSUER, bearer, claims, jwk, login_server, new_key, signed
 
 ONE, TWO, OTHER_RSA, ELLIPTIC = new_key("RS256"), new_key("RS256"), new_key("RS256"), new_key("ES256")
 FIRST, SECOND = jwk(ONE, "RS256", kid="1"), jwk(TWO, "RS256", kid="2")

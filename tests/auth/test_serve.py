@@ -19,14 +19,14 @@ from tests.support.logins import who
 
 TOKEN = "token-1234567890-canary-abcdefghij"
 PROGRAM = f"""
+import sys
 from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
-from statestream.auth import Tokens
-from statestream.server.request import identity_of
+from statestream.auth import Tokens, signed_in
 
-made = made + 1 if "made" in globals() else 1
-board = Slice("board", initial={{}})
+print("read", file=sys.stderr)
+board = Slice("board", initial={{}}, read=signed_in)
 store = Store([board])
 tokens = Tokens({{{TOKEN!r}: {{"subject": "ada"}}}})
 
@@ -119,17 +119,22 @@ def test_an_application_with_a_login_is_served_to_all(program: str, name: str) -
 
 
 async def test_the_command_takes_an_authenticator(program: str, http: aiohttp.ClientSession) -> None:
-    """From the same file, which is run once, or from another one; an object, or a function."""
-    bad = {"Authorization": "Bearer canary", "X-Name": "a\tb"}
-    for auth in ("tokens", "header"):
+    """An object or a function, here from the file of the store, which is run once."""
+    good = {"Authorization": f"Bearer {TOKEN}", "X-Name": "ada"}
+    for auth, bad in (("tokens", {"Authorization": "Bearer canary"}), ("header", {"X-Name": "canary" * 11})):
         server = Server("serve", f"{program}:store", "--auth", f"{program}:{auth}", "--host", "0.0.0.0").start()
-        assert (await stream_status(http, server.url, bad))[0] in (400, 401)
-        assert "canary" not in server.stop()
+        assert [await status(http, server.url, headers) for headers in (good, {}, bad)] in (
+            [200, 401, 401],
+            [200, 401, 400],
+        )
+        log = server.stop()
+        assert "canary" not in log
+        assert log.count("read\n") == 1
 
 
-async def stream_status(http: aiohttp.ClientSession, url: str, headers: Any) -> tuple[int, str]:
-    async with http.get(f"{url}/stream/state", headers=headers) as response:
-        return response.status, response.content_type
+async def status(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> int:
+    async with http.get(f"{url}/state?slices=board", headers=headers) as response:
+        return response.status
 
 
 async def test_an_authenticator_of_the_application_is_asked(tmp_path: Path, http: aiohttp.ClientSession) -> None:

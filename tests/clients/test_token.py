@@ -15,7 +15,7 @@ from aiohttp import web
 import statestream
 from statestream import Malformed, StreamRefused, Unauthenticated, Unavailable
 from tests.support import eventually, serving
-from tests.support.logins import AUDIENCE, ISSUER, claims, login_server, jwk, new_key, signed
+from tests.support.logins import AUDIENCE, ISSUER, claims, jwk, login_server, new_key, signed
 
 KEYS = {name: new_key("RS256") for name in ("1", "2")}
 
