@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import force_setattr
 
 from statestream.core.errors import Malformed
+from statestream.core.values import plain
 
 MAX_SUBJECT: Final = 64
 
@@ -37,9 +38,11 @@ class Identity(Struct, frozen=True, kw_only=True):
             raise Malformed(f"expected the subject of an identity as text of 1 to {MAX_SUBJECT} characters")
         if not self.subject.isprintable():
             raise Malformed("expected the subject of an identity without control characters and line breaks")
-        if isinstance(self.roles, str) or not all(isinstance(role, str) for role in self.roles):
+        if isinstance(self.roles, str) or not all(isinstance(role, str) and role.isprintable() for role in self.roles):
             raise Malformed('expected the roles of an identity as a list of names, such as ["editor"]')
         force_setattr(self, "roles", frozenset(self.roles))
+        if self.claims:
+            force_setattr(self, "claims", plain(dict(self.claims)))
 
     def rights(self) -> bytes:
         """What rules can tell identities apart by. Equal for two identities to which the same rules give the same."""

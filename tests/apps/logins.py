@@ -1,8 +1,12 @@
-"""An application that says who asks. AUTH is the expression of its authenticator; JWKS has other limits for fetches."""
+"""An application that says who asks. AUTH is the expression of its authenticator.
+
+JWKS has other limits for fetches. LOG is the level of what is logged.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,7 @@ async def page(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type="text/html")
 
 
+logging.basicConfig(level=os.environ.get("LOG", "WARNING"), format="%(message)s")
 vars(jwks).update(json.loads(os.environ.get("JWKS", "{}")))
 NAMES = {"JWT": JWT, "AnyOf": AnyOf, "ProxyHeader": ProxyHeader, "Tokens": Tokens, "Identity": Identity, "Path": Path}
 app = create_app(Store([board]), auth=eval(os.environ["AUTH"], NAMES))

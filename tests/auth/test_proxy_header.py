@@ -71,6 +71,7 @@ async def test_anybody_else_without_the_header_is_nobody(running: Server) -> Non
         ([(USER, "ada"), (GROUPS, "a"), (GROUPS, "admin")], "one header X-Forwarded-Groups, got 2"),
         ([(USER, "canary" * 11)], "1 to 64 characters"),
         ([(USER, "ad\xada")], "without control characters"),
+        ([(USER, "ada"), (GROUPS, "a,ad\xadmin")], "the roles of an identity"),
     ],
 )
 async def test_a_header_that_cannot_be_used_is_refused(running: Server, headers: Any, words: str) -> None:

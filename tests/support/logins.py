@@ -21,9 +21,9 @@ SECRET = "a secret of more than thirty-two bytes"
 Headers = dict[str, str] | Iterable[tuple[str, str]]
 
 
-def login_server(auth: str, **limits: float) -> Server:
+def login_server(auth: str, *, level: str = "WARNING", **limits: float) -> Server:
     """The server with the authenticator of this expression. `limits` are those of fetches, such as REFETCH_SECONDS."""
-    env = {"AUTH": auth, "JWKS": json.dumps(limits)}
+    env = {"AUTH": auth, "JWKS": json.dumps(limits), "LOG": level}
     return Server("serve", f"{ROOT / 'tests/apps/logins.py'}:app", env=env)
 
 
