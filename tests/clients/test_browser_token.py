@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,6 +89,13 @@ def test_a_function_that_fails_is_asked_again(tab: Tab) -> None:
     follow(tab, f"async () => {{ if (asked++ === 0) throw new Error('no network'); return {json.dumps(GOOD)}; }}")
     tab.wait("globalThis.states?.length === 1")
     assert ["reconnecting", "the function that returns the token failed"] in tab.look("statuses")
+
+
+def test_a_page_outlives_its_token(tab: Tab) -> None:
+    brief = signed(claims(exp=int(time.time()) - 7))  # the leeway is ten seconds
+    follow(tab, f"() => {json.dumps([brief, GOOD])}[asked++]")
+    tab.wait("globalThis.statuses?.some(([text]) => text === 'ended: expired') && statuses.at(-1)[0] === 'live'")
+    assert tab.look("[asked, states.length]") == [2, 1], "it resumed at its cursor"
 
 
 def ended(browser: Node, url: str) -> Any:

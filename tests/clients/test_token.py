@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 
 import statestream
-from statestream import Malformed, StreamRefused, Unauthenticated, Unavailable
+from statestream import Malformed, StreamRefused, Unauthenticated, Unavailable, Update
 from tests.support import eventually, serving
 from tests.support.logins import AUDIENCE, ISSUER, claims, jwk, login_server, new_key, signed
 
@@ -160,6 +161,30 @@ async def test_a_token_stays_at_its_origin(login: Login) -> None:
         ("/new/stream/state", token),
     ]
     assert login.calls == 1
+
+
+async def test_a_stream_outlives_its_token(login: Login) -> None:
+    """The server ends it with `expired`, and the client goes on at its cursor, with another token."""
+    left = [{"exp": int(time.time()) - 8}, {}]  # the leeway is ten seconds
+
+    async def token() -> str:
+        login.calls += 1
+        return signed(claims(**left.pop(0)), KEYS["1"], "RS256", kid="1")
+
+    async with statestream.connect(login.server.url, token=token) as stream:
+        await eventually(lambda: login.calls == 2)
+        position = (await stream.dispatch("board/counted", {})).position
+        await stream.wait_for(lambda _: stream.position == position, timeout=10)
+        reasons = [update.reason async for update in first(stream, 2)]
+    assert reasons == ["start", None], "it resumed"
+
+
+async def first(updates: AsyncIterable[Update], count: int) -> AsyncIterator[Update]:
+    async for update in updates:
+        yield update
+        count -= 1
+        if not count:
+            return
 
 
 INITIAL = {
