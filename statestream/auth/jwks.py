@@ -21,7 +21,7 @@ from msgspec import Struct
 from yarl import URL
 
 from statestream.core.errors import Unavailable
-from statestream.server.peer import address_of
+from statestream.server.hosts import is_loopback
 
 log = logging.getLogger("statestream")
 
@@ -236,11 +236,3 @@ def _checked(text: str) -> URL:
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
         raise ValueError("expected the URL of a JWK set to begin with https://; keys over http could be anybody's")
     return url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or address alone."""
-    try:
-        return address_of(host).is_loopback
-    except ValueError:
-        return host == "localhost"
