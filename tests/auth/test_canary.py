@@ -51,19 +51,22 @@ async def test_no_log_has_what_clients_send(http: aiohttp.ClientSession) -> None
             f'JWT(issuer="{ISSUER}", audience="{AUDIENCE}", algorithms=["RS256"], jwks="{source.url}?key={CANARY}")',
             'ProxyHeader("X-Forwarded-User", proxies=["192.0.2.1"], roles="X-Forwarded-Groups")',
         ]
-        server = login_server(f"AnyOf({', '.join(parts)})", level="DEBUG", REFETCH_SECONDS=0.0).start()
-        for method, path, headers in REQUESTS:
-            body = json.dumps({"type": "board/counted", "payload": {"by": CANARY}}) if method == "POST" else None
-            async with http.request(method, f"{server.url}{path}", headers=headers, data=body) as response:
-                text = await response.text() if path != "/me" or response.status != 200 else ""
-                assert response.status < 500, path
-                assert CANARY not in text.replace(f"GET /{CANARY}", ""), (path, headers)
-        await raw(server.port, f"GET /me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\x01{CANARY}\r\n\r\n")
-        await raw(server.port, f"GET /me HTTP/1.1\r\nHost: x\r\nauthorization: a\r\nAUTHORIZATION: {CANARY}\r\n\r\n")
-        source.answer, source.keys = None, []
-        async with http.get(f"{server.url}/me", headers={"Authorization": f"Bearer {token(kid='2')}"}) as response:
-            assert response.status == 503
-        log = server.stop()
+        with login_server(f"AnyOf({', '.join(parts)})", level="DEBUG", REFETCH_SECONDS=0.0) as server:
+            for method, path, headers in REQUESTS:
+                body = json.dumps({"type": "board/counted", "payload": {"by": CANARY}}) if method == "POST" else None
+                async with http.request(method, f"{server.url}{path}", headers=headers, data=body) as response:
+                    text = await response.text() if path != "/me" or response.status != 200 else ""
+                    assert response.status < 500, path
+                    assert CANARY not in text.replace(f"GET /{CANARY}", ""), (path, headers)
+            await raw(server.port, f"GET /me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer\x01{CANARY}\r\n\r\n")
+            await raw(
+                server.port,
+                f"GET /me HTTP/1.1\r\nHost: localhost\r\nauthorization: a\r\nAUTHORIZATION: {CANARY}\r\n\r\n",
+            )
+            source.answer, source.keys = None, []
+            async with http.get(f"{server.url}/me", headers={"Authorization": f"Bearer {token(kid='2')}"}) as response:
+                assert response.status == 503
+            log = server.stop()
     assert log.count("login failed") >= 9
     assert "keys that are known stay valid" in log
     for secret in (CANARY, ENCODED, token(kid="1")[:80], BASIC.partition(" ")[2]):
@@ -86,5 +89,5 @@ async def test_headers_are_the_same_however_they_are_spelt(names: tuple[str, str
     value = secret if "key" in names[0] else f"Bearer {secret}"
     with login_server(f'Tokens({{"{secret}": {{"subject": "ada"}}}})') as server:
         lines = "".join(f"{name}: {value}\r\n" for name in names)
-        answer = await raw(server.port, f"GET /me HTTP/1.1\r\nHost: x\r\n{lines}\r\n")
+        answer = await raw(server.port, f"GET /me HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
     assert answer.split()[1] == b"401"

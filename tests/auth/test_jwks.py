@@ -51,28 +51,28 @@ def put(path: Path, *keys: dict[str, Any]) -> None:
 async def test_a_file_is_read_again_when_it_changes(http: aiohttp.ClientSession, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     put(path, FIRST)
-    server = by_keys(f"Path({str(path)!r})").start()
-    assert await status(http, server, token(ONE, "1")) == 200
-    assert await status(http, server, token(ONE, None)) == 200, "there is no other key"
-    assert await status(http, server, token(TWO, "2")) == 401
-    put(path, FIRST, SECOND)
-    assert await status(http, server, token(TWO, "2")) == 200
-    assert await status(http, server, token(ONE, "1")) == 200
-    assert await status(http, server, token(ONE, None)) == 401, "which key is meant is not known"
-    assert await status(http, server, token(ONE, "2")) == 401
-    put(path, SECOND)
-    assert await status(http, server, token(ONE, "1")) == 401, "a key that is withdrawn no longer counts"
-    for broken in (b"{", b'{"keys":[]}', b"x" * (MAX_BYTES + 1)):
-        path.write_bytes(broken)
+    with by_keys(f"Path({str(path)!r})") as server:
+        assert await status(http, server, token(ONE, "1")) == 200
+        assert await status(http, server, token(ONE, None)) == 200, "there is no other key"
+        assert await status(http, server, token(TWO, "2")) == 401
+        put(path, FIRST, SECOND)
         assert await status(http, server, token(TWO, "2")) == 200
-    path.unlink()
-    assert [await status(http, server, token(TWO, "2")) for _ in range(3)] == [200] * 3
-    put(path, FIRST)
-    assert await status(http, server, token(ONE, "1")) == 200
-    complaints = [line for line in server.stop().splitlines() if not line.startswith("login failed")]
-    assert len(complaints) == 4, "one for each state of the file"
-    assert all("keys.json" in line and "stay valid" in line and str(tmp_path) not in line for line in complaints)
-    assert "cannot be read: No such file" in complaints[3]
+        assert await status(http, server, token(ONE, "1")) == 200
+        assert await status(http, server, token(ONE, None)) == 401, "which key is meant is not known"
+        assert await status(http, server, token(ONE, "2")) == 401
+        put(path, SECOND)
+        assert await status(http, server, token(ONE, "1")) == 401, "a key that is withdrawn no longer counts"
+        for broken in (b"{", b'{"keys":[]}', b"x" * (MAX_BYTES + 1)):
+            path.write_bytes(broken)
+            assert await status(http, server, token(TWO, "2")) == 200
+        path.unlink()
+        assert [await status(http, server, token(TWO, "2")) for _ in range(3)] == [200] * 3
+        put(path, FIRST)
+        assert await status(http, server, token(ONE, "1")) == 200
+        complaints = [line for line in server.stop().splitlines() if not line.startswith("login failed")]
+        assert len(complaints) == 4, "one for each state of the file"
+        assert all("keys.json" in line and "stay valid" in line and str(tmp_path) not in line for line in complaints)
+        assert "cannot be read: No such file" in complaints[3]
 
 
 # a URL
@@ -134,18 +134,18 @@ ANSWERS = {
 async def test_an_answer_that_cannot_be_used_changes_nothing(http: aiohttp.ClientSession) -> None:
     async with issuer(FIRST) as source:
         url = source.url.replace("//", "//canary:canary@") + "?key=canary"
-        server = by_keys(f'"{url}"', **AT_ONCE).start()
-        assert await status(http, server, token(ONE, "1")) == 200
-        for answer in ANSWERS.values():
-            source.answer, before = answer, len(source.asked)
-            found, problem = await bearer(http, server.url, token(TWO, "2"))
-            assert (found, problem["code"]) == (503, "unavailable"), "whether the key is right is not known now"
+        with by_keys(f'"{url}"', **AT_ONCE) as server:
             assert await status(http, server, token(ONE, "1")) == 200
-            assert len(source.asked) == before + 1
-        source.answer, source.keys = None, [FIRST, SECOND]
-        assert await status(http, server, token(TWO, "2")) == 200
-        assert source.asked[0].headers["Authorization"].startswith("Basic "), "the login of the URL is sent"
-        log = server.stop()
+            for answer in ANSWERS.values():
+                source.answer, before = answer, len(source.asked)
+                found, problem = await bearer(http, server.url, token(TWO, "2"))
+                assert (found, problem["code"]) == (503, "unavailable"), "whether the key is right is not known now"
+                assert await status(http, server, token(ONE, "1")) == 200
+                assert len(source.asked) == before + 1
+            source.answer, source.keys = None, [FIRST, SECOND]
+            assert await status(http, server, token(TWO, "2")) == 200
+            assert source.asked[0].headers["Authorization"].startswith("Basic "), "the login of the URL is sent"
+            log = server.stop()
     assert "canary" not in log
     assert log.count("the keys that are known stay valid") == len(ANSWERS) == len(log.splitlines())
     assert "/jwks.json cannot be used: expected status 200, got 302" in log
@@ -154,18 +154,18 @@ async def test_an_answer_that_cannot_be_used_changes_nothing(http: aiohttp.Clien
 async def test_a_fetch_has_an_end(http: aiohttp.ClientSession) -> None:
     async with issuer(FIRST) as source:
         source.gate.clear()
-        server = by_keys(f'"{source.url}"', FETCH_SECONDS=0.3).start()
-        found, problem = await bearer(http, server.url, token(ONE, "1"))
-        assert (found, problem["code"]) == (503, "unavailable")
-        assert "TimeoutError" in server.stop()
+        with by_keys(f'"{source.url}"', FETCH_SECONDS=0.3) as server:
+            found, problem = await bearer(http, server.url, token(ONE, "1"))
+            assert (found, problem["code"]) == (503, "unavailable")
+            assert "TimeoutError" in server.stop()
 
 
 async def test_a_server_stops_while_it_fetches() -> None:
     async with issuer(FIRST) as source:
         source.gate.clear()
-        server = by_keys(f'"{source.url}"').start()
-        await eventually(lambda: source.asked)
-        assert await asyncio.to_thread(server.stop) == ""
+        with by_keys(f'"{source.url}"') as server:
+            await eventually(lambda: source.asked)
+            assert await asyncio.to_thread(server.stop) == ""
 
 
 async def test_a_server_starts_before_its_issuer(http: aiohttp.ClientSession) -> None:

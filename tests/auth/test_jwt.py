@@ -209,23 +209,23 @@ async def test_another_private_key_makes_no_token(rsa: Server, http: aiohttp.Cli
 
 
 async def test_the_log_has_the_kind_and_no_more(http: aiohttp.ClientSession) -> None:
-    server = login_server(f'JWT({COMMON}, algorithms=["HS256"], key="{SECRET}")').start()
-    for make, _ in BAD.values():
-        await bearer(http, server.url, make())
-    lines = server.stop().splitlines()
-    assert len(lines) == len(BAD)
-    kinds = {FAILED.fullmatch(line)[1] for line in lines}  # type: ignore[index]
-    assert kinds == {
-        "expired",
-        "early",
-        "audience",
-        "issuer",
-        "claims",
-        "signature",
-        "algorithm",
-        "malformed",
-        "size",
-    }
+    with login_server(f'JWT({COMMON}, algorithms=["HS256"], key="{SECRET}")') as server:
+        for make, _ in BAD.values():
+            await bearer(http, server.url, make())
+        lines = server.stop().splitlines()
+        assert len(lines) == len(BAD)
+        kinds = {FAILED.fullmatch(line)[1] for line in lines}  # type: ignore[index]
+        assert kinds == {
+            "expired",
+            "early",
+            "audience",
+            "issuer",
+            "claims",
+            "signature",
+            "algorithm",
+            "malformed",
+            "size",
+        }
 
 
 @pytest.mark.parametrize(

@@ -122,14 +122,14 @@ async def test_the_command_takes_an_authenticator(program: str, http: aiohttp.Cl
     """An object or a function, here from the file of the store, which is run once."""
     good = {"Authorization": f"Bearer {TOKEN}", "X-Name": "ada"}
     for auth, bad in (("tokens", {"Authorization": "Bearer canary"}), ("header", {"X-Name": "canary" * 11})):
-        server = Server("serve", f"{program}:store", "--auth", f"{program}:{auth}", "--host", "0.0.0.0").start()
-        assert [await status(http, server.url, headers) for headers in (good, {}, bad)] in (
-            [200, 401, 401],
-            [200, 401, 400],
-        )
-        log = server.stop()
-        assert "canary" not in log
-        assert log.count("read\n") == 1
+        with Server("serve", f"{program}:store", "--auth", f"{program}:{auth}", "--host", "0.0.0.0") as server:
+            assert [await status(http, server.url, headers) for headers in (good, {}, bad)] in (
+                [200, 401, 401],
+                [200, 401, 400],
+            )
+            log = server.stop()
+            assert "canary" not in log
+            assert log.count("read\n") == 1
 
 
 async def status(http: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> int:
@@ -139,20 +139,25 @@ async def status(http: aiohttp.ClientSession, url: str, headers: dict[str, str])
 
 async def test_an_authenticator_of_the_application_is_asked(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     (tmp_path / "sessions.py").write_text(SESSIONS)
-    server = Server("serve", f"{tmp_path / 'sessions.py'}:app", "--host", "0.0.0.0").start()
-    assert (await who(http, server.url, {"Cookie": "session=s1"}))[1] == "ada"
-    assert (await who(http, server.url, {}))[1] is None
-    for cookie, found in (("session=s2", 401), ("session=expired", 401), ("session=bug", 500), ("session=text", 500)):
-        status, problem = await who(http, server.url, {"Cookie": f"{cookie}; secret=canary"})
-        assert status == found, problem
-        assert "canary" not in str(problem)
-    log = server.stop()
-    assert log.count("login failed (session) from 127.0.0.1\n") == 1
-    assert log.count("login failed (expired) from 127.0.0.1\n") == 1
-    assert "expected an Identity or None from AnyOf, got str" in log
-    assert "entered\n" in log
-    assert log.rstrip().endswith("left")
-    assert "canary" not in log
+    with Server("serve", f"{tmp_path / 'sessions.py'}:app", "--host", "0.0.0.0") as server:
+        assert (await who(http, server.url, {"Cookie": "session=s1"}))[1] == "ada"
+        assert (await who(http, server.url, {}))[1] is None
+        for cookie, found in (
+            ("session=s2", 401),
+            ("session=expired", 401),
+            ("session=bug", 500),
+            ("session=text", 500),
+        ):
+            status, problem = await who(http, server.url, {"Cookie": f"{cookie}; secret=canary"})
+            assert status == found, problem
+            assert "canary" not in str(problem)
+        log = server.stop()
+        assert log.count("login failed (session) from 127.0.0.1\n") == 1
+        assert log.count("login failed (expired) from 127.0.0.1\n") == 1
+        assert "expected an Identity or None from AnyOf, got str" in log
+        assert "entered\n" in log
+        assert log.rstrip().endswith("left")
+        assert "canary" not in log
 
 
 SESSIONS = """
