@@ -28,6 +28,7 @@ from statestream import StreamRefused
 from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
 from tests.support.chats import chatty
 from tests.support.exchange import JSON, exchange
+from tests.support.logins import login_server, who
 from tests.support.node import Node
 from tests.support.pages import files_of
 from tests.support.provider import open_gate, script, started
@@ -153,12 +154,17 @@ def nginx_site(kind: str, folder: Path, port: int, upstream: int, patience: int)
         make_certificate(folder)
         secure = f"ssl http2; ssl_certificate {folder}/site.crt; ssl_certificate_key {folder}/site.key;"
         site = site.replace(f"listen 127.0.0.1:{port};", f"listen 127.0.0.1:{port} {secure}")
-    if kind == "nginx, login":
+    if kind in ("nginx, login", "nginx, identity"):
         (folder / "users").write_text("ana:{PLAIN}sesame\n")
         [_, _, lines] = re.findall(r"```nginx.*?\n(.*?)```", (ROOT / "docs/howto/proxies.md").read_text(), re.DOTALL)
         assert lines.startswith("auth_basic ")
         lines = lines.replace("/etc/nginx/statestream.users", f"{folder}/users")
         site = site.replace("    location / {", f"{lines}\n    location / {{")
+    if kind == "nginx, identity":
+        [lines] = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/howto/authenticate.md").read_text(), re.DOTALL)
+        beside = "        proxy_set_header Host $http_host;\n"
+        assert beside in site
+        site = site.replace(beside, beside + lines)
     if kind == "nginx, HTTP/1.0":
         site = site.replace("proxy_http_version 1.1", "proxy_http_version 1.0")
     if kind == "nginx, nothing said":
@@ -384,6 +390,19 @@ async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(tmp_
         page = f"{before.url.replace('//', '//ana:sesame@')}/state"
         await asyncio.to_thread(browser.ask, "open", window="page", url=page)
         assert await asyncio.to_thread(browser.ask, "look", window="page", script=look) == "initial"
+
+
+async def test_a_proxy_says_who_has_logged_in_whatever_its_clients_say(tmp_path: Path) -> None:
+    """With the lines of docs/howto/authenticate.md."""
+    auth = 'ProxyHeader("X-Forwarded-User", proxies=["127.0.0.1"], roles="X-Forwarded-Groups")'
+    forged = [("X-Forwarded-User", "root"), ("X-Forwarded-User", "ana"), ("X-Forwarded-Groups", "admin")]
+    login = ("Authorization", f"Basic {base64.b64encode(b'ana:sesame').decode()}")
+    with login_server(auth) as server, proxy("nginx, identity", tmp_path, server.port) as before:
+        await before.listens()
+        async with before.session() as http:
+            assert (await who(http, before.url, forged))[0] == 401
+            status, found = await who(http, before.url, [*forged, login])
+            assert (status, found["subject"], found["roles"]) == (200, "ana", [])
 
 
 async def test_over_http_2_a_page_has_more_than_six_streams(tmp_path: Path, server: Server) -> None:

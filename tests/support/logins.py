@@ -59,7 +59,8 @@ def jwk(key: Any, algorithm: str, **more: Any) -> dict[str, Any]:
 async def who(http: aiohttp.ClientSession, url: str, headers: Headers) -> tuple[int, Any]:
     """The status and the answer of the route that says who asks."""
     async with http.get(f"{url}/me", headers=headers) as response:
-        return response.status, await response.json(content_type=None)
+        is_json = response.content_type.endswith("json")
+        return response.status, await response.json(content_type=None) if is_json else await response.text()
 
 
 async def bearer(http: aiohttp.ClientSession, url: str, token: str) -> tuple[int, Any]:
