@@ -67,7 +67,7 @@ async def test_no_log_has_what_clients_send(http: aiohttp.ClientSession) -> None
             async with http.get(f"{server.url}/me", headers={"Authorization": f"Bearer {token(kid='2')}"}) as response:
                 assert response.status == 503
             log = server.stop()
-    assert log.count("login failed") >= 9
+    assert log.count("login_failed reason=") >= 9
     assert "keys that are known stay valid" in log
     for secret in (CANARY, ENCODED, token(kid="1")[:80], BASIC.partition(" ")[2]):
         assert secret not in log

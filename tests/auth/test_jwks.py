@@ -69,7 +69,7 @@ async def test_a_file_is_read_again_when_it_changes(http: aiohttp.ClientSession,
         assert [await status(http, server, token(TWO, "2")) for _ in range(3)] == [200] * 3
         put(path, FIRST)
         assert await status(http, server, token(ONE, "1")) == 200
-        complaints = [line for line in server.stop().splitlines() if not line.startswith("login failed")]
+        complaints = [line for line in server.stop().splitlines() if not line.startswith("login_failed ")]
         assert len(complaints) == 4, "one for each state of the file"
         assert all("keys.json" in line and "stay valid" in line and str(tmp_path) not in line for line in complaints)
         assert "cannot be read: No such file" in complaints[3]

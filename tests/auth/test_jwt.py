@@ -37,7 +37,7 @@ from tests.support.logins import (
 COMMON = f'issuer="{ISSUER}", audience="{AUDIENCE}"'
 KEY, OTHER = new_key("RS256"), new_key("RS256")
 PEM = public_pem(KEY)
-FAILED = re.compile(r"login failed \((\w+)\) from 127\.0\.0\.1")
+FAILED = re.compile(r"login_failed reason=(\w+) method=GET route=/me peer=127\.0\.0\.1")
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,10 @@ def running() -> Iterator[Server]:
     server = login_server(f'ProxyHeader("{USER}", proxies=["127.0.0.9", "127.1.0.0/16"], roles="{GROUPS}")').start()
     yield server
     log = server.stop()
-    assert all(re.fullmatch(r"login failed \(\w+\) from [\d.]+", line) for line in log.splitlines()), log
-    assert "login failed (peer) from 127.0.0.1\n" in log
+    assert all(
+        re.fullmatch(r"login_failed reason=\w+ method=GET route=/me peer=[\d.]+", line) for line in log.splitlines()
+    ), log
+    assert "login_failed reason=peer method=GET route=/me peer=127.0.0.1\n" in log
     assert "canary" not in log
 
 

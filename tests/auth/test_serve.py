@@ -152,8 +152,8 @@ async def test_an_authenticator_of_the_application_is_asked(tmp_path: Path, http
             assert status == found, problem
             assert "canary" not in str(problem)
         log = server.stop()
-        assert log.count("login failed (session) from 127.0.0.1\n") == 1
-        assert log.count("login failed (expired) from 127.0.0.1\n") == 1
+        assert log.count("login_failed reason=session method=GET route=/me peer=127.0.0.1\n") == 1
+        assert log.count("login_failed reason=expired method=GET route=/me peer=127.0.0.1\n") == 1
         assert "expected an Identity or None from AnyOf, got str" in log
         assert "entered\n" in log
         assert log.rstrip().endswith("left")

@@ -34,7 +34,9 @@ def running() -> Iterator[Server]:
     yield server
     log = server.stop()
     lines = log.splitlines()
-    assert all(re.fullmatch(r"login failed \((\w+)\) from 127\.0\.0\.1", line) for line in lines), log
+    assert all(
+        re.fullmatch(r"login_failed reason=\w+ method=GET route=/me peer=127\.0\.0\.1", line) for line in lines
+    ), log
     assert "canary" not in log
     assert len(lines) == len(REFUSED), "one line for each failed login"
 
