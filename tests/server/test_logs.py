@@ -200,8 +200,7 @@ from statestream.server import audit
 async def auth(request):
     if request.headers.get("Authorization") == "Bearer right":
         return None
-    audit.login_failed(request, "unknown_token")
-    raise Unauthenticated("canary")
+    raise Unauthenticated("canary", kind="unknown_token")
 
 app = create_app(Store([Slice("board", initial={})]), auth=auth)
 audit.revoked("ada", by="root")
