@@ -18,6 +18,8 @@ from statestream.core.errors import Malformed
 from statestream.core.values import plain
 
 MAX_SUBJECT: Final = 64
+OF_A_TOKEN: Final = ("exp", "iat", "nbf", "jti")
+"""Claims about a token, not about its subject."""
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -45,8 +47,9 @@ class Identity(Struct, frozen=True, kw_only=True):
             force_setattr(self, "claims", plain(dict(self.claims)))
 
     def rights(self) -> bytes:
-        """What rules can tell identities apart by. Equal for two identities to which the same rules give the same."""
-        known = {"subject": self.subject, "roles": sorted(self.roles), "claims": dict(self.claims)}
+        """What rules can tell identities apart by, without what differs between one token and the next (RFC 7519)."""
+        claims = {name: claim for name, claim in self.claims.items() if name not in OF_A_TOKEN}
+        known = {"subject": self.subject, "roles": sorted(self.roles), "claims": claims}
         return orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
 
 

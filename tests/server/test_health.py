@@ -125,7 +125,7 @@ async def test_a_server_that_stops_is_not_ready_but_alive(tmp_path: Path) -> Non
     """A connection that was open before, and a request that is arriving, keep it from ending at once."""
     with Server.serving() as server:
         arriving = socket.create_connection(("127.0.0.1", server.port))
-        arriving.sendall(b"POST /dispatch HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        arriving.sendall(b"POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{")
         with socket.create_connection(("127.0.0.1", server.port)) as kept:
             kept.settimeout(10)
             assert b" 200 OK" in asked(kept, "ready")
@@ -149,7 +149,7 @@ async def test_a_server_that_stops_is_not_ready_but_alive(tmp_path: Path) -> Non
 
 
 def asked(connection: socket.socket, which: str) -> bytes:
-    connection.sendall(f"GET /health/{which} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET /health/{which} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     answer = b""
     while not answer.endswith(b"}"):
         data = connection.recv(1 << 16)

@@ -228,7 +228,7 @@ async def test_a_log_that_nobody_reads_stops_nothing() -> None:
         port = int(process.stdout.readline().rsplit(":", 1)[1])
         room = 64 << 10
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+            request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
             for _ in range(room // 100):  # far more lines than a pipe holds
                 connection.sendall(request)
                 while not (answer := connection.recv(1 << 16)).endswith(b"}"):
