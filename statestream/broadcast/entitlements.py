@@ -67,12 +67,17 @@ class Entitlements(Generic[M]):
 
     def changed_by(self, changes: Sequence[Change]) -> list[Entitlement[M]]:
         """Those whose grants changes that were just committed have changed. They have their new grants."""
-        concerned: dict[Entitlement[M], None] = {}
+        concerned: dict[Entitlement[M], set[str]] = {}
+        grown: dict[Entitlement[M], None] = {}
         for change in changes:
-            concerned.update(self._by_name.get(change.slice, {}))
+            for each in self._by_name.get(change.slice, ()):
+                concerned.setdefault(each, set()).add(change.slice)
             if change.from_version == 0 and "/" in change.slice:
-                concerned.update(self._by_family.get(change.slice.partition("/")[0], {}))
-        return [each for each in concerned if self._renew(each)]
+                grown.update(self._by_family.get(change.slice.partition("/")[0], {}))
+        for each, names in concerned.items():
+            if each not in grown and not each.view.still(each.grant, names):
+                grown[each] = None
+        return [each for each in grown if self._renew(each)]
 
     def renew_all(self) -> list[Entitlement[M]]:
         """The same after the state was replaced."""

@@ -10,7 +10,7 @@ exist. The rights to the past are those of now: somebody who may read a slice ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -29,21 +29,30 @@ ValueOf = Callable[[str], Any]
 Instances = Mapping[str, Collection[str]]
 
 
+class Answer(Struct, frozen=True, kw_only=True):
+    """Whether a slice, a family or an instance may be read, and the names that the rule has asked the state for."""
+
+    allowed: bool
+    names: frozenset[str]
+
+
 class Grant(Struct, frozen=True, kw_only=True):
     """What may be read of what was asked for.
 
-    `depends` are the names whose changes may change it, `families` those whose new instances may add to it.
+    `answers` has, by name, the answers of rules that depend on the state, and `depends` the names whose changes may
+    change them, each with the names of the answers. `families` are those whose new instances may add to the selection.
     """
 
     selection: Selection
     scope: Scope
-    depends: frozenset[str] = frozenset()
+    answers: Mapping[str, Answer] = {}
+    depends: Mapping[str, Sequence[str]] = {}
     families: frozenset[str] = frozenset()
 
     @property
     def lasting(self) -> bool:
         """Whether no change of the state can change it."""
-        return not self.depends and not self.families
+        return not self.answers and not self.families
 
 
 class Observed:
@@ -104,28 +113,43 @@ class Rights:
         """What may be read of what was asked for. Raises TooLarge if that takes too many evaluations."""
         if self.unlimited:
             return Grant(selection=asked, scope=self._scope(asked))
-        state = Observed(value_of)
-        names = {name for name in asked.names if self._reads(name, state)}
+        answers: dict[str, Answer] = {}
+
+        def allowed(name: str) -> bool:
+            answer = self._answer(name, value_of)
+            if answer.names:
+                answers[name] = answer
+            return answer.allowed
+
+        names = {name for name in asked.names if allowed(name)}
         families, growing = set(), set()
         for family in asked.families:
-            declared = self._registry.slices[family]
-            if not self._by_key(declared):
-                families |= {family} if self.may_read(declared, None, state) else set()
-                continue
-            growing.add(family)
-            candidates = instances.get(family, ())
-            if len(candidates) > MAX_EVALUATED:
-                raise TooLarge(
-                    f"{family}/* has more than {MAX_EVALUATED:,} instances, each with rights of its own; name those "
-                    "that you follow"
-                )
-            names.update(name for name in candidates if self._reads(name, state))
+            if self._by_key(self._registry.slices[family]):
+                growing.add(family)
+                names.update(name for name in _evaluable(family, instances) if allowed(name))
+            elif allowed(family):
+                families.add(family)
+        depends: dict[str, list[str]] = {}
+        for name, answer in answers.items():
+            for other in answer.names:
+                depends.setdefault(other, []).append(name)
         return Grant(
             selection=Selection(names=frozenset(names), families=frozenset(families)),
             scope=self._scope(asked),
-            depends=frozenset(state.names),
+            answers=answers,
+            depends=depends,
             families=frozenset(growing),
         )
+
+    def still(self, grant: Grant, changed: Iterable[str], value_of: ValueOf) -> bool:
+        """Whether the answers that depend on changed slices are as they were."""
+        concerned = {name for other in changed for name in grant.depends.get(other, ())}
+        return all(self._answer(name, value_of) == grant.answers[name] for name in concerned)
+
+    def _answer(self, name: str, value_of: ValueOf) -> Answer:
+        state = Observed(value_of)
+        allowed = self._reads(name, state)
+        return Answer(allowed=allowed, names=frozenset(state.names))
 
     def reads(self, name: str, value_of: ValueOf) -> bool:
         """Whether a slice or instance may be read."""
@@ -187,6 +211,17 @@ class Rights:
     def tellable(self, value_of: ValueOf) -> Collection[str]:
         """The slices whose actions may be suggested: those that the caller may know, and change."""
         return {name for name, each in self.readable(value_of).items() if self._principal.internal or not each.internal}
+
+
+def _evaluable(family: str, instances: Instances) -> Collection[str]:
+    """The instances of a family, unless there are too many. Raises TooLarge."""
+    found = instances.get(family, ())
+    if len(found) > MAX_EVALUATED:
+        raise TooLarge(
+            f"{family}/* has more than {MAX_EVALUATED:,} instances, each with rights of its own; name those that you "
+            "follow"
+        )
+    return found
 
 
 def _nothing(name: str) -> None:

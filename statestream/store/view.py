@@ -13,7 +13,7 @@ own code, which must not change its value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -86,6 +86,10 @@ class StoreView:
     def grant(self, asked: Selection) -> Grant:
         """What may be read now of what was asked for. Raises TooLarge."""
         return self._rights.grant(asked, self._state.instances, self._value_of)
+
+    def still(self, grant: Grant, changed: Iterable[str]) -> bool:
+        """Whether a grant is as it was, after these slices have changed, and no instance was created."""
+        return self._rights.still(grant, changed, self._value_of)
 
     def grant_at(
         self, position: Position, asked: Selection, changed: Collection[str], past: PastValues

@@ -422,12 +422,12 @@ async def test_the_earliest_is_where_trimming_stopped(quick: Server, http: Http)
 async def test_the_state_and_the_history_of_the_past(quick: Server, http: Http) -> None:
     states = dict(await fill(http, quick, 80))
     seen: list[int] = []
-    for position, slices in states.items():
+    for position, slices in reversed(states.items()):  # so that trimming in the meantime changes nothing
         async with http.get(f"{quick.url}/state?slices=*&at={position}") as response:
             body = await response.json(content_type=None)
             seen.append(response.status)
             assert body["slices"] == slices if response.status == 200 else body["code"] == "position_expired"
-    assert seen == sorted(seen, reverse=True)
+    assert seen == sorted(seen)
     assert seen.count(200) >= 20
     for at, status, code in [
         ("1.x", 410, "position_expired"),
