@@ -51,7 +51,7 @@ def plain(line: str) -> str:
 async def test_the_readme_shows_what_happens(tmp_path: Path) -> None:
     [[made_ready], [serve, listen, act]] = terminals_of("../README.md")
     assert made_ready.startswith(SETS_UP)
-    board, follow, _ = fences_of("../README.md", "python")
+    board, follow, *_ = fences_of("../README.md", "python")
     shown = next(text for text in fences_of("../README.md", "") if text.startswith("event: "))
     desk = Desk(tmp_path)
     desk.put("app.py", board)
