@@ -11,6 +11,7 @@ problem, after which the connection ends. Mistakes of clients cause at most one 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -89,6 +90,8 @@ class HttpConnection(web.RequestHandler):
         """Also breaks reference cycles: no part of a lost connection waits for the garbage collector."""
         if self._resumed is not None:
             self._resumed.cancel()
+        if self._task_handler is not None:
+            self._task_handler.add_done_callback(_forget_cancellation)
         super().connection_lost(exc)
         self._data_received_cb = None  # a WebSocket's, which has this connection
         getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)  # a method of asyncio's own transport
@@ -125,3 +128,9 @@ class HttpConnection(web.RequestHandler):
             self._complaints.add("RequestPayloadError", self._peer())
         else:
             super().log_exception(*args, **more)
+
+
+def _forget_cancellation(task: asyncio.Task[None]) -> None:
+    """A cancelled task keeps the error with its frames, and these have the request, which has the task."""
+    with contextlib.suppress(asyncio.CancelledError):
+        task.exception()  # asking for the error takes it from the task
