@@ -30,9 +30,11 @@ from statestream.server.origin import ORIGINS, allowed_origins
 from statestream.server.problems import OUTCOMES, problems, starting
 from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
+from statestream.server.tickets import STREAMS, TICKETS, Tickets, give_cookie, issue_ticket
 from statestream.server.transfer import BUDGET
 from statestream.store.revocations import revocation_slice
 from statestream.store.store import Store
+from statestream.store.tickets import ticket_slice
 
 
 def create_app(
@@ -66,7 +68,7 @@ def create_app(
     app[QUERY], app[OUTCOMES], app[COUNTED] = set(query), Counter(), []
     app[BUDGET] = Budget()
     if auth is not None:
-        store.declare(revocation_slice)
+        store.declare(revocation_slice, ticket_slice)
     app[SESSIONS] = sessions = Sessions(store.view(SERVER))
     app[HUB] = Hub(store.view(SERVER), app[BUDGET], sessions, heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[VITALS], app[OPEN] = store.view(SERVER).vitals, {live, ready}
@@ -89,7 +91,9 @@ def create_app(
     if origins:
         app.on_response_prepare.append(cors.share)
     if auth is not None:
-        app[AUTH] = auth
+        app[AUTH], app[TICKETS], app[STREAMS] = auth, Tickets(store.view(SERVER)), {stream.stream_state}
+        app.router.add_post("/tickets", issue_ticket)
+        app.on_response_prepare.append(give_cookie)
         app.cleanup_ctx.append(_authenticator)
     app.cleanup_ctx.append(_running)
     app.on_shutdown.append(_end_streams)

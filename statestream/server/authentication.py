@@ -24,6 +24,7 @@ from statestream.core.functions import kind_of
 from statestream.core.principal import Identity, Principal
 from statestream.server import audit
 from statestream.server.request import PRINCIPAL, STORE
+from statestream.server.tickets import identity_of_cookie
 
 Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
 """Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong.
@@ -66,8 +67,13 @@ def authenticating(auth: Authenticator) -> Middleware:
 
 
 async def _recognized(request: web.Request, auth: Authenticator) -> Identity | None:
-    """What the authenticator returns. Raises Unauthenticated also if that is not valid any more, and TypeError."""
+    """What the authenticator returns, or else who has the cookie of a ticket.
+
+    Raises Unauthenticated also if that is not valid any more, and TypeError.
+    """
     found: Any = await auth(request)
+    if found is None:
+        found = await identity_of_cookie(request)
     if found is None:
         return None
     if not isinstance(found, Identity):

@@ -18,6 +18,7 @@ from statestream.core.values import MAX_INT
 from statestream.server.bodies import Body
 from statestream.server.request import check_query, view_of
 from statestream.server.routes import Several, json_response
+from statestream.server.tickets import TICKETS
 
 Schema = dict[str, Any]
 POSITION: Final[Schema] = {"type": "string", "pattern": r"^(0\.0|[1-9][0-9]{0,14}\.[A-Za-z0-9]{1,32})$"}
@@ -92,11 +93,11 @@ PARAMETERS: Final[Mapping[str, tuple[str, Schema]]] = {
 
 async def openapi(request: web.Request) -> web.Response:
     check_query(request)
-    return json_response(document(view_of(request).actions()))
+    return json_response(document(view_of(request).actions(), tickets=TICKETS in request.config_dict))
 
 
-def document(actions: list[Handler]) -> Schema:
-    """The description of the state's routes, with these actions."""
+def document(actions: list[Handler], *, tickets: bool) -> Schema:
+    """The description of the state's routes, with these actions. `tickets`: whether the server issues them."""
     schemas = dict(COMPONENTS)
     return {
         "openapi": "3.1.0",
@@ -109,6 +110,7 @@ def document(actions: list[Handler]) -> Schema:
             "/history": {"get": _history()},
             "/metrics": {"get": _read("metrics", "Metrics of Prometheus.", "text/plain")},
             "/openapi.json": {"get": _read("openapi", "This document.", "application/json")},
+            **({"/tickets": {"post": _ticket()}} if tickets else {}),
         },
         "components": {"schemas": schemas},
     }
@@ -135,6 +137,15 @@ def _state() -> Schema:
 
 def _history() -> Schema:
     return _read("history", "Changes, a line each.", "application/x-ndjson", "slices", "after", "limit", "cause")
+
+
+def _ticket() -> Schema:
+    summary = "Sets a cookie that opens one EventSource or WebSocket, and is then replaced by one for all further ones."
+    issued = {
+        "description": "The cookie is in `Set-Cookie`.",
+        "headers": {"Set-Cookie": {"schema": {"type": "string"}}},
+    }
+    return {"operationId": "ticket", "summary": summary, "responses": {"204": issued, **_problems()}}
 
 
 def _parameter(name: str) -> Schema:

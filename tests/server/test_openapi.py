@@ -74,6 +74,9 @@ def test_everybody_sees_the_actions_of_the_slices_that_they_may_know() -> None:
         assert "salary" not in seen["ann:chief"]
         assert seen["ann:chief"] == seen["ann"] | {"roster"}
         assert "notice" in seen["ann"]
+        found = document(server)
+        validate(found)
+        assert "204" in found["paths"]["/tickets"]["post"]["responses"]
 
 
 def test_a_part_of_another_application_says_where_its_routes_are() -> None:

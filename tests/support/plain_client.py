@@ -28,9 +28,15 @@ class PlainClient:
     """An EventSource on a raw socket: HTTP/1.0, so that the body is the stream. Keeps state by jsonpatch."""
 
     def __init__(
-        self, port: int, query: str = "slices=*", path: str = "/stream/state", *, token: str | None = None
+        self,
+        port: int,
+        query: str = "slices=*",
+        path: str = "/stream/state",
+        *,
+        token: str | None = None,
+        cookie: str | None = None,
     ) -> None:
-        self.port, self.target, self.token = port, f"{path}?{query}", token
+        self.port, self.target, self.token, self.cookie = port, f"{path}?{query}", token, cookie
         self.last_id = ""
         self.state: dict[str, Any] = {}
         self.versions: dict[str, int] = {}
@@ -56,6 +62,7 @@ class PlainClient:
         assert self.socket
         line = f"{header}: {cursor}\r\n" if cursor else ""
         line += f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        line += f"Cookie: {self.cookie}\r\n" if self.cookie else ""
         self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: localhost\r\n{line}\r\n".encode())
 
     def answered(self) -> PlainClient:
