@@ -79,6 +79,23 @@ export function follow(url, onChange, onStatus = () => {}, { withCredentials = f
   return stream;
 }
 
+/** Gets a ticket for an EventSource or a WebSocket: a cookie of the server, which no script can read.
+ *
+ * `url` is that of the server's `/tickets`, `token` the same as for `follow`. The first connection that you open within
+ * 30 s uses the ticket; when it is open, its cookie suffices for any others, and for reconnects. `withCredentials` lets a
+ * server of another origin set the cookie. Throws an Error with the server's reason.
+ */
+export async function ticket(url, token, { withCredentials = false } = {}) {
+  const ask = async () => {
+    const headers = { Authorization: `Bearer ${typeof token === "function" ? await token() : token}` };
+    const [credentials, signal] = [withCredentials ? "include" : "same-origin", AbortSignal.timeout(INQUIRY_MS)];
+    return fetch(url, { method: "POST", headers, credentials, signal, cache: "no-store", redirect: "error" });
+  };
+  let response = await ask();
+  if (response.status === 401 && typeof token === "function") response = await ask();
+  if (!response.ok) throw new Error((await verdictOn(response)).detail);
+}
+
 /** Keeps an EventSource open, and opens another one when it is lost, silent or refused for now.
  *
  * `target()` is the URL to ask, `receive` is called with every event that has one of the `names`. With a `token`, it is a
