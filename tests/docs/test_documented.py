@@ -126,7 +126,9 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
     replica.apply(Event(event="state.initial", data=json.dumps(state), last_id="1.k3v9x2m"))
     StreamRecorder(path, url="http://127.0.0.1", slices=None, replica=replica).close()
     chat = Chat()
-    app = create_app(Store([Slice("board", initial={}), *chat.slices]))
+    app = create_app(
+        Store([Slice("board", initial={}), *chat.slices]), auth=auth.ProxyHeader("X-User", proxies=["unix"])
+    )
     chat.setup(app)
     answered = routes(app) | routes(demo_app("memory:"))
     assert "GET /stream/state" in answered
