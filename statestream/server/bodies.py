@@ -26,6 +26,7 @@ BODY_SECONDS: Final = 30.0
 MAX_BODY: Final = web.AppKey("statestream_max_body", int)
 LARGE: Final = 32 << 10
 """A text of this size may take several milliseconds to parse."""
+ENCODINGS: Final = "expected Content-Encoding: gzip or deflate, or none"
 PARSING: Final = web.AppKey("statestream_parsing", asyncio.Lock)
 
 M = TypeVar("M", bound="Body")
@@ -41,7 +42,7 @@ async def read_json(request: web.Request) -> Any:
     """The value of the body. Raises UnsupportedMediaType, TooLarge, NotJSON, Malformed."""
     _check_media_type(request.headers.get("Content-Type", ""))
     if request.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "deflate"):
-        raise UnsupportedMediaType("expected Content-Encoding: gzip or deflate, or none")
+        raise UnsupportedMediaType(ENCODINGS)
     with Share(request.config_dict[BUDGET]) as share:
         return await parsed(request, await _read(request, request.config_dict[MAX_BODY], share))
 

@@ -110,7 +110,7 @@ def _answer(request: web.Request, error: Exception, code: str) -> web.StreamResp
     if isinstance(error, StatestreamError) and code != "internal":
         return problem(error)
     if not isinstance(error, web.HTTPException):
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        log.error("%s %s failed", request.method, access_log.route_of(request), exc_info=error)
         return _problem(500, code, "the server failed; the details are in its log")
     error.__traceback__ = None  # its frames have the request, which has the error
     if isinstance(route := request.match_info.route, SystemRoute):

@@ -19,6 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
+from statestream.server.connection import READ_BYTES
 from statestream.server.edge import Edge
 from statestream.server.hosts import LISTENING, Listening
 from statestream.server.inflate import refuse_truncated
@@ -53,6 +54,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         handler_cancellation=True,
         access_log=None,
         keepalive_timeout=KEEPALIVE_SECONDS,
+        read_bufsize=READ_BYTES,
         shutdown_timeout=SHUTDOWN_SECONDS,
         tcp_keepalive=False,  # accepted sockets inherit it from the listening one, which has it set
     )
