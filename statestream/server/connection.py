@@ -95,7 +95,7 @@ class HttpConnection(web.RequestHandler):
         self._resumed = None
         self._resume_reading_for_buffer()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as in the base class
+    def resume_reading(self, resume_parser: bool = True) -> None:
         """Is called by the reader of a body. The base class would parse what waits before it returns."""
         if not resume_parser:
             super().resume_reading(resume_parser)
