@@ -8,8 +8,10 @@ Invariants: targets are pure and deterministic, so that an input that fails can 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import random
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -86,11 +88,14 @@ def frame(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    """A token is an identity, or refused."""
-    text = data.decode("utf-8", "replace")
-    with contextlib.suppress(Unauthenticated):
-        READER._named_key(text)
-        READER._identity(READER._verified(text, OneKey(SECRET, ["HS256"])._key))
+    """A token is an identity, or refused, also if its issuer has signed it. A NUL separates header and claims."""
+    header, _, payload = data.partition(b"\0")
+    signing = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload))
+    signature = urlsafe_b64encode(hmac.digest(SECRET.encode(), signing, "sha256")).rstrip(b"=")
+    for text in (data.decode("utf-8", "replace"), f"{signing.decode()}.{signature.decode()}"):
+        with contextlib.suppress(Unauthenticated):
+            READER._named_key(text)
+            READER._identity(READER._verified(text, OneKey(SECRET, ["HS256"])._key))
 
 
 def _chat(read: Callable[[Any], object]) -> Callable[[bytes], None]:
@@ -131,7 +136,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "phases": _chat(lambda value: checked(PersonMessage, value).question("ada")),
 }
 _USER = {"id": "q", "role": "user", "content": "Hi", "parts": [{"type": "text", "text": "Hi"}]}
-_UPDATE = {"type": "state.update", "slice": "board", "from": 1, "version": 2}
+_UPDATE = {"type": "state.update", "slice": "board", "from": 1, "version": 2, "timestamp": 0}
+_CLAIMS = {"iss": "https://login.example", "aud": "board", "sub": "ada", "iat": 1, "exp": 99999999999, "roles": ["a"]}
 SEEDS: dict[str, list[bytes]] = {
     "sse": [b"event: a\nid: 1\nretry: 5\ndata: x\ndata: y\n\n", b"\xef\xbb\xbfdata\r\rdata: \xff\r\n\r\n: c\n"],
     "cursor": [b"1042.k3v9x2m", b"0.0", b"9007199254740991.a", b"9007199254740992.a"],
@@ -142,7 +148,7 @@ SEEDS: dict[str, list[bytes]] = {
         b'[{},[{"op":"test","path":"/~0~1","value":1},{"op":"copy","from":"","path":"/a"}]]',
     ],
     "frame": [json.dumps(_UPDATE | {"patches": [{"op": "add", "path": "/a/1", "value": 2}], "cause": {}}).encode()],
-    "token": [b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhIn0.AAAA", b"..", b"e30.e30.e30"],
+    "token": [b"e30.e30.e30", b'{"alg":"HS256","typ":"JWT"}\0' + json.dumps(_CLAIMS).encode()],
     "ai_sdk": [json.dumps({"id": "c", "messages": [_USER], "trigger": "regenerate-message"}).encode()],
     "ag_ui": [
         json.dumps({"threadId": "t", "runId": "r", "messages": [_USER], "forwardedProps": {"leaf": "q"}}).encode()
