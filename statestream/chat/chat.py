@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
-from statestream.chat.identity import Identify, from_query, presence_observer
+from statestream.chat.identity import presence_observer
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
 from statestream.chat.nodes.lease import nodes_slice
@@ -26,16 +26,18 @@ from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.tools import Tools
+from statestream.chat.rules import RULES
 from statestream.chat.settings import Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
-from statestream.chat.slices.conversation import chat_slice, chats_slice
+from statestream.chat.slices.conversation import chat_slice
+from statestream.chat.slices.deleted_chats import deleted_slice
+from statestream.chat.slices.listing import chats_slice
 from statestream.chat.slices.provider import provider_slice
-from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
 from statestream.server.metrics import COUNTED, counter, histogram
-from statestream.server.request import QUERY, STORE
+from statestream.server.request import AUTHENTICATES, STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
 
@@ -53,8 +55,7 @@ class Chat:
     `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
     live; older ones move to the archive, beginning with messages that are not shown. `lease`: the seconds after which
     other processes consider a process that has died lost, and end its replies. `titles`: whether the server asks the
-    model for a title after the first exchange. `identify`: a function that returns the name of the person behind a
-    request, or None; the default trusts `?user=`. `files`: which files people can post.
+    model for a title after the first exchange. `files`: which files people can post.
     """
 
     def __init__(
@@ -66,20 +67,18 @@ class Chat:
         keep: int = KEEP,
         lease: float = LEASE_SECONDS,
         titles: bool = True,
-        identify: Identify = from_query,
         files: Files | None = None,
     ) -> None:
-        _check(model, timeouts, identify, window=window, keep=keep, lease=lease)
+        _check(model, timeouts, window=window, keep=keep, lease=lease)
         self.slices: Sequence[Slice] = (
             chat_slice,
             chats_slice,
             archive_slice,
             provider_slice,
+            deleted_slice,
             presence_slice,
             nodes_slice,
         )
-        check_plain(identify, "`identify`", "which reads the name from the request")
-        self._identify = identify
         self._tools = Tools()
         self._settings = Settings(
             model=model or default_model(),
@@ -111,6 +110,7 @@ class Chat:
     def setup(self, app: web.Application) -> None:
         """Adds the chat's routes to an application of `create_app` whose store has `slices`.
 
+        If the application authenticates, each chat is for those who belong to it; otherwise, all are everybody's.
         Raises TypeError for anything else, and ValueError if the store lacks slices.
         """
         if not isinstance(app, web.Application) or STORE not in app:
@@ -120,12 +120,10 @@ class Chat:
             raise ValueError(
                 f"expected a store with the chat's slices, as in Store([*chat.slices]); it lacks {', '.join(missing)}"
             )
-        if self._identify is from_query:
-            app[QUERY].add("user")
-        conversations = self.conversations(app[STORE])
+        conversations = Conversations(app[STORE].view(SERVER), self._settings, guarded=app[AUTHENTICATES])
         app[COUNTED].append(lambda: _metrics(conversations.totals))
-        app.add_routes(routes(conversations, self._identify))
-        app[STREAM_OBSERVERS].append(presence_observer(conversations.presence, self._identify))
+        app.add_routes(routes(conversations))
+        app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))
 
         async def running(_: web.Application) -> AsyncIterator[None]:
             async with conversations:
@@ -149,13 +147,11 @@ def _metrics(totals: Totals) -> list[Metric]:
     ]
 
 
-def _check(model: Any, timeouts: Any, identify: Any, **numbers: float) -> None:
+def _check(model: Any, timeouts: Any, **numbers: float) -> None:
     """Raises TypeError and ValueError for settings that would fail later, when a question is asked."""
     if model is not None and not all(hasattr(model, member) for member in ("name", "answer")):
         hint = f'; for one of OpenAI write OpenAIModel("{model}")' if isinstance(model, str) else ""
         raise TypeError(f"expected `model` to be a model, got {type(model).__name__}{hint}")
     if timeouts is not None and not isinstance(timeouts, Timeouts):
         raise TypeError(f"expected `timeouts` to be Timeouts(total=…), got {type(timeouts).__name__}")
-    if not callable(identify):
-        raise TypeError(f"expected `identify` to be a function of a request, got {type(identify).__name__}")
     check_settings(**numbers)

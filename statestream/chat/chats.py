@@ -10,7 +10,7 @@ from typing import Final
 from statestream.chat.messages import State
 from statestream.chat.slices.archive import KEY_ROOM
 from statestream.chat.slices.conversation import chat_slice, name_of
-from statestream.core.errors import Malformed
+from statestream.core.errors import Malformed, NotFound
 from statestream.core.names import escape_key
 from statestream.store.view import StoreView
 
@@ -28,6 +28,11 @@ def check_length(key: str) -> None:
     """Raises Malformed if a key is too long to be a chat's."""
     if len(key) > MAX_KEY:
         raise Malformed(f"expected a chat id of at most {MAX_KEY} characters, got more")
+
+
+def missing() -> NotFound:
+    """The error for a chat that does not exist, or that the sender of a request does not belong to."""
+    return NotFound("there is no chat with this id; create one with POST /api/chats")
 
 
 def exists(view: StoreView, key: str) -> bool:

@@ -15,22 +15,24 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self, TypeVar
 
-from statestream.chat.chats import check_length, exists, owner_of, state_of
+from statestream.chat.chats import check_length, exists, missing, owner_of, state_of
+from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State, find, leaf_below, path, reply_to, streaming
 from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
+from statestream.chat.people import People
 from statestream.chat.question import Question
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation
+from statestream.chat.slices import archive, conversation, deleted_chats, listing
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, optional
 from statestream.core.change import Action
-from statestream.core.errors import NotFound, Refused, Unavailable, VersionConflict
-from statestream.core.names import escape_key
+from statestream.core.errors import Refused, Unavailable, VersionConflict
+from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
 from statestream.store.view import StoreView
 
@@ -40,18 +42,21 @@ T = TypeVar("T")
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
-    `view` is the store as the server's own code sees it, `node` the name of this node in the store.
+    `view` is the store as the server's own code sees it, `node` the name of this node in the store. `guarded` says that
+    the server knows who people are, so that each chat is for those who belong to it. The methods check no right:
+    requests use a Visit. `by` is the person on whose behalf the chat is changed, which its actions check.
     """
 
-    def __init__(self, view: StoreView, settings: Settings) -> None:
-        self.view, self.node = view, secrets.token_hex(4)
+    def __init__(self, view: StoreView, settings: Settings, *, guarded: bool = False) -> None:
+        self.view, self.node, self._guarded = view, secrets.token_hex(4), guarded
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
-        self.presence = Presence(view, self.node, self._lease.take)
+        self.presence = Presence(view, self.node, self._lease.take, self._may_be_present)
         self._recovery = Recovery(view, self._in_progress)
+        self.people = People(view)
         self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
@@ -91,13 +96,16 @@ class Conversations:
         """Whether this node holds anything that other nodes would have to end if it were lost."""
         return bool(self._reply_tasks) or self.presence.in_use
 
+    def _may_be_present(self, key: str, user: str) -> bool:
+        return exists(self.view, key) and (not self._guarded or belongs(self.find(key), person_key(user)))
+
     # chats
 
-    async def create(self, *, user: str | None = None) -> str:
+    async def create(self, *, user: str | None = None, by: Identity | None = None) -> str:
         """Creates an empty chat, owned by that user, and returns its key."""
         key = secrets.token_hex(6)
-        owner = None if user is None else escape_key(user)
-        await self.view.dispatch(conversation.created(key, **optional(user=owner)))
+        owner = None if user is None else person_key(user)
+        await self.view.on_behalf_of(by).dispatch(conversation.created(key, **optional(user=owner)))
         return key
 
     def find(self, key: str) -> State:
@@ -122,7 +130,7 @@ class Conversations:
         if not exists(self.view, key):
             await self.caught_up()
         if not exists(self.view, key):
-            raise NotFound("there is no chat with this id; create one with POST /api/chats")
+            raise missing()
         return self.find(key)
 
     async def in_progress(self, key: str) -> Any:
@@ -144,14 +152,14 @@ class Conversations:
         """Whether the message with that id has moved to the archive."""
         return find(self.find(key), message) is None and archive.is_archived(self.view, key, message)
 
-    async def branch(self, key: str, message: str, *, leaf: str | None = None) -> None:
+    async def branch(self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None) -> None:
         """Shows the branch with that message to everybody.
 
         `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
         Refused.
         """
         await self._restore(key, leaf_below(await self.existing(key), message))
-        await self.view.dispatch(conversation.branched(key, message=message, **optional(leaf=leaf)))
+        await self.view.on_behalf_of(by).dispatch(conversation.branched(key, message=message, **optional(leaf=leaf)))
         actions, expect = archive.archiving(self.view, key, self._keep)
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the next reply archives them
@@ -173,7 +181,14 @@ class Conversations:
     # questions and replies
 
     async def ask(
-        self, key: str, question: Question, *, create: bool = False, leaf: str | None = None, show: bool = True
+        self,
+        key: str,
+        question: Question,
+        *,
+        create: bool = False,
+        leaf: str | None = None,
+        show: bool = True,
+        by: Identity | None = None,
     ) -> str:
         """Saves the question and the reply's place, then lets the model answer. Returns the reply's id.
 
@@ -195,39 +210,44 @@ class Conversations:
         if known is None:
             self._files.check(question.parts)
             try:
-                return await self._ask(key, payload, leaf)
+                return await self._ask(key, payload, leaf, by)
             except Refused as refused:  # the same question has come in meanwhile
                 known = reply_to(self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
                     raise
         if show:
-            await self._show(key, str(known["id"]), leaf)
+            await self._show(key, str(known["id"]), leaf, by)
         return str(known["id"])
 
-    async def _ask(self, key: str, question: QuestionPayload, leaf: str | None) -> str:
+    async def _ask(self, key: str, question: QuestionPayload, leaf: str | None, by: Identity | None) -> str:
         await self._restore(key, question.get("edits", self.find(key).get("leaf")))
-        owner, create = owner_of(self.view, key), []
+        owner, create, expect = owner_of(self.view, key), [], {}
         if not exists(self.view, key):
             author = question.get("author")
-            owner = None if author is None else escape_key(author)
+            owner = None if author is None else person_key(author)
             create = [conversation.created(key, **optional(user=owner))]
+            expect = {f"{deleted_chats.NAME}/{key}": 0}
 
         def actions(reply: ReplyPayload) -> list[Action]:
             more = optional(user=owner, leaf=leaf)
-            return [*create, conversation.asked(key, question=question, reply=reply, **more)]
+            asked = conversation.asked(key, question=question, reply=reply, **more)
+            return [*create, asked, *listing.updating(self.view, key, status=listing.STREAMING)]
 
-        return await self._maker.make(key, owner, actions)
+        try:
+            return await self._maker.make(key, owner, actions, by=by, expect=expect)
+        except VersionConflict:  # there was a chat with this id, and nobody may find out
+            raise missing() from None
 
-    async def _show(self, key: str, reply: str, leaf: str | None) -> None:
+    async def _show(self, key: str, reply: str, leaf: str | None, by: Identity | None) -> None:
         """Shows an existing reply, unless it is shown already or another reply is in progress. Raises Refused."""
         if all(message["id"] != reply for message in path(self.find(key))):
             try:
-                await self.branch(key, reply, leaf=leaf)
+                await self.branch(key, reply, leaf=leaf, by=by)
             except Refused as refused:
                 if refused.reason == conversation.STALE:
                     raise
 
-    async def regenerate(self, key: str, question: str, *, leaf: str | None = None) -> str:
+    async def regenerate(self, key: str, question: str, *, leaf: str | None = None, by: Identity | None = None) -> str:
         """Makes another reply to an existing question and returns its id.
 
         `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
@@ -238,11 +258,13 @@ class Conversations:
         owner = owner_of(self.view, key)
 
         def actions(reply: ReplyPayload) -> list[Action]:
-            return [conversation.regenerated(key, question=question, reply=reply, **optional(user=owner, leaf=leaf))]
+            more = optional(user=owner, leaf=leaf)
+            regenerated = conversation.regenerated(key, question=question, reply=reply, **more)
+            return [regenerated, *listing.updating(self.view, key, status=listing.STREAMING)]
 
-        return await self._maker.make(key, owner, actions)
+        return await self._maker.make(key, owner, actions, by=by)
 
-    async def stop(self, key: str, reply: str | None = None) -> bool:
+    async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply in progress, or only that one; its text stays. Returns False if there is none.
 
         Raises NotFound.
@@ -254,7 +276,7 @@ class Conversations:
             return False
         if not self._reply_tasks.stop(current["id"]):  # another node makes it
             try:
-                await end_reply(self.view, key, current["id"], STOPPED)
+                await end_reply(self.view.on_behalf_of(by), key, current["id"], STOPPED)
             except Refused:
                 return False
         return True

@@ -236,11 +236,12 @@ class Slice:
             raise NotJSON(f"{error.problem} (in the initial value of the slice {name})", error.place) from None
         self.handlers: list[Handler] = []
         self.views: list[View] = []
-        self.read = None if read is None else self._rule(read, "read")
-        self._dispatch = None if dispatch is None else self._rule(dispatch, "dispatch")
+        self.read = None if read is None else self.rule(read, "read")
+        self._dispatch = None if dispatch is None else self.rule(dispatch, "dispatch")
         self._dispatch_of: dict[str, Rule] = {}
 
-    def _rule(self, function: Callable[..., bool], what: str) -> Rule:
+    def rule(self, function: Callable[..., bool], what: str) -> Rule:
+        """A function as a rule of this slice. Raises TypeError."""
         rule = Rule.of(function, f"the rule `{what}` of {self.name}")
         if rule.keyed and not self.keyed:
             raise TypeError(f"the rule `{what}` of {self.name} has the parameter key, but {self.name} has no instances")
@@ -268,7 +269,7 @@ class Slice:
         """
         if dispatch is None:
             return self._action(handler)
-        rule = self._rule(dispatch, "dispatch")
+        rule = self.rule(dispatch, "dispatch")
 
         def declare(handler: Any) -> ActionCreator[Any]:
             creator = self._action(handler)

@@ -34,7 +34,10 @@ from statestream.store.view import StoreView
 HUB: Final = web.AppKey("statestream_hub", Hub)
 HANDOFF: Final = web.AppKey("statestream_handoff", bool)
 StreamObserver = Callable[[web.Request, Selection], Callable[[], None] | None]
-"""Is called with each stream that opens and what it selects. May return a function to call once, when it has closed."""
+"""Is called with each stream that opens and what it asks for, whether or not that may be read.
+
+May return a function to call once, when the stream has closed.
+"""
 STREAM_OBSERVERS: Final = web.AppKey("statestream_stream_observers", list[StreamObserver])
 
 
@@ -69,7 +72,7 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     if cursor == "start":
         view.snapshot(granted)  # raises TooLarge now, while a status can still be sent
     response = StreamResponse()
-    writer, on_closed = await _opened(request, response, granted)
+    writer, on_closed = await _opened(request, response, wanted.selection)
     transport = request.transport
     request[OUTCOME] = "left" if writer is None or transport is None else "ok"  # the hub counts how a stream ends
     if writer is None or transport is None:

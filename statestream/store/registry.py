@@ -5,11 +5,12 @@ Invariants: made once, from declarations. It holds no state and decides nothing 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from statestream.core.change import Action, Cause, PendingChange, SliceState
 from statestream.core.errors import Malformed, UnknownAction
+from statestream.core.rules import Rule
 from statestream.core.slices import ActionCreator, Handler, Slice, needs_key
 from statestream.core.suggestions import instead, named
 from statestream.core.values import encode
@@ -25,6 +26,7 @@ class HandlerRegistry:
     def __init__(self, slices: Iterable[Slice]) -> None:
         self.slices: dict[str, Slice] = {}
         self._handlers: dict[str, list[Handler]] = {}
+        self._read: dict[str, Rule] = {}
         self.add(_slices(slices))
 
     def add(self, slices: Iterable[Slice]) -> None:
@@ -38,9 +40,18 @@ class HandlerRegistry:
         public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
         self.public = public if len(public) < len(self.slices) else self.slices
         self.viewed = any(each.views for each in self.slices.values())
-        self.guarded = any(each.guarded for each in self.slices.values())
+        self.guarded = bool(self._read) or any(each.guarded for each in self.slices.values())
         for action_type, handlers in self._handlers.items():
             self._check(action_type, handlers)
+
+    def guard(self, declared: Slice, read: Callable[..., bool]) -> None:
+        """Sets who may read a slice in this store, whatever the slice itself says. Raises TypeError."""
+        self._read[declared.name] = declared.rule(read, "read")
+        self.guarded = True
+
+    def read_rule(self, declared: Slice) -> Rule | None:
+        """Who may read a slice; None if there is no rule."""
+        return self._read.get(declared.name, declared.read)
 
     def _check(self, action_type: str, handlers: Iterable[Handler]) -> None:
         declared = self.slices.get(action_type.partition("/")[0])

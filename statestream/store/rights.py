@@ -87,9 +87,8 @@ class Rights:
             return True
         if declared.hidden:
             return False
-        if declared.read is None:
-            return not self._principal.closed
-        return declared.read.allows(self._principal.identity, key, state)
+        rule = self._registry.read_rule(declared)
+        return not self._principal.closed if rule is None else rule.allows(self._principal.identity, key, state)
 
     def readable(self, value_of: ValueOf) -> Mapping[str, Slice]:
         """The slices whose names may be known. A rule that depends on the key tells about instances only."""
@@ -105,7 +104,7 @@ class Rights:
         return {name: each for name, each in self._registry.public.items() if self._may_become_readable(each)}
 
     def _may_become_readable(self, declared: Slice) -> bool:
-        rule = declared.read
+        rule = self._registry.read_rule(declared)
         changing = rule is not None and (rule.keyed or rule.stateful)
         return changing or self.may_read(declared, None, Observed(_nothing))
 
@@ -161,7 +160,8 @@ class Rights:
         return declared is not None and self.may_read(declared, key or None, state)
 
     def _by_key(self, declared: Slice) -> bool:
-        return declared.read is not None and declared.read.keyed and not declared.hidden
+        rule = self._registry.read_rule(declared)
+        return rule is not None and rule.keyed and not declared.hidden
 
     def _scope(self, asked: Selection) -> Scope:
         if self._principal.internal:

@@ -61,6 +61,14 @@ class Store:
         self._check_closed()
         self._registry.add(each for each in slices if not self._view.declares(each))
 
+    def guard(self, declared: Slice, *, read: Callable[..., bool]) -> None:
+        """Sets who may read a slice in this store, in place of the slice's own rule.
+
+        For slices that several stores share, some of which know people. Raises RuntimeError if the store is open.
+        """
+        self._check_closed()
+        self._registry.guard(declared, read)
+
     async def revoke(self, subject: str) -> None:
         """Revokes the credentials of a subject that were issued so far, for every process that shares the journal.
 

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Malformed, Unavailable, UnknownSlice
 from statestream.core.names import check_id, check_key, split_name
-from statestream.core.principal import Principal
+from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded
 from statestream.core.slices import ActionCreator, Handler, Slice, check_declared
 from statestream.store.bus import Listener
@@ -54,6 +54,13 @@ class StoreView:
         self.principal, self.slow_calls = principal, slow_calls
         self._registry, self._state, self._writer, self._is_open = registry, state, writer, is_open
         self._rights, self._shown = Rights(principal, registry), shown
+
+    def on_behalf_of(self, identity: Identity | None) -> StoreView:
+        """The same view, whose dispatches have that identity as their actor."""
+        principal = replace(self.principal, identity=identity)
+        return StoreView(
+            principal, self._registry, self._state, self._writer, self._shown, self.slow_calls, self._is_open
+        )
 
     def declares(self, declared: Slice) -> bool:
         """Whether this very slice is one of the store's."""

@@ -9,11 +9,18 @@ from typing import Any
 
 from aiohttp import web
 
-from statestream import Refused, Slice, Store, create_app
+from statestream import Identity, Refused, Slice, Store, create_app
+from statestream.auth import anyone
 from statestream.browser import file_handler
 from statestream.chat import Chat
 
-board = Slice("board", initial={"tasks": []})
+board = Slice("board", initial={"tasks": []}, read=anyone, dispatch=anyone)
+
+
+async def guest(request: web.Request) -> Identity | None:
+    """Everybody is who they say they are, by a cookie that the page sets. Your application knows better."""
+    name = request.cookies.get("guest")
+    return Identity(subject=name) if name else None
 
 
 @board.action
@@ -42,8 +49,18 @@ def task_removed(state: Any, *, id: str) -> None:
 
 def demo_app(journal: str) -> web.Application:
     chat = Chat(lease=3.0)
-    app = create_app(Store([board, *chat.slices], journal=journal))
+    store = Store([board, *chat.slices], journal=journal)
+    app = create_app(store, auth=guest)
     chat.setup(app)
+    people = chat.conversations(store).people
+
+    async def join(request: web.Request) -> web.Response:
+        """Whoever has the link of a chat may take part in it."""
+        if (visitor := await guest(request)) is not None:
+            await people.invite(request.match_info["id"], visitor.subject)
+        return web.json_response({})
+
+    app.router.add_post("/join/{id}", join)
     app.router.add_get("/", file_handler("demo.html"))
     app.router.add_get("/statestream.js", file_handler("statestream.js"))
     return app

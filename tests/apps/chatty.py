@@ -1,7 +1,8 @@
 """The application under test for the chat: its model is wherever CHATTY_UPSTREAM says, through the openai package.
 
-CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL
-and CHATTY_TITLES come from the environment too: an application has no options on the command line. The key is
+CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL,
+CHATTY_TITLES and CHATTY_AUTH (people have names, see `by_name`) come from the environment too: an application has no
+options on the command line. The key is
 OPENAI_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that name.
 """
 
@@ -16,6 +17,7 @@ import aiohttp
 from statestream import Refused, Store, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
+from tests.apps.by_name import auth
 
 UPSTREAM = os.environ["CHATTY_UPSTREAM"]
 
@@ -66,5 +68,8 @@ async def broken() -> None:
     raise ValueError("sk-canary in a traceback")
 
 
-app = create_app(Store(chat.slices, journal=os.environ.get("CHATTY_JOURNAL", "memory:")))
+app = create_app(
+    Store(chat.slices, journal=os.environ.get("CHATTY_JOURNAL", "memory:")),
+    auth=auth if os.environ.get("CHATTY_AUTH") else None,
+)
 chat.setup(app)

@@ -1,22 +1,13 @@
-"""Slices with every kind of rule. For the tests, the token of a request is the identity itself: `ann:editor,viewer`."""
+"""Slices with every kind of rule."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from aiohttp import web
-
 from statestream import REMOVED, Action, Identity, Refused, Slice, Store, create_app
 from statestream.core.rules import anyone, role, signed_in
-
-
-async def auth(request: web.Request) -> Identity | None:
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    if kind != "Bearer":
-        return None
-    subject, _, roles = token.partition(":")
-    return Identity(subject=subject, roles=[each for each in roles.split(",") if each])
+from tests.apps.by_name import auth
 
 
 def member(identity: Identity | None, key: str, state: Any) -> bool:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.support import PlainClient, Server, eventually, get_state
+from tests.support import Server, eventually, get_state
 from tests.support.chats import ask, chatty, ended, new_chat, read_chat, read_until, received, text_of, user
 from tests.support.provider import asked, open_gate, script
 
@@ -213,9 +210,6 @@ async def test_what_is_to_be_answered_again_is_named_or_refused(server: Server, 
         ("branch", {}, 400),
         ("branch", {"message": 7}, 400),
         ("typing", {"typing": True}, 400),
-        ("typing?user=ana", {"typing": True}, 404),
-        ("typing?user=ana", {"typing": "yes"}, 400),
-        (f"typing?user={'x' * 65}", {"typing": True}, 400),
     ],
 )
 async def test_what_cannot_be_meant_is_a_clear_problem(
@@ -276,15 +270,11 @@ async def test_a_body_of_the_sdk_that_cannot_be_meant_is_a_sentence(server: Serv
 @pytest.mark.parametrize(
     "name", ["a/b", "%00", "%F0%9F%98%80", "%ED%A0%80", "%FF", "..", "a%252Fb", "%20", "x" * 64, "+"]
 )
-async def test_an_odd_name_or_id_is_kept_or_refused_and_breaks_nothing(server: Server, http: Http, name: str) -> None:
-    for path in (f"/api/chats?user={name}", f"/api/chats/{name}/stop", f"/api/chat/{name}/stop"):
+async def test_an_odd_id_is_kept_or_refused_and_breaks_nothing(server: Server, http: Http, name: str) -> None:
+    for path in (f"/api/chats/{name}/stop", f"/api/chat/{name}/stop"):
         async with http.post(URL(f"{server.url}{path}", encoded=True)) as response:
             assert response.status in (200, 201, 400, 404), await response.text()
-    for path in (
-        f"/api/chat/{name}",
-        f"/api/chats/{name}/messages?before={name}",
-        f"/state?slices=presence/1&user={name}",
-    ):
+    for path in (f"/api/chat/{name}", f"/api/chats/{name}/messages?before={name}"):
         async with http.get(URL(f"{server.url}{path}", encoded=True)) as response:
             assert response.status in (200, 400, 404), await response.text()
 
@@ -445,35 +435,6 @@ async def test_a_server_that_lives_keeps_its_replies_however_long_they_take(
         assert (await ended(http, server, chat))["status"] == "complete"
 
 
-async def test_a_server_that_slept_longer_than_its_lease_notices_and_goes_on(
-    pair: tuple[Server, Server], upstream: str, http: Http
-) -> None:
-    here, there = pair
-    chat = await new_chat(http, here)
-    looking, ana = Tab(there, chat), Tab(here, chat, "ana")
-    await looking.until("ana")
-    question = await script(http, upstream, "Sleep.", {"say": "So far"}, {"wait": "never"})
-    response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
-    await read_until(response, "So far")
-    os.kill(here.pid, signal.SIGSTOP)
-    try:
-        message = await ended(http, there, chat)
-        await looking.until()
-    finally:
-        os.kill(here.pid, signal.SIGCONT)
-    assert (message["error"]["kind"], text_of(message)) == ("interrupted", "So far")
-    await looking.until("ana")
-
-    async def gone() -> bool:
-        return bool((await asked(http, upstream, question))[0]["ended"] == "gone")
-
-    await eventually(gone)
-    assert (await received(response)).cut
-    assert (await ask(http, here, chat, await simple(http, upstream, "Awake?", "Yes."))).text == "Yes."
-    for tab in (looking, ana):
-        tab.close()
-
-
 async def test_a_server_that_has_nothing_to_do_writes_nothing(upstream: str, http: Http) -> None:
     with chatty(upstream, lease=0.1) as server:
         chat = await new_chat(http, server)
@@ -546,186 +507,6 @@ async def test_an_answer_that_is_made_again_and_again_takes_nothing_from_the_con
         async with http.get(f"{server.url}/api/chats/again/messages", params=params) as response:
             older = (await response.json())["messages"]
         assert [text_of(message) for message in older] == [*said[:5], *[said[5]] * 59, said[6]]
-
-
-# people
-
-
-async def test_a_persons_chats_are_listed_live(server: Server, upstream: str, http: Http) -> None:
-    client = PlainClient(server.port, "slices=chats/b%25C3%25B6", path="/stream/state").connect(timeout=20)
-    try:
-        await asyncio.to_thread(lambda: next(client.frames()))
-        status, made = await send(http, server, "/api/chats?user=b%C3%B6")
-        assert status == 201
-        question = await script(http, upstream, "List me.", {"wait": "listed"}, {"say": "Yes."}, {"finish": "stop"})
-        asking = asyncio.create_task(ask(http, server, made["id"], question))
-
-        def statuses() -> list[str]:
-            listed = client.state.get("chats/b%C3%B6", {"chats": {}})["chats"]
-            return [entry["status"] for entry in listed.values()]
-
-        await asyncio.to_thread(client.read_until, lambda _: statuses() == ["streaming"])
-        await open_gate(http, upstream, "listed")
-        await asyncio.to_thread(client.read_until, lambda _: statuses() == ["idle"])
-        assert (await asking).text == "Yes."
-        assert list(client.state["chats/b%C3%B6"]["chats"]) == [made["id"]]
-    finally:
-        client.close()
-
-
-class Tab:
-    """A tab of a person: a stream that follows a chat's presence."""
-
-    def __init__(self, server: Server, chat: str, who: str = "") -> None:
-        name = f"&user={who}" if who else ""
-        self.name = f"presence/{chat}"
-        self.client = PlainClient(server.port, f"slices={self.name}{name}", path="/stream/state").connect(timeout=20)
-        self.frames = [next(self.client.frames())]
-
-    @property
-    def people(self) -> dict[str, Any]:
-        return self.client.state.get(self.name, {"people": {}})["people"]
-
-    async def until(self, *names: str, typing: str = "") -> None:
-        """Reads until these people are there, and only those of them type that are named."""
-
-        def so() -> bool:
-            types = {name for name, entry in self.people.items() if entry["typing"]}
-            return set(self.people) == set(names) and types == set(typing.split())
-
-        if not so():
-            self.frames += await asyncio.wait_for(asyncio.to_thread(self.client.read_until, lambda _: so()), 15)
-
-    def close(self) -> None:
-        self.client.close()
-
-
-async def test_who_holds_a_stream_open_is_there_and_tabs_count_once(server: Server, http: Http) -> None:
-    chat = await new_chat(http, server)
-    looking = Tab(server, chat)
-    first, second, other = (Tab(server, chat, who) for who in ("ana", "ana", "bo"))
-    await looking.until("ana", "bo")
-    first.close()
-    third = Tab(server, chat, "cy")
-    await looking.until("ana", "bo", "cy")
-    other.close()
-    await looking.until("ana", "cy")
-    second.close()
-    third.close()
-    await looking.until()
-    assert (await get_state(http, server.url, f"slices=presence/{chat}"))["slices"] == {}
-    looking.close()
-
-
-async def test_typing_is_seen_and_ends_when_it_is_said_or_the_tab_closes(server: Server, http: Http) -> None:
-    chat = await new_chat(http, server)
-    looking, ana, bo = Tab(server, chat), Tab(server, chat, "ana"), Tab(server, chat, "bo")
-    await looking.until("ana", "bo")
-    assert (await send(http, server, f"/api/chats/{chat}/typing?user=ana", {}))[0] == 200
-    await looking.until("ana", "bo", typing="ana")
-    assert (await send(http, server, f"/api/chats/{chat}/typing?user=ana", {"typing": False}))[0] == 200
-    assert (await send(http, server, f"/api/chats/{chat}/typing?user=bo", {"typing": True}))[0] == 200
-    await looking.until("ana", "bo", typing="bo")
-    await looking.until("ana", "bo")  # nothing more was said: after a while it is over
-    for tab in (looking, ana, bo):
-        tab.close()
-
-
-async def test_a_crowd_that_comes_and_goes_costs_an_action_a_second(server: Server, http: Http) -> None:
-    chat = await new_chat(http, server)
-    looking = Tab(server, chat)
-    crowd = [f"p{number}" for number in range(40)]
-    stay = Tab(server, chat, "stays")
-    for who in crowd:
-        tab = await asyncio.to_thread(Tab, server, chat, who)
-        tab.close()
-    tabs = [await asyncio.to_thread(Tab, server, chat, who) for who in crowd]
-    await looking.until("stays", *crowd)
-    for tab in tabs:
-        tab.close()
-    await looking.until("stays")
-    times = [frame.data["timestamp"] for frame in looking.frames if frame.event == "state.update"]
-    assert all(later - earlier >= 990 for earlier, later in pairwise(times)), times
-    for tab in (looking, stay):
-        tab.close()
-
-
-async def test_a_crowd_at_two_servers_costs_an_action_a_second_too(pair: tuple[Server, Server], http: Http) -> None:
-    chat = await new_chat(http, pair[0])
-    looking = Tab(pair[0], chat)
-    crowd = [f"p{number}" for number in range(30)]
-    stay = Tab(pair[1], chat, "stays")
-    for number, who in enumerate(crowd):
-        tab = await asyncio.to_thread(Tab, pair[number % 2], chat, who)
-        await asyncio.sleep(0.1)  # they come over three seconds
-        tab.close()
-    await looking.until("stays")
-    tabs = [await asyncio.to_thread(Tab, pair[number % 2], chat, who) for number, who in enumerate(crowd)]
-    await looking.until("stays", *crowd)
-    times = [frame.data["timestamp"] for frame in looking.frames if frame.event == "state.update"]
-    assert len(times) > 3
-    assert all(later - earlier >= 990 for earlier, later in pairwise(times)), times
-    for tab in (looking, stay, *tabs):
-        tab.close()
-
-
-async def test_who_follows_a_chat_in_ag_ui_is_there(server: Server, http: Http) -> None:
-    chat = await new_chat(http, server)
-    looking = Tab(server, chat)
-    body = {"threadId": chat, "runId": "r1", "messages": []}
-    following = await http.post(f"{server.url}/ag-ui?follow=1&user=ana", json=body)
-    once = await http.post(f"{server.url}/ag-ui?user=bo", json=body)
-    await looking.until("ana")
-    assert "RUN_FINISHED" in (await received(once)).text
-    following.close()
-    await looking.until()
-    looking.close()
-
-
-async def test_people_of_a_killed_server_are_gone_after_its_lease(pair: tuple[Server, Server], http: Http) -> None:
-    here, there = pair
-    chat = await new_chat(http, here)
-    looking, both = Tab(there, chat), [Tab(here, chat, "ana"), Tab(there, chat, "ana")]
-    bo = Tab(here, chat, "bo")
-    await looking.until("ana", "bo")
-    await asyncio.to_thread(here.kill)
-    await looking.until("ana")
-    for tab in (looking, bo, *both):
-        tab.close()
-
-
-async def test_a_server_that_is_told_to_stop_takes_its_people_with_it(
-    upstream: str, http: Http, tmp_path: Path
-) -> None:
-    server = chatty(upstream, journal=f"sqlite:///{tmp_path / 'journal.db'}").start()
-    chat = await new_chat(http, server)
-    ana, looking = Tab(server, chat, "ana"), Tab(server, chat)
-    await looking.until("ana")
-    assert await asyncio.to_thread(server.stop) == ""
-    with server:
-        state = await get_state(http, server.url, "slices=presence/*,chat_nodes/*")
-        assert state["slices"] == {}
-    for tab in (ana, looking):
-        tab.close()
-
-
-async def test_a_name_that_is_no_name_is_refused_before_the_stream(server: Server, http: Http) -> None:
-    names = ",".join(f"presence/{number}" for number in range(21))
-    for query in (f"slices=presence/1&user={'x' * 65}", f"slices={names}&user=ana"):
-        async with http.get(f"{server.url}/stream/state?{query}") as response:
-            assert response.status == 400
-            assert (await response.json())["code"] == "malformed"
-
-
-async def test_a_person_is_called_by_their_name(server: Server, upstream: str, http: Http) -> None:
-    question = await simple(http, upstream, "Who asks?", "You.")
-    body = {"id": "named by ana", "messages": [said_by("u1", question)]}
-    await ui(http, server, body, query="?user=J%C3%BCrgen%20M")
-    async with http.get(f"{server.url}/api/chats/named%20by%20ana") as response:
-        chat = await response.json()
-    assert (chat["id"], chat["messages"][0]["author"]) == ("named by ana", "Jürgen M")
-    listed = await get_state(http, server.url, "slices=chats/J%25C3%25BCrgen%2520M")
-    assert list(listed["slices"]["chats/J%C3%BCrgen%20M"]["chats"]) == ["named%20by%20ana"]
 
 
 async def test_a_guard_that_cannot_be_read_stops_nothing(server: Server, http: Http) -> None:

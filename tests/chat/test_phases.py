@@ -189,11 +189,10 @@ async def test_what_others_do_by_other_protocols_is_seen(
     chat = await new_chat(http, patient)
     person = await Person(http, patient, chat).connect()
     body = {"id": chat, "message": {"id": "m1", "role": "user", "parts": [{"type": "text", "text": question}]}}
-    async with http.post(f"{patient.url}/api/chat?user=ben", json=body) as response:
+    async with http.post(f"{patient.url}/api/chat", json=body) as response:
         await response.read()
     first = await person.until_the_end()
     assert kinds(person.frames) == ["user", "start", "chunk", "end"]
-    assert person.frames[0]["metadata"]["author"] == "ben"
     async with http.post(f"{patient.url}/api/chat", json=body | {"trigger": "regenerate-message"}) as response:
         await response.read()
     second = await person.until_the_end()
@@ -601,7 +600,7 @@ async def test_a_connection_follows_a_hundred_chats(
 async def test_what_is_no_websocket_is_a_problem(patient: Server, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{patient.url}/ws") as response:
         assert (response.status, response.content_type) == (400, "application/problem+json")
-    async with http.get(f"{patient.url}/ws?user={'x' * 100}") as response:
+    async with http.get(f"{patient.url}/ws?user=ana") as response:
         assert response.status == 400
 
 

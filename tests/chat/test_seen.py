@@ -49,25 +49,29 @@ class Room:
         self.id = f"room{next(_numbers)}"
         self.ids: dict[str, str] = {}
 
-    async def post(self, body: Any, query: str = "", path: str = "/api/chat") -> tuple[int, str]:
-        async with self.http.post(f"{self.server.url}{path}{query}", json=body) as response:
+    async def post(self, body: Any, who: str = "", path: str = "/api/chat") -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {who}"} if who else {}
+        async with self.http.post(f"{self.server.url}{path}", json=body, headers=headers) as response:
             return response.status, (await received(response)).text
 
-    async def say(self, text: str, query: str = "", **more: Any) -> str:
+    async def say(self, text: str, who: str = "", **more: Any) -> str:
         """A question with the answer "A <text>": its own text is its id, if it is not an edit."""
         await script(self.http, self.upstream, f"{self.id} {text}", {"say": f"A {text}"}, {"finish": "stop"})
         message = said(more.get("messageId", text), f"{self.id} {text}")
-        status, body = await self.post({"id": self.id, "messages": [message], **more}, query)
+        status, body = await self.post({"id": self.id, "messages": [message], **more}, who)
         assert status == 200, body
         return str(json.loads(body.split("\n")[0].removeprefix("data: "))["messageId"])
 
-    async def regenerate(self, text: str, query: str = "", **more: Any) -> tuple[int, str]:
+    async def regenerate(self, text: str, who: str = "", **more: Any) -> tuple[int, str]:
         body = {"id": self.id, "trigger": "regenerate-message", "messages": [said(text, f"{self.id} {text}")], **more}
-        return await self.post(body, query)
+        return await self.post(body, who)
 
-    async def branch(self, message: str, query: str = "", **more: Any) -> tuple[int, Any]:
-        status, text = await self.post({"message": message, **more}, query, f"/api/chats/{self.id}/branch")
+    async def branch(self, message: str, who: str = "", **more: Any) -> tuple[int, Any]:
+        status, text = await self.post({"message": message, **more}, who, f"/api/chats/{self.id}/branch")
         return status, json.loads(text)
+
+    async def invite(self, name: str) -> None:
+        assert (await self.post({"subject": name}, path=f"/api/chats/{self.id}/participants"))[0] == 200
 
     async def leaf(self) -> str:
         return str((await read_chat(self.http, self.server, self.id))["leaf"])
@@ -82,6 +86,14 @@ class Room:
         return [
             "".join(part.get("text", "") for part in each["parts"]).removeprefix(f"{self.id} ") for each in messages
         ]
+
+
+@pytest.fixture
+async def shared(upstream: str) -> AsyncIterator[Room]:
+    """A chat of ana's on a server that knows people."""
+    with chatty(upstream, auth="yes") as server:
+        async with aiohttp.ClientSession(headers={"Authorization": "Bearer ana"}) as http:
+            yield Room(http, server, upstream)
 
 
 @pytest.fixture
@@ -148,30 +160,29 @@ async def test_a_branch_is_chosen_by_those_who_have_seen_the_shown_one(room: Roo
     assert (await room.branch("one", leaf=""))[0] == 400
 
 
-async def test_a_question_is_hidden_only_by_those_who_say_that_they_saw_it(room: Room) -> None:
-    await room.say("one", "?user=ana")
+async def test_a_question_is_hidden_only_by_those_who_say_that_they_saw_it(shared: Room) -> None:
+    room = shared
+    await room.say("one", "ana")
+    await room.invite("ben")
     first = await room.leaf()
-    await room.say("two", "?user=ben")
+    await room.say("two", "ben")
     last = await room.leaf()
-    for query in ("?user=ana", "?user=ben", ""):
+    for who in ("ana", "ben"):
         for status, sentence in (
-            await room.regenerate("one", query, messageId=first),
-            await room.post(
-                {"id": room.id, "messages": [said("one", f"{room.id} else")], "messageId": "one"},
-                query,
-            ),
+            await room.regenerate("one", who, messageId=first),
+            await room.post({"id": room.id, "messages": [said("one", f"{room.id} else")], "messageId": "one"}, who),
         ):
             assert (status, "This would hide newer messages" in sentence) == (409, True)
     assert await room.leaf() == last
-    assert (await room.regenerate("two", "?user=ana", messageId=last))[0] == 200, "no question is hidden"
+    assert (await room.regenerate("two", "ana", messageId=last))[0] == 200, "no question is hidden"
     again = await room.leaf()
-    assert (await room.regenerate("one", "?user=ben", messageId=first, leaf=again))[0] == 200
+    assert (await room.regenerate("one", "ben", messageId=first, leaf=again))[0] == 200
     other = await room.leaf()
-    assert (await room.branch("two", "?user=ana"))[0] == 200, "no question is hidden"
+    assert (await room.branch("two", "ana"))[0] == 200, "no question is hidden"
     assert await room.leaf() == again
-    status, problem = await room.branch(other, "?user=ben")
+    status, problem = await room.branch(other, "ben")
     assert (status, "This would hide newer messages" in problem["detail"]) == (409, True)
-    assert (await room.branch(other, "?user=ana", leaf=again))[0] == 200
+    assert (await room.branch(other, "ana", leaf=again))[0] == 200
     assert await room.leaf() == other
 
 
@@ -284,7 +295,7 @@ def events_of(text: str) -> list[Any]:
 
 async def run(room: Room, query: str = "", **more: Any) -> list[Any]:
     body = {"threadId": room.id, "runId": "r", "messages": [], **more}
-    status, text = await room.post(body, query, "/ag-ui")
+    status, text = await room.post(body, path=f"/ag-ui{query}")
     assert status == 200, text
     return events_of(text)
 

@@ -172,7 +172,7 @@ def fail(server: Server, path: str, number: int) -> None:
         assert connection.closed() == 1002
 
 
-@pytest.mark.parametrize("path", [f"{PATHS[0]}?session_id=one&session_id=two&user=ana", *PATHS])
+@pytest.mark.parametrize("path", [f"{PATHS[0]}?session_id=one&session_id=two", *PATHS])
 @pytest.mark.parametrize("end", [lose, close, fail])
 async def test_nothing_is_left_of_a_connection(
     server: Server, http: aiohttp.ClientSession, path: str, end: Any

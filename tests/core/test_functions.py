@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from statestream import Slice, Store, connect
-from statestream.chat import Chat
-from statestream.chat.models.demo import DemoModel
 from statestream.core.functions import kind_of
 
 
@@ -81,7 +79,6 @@ def test_nothing_but_a_plain_function_is_taken_for_one(function: Any) -> None:
         lambda: room.on("other/done")(named),
         lambda: room.on("other/done", key=function)(plain),
         lambda: Store([room]).on_change(function),
-        lambda: Chat(model=DemoModel(), identify=function),
         lambda: connect("http://127.0.0.1:1", on_health=function),
     ]
     for declare in declarations:

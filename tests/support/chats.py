@@ -41,6 +41,11 @@ async def new_chat(http: aiohttp.ClientSession, server: Server) -> str:
         return str((await response.json())["id"])
 
 
+async def invite(http: aiohttp.ClientSession, server: Server, chat: str, name: str) -> int:
+    async with http.post(f"{server.url}/api/chats/{chat}/participants", json={"subject": name}) as response:
+        return response.status
+
+
 async def read_chat(http: aiohttp.ClientSession, server: Server, chat: str) -> Any:
     async with http.get(f"{server.url}/api/chats/{chat}") as response:
         assert response.status == 200

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -65,9 +65,10 @@ class InProgress:
         """The chats in which people are present through that node."""
         return [key for key in self._present if node in self._nodes_present(key)]
 
-    def _nodes_present(self, key: str) -> set[str]:
+    def _nodes_present(self, key: str) -> Iterator[str]:
         state = self._view.get(f"{presence.NAME}/{key}")
-        return set() if state is None else presence.nodes_in(state.value)
+        people: dict[str, Any] = {} if state is None else state.value["people"]
+        return (node for entry in people.values() for node in entry["nodes"])
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:

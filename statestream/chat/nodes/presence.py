@@ -1,10 +1,6 @@
 """Presence: a person is in a chat while a stream of theirs is open, on any node.
 
-    presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}},
-                      "others"?: {node: number}}
-
-At most MAX_LISTED people are listed: what a list costs is its length times the number of streams that follow it. Of the
-people beyond that, each node reports the number, and lists one of them when somebody else leaves or when they type.
+    presence/<chat>  {"people": {user: {"since", "typing", "nodes": {node: "here" | "typing"}}}}
 
 Each node reports changes among its own streams only. Of each chat, all nodes together report at most once a second,
 however many streams open and close; the first change is reported at once. A person who returns soon has never been
@@ -12,9 +8,8 @@ away, and several streams of one person count once. When a node is lost, what it
 
 Invariants: presence depends on open streams and on leases, never on messages that somebody has to send in time. Each
 entry of `nodes` is written by that node, and removed for it only when it is lost. An instance without people is
-removed. A chat that does not exist has no presence, so nobody can write to the journal by following invented names. An
-action concerns at most MAX_NEWS people, so that a crowd does not delay everybody else. The handlers of the slice are
-pure.
+removed. Only people who belong to a chat are present in it. A chat that does not exist has no presence, so nobody can
+write to the journal by following invented names. The handlers of the slice are pure.
 """
 
 from __future__ import annotations
@@ -25,8 +20,8 @@ import heapq
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -50,19 +45,16 @@ LINGER_SECONDS: Final = 1.5
 TYPING_SECONDS: Final = 6.0
 CHECK_SECONDS: Final = 0.05
 """Checks of a chat that are due within this time of each other are joined: each covers everybody who is present."""
-MAX_LISTED: Final = 250
-MAX_NEWS: Final = 250
 
 Activity = Literal["here", "typing", "gone"]
+_MEMBERSHIP: Final = frozenset((conversation.invited.type, conversation.removed.type))
 
 presence_slice = Slice(NAME, initial={"people": {}}, keyed=True, internal=True)
 
 
 @presence_slice.action
-def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity], others: int = 0) -> Any:
-    """What a node has to report: the people whose streams it holds and who do something else now, and the number of
-    those that are not listed.
-    """
+def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity]) -> Any:
+    """The people whose streams a node holds have changed: what they do now."""
     for user, activity in people.items():
         entry = state["people"].get(user)
         if activity != "gone":
@@ -74,8 +66,7 @@ def seen(state: Any, action: Action, *, node: str, people: dict[str, Activity], 
                 entry["typing"] = "typing" in entry["nodes"].values()
         elif entry is not None:
             _remove(state, user, node)
-    _count(state, node, others)
-    return None if is_anybody(state) else REMOVED
+    return REMOVED if not state["people"] else None
 
 
 @presence_slice.action
@@ -83,8 +74,12 @@ def node_lost(state: Any, *, node: str) -> Any:
     """A node is lost, and with it the streams that it held."""
     for user in list(state["people"]):
         _remove(state, user, node)
-    _count(state, node, 0)
-    return None if is_anybody(state) else REMOVED
+    return REMOVED if not state["people"] else None
+
+
+@presence_slice.on(conversation.deleted)
+def _deleted(state: Any) -> Any:
+    return REMOVED
 
 
 def _remove(state: Any, user: str, node: str) -> None:
@@ -93,26 +88,6 @@ def _remove(state: Any, user: str, node: str) -> None:
         del state["people"][user]
     else:
         entry["typing"] = "typing" in entry["nodes"].values()
-
-
-def _count(state: Any, node: str, others: int) -> None:
-    """Sets how many people are not listed. There is no member `others` unless there are any."""
-    if others:
-        state.setdefault("others", {})[node] = others
-    elif "others" in state:
-        state["others"].pop(node, None)
-        if not state["others"]:
-            del state["others"]
-
-
-def is_anybody(state: Any) -> bool:
-    """Whether anybody is present."""
-    return bool(state["people"]) or "others" in state
-
-
-def nodes_in(state: Any) -> set[str]:
-    """The nodes through which people are present."""
-    return {node for entry in state["people"].values() for node in entry["nodes"]} | {*state.get("others", {})}
 
 
 class Person:
@@ -131,16 +106,20 @@ class Person:
         return "typing" if self.typing_until > now else "here"
 
 
-class _News(NamedTuple):
-    people: dict[str, Activity]
-    others: int
-
-
 class Presence:
-    """The people whose streams this node holds. `take_lease` returns once the node has a lease."""
+    """The people whose streams this node holds.
 
-    def __init__(self, view: StoreView, node: str, take_lease: Callable[[], Awaitable[None]]) -> None:
-        self._view, self._node, self._take_lease = view, node, take_lease
+    `take_lease` returns once the node has a lease, `belongs` says whether a person belongs to the chat with that key.
+    """
+
+    def __init__(
+        self,
+        view: StoreView,
+        node: str,
+        take_lease: Callable[[], Awaitable[None]],
+        belongs: Callable[[str, str], bool],
+    ) -> None:
+        self._view, self._node, self._take_lease, self._belongs = view, node, take_lease, belongs
         self._chats: dict[str, dict[str, Person]] = {}
         self._quiet_until: dict[str, float] = {}
         self._due: list[tuple[int, str]] = []
@@ -186,8 +165,8 @@ class Presence:
         """A node that was taken for lost reports again; one that hears another node's report is quiet for a while."""
         for change in changes:
             family, _, key = change.slice.partition("/")
-            if family == conversation.NAME and not change.from_version and key in self._chats:
-                self._check_after(key, 0.0)  # people were present before the chat existed
+            if family == conversation.NAME and key in self._chats and _concerns_people(change):
+                self._check_after(key, 0.0)
             if change.cause.type == seen.type:  # even if nobody is here yet: somebody may come in that time
                 if orjson.loads(change.cause.payload)["node"] != self._node:
                     self._quiet(key, PACE_SECONDS + random.uniform(0.0, SPREAD_SECONDS))  # noqa: S311  # no secret
@@ -245,7 +224,7 @@ class Presence:
             return
         self._quiet_until.pop(key, None)
         news = self._news(key, now)
-        if news is None or self._view.get(conversation.name_of(key)) is None:
+        if not news:
             return
         name = f"{NAME}/{key}"
         state = self._view.get(name)
@@ -253,47 +232,29 @@ class Presence:
         await self._take_lease()
         self._quiet(key, OWN_SECONDS)
         with contextlib.suppress(VersionConflict):  # another node reported first; this one reports later
-            for people in _portions(news.people):
-                action = seen(key, node=self._node, people=people, others=news.others)
-                result = await self._view.dispatch(action, expect={name: version})
-                version = dict(result.changes).get(name, version)
+            await self._view.dispatch(seen(key, node=self._node, people=news), expect={name: version})
 
-    def _news(self, key: str, now: float) -> _News | None:
+    def _news(self, key: str, now: float) -> dict[str, Activity]:
         """Where the state is wrong about the people of this node. Forgets people who are gone."""
         people = self._chats.get(key, {})
         actual = {user: person.activity(now) for user, person in people.items()}
-        for user, activity in tuple(actual.items()):
+        for user, activity in actual.items():
             if activity == "gone":
-                del people[user], actual[user]
+                del people[user]
         if not people:
             self._chats.pop(key, None)
-        state = self._view.get(f"{NAME}/{key}")
-        value = presence_slice.initial if state is None else state.value
-        reported = self._reported(value)
-        listed = self._listed(actual, value["people"])
-        news = {user: actual[user] for user in listed if actual[user] != reported.get(user)}
-        gone: dict[str, Activity] = dict.fromkeys(reported.keys() - listed, "gone")
-        others = len(actual) - len(listed)
-        if not news and not gone and others == value.get("others", {}).get(self._node, 0):
-            return None
-        return _News(gone | news, others)
+        reported = self._reported(key)
+        actual = {user: what for user, what in actual.items() if self._belongs(key, user)}
+        changed = {user: what for user, what in actual.items() if what not in ("gone", reported.get(user))}
+        left = [user for user in reported if actual.get(user, "gone") == "gone"]
+        gone: dict[str, Activity] = dict.fromkeys(left, "gone")
+        return changed | gone
 
-    def _listed(self, actual: Mapping[str, Activity], entries: Mapping[str, Any]) -> set[str]:
-        """The people of this node to list: all if there is room, otherwise first those who type, and then those who are
-        listed already.
-        """
-        elsewhere = {user for user, entry in entries.items() if entry["nodes"].keys() - {self._node}}
-        shared = [user for user in actual if user in elsewhere]  # they need no room: other nodes list them
-        own = [user for user in actual if user not in elsewhere]
-        room = max(0, MAX_LISTED - len(elsewhere))
-        if len(own) > room:
-            own = sorted(own, key=lambda user: (actual[user] != "typing", user not in entries))[:room]
-        return {*shared, *own}
-
-    def _reported(self, value: Any) -> dict[str, Activity]:
+    def _reported(self, key: str) -> dict[str, Activity]:
         """What this node has reported, as far as the state has it."""
-        entries = value["people"].items()
-        return {user: entry["nodes"][self._node] for user, entry in entries if self._node in entry["nodes"]}
+        state = self._view.get(f"{NAME}/{key}")
+        entries = {} if state is None else state.value["people"]
+        return {user: entry["nodes"][self._node] for user, entry in entries.items() if self._node in entry["nodes"]}
 
     async def withdraw(self, keys: Iterable[str]) -> None:
         """Removes what this node, which stops, has reported of these chats, if the journal is available."""
@@ -305,7 +266,6 @@ class Presence:
                 return
 
 
-def _portions(news: dict[str, Activity]) -> Iterator[dict[str, Activity]]:
-    people = list(news.items())
-    for begin in range(0, len(people) or 1, MAX_NEWS):
-        yield dict(people[begin : begin + MAX_NEWS])
+def _concerns_people(change: Change) -> bool:
+    """Whether a change of a chat can decide who is present in it: people may be here before they belong to it."""
+    return not change.from_version or change.kind == "removed" or change.cause.type in _MEMBERSHIP

@@ -2,8 +2,9 @@
 
 To add a protocol, add a folder whose `routes.py` has a function `routes`, and add that to PROTOCOLS.
 
-Invariants: a route parses its request, calls the conversations, and shows the result through a projection. A response
-is one viewer: that it ends early ends nothing else. No protocol depends on a model, or on where a reply is made.
+Invariants: a route parses its request, visits the conversations on behalf of its sender, and shows the result through a
+projection. A response is one viewer: that it ends early ends nothing else. No protocol depends on a model, or on where
+a reply is made.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import Final
 from aiohttp import web
 
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify
 from statestream.chat.protocols.ag_ui.routes import routes as ag_ui
 from statestream.chat.protocols.ai_sdk.routes import routes as ai_sdk
 from statestream.chat.protocols.ai_socket.routes import routes as ai_socket
 from statestream.chat.protocols.phases.routes import routes as phases
+from statestream.chat.protocols.rest.people import routes as people
 from statestream.chat.protocols.rest.routes import routes as rest
 from statestream.chat.protocols.text.routes import routes as text
 
-PROTOCOLS: Final[Sequence[Callable[[Conversations, Identify], list[web.RouteDef]]]] = (
+PROTOCOLS: Final[Sequence[Callable[[Conversations], list[web.RouteDef]]]] = (
     rest,
+    people,
     text,
     ai_sdk,
     ai_socket,
@@ -32,6 +34,6 @@ PROTOCOLS: Final[Sequence[Callable[[Conversations, Identify], list[web.RouteDef]
 )
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     """The routes of all protocols."""
-    return [route for protocol in PROTOCOLS for route in protocol(conversations, identify)]
+    return [route for protocol in PROTOCOLS for route in protocol(conversations)]

@@ -13,22 +13,24 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from statestream.chat.chats import state_of
 from statestream.chat.messages import find, path, text_of
 from statestream.chat.models import Model, ModelFailed, Turn, provider_of
+from statestream.chat.people import correct
 from statestream.chat.replies.model_calls import answering
 from statestream.chat.replies.reply_run import Job, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, provider
+from statestream.chat.slices import archive, conversation, listing, provider
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
+from statestream.core.principal import Identity
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
@@ -57,15 +59,31 @@ class ReplyMaker:
         self._view, self._settings, self._tasks = view, settings, tasks
         self._node, self._take_lease = node, take_lease
 
-    async def make(self, key: str, owner: str | None, actions: Callable[[ReplyPayload], list[Action]]) -> str:
+    async def make(
+        self,
+        key: str,
+        owner: str | None,
+        actions: Callable[[ReplyPayload], list[Action]],
+        *,
+        by: Identity | None = None,
+        expect: Mapping[str, int] | None = None,
+    ) -> str:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
-        Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
-        filled. Raises Refused, and Unavailable: then the place may have been saved.
+        `by` is the person on whose behalf, `expect` what the actions are based on. Completes even if the caller is
+        cancelled: a request that ends in between must not leave a place that is never filled. Raises Refused, and
+        Unavailable: then the place may have been saved.
         """
-        return await self._tasks.shielded(self._make(key, owner, actions))
+        return await self._tasks.shielded(self._make(key, owner, actions, self._view.on_behalf_of(by), expect))
 
-    async def _make(self, key: str, owner: str | None, actions: Callable[[ReplyPayload], list[Action]]) -> str:
+    async def _make(
+        self,
+        key: str,
+        owner: str | None,
+        actions: Callable[[ReplyPayload], list[Action]],
+        view: StoreView,
+        expect: Mapping[str, int] | None,
+    ) -> str:
         await self._take_lease()
         reply: ReplyPayload = {
             "id": secrets.token_hex(6),
@@ -76,7 +94,7 @@ class ReplyMaker:
         job = Job(key=key, reply=reply["id"], user=owner, turns=lambda: self._turns(key))
         run = ReplyRun(self._view, job, self._settings.model, self._settings.tools, self._settings.timeouts)
         try:
-            await self._view.dispatch(actions(reply))
+            await view.dispatch(actions(reply), expect=expect)
         except Unavailable:
             # the place may have been saved all the same: then the run ends the reply once the journal is available
             run.stop()
@@ -104,8 +122,10 @@ class ReplyMaker:
         needed = [*state_of(self._view, job.key)["messages"], *shown]
         if forgetting := provider.forgetting(self._view, job.key, needed):
             await self._view.dispatch(forgetting)
+        await correct(self._view, job.key)
         if self._settings.titles:
             await self._give_title(job)
+            await correct(self._view, job.key)
 
     async def _give_title(self, job: Job) -> None:
         state = state_of(self._view, job.key)
@@ -115,8 +135,9 @@ class ReplyMaker:
         exchange = [Turn(role=message["role"], text=text_of(message)) for message in path(state)[:2]]
         title = await title_of(exchange, self._settings.model, job.key)
         if title is not None:
-            owner = conversation.optional(user=job.user)
-            await self._view.dispatch(conversation.titled(job.key, title=title, **owner))
+            titled = conversation.titled(job.key, title=title, **conversation.optional(user=job.user))
+            with contextlib.suppress(Refused):  # the chat was deleted
+                await self._view.dispatch([titled, *listing.updating(self._view, job.key, title=title)])
 
 
 async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None:

@@ -37,7 +37,7 @@ from statestream.chat.replies.model_calls import answering, tool_span
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
-from statestream.chat.slices import conversation
+from statestream.chat.slices import conversation, listing
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
 from statestream.server import access_log
@@ -68,7 +68,8 @@ TIMED_OUT: Final = failed("timeout", "The model did not answer in time.")
 async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:
     """Ends a reply that this node does not make itself. Raises Refused if it has ended already."""
     owner = conversation.optional(user=owner_of(view, key))
-    await view.dispatch(conversation.ended(key, reply=reply, **end, **owner))
+    ended = conversation.ended(key, reply=reply, **end, **owner)
+    await view.dispatch([ended, *listing.updating(view, key, status=listing.IDLE)])
 
 
 log = logging.getLogger("statestream")
@@ -177,7 +178,7 @@ class ReplyRun:
         owner = conversation.optional(user=self._job.user)
         figures = self.measurements.figures()
         ended = conversation.ended(self._job.key, reply=self._job.reply, figures=figures, **usage, **owner, **end)
-        await self._dispatch([ended], id=new_id())
+        await self._dispatch([ended, *listing.updating(self._view, self._job.key, status=listing.IDLE)], id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
     async def _dispatch(self, actions: Sequence[Action], id: str | None = None) -> None:

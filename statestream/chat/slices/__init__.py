@@ -1,5 +1,11 @@
 """The slices of a conversation: what the journal keeps of it, and what can happen to it.
 
+    conversation   messages, and who belongs to the chat
+    listing        the chats of each person
+    archive        older messages
+    provider       opaque data of providers
+    deleted_chats  ids that cannot be used again
+
 The slices that nodes need among themselves are in `nodes`.
 
 Invariants: declarations and pure handlers. All slices of a chat are internal: only the server's own code dispatches

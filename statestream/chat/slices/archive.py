@@ -7,9 +7,9 @@ a page can have messages that are newer than live ones; the numbers give their p
 archive and removes their messages from the chat, or does neither. If a shown branch continues above the live messages,
 its messages are restored; the archive keeps them as well.
 
-Invariants: a page is written once and never changes. The newest `keep` messages of the shown branch are live, or as
-many of them as MAX_LIVE allows: a chat that does not fit into one snapshot could no longer be opened. Only the
-functions below read the archive; no stream needs it.
+Invariants: a page is written once and never changes; it is removed with its chat. The newest `keep` messages of the
+shown branch are live, or as many of them as MAX_LIVE allows: a chat that does not fit into one snapshot could no longer
+be opened. Only the functions below read the archive; no stream needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from statestream.chat.messages import Message, State, path
 from statestream.chat.slices import conversation
-from statestream.core.change import Action
+from statestream.core.change import REMOVED, Action
 from statestream.core.errors import NotFound
 from statestream.core.slices import Slice
 from statestream.core.values import encode
@@ -46,6 +46,12 @@ def archived(state: Any, *, messages: list[dict[str, Any]], numbers: list[int]) 
     """These messages were archived. Their numbers count the chat's messages in the order of creation, from 0."""
     if not state["messages"]:
         state["messages"], state["numbers"] = messages, numbers
+
+
+@archive_slice.action
+def erased(state: Any) -> Any:
+    """The chat of this page was deleted."""
+    return REMOVED
 
 
 class _Past:
@@ -196,6 +202,11 @@ def _pages(view: StoreView, key: str) -> Iterator[Any]:
         if page is None:
             return
         yield page.value
+
+
+def erasing(view: StoreView, key: str) -> list[Action]:
+    """The actions that remove all pages of a chat."""
+    return [erased(_page_key(key, page)) for page, _ in enumerate(_pages(view, key))]
 
 
 def _page_key(key: str, page: int) -> str:

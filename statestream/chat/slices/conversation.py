@@ -1,18 +1,21 @@
-"""The slices `chat` and `chats`: what can happen to a conversation, and the conversations of each person.
+"""The slice `chat`: the messages of a conversation, who belongs to it, and what can happen to it.
 
-    chat/<key>    {"messages": [...], "leaf"?: the id of the newest message that is shown, "user"?: the owner, "title"?}
-    chats/<user>  {"chats": {id: {"created_at", "updated_at", "status": "idle" | "streaming", "title"?}}}
+    chat/<key>  {"messages": [...], "leaf"?: the id of the newest message that is shown, "title"?,
+                 "user"?: the owner, "participants"?: [those whom the owner has invited]}
 
 `messages` describes the content of a chat. One action saves a question together with the place of its reply. The reply
 then grows by pieces that name the place where they belong, so that applying a piece twice changes nothing, and it ends
-once. The messages are in the order of creation; those that are not live are in the archive. `chats` is for sidebars.
+once. The messages are in the order of creation; those that are not live are in the archive. Actions also say who owns
+the chat, if anybody does, for the lists of chats.
+
+If an action has an actor, it is done by that person, who must belong to the chat; to invite others and to delete the
+chat, they must own it. The server's own actions, and those of people on a server that does not authenticate, have none.
 
 Choosing another branch changes what everybody sees. An action that does so can name the `leaf` that its sender has
 seen. If the chat shows another leaf, the action is refused.
 
 Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
-progress is the leaf and the last of the list. `chats` is derived from those actions of `chat` that name the owner of
-the chat; nothing writes it directly. It lists the newest chats only.
+progress is the leaf and the last of the list. A chat that was removed comes back only by being created.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from typing import Any, Final, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
+from statestream.chat.members import MAX_PARTICIPANTS, belongs, participants_of, person_key
 from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming
-from statestream.core.change import Action
+from statestream.core.change import REMOVED, Action
 from statestream.core.errors import Refused
 from statestream.core.slices import Slice
 
@@ -31,10 +35,10 @@ KNOWN: Final = "known"
 """The code with which a repeated question is refused, so that it changes nothing, not even the lists of chats."""
 STALE: Final = "stale"
 """The code of the refusal if the sender of a request has not seen what the chat shows."""
-MAX_LISTED: Final = 500
+NOT_MEMBER: Final = "not_member"
+"""The code of the refusal if the actor does not belong to the chat, which must look as if it did not exist."""
 
 chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
-chats_slice = Slice("chats", initial={"chats": {}}, keyed=True, internal=True)
 
 
 class QuestionPayload(TypedDict):
@@ -71,6 +75,15 @@ class ToolOutcome(TypedDict):
     error: NotRequired[str]
 
 
+class Listed(TypedDict):
+    """The entry of a chat in the list of a person."""
+
+    created_at: int
+    updated_at: int
+    status: str
+    title: NotRequired[str]
+
+
 def name_of(key: str) -> str:
     """The full name of a chat's instance."""
     return f"{NAME}/{key}"
@@ -84,7 +97,7 @@ def optional(**fields: str | None) -> dict[str, Any]:
 @chat_slice.action
 def created(state: Any, *, user: str | None = None) -> None:
     """A chat was created, without messages. Changes nothing if it exists."""
-    if user is not None and not state["messages"] and "user" not in state:
+    if user is not None and not state["messages"] and "user" not in state and "participants" not in state:
         state["user"] = user
 
 
@@ -99,6 +112,7 @@ def asked(
     user: str | None = None,
 ) -> None:
     """Somebody asked a question: adds it and the place of its reply. Refused while a reply is in progress."""
+    _check_member(state, action)
     known = find(state, question["id"])
     if known is not None:
         taken = "This id belongs to another message of this chat; use a new one."
@@ -123,6 +137,7 @@ def regenerated(
     state: Any, action: Action, *, question: str, reply: ReplyPayload, leaf: str | None = None, user: str | None = None
 ) -> None:
     """Somebody asked for another reply to an existing question: a sibling of its earlier replies."""
+    _check_member(state, action)
     _check_idle(state)
     check_leaf(state, leaf)
     found = find(state, question)
@@ -179,6 +194,7 @@ def ended(
     user: str | None = None,
 ) -> None:
     """The reply has ended; its text so far stays. `figures` are measurements of the run, see ReplyRun."""
+    _check_member(state, action)
     message = _streaming(state, reply)
     for part in message["parts"]:
         _fold(part)
@@ -196,12 +212,15 @@ def ended(
 @chat_slice.action
 def titled(state: Any, *, title: str, user: str | None = None) -> None:
     """The chat got a title."""
+    if not state["messages"]:
+        raise Refused("unknown_chat", "This chat was deleted.")
     state["title"] = title
 
 
 @chat_slice.action
-def branched(state: Any, *, message: str, leaf: str | None = None) -> None:
+def branched(state: Any, action: Action, *, message: str, leaf: str | None = None) -> None:
     """Somebody chose the branch with that message: shows it, down to its newest message."""
+    _check_member(state, action)
     _check_idle(state)
     check_leaf(state, leaf)
     if find(state, message) is None:
@@ -223,6 +242,50 @@ def restored(state: Any, *, messages: list[dict[str, Any]], places: list[int]) -
     """These messages were restored from the archive, to these places, in ascending order."""
     for message, place in zip(messages, places, strict=True):
         state["messages"].insert(place, message)
+
+
+@chat_slice.action
+def invited(state: Any, action: Action, *, person: str, entry: Listed) -> None:
+    """The owner invited a person. `entry` is what their list of chats gets. Changes nothing if they belong to it."""
+    _check_owner(state, action)
+    if belongs(state, person):
+        return
+    if len(participants_of(state)) >= MAX_PARTICIPANTS:
+        raise Refused("full", f"A chat can have at most {MAX_PARTICIPANTS} participants besides its owner.")
+    state["participants"] = [*participants_of(state), person]
+
+
+@chat_slice.action
+def removed(state: Any, action: Action, *, person: str) -> None:
+    """A participant left, or the owner removed them. Changes nothing if they are none."""
+    if action.actor is None or person_key(action.actor) != person:
+        _check_owner(state, action)
+    else:
+        _check_member(state, action)
+    if state.get("user") == person:
+        raise Refused("owner", "The owner of a chat cannot leave it. You can delete the chat instead.")
+    if person in participants_of(state):
+        state["participants"] = [each for each in state["participants"] if each != person]
+        if not state["participants"]:
+            del state["participants"]
+
+
+@chat_slice.action
+def deleted(state: Any, action: Action, *, user: str | None = None) -> Any:
+    """The owner deleted the chat. `user` is the owner."""
+    _check_owner(state, action)
+    return REMOVED
+
+
+def _check_member(state: Any, action: Action) -> None:
+    if action.actor is not None and not belongs(state, person_key(action.actor)):
+        raise Refused(NOT_MEMBER, "You do not belong to this chat.")
+
+
+def _check_owner(state: Any, action: Action) -> None:
+    _check_member(state, action)
+    if action.actor is not None and state.get("user") != person_key(action.actor):
+        raise Refused("not_owner", "Only the owner of this chat can do this.")
 
 
 def check_leaf(state: State, leaf: str | None) -> None:
@@ -260,38 +323,3 @@ def _fold(part: Any) -> None:
     if "chunks" in part:
         part["arguments" if part["type"] == "tool" else "text"] = full_text(part)
         del part["chunks"]
-
-
-def _owner(action: Action) -> str | None:
-    return action.payload.get("user")
-
-
-@chats_slice.on(created, key=_owner)
-def _created(state: Any, action: Action) -> None:
-    chats = state["chats"]
-    if action.key not in chats:
-        chats[action.key] = {"created_at": action.at, "updated_at": action.at, "status": "idle"}
-    if len(chats) > MAX_LISTED:
-        del chats[min(chats.keys() - {action.key}, key=lambda key: chats[key]["updated_at"])]
-
-
-@chats_slice.on(asked, key=_owner)
-@chats_slice.on(regenerated, key=_owner)
-def _asked(state: Any, action: Action) -> None:
-    _update(state, action, status="streaming")
-
-
-@chats_slice.on(ended, key=_owner)
-def _ended(state: Any, action: Action) -> None:
-    _update(state, action, status="idle")
-
-
-@chats_slice.on(titled, key=_owner)
-def _titled(state: Any, action: Action, *, title: str) -> None:
-    _update(state, action, title=title)
-
-
-def _update(state: Any, action: Action, **fields: str) -> None:
-    """Does not add a chat: one that has dropped out of the list stays out."""
-    if action.key in state["chats"]:
-        state["chats"][action.key].update(fields, updated_at=action.at)

@@ -20,6 +20,7 @@ from msgspec import Struct
 from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.messages import Message
+from statestream.chat.slices.conversation import deleted
 from statestream.core.change import REMOVED, Action
 from statestream.core.slices import Slice
 from statestream.store.view import StoreView
@@ -53,6 +54,11 @@ def forgotten(state: Any, *, replies: list[str]) -> Any:
     for reply in replies:
         state["replies"].pop(reply, None)
     return None
+
+
+@provider_slice.on(deleted)
+def _deleted(state: Any) -> Any:
+    return REMOVED
 
 
 class Sent(Struct, frozen=True, kw_only=True):

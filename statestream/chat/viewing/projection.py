@@ -61,29 +61,40 @@ class Projection(Protocol):
 
 
 class SlicesBeside:
-    """The slices that one viewer follows beside a conversation."""
+    """The slices that one viewer asks for beside a conversation, as far as their rights allow at each look."""
 
-    def __init__(self, view: StoreView, selection: Selection) -> None:
-        self._view, self._selection = view, selection
+    def __init__(self, view: StoreView, asked: Selection) -> None:
+        self._view, self._asked, self._grant = view, asked, view.grant(asked)
         self._looked = False
 
     @property
     def names(self) -> list[str]:
-        """What to wait for, as a Notifier takes it."""
-        if self._selection.everything:
+        """What to wait for, as a Notifier takes it: everything, if any change may change the rights."""
+        if self._grant.selection.everything or not self._grant.lasting:
             return ["*"]
-        return [*self._selection.names, *(f"{family}/*" for family in self._selection.families)]
+        return [*self._grant.selection.names, *(f"{family}/*" for family in self._grant.selection.families)]
 
     def look(self, changed: AbstractSet[str] | None) -> Beside:
-        """All the slices at the first look, then those of them that have changed; None: any may have.
+        """All the slices at the first look and when the rights have changed, otherwise those that have changed.
 
-        Raises TooLarge if they have become more than a snapshot holds.
+        `changed` is None if any may have. Raises TooLarge if they are more than a snapshot holds.
         """
-        if changed is None or not self._looked:
+        before = self._grant.selection
+        if changed is None or self._concerned(changed):
+            self._grant = self._view.grant(self._asked)
+        selection = self._grant.selection
+        if changed is None or not self._looked or selection != before:
             self._looked = True
-            return Beside(slices=self._view.snapshot(self._selection).slices, whole=True)
-        names = (name for name in changed if self._selection.matches(name))
-        return Beside(slices={name: self._view.get(name) for name in names}, whole=False)
+            return Beside(slices=self._view.snapshot(selection).slices, whole=True)
+        names = frozenset(name for name in changed if selection.matches(name))
+        found = dict(self._view.select(Selection(names=names)))
+        return Beside(slices={name: found.get(name) for name in names}, whole=False)
+
+    def _concerned(self, changed: AbstractSet[str]) -> bool:
+        grant = self._grant
+        return not grant.lasting and any(
+            name in grant.depends or name.partition("/")[0] in grant.families for name in changed
+        )
 
 
 class Growing:

@@ -13,12 +13,12 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from statestream.chat.conversations import Conversations
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import TooLarge
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
+from statestream.store.notifier import Notifier
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -37,7 +37,7 @@ def event_stream(items: Iterable[Item]) -> bytes:
 
 async def respond(
     request: web.Request,
-    conversations: Conversations,
+    notifier: Notifier,
     viewer: Viewer,
     encode: Encode,
     *,
@@ -49,7 +49,7 @@ async def respond(
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     try:
-        await show(conversations, viewer, _ResponseOutlet(response, encode, keep_alive))
+        await show(notifier, viewer, _ResponseOutlet(response, encode, keep_alive))
     except TooLarge:  # the slices beside the conversation have become more than the viewer can be sent
         abort_response(request)
     if viewer.projection.truncated:

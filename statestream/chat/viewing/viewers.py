@@ -1,7 +1,8 @@
 """Viewers, and the loop that shows conversations to them, over whatever connection.
 
 Invariants: there is one loop. It wakes when something has changed, sends what is new, and keeps the connection alive in
-between. While a viewer is being sent something, changes gather: they are one look, however many they are.
+between. A viewer whose person no longer belongs to a chat sees it as one that does not exist. While a viewer is being
+sent something, changes gather: they are one look, however many they are.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from statestream.chat.chats import state_of
-from statestream.chat.conversations import Conversations
 from statestream.chat.messages import State, showing
 from statestream.chat.slices.conversation import name_of
 from statestream.chat.viewing.projection import Item, Look, Projection, SlicesBeside
+from statestream.chat.visit import Visit
 from statestream.store.notifier import Notifier, Signal
-from statestream.store.view import StoreView
 
 
 class Outlet(Protocol):
@@ -44,14 +43,14 @@ class Viewer:
 
     def __init__(
         self,
-        view: StoreView,
+        chats: Visit,
         key: str,
         projection: Projection,
         beside: SlicesBeside | None = None,
         branch: str | None = None,
     ) -> None:
         self.key, self.projection = key, projection
-        self._view, self._beside, self._branch = view, beside, branch
+        self._chats, self._beside, self._branch = chats, beside, branch
         self._looked: tuple[State, State] | None = None
         """The state of the last look at a branch, and as it was shown."""
 
@@ -67,7 +66,7 @@ class Viewer:
 
     def _state(self) -> State:
         """The chat's state, as it looks on the viewer's branch: the same object for the same state."""
-        state = state_of(self._view, self.key)
+        state = self._chats.find(self.key)
         if self._branch is None:
             return state
         if self._looked is None or self._looked[0] is not state:
@@ -75,10 +74,10 @@ class Viewer:
         return self._looked[1]
 
 
-async def show(conversations: Conversations, viewer: Viewer, outlet: Outlet) -> None:
+async def show(notifier: Notifier, viewer: Viewer, outlet: Outlet) -> None:
     """Shows one conversation to one viewer until that is over, or the server stops."""
-    with conversations.notifier.on(viewer.names) as signal:
-        await show_all([viewer], signal, conversations.notifier, outlet)
+    with notifier.on(viewer.names) as signal:
+        await show_all([viewer], signal, notifier, outlet)
 
 
 async def show_all(viewers: Collection[Viewer], signal: Signal, notifier: Notifier, outlet: Outlet) -> None:

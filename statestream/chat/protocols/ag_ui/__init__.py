@@ -2,7 +2,8 @@
 
     ?follow=1              the stream stays open, and each further reply in the chat is another run in it
     ?slices=board,room/1   these slices are the client's state, live
-    ?user=ana              see `identity`; a person who follows is present
+
+A person who follows is present in the chat.
 
 A stream consists of one or more runs. Each begins with a snapshot of the messages, so that a late client and one that
 was there from the start have the same.

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, person
+from statestream.chat.identity import visit
 from statestream.chat.messages import find, message_or_reply, reply_to
 from statestream.chat.protocols.ag_ui.projection import ThreadProjection, check_size
 from statestream.chat.protocols.ag_ui.request import RunInput, follows
@@ -21,48 +21,47 @@ from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.viewing.projection import SlicesBeside
 from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
+from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, StatestreamError
 from statestream.server.bodies import checked, read_json
 from statestream.server.request import asked_of, check_query, view_of
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def run(request: web.Request) -> web.StreamResponse:
         check_query(request, "follow", "slices", "leaf")
-        author, follow, beside = person(request, identify), follows(request), _beside(request)
+        chats, follow, beside = visit(request, conversations), follows(request), _beside(request)
         branch = leaf_of(request)
         posted = checked(RunInput, await read_json(request))
         key = chat_key(posted.threadId)
         projection = ThreadProjection(posted.threadId, posted.runId, held=posted.held, follow=follow)
-        looked_at(await conversations.current(key), branch)
+        looked_at(await chats.current(key), branch)
         try:
-            projection.show(await _reply(conversations, key, posted, author, branch))
+            projection.show(await _reply(chats, key, posted, branch))
         except Malformed:
             raise
         except StatestreamError as error:
             projection.refuse(error.why, str(error))
         with contextlib.ExitStack() as present:
-            if follow and author is not None:
-                present.callback(conversations.presence.enter(key, author))
-            viewer = Viewer(conversations.view, key, projection, beside, branch)
-            return await respond(request, conversations, viewer, event_stream)
+            if follow and (leave := chats.enter(key)) is not None:
+                present.callback(leave)
+            viewer = Viewer(chats, key, projection, beside, branch)
+            return await respond(request, chats.notifier, viewer, event_stream)
 
     return [web.post("/ag-ui", run)]
 
 
-async def _reply(
-    conversations: Conversations, key: str, posted: RunInput, author: str | None, branch: str | None
-) -> str | None:
+async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply."""
-    shown, question = conversations.find(key), posted.question_id()
-    if question is None or conversations.is_archived(key, question):
+    shown, question = chats.find(key), posted.question_id()
+    if question is None or chats.is_archived(key, question):
         return None
     state = looked_at(shown, branch)
     if find(state, question) is None:
         check_same_branch(shown, state)
         leaf = message_or_reply(state, posted.leaf)
         seen = posted.leaf if leaf is None else str(leaf["id"])
-        return await conversations.ask(key, posted.question(author), create=True, leaf=seen)
+        return await chats.ask(key, posted.question(chats.person), create=True, leaf=seen)
     reply = reply_to(state, question)
     return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
 
@@ -72,6 +71,6 @@ def _beside(request: web.Request) -> SlicesBeside | None:
     if "slices" not in request.query:
         return None
     view = view_of(request)
-    selection = view.grant(asked_of(request, view)).selection
-    check_size(view.snapshot(selection).slices)
-    return SlicesBeside(view, selection)
+    asked = asked_of(request, view)
+    check_size(view.snapshot(view.grant(asked).selection).slices)
+    return SlicesBeside(view, asked)

@@ -26,10 +26,10 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
-from statestream.chat.conversations import Conversations
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.chat.seen import hidden_by_sibling, leaf_seen, looked_at, stale
+from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, Refused
 from statestream.core.values import canonical, plain
 from statestream.server.bodies import Body, checked
@@ -165,30 +165,30 @@ def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
     return hashlib.sha256(message_id.encode() + b"\n" + canonical(parts)).hexdigest()[:16]
 
 
-async def answer(conversations: Conversations, key: str, post: Post, author: str | None, *, create: bool) -> str:
+async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> str:
     """The id of the reply. `create`: whether a chat that does not exist is created.
 
     Raises NotFound, Malformed, Refused.
     """
-    state = await conversations.current(key)
+    state = await chats.current(key)
     if not create:
-        await conversations.existing(key)
+        await chats.existing(key)
     again = post.to_regenerate(state)
     if again is not None:
         leaf = post.leaf_for_regenerating(state, again)
-        return await conversations.regenerate(key, again, leaf=leaf)
-    question, leaf = post.question(state, author), post.leaf
+        return await chats.regenerate(key, again, leaf=leaf)
+    question, leaf = post.question(state, chats.person), post.leaf
     replaced = post.replaced(state, question)
     if replaced is not None:
         hidden = hidden_by_sibling(state, replaced) if leaf is None else ()
         leaf = leaf_seen(state, leaf, hidden)
-    return await conversations.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
+    return await chats.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
 
 
-async def to_resume(conversations: Conversations, key: str, leaf: str | None) -> str | None:
+async def to_resume(chats: Visit, key: str, leaf: str | None) -> str | None:
     """The id of the reply in progress, if there is one on the branch with the message `leaf`. Raises NotFound."""
-    reply = await conversations.in_progress(key)
-    shown = path(looked_at(conversations.find(key), leaf))
+    reply = await chats.in_progress(key)
+    shown = path(looked_at(chats.find(key), leaf))
     return str(reply["id"]) if reply is not None and reply["id"] in [message["id"] for message in shown] else None
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, person
+from statestream.chat.identity import visit
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
@@ -21,6 +21,7 @@ from statestream.chat.seen import looked_at
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
+from statestream.chat.visit import Visit
 from statestream.core.errors import StatestreamError
 from statestream.server.bodies import checked, read_json
 from statestream.server.problems import OUTCOME
@@ -32,26 +33,25 @@ DONE: Final = b"data: [DONE]\n\n"
 """The end of a complete stream."""
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
         check_query(request)
-        author = person(request, identify)
+        chats = visit(request, conversations)
         post = checked(Post, await read_json(request))
         key = key_posted(post)
-        reply = await answer(conversations, key, post, author, create=True)
-        return await _stream(request, conversations, key, reply)
+        return await _stream(request, chats, key, await answer(chats, key, post, create=True))
 
     async def resume(request: web.Request) -> web.StreamResponse:
         check_query(request, "leaf")
-        key = key_of(request)
-        reply = await to_resume(conversations, key, leaf_of(request))
+        chats, key = visit(request, conversations), key_of(request)
+        reply = await to_resume(chats, key, leaf_of(request))
         if reply is None:
             return web.Response(status=204)
-        return await _stream(request, conversations, key, reply)
+        return await _stream(request, chats, key, reply)
 
     async def read(request: web.Request) -> web.Response:
         check_query(request, "leaf")
-        state = looked_at(await conversations.current(key_of(request)), leaf_of(request))
+        state = looked_at(await visit(request, conversations).current(key_of(request)), leaf_of(request))
         return json_response({"id": request.match_info["id"], "messages": ui_messages(state)})
 
     return [
@@ -75,10 +75,10 @@ def _plain_errors(handler: Handler) -> Handler:
     return handle
 
 
-async def _stream(request: web.Request, conversations: Conversations, key: str, reply: str) -> web.StreamResponse:
+async def _stream(request: web.Request, chats: Visit, key: str, reply: str) -> web.StreamResponse:
     projection = UIMessageProjection(reply)
 
     def encode(items: Sequence[Item]) -> bytes:
         return event_stream(items) + (DONE if projection.over else b"")
 
-    return await respond(request, conversations, Viewer(conversations.view, key, projection), encode, headers=HEADERS)
+    return await respond(request, chats.notifier, Viewer(chats, key, projection), encode, headers=HEADERS)

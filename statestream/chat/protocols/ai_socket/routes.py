@@ -16,12 +16,13 @@ from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, person
+from statestream.chat.identity import visit
 from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.question import MAX_ID
 from statestream.chat.viewing.socket import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show
+from statestream.chat.visit import Visit
 from statestream.core.errors import Refused, StatestreamError
 from statestream.server.bodies import MAX_BODY, Body, checked
 from statestream.server.request import check_query
@@ -59,10 +60,10 @@ class _Request:
 
 
 class Requests:
-    """The requests of the client of one WebSocket. `user` is the name of its person, if there is one."""
+    """The requests of the client of one WebSocket."""
 
-    def __init__(self, conversations: Conversations, outlet: SocketOutlet, user: str | None) -> None:
-        self._conversations, self._outlet, self._user = conversations, outlet, user
+    def __init__(self, chats: Visit, outlet: SocketOutlet) -> None:
+        self._chats, self._outlet = chats, outlet
         self._requests: dict[str, _Request] = {}
 
     async def take(self, message: WSMessage) -> None:
@@ -83,7 +84,7 @@ class Requests:
         if request_id in self._requests or len(self._requests) == MAX_REQUESTS:
             raise Refused("too_many", f"expected a new requestId, and at most {MAX_REQUESTS} requests at a time")
         request = _Request()
-        found = self._conversations.shielded(self._find_reply(request, value))
+        found = self._chats.shielded(self._find_reply(request, value))
         self._requests[request_id] = request
         self._outlet.start(self._show(request_id, request, found))
 
@@ -96,18 +97,18 @@ class Requests:
 
     async def _stop(self, request: _Request) -> None:
         if request.reply is not None:
-            await self._conversations.stop(request.key, request.reply)
+            await self._chats.stop(request.key, request.reply)
 
     async def _find_reply(self, request: _Request, value: Any) -> str | None:
         """The id of the reply to show, which is begun if necessary; None if there is nothing to resume."""
         if value["type"] == "send":
             post = checked(Post, {**_more(value), **value})
             request.key = key_posted(post)
-            request.reply = await answer(self._conversations, request.key, post, self._user, create=True)
+            request.reply = await answer(self._chats, request.key, post, create=True)
         else:
             resume = checked(Resume, {**_more(value), **value})
             request.key = chat_key(resume.id)
-            request.reply = await to_resume(self._conversations, request.key, resume.leaf)
+            request.reply = await to_resume(self._chats, request.key, resume.leaf)
         if request.aborted:  # while it began
             await self._stop(request)
         return request.reply
@@ -120,8 +121,7 @@ class Requests:
                 await self._send("no-active", request_id)
                 return
             projection = UISocketProjection(request_id, reply)
-            viewer = Viewer(self._conversations.view, request.key, projection)
-            await show(self._conversations, viewer, self._outlet)
+            await show(self._chats.notifier, Viewer(self._chats, request.key, projection), self._outlet)
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))
         finally:
@@ -139,13 +139,13 @@ def _more(value: Any) -> dict[str, Any]:
     return more if isinstance(more, dict) else {}
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
         check_query(request)
-        user = person(request, identify)
+        chats = visit(request, conversations)
         limit = request.config_dict[MAX_BODY]
-        async with SocketOutlet(request, conversations.notifier, max_message=limit) as outlet:
-            await outlet.serve(Requests(conversations, outlet, user).take)
+        async with SocketOutlet(request, chats.notifier, max_message=limit) as outlet:
+            await outlet.serve(Requests(chats, outlet).take)
         return outlet.response
 
     return [web.get("/api/chat", connect, allow_head=False)]

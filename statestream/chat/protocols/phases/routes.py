@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import MAX_PRESENT, Identify, person
+from statestream.chat.identity import MAX_PRESENT, visit
 from statestream.chat.messages import find, path
 from statestream.chat.protocols.phases.projection import PhasesProjection, refusal
 from statestream.chat.question import MAX_ID, MAX_TEXT, Question
@@ -31,6 +31,7 @@ from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.slices.conversation import name_of
 from statestream.chat.viewing.socket import SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show_all
+from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, Refused, StatestreamError
 from statestream.server.bodies import Body, checked
 from statestream.server.request import check_query
@@ -85,10 +86,10 @@ def sessions_of(request: web.Request) -> dict[str, Session]:
 
 
 class FollowedChats:
-    """The chats that the client of one WebSocket follows, used as `with`. `user` is the name of its person, or None."""
+    """The chats that the client of one WebSocket follows, used as `with`."""
 
-    def __init__(self, conversations: Conversations, outlet: SocketOutlet, user: str | None) -> None:
-        self._conversations, self._outlet, self._user = conversations, outlet, user
+    def __init__(self, chats: Visit, outlet: SocketOutlet) -> None:
+        self._chats, self._outlet = chats, outlet
         self._viewers: dict[str, Viewer] = {}
         self._projections: dict[str, PhasesProjection] = {}
         self._branches: dict[str, str] = {}
@@ -96,7 +97,7 @@ class FollowedChats:
         self._signal: Signal
 
     def __enter__(self) -> Self:
-        self._signal = self._followed.enter_context(self._conversations.notifier.on(()))
+        self._signal = self._followed.enter_context(self._chats.notifier.on(()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,18 +110,18 @@ class FollowedChats:
         if len(self._viewers) == MAX_CHATS:
             raise Malformed(f"expected at most {MAX_CHATS} sessions on a connection; open another one")
         key = chat_key(session_id)
-        self._followed.enter_context(self._conversations.notifier.also([name_of(key)], self._signal))
-        if self._user is not None and len(self._viewers) < MAX_PRESENT:
-            self._followed.callback(self._conversations.presence.enter(key, self._user))
+        self._followed.enter_context(self._chats.notifier.also([name_of(key)], self._signal))
+        if len(self._viewers) < MAX_PRESENT and (leave := self._chats.enter(key)) is not None:
+            self._followed.callback(leave)
         if session.leaf is not None:
             self._branches[session_id] = session.leaf
         projection = self._projections[session_id] = PhasesProjection(session_id, session.position)
-        self._viewers[session_id] = Viewer(self._conversations.view, key, projection, branch=session.leaf)
+        self._viewers[session_id] = Viewer(self._chats, key, projection, branch=session.leaf)
         self._signal.set()
 
     async def show(self) -> None:
         """Shows all chats until the server stops. Raises ConnectionError."""
-        await show_all(self._viewers.values(), self._signal, self._conversations.notifier, self._outlet)
+        await show_all(self._viewers.values(), self._signal, self._chats.notifier, self._outlet)
 
     async def take(self, message: WSMessage) -> None:
         """Asks a question. Returns when it is accepted or refused: the client's next message waits until then."""
@@ -137,11 +138,11 @@ class FollowedChats:
     async def _ask(self, received: PersonMessage) -> None:
         """Also raises Refused if the question was answered in a branch that is not shown."""
         key = chat_key(received.session_id)
-        shown = self._conversations.find(key)
+        shown = self._chats.find(key)
         check_same_branch(shown, looked_at(shown, self._branches.get(received.session_id)))
-        question = received.question(self._user)
-        reply = await self._conversations.ask(key, question, create=True, leaf=received.leaf, show=False)
-        shown = self._conversations.find(key)
+        question = received.question(self._chats.person)
+        reply = await self._chats.ask(key, question, create=True, leaf=received.leaf, show=False)
+        shown = self._chats.find(key)
         if find(shown, reply) is not None and all(message["id"] != reply for message in path(shown)):
             raise Refused("other_branch", "This was answered in another branch of the chat, which you do not see.")
 
@@ -157,19 +158,19 @@ class FollowedChats:
             await self._outlet.send(refusal(id, str(error), error.why, at=now, session_id=session_id, **more))
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
         check_query(request, "session_id", "position", "leaf")
-        user, sessions = person(request, identify), sessions_of(request)
+        chats, sessions = visit(request, conversations), sessions_of(request)
         if any(session != Session() for session in sessions.values()):  # another node may have just sent them
-            await conversations.caught_up()
+            await chats.caught_up()
         for session_id, session in sessions.items():
-            looked_at(conversations.find(chat_key(session_id)), session.leaf)
-        async with SocketOutlet(request, conversations.notifier, max_message=MAX_MESSAGE) as outlet:
-            with FollowedChats(conversations, outlet, user) as chats:
+            looked_at(chats.find(chat_key(session_id)), session.leaf)
+        async with SocketOutlet(request, chats.notifier, max_message=MAX_MESSAGE) as outlet:
+            with FollowedChats(chats, outlet) as followed:
                 for session_id, session in sessions.items():
-                    chats.follow(session_id, session)
-                await outlet.serve(chats.take, chats.show())
+                    followed.follow(session_id, session)
+                await outlet.serve(followed.take, followed.show())
         return outlet.response
 
     return [web.get("/ws", connect, allow_head=False)]

@@ -1,4 +1,7 @@
-"""The chat's own protocol: create a chat, read it and its past, stop a reply, choose a branch, report typing.
+"""The chat's own protocol: create, read and delete chats, stop replies, choose branches, report typing, invite people.
+
+    routes  what everybody needs
+    people  who belongs to a chat, and its end
 
 Invariants: responses contain the state's own messages. Errors are problems, as on all routes of the server.
 """

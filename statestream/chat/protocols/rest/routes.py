@@ -16,10 +16,11 @@ from pydantic import ConfigDict, Field
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, from_query, person
+from statestream.chat.identity import visit
 from statestream.chat.messages import find
 from statestream.chat.question import MAX_ID
 from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
+from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, NotFound
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.request import check_query
@@ -64,6 +65,12 @@ def leaf_of(request: web.Request) -> str | None:
     return leaf
 
 
+def check_knows_people(chats: Visit) -> None:
+    """Raises Malformed on a server on which everybody is anonymous."""
+    if chats.person is None:
+        raise Malformed("this server does not know who people are; pass `auth` to create_app")
+
+
 class _Stop(Body):
     """`activeStreamId`, the id of a reply, keeps a late request from stopping the next reply."""
 
@@ -81,51 +88,52 @@ def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
 
     async def stop(request: web.Request) -> web.Response:
         check_query(request)
+        chats = visit(request, conversations)
         kind = _LenientStop if lenient else _Stop
         body = checked(kind, await read_json(request) if request.can_read_body else {})
-        stopped = await conversations.stop(key_of(request), body.activeStreamId)
+        stopped = await chats.stop(key_of(request), body.activeStreamId)
         return json_response({"success": True, "stopped": stopped})
 
     return stop
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.Response:
         check_query(request)
+        chats = visit(request, conversations)
         if request.can_read_body and await read_json(request):
             raise Malformed("POST /api/chats takes no fields: the server chooses the id of the chat and returns it")
-        return json_response({"id": await conversations.create(user=person(request, identify))}, status=201)
+        return json_response({"id": await chats.create()}, status=201)
 
     async def read(request: web.Request) -> web.Response:
         check_query(request, "leaf")
-        state = looked_at(await conversations.existing(key_of(request)), leaf_of(request))
-        position = str(conversations.view.position)
-        return json_response({"id": request.match_info["id"], "position": position, **state})
+        chats = visit(request, conversations)
+        state = looked_at(await chats.existing(key_of(request)), leaf_of(request))
+        return json_response({"id": request.match_info["id"], "position": str(chats.position), **state})
 
     async def messages(request: web.Request) -> web.Response:
         check_query(request, "before", "limit")
+        chats = visit(request, conversations)
         before, limit = page_of(request)
-        return json_response({"messages": await conversations.older(key_of(request), before=before, limit=limit)})
+        return json_response({"messages": await chats.older(key_of(request), before=before, limit=limit)})
 
     async def branch(request: web.Request) -> web.Response:
         check_query(request)
-        key = key_of(request)
+        chats, key = visit(request, conversations), key_of(request)
         body = checked(Branch, await read_json(request))
-        await conversations.caught_up()
-        state = await conversations.existing(key)
+        await chats.caught_up()
+        state = await chats.existing(key)
         hidden = hidden_by_branch(state, body.message) if find(state, body.message) is not None else ()
-        await conversations.branch(key, body.message, leaf=leaf_seen(state, body.leaf, hidden))
+        await chats.branch(key, body.message, leaf=leaf_seen(state, body.leaf, hidden))
         return json_response({})
 
     async def typing(request: web.Request) -> web.Response:
         """Only for people who are present: without a stream that closes, nothing would end their presence."""
         check_query(request)
-        user = person(request, identify)
-        if user is None:
-            hint = "; add ?user=NAME" if identify is from_query else ""
-            raise Malformed(f"expected a request with the name of the person who types, got one without a name{hint}")
+        chats = visit(request, conversations)
+        check_knows_people(chats)
         body = checked(Typing, await read_json(request))
-        if not conversations.presence.typing(key_of(request), user, on=body.typing):
+        if not chats.typing(key_of(request), on=body.typing):
             raise NotFound("this person has no open stream with this chat's presence on this server")
         return json_response({})
 

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from statestream.chat.conversations import Conversations
-from statestream.chat.identity import Identify, person
+from statestream.chat.identity import visit
 from statestream.chat.messages import find
 from statestream.chat.protocols.ai_sdk.request import Post, answer
 from statestream.chat.protocols.rest.routes import key_of
@@ -45,17 +45,17 @@ class TextProjection:
         return [text] if text else []
 
 
-def routes(conversations: Conversations, identify: Identify) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def ask(request: web.Request) -> web.StreamResponse:
         check_query(request)
-        key, author = key_of(request), person(request, identify)
+        chats, key = visit(request, conversations), key_of(request)
         post = checked(Post, await read_json(request))
-        reply = await answer(conversations, key, post, author, create=False)
-        viewer = Viewer(conversations.view, key, TextProjection(reply))
-        return await respond(request, conversations, viewer, _encode, headers=HEADERS, keep_alive=b"")
+        viewer = Viewer(chats, key, TextProjection(await answer(chats, key, post, create=False)))
+        return await respond(request, chats.notifier, viewer, _encode, headers=HEADERS, keep_alive=b"")
 
-    async def resume(_: web.Request) -> web.Response:
+    async def resume(request: web.Request) -> web.Response:
         """Tells a client that there is nothing to resume."""
+        visit(request, conversations)
         return web.Response(status=204)
 
     return [web.post("/api/chats/{id}/stream", ask), web.get("/api/chats/{id}/stream", resume, allow_head=False)]

@@ -1,0 +1,81 @@
+"""Who belongs to a chat, changed: invite, remove, delete.
+
+Invariants: the actions decide whether the person behind them may do this. Deleting removes everything that the store
+has of a chat, in one request, so that a crash leaves all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from statestream.chat.chats import exists, missing, owner_of, state_of
+from statestream.chat.members import participants_of, person_key, subject_of
+from statestream.chat.messages import streaming
+from statestream.chat.replies.reply_run import STOPPED, end_reply
+from statestream.chat.slices import archive, conversation, listing
+from statestream.chat.slices.conversation import name_of, optional
+from statestream.core.errors import Refused, VersionConflict
+from statestream.core.principal import Identity
+from statestream.store.view import StoreView
+
+
+class People:
+    """The owners and participants of the chats of one store. `by` is the person on whose behalf a chat is changed.
+
+    `view` is the server's own.
+    """
+
+    def __init__(self, view: StoreView) -> None:
+        self._view = view
+
+    def of(self, key: str) -> dict[str, object]:
+        """The subjects: `owner`, if there is one, and `participants`."""
+        state, owner = state_of(self._view, key), owner_of(self._view, key)
+        found = [subject_of(person) for person in participants_of(state)]
+        return {**optional(owner=None if owner is None else subject_of(owner)), "participants": found}
+
+    async def invite(self, key: str, subject: str, *, by: Identity | None = None) -> None:
+        """Makes a person a participant. Raises NotFound, Refused, Malformed."""
+        if not exists(self._view, key):
+            raise missing()
+        invited = conversation.invited(key, person=person_key(subject), entry=listing.entry_of(self._view, key))
+        await self._view.on_behalf_of(by).dispatch(invited)
+        await correct(self._view, key)
+
+    async def remove(self, key: str, subject: str, *, by: Identity | None = None) -> None:
+        """Ends somebody's participation. Raises NotFound, Refused, Malformed."""
+        if not exists(self._view, key):
+            raise missing()
+        await self._view.on_behalf_of(by).dispatch(conversation.removed(key, person=person_key(subject)))
+
+    async def delete(self, key: str, *, by: Identity | None = None) -> None:
+        """Deletes a chat, and ends the reply in progress. Raises Refused."""
+        while exists(self._view, key):
+            state, owner = self._view.get(name_of(key)), owner_of(self._view, key)
+            if state is None:
+                return
+            deleted = conversation.deleted(key, **optional(user=owner))
+            lists = [listing.unlisted(person, chat=key) for person in participants_of(state.value)]
+            actions = [deleted, *archive.erasing(self._view, key), *lists]
+            try:
+                await self._view.on_behalf_of(by).dispatch(actions, expect={name_of(key): state.version})
+            except VersionConflict:
+                await self._quieten(key)
+            else:
+                return
+
+    async def _quieten(self, key: str) -> None:
+        """Ends the reply in progress, which changes the chat all the time."""
+        await self._view.caught_up()
+        reply = streaming(state_of(self._view, key))
+        if reply is not None:
+            with contextlib.suppress(Refused):  # it has ended
+                await end_reply(self._view, key, reply["id"], STOPPED)
+
+
+async def correct(view: StoreView, key: str) -> None:
+    """Corrects the lists of participants who were invited at the moment of an update."""
+    while corrections := listing.correcting(view, key):
+        for action, expect in corrections:
+            with contextlib.suppress(VersionConflict):
+                await view.dispatch(action, expect=expect)
