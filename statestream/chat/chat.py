@@ -120,6 +120,9 @@ class Chat:
             raise ValueError(
                 f"expected a store with the chat's slices, as in Store([*chat.slices]); it lacks {', '.join(missing)}"
             )
+        if app[AUTHENTICATES]:
+            for declared, rule in RULES.items():
+                app[STORE].guard(declared, read=rule)
         conversations = Conversations(app[STORE].view(SERVER), self._settings, guarded=app[AUTHENTICATES])
         app[COUNTED].append(lambda: _metrics(conversations.totals))
         app.add_routes(routes(conversations))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonpatch
 import pytest
 
 from statestream import Store
@@ -18,7 +19,7 @@ from statestream.chat.models.demo import DemoModel
 from statestream.chat.slices import conversation
 from statestream.core.errors import NotFound, Refused
 from statestream.core.principal import Identity
-from tests.support import PlainClient, Server, eventually, get_state
+from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
 from tests.support.chats import chatty, received
 from tests.support.provider import open_gate, script
 
@@ -407,6 +408,46 @@ async def test_two_people_look_at_different_branches(server: Server, upstream: s
         await looking.send_json({"type": "message", "content": "Here?", "session_id": chat})
         assert (await looking.receive_json())["metadata"]["error"] == "other_branch"
     assert (await send(people["eve"], server, "GET", f"/api/chat/{chat}?leaf={first['leaf']}"))[0] == 404
+
+
+# slices beside a chat
+
+
+async def test_slices_beside_a_chat_follow_their_own_rules() -> None:
+    """AG-UI shows them as the client's state: as their reader sees them, and as long as they may be read."""
+    target = f"{ROOT / 'tests/apps/guarded_chat.py'}:app"
+    async with session_of("ann") as ann, session_of("vic:viewer") as vic:
+        with Server("serve", target) as server:
+            await dispatch(ann, server.url, "room/opened", key="1")
+            run = {"threadId": "beside", "runId": "r", "messages": []}
+            followed = await vic.post(f"{server.url}/ag-ui?follow=1&slices=room/1,people", json=run)
+            states: list[Any] = []
+
+            async def next_state() -> Any:
+                """The slices after the next event about them."""
+                while True:
+                    line = (await followed.content.readline()).decode().removeprefix("data: ")
+                    event = json.loads(line) if line.startswith("{") else {}
+                    if event.get("type") == "STATE_SNAPSHOT":
+                        states.append(event["snapshot"])
+                        return event["snapshot"]
+                    if event.get("type") == "STATE_DELTA":
+                        states.append(jsonpatch.apply_patch(states[-1], event["delta"]))
+                        return states[-1]
+
+            first = await next_state()
+            assert (set(first), first["people"]) == ({"people"}, {"by": {}})
+            async with session_of("eve:editor") as eve:
+                payload = {"name": "Eve", "email": "eve@secret.example"}
+                assert (await dispatch(eve, server.url, "people/joined", payload))[0] == 200
+            assert (await next_state())["people"] == {"by": {"Eve": {"name": "Eve"}}}
+            await dispatch(ann, server.url, "room/invited", {"name": "vic"}, key="1")
+            assert (await next_state())["room/1"]["members"] == ["ann", "vic"]
+            await dispatch(ann, server.url, "room/said", {"text": "Hello."}, key="1")
+            assert (await next_state())["room/1"]["messages"] == ["Hello."]
+            await dispatch(ann, server.url, "room/expelled", {"name": "vic"}, key="1")
+            assert set(await next_state()) == {"people"}
+            followed.close()
 
 
 # the end

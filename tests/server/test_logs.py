@@ -113,7 +113,7 @@ async def test_no_line_has_content(server: Server, http: Http) -> None:
         pass
     async with http.post(f"{server.url}/dispatch", json={"type": "canary/canary", "payload": {}}, **more):
         pass
-    async with http.get(f"{server.url}/stream/state?slices=board&user=canary", **more) as stream:
+    async with http.get(f"{server.url}/stream/state?slices=board,chat/canary", **more) as stream:
         await stream.content.readline()
     async with http.post(f"{server.url}/api/chats") as response:
         key = (await response.json())["id"]
