@@ -36,8 +36,9 @@ from statestream.chat.slices.provider import provider_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
+from statestream.server.authentication import AUTH
 from statestream.server.metrics import COUNTED, counter, histogram
-from statestream.server.request import AUTHENTICATES, STORE
+from statestream.server.request import STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
 
@@ -120,10 +121,10 @@ class Chat:
             raise ValueError(
                 f"expected a store with the chat's slices, as in Store([*chat.slices]); it lacks {', '.join(missing)}"
             )
-        if app[AUTHENTICATES]:
+        if AUTH in app:
             for declared, rule in RULES.items():
                 app[STORE].guard(declared, read=rule)
-        conversations = Conversations(app[STORE].view(SERVER), self._settings, guarded=app[AUTHENTICATES])
+        conversations = Conversations(app[STORE].view(SERVER), self._settings, guarded=AUTH in app)
         app[COUNTED].append(lambda: _metrics(conversations.totals))
         app.add_routes(routes(conversations))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))

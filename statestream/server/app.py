@@ -28,7 +28,7 @@ from statestream.server.metrics import COUNTED, metrics
 from statestream.server.openapi import openapi
 from statestream.server.origin import ORIGINS, allowed_origins
 from statestream.server.problems import OUTCOMES, problems, starting
-from statestream.server.request import AUTHENTICATES, QUERY, STORE
+from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
 from statestream.server.tickets import STREAMS, TICKETS, Tickets, give_cookie, issue_ticket
 from statestream.server.transfer import BUDGET
@@ -67,7 +67,6 @@ def create_app(
     app[STORE] = store
     app[QUERY], app[OUTCOMES], app[COUNTED] = set(query), Counter(), []
     app[BUDGET] = Budget()
-    app[AUTHENTICATES] = auth is not None
     if auth is not None:
         store.declare(revocation_slice, ticket_slice)
     app[SESSIONS] = sessions = Sessions(store.view(SERVER))

@@ -22,8 +22,6 @@ from statestream.store.view import StoreView
 
 STORE: Final = web.AppKey("statestream_store", Store)
 """For assembling an application only."""
-AUTHENTICATES: Final = web.AppKey("statestream_authenticates", bool)
-"""Whether requests have principals that an authenticator has recognized."""
 QUERY: Final = web.AppKey("statestream_query", set[str])
 """The parameters that the application's own code reads. Every route accepts them beside its own."""
 PRINCIPAL: Final = web.RequestKey("statestream_principal", Principal)

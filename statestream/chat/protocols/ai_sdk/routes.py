@@ -22,7 +22,7 @@ from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.chat.visit import Visit
-from statestream.core.errors import StatestreamError
+from statestream.core.errors import StatestreamError, Unauthenticated
 from statestream.server.bodies import checked, read_json
 from statestream.server.problems import OUTCOME
 from statestream.server.request import check_query
@@ -68,6 +68,8 @@ def _plain_errors(handler: Handler) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
+        except Unauthenticated:
+            raise  # as on all routes: it has a header that says how to sign in
         except StatestreamError as error:
             request[OUTCOME] = error.code
             return web.Response(status=error.status, text=str(error))
