@@ -32,6 +32,7 @@ from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.deleted_chats import deleted_slice
 from statestream.chat.slices.listing import chats_slice
+from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
@@ -76,6 +77,7 @@ class Chat:
             chats_slice,
             archive_slice,
             provider_slice,
+            people_slice,
             deleted_slice,
             presence_slice,
             nodes_slice,

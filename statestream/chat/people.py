@@ -38,7 +38,8 @@ class People:
         """Makes a person a participant. Raises NotFound, Refused, Malformed."""
         if not exists(self._view, key):
             raise missing()
-        invited = conversation.invited(key, person=person_key(subject), entry=listing.entry_of(self._view, key))
+        entry, owner = listing.entry_of(self._view, key), optional(user=owner_of(self._view, key))
+        invited = conversation.invited(key, person=person_key(subject), entry=entry, **owner)
         await self._view.on_behalf_of(by).dispatch(invited)
         await correct(self._view, key)
 

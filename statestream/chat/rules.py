@@ -13,8 +13,9 @@ from typing import Any, Final
 from statestream.chat.members import belongs, person_key
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.slices.archive import archive_slice
-from statestream.chat.slices.conversation import chat_slice, name_of
+from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.listing import chats_slice
+from statestream.chat.slices.membership import people_of
 from statestream.core.errors import Malformed
 from statestream.core.principal import Identity
 from statestream.core.slices import Slice
@@ -22,8 +23,8 @@ from statestream.core.slices import Slice
 
 def member(identity: Identity | None, key: str, state: Any) -> bool:
     """The chat with that key, and who is present in it: those who belong to the chat."""
-    chat, person = state.get(name_of(key)), _key(identity)
-    return chat is not None and person is not None and belongs(chat, person)
+    people, person = people_of(state, key), _key(identity)
+    return people is not None and person is not None and belongs(people, person)
 
 
 def member_of_page(identity: Identity | None, key: str, state: Any) -> bool:

@@ -184,6 +184,7 @@ async def test_sockets_show_nothing_of_a_chat_of_others(server: Server, foreign:
         await talk(people["bob"], server, server_upstream(server), "mine", chat="bobs-own")
         first = await socket.receive_json()
         assert first["session_id"] == "bobs-own", "nothing of the other chat comes before it"
+        assert first["metadata"]["author"] == "bob"
 
 
 def server_upstream(server: Server) -> str:
@@ -479,7 +480,13 @@ async def test_nothing_is_left_of_a_deleted_chat(upstream: str, people: People, 
     async with Store(Chat(model=DemoModel()).slices, journal=journal) as store:
         left = {name: store.get(name) for name in ("chats/ann", "chats/bob")}
         assert left == {"chats/ann": {"chats": {}}, "chats/bob": {"chats": {}}}
-        for name in (f"chat/{chat}", f"chat_archive/{chat}:0", f"presence/{chat}", f"provider/{chat}"):
+        for name in (
+            f"chat/{chat}",
+            f"chat_archive/{chat}:0",
+            f"presence/{chat}",
+            f"provider/{chat}",
+            f"chat_people/{chat}",
+        ):
             assert store.get(name) is None, name
         assert store.get(f"deleted_chat/{chat}").keys() == {"at"}
 
@@ -513,6 +520,9 @@ async def test_the_right_counts_when_an_action_takes_effect() -> None:
             with pytest.raises(Refused) as error:
                 await attempt
             assert error.value.reason == conversation.NOT_MEMBER
+        with pytest.raises(Refused):
+            await store.dispatch(conversation.created(key, user="bob"))
+        assert store.get(f"chat_people/{key}") == {"user": "ann", "participants": []}
         await chats.people.delete(key, by=Identity(subject="ann"))
         with pytest.raises(NotFound):
             await chats.ask(key, Question.text("May I?", author="bob"), create=True, by=bob)

@@ -42,14 +42,14 @@ async def http() -> Any:
 class Person:
     """Somebody with a WebSocket, who follows some chats, loses the connection, and comes back."""
 
-    def __init__(self, http: aiohttp.ClientSession, server: Server, *chats: str, name: str | None = None) -> None:
-        self.http, self.server, self.chats, self.name = http, server, chats, name
+    def __init__(self, http: aiohttp.ClientSession, server: Server, *chats: str) -> None:
+        self.http, self.server, self.chats = http, server, chats
         self.screen = Fold()
         self.frames: list[Any] = []
         self.socket: Any = None
 
     async def connect(self, **more: Any) -> Person:
-        query = [("user", self.name)] if self.name else []
+        query: list[tuple[str, str]] = []
         for chat in self.chats:
             query += [("session_id", chat), ("position", self.screen.positions.get(chat, ""))]
         self.socket = await self.http.ws_connect(f"{self.server.url}/ws", params=query, max_msg_size=0, **more)
@@ -130,7 +130,7 @@ async def test_a_question_makes_its_chat_and_its_reply_comes_in_three_phases(
 ) -> None:
     steps = [{"think": "Hm."}, {"say": "It is "}, {"wait": "phased"}, {"say": "a thing."}, {"finish": "stop"}]
     question = await script(http, upstream, "What, in phases?", *steps)
-    person = await Person(http, patient, name="ana").connect()
+    person = await Person(http, patient).connect()
     await person.ask("phases/new", question, "q1")
     await person.until(lambda frame: frame.get("stream_chunk", False))
     await open_gate(http, upstream, "phased")
@@ -139,15 +139,8 @@ async def test_a_question_makes_its_chat_and_its_reply_comes_in_three_phases(
     said, reply = (await read_chat(http, patient, "phases%2Fnew"))["messages"]
     assert kinds(person.frames) == ["user", "start", "chunk", "end"]
     first, start = person.frames[:2]
-    assert (
-        (first["id"], first["content"], first["metadata"]["author"])
-        == ("q1", question, "ana")
-        == (
-            said["id"],
-            text_of(said),
-            said["author"],
-        )
-    )
+    assert (first["id"], first["content"]) == ("q1", question) == (said["id"], text_of(said))
+    assert "author" not in first["metadata"]
     assert person.screen.texts == {"q1": question, reply["id"]: "It is a thing."}
     assert {frame["session_id"] for frame in person.frames} == {"phases/new"}
     assert (start["agentId"], start["agentName"], start["agentType"]) == ("test-model", "test-model", "assistant")
@@ -165,7 +158,7 @@ async def test_who_joins_late_sees_what_there_is_and_then_the_same(
     await post(http, patient, chat, user(before))
     steps = [{"say": "One, "}, {"wait": "late1"}, {"say": "two, "}, {"wait": "late2"}, {"say": "three."}]
     question = await script(http, upstream, "Count, late.", *steps, {"finish": "stop"})
-    ana, ben = await Person(http, patient, chat, name="ana").connect(), Person(http, patient, chat)
+    ana, ben = await Person(http, patient, chat).connect(), Person(http, patient, chat)
     await ana.ask(chat, question)
     await ana.until(lambda frame: frame.get("chunk") == "One, ")
     await open_gate(http, upstream, "late1")
@@ -173,7 +166,7 @@ async def test_who_joins_late_sees_what_there_is_and_then_the_same(
     await ben.connect()
     seen = [await ben.next() for _ in range(5)]
     assert kinds(seen) == ["user", "ai", "user", "start", "chunk"]
-    assert (seen[1]["content"], seen[2]["metadata"]["author"], seen[4]["chunk"]) == ("Before.", "ana", "One, two, ")
+    assert (seen[1]["content"], seen[4]["chunk"]) == ("Before.", "One, two, ")
     await open_gate(http, upstream, "late2")
     for person in (ana, ben):
         await person.until_the_end()
@@ -605,37 +598,6 @@ async def test_what_is_no_websocket_is_a_problem(patient: Server, http: aiohttp.
 
 
 # people, and connections that come and go
-
-
-async def present(http: aiohttp.ClientSession, server: Server, chat: str) -> set[str]:
-    async with http.get(f"{server.url}/state?slices=presence/{chat}") as response:
-        slices = (await response.json())["slices"]
-    return set(slices.get(f"presence/{chat}", {"people": {}})["people"])
-
-
-async def test_who_follows_a_chat_is_present_in_it_until_the_socket_closes(
-    patient: Server, http: aiohttp.ClientSession
-) -> None:
-    def are(chat: str, *people: str) -> Callable[[], Any]:
-        async def look() -> bool:
-            return await present(http, patient, chat) == set(people)
-
-        return look
-
-    here1, here2 = await new_chat(http, patient), await new_chat(http, patient)
-    ana = await Person(http, patient, here1, here2, name="ana").connect()
-    ben = await Person(http, patient, name="ben").connect()
-    nobody = await Person(http, patient, here1).connect()
-    await ben.send({"type": "message", "content": " ", "session_id": here1})
-    await ben.until_the_end()
-    await eventually(are(here1, "ana", "ben"))
-    await eventually(are(here2, "ana"))
-    ana.cut()
-    await eventually(are(here1, "ben"))
-    await eventually(are(here2))
-    await ben.close()
-    await eventually(are(here1))
-    await nobody.close()
 
 
 def descriptors(server: Server) -> int:

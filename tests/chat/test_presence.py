@@ -178,6 +178,24 @@ async def test_who_follows_a_chat_in_ag_ui_is_there(server: Server, http: Http) 
     looking.close()
 
 
+async def test_who_follows_a_chat_over_a_websocket_is_there_until_it_closes(server: Server, http: Http) -> None:
+    here, there = await chat_of(http, server, "ana", "bo"), await chat_of(http, server, "ana", "bo")
+    looking, beside = Tab(server, here), Tab(server, there)
+    ana, bo = ({"Authorization": f"Bearer {who}"} for who in ("ana", "bo"))
+    first = await http.ws_connect(f"{server.url}/ws?session_id={here}&session_id={there}", headers=ana)
+    second = await http.ws_connect(f"{server.url}/ws", headers=bo)
+    await second.send_json({"type": "message", "content": " ", "session_id": here})
+    await looking.until("ana", "bo")
+    await beside.until("ana")
+    await first.close()
+    await looking.until("bo")
+    await beside.until()
+    await second.close()
+    await looking.until()
+    for tab in (looking, beside):
+        tab.close()
+
+
 async def test_people_of_a_killed_server_are_gone_after_its_lease(pair: tuple[Server, Server], http: Http) -> None:
     here, there = pair
     chat = await chat_of(http, here, "ana", "bo")

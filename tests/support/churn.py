@@ -34,8 +34,8 @@ SELECTIONS: Final = (
     "*",
     "board",
     "counter,room/*",
-    "presence/one&user=ana",
-    "chat/two,presence/*&user=bo",
+    "presence/one",
+    "chat/two,presence/*",
     "board,gone",
 )
 PATHS: Final = (
@@ -187,7 +187,7 @@ class Churn:
     def _socket(self, chance: random.Random) -> None:
         """Opens a WebSocket, and leaves it in any state, mostly without a close frame."""
         chat = chance.choice(CHATS)
-        path = chance.choice(("/ws", f"/ws?session_id={chat}&user=ana", "/api/chat"))
+        path = chance.choice(("/ws", f"/ws?session_id={chat}", "/api/chat"))
         client = RawSocket(self.server.port, path)
         message = {"type": "message", "content": "Why not?", "session_id": chat, "id": f"q-{chat}"}
         command = {"type": "send", "requestId": "r", "id": chat, "messages": [question(chat)]}

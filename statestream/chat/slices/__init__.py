@@ -1,6 +1,7 @@
 """The slices of a conversation: what the journal keeps of it, and what can happen to it.
 
     conversation   messages, and who belongs to the chat
+    membership     who belongs to the chat, for rules
     listing        the chats of each person
     archive        older messages
     provider       opaque data of providers

@@ -96,9 +96,12 @@ def optional(**fields: str | None) -> dict[str, Any]:
 
 @chat_slice.action
 def created(state: Any, *, user: str | None = None) -> None:
-    """A chat was created, without messages. Changes nothing if it exists."""
-    if user is not None and not state["messages"] and "user" not in state and "participants" not in state:
-        state["user"] = user
+    """A chat was created, without messages. Changes nothing if it exists, and is refused if it is somebody else's."""
+    if user is None or user == state.get("user"):
+        return
+    if state["messages"] or "user" in state or "participants" in state:
+        raise Refused(NOT_MEMBER, "There is a chat with this id already.")
+    state["user"] = user
 
 
 @chat_slice.action
@@ -245,8 +248,11 @@ def restored(state: Any, *, messages: list[dict[str, Any]], places: list[int]) -
 
 
 @chat_slice.action
-def invited(state: Any, action: Action, *, person: str, entry: Listed) -> None:
-    """The owner invited a person. `entry` is what their list of chats gets. Changes nothing if they belong to it."""
+def invited(state: Any, action: Action, *, person: str, entry: Listed, user: str | None = None) -> None:
+    """The owner invited a person. `entry` is what their list of chats gets. Changes nothing if they belong to it.
+
+    `user` is the owner.
+    """
     _check_owner(state, action)
     if belongs(state, person):
         return
