@@ -149,7 +149,7 @@ def _metrics(totals: Totals) -> list[Metric]:
         histogram("reply_first_piece_seconds", "From the start of a reply to its first piece.", totals.first_piece),
         histogram("reply_tokens_per_second", "Tokens per second since the first piece.", totals.tokens_per_second),
         histogram("reply_pieces", "Pieces that the model cut a reply into.", totals.pieces),
-        counter("reply_tokens", "Tokens that the provider has reported.", totals.tokens, "kind"),
+        counter("reply_tokens", "Tokens of replies, as they were reported.", totals.tokens, "kind"),
     ]
 
 

@@ -6,6 +6,7 @@ test_client_ag_ui.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -24,9 +25,11 @@ from statestream.chat.viewing.response import event_stream as frames_of
 from statestream.core.change import START, Cause, Change, Position, SliceState, Snapshot
 from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
+from statestream.core.principal import Scope
 from statestream.core.selection import EVERYTHING, Selection, bounded
 from statestream.store.node_state import instances_of
 from statestream.store.notifier import Notifier
+from statestream.store.rights import Grant
 from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, look_at, reply_in
 from tests.support.ag_ui import Client, events_of
 
@@ -331,8 +334,11 @@ class Slices:
         names, self.changed = self.changed, set()
         return names
 
-    def get(self, name: str) -> SliceState | None:
-        return self.held.get(name)
+    def grant(self, asked: Selection) -> Grant:
+        return Grant(selection=asked, scope=Scope())
+
+    def select(self, selection: Selection) -> Iterator[tuple[str, SliceState]]:
+        return selection.of(self.held, instances_of(self.held))
 
     def snapshot(self, selection: Selection) -> Snapshot:
         return Snapshot(position=START, slices=bounded(selection.of(self.held, instances_of(self.held))))
