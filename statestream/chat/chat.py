@@ -126,7 +126,7 @@ class Chat:
         if AUTH in app:
             for declared, rule in RULES.items():
                 app[STORE].guard(declared, read=rule)
-        conversations = Conversations(app[STORE].view(SERVER), self._settings, guarded=AUTH in app)
+        conversations = self.conversations(app[STORE])
         app[COUNTED].append(lambda: _metrics(conversations.totals))
         app.add_routes(routes(conversations))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))

@@ -29,7 +29,7 @@ from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation, deleted_chats, listing
-from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, optional
+from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
 from statestream.core.principal import Identity
@@ -42,13 +42,12 @@ T = TypeVar("T")
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
-    `view` is the store as the server's own code sees it, `node` the name of this node in the store. `guarded` says that
-    the server knows who people are, so that each chat is for those who belong to it. The methods check no right:
-    requests use a Visit. `by` is the person on whose behalf the chat is changed, which its actions check.
+    `view` is the store as the server's own code sees it, `node` the name of this node in the store. The methods check
+    no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
     """
 
-    def __init__(self, view: StoreView, settings: Settings, *, guarded: bool = False) -> None:
-        self.view, self.node, self._guarded = view, secrets.token_hex(4), guarded
+    def __init__(self, view: StoreView, settings: Settings) -> None:
+        self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
         self._reply_tasks = ReplyTasks(self.node)
@@ -97,7 +96,9 @@ class Conversations:
         return bool(self._reply_tasks) or self.presence.in_use
 
     def _may_be_present(self, key: str, user: str) -> bool:
-        return exists(self.view, key) and (not self._guarded or belongs(self.find(key), person_key(user)))
+        return exists(self.view, key) and (
+            not self.view.guards(chat_slice) or belongs(self.find(key), person_key(user))
+        )
 
     # chats
 

@@ -66,6 +66,10 @@ class StoreView:
         """Whether this very slice is one of the store's."""
         return self._registry.slices.get(declared.name) is declared
 
+    def guards(self, declared: Slice) -> bool:
+        """Whether a rule says who may read a slice."""
+        return self._registry.read_rule(declared) is not None
+
     @property
     def position(self) -> Position:
         """How far this node's state has got."""
