@@ -13,6 +13,7 @@ from statestream.core.errors import (
     HandlerFailed,
     InvalidPayload,
     Malformed,
+    RateLimited,
     Refused,
     StatestreamError,
     StreamRefused,
@@ -26,6 +27,7 @@ from statestream.core.errors import (
 from statestream.core.principal import Identity
 from statestream.core.slices import Slice
 from statestream.server.app import create_app
+from statestream.server.limits import Limits
 from statestream.store.store import Store
 
 __version__ = "0.1.0"
@@ -42,8 +44,10 @@ __all__ = [
     "Health",
     "Identity",
     "InvalidPayload",
+    "Limits",
     "Malformed",
     "Position",
+    "RateLimited",
     "Refused",
     "Result",
     "Slice",

@@ -27,7 +27,7 @@ from statestream.broadcast.entitlements import Entitlement, Entitlements
 from statestream.broadcast.fanout import FanOut
 from statestream.broadcast.groups import SubscriberGroups
 from statestream.broadcast.heartbeats import Heartbeats
-from statestream.broadcast.sessions import Sessions
+from statestream.broadcast.sessions import Session, Sessions
 from statestream.broadcast.sink import Sink
 from statestream.broadcast.sockets import Sockets
 from statestream.broadcast.subscribers import (
@@ -89,6 +89,11 @@ class Hub:
     @property
     def subscribers(self) -> int:
         return len(self._subscribers)
+
+    @property
+    def held(self) -> int:
+        """The streams and WebSockets that identities have open."""
+        return self._sessions.held
 
     @property
     def full(self) -> bool:
@@ -168,13 +173,17 @@ class Hub:
         view: StoreView,
         wanted: Wanted,
         cursor: Cursor,
+        session: Session | None = None,
         on_closed: Callable[[StreamEnd], None] | None = None,
     ) -> Subscriber | None:
-        """Begins a stream at a cursor. None if it was ended at once. `on_closed` is called when it has ended."""
+        """Begins a stream at a cursor. None if it was ended at once. `on_closed` is called when it has ended.
+
+        The session is closed then as well.
+        """
         subscriber, refused = None, self._refusal(view)
         if refused is None:
             try:
-                subscriber = self._joined(sink, view, wanted, cursor, on_closed)
+                subscriber = self._joined(sink, view, wanted, cursor, session, on_closed)
             except TooLarge:
                 refused = "too_large"
         if subscriber is not None:
@@ -182,6 +191,8 @@ class Hub:
             return subscriber
         reason = refused or "busy"
         self._refuse(sink, wanted.encoding, reason)
+        if session is not None:
+            self._sessions.close(session)
         if on_closed is not None:
             on_closed(StreamEnd(reason=reason, sent=sink.sent))
         return None
@@ -196,7 +207,13 @@ class Hub:
         return None if identity is None else self._sessions.why_not(identity)
 
     def _joined(
-        self, sink: Sink, view: StoreView, wanted: Wanted, cursor: Cursor, on_closed: Callable[[StreamEnd], None] | None
+        self,
+        sink: Sink,
+        view: StoreView,
+        wanted: Wanted,
+        cursor: Cursor,
+        session: Session | None,
+        on_closed: Callable[[StreamEnd], None] | None,
     ) -> Subscriber:
         """Raises TooLarge."""
         grant = view.grant(wanted.selection)
@@ -205,10 +222,9 @@ class Hub:
         subscriber = Subscriber(sink, group, cursor, on_closed, entitlement)
         if entitlement is not None:
             entitlement.members[subscriber] = None
-        if view.principal.identity is not None:
-            subscriber.session = self._sessions.open(
-                view.principal.identity, lambda reason: self._end(subscriber, reason)
-            )
+        if session is not None:
+            subscriber.session = session
+            session.end = lambda reason: self._end(subscriber, reason)
         self._subscribers[subscriber] = None
         self._empty.clear()
         return subscriber
@@ -231,6 +247,7 @@ class Hub:
         view: StoreView,
         wanted: Wanted,
         cursor: Cursor,
+        session: Session | None = None,
         on_closed: Callable[[StreamEnd], None] | None = None,
     ) -> bool:
         """Takes a connection from aiohttp and begins a stream on it. False if the connection must stay with aiohttp."""
@@ -238,7 +255,7 @@ class Hub:
         if sink is None:
             return False
         self.counters.handed_off += 1
-        subscriber = self.join(sink, view, wanted, cursor, on_closed)
+        subscriber = self.join(sink, view, wanted, cursor, session, on_closed)
         if not sink.closed:  # otherwise it was ended at once, and the two must not hold each other
             sink.owner = subscriber
         return True

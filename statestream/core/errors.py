@@ -18,6 +18,8 @@
     ├── UnsupportedMediaType  415 unsupported_media_type
     ├── Misdirected           421 misdirected_request     addressed to a name that is not the server's
     ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler, or what it makes of it
+    ├── RateLimited           429 rate_limited            an identity has done too much for now
+    │   └── TooManyStreams    429 too_many_streams        an identity or an address has too many streams open
     ├── HandlerFailed         500 handler_failed          a bug in a handler; its changes are discarded
     ├── DraftClosed           500 handler_failed          a draft was used after its action
     ├── JournalUnusable       500 journal_unusable        another program's file, a damaged or read-only one
@@ -37,7 +39,7 @@ never leave a public function. Codes are part of the protocol: renaming one brea
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class StatestreamError(Exception):
@@ -46,6 +48,15 @@ class StatestreamError(Exception):
     code: ClassVar[str] = "error"
     status: int = 500
     retryable: ClassVar[bool] = False
+    retry_after: float = 1.0
+    """The seconds after which to try again, if it is retryable."""
+    exceeded: str | None = None
+    """The limit that was exceeded, as the metric of the limits names it."""
+
+    def over(self, limit: str) -> Self:
+        """The same error, counted as a refusal by that limit."""
+        self.exceeded = limit
+        return self
 
     @property
     def why(self) -> str:
@@ -178,6 +189,22 @@ class InvalidPayload(StatestreamError):
     """The payload does not fit the handler, or leads to a state that is not valid JSON. The message has the place."""
 
     code, status = "invalid_payload", 422
+
+
+class RateLimited(StatestreamError):
+    """An identity has done too much for now: try again after `retry_after` seconds."""
+
+    code, status, retryable = "rate_limited", 429, True
+
+    def __init__(self, sentence: str, *, limit: str, retry_after: float) -> None:
+        self.exceeded, self.retry_after = limit, retry_after
+        super().__init__(sentence)
+
+
+class TooManyStreams(RateLimited):
+    """An identity or an address has as many streams open as it may."""
+
+    code = "too_many_streams"
 
 
 class HandlerFailed(StatestreamError):

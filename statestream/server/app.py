@@ -22,8 +22,10 @@ from statestream.core.values import check_settings
 from statestream.server import access_log, cors, routes, stream
 from statestream.server.authentication import AUTH, OPEN, SESSIONS, Authenticator, authenticating, entered
 from statestream.server.bodies import MAX_BODY, PARSING
+from statestream.server.dispatch_rate import limit_dispatches
 from statestream.server.health import VITALS, live, ready
 from statestream.server.hosts import HOSTS, allowed_hosts
+from statestream.server.limits import LIMITED, LIMITS, Limits, nothing_limited
 from statestream.server.metrics import COUNTED, metrics
 from statestream.server.openapi import openapi
 from statestream.server.origin import ORIGINS, allowed_origins
@@ -48,6 +50,7 @@ def create_app(
     auth: Authenticator | None = None,
     origins: Collection[str] = (),
     hosts: Collection[str] | None = None,
+    limits: Limits | None = None,
 ) -> web.Application:
     """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics`, `/health` and
     `/openapi.json`.
@@ -60,7 +63,7 @@ def create_app(
     `token` of a login; the routes refuse any that they do not know. `auth` recognizes who sends a request; with it,
     slices that declare no rules are closed. `origins`: the other origins whose pages may use the server, such as
     `https://app.example.com`. `hosts`: the names under which the server may be addressed; None: all, but only its own
-    if it listens on a loopback address.
+    if it listens on a loopback address. `limits`: what one identity or address may do.
     """
     _check(store, heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body, query=query)
     app = web.Application(middlewares=[problems] if auth is None else [problems, authenticating(auth)])
@@ -69,7 +72,12 @@ def create_app(
     app[BUDGET] = Budget()
     if auth is not None:
         store.declare(revocation_slice, ticket_slice)
-    app[SESSIONS] = sessions = Sessions(store.view(SERVER))
+    app[LIMITS] = limits = _checked(limits)
+    app[LIMITED] = nothing_limited()
+    limit_dispatches(app, limits)
+    app[SESSIONS] = sessions = Sessions(
+        store.view(SERVER), per_identity=limits.streams_per_identity, per_address=limits.streams_per_address
+    )
     app[HUB] = Hub(store.view(SERVER), app[BUDGET], sessions, heartbeat=heartbeat, max_subscribers=max_subscribers)
     app[VITALS], app[OPEN] = store.view(SERVER).vitals, {live, ready}
     app[MAX_BODY] = max_body
@@ -108,6 +116,13 @@ def _check(store: Any, *, heartbeat: float, max_subscribers: int, max_body: int,
     if isinstance(query, str):
         raise TypeError(f'expected `query` to be a list of names, such as ["{query}"], got one text')
     check_settings(heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body)
+
+
+def _checked(limits: Any) -> Limits:
+    """The limits, or those without a setting. Raises TypeError for anything else."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"expected `limits` to be Limits(streams_per_identity=…), got {type(limits).__name__}")
+    return limits or Limits()
 
 
 async def _authenticator(app: web.Application) -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aiohttp import web
@@ -23,6 +23,7 @@ from statestream.core.errors import Forbidden, NotFound, Unauthenticated, Unknow
 from statestream.core.functions import kind_of
 from statestream.core.principal import Identity, Principal
 from statestream.server import audit
+from statestream.server.peer import network_of
 from statestream.server.request import PRINCIPAL, STORE
 from statestream.server.tickets import identity_of_cookie
 
@@ -95,7 +96,31 @@ async def _as(identity: Identity, request: web.Request, handler: Handler) -> web
     try:
         return await handler(request)
     finally:
-        sessions.close(session)
+        if request.get(SESSION) is session:  # otherwise a stream has it
+            sessions.close(session)
+
+
+def hold(request: web.Request) -> Session | None:
+    """Counts a stream or WebSocket that begins, for its sender and their address. Raises TooManyStreams.
+
+    Returns the session to close at its end; None if nothing is counted.
+    """
+    sessions = request.config_dict[SESSIONS]
+    session = sessions.hold(request.get(SESSION), network_of(request) if sessions.counts_addresses else None)
+    if session is not None:
+        request[SESSION] = session
+    return session
+
+
+@contextmanager
+def held(request: web.Request) -> Iterator[None]:
+    """Holds a stream or WebSocket for as long as the context lasts. Raises TooManyStreams."""
+    session = hold(request)
+    try:
+        yield
+    finally:
+        if session is not None:
+            request.config_dict[SESSIONS].close(session)
 
 
 def abort(request: web.Request, task: asyncio.Task[Any] | None) -> None:

@@ -73,16 +73,20 @@ async def _read(request: web.Request, limit: int, share: Share) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
                 if not share.take(len(chunk)):
-                    raise Unavailable("clients are sending too much data at the same time; try again in a moment")
+                    raise _crowded()
                 size += len(chunk)
                 if size > limit:
-                    raise TooLarge(f"the body has more than {limit} bytes")
+                    raise TooLarge(f"the body has more than {limit} bytes").over("body")
                 chunks.append(chunk)
     except TimeoutError:
-        raise Malformed(f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+        raise Malformed(f"the body did not arrive within {BODY_SECONDS:.0f} s").over("body_time") from None
     except web.RequestPayloadError:
         raise Malformed("the body cannot be decoded") from None
     return b"".join(chunks)
+
+
+def _crowded() -> Unavailable:
+    return Unavailable("clients are sending too much data at the same time; try again in a moment").over("memory")
 
 
 def checked(model: type[M], value: Any) -> M:

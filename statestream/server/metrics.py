@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from statestream.broadcast.hub import Hub
 from statestream.core.histogram import Histogram
+from statestream.server.limits import LIMITED
 from statestream.server.problems import OUTCOMES
 from statestream.server.request import view_of
 from statestream.server.stream import HUB
@@ -29,20 +30,30 @@ COUNTED: Final = web.AppKey("statestream_counted", list[More])
 
 
 class Metrics(Collector):
-    """The metrics of one store and its hub. `requests` are counted by how they ended, `more` are additional metrics.
+    """The metrics of one store and its hub. `requests` are counted by how they ended, `limited` by the limit that they
+    exceeded, `more` are additional metrics.
 
     `ahead`: by how many changes the journal is ahead of this node; None if it did not say.
     """
 
     def __init__(
-        self, view: StoreView, hub: Hub, requests: Mapping[str, int], more: Sequence[More], ahead: int | None
+        self,
+        view: StoreView,
+        hub: Hub,
+        requests: Mapping[str, int],
+        limited: Mapping[str, int],
+        more: Sequence[More],
+        ahead: int | None,
     ) -> None:
-        self._view, self._hub, self._requests, self._more, self._ahead = view, hub, requests, more, ahead
+        self._view, self._hub, self._requests, self._limited = view, hub, requests, limited
+        self._more, self._ahead = more, ahead
 
     def collect(self) -> Iterator[Metric]:
         yield from self._store()
         yield from self._streams()
         yield counter("requests", "Requests by how they ended.", self._requests, "outcome")
+        limited = {**self._limited, "streams": self._hub.counters.ended["busy"]}
+        yield counter("limited", "Refusals by the limit that was exceeded.", limited, "limit")
         for each in self._more:
             yield from each()
 
@@ -62,6 +73,7 @@ class Metrics(Collector):
     def _streams(self) -> Iterator[Metric]:
         hub, counted, lag = self._hub, self._hub.counters, self._hub.lag()
         yield _gauge("subscribers", "Open streams.", hub.subscribers)
+        yield _gauge("streams_of_identities", "Open streams and WebSockets of identities.", hub.held)
         yield _gauge("subscribers_behind", "Streams that wait for the journal or for their client.", hub.behind)
         yield _gauge("subscribers_handed_off", "Open streams on handed-off sockets.", len(hub.sockets))
         yield _gauge("subscriber_lag_changes", "By how many changes the slowest stream is behind.", lag.changes)
@@ -107,5 +119,6 @@ async def metrics(request: web.Request) -> web.Response:
     ahead = await view.vitals.lag(view.position)
     registry = CollectorRegistry()
     requests, more = request.config_dict[OUTCOMES], request.config_dict[COUNTED]
-    registry.register(Metrics(view, request.config_dict[HUB], requests, more, ahead))
+    limited = request.config_dict[LIMITED]
+    registry.register(Metrics(view, request.config_dict[HUB], requests, limited, more, ahead))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -27,6 +27,17 @@ def peer_of(request: web.BaseRequest) -> Address | str | None:
     return address_of(name[0]) if isinstance(name, tuple) else None
 
 
+def network_of(request: web.BaseRequest) -> str | None:
+    """Where the peer is, as limits count it: its IPv4 address, or the network of 64 bits that its IPv6 address is in.
+
+    Whoever has one IPv6 address usually has such a network.
+    """
+    peer = peer_of(request)
+    if isinstance(peer, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((peer, 64), strict=False))
+    return None if peer is None else str(peer)
+
+
 def address_of(text: str) -> Address:
     """An address without its zone, and as IPv4 if an IPv6 socket shows IPv4. Raises ValueError."""
     address = ipaddress.ip_address(text.partition("%")[0])

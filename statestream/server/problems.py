@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
+from math import ceil
 from time import perf_counter
 from typing import Final
 
@@ -27,13 +28,13 @@ from statestream.core.suggestions import instead
 from statestream.server import access_log, audit
 from statestream.server.cors import preflight
 from statestream.server.hosts import check_host
+from statestream.server.limits import count_limited
 from statestream.server.origin import check_origin
 from statestream.server.request_span import in_span
 from statestream.store import tracing
 
 log = logging.getLogger("statestream")
 
-RETRY_AFTER_SECONDS: Final = 1
 HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """Of every response that does not have its own."""
 STARTED: Final = web.RequestKey("statestream_started", bool)
@@ -50,7 +51,7 @@ def problem(error: StatestreamError) -> web.Response:
     more = {"reason": error.reason} if isinstance(error, Refused) else {}
     response = _problem(error.status, error.code, str(error), **more)
     if error.retryable:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        response.headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -87,6 +88,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if STARTED in request:
             raise
         outcome, response = _code(error), error if isinstance(error, web.HTTPException) else None
+        count_limited(request, error)
         response = _answer(request, error, outcome)
     finally:
         outcome = request.get(OUTCOME, outcome)

@@ -21,6 +21,7 @@ from statestream.protocol import frames
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.dispatch_rate import admit, charge
 from statestream.server.request import asked_of, check_query, position_of, view_of, wants_payloads
 from statestream.server.transfer import send
 
@@ -53,11 +54,13 @@ class Several(Body):
 
 async def dispatch(request: web.Request) -> web.Response:
     check_query(request)
+    admit(request)
     value = await read_json(request)
     view = view_of(request)
     if isinstance(value, dict) and "actions" in value:
         several = checked(Several, value)
         actions = [item.action() for item in several.actions]
+        charge(request, len(actions) - 1)
         result = await view.dispatch(actions, id=several.id, expect=several.expect, parsed=True)
     else:
         one = checked(One, value)

@@ -25,7 +25,7 @@ from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
 from statestream.server.access_log import stream_logger
-from statestream.server.authentication import SESSION, SESSIONS
+from statestream.server.authentication import SESSION, SESSIONS, hold
 from statestream.server.problems import OUTCOME
 from statestream.server.request import asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
@@ -64,7 +64,9 @@ class StreamResponse(EventSourceResponse):
 
 
 async def stream_state(request: web.Request) -> web.StreamResponse:
-    """Raises Malformed, UnknownSlice and, without a cursor, TooLarge. After that, errors end the stream."""
+    """Raises Malformed, UnknownSlice, TooManyStreams and, without a cursor, TooLarge. After that, errors end the
+    stream.
+    """
     check_query(request, "slices", "cause", "after")
     hub, view = request.config_dict[HUB], view_of(request)
     wanted, cursor = _wanted(request, view), _cursor(request)
@@ -72,27 +74,33 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     if cursor == "start":
         view.snapshot(granted)  # raises TooLarge now, while a status can still be sent
     response = StreamResponse()
-    writer, on_closed = await _opened(request, response, wanted.selection)
+    session = hold(request)
+    try:
+        writer, on_closed = await _opened(request, response, wanted.selection)
+    except BaseException:
+        if session is not None:
+            request.config_dict[SESSIONS].close(session)
+        raise
     transport = request.transport
     request[OUTCOME] = "left" if writer is None or transport is None else "ok"  # the hub counts how a stream ends
     if writer is None or transport is None:
         if on_closed is not None:
             on_closed(StreamEnd(reason="left", sent=0))
+        if session is not None:
+            request.config_dict[SESSIONS].close(session)
         return response
-    if (session := request.get(SESSION)) is not None:
-        request.config_dict[SESSIONS].close(session)  # from here on the hub ends the stream
-        del session
-    if request.config_dict[HANDOFF] and hub.hand_off(transport, view, wanted, cursor, on_closed):
+    session = request.pop(SESSION, None)  # from here on it is the hub that ends the stream, and closes the session
+    if request.config_dict[HANDOFF] and hub.hand_off(transport, view, wanted, cursor, session, on_closed):
         response.handed_off = True
         return response
     connection = transport.get_extra_info("socket")
     if connection is not None:
         bound_socket(connection.fileno(), connection.family)
     sink = TransportSink(writer, request.protocol, transport, request.config_dict[BUDGET])
-    subscriber = hub.join(sink, view, wanted, cursor, on_closed)
+    subscriber = hub.join(sink, view, wanted, cursor, session, on_closed)
     # while the stream lasts, the handler keeps only what it needs: locals, headers and aiohttp's keep-alive timer would
     # be a seventh of what a subscriber costs
-    del view, wanted, granted, cursor, writer, connection, on_closed
+    del view, wanted, granted, cursor, writer, connection, on_closed, session
     response.headers.clear()
     request.protocol.keep_alive(False)  # aiohttp turns it on again when the stream has ended, if the response allows
     try:

@@ -27,7 +27,7 @@ async def send(request: web.Request, parts: Sequence[bytes], headers: Mapping[st
         return web.Response(body=b"".join(parts), headers=headers)
     with Share(request.config_dict[BUDGET]) as share:
         if not all(share.hold(part) for part in parts):
-            raise Unavailable("too many responses are waiting for slow clients; try again in a moment")
+            raise Unavailable("too many responses are waiting for slow clients; try again in a moment").over("memory")
         response = web.StreamResponse(headers=headers)
         response.content_length = sum(map(len, parts))
         await response.prepare(request)

@@ -130,9 +130,9 @@ class Writer:
     def _accept(self, request: Request) -> asyncio.Future[Result]:
         """The future of a request that waits from now on. Raises Unavailable."""
         if len(self._waiting) + len(self._waiting_bulk) >= MAX_WAITING:
-            raise Unavailable(f"{MAX_WAITING} requests are waiting for the journal already; try again later")
+            raise _too_many(f"{MAX_WAITING} requests")
         if self._waiting_bytes and self._waiting_bytes + request.size > MAX_WAITING_BYTES:
-            raise Unavailable(f"{MAX_WAITING_BYTES >> 20} MiB are waiting for the journal already; try again later")
+            raise _too_many(f"{MAX_WAITING_BYTES >> 20} MiB")
         future = asyncio.get_running_loop().create_future()
         span = _begin(request) if tracing.is_on() else None
         pending = _Pending(request=request, future=future, taking=self._state.vitals.dispatch, span=span)
@@ -336,6 +336,10 @@ class Writer:
         # an idle journal reports no success: if nothing fails for as long as this, it has recovered
         self._state.vitals.troubles.begin("following", 3 * RETRY_SECONDS)
         await asyncio.sleep(RETRY_SECONDS)
+
+
+def _too_many(waiting: str) -> Unavailable:
+    return Unavailable(f"{waiting} are waiting for the journal already; try again later").over("waiting")
 
 
 def _begin(request: Request) -> Span | None:

@@ -18,6 +18,7 @@ from statestream.chat.viewing.viewers import Viewer, show
 from statestream.core.errors import TooLarge
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
+from statestream.server.authentication import held
 from statestream.store.notifier import Notifier
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -44,14 +45,18 @@ async def respond(
     headers: Mapping[str, str] = EVENT_HEADERS,
     keep_alive: bytes = KEEP_ALIVE,
 ) -> web.StreamResponse:
-    """A response that shows the conversation to the viewer. `keep_alive` is written when it is silent for long."""
+    """A response that shows the conversation to the viewer. `keep_alive` is written when it is silent for long.
+
+    Raises TooManyStreams.
+    """
     note(request, chat=viewer.key)
     response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
-    try:
-        await show(notifier, viewer, _ResponseOutlet(response, encode, keep_alive))
-    except TooLarge:  # the slices beside the conversation have become more than the viewer can be sent
-        abort_response(request)
+    with held(request):
+        await response.prepare(request)
+        try:
+            await show(notifier, viewer, _ResponseOutlet(response, encode, keep_alive))
+        except TooLarge:  # the slices beside the conversation have become more than the viewer can be sent
+            abort_response(request)
     if viewer.projection.truncated:
         abort_response(request)
     return response

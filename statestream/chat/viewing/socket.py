@@ -27,8 +27,9 @@ from statestream.broadcast.sessions import SessionEnd
 from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Malformed
 from statestream.server.allowance import FLOOD_SECONDS, Allowance
-from statestream.server.authentication import SESSION
+from statestream.server.authentication import SESSION, held
 from statestream.server.bodies import parsed
+from statestream.server.limits import LIMITED
 from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0
@@ -46,7 +47,7 @@ CLOSE_CODES: Final = {"expired": 3000, "revoked": 3003}
 
 
 class Socket:
-    """`async with Socket(request, notifier, max_message=…)` opens it.
+    """`async with Socket(request, notifier, max_message=…)` opens it. Raises TooManyStreams.
 
     The notifier says whether the server stops: then a client that does not read is given up sooner.
     """
@@ -63,12 +64,17 @@ class Socket:
         )
         self._allowance = Allowance(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
         self._written = 0
+        self._held = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
-        await self.response.prepare(self._request)
+        with contextlib.ExitStack() as holding:
+            holding.enter_context(held(self._request))
+            await self.response.prepare(self._request)
+            self._held = holding.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._held.close()
         if self.response.close_code in (None, WSCloseCode.ABNORMAL_CLOSURE):
             self.abort()  # closing would wait for a client that does not read
             await self.response.close()  # waits for nothing now, and ends the timers
@@ -79,6 +85,7 @@ class Socket:
         """The client's messages, until the connection has ended."""
         async for message in self.response:
             if not await self._next_iteration():
+                self._request.config_dict[LIMITED]["socket_messages"] += 1
                 await self._close(WSCloseCode.POLICY_VIOLATION, b"too many messages")
                 return
             if message.type is WSMsgType.PING:

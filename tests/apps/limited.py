@@ -1,0 +1,65 @@
+"""An application with an authenticator that believes everybody, and the limits that LIMITS gives as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from aiohttp import web
+
+from statestream import Identity, Limits, Slice, Store, create_app
+from statestream.auth import anyone
+from statestream.chat import Chat
+from statestream.chat.models import Finish, Usage
+from statestream.server.request import identity_of
+
+
+async def auth(request: web.Request) -> Identity | None:
+    kind, _, subject = request.headers.get("Authorization", "").partition(" ")
+    return Identity(subject=subject) if kind == "Bearer" else None
+
+
+class Counted:
+    """A model that reports ten tokens for each answer."""
+
+    name = "counted"
+
+    async def answer(self, turns: Any, tools: Any) -> Any:
+        yield "yes"
+        yield Usage(input=7, output=3)
+        yield Finish(reason="stop")
+
+    async def close(self) -> None:
+        pass
+
+
+def name_of(request: web.Request) -> str | None:
+    identity = identity_of(request)
+    return None if identity is None else identity.subject
+
+
+board = Slice("board", initial={"count": 0}, read=anyone, dispatch=anyone)
+room = Slice("room", initial={"count": 0}, keyed=True, read=anyone, dispatch=anyone)
+
+
+@board.action
+def counted(state: Any, *, by: int = 1) -> None:
+    state["count"] += by
+
+
+@room.action
+def entered(state: Any) -> None:
+    state["count"] += 1
+
+
+chat = Chat(model=Counted(), titles=False, identify=name_of)
+app = create_app(
+    Store([board, room, *chat.slices], journal=os.environ.get("JOURNAL", "memory:")),
+    auth=auth,
+    heartbeat=0.5,
+    max_body=100_000,
+    handoff=os.environ.get("HANDOFF") != "0",
+    limits=Limits(**json.loads(os.environ.get("LIMITS", "{}"))),
+)
+chat.setup(app)
