@@ -15,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -52,6 +53,9 @@ from statestream.store.view import StoreView
 log = logging.getLogger("statestream")
 
 CLOSE_SECONDS: Final = 2.0
+AGE_SECONDS: Final = 0.1
+AGED_AT_ONCE: Final = 100
+"""So often the server looks for old streams, and so many it ends then."""
 FOR_GOOD: Final = ("too_large", "revoked")
 
 
@@ -63,21 +67,31 @@ class Lag(Struct, frozen=True, kw_only=True):
 
 
 class Hub:
-    """`view` is the server's own. `heartbeat` in seconds; at most `max_subscribers` streams at a time."""
+    """`view` is the server's own. `heartbeat` in seconds; at most `max_subscribers` streams at a time.
+
+    Streams end after `max_age` seconds; None means never.
+    """
 
     def __init__(
-        self, view: StoreView, budget: Budget, sessions: Sessions, *, heartbeat: float, max_subscribers: int
+        self,
+        view: StoreView,
+        budget: Budget,
+        sessions: Sessions,
+        *,
+        heartbeat: float,
+        max_subscribers: int,
+        max_age: float | None = None,
     ) -> None:
         self.counters, self._sessions = Counters(), sessions
         self.sockets: Sockets[Subscriber] = Sockets(self.leave, budget)
         self._view = view
-        self._max_subscribers = max_subscribers
+        self._max_subscribers, self._max_age = max_subscribers, max_age
         self._groups = SubscriberGroups(self.counters, self.sockets.send)
         admission = Admission()
         self._fanout = FanOut(view, self._groups, admission, self._lagging, self.counters.writing)
         self._synchronizer = Synchronizer(view, self._fanout, admission, self.counters, int(heartbeat * 1000))
         self._heartbeats = Heartbeats(view, self._groups, self._fanout, heartbeat)
-        self._subscribers: dict[Subscriber, None] = {}
+        self._subscribers: dict[Subscriber, float] = {}  # as they joined, with the time if it matters
         self._entitlements: Entitlements[Subscriber] = Entitlements()
         self._behind: dict[Subscriber, float] = {}
         self._ends: dict[Subscriber, EndReason] = {}
@@ -120,6 +134,8 @@ class Hub:
         self.sockets.open()
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                if self._max_age is not None:
+                    self._tasks.create_task(self._end_aged(self._max_age))
                 await self._heartbeats.run()
         finally:
             unsubscribe()
@@ -225,7 +241,7 @@ class Hub:
         if session is not None:
             subscriber.session = session
             session.end = lambda reason: self._end(subscriber, reason)
-        self._subscribers[subscriber] = None
+        self._subscribers[subscriber] = 0.0 if self._max_age is None else time.monotonic()
         self._empty.clear()
         return subscriber
 
@@ -343,6 +359,15 @@ class Hub:
             subscriber.on_closed(StreamEnd(reason=reason, sent=sink.sent))
         if not self._subscribers:
             self._empty.set()
+
+    async def _end_aged(self, max_age: float) -> None:
+        """Ends streams when they are old, a few at a time."""
+        while True:
+            await asyncio.sleep(min(AGE_SECONDS, max_age / 10))
+            before = time.monotonic() - max_age
+            aged = (each for each, since in islice(self._subscribers.items(), AGED_AT_ONCE) if since <= before)
+            for subscriber in tuple(aged):
+                self._end(subscriber, "aged")
 
     async def close(self) -> None:
         """Ends every stream and waits until the clients have read that."""

@@ -25,6 +25,7 @@ from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import Totals
+from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.tools import Tools
 from statestream.chat.rules import RULES
 from statestream.chat.settings import Settings, Timeouts
@@ -38,6 +39,7 @@ from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
 from statestream.server.authentication import AUTH
+from statestream.server.limits import DAY_SECONDS, LIMITED, LIMITS, per
 from statestream.server.metrics import COUNTED, counter, histogram
 from statestream.server.request import STORE
 from statestream.server.stream import STREAM_OBSERVERS
@@ -126,7 +128,7 @@ class Chat:
         if AUTH in app:
             for declared, rule in RULES.items():
                 app[STORE].guard(declared, read=rule)
-        conversations = self.conversations(app[STORE])
+        conversations = Conversations(app[STORE].view(SERVER), self._settings, _quota(app))
         app[COUNTED].append(lambda: _metrics(conversations.totals))
         app.add_routes(routes(conversations))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))
@@ -140,6 +142,12 @@ class Chat:
 
         app.cleanup_ctx.append(running)
         app.on_shutdown.insert(0, stopping)  # before the streams end, so that viewers see how the replies ended
+
+
+def _quota(app: web.Application) -> Quota:
+    limits = app[LIMITS]
+    runs, tokens = per(limits.runs_per_day, DAY_SECONDS), per(limits.tokens_per_day, DAY_SECONDS)
+    return Quota(runs, tokens, app[LIMITED])
 
 
 def _metrics(totals: Totals) -> list[Metric]:

@@ -24,6 +24,7 @@ from statestream.chat.nodes.presence import Presence
 from statestream.chat.people import People
 from statestream.chat.question import Question
 from statestream.chat.replies.measurements import Totals
+from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
@@ -46,7 +47,7 @@ class Conversations:
     no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
     """
 
-    def __init__(self, view: StoreView, settings: Settings) -> None:
+    def __init__(self, view: StoreView, settings: Settings, quota: Quota | None = None) -> None:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
@@ -56,7 +57,7 @@ class Conversations:
         self.presence = Presence(view, self.node, self._lease.take, self._may_be_present)
         self._recovery = Recovery(view, self._in_progress)
         self.people = People(view)
-        self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take)
+        self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota())
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
 

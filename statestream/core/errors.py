@@ -196,7 +196,7 @@ class RateLimited(StatestreamError):
 
     code, status, retryable = "rate_limited", 429, True
 
-    def __init__(self, sentence: str, *, limit: str, retry_after: float) -> None:
+    def __init__(self, sentence: str, *, limit: str | None, retry_after: float) -> None:
         self.exceeded, self.retry_after = limit, retry_after
         super().__init__(sentence)
 

@@ -16,7 +16,7 @@ from statestream.core.change import Change, Position, SliceState, now_ms
 from statestream.protocol import sse
 
 Reason = Literal["start", "expired", "forked", "invalid", "lagged"]
-EndReason = Literal["shutdown", "busy", "unavailable", "too_large", "expired", "revoked"]
+EndReason = Literal["shutdown", "busy", "unavailable", "too_large", "expired", "revoked", "aged"]
 RETRY_MS: Final = 2_000
 
 

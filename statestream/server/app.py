@@ -25,7 +25,7 @@ from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.dispatch_rate import limit_dispatches
 from statestream.server.health import VITALS, live, ready
 from statestream.server.hosts import HOSTS, allowed_hosts
-from statestream.server.limits import LIMITED, LIMITS, Limits, nothing_limited
+from statestream.server.limits import HOUR_SECONDS, LIMITED, LIMITS, Limits, nothing_limited, per
 from statestream.server.metrics import COUNTED, metrics
 from statestream.server.openapi import openapi
 from statestream.server.origin import ORIGINS, allowed_origins
@@ -75,10 +75,18 @@ def create_app(
     app[LIMITS] = limits = _checked(limits)
     app[LIMITED] = nothing_limited()
     limit_dispatches(app, limits)
+    store.view(SERVER).limit_creations(per(limits.instances_per_hour, HOUR_SECONDS))
     app[SESSIONS] = sessions = Sessions(
         store.view(SERVER), per_identity=limits.streams_per_identity, per_address=limits.streams_per_address
     )
-    app[HUB] = Hub(store.view(SERVER), app[BUDGET], sessions, heartbeat=heartbeat, max_subscribers=max_subscribers)
+    app[HUB] = Hub(
+        store.view(SERVER),
+        app[BUDGET],
+        sessions,
+        heartbeat=heartbeat,
+        max_subscribers=max_subscribers,
+        max_age=limits.stream_seconds,
+    )
     app[VITALS], app[OPEN] = store.view(SERVER).vitals, {live, ready}
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()

@@ -11,8 +11,8 @@ from typing import Final
 
 from aiohttp import web
 
+from statestream.core.allowances import Allowances
 from statestream.core.errors import RateLimited
-from statestream.server.allowance import Allowances
 from statestream.server.limits import Limits
 from statestream.server.request import identity_of
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from statestream.core.allowances import Allowances
 from statestream.core.errors import StatestreamError
 from statestream.core.values import check_settings
 
@@ -56,9 +57,16 @@ class Limits(Struct, frozen=True, kw_only=True):
         check_settings(**{name: value for name, value in asdict(self).items() if value is not None})
 
 
+HOUR_SECONDS: Final = 3_600.0
+DAY_SECONDS: Final = 24 * HOUR_SECONDS
 LIMITS: Final = web.AppKey("statestream_limits", Limits)
 LIMITED: Final = web.AppKey("statestream_limited", Counter[str])
 """Refusals by the limit that was exceeded."""
+
+
+def per(most: int | None, seconds: float) -> Allowances | None:
+    """Allowances of so many units in that time, which may come at once; None without a limit."""
+    return None if most is None else Allowances(most / seconds, most)
 
 
 def nothing_limited() -> Counter[str]:

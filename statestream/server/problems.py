@@ -50,11 +50,15 @@ DENIALS: Final = {"forbidden", "unauthenticated"}
 def problem(error: StatestreamError) -> web.Response:
     more = {"reason": error.reason} if isinstance(error, Refused) else {}
     response = _problem(error.status, error.code, str(error), **more)
-    if error.retryable:
-        response.headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
+    response.headers.update(retry_headers(error))
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def retry_headers(error: StatestreamError) -> dict[str, str]:
+    """When to try again, if that may help."""
+    return {"Retry-After": str(max(1, ceil(error.retry_after)))} if error.retryable else {}
 
 
 def last_problem(error: StatestreamError) -> web.Response:

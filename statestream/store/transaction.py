@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final
 
 from msgspec import Struct
 
+from statestream.core.allowances import Allowances
 from statestream.core.change import REMOVED, Action, Cause, Change, IdempotencyKey, PendingChange, SliceState
 from statestream.core.draft import Scratch, patched, recorded
 from statestream.core.errors import (
@@ -21,6 +23,7 @@ from statestream.core.errors import (
     InvalidPayload,
     Malformed,
     NotJSON,
+    RateLimited,
     Refused,
     StatestreamError,
     VersionConflict,
@@ -45,7 +48,8 @@ class Request(Struct, frozen=True, kw_only=True):
 
     `id` names the request in causes. `idempotent` says that the caller chose the id, so that a repeat of the request is
     a duplicate; a repeat has the same `digest`. `payloads` are those of `actions`, encoded. `size` is approximately the
-    memory that the request takes. `rights` are the caller's, if rules can deny them anything.
+    memory that the request takes. `rights` are the caller's, if rules can deny them anything. `creator` is the identity
+    for which the instances count that the request creates, if their number is limited.
     """
 
     id: str
@@ -58,6 +62,7 @@ class Request(Struct, frozen=True, kw_only=True):
     digest: bytes
     size: int
     rights: Rights | None = None
+    creator: str | None = None
 
     @property
     def key(self) -> IdempotencyKey:
@@ -74,6 +79,7 @@ def accept(
     expect: Mapping[str, int],
     parsed: bool,
     rights: Rights | None = None,
+    creator: str | None = None,
 ) -> Request:
     """Stamps the actions and encodes their payloads. `parsed` payloads are known to be plain and not shared.
 
@@ -97,6 +103,7 @@ def accept(
         digest=_digest(stamped) if idempotent else b"",
         size=sum(map(len, payloads)) + ACTION_BYTES * len(payloads),
         rights=rights,
+        creator=creator,
     )
 
 
@@ -112,8 +119,17 @@ class Transaction:
     containers it has made itself, and writes to those in place.
     """
 
-    def __init__(self, registry: HandlerRegistry, committed: Mapping[str, SliceState], slow_calls: SlowCalls) -> None:
+    def __init__(
+        self,
+        registry: HandlerRegistry,
+        committed: Mapping[str, SliceState],
+        slow_calls: SlowCalls,
+        creations: Allowances | None = None,
+    ) -> None:
         self._registry, self._committed, self._slow_calls = registry, committed, slow_calls
+        self._creations = creations
+        self.created: Counter[str] = Counter()
+        """The instances that identities have created so far, if their number is limited."""
         self._values: dict[str, Any] = {}
         self._undo: dict[str, Any] = {}
         self._scratch = Scratch()
@@ -134,6 +150,7 @@ class Transaction:
                     pending = self._handle(handler, action, payload, cause)
                     if pending is not None:
                         changes.append(pending)
+            self._count_created(request.creator, changes)
         except BaseException:
             self._scratch.undo()
             for name, value in self._undo.items():
@@ -162,6 +179,25 @@ class Transaction:
         """Also makes the batch depend on the state on which the right depends: another node may change it first."""
         for name in rights.check_dispatch(action.type, action.key, self._current):
             self.based_on[name] = self._committed_version(name)
+
+    def _count_created(self, creator: str | None, changes: Sequence[PendingChange]) -> None:
+        """Raises RateLimited."""
+        if creator is None or self._creations is None:
+            return
+        names = {pending.slice for pending in changes if "/" in pending.slice and pending.kind == "value"}
+        created = sum(self._is_new(name) for name in names)
+        if not created:
+            return
+        if wait := self._creations.wait(creator, monotonic(), self.created[creator]):
+            sentence = f"your login has created too many instances; try again in {wait:.0f} s"
+            raise RateLimited(sentence, limit="instances", retry_after=wait)
+        self.created[creator] += created
+
+    def _is_new(self, name: str) -> bool:
+        """Whether the request that runs has created an instance."""
+        before = self._undo[name]
+        existed = name in self._committed if before is _UNTOUCHED else before is not REMOVED
+        return not existed and self._values[name] is not REMOVED
 
     def _current(self, name: str) -> Any:
         """The value of a slice or instance after the requests before this one; None if it does not exist."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from statestream.core.allowances import Allowances
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Malformed, Unavailable, UnknownSlice
 from statestream.core.names import check_id, check_key, split_name
@@ -284,9 +285,14 @@ class StoreView:
             expect=expect or {},
             parsed=parsed,
             rights=None if self._rights.unlimited else self._rights,
+            creator=None if self.principal.internal else self.principal.subject,
         )
         self._check_open()
         return self._visible(await self._writer.submit(request))
+
+    def limit_creations(self, allowances: Allowances | None) -> None:
+        """From now on, each identity may create only so many instances."""
+        self._writer.creations = allowances
 
     def actions(self) -> list[Handler]:
         """The handlers that declare the actions that this principal may know: those of slices that it may know, too."""

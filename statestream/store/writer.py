@@ -16,12 +16,13 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from statestream.core.allowances import Allowances
 from statestream.core.change import IdempotencyKey, IdempotencyRecord, PendingChange, Position, Result
 from statestream.core.errors import ActionIdReused, Expired, Forked, StatestreamError, Unavailable
 from statestream.core.histogram import Histogram
@@ -110,6 +111,8 @@ class Writer:
         self._catching_up: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
+        self.creations: Allowances | None = None
+        """How many instances each identity may create; None means no limit."""
 
     async def submit(self, request: Request) -> Result:
         """Returns when the request is durable and announced. Raises what it is to be answered with."""
@@ -224,7 +227,7 @@ class Writer:
         """Runs, appends, applies, announces and answers; starts over as often as another node was first."""
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
-            transaction = Transaction(self._registry, self._state.slices, self._slow_calls)
+            transaction = Transaction(self._registry, self._state.slices, self._slow_calls, self.creations)
             self._run(transaction, batch)
             if not caught_up and not all(pending.changes for pending in batch):
                 # before a caller is told that it failed or changed nothing, know what others have written
@@ -246,6 +249,7 @@ class Writer:
             except Expired:
                 await self._state.load("expired")
             else:
+                self._spend(transaction)
                 self._finish(batch, dict(zip(written, outcomes, strict=True)))
                 return
         raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
@@ -297,6 +301,12 @@ class Writer:
         ]
         traced = [p.span for p in written if p.span is not None] if tracing.is_on() else ()
         return await self._state.append(entries, transaction.based_on, transaction.value, traced)
+
+    def _spend(self, transaction: Transaction) -> None:
+        """Counts the instances that a transaction has created, now that they are durable."""
+        if self.creations is not None:
+            for creator, instances in transaction.created.items():
+                self.creations.spend(creator, instances, monotonic())
 
     def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended]) -> None:
         for pending in batch:

@@ -187,3 +187,86 @@ async def test_without_limits_nothing_is_refused(http: Http) -> None:
         assert {client.status for client in clients} == {answer.status for answer in answers} == {200}
         for client in clients:
             client.close()
+
+
+async def test_an_identity_creates_so_many_instances(http: Http) -> None:
+    with limited(instances_per_hour=5) as server:
+
+        def entering(*keys: str) -> Any:
+            return {"actions": [{"type": "room/entered", "payload": {}, "key": key} for key in keys]}
+
+        answers = [await dispatched(http, server, "ann", entering("a", "b", "a"))]
+        answers.append(await dispatched(http, server, "ann", entering("a", "b")))  # creates nothing
+        answers += await asyncio.gather(*(dispatched(http, server, "ann", entering(key)) for key in "cdefg"))
+        refused = [answer for answer in answers if answer.status != 200]
+        assert len(refused) == 2
+        assert 700 < int(refused[0].headers["Retry-After"]) <= 720
+        assert await counted(http, server, "instances") == 2
+        for subject, keys in (("ann", "a"), ("bob", "xyz")):
+            assert (await dispatched(http, server, subject, entering(*keys))).status == 200
+        async with http.get(f"{server.url}/state?slices=room/*", headers=bearer("ann")) as response:
+            assert len((await response.json())["slices"]) == 8  # what was refused has left nothing
+
+
+@pytest.mark.parametrize("mode", MODES[:2])
+async def test_a_stream_ends_when_it_is_old_and_resumes(mode: str, http: Http) -> None:
+    with limited(mode, stream_seconds=0.5) as server, PlainClient(server.port, token="ann") as ann:
+        frames = ann.read_until(lambda frame: frame.event == "stream.end")
+        assert frames[-1].data["reason"] == "aged"
+        assert frames[-1].data["retry"] > 0
+        ann.connect()
+        [resumed] = ann.read_until(lambda frame: frame.event == "state.resumed")
+        assert resumed.event == "state.resumed"
+        assert await server.metric(http, 'streams_ended_total{reason="aged"}') == 1
+
+
+async def asked(http: Http, server: Server, subject: str, number: int) -> aiohttp.ClientResponse:
+    """Asks in a chat of its own, and waits for the reply."""
+    body = {"id": f"{subject}{number}", "messages": [{"role": "user", "content": "well?"}]}
+    async with http.post(f"{server.url}/api/chat", json=body, headers=bearer(subject)) as response:
+        await response.read()
+        return response
+
+
+async def test_an_identity_has_so_many_replies_in_a_day(http: Http) -> None:
+    with limited(runs_per_day=3) as server:
+        assert [(await asked(http, server, "ann", number)).status for number in range(3)] == [200] * 3
+        refused = await asked(http, server, "ann", 3)
+        assert refused.status == 429
+        assert 28_000 < int(refused.headers["Retry-After"]) <= 28_800
+        assert await refused.text() == "You have used all the replies that you may have in a day. Try again in 8 hours."
+        assert (await asked(http, server, "bob", 0)).status == 200
+        assert await counted(http, server, "runs") == 1
+
+
+async def test_every_protocol_says_so_in_its_own_form(http: Http) -> None:
+    sentence = "You have used all the replies that you may have in a day. Try again in 24 hours."
+    with limited(runs_per_day=1) as server:
+        assert (await asked(http, server, "ann", 0)).status == 200
+        message = {"type": "message", "content": "well?", "session_id": "c"}
+        async with http.ws_connect(f"{server.url}/ws", headers=bearer("ann")) as socket:
+            await socket.send_json(message)
+            refused = json.dumps([await socket.receive_json(timeout=10) for _ in range(3)])
+            assert sentence in refused
+            assert "rate_limited" in refused
+        async with http.ws_connect(f"{server.url}/api/chat", headers=bearer("ann")) as socket:
+            posted = {"id": "d", "messages": [{"role": "user", "content": "well?"}]}
+            await socket.send_json({"type": "send", "requestId": "1", **posted})
+            assert sentence in json.dumps(await socket.receive_json(timeout=10))
+        body = {"threadId": "t", "runId": "r", "tools": [], "context": [], "state": {}, "forwardedProps": {}}
+        body["messages"] = [{"id": "1", "role": "user", "content": "well?"}]
+        async with http.post(f"{server.url}/ag-ui", json=body, headers=bearer("ann")) as response:
+            assert sentence in (text := await response.text())
+            assert "rate_limited" in text
+        posted = {"messages": [{"role": "user", "content": "and?"}]}
+        async with http.post(f"{server.url}/api/chats/ann0/stream", json=posted, headers=bearer("ann")) as response:
+            assert await refusal(response, "rate_limited") > 80_000
+        assert await counted(http, server, "runs") == 4
+
+
+async def test_an_identity_uses_so_many_tokens_in_a_day(http: Http) -> None:
+    with limited(tokens_per_day=20) as server:
+        assert [(await asked(http, server, "ann", number)).status for number in range(2)] == [200] * 2
+        refused = await asked(http, server, "ann", 2)
+        assert (refused.status, await counted(http, server, "tokens")) == (429, 1)
+        assert "tokens" in await refused.text()

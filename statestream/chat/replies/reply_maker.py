@@ -22,6 +22,7 @@ from statestream.chat.messages import find, path, text_of
 from statestream.chat.models import Model, ModelFailed, Turn, provider_of
 from statestream.chat.people import correct
 from statestream.chat.replies.model_calls import answering
+from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_run import Job, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
@@ -55,9 +56,10 @@ class ReplyMaker:
         tasks: ReplyTasks,
         node: str,
         take_lease: Callable[[], Awaitable[None]],
+        quota: Quota,
     ) -> None:
         self._view, self._settings, self._tasks = view, settings, tasks
-        self._node, self._take_lease = node, take_lease
+        self._node, self._take_lease, self._quota = node, take_lease, quota
 
     async def make(
         self,
@@ -71,12 +73,30 @@ class ReplyMaker:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
         `by` is the person on whose behalf, `expect` what the actions are based on. Completes even if the caller is
-        cancelled: a request that ends in between must not leave a place that is never filled. Raises Refused, and
-        Unavailable: then the place may have been saved.
+        cancelled: a request that ends in between must not leave a place that is never filled. Raises RateLimited,
+        Refused, and Unavailable: then the place may have been saved.
         """
-        return await self._tasks.shielded(self._make(key, owner, actions, self._view.on_behalf_of(by), expect))
+        return await self._tasks.shielded(self._make(key, owner, actions, by, expect))
 
     async def _make(
+        self,
+        key: str,
+        owner: str | None,
+        actions: Callable[[ReplyPayload], list[Action]],
+        by: Identity | None,
+        expect: Mapping[str, int] | None,
+    ) -> str:
+        person = None if by is None else by.subject
+        self._quota.take(person)
+        try:
+            return await self._begin(key, owner, actions, self._view.on_behalf_of(by), expect)
+        except Unavailable:
+            raise
+        except BaseException:
+            self._quota.give_back(person)
+            raise
+
+    async def _begin(
         self,
         key: str,
         owner: str | None,
@@ -91,17 +111,17 @@ class ReplyMaker:
             "node": self._node,
             "model": self._settings.model.name,
         }
-        job = Job(key=key, reply=reply["id"], user=owner, turns=lambda: self._turns(key))
+        job = Job(key=key, reply=reply["id"], user=owner, person=view.principal.subject, turns=lambda: self._turns(key))
         run = ReplyRun(self._view, job, self._settings.model, self._settings.tools, self._settings.timeouts)
         try:
             await view.dispatch(actions(reply), expect=expect)
         except Unavailable:
             # the place may have been saved all the same: then the run ends the reply once the journal is available
             run.stop()
-            self._tasks.start(run, partial(self._follow_up, job))
+            self._tasks.start(run, partial(self._follow_up, job, run))
             raise
         if find(state_of(self._view, key), reply["id"]) is not None:
-            self._tasks.start(run, partial(self._follow_up, job))
+            self._tasks.start(run, partial(self._follow_up, job, run))
         return reply["id"]
 
     def _turns(self, key: str) -> list[Turn]:
@@ -110,8 +130,11 @@ class ReplyMaker:
         shown = archive.shown_path(self._view, key, self._settings.window)
         return turns_of(shown, self._settings.window, model.name, sent)
 
-    async def _follow_up(self, job: Job) -> None:
-        """After a reply: old messages move to the archive, their opaque data is removed, and the chat gets a title."""
+    async def _follow_up(self, job: Job, run: ReplyRun) -> None:
+        """After a reply: its tokens are counted, old messages move to the archive, their opaque data is removed, and
+        the chat gets a title.
+        """
+        self._quota.used(job.person, run.measurements.usage)
         actions, expect = archive.archiving(self._view, job.key, self._settings.keep)
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again

@@ -86,11 +86,15 @@ MAX_REASON: Final = 64
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """The reply to make, and the owner of its chat. `turns` gives what the model is to answer, read from the chat."""
+    """The reply to make, the owner of its chat, and the person who asks for it.
+
+    `turns` gives what the model is to answer, read from the chat.
+    """
 
     key: str
     reply: str
     user: str | None
+    person: str | None
     turns: Callable[[], Sequence[Turn]]
 
 

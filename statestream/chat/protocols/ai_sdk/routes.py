@@ -24,7 +24,8 @@ from statestream.chat.viewing.viewers import Viewer
 from statestream.chat.visit import Visit
 from statestream.core.errors import StatestreamError, Unauthenticated
 from statestream.server.bodies import checked, read_json
-from statestream.server.problems import OUTCOME
+from statestream.server.limits import count_limited
+from statestream.server.problems import OUTCOME, retry_headers
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
@@ -72,7 +73,8 @@ def _plain_errors(handler: Handler) -> Handler:
             raise  # as on all routes: it has a header that says how to sign in
         except StatestreamError as error:
             request[OUTCOME] = error.code
-            return web.Response(status=error.status, text=str(error))
+            count_limited(request, error)
+            return web.Response(status=error.status, text=str(error), headers=retry_headers(error))
 
     return handle
 
