@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from statestream.core.errors import Malformed, UnsupportedMediaType
 from statestream.server.allowance import FLOOD_SECONDS, Allowance
 from statestream.server.bodies import ENCODINGS
 from statestream.server.complaints import Complaints
-from statestream.server.problems import last_problem
+from statestream.server.problems import last_problem, plain_problem
 
 SOCKET_BYTES_PER_SECOND: Final = 1 << 20
 SOCKET_BYTES_AT_ONCE: Final = 16 << 20
@@ -34,6 +35,7 @@ LAST_SECONDS: Final = 1.0
 READ_BYTES: Final = 64 << 10
 """How much of a body is parsed at a time, in bytes; of chunks, a sixteenth of this number. They take about 5 ms."""
 NOT_HTTP: Final = "this is not a valid HTTP/1.1 request"
+HEAD_TOO_LATE: Final = plain_problem(408, "request_timeout", "the head of the request did not arrive in time")
 DETAILS: Final = {
     "LineTooLong": "the request line or a header is too long",
     "ContentEncodingError": "the body cannot be decoded, or its end is missing",
@@ -44,13 +46,13 @@ NO_DECODER: Final = "Can not decode content-encoding"
 
 
 class HttpConnection(web.RequestHandler):
-    """Made for each connection that is accepted."""
+    """Made for each connection that is accepted. `limited` counts those that were ended because of a limit."""
 
-    __slots__ = ("_complaints", "_flow", "_parsing", "_resumed", "_transport", "head_begun")
+    __slots__ = ("_complaints", "_flow", "_limited", "_parsing", "_resumed", "_transport", "head_begun")
 
-    def __init__(self, server: web.Server, complaints: Complaints, **settings: Any) -> None:
+    def __init__(self, server: web.Server, complaints: Complaints, limited: Counter[str], **settings: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **settings)
-        self._complaints = complaints
+        self._complaints, self._limited = complaints, limited
         self.head_begun = False
         """Whether a part of a request's head has arrived, and not the rest."""
         self._flow: Allowance | None = None
@@ -76,6 +78,15 @@ class HttpConnection(web.RequestHandler):
         if request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("the rest is not valid HTTP"))
 
+    def _process_keepalive(self) -> None:
+        """Is called when the time for the head of the next request may be over: then the connection ends."""
+        due = self._keepalive and not self._force_close and self._loop.time() >= self._next_keepalive_close_time
+        if due and self._waiter is not None and not self._waiter.done():
+            self._limited["head_time" if self.head_begun else "idle"] += 1
+            if self.head_begun and self.transport is not None:
+                self.transport.write(HEAD_TOO_LATE)
+        super()._process_keepalive()
+
     def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
         """Is called when the connection becomes a WebSocket."""
         self._flow = Allowance(SOCKET_BYTES_PER_SECOND, SOCKET_BYTES_AT_ONCE)
@@ -86,6 +97,7 @@ class HttpConnection(web.RequestHandler):
         now = self._loop.time()
         wait = self._flow.spend(size, now)
         if self._flow.exceeded_for(now) > FLOOD_SECONDS and self.transport is not None:
+            self._limited["socket_bytes"] += 1
             self.transport.abort()
         elif wait and self._resumed is None:
             self._pause_reading_for_buffer()

@@ -8,6 +8,7 @@ answer names the software, whichever application makes it.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -34,10 +35,13 @@ class _Request(web.Request):
 
 
 class Edge:
-    """The connections of `server`. Make it before the first one is accepted."""
+    """The connections of `server`. Make it before the first one is accepted.
 
-    def __init__(self, server: web.Server) -> None:
-        self._server = server
+    `limited` counts those that are ended because of a limit.
+    """
+
+    def __init__(self, server: web.Server, limited: Counter[str]) -> None:
+        self._server, self._limited = server, limited
         self._settings: dict[str, Any] = server._kwargs  # noqa: SLF001 - those of the runner and the application
         self._complaints = Complaints()
         self._application: Answer = server.request_handler
@@ -49,7 +53,7 @@ class Edge:
 
     def connection(self) -> HttpConnection:
         """The protocol of a new connection."""
-        return HttpConnection(self._server, self._complaints, **self._settings)
+        return HttpConnection(self._server, self._complaints, self._limited, **self._settings)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, HttpConnection):

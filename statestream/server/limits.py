@@ -21,9 +21,12 @@ NAMES: Final = (
     "body",
     "body_time",
     "dispatches",
+    "head_time",
+    "idle",
     "instances",
     "memory",
     "runs",
+    "socket_bytes",
     "socket_messages",
     "streams",
     "streams_per_address",
@@ -62,6 +65,14 @@ DAY_SECONDS: Final = 24 * HOUR_SECONDS
 LIMITS: Final = web.AppKey("statestream_limits", Limits)
 LIMITED: Final = web.AppKey("statestream_limited", Counter[str])
 """Refusals by the limit that was exceeded."""
+
+
+def limited_in(app: web.Application) -> Counter[str]:
+    """The count of an application that `create_app` made, or that contains one."""
+    if LIMITED in app:
+        return app[LIMITED]
+    inner = (resource.get_info().get("app") for resource in app.router.resources())
+    return next((limited_in(each) for each in inner if each is not None), Counter())
 
 
 def per(most: int | None, seconds: float) -> Allowances | None:

@@ -76,6 +76,15 @@ def _problem(status: int, code: str, detail: str, allow: Sequence[str] = (), **m
     return web.Response(status=status, body=orjson.dumps(body), headers=headers)
 
 
+def plain_problem(status: int, code: str, detail: str) -> bytes:
+    """The bytes of a last answer to somebody whose request has not arrived."""
+    response = _problem(status, code, detail)
+    assert isinstance(response.body, bytes)
+    sent = {**response.headers, **HEADERS, "Connection": "close", "Content-Length": str(len(response.body))}
+    head = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in sent.items())]
+    return "\r\n".join([*head, "", ""]).encode() + response.body
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns what a route raises into a problem, and counts and logs how the request ended."""

@@ -23,6 +23,7 @@ from statestream.server.connection import READ_BYTES
 from statestream.server.edge import Edge
 from statestream.server.hosts import LISTENING, Listening
 from statestream.server.inflate import refuse_truncated
+from statestream.server.limits import limited_in
 from statestream.server.listen import Site
 
 SHUTDOWN_SECONDS: Final = 5.0
@@ -61,7 +62,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
     try:
         await runner.setup()
         assert runner.server is not None
-        edge = Edge(runner.server)
+        edge = Edge(runner.server, limited_in(app))
         site = Site(runner, host, port, edge.connection)
         await site.start()
         listening.addresses = site.addresses

@@ -1,4 +1,7 @@
-"""An application with an authenticator that believes everybody, and the limits that LIMITS gives as JSON."""
+"""An application with an authenticator that believes everybody, and the limits that LIMITS gives as JSON.
+
+SERVE has other constants of a server.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ from statestream import Identity, Limits, Slice, Store, create_app
 from statestream.auth import anyone
 from statestream.chat import Chat
 from statestream.chat.models import Finish, Usage
+from statestream.server import serve
 from statestream.server.request import identity_of
 
 
 async def auth(request: web.Request) -> Identity | None:
     kind, _, subject = request.headers.get("Authorization", "").partition(" ")
     return Identity(subject=subject) if kind == "Bearer" else None
+
+
+vars(serve).update(json.loads(os.environ.get("SERVE", "{}")))
 
 
 class Counted:

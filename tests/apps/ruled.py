@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from statestream import REMOVED, Change, Identity, Slice, Store, create_app
+from statestream import REMOVED, Change, Identity, Limits, Slice, Store, create_app
 from statestream.auth import role, signed_in
 from statestream.journal import from_url
 
@@ -159,4 +159,5 @@ def carry_out(change: Change) -> None:
 
 
 store.on_change(carry_out)
-app = create_app(store, auth=auth, heartbeat=0.5, handoff=os.environ.get("HANDOFF") != "0")
+unlimited = Limits(dispatches_per_second=None, instances_per_hour=None)  # one identity dispatches as fast as it can
+app = create_app(store, auth=auth, heartbeat=0.5, handoff=os.environ.get("HANDOFF") != "0", limits=unlimited)

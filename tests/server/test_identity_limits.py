@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -177,6 +178,26 @@ async def test_refusals_of_other_limits_are_counted(http: Http) -> None:
         answer = await dispatched(http, server, "ann", {"type": "board/counted", "payload": {"x": "x" * 100_000}})
         assert answer.status == 413
         assert await counted(http, server, "body") == 1
+
+
+async def test_a_head_that_does_not_arrive_and_an_idle_connection_are_ended(http: Http) -> None:
+    server = limited()
+    server.env["SERVE"] = json.dumps({"KEEPALIVE_SECONDS": 0.5})
+    with server:
+        with socket.create_connection(("127.0.0.1", server.port)) as late:
+            late.settimeout(20)
+            late.sendall(b"GET /state HTTP/1.1\r\nHost: ")
+            answer = b"".join(iter(lambda: late.recv(1 << 16), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert b"Connection: close" in head
+        assert json.loads(body)["code"] == "request_timeout"
+        with socket.create_connection(("127.0.0.1", server.port)) as idle:
+            idle.settimeout(20)
+            idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b"".join(iter(lambda: idle.recv(1 << 16), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert [await counted(http, server, limit) for limit in ("head_time", "idle")] == [1, 1]
 
 
 async def test_without_limits_nothing_is_refused(http: Http) -> None:
