@@ -66,6 +66,7 @@ app = create_app(
     auth=auth,
     heartbeat=0.5,
     max_body=100_000,
+    max_subscribers=int(os.environ.get("MAX_SUBSCRIBERS", "1000")),
     handoff=os.environ.get("HANDOFF") != "0",
     limits=Limits(**json.loads(os.environ.get("LIMITS", "{}"))),
 )

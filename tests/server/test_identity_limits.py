@@ -18,6 +18,9 @@ Http = aiohttp.ClientSession
 APP = f"{ROOT / 'tests/apps/limited.py'}:app"
 
 
+FORBIDDEN = {"type": "file", "mediaType": "text/html", "url": "data:text/html,x"}
+
+
 def limited(mode: str = MODES[0], journal: str = "memory:", **limits: float | None) -> Server:
     server = Server("serve", APP, env={"LIMITS": json.dumps(limits), "JOURNAL": journal})
     server.mode = mode
@@ -200,6 +203,26 @@ async def test_a_head_that_does_not_arrive_and_an_idle_connection_are_ended(http
         assert [await counted(http, server, limit) for limit in ("head_time", "idle")] == [1, 1]
 
 
+async def test_the_streams_of_a_process_are_counted_when_it_is_full(http: Http) -> None:
+    server = limited()
+    server.env["MAX_SUBSCRIBERS"] = "2"
+    with server:
+        clients = [PlainClient(server.port, token=name).connect() for name in ("ann", "bob")]
+        with PlainClient(server.port, token="cora") as third:
+            [end] = third.read_until(lambda frame: frame.event == "stream.end")
+            assert (end.data["reason"], end.data["retry"] > 0) == ("busy", True)
+        assert await counted(http, server, "streams") == 1
+        assert await server.metric(http, "streams_of_identities") == 2
+        for client in clients:
+            client.close()
+
+        async def room() -> bool:
+            with PlainClient(server.port, token="cora") as again:
+                return next(again.frames()).event == "state.initial"
+
+        await eventually(room)
+
+
 async def test_without_limits_nothing_is_refused(http: Http) -> None:
     with limited(streams_per_identity=None, dispatches_per_second=None) as server:
         clients = [PlainClient(server.port, token="ann").connect() for _ in range(110)]
@@ -258,6 +281,26 @@ async def test_an_identity_has_so_many_replies_in_a_day(http: Http) -> None:
         assert await refused.text() == "You have used all the replies that you may have in a day. Try again in 8 hours."
         assert (await asked(http, server, "bob", 0)).status == 200
         assert await counted(http, server, "runs") == 1
+
+
+async def test_what_begins_no_reply_does_not_count(http: Http) -> None:
+    with limited(runs_per_day=2) as server:
+        bodies = [{"id": "a", "messages": [{"id": "q", "role": "user", "content": "well?"}]}] * 3  # a repeat
+        bodies.append({"id": "b", "messages": [{"role": "user", "parts": [FORBIDDEN]}]})
+        bodies.append({"id": "c", "messages": [{"role": "user", "content": "well?"}]})
+        statuses = []
+        for body in bodies:
+            async with http.post(f"{server.url}/api/chat", json=body, headers=bearer("ann")) as response:
+                await response.read()
+                statuses.append(response.status)
+        assert statuses == [200, 200, 200, 409, 200]
+        assert (await asked(http, server, "ann", 3)).status == 429
+
+
+async def test_questions_at_the_same_time_count_too(http: Http) -> None:
+    with limited(runs_per_day=3) as server:
+        answers = await asyncio.gather(*(asked(http, server, "ann", number) for number in range(8)))
+        assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 5
 
 
 async def test_every_protocol_says_so_in_its_own_form(http: Http) -> None:
