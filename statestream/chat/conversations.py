@@ -104,10 +104,15 @@ class Conversations:
     # chats
 
     async def create(self, *, user: str | None = None, by: Identity | None = None) -> str:
-        """Creates an empty chat, owned by that user, and returns its key."""
+        """Creates an empty chat, owned by that user, and returns its key.
+
+        It counts as an instance that `by` has created. Raises RateLimited.
+        """
         key = secrets.token_hex(6)
         owner = None if user is None else person_key(user)
-        await self.view.on_behalf_of(by).dispatch(conversation.created(key, **optional(user=owner)))
+        creator = None if by is None else by.subject
+        created = conversation.created(key, **optional(user=owner))
+        await self.view.on_behalf_of(by).dispatch(created, creator=creator)
         return key
 
     def find(self, key: str) -> State:

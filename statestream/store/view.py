@@ -265,10 +265,12 @@ class StoreView:
         id: str | None = None,
         expect: Mapping[str, int] | None = None,
         parsed: bool = False,
+        creator: str | None = None,
     ) -> Result:
         """Applies actions as this principal; see `Store.dispatch`. Raises Forbidden for an internal action.
 
         `parsed`: the payloads come from `values.loads`, and the caller keeps none of them, so they need not be copied.
+        `creator`: for the server's own code, the identity for which instances count. Raises RateLimited.
         """
         actions = [action] if isinstance(action, Action) else _actions(action)
         readable = self._rights.readable(self._value_of)
@@ -285,7 +287,7 @@ class StoreView:
             expect=expect or {},
             parsed=parsed,
             rights=None if self._rights.unlimited else self._rights,
-            creator=None if self.principal.internal else self.principal.subject,
+            creator=creator if self.principal.internal else self.principal.subject,
         )
         self._check_open()
         return self._visible(await self._writer.submit(request))

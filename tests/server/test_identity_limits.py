@@ -252,6 +252,21 @@ async def test_an_identity_creates_so_many_instances(http: Http) -> None:
             assert len((await response.json())["slices"]) == 8  # what was refused has left nothing
 
 
+async def test_empty_chats_count_as_instances(http: Http) -> None:
+    with limited(instances_per_hour=4) as server:
+        answers = []
+        for _ in range(6):
+            async with http.post(f"{server.url}/api/chats", headers=bearer("ann")) as response:
+                answers.append((response.status, response.headers.get("Retry-After")))
+        assert answers[0] == (201, None)
+        assert answers[-1][0] == 429
+        assert int(answers[-1][1] or 0) > 60
+        body = {"type": "room/entered", "payload": {}, "key": "a"}
+        assert await refusal(await dispatched(http, server, "ann", body), "rate_limited") > 60
+        async with http.post(f"{server.url}/api/chats", headers=bearer("bob")) as response:
+            assert response.status == 201
+
+
 @pytest.mark.parametrize("mode", MODES[:2])
 async def test_a_stream_ends_when_it_is_old_and_resumes(mode: str, http: Http) -> None:
     with limited(mode, stream_seconds=0.5) as server, PlainClient(server.port, token="ann") as ann:

@@ -23,6 +23,7 @@ from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
 from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, NotFound
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.dispatch_rate import admit
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
@@ -100,6 +101,7 @@ def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
 def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.Response:
         check_query(request)
+        admit(request)
         chats = visit(request, conversations)
         if request.can_read_body and await read_json(request):
             raise Malformed("POST /api/chats takes no fields: the server chooses the id of the chat and returns it")
@@ -119,6 +121,7 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
 
     async def branch(request: web.Request) -> web.Response:
         check_query(request)
+        admit(request)
         chats, key = visit(request, conversations), key_of(request)
         body = checked(Branch, await read_json(request))
         await chats.caught_up()
@@ -130,6 +133,7 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
     async def typing(request: web.Request) -> web.Response:
         """Only for people who are present: without a stream that closes, nothing would end their presence."""
         check_query(request)
+        admit(request)
         chats = visit(request, conversations)
         check_knows_people(chats)
         body = checked(Typing, await read_json(request))
