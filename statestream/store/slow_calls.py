@@ -1,6 +1,6 @@
 """Calls of the application's code that block the event loop: their names and their number.
 
-While a handler, a listener, a tool, a model or a callback runs, the server does nothing else. So each of these calls is
+While a handler, a listener, a tool, a model or a view runs, the server does nothing else. So each of these calls is
 timed, and slow ones are logged by name and counted for the metrics. The times of all handlers are in a histogram.
 
 Invariants: timing a call costs two readings of a clock. A line of the log has the name of the function and a duration,
@@ -23,7 +23,7 @@ log = logging.getLogger("statestream")
 SLOW_SECONDS: Final = 0.25
 """A call that takes longer is slow: every reader has waited for that time."""
 
-Kind = Literal["handler", "listener", "tool", "model", "callback", "view"]
+Kind = Literal["handler", "listener", "tool", "model", "view"]
 T = TypeVar("T")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from statestream import Slice, Store, create_app
+from statestream import Limits, Slice, Store, create_app
 from statestream.auth import JWT, AnyOf, Tokens, signed_in
 from statestream.browser import file_handler
 from statestream.chat import Chat
@@ -59,6 +59,7 @@ app = create_app(
     Store([board, note, salary, *chat.slices], journal=MemoryJournal(retention=Retention(changes=50))),
     auth=eval(os.environ["AUTH"], {"JWT": JWT, "AnyOf": AnyOf, "Tokens": Tokens}),
     origins=["https://app.example.com"],
+    limits=Limits(dispatches_per_second=None, streams_per_identity=None),  # the tests send as fast as they can
 )
 chat.setup(app)
 app.router.add_get("/statestream.js", file_handler("statestream.js"))

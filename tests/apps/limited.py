@@ -16,7 +16,6 @@ from statestream.auth import anyone
 from statestream.chat import Chat
 from statestream.chat.models import Finish, Usage
 from statestream.server import serve
-from statestream.server.request import identity_of
 
 
 async def auth(request: web.Request) -> Identity | None:
@@ -41,11 +40,6 @@ class Counted:
         pass
 
 
-def name_of(request: web.Request) -> str | None:
-    identity = identity_of(request)
-    return None if identity is None else identity.subject
-
-
 board = Slice("board", initial={"count": 0}, read=anyone, dispatch=anyone)
 room = Slice("room", initial={"count": 0}, keyed=True, read=anyone, dispatch=anyone)
 
@@ -60,7 +54,7 @@ def entered(state: Any) -> None:
     state["count"] += 1
 
 
-chat = Chat(model=Counted(), titles=False, identify=name_of)
+chat = Chat(model=Counted(), titles=False)
 app = create_app(
     Store([board, room, *chat.slices], journal=os.environ.get("JOURNAL", "memory:")),
     auth=auth,

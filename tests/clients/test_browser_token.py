@@ -17,7 +17,8 @@ from tests.support.browser import Tab
 from tests.support.logins import AUDIENCE, ISSUER, SECRET, claims, login_server, signed
 from tests.support.node import Node
 
-GOOD, BAD = signed(claims()), signed(claims(aud="others"))
+LATER = int(time.time()) + 24 * 3600  # later than the last test of a slow run
+GOOD, BAD = signed(claims(exp=LATER)), signed(claims(exp=LATER, aud="others"))
 FOLLOW = """
 void import("/statestream.js").then(({ follow }) => {
   const request = globalThis.fetch;

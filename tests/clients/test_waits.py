@@ -243,10 +243,10 @@ async def test_a_page_whose_stream_falls_silent_says_so_and_resumes(browser: Nod
 
 async def test_a_page_that_is_refused_for_good_ends_with_the_reason(browser: Node, demo: Server) -> None:
     async with page(browser, demo.port) as (_, window):
-        await look(window, follow("stream/state?slices=nothing"))
+        await look(window, follow("stream/state?slice=board"))
         await wait(window, "statuses.at(-1)?.startsWith('ended')")
-        assert await look(window, "statuses") == ["reconnecting", "ended: unknown_slice"]
-        assert "slice" in await look(window, "details.at(-1)")
+        assert await look(window, "statuses") == ["reconnecting", "ended: malformed"]
+        assert "there is no query parameter slice" in await look(window, "details.at(-1)")
         assert await look(window, "seen.connections") == 1
 
 
@@ -336,7 +336,7 @@ async def test_a_page_of_another_origin_is_refused_by_its_browser_and_says_so(br
 
 async def test_a_page_of_another_origin_that_is_let_in_learns_the_reason(browser: Node, demo: Server) -> None:
     async with Wrong(good=demo.url, fault=Fault(answer=allowing)) as elsewhere, page_elsewhere(browser) as window:
-        await look(window, follow(f"{elsewhere.url}/stream/state?slices=nothing"))
-        await wait(window, "statuses.at(-1) === 'ended: unknown_slice'")
+        await look(window, follow(f"{elsewhere.url}/stream/state?slice=board"))
+        await wait(window, "statuses.at(-1) === 'ended: malformed'")
         await look(window, follow(f"{elsewhere.url}/stream/state?slices=board"))
         await wait(window, "statuses.at(-1) === 'live'")

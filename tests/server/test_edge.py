@@ -205,7 +205,8 @@ async def test_clients_that_leave_leave_no_word_and_no_garbage(collected: Server
             await eventually(gone, seconds=30)
         assert await look("garbage") < LOSSES, name
     log = await asyncio.to_thread(collected.stop)
-    lines = [line for line in log.splitlines() if not line.startswith("the model failed: ")]
+    own = ("the model failed: ", "the model test-model took ")  # the latter on a busy machine
+    lines = [line for line in log.splitlines() if not line.startswith(own)]
     assert len(lines) == 2  # how many of them were read before they were lost, is chance
     assert re.fullmatch(r"refused [0-9]+ more requests that are not valid HTTP", lines[1])
 

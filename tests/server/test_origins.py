@@ -216,7 +216,7 @@ ROUTES = {
     "/state": "GET",
     "/history": "GET",
     "/api/chats": "POST",
-    "/api/chats/c": "GET",
+    "/api/chats/c": "DELETE, GET",
     "/api/chats/c/stop": "POST",
     "/api/chats/c/stream": "GET, POST",
     "/api/chat": "GET, POST",
@@ -249,7 +249,7 @@ def test_a_preflight_of_another_origin_or_for_another_method_is_refused(embedded
     for path, methods in ROUTES.items():
         answer = asked(path, "https://evil.example", methods.split(", ")[0])
         assert (answer.status, answer.code, shared(answer)) == (403, "forbidden_origin", {})
-        answer = asked(path, FRONT, "DELETE")
+        answer = asked(path, FRONT, "PATCH")
         assert (answer.status, answer.code, answer.headers["Access-Control-Allow-Methods"]) == (
             405,
             "method_not_allowed",
@@ -316,10 +316,10 @@ def test_a_server_with_names_answers_to_these_and_to_its_addresses() -> None:
 
 
 def test_a_server_for_everybody_answers_to_any_name_unless_names_are_given() -> None:
-    with Server("serve", BOARD, "--host", "0.0.0.0") as server:
+    with Server("serve", BOARD, "--host", "0.0.0.0", "--insecure") as server:
         for host in ("anything.example", "0.0.0.0:8000", "192.0.2.1"):
             assert exchange(server.port, "GET", "/state", {"Host": host}).status == 200, host
-    with Server("serve", BOARD, "--host", "0.0.0.0", "--allowed-host", "live.example.org") as server:
+    with Server("serve", BOARD, "--host", "0.0.0.0", "--insecure", "--allowed-host", "live.example.org") as server:
         assert exchange(server.port, "GET", "/state", {"Host": "live.example.org"}).status == 200
         assert exchange(server.port, "GET", "/state", {"Host": "127.0.0.1"}).status == 200  # where it arrives
         assert exchange(server.port, "GET", "/state", {"Host": "anything.example"}).code == "misdirected_request"
@@ -330,7 +330,9 @@ def test_a_part_of_another_application_answers_to_its_own_names_as_well() -> Non
         assert exchange(server.port, "GET", "/live/state", {"Host": "localhost:8000"}).status == 200
         for path in ("/live/state", "/live/nowhere", "/live/stream/state"):
             assert exchange(server.port, "GET", path, {"Host": "evil.example"}).code == "misdirected_request"
-    with Server("serve", APP, "--host", "0.0.0.0", env={"UNDER": "/live", "PYTHONPATH": str(ROOT)}) as server:
+    with Server(
+        "serve", APP, "--host", "0.0.0.0", "--insecure", env={"UNDER": "/live", "PYTHONPATH": str(ROOT)}
+    ) as server:
         assert exchange(server.port, "GET", "/live/state", {"Host": "live.example.org"}).status == 200
 
 
