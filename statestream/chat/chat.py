@@ -110,7 +110,10 @@ class Chat:
 
     def conversations(self, store: Store) -> Conversations:
         """The conversations of a store that has `slices`, for programs without a server. Use them as `async with`."""
-        return Conversations(store.view(SERVER), self._settings)
+        return self._conversations(store, Quota())
+
+    def _conversations(self, store: Store, quota: Quota) -> Conversations:
+        return Conversations(store.view(SERVER), self._settings, quota)
 
     def setup(self, app: web.Application) -> None:
         """Adds the chat's routes to an application of `create_app` whose store has `slices`.
@@ -128,7 +131,7 @@ class Chat:
         if AUTH in app:
             for declared, rule in RULES.items():
                 app[STORE].guard(declared, read=rule)
-        conversations = Conversations(app[STORE].view(SERVER), self._settings, _quota(app))
+        conversations = self._conversations(app[STORE], _quota(app))
         app[COUNTED].append(lambda: _metrics(conversations.totals))
         app.add_routes(routes(conversations))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))

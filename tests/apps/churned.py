@@ -15,6 +15,7 @@ from aiohttp import web
 from statestream import Store, create_app
 from statestream.chat import Chat, Conversations
 from statestream.chat.models import Finish, Piece, ToolSpec, Turn
+from statestream.chat.replies.quota import Quota
 from statestream.journal import Retention, SqliteJournal
 from tests.apps.board import board, counter, room
 from tests.support.census import entries
@@ -39,8 +40,8 @@ class Known(Chat):
 
     made: Conversations
 
-    def conversations(self, store: Store) -> Conversations:
-        self.made = super().conversations(store)
+    def _conversations(self, store: Store, quota: Quota) -> Conversations:
+        self.made = super()._conversations(store, quota)
         return self.made
 
 
