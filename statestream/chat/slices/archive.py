@@ -144,14 +144,16 @@ def _pages_of(messages: Iterable[tuple[Message, int]]) -> Iterator[list[tuple[Me
 def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch:
     """The actions that bring back what is above that live message, so that it is shown as the last of `keep`.
 
-    There are none if `keep` are live, or if there are no more.
+    There are none if `keep` are live, or if there are no more. What is above may be live already, for another branch.
     """
     chat = view.get(conversation.name_of(key))
     shown = [] if chat is None else path({**chat.value, "leaf": message_id})
     if chat is None or not shown or len(shown) >= keep or "parent" not in shown[0]:
         return (), {}
     past, live = _Past(view, key), chat.value["messages"]
-    back = _newest(past.above(shown[0], keep - len(shown)), MAX_LIVE - chat.measured)
+    held = {message["id"] for message in live}
+    above = [message for message in past.above(shown[0], keep - len(shown)) if message["id"] not in held]
+    back = _newest(above, MAX_LIVE - chat.measured)
     if not back:
         return (), {}
     numbers = past.numbered(live)
