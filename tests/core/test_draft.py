@@ -53,6 +53,7 @@ def test_any_program_does_the_same_to_a_draft_and_to_plain_data(base: Any, progr
 
 @settings(max_examples=300, deadline=None)
 @given(base=base_documents, program=programs, most=st.integers(0, 6))
+@pytest.mark.slow
 def test_a_program_that_does_too_much_replaces_the_whole_value(base: Any, program: Any, most: int) -> None:
     with mock.patch.object(tracker, "MAX_OPS", most):
         _, ops = check(base, lambda state: run(program, state))

@@ -50,6 +50,7 @@ async def bulk(http: Http, server: Server, count: int) -> str:
     return position
 
 
+@pytest.mark.slow
 async def test_readers_that_come_back_with_one_cursor_share_the_reading_of_the_journal(
     tmp_path: Path, http: Http
 ) -> None:
@@ -137,6 +138,7 @@ async def test_what_became_of_slow_readers_is_counted(server: Server, http: Http
     await eventually(lambda: has(http, server, "subscribers", 0))
 
 
+@pytest.mark.slow
 async def test_the_end_reaches_every_reader_and_waits_for_no_frozen_one(server: Server, http: Http) -> None:
     clients = await asyncio.to_thread(joined, server, 300)
     frozen = PlainClient(server.port).connect()

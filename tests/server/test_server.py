@@ -275,6 +275,7 @@ async def test_the_application_can_be_a_part_of_another(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["handed off", "handed off, asyncio"])
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_cannot_keep_the_server_from_ending(http: Http, mode: str) -> None:
     server = Server.serving()
     server.mode = mode

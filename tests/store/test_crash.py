@@ -72,6 +72,7 @@ async def test_kill_9_a_hundred_times(tmp_path: Path, http: Http) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace shows the system calls; it exists on Linux only")
+@pytest.mark.slow
 async def test_every_answer_comes_after_its_flush(tmp_path: Path, http: Http) -> None:
     """In the order of the system calls: a flush of the log has returned between two answers, before each."""
     trace = tmp_path / "trace"

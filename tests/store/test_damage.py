@@ -235,6 +235,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+@pytest.mark.slow
 async def test_the_command_says_what_was_lost(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     await (await filled(path)).close()
@@ -254,6 +255,7 @@ async def test_the_command_says_what_was_lost(tmp_path: Path) -> None:
     assert "intact" in command("repair", str(path)).stdout
 
 
+@pytest.mark.slow
 async def test_the_command_touches_no_journal_that_is_in_use_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     journal = await filled(path)

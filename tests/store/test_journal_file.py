@@ -109,6 +109,7 @@ def folder_renamed(path: Path) -> Callable[[], None] | None:
 
 
 @pytest.mark.parametrize("move", [deleted, renamed, replaced, without_log, folder_renamed])
+@pytest.mark.slow
 async def test_what_is_not_in_the_file_at_the_path_is_not_acknowledged(
     tmp_path: Path, http: Http, move: Callable[[Path], Callable[[], None] | None]
 ) -> None:
