@@ -77,11 +77,10 @@ SERVER: Final = Principal(internal=True)
 class Scope(Struct, frozen=True, kw_only=True, gc=False):
     """How a principal sees the slices that it may read. Readers of equal scopes and selections share bytes.
 
-    `hidden`: hidden slices too. `guarded`: rules apply, so a cause has a payload only if it is of an action of the very
-    slice. `views` has, for each slice that is seen through a view, its name and the number of the view.
+    `guarded`: rules apply, so a cause has a payload only if it is of an action of the very slice. `views` has, for each
+    slice that is seen through a view, its name and the number of the view.
     """
 
-    hidden: bool = False
     guarded: bool = False
     views: tuple[tuple[str, int], ...] = ()
 

@@ -112,14 +112,6 @@ class Selection(Struct, frozen=True, kw_only=True):
             found.update(instances.get(family, {}))
         return found
 
-    def union(self, other: Selection) -> Selection:
-        """What one of the two selects."""
-        return Selection(
-            names=self.names | other.names,
-            families=self.families | other.families,
-            everything=self.everything or other.everything,
-        )
-
 
 EVERYTHING: Final = Selection(names=frozenset(), everything=True)
 

@@ -82,8 +82,9 @@ async def state(request: web.Request) -> web.StreamResponse:
     check_query(request, "slices", "at")
     view = view_of(request)
     asked, at = asked_of(request, view), position_of(request, "at")
-    snapshot = view.snapshot(view.grant(asked).selection) if at is None else await view.snapshot_at(at, asked)
-    etag = _etag(snapshot.slices, view.grant(asked).scope.tag)
+    granted = view.grant(asked)
+    snapshot = view.snapshot(granted.selection) if at is None else await view.snapshot_at(at, asked)
+    etag = _etag(snapshot.slices, granted.scope.tag)
     headers = {"ETag": f'W/"{etag}"', "Cache-Control": "no-cache"}  # weak: only `position` moves on with other slices
     if _matches(request.headers.getall("If-None-Match", []), etag):
         return web.Response(status=304, headers=headers)

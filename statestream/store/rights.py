@@ -165,7 +165,7 @@ class Rights:
 
     def _scope(self, asked: Selection) -> Scope:
         if self._principal.internal:
-            return Scope(hidden=True)
+            return Scope()
         named = {name.partition("/")[0] for name in asked.names} | asked.families
         views = [(name, number) for name in sorted(named) if (number := self.view_of(name)) is not None]
         return Scope(guarded=not self.unlimited, views=tuple(views))

@@ -35,8 +35,6 @@ class Reader(PlainClient):
     def __init__(self, port: int, query: str, subject: str, roles: str) -> None:
         super().__init__(port, query, token=f"{subject}:{roles}:1")
         self.subject, self.roles = subject, set(roles.split(","))
-        self.seen = 0
-        self.revoked = False
 
     def names(self, state: dict[str, Any]) -> set[str]:
         """The slices that its query asks for."""
@@ -145,7 +143,6 @@ class Oracle:
     def follow(self, reader: Reader) -> None:
         """Reads until the reader holds the state of the head, and looks at what it holds at every frame on the way."""
         for frame in reader.frames():
-            reader.seen += 1
             self.check(reader, frame)
             if reader.state == self.visible(reader, self.state):
                 return
