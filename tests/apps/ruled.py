@@ -5,7 +5,6 @@ A token is `subject:role,role:issued`. The role `root` may do everything.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from statestream import REMOVED, Change, Identity, Limits, Slice, Store, create_app
+from statestream import REMOVED, Identity, Limits, Slice, Store, create_app
 from statestream.auth import role, signed_in
 from statestream.journal import from_url
 
@@ -119,16 +118,6 @@ def turned(state: Any, *, on: bool) -> None:
     state["on"] = on
 
 
-@flag.action
-def revoked(state: Any, *, subject: str) -> None:
-    state["revoked"] = subject
-
-
-@flag.action
-def reinstated(state: Any, *, subject: str) -> None:
-    state["revoked"] = None
-
-
 team = Slice("team", initial={"members": []}, keyed=True, read=is_root, dispatch=role("root"))
 
 
@@ -147,17 +136,5 @@ def left(state: Any, *, member: str) -> None:
 journal = from_url(os.environ["JOURNAL"])
 slices = [declared(name, keyed=name.startswith("k")) for name in RULES]
 store = Store([flag, team, *slices], journal=journal)
-tasks: set[asyncio.Task[None]] = set()
-
-
-def carry_out(change: Change) -> None:
-    work = {"flag/revoked": store.revoke, "flag/reinstated": store.reinstate}.get(change.cause.type)
-    if work is not None:
-        task = asyncio.get_running_loop().create_task(work(json.loads(change.cause.payload)["subject"]))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-
-store.on_change(carry_out)
 unlimited = Limits(dispatches_per_second=None, instances_per_hour=None)  # one identity dispatches as fast as it can
 app = create_app(store, auth=auth, heartbeat=0.5, handoff=os.environ.get("HANDOFF") != "0", limits=unlimited)
