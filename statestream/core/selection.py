@@ -57,12 +57,15 @@ class Selection(Struct, frozen=True, kw_only=True):
         )
 
     @classmethod
-    def all_of(cls, slices: Iterable[Slice]) -> Selection:
-        """All plain slices and all instances of the keyed ones."""
+    def all_of(cls, slices: Iterable[Slice], departed: frozenset[str] = frozenset()) -> Selection:
+        """All plain slices and all instances of the keyed ones.
+
+        `departed` are slices that are declared no more: somebody who still has them must hear that they are gone.
+        """
         named = {each.name: each.keyed for each in slices}
         return cls(
-            names=frozenset(name for name, keyed in named.items() if not keyed),
-            families=frozenset(name for name, keyed in named.items() if keyed),
+            names=frozenset(name for name, keyed in named.items() if not keyed) | departed,
+            families=frozenset(name for name, keyed in named.items() if keyed) | departed,
         )
 
     @classmethod

@@ -25,6 +25,7 @@ from statestream.core.names import check_key, check_name
 from statestream.core.principal import Identity
 from statestream.core.rules import Rule
 from statestream.core.suggestions import instead, named
+from statestream.core.upgrades import Upgrade, Upgrades
 from statestream.core.values import escape, plain, scalar_of
 
 P = ParamSpec("P")
@@ -216,6 +217,9 @@ class Slice:
 
     `read` and `dispatch` are rules: who may read the slice, and who may dispatch its actions, unless an action has a
     rule of its own. Without rules, everybody may, or, if the server authenticates, nobody.
+
+    `version` grows by one whenever the shape of the value changes; `upgrade` then declares how. `was` is an earlier
+    name of the slice, under which a journal may still have it.
     """
 
     def __init__(
@@ -228,8 +232,11 @@ class Slice:
         hidden: bool = False,
         read: Callable[..., bool] | None = None,
         dispatch: Callable[..., bool] | None = None,
+        version: int = 1,
+        was: str | None = None,
     ) -> None:
         self.name, self.keyed, self.internal, self.hidden = check_name(name), keyed, internal, hidden
+        self.upgrades, self.was = Upgrades(name, version), None if was is None else check_name(was)
         try:
             self.initial = plain(initial)
         except NotJSON as error:
@@ -283,6 +290,18 @@ class Slice:
         action_type = f"{self.name}/{handler.__name__}"
         signature = self._add(action_type, handler, key_of=None, ignore_extra=False)
         return ActionCreator(self, action_type, handler, signature)
+
+    def upgrade(self, version: int) -> Callable[[Upgrade], Upgrade]:
+        """Declares how a value of the version before becomes one of this version: a pure function of it.
+
+        The function changes a draft or returns the new value, as a handler does. Raises TypeError, ValueError.
+        """
+
+        def declare(function: Upgrade) -> Upgrade:
+            self.upgrades.add(version, function)
+            return function
+
+        return declare
 
     def view(self, *roles: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
         """Declares what identities with one of the roles see in place of the value: a pure function of it.

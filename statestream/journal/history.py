@@ -59,7 +59,7 @@ class History:
     async def _load(self, at: Position | None, selection: Selection) -> Snapshot:
         position = at or await self.journal.head()
         await self.journal.read(position, 1)  # refuses a position of another history, and one that is too old
-        points = [point for point in await self._checkpoints() if point.position.seq <= position.seq]
+        points = [point for point in await self.points() if point.position.seq <= position.seq]
         if not points:
             raise Expired("the history was trimmed while it was read; try again")
         checkpoint = points[-1].position
@@ -83,8 +83,8 @@ class History:
             after = page.until
             await asyncio.sleep(0)  # a long history must not keep the loop's other tasks waiting
 
-    async def _checkpoints(self) -> Sequence[Checkpoint]:
-        """Where loading can start, oldest first."""
+    async def points(self) -> Sequence[Checkpoint]:
+        """Where loading can start, oldest first: the checkpoints, and the beginning, if it was never trimmed."""
         if self._keeps is None:
             return [_BEGINNING]
         earliest = await self.journal.earliest()
@@ -112,7 +112,7 @@ class History:
 
     async def trim(self) -> Position:
         """Trims to the retention, and returns the position of the newest checkpoint. Raises Unavailable."""
-        points = await self._checkpoints()
+        points = await self.points()
         if self._keeps is not None:
             head, now = await self.journal.head(), self.journal.clock.now()
             target = trim_target(points, head, self.journal.retention, now)

@@ -19,7 +19,10 @@ from statestream.journal.contract import Appended, Batch, Conflict, Duplicate, E
 from statestream.journal.history import History
 from statestream.store import tracing
 from statestream.store.bus import Bus, ResetReason
+from statestream.store.opening import Opening
 from statestream.store.registry import HandlerRegistry
+from statestream.store.schemas import NAME as NOTES
+from statestream.store.schemas import PREFIX, Schemas
 from statestream.store.tracing import Span
 from statestream.store.transaction import value_after
 from statestream.store.upkeep import Upkeep
@@ -37,10 +40,11 @@ Instances = dict[str, dict[str, int]]
 class NodeState:
     """`slices` maps full names to their states. It stays the same object. `instances` has their versions by family."""
 
-    def __init__(self, journal: Journal, bus: Bus) -> None:
-        self.bus = bus
+    def __init__(self, registry: HandlerRegistry, journal: Journal, bus: Bus) -> None:
+        self.bus, self._registry = bus, registry
         self.slices: dict[str, SliceState] = {}
         self.instances: Instances = {}
+        self.schemas = Schemas(registry.slices)
         self.position = START
         self.stale = False
         self.vitals = Vitals(journal)
@@ -59,24 +63,31 @@ class NodeState:
         self.slices.clear()
         self.slices.update(snapshot.slices)
         self.instances = instances_of(self.slices)
+        self.schemas.load(self.instances.get(NOTES, {}))
         self.position, self.stale = snapshot.position, False
         self.upkeep.loaded(snapshot)
         self.bus.reset(snapshot.since, snapshot.changes, reason)
 
-    async def begin(self, registry: HandlerRegistry) -> None:
-        """Appends the initial value of plain slices that have none, so that no state depends on code alone."""
-        for _ in range(BEGIN_ATTEMPTS):
-            changes = registry.initial_changes(self.slices, new_id())
-            if not changes:
-                return
-            entry = Entry(idempotency_key=None, digest=b"", changes=changes, at=now_ms())
-            versions = {change.slice: 0 for change in changes}
+    async def begin(self) -> None:
+        """Appends what the code that is declared has to write before it serves. Raises JournalUnusable, Unavailable."""
+        conflicts = 0
+        while plan := Opening(self._registry, self.slices, self.schemas, new_id()).plan():
+            entry = Entry(idempotency_key=None, digest=b"", changes=tuple(each.change for each in plan), at=now_ms())
+            versions = {name: version for each in plan for name, version in each.based_on.items()}
             try:
                 await self.journal.append(Batch(read=self.position, versions=versions, entries=[entry]))
             except Conflict:
                 log.info("another node has opened the same journal first")
+                conflicts += 1
+            if conflicts > BEGIN_ATTEMPTS:
+                raise Unavailable("other nodes were always first to write what this one begins with; try again")
             await self.catch_up(beginning=True)
-        raise Unavailable("other nodes were always first to write the initial values; try again")
+        if undeclared := Opening(self._registry, self.slices, self.schemas, "").undeclared():
+            log.warning(
+                "the journal has slices that the code does not declare: %s; keep it or remove it with "
+                "Store(…, removed=[…])",
+                ", ".join(undeclared),
+            )
 
     async def append(
         self,
@@ -161,9 +172,17 @@ class NodeState:
             else:
                 self.slices[change.slice] = SliceState(value_of(change), change.position, change.data)
             _note_instance(self.instances, change.slice, change.version)
+            if change.from_version == 0 and change.slice.startswith(PREFIX):
+                self.schemas.note(change.slice, change.version)
+                self._note_outdated()
         self.position = changes[-1].position
         self.upkeep.applied(changes)
         self.bus.announce(changes)
+
+    def _note_outdated(self) -> None:
+        """Newer code may have taken over a slice: this node goes on showing it."""
+        if self.schemas.outdated():
+            self.vitals.troubles.begin("outdated")
 
 
 def instances_of(slices: Mapping[str, SliceState]) -> Instances:

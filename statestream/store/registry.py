@@ -8,23 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from statestream.core.change import Action, Cause, PendingChange, SliceState
+from statestream.core.change import Action
 from statestream.core.errors import Malformed, UnknownAction
+from statestream.core.names import check_name
 from statestream.core.rules import Rule
 from statestream.core.slices import ActionCreator, Handler, Slice, needs_key
 from statestream.core.suggestions import instead, named
-from statestream.core.values import encode
+from statestream.store.schemas import NOTES
 
 
 class HandlerRegistry:
     """The slices of a store by name, and the handlers of each action in the order of the slices.
 
     `public` has the slices that are not hidden. If none is hidden, it is `slices` itself. `guarded` says whether any
-    slice has a rule or a view, `viewed` whether any has a view.
+    slice has a rule or a view, `viewed` whether any has a view. `renamed` has slices by an earlier name. `removed` are
+    names that the journal may still have, and that are to be removed from the state.
     """
 
-    def __init__(self, slices: Iterable[Slice]) -> None:
+    def __init__(self, slices: Iterable[Slice], removed: Collection[str] = ()) -> None:
         self.slices: dict[str, Slice] = {}
+        self.renamed: dict[str, Slice] = {}
+        self.removed = _names(removed)
         self._handlers: dict[str, list[Handler]] = {}
         self._read: dict[str, Rule] = {}
         self.add(_slices(slices))
@@ -35,14 +39,26 @@ class HandlerRegistry:
             if declared.name in self.slices:
                 raise ValueError(f"expected each slice once, got {declared.name!r} twice; names must differ")
             self.slices[declared.name] = declared
+            declared.upgrades.check()
+            if declared.upgrades.version > 1:
+                self.slices.setdefault(NOTES.name, NOTES)
             for handler in declared.handlers:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
         public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
         self.public = public if len(public) < len(self.slices) else self.slices
         self.viewed = any(each.views for each in self.slices.values())
         self.guarded = bool(self._read) or any(each.guarded for each in self.slices.values())
+        self.renamed = {each.was: each for each in self.slices.values() if each.was is not None}
+        for name in (*self.renamed, *self.removed):
+            if name in self.slices:
+                raise ValueError(f"expected a name that no slice has any more in `was` and `removed`, got {name}")
         for action_type, handlers in self._handlers.items():
             self._check(action_type, handlers)
+
+    @property
+    def departed(self) -> frozenset[str]:
+        """The slices that are removed from the state, or have another name now."""
+        return self.removed | self.renamed.keys()
 
     def guard(self, declared: Slice, read: Callable[..., bool]) -> None:
         """Sets who may read a slice in this store, whatever the slice itself says. Raises TypeError."""
@@ -100,13 +116,12 @@ class HandlerRegistry:
         what = "" if slash else " (a type is a slice, a slash and a name)"
         return UnknownAction(f"there is no action{named(action_type)}{what}{instead(action_type, known, 'actions')}")
 
-    def initial_changes(self, existing: Mapping[str, SliceState], request_id: str) -> tuple[PendingChange, ...]:
-        """The changes that give every plain slice that does not exist yet its initial value."""
-        cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
-        missing = [
-            declared for declared in self.slices.values() if not declared.keyed and declared.name not in existing
-        ]
-        return tuple(PendingChange(slice=p.name, kind="value", data=encode(p.initial), cause=cause) for p in missing)
+
+def _names(given: Any) -> frozenset[str]:
+    """Raises TypeError, Malformed."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError('expected the names of slices as a list, such as removed=["board"]')
+    return frozenset(check_name(name) for name in given)
 
 
 def _slices(given: Any) -> Sequence[Slice]:

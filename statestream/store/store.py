@@ -7,7 +7,7 @@ Invariants: a facade. It opens and closes the node's parts and owns their tasks;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Never, Self
 
@@ -22,6 +22,7 @@ from statestream.journal.contract import Journal
 from statestream.store import tracing
 from statestream.store.bus import Bus, EachChange
 from statestream.store.node_state import NodeState
+from statestream.store.preview import Preview, preview
 from statestream.store.registry import HandlerRegistry
 from statestream.store.revocations import key_of
 from statestream.store.shown import ShownStates
@@ -34,18 +35,24 @@ class Store:
     """Keeps slices, applies actions, and records every change in a journal.
 
     `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. `slow` is the number of seconds after which a
-    handler, a listener or another call of your own code is logged by name. Use the store as `async with store:`, or
-    pass it to `create_app`, which opens and closes it.
+    handler, a listener or another call of your own code is logged by name. `removed` are the names of slices that are
+    not declared any more, and that are to be removed from the state. Use the store as `async with store:`, or pass it
+    to `create_app`, which opens and closes it.
     """
 
     def __init__(
-        self, slices: Iterable[Slice], *more: Never, journal: str | Journal = "memory:", slow: float = SLOW_SECONDS
+        self,
+        slices: Iterable[Slice],
+        *more: Never,
+        journal: str | Journal = "memory:",
+        slow: float = SLOW_SECONDS,
+        removed: Collection[str] = (),
     ) -> None:
         if more:
             raise TypeError("expected the slices as one list: write Store([board, room]), not Store(board, room)")
-        self._registry = HandlerRegistry(slices)
+        self._registry = HandlerRegistry(slices, removed)
         self._slow_calls = SlowCalls(slow)
-        self._state = NodeState(_journal(journal), Bus(self._slow_calls))
+        self._state = NodeState(self._registry, _journal(journal), Bus(self._slow_calls))
         self._shown = ShownStates(self._registry, self._slow_calls)
         self._writer = Writer(self._registry, self._state, self._slow_calls)
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,6 +89,19 @@ class Store:
         await self.dispatch(Action(type="revocation/reinstated", key=key_of(subject)))
 
     @property
+    def journal(self) -> Journal:
+        """The journal that the store uses."""
+        return self._state.journal
+
+    async def preview(self) -> Preview:
+        """What would happen if this store opened its journal now. It writes nothing.
+
+        Raises JournalUnusable if it could not be opened, Unavailable, and RuntimeError if the store is open.
+        """
+        self._check_closed()
+        return await preview(self._registry, self._state.journal)
+
+    @property
     def position(self) -> Position:
         """How far this node's state has got."""
         return self._state.position
@@ -93,7 +113,7 @@ class Store:
         await self._state.journal.open()
         try:
             await self._state.load()
-            await self._state.begin(self._registry)
+            await self._state.begin()
         except BaseException:
             await self._state.journal.close()
             raise

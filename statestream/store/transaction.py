@@ -26,12 +26,14 @@ from statestream.core.errors import (
     RateLimited,
     Refused,
     StatestreamError,
+    Unavailable,
     VersionConflict,
 )
 from statestream.core.slices import Handler, Slice
 from statestream.core.values import canonical, encode, plain
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Rights
+from statestream.store.schemas import Schemas, note_of
 from statestream.store.slow_calls import SlowCalls
 
 log = logging.getLogger("statestream")
@@ -124,9 +126,11 @@ class Transaction:
         registry: HandlerRegistry,
         committed: Mapping[str, SliceState],
         slow_calls: SlowCalls,
+        schemas: Schemas,
         creations: Allowances | None = None,
     ) -> None:
         self._registry, self._committed, self._slow_calls = registry, committed, slow_calls
+        self._schemas = schemas
         self._creations = creations
         self.created: Counter[str] = Counter()
         """The instances that identities have created so far, if their number is limited."""
@@ -163,6 +167,8 @@ class Transaction:
             self.based_on[name] = self._committed_version(name)
         for pending in changes:
             self.based_on[pending.slice] = self._committed_version(pending.slice)
+            family = pending.slice.partition("/")[0]
+            self.based_on[note_of(family, self._registry.slices[family].upgrades.version + 1)] = 0
         return changes
 
     def value(self, change: Change) -> Any:
@@ -216,6 +222,11 @@ class Transaction:
         return self._committed_version(name)
 
     def _handle(self, handler: Handler, action: Action, payload: bytes, cause: Cause) -> PendingChange | None:
+        if self._schemas.noted and self._schemas.is_outdated(handler.slice.name):
+            raise Unavailable(
+                f"newer code has taken over {handler.slice.name}, and this process still runs the old; try again, "
+                "because another process may answer"
+            )
         arguments = handler.signature.load(payload)
         if handler.signature.wants_action:
             arguments["action"] = action

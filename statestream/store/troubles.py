@@ -14,7 +14,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 Status = Literal["healthy", "degraded", "failed"]
-Cause = Literal["journal", "following", "checkpoints", "trimming"]
+Cause = Literal["journal", "following", "checkpoints", "trimming", "outdated"]
 
 
 class Trouble(Struct, frozen=True, kw_only=True):
@@ -32,6 +32,9 @@ TROUBLES: Final[dict[Cause, Trouble]] = {
     ),
     "checkpoints": Trouble(
         code="checkpoints", status="degraded", sentence="no checkpoint can be saved, so a restart takes longer"
+    ),
+    "outdated": Trouble(
+        code="outdated", status="degraded", sentence="newer code has taken over a slice; this process only shows it"
     ),
     "trimming": Trouble(code="trimming", status="degraded", sentence="the history cannot be trimmed, so it grows"),
 }

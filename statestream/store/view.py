@@ -92,7 +92,7 @@ class StoreView:
         except (Malformed, UnknownSlice) as error:
             raise type(error)(f"in `slices`: {error}") from None
         if asked.everything and not self.reads_everything:
-            return Selection.all_of(self._rights.standing().values())
+            return Selection.all_of(self._rights.standing().values(), self._registry.departed)
         return asked
 
     def grant(self, asked: Selection) -> Grant:

@@ -227,7 +227,9 @@ class Writer:
         """Runs, appends, applies, announces and answers; starts over as often as another node was first."""
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
-            transaction = Transaction(self._registry, self._state.slices, self._slow_calls, self.creations)
+            transaction = Transaction(
+                self._registry, self._state.slices, self._slow_calls, self._state.schemas, self.creations
+            )
             self._run(transaction, batch)
             if not caught_up and not all(pending.changes for pending in batch):
                 # before a caller is told that it failed or changed nothing, know what others have written

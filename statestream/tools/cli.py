@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from statestream import __version__
 from statestream.tools.commands.bench import bench
+from statestream.tools.commands.check import check
 from statestream.tools.commands.conformance import conformance
 from statestream.tools.commands.demo import demo
 from statestream.tools.commands.dispatch import dispatch
@@ -25,7 +26,21 @@ from statestream.tools.commands.state import state
 from statestream.tools.commands.transcripts import transcripts
 from statestream.tools.commands.watch import watch
 
-COMMANDS = (serve, demo, repair, bench, watch, dispatch, state, history, record, replay, conformance, transcripts)
+COMMANDS = (
+    serve,
+    demo,
+    check,
+    repair,
+    bench,
+    watch,
+    dispatch,
+    state,
+    history,
+    record,
+    replay,
+    conformance,
+    transcripts,
+)
 
 
 class PlainUsageCommand(TyperCommand):

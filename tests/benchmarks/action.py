@@ -16,6 +16,7 @@ import orjson
 
 from statestream import Slice
 from statestream.core.change import Action, Position, SliceState
+from statestream.store.schemas import Schemas
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import HandlerRegistry, Request, Transaction, accept
 from tests.benchmarks.measure import calls_in, interleaved, median, ratio, seconds_each, short, table
@@ -92,13 +93,13 @@ class Case:
         self.after = self._after(self._request)
 
     def _after(self, request: Request) -> Any:
-        working = Transaction(self._rules, self._committed, SlowCalls())
+        working = Transaction(self._rules, self._committed, SlowCalls(), Schemas(self._rules.slices))
         (effect,) = working.run(request)
         self.ours_bytes = len(effect.data)
         return working._values["talk"]
 
     def ours(self) -> None:
-        Transaction(self._rules, self._committed, SlowCalls()).run(self._request)
+        Transaction(self._rules, self._committed, SlowCalls(), Schemas(self._rules.slices)).run(self._request)
 
     def theirs(self) -> bytes:
         return orjson.dumps(jsonpatch.make_patch(self.before, self.after).patch)

@@ -39,6 +39,7 @@ COMMANDS = {
     "statestream": "operations.md#The command",
     "serve": "operations.md#The command",
     "demo": "operations.md#The command",
+    "check": "howto/evolve.md#Look before you deploy",
     "repair": "operations.md#A damaged journal",
     "bench": "operations.md#Measuring it",
     "watch": "watching.md#watch",

@@ -1,0 +1,227 @@
+"""State that outlives its code: versions of slices, new names, and slices that are declared no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statestream import Slice, Store
+from statestream.core.change import REMOVED, Action
+from statestream.core.errors import JournalUnusable, Unavailable
+from statestream.core.principal import Principal
+from statestream.core.upgrades import Upgrades
+from statestream.journal import from_url
+from statestream.journal.memory import MemoryJournal
+
+MakeJournal = Callable[[], Any]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make_journal(request: pytest.FixtureRequest, tmp_path: Path) -> MakeJournal:
+    """Each call is another node's journal object of one history."""
+    if request.param == "memory":
+        journal = MemoryJournal()
+        return lambda: journal
+    return lambda: from_url(f"sqlite:///{tmp_path / 'journal.db'}")
+
+
+def room(version: int, **more: Any) -> Slice:
+    """Rooms whose members are a list at first, then an object by name, then each have a role."""
+    initial: dict[str, Any] = {"members": [] if version == 1 else {}}
+    declared = Slice(more.pop("name", "room"), initial=initial, keyed=True, version=version, **more)
+
+    @declared.action
+    def joined(state: Any, *, who: str) -> None:
+        if version == 1:
+            state["members"].append(who)
+        else:
+            state["members"][who] = {} if version == 2 else {"role": "guest"}
+
+    if version > 1:
+
+        @declared.upgrade(2)
+        def by_name(state: Any) -> None:
+            state["members"] = {who: {} for who in state["members"]}
+
+    if version > 2:
+
+        @declared.upgrade(3)
+        def with_roles(state: Any) -> Any:
+            return {"members": {who: {"role": "guest"} for who in state["members"]}}
+
+    return declared
+
+
+def joining(key: str, who: str, name: str = "room") -> Action:
+    return Action(type=f"{name}/joined", key=key, payload={"who": who})
+
+
+async def test_a_journal_of_older_code_opens_under_newer_code(make_journal: MakeJournal) -> None:
+    async with Store([room(1)], journal=make_journal()) as old:
+        await old.dispatch([joining("a", "Ada"), joining("b", "Bob")])
+        before = old.position
+    async with Store([room(3)], journal=make_journal()) as new:
+        assert new.get("room/a") == {"members": {"Ada": {"role": "guest"}}}
+        await new.dispatch(joining("a", "Cy"))
+        assert new.get("room/a") == {"members": {"Ada": {"role": "guest"}, "Cy": {"role": "guest"}}}
+        view = new.view(Principal())
+        assert (await view.values_at(before, ["room/a"]))["room/a"] == {"members": ["Ada"]}
+        position = new.position
+    async with Store([room(3)], journal=make_journal()) as again:
+        assert again.position == position, "nothing is upgraded twice"
+
+
+async def test_code_that_is_older_than_the_state_is_refused(make_journal: MakeJournal) -> None:
+    async with Store([room(2)], journal=make_journal()) as new:
+        position = new.position
+    with pytest.raises(JournalUnusable, match="version 2 of the slice room, but this code declares version 1; deploy"):
+        await Store([room(1)], journal=make_journal()).__aenter__()
+    async with Store([room(2)], journal=make_journal()) as new:
+        assert new.position == position
+
+
+async def test_old_code_goes_on_showing_and_writes_nothing_after_the_new_has_opened(make_journal: MakeJournal) -> None:
+    async with Store([room(1), board := Slice("board", initial=0)], journal=make_journal()) as old:
+
+        @board.action
+        def counted(state: Any) -> Any:
+            return state + 1
+
+        await old.dispatch(joining("a", "Ada"))
+        async with Store([room(2), board], journal=make_journal()) as new:
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="newer code has taken over room"):
+                    await old.dispatch(joining("a", "Old"), id="tried")
+            with pytest.raises(Unavailable, match="newer code has taken over room"):
+                await old.dispatch(joining("new", "Old"))
+            await new.dispatch(joining("a", "New"), id="tried")
+            await old.caught_up()
+            assert old.get("room/a") == new.get("room/a") == {"members": {"Ada": {}, "New": {}}}
+            assert old.get("room/new") is None
+            troubles = old.view(Principal()).vitals.troubles
+            assert [each.code for each in troubles.current()] == ["outdated"]
+            assert not new.view(Principal()).vitals.troubles.current()
+
+
+async def test_a_value_that_old_code_writes_while_the_new_opens_is_upgraded(make_journal: MakeJournal) -> None:
+    """Neither node knows of the other: what is written before the note is old, whoever has read it."""
+    async with Store([room(1)], journal=make_journal()) as old:
+        for number in range(1_200):
+            await old.dispatch(joining(f"r{number}", "Ada"))
+        async with Store([room(2)], journal=make_journal()) as new:
+            assert all(new.get(f"room/r{number}") == {"members": {"Ada": {}}} for number in range(1_200))
+
+
+async def test_a_new_journal_is_of_the_newest_version(make_journal: MakeJournal) -> None:
+    async with Store([room(3)], journal=make_journal()) as store:
+        await store.dispatch(joining("a", "Ada"))
+        assert store.get("room/a") == {"members": {"Ada": {"role": "guest"}}}
+    with pytest.raises(JournalUnusable):
+        await Store([room(2)], journal=make_journal()).__aenter__()
+
+
+async def test_clients_do_not_see_the_notes(make_journal: MakeJournal) -> None:
+    async with Store([room(2)], journal=make_journal()) as store:
+        view = store.view(Principal())
+        assert list(view.snapshot(view.grant(view.asked("*")).selection).slices) == []
+
+
+async def test_a_failing_upgrade_leaves_the_journal_as_it_was(make_journal: MakeJournal) -> None:
+    async with Store([room(1)], journal=make_journal()) as old:
+        await old.dispatch(joining("a", "Ada"))
+        position = old.position
+    broken = Slice("room", initial={}, keyed=True, version=2)
+
+    @broken.upgrade(2)
+    def wrong(state: Any) -> None:
+        state["missing"]["member"] = 1
+
+    with pytest.raises(JournalUnusable, match="room/a of the journal cannot be upgraded: the upgrade of room to"):
+        await Store([broken], journal=make_journal()).__aenter__()
+    async with Store([room(1)], journal=make_journal()) as old:
+        assert old.position == position
+
+
+async def test_a_slice_with_another_name_keeps_its_state(make_journal: MakeJournal) -> None:
+    plain = Slice("board", initial={"n": 1})
+    async with Store([room(1), plain], journal=make_journal()) as old:
+        await old.dispatch([joining("a", "Ada"), joining("b", "Bob")])
+        cursor = old.position
+    renamed = [room(2, name="channel", was="room"), Slice("tasks", initial={"n": 2}, was="board")]
+    async with Store(renamed, journal=make_journal()) as new:
+        assert new.get("channel/a") == {"members": {"Ada": {}}}
+        assert new.get("tasks") == {"n": 1}
+        view = new.view(Principal())
+        asked = view.grant(view.asked("*")).selection
+        assert sorted(view.snapshot(asked).slices) == ["channel/a", "channel/b", "tasks"]
+        page = await view.history(cursor, asked, 100)
+        gone = sorted(change.slice for change in page.changes if change.kind == "removed")
+        assert gone == ["board", "room/a", "room/b"], "somebody who resumes hears of it"
+        position = new.position
+    async with Store(renamed, journal=make_journal()) as again:
+        assert again.position == position
+
+
+async def test_a_slice_that_is_not_declared_any_more_is_named_and_can_be_removed(
+    make_journal: MakeJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Slice("board", initial={})
+    async with Store([room(1), kept], journal=make_journal()) as old:
+        await old.dispatch([joining("a", "Ada"), joining("b", "Bob")])
+        cursor = old.position
+    with caplog.at_level(logging.WARNING, "statestream"):
+        async with Store([kept], journal=make_journal()) as new:
+            assert new.position == cursor, "nothing is removed by accident"
+    assert "does not declare: room; keep it or remove it with Store(…, removed=[…])" in caplog.text
+    async with Store([kept], journal=make_journal(), removed=["room"]) as new:
+        view = new.view(Principal())
+        asked = view.grant(view.asked("*")).selection
+        assert list(view.snapshot(asked).slices) == ["board"]
+        page = await view.history(cursor, asked, 100)
+        assert {each.slice: each.kind for each in page.changes} == {"room/a": "removed", "room/b": "removed"}
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Slice("a", initial=0, version=0), "expected the version of a as a whole number of at least 1"),
+        (lambda: Slice("a", initial=0, version=True), "expected the version of a as a whole number of at least 1"),
+        (lambda: Store([Slice("a", initial=0, version=2)]), "nothing leads from version 1 to 2; declare it with @a.up"),
+        (lambda: Slice("a", initial=0).upgrade(2)(lambda state: state), "expected a version from 2 to 1"),
+        (lambda: Store([Slice("a", initial=0)], removed=["a"]), "expected a name that no slice has any more"),
+        (lambda: Store([Slice("a", initial=0), Slice("b", initial=0, was="a")]), "expected a name that no slice has"),
+    ],
+)
+def test_declarations_that_cannot_work_are_refused(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_an_upgrade_is_declared_once_and_is_a_plain_function() -> None:
+    declared = Slice("a", initial=0, version=2)
+    declared.upgrade(2)(lambda state: state)
+    with pytest.raises(ValueError, match="a has an upgrade to version 2 already"):
+        declared.upgrade(2)(lambda state: state)
+
+    async def waits(state: Any) -> None: ...
+
+    with pytest.raises(TypeError, match="the upgrade of a is a coroutine function"):
+        declared.upgrade(2)(waits)
+    with pytest.raises(TypeError, match="expected the names of slices as a list"):
+        Store([Slice("b", initial=0)], removed="a")
+
+
+@given(st.integers(1, 6), st.integers(0, 5))
+def test_upgrades_run_in_order_from_any_version(version: int, behind: int) -> None:
+    upgrades = Upgrades("a", version)
+    for to in range(2, version + 1):
+        upgrades.add(to, lambda state, to=to: [*state, to])
+    begun = max(1, version - behind)
+    assert upgrades.run([begun], begun) == list(range(begun, version + 1))
+    assert REMOVED is not upgrades.run([], version)
