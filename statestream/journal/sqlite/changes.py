@@ -46,6 +46,8 @@ from statestream.journal.sqlite.checksums import (
     request_checksum,
 )
 
+COMPARED: Final = 500
+"""Versions in one query. SQLite allows at least 999 values."""
 _COLUMNS: Final = "seq, tag, slice, from_version, kind, data, type, request, actor, payload, at"
 
 
@@ -137,16 +139,19 @@ def insert(sql: sqlite3.Connection, rows: list[tuple[Any, ...]], ledger: Ledger 
 
 def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> dict[str, int]:
     """The CRCs of the rows that are there."""
-    held = {}
+    rows: dict[str, tuple[int, int]] = {}
+    names = list(versions)
+    for begin in range(0, len(names), COMPARED):
+        some = names[begin : begin + COMPARED]
+        query = f"SELECT slice, version, crc FROM versions WHERE slice IN ({', '.join('?' * len(some))})"
+        rows.update((name, (version, crc)) for name, version, crc in sql.execute(query, some))
     for name, version in versions.items():
-        row = sql.execute("SELECT version, crc FROM versions WHERE slice = ?", (name,)).fetchone()
-        if row:
-            held[name] = row[1]
-        if (row[0] if row else 0) != version:
-            if row and not fits(row[1], checksum, (name, row[0])):
+        held, crc = rows.get(name, (0, 0))
+        if held != version:
+            if held and not fits(crc, checksum, (name, held)):
                 raise damaged(f"the version of a slice at {head(sql)}")
             raise Conflict(f"{name} changed since it was read; reload and retry")
-    return held
+    return {name: crc for name, (_, crc) in rows.items()}
 
 
 def _set_versions(
