@@ -6,6 +6,7 @@ none, so a request never becomes anonymous by wrong credentials.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -13,7 +14,7 @@ from aiohttp import web
 
 from statestream.core.errors import Unauthenticated
 from statestream.core.principal import Identity
-from statestream.server.authentication import Authenticator, check_authenticator, entered
+from statestream.server.authentication import Authenticator, check_authenticator, credential_headers, entered
 
 
 class AnyOf:
@@ -29,6 +30,11 @@ class AnyOf:
             check_authenticator(each)
         self._authenticators = authenticators
         self._entered = AsyncExitStack()
+
+    @property
+    def credential_headers(self) -> Sequence[str]:
+        """The headers with credentials of all authenticators."""
+        return list(dict.fromkeys(header for each in self._authenticators for header in credential_headers(each)))
 
     async def __call__(self, request: web.Request) -> Identity | None:
         refusal: Unauthenticated | None = None

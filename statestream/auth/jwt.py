@@ -56,6 +56,8 @@ class JWT:
     ImportError without PyJWT.
     """
 
+    credential_headers: Final = ("Authorization",)
+
     def __init__(
         self,
         *,

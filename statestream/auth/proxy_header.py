@@ -41,6 +41,11 @@ class ProxyHeader:
         self._unix = UNIX in proxies
         self._networks = [_network(text) for text in proxies if text != UNIX]
 
+    @property
+    def credential_headers(self) -> Sequence[str]:
+        """The headers with credentials: only the proxy may send it."""
+        return (self._header,)
+
     def __repr__(self) -> str:
         return f"<ProxyHeader: {self._header}>"
 

@@ -34,6 +34,8 @@ class Tokens:
     so that the program does not contain the secret. Raises ValueError and TypeError.
     """
 
+    credential_headers: Final = ("Authorization", "X-API-Key")
+
     def __init__(self, tokens: Mapping[str, Identity | Mapping[str, Any]]) -> None:
         if not isinstance(tokens, Mapping) or not tokens:
             raise TypeError('expected a mapping of tokens to identities, such as {"<token>": {"subject": "ada"}}')

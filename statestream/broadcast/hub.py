@@ -45,7 +45,7 @@ from statestream.broadcast.synchronizer import Synchronizer
 from statestream.core.change import Change, Position
 from statestream.core.errors import TooLarge, Unavailable
 from statestream.protocol import frames
-from statestream.protocol.frames import EndReason
+from statestream.protocol.frame_types import EndReason
 from statestream.store.bus import ResetReason
 from statestream.store.rights import Grant
 from statestream.store.view import StoreView

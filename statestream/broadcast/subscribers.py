@@ -42,7 +42,7 @@ from statestream.broadcast.sink import Sink
 from statestream.core.change import START, Position
 from statestream.core.principal import Scope
 from statestream.core.selection import Selection
-from statestream.protocol.frames import Reason
+from statestream.protocol.frame_types import Reason
 from statestream.store.view import StoreView
 
 AT_ONCE: Final = 4 << 20

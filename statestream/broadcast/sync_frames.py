@@ -25,7 +25,7 @@ from statestream.core.change import Position, SliceState
 from statestream.core.errors import TooLarge
 from statestream.core.selection import Selection, bounded
 from statestream.protocol import frames
-from statestream.protocol.frames import Reason
+from statestream.protocol.frame_types import Reason
 from statestream.store.view import StoreView
 
 SINGLES: Final = 64

@@ -41,6 +41,7 @@ from statestream.core.values import check_settings
 from statestream.server.authentication import AUTH
 from statestream.server.limits import DAY_SECONDS, LIMITED, LIMITS, per
 from statestream.server.metrics import COUNTED, counter, histogram
+from statestream.server.operation import add_routes
 from statestream.server.request import STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
@@ -133,7 +134,7 @@ class Chat:
                 app[STORE].guard(declared, read=rule)
         conversations = self._conversations(app[STORE], _quota(app))
         app[COUNTED].append(lambda: _metrics(conversations.totals))
-        app.add_routes(routes(conversations))
+        add_routes(app, routes(conversations))
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))
 
         async def running(_: web.Application) -> AsyncIterator[None]:

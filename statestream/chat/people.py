@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
+from typing_extensions import NotRequired, TypedDict
+
 from statestream.chat.chats import exists, missing, owner_of, state_of
 from statestream.chat.members import participants_of, person_key, subject_of
 from statestream.chat.messages import streaming
@@ -19,6 +21,13 @@ from statestream.core.principal import Identity
 from statestream.store.view import StoreView
 
 
+class PeopleAnswer(TypedDict):
+    """The subjects of those who belong to a chat."""
+
+    owner: NotRequired[str]
+    participants: list[str]
+
+
 class People:
     """The owners and participants of the chats of one store. `by` is the person on whose behalf a chat is changed.
 
@@ -28,11 +37,13 @@ class People:
     def __init__(self, view: StoreView) -> None:
         self._view = view
 
-    def of(self, key: str) -> dict[str, object]:
+    def of(self, key: str) -> PeopleAnswer:
         """The subjects: `owner`, if there is one, and `participants`."""
         state, owner = state_of(self._view, key), owner_of(self._view, key)
-        found = [subject_of(person) for person in participants_of(state)]
-        return {**optional(owner=None if owner is None else subject_of(owner)), "participants": found}
+        found: PeopleAnswer = {"participants": [subject_of(person) for person in participants_of(state)]}
+        if owner is not None:
+            found["owner"] = subject_of(owner)
+        return found
 
     async def invite(self, key: str, subject: str, *, by: Identity | None = None) -> None:
         """Makes a person a participant. Raises NotFound, Refused, Malformed."""

@@ -17,6 +17,7 @@ from statestream.chat.chats import exists, missing
 from statestream.chat.conversations import Conversations
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State
+from statestream.chat.people import PeopleAnswer
 from statestream.chat.question import Question
 from statestream.chat.slices.conversation import NOT_MEMBER, chat_slice
 from statestream.core.change import Position
@@ -147,7 +148,7 @@ class Visit:
         """The person types. Returns False if no stream of theirs is open here."""
         return self.person is not None and self._conversations.presence.typing(key, self.person, on=on)
 
-    async def people(self, key: str) -> dict[str, object]:
+    async def people(self, key: str) -> PeopleAnswer:
         """The owner and the participants. Raises NotFound."""
         await self.existing(key)
         return self._conversations.people.of(key)

@@ -8,15 +8,14 @@ changes it for every client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
 from statestream.core.change import Change, Position, SliceState, now_ms
 from statestream.protocol import sse
+from statestream.protocol.frame_types import End, EndReason, Initial, Reason, Resumed
 
-Reason = Literal["start", "expired", "forked", "invalid", "lagged"]
-EndReason = Literal["shutdown", "busy", "unavailable", "too_large", "expired", "revoked", "aged"]
 RETRY_MS: Final = 2_000
 
 
@@ -29,34 +28,35 @@ def initial(
     retry: int | None,
     view: str | None = None,
 ) -> bytes:
-    data: dict[str, Any] = {
+    data: Initial = {
         "type": "state.initial",
         "reason": reason,
         "position": str(position),
         "slices": {name: orjson.Fragment(state.encoded()) for name, state in slices.items()},
         "versions": {name: state.version for name, state in slices.items()},
         "heartbeat": heartbeat_ms,
+        "timestamp": now_ms(),
     }
     if retry is not None:
         data["retry"] = retry  # again, because an EventSource does not show the field to the page
     if view is not None:
         data["view"] = view
-    data["timestamp"] = now_ms()
     return sse.encode("state.initial", orjson.dumps(data), id=str(position), retry=retry)
 
 
 def resumed(position: Position, versions: bytes, heartbeat_ms: int, *, view: str | None = None) -> bytes:
     """`versions` are encoded."""
-    data: dict[str, Any] = {
+    encoded: Any = orjson.Fragment(versions)
+    data: Resumed = {
         "type": "state.resumed",
         "position": str(position),
-        "versions": orjson.Fragment(versions),
+        "versions": encoded,
         "heartbeat": heartbeat_ms,
         "retry": RETRY_MS,
+        "timestamp": now_ms(),
     }
     if view is not None:
         data["view"] = view
-    data["timestamp"] = now_ms()
     return sse.encode("state.resumed", orjson.dumps(data), id=str(position), retry=RETRY_MS)
 
 
@@ -155,7 +155,7 @@ def heartbeat(position: Position) -> bytes:
 
 def end(reason: EndReason, retry: int | None) -> bytes:
     """`retry` in ms; None tells clients not to return."""
-    data: dict[str, Any] = {"type": "stream.end", "reason": reason}
+    data: End = {"type": "stream.end", "reason": reason}
     if retry is not None:
         data["retry"] = retry
     return sse.encode("stream.end", orjson.dumps(data), retry=retry)

@@ -19,20 +19,22 @@ from statestream.broadcast.hub import Hub
 from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
 from statestream.core.values import check_settings
-from statestream.server import access_log, cors, routes, stream
+from statestream.server import access_log, cors, health, routes, stream
+from statestream.server.asyncapi import ASYNCAPI
 from statestream.server.authentication import AUTH, OPEN, SESSIONS, Authenticator, authenticating, entered
 from statestream.server.bodies import MAX_BODY, PARSING
 from statestream.server.dispatch_rate import limit_dispatches
-from statestream.server.health import VITALS, live, ready
+from statestream.server.health import VITALS
 from statestream.server.hosts import HOSTS, allowed_hosts
 from statestream.server.limits import HOUR_SECONDS, LIMITED, LIMITS, Limits, nothing_limited, per
-from statestream.server.metrics import COUNTED, metrics
-from statestream.server.openapi import openapi
+from statestream.server.metrics import COUNTED, METRICS
+from statestream.server.openapi import OPENAPI
+from statestream.server.operation import add_routes
 from statestream.server.origin import ORIGINS, allowed_origins
 from statestream.server.problems import OUTCOMES, problems, starting
 from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
-from statestream.server.tickets import STREAMS, TICKETS, Tickets, give_cookie, issue_ticket
+from statestream.server.tickets import STREAMS, TICKET, TICKETS, Tickets, give_cookie
 from statestream.server.transfer import BUDGET
 from statestream.store.revocations import revocation_slice
 from statestream.store.store import Store
@@ -52,8 +54,8 @@ def create_app(
     hosts: Collection[str] | None = None,
     limits: Limits | None = None,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics`, `/health` and
-    `/openapi.json`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics`, `/health`, `/openapi.json`
+    and `/asyncapi.json`.
 
     Serve it alone, or mount it with `add_subapp`. `heartbeat`: every stream sends something within so many seconds.
     `max_subscribers`: the number of streams at a time; further ones are ended with `busy`. `max_body`: the bytes of a
@@ -87,7 +89,7 @@ def create_app(
         max_subscribers=max_subscribers,
         max_age=limits.stream_seconds,
     )
-    app[VITALS], app[OPEN] = store.view(SERVER).vitals, {live, ready}
+    app[VITALS], app[OPEN] = store.view(SERVER).vitals, {health.live, health.ready}
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
@@ -95,20 +97,13 @@ def create_app(
     if hosts is not None:
         app[HOSTS] = allowed_hosts(hosts)
     app[STREAM_OBSERVERS] = []
-    app.router.add_get("/stream/state", stream.stream_state, allow_head=False)
-    app.router.add_post("/dispatch", routes.dispatch)
-    app.router.add_get("/state", routes.state, allow_head=False)
-    app.router.add_get("/history", routes.history, allow_head=False)
-    app.router.add_get("/metrics", metrics, allow_head=False)
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
-    app.router.add_get("/openapi.json", openapi, allow_head=False)
+    add_routes(app, [stream.STREAM, *routes.ROUTES, METRICS, *health.ROUTES, OPENAPI, ASYNCAPI])
     app.on_response_prepare.append(starting)
     if origins:
         app.on_response_prepare.append(cors.share)
     if auth is not None:
         app[AUTH], app[TICKETS], app[STREAMS] = auth, Tickets(store.view(SERVER)), {stream.stream_state}
-        app.router.add_post("/tickets", issue_ticket)
+        add_routes(app, [TICKET])
         app.on_response_prepare.append(give_cookie)
         app.cleanup_ctx.append(_authenticator)
     app.cleanup_ctx.append(_running)

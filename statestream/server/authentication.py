@@ -11,7 +11,7 @@ line of the audit log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -31,7 +31,8 @@ Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
 """Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong.
 
 It is an async function, or an object with an async `__call__`. If the object is an async context manager as well, the
-application enters it when it starts, and leaves it when it has stopped.
+application enters it when it starts, and leaves it when it has stopped. `credential_headers` of the object are the
+headers with credentials, for the documents about the routes.
 """
 
 AUTH: Final = web.AppKey("statestream_auth", object)
@@ -139,6 +140,12 @@ def check_authenticator(auth: Any) -> None:
         raise TypeError(f"expected an authenticator, got {type(auth).__name__}")
     if (kind := kind_of(auth)) != "coroutine function":
         raise TypeError(f"expected an authenticator, which is an async function of a request, got a plain {kind}")
+
+
+def credential_headers(auth: object) -> Sequence[str]:
+    """The headers in which an authenticator looks for credentials, if it says so."""
+    found: Sequence[str] = getattr(auth, "credential_headers", ("Authorization",))
+    return found
 
 
 @asynccontextmanager

@@ -11,8 +11,10 @@ from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
+from typing_extensions import TypedDict
 
 from statestream.broadcast.hub import Hub
+from statestream.server.operation import Answer, Operation, Route
 from statestream.server.problems import OUTCOME
 from statestream.server.routes import json_response
 from statestream.server.stream import HUB
@@ -36,6 +38,21 @@ class Health(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, troubles: list[Trouble]) -> Health:
         return cls(status=status_of(troubles), reasons=troubles)
+
+
+class ReasonAnswer(TypedDict):
+    """Why a server is not healthy."""
+
+    code: str
+    status: Status
+    detail: str
+
+
+class HealthAnswer(TypedDict):
+    """The status of a server, and the reasons if it is not healthy."""
+
+    status: Status
+    reasons: list[ReasonAnswer]
 
 
 async def live(request: web.Request) -> web.Response:
@@ -62,8 +79,37 @@ async def health_of(vitals: Vitals, hub: Hub, *, stopping: bool) -> Health:
 
 
 def _answer(request: web.Request, health: Health) -> web.Response:
-    reasons = [{"code": each.code, "status": each.status, "detail": each.sentence} for each in health.reasons]
+    reasons: list[ReasonAnswer] = [
+        {"code": each.code, "status": each.status, "detail": each.sentence} for each in health.reasons
+    ]
+    answer: HealthAnswer = {"status": health.status, "reasons": reasons}
     failed = health.status == "failed"
     if failed:
         request[OUTCOME] = "unavailable"
-    return json_response({"status": health.status, "reasons": reasons}, status=503 if failed else 200)
+    return json_response(answer, status=503 if failed else 200)
+
+
+def _operation(name: str, summary: str) -> Operation:
+    answers = (
+        Answer(description="Yes.", model=HealthAnswer),
+        Answer(description="No, for these reasons.", status=503, model=HealthAnswer),
+    )
+    return Operation(name=name, summary=summary, answers=answers, access="open")
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/health/live",
+        handler=live,
+        head=True,
+        operation=_operation("live", "Whether the process works. If not, only a restart helps."),
+    ),
+    Route(
+        method="GET",
+        path="/health/ready",
+        handler=ready,
+        head=True,
+        operation=_operation("ready", "Whether the server can be sent requests."),
+    ),
+)

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from statestream.broadcast.hub import Hub
 from statestream.core.histogram import Histogram
 from statestream.server.limits import LIMITED
+from statestream.server.operation import Answer, Operation, Route
 from statestream.server.problems import OUTCOMES
 from statestream.server.request import view_of
 from statestream.server.stream import HUB
@@ -122,3 +123,15 @@ async def metrics(request: web.Request) -> web.Response:
     limited = request.config_dict[LIMITED]
     registry.register(Metrics(view, request.config_dict[HUB], requests, limited, more, ahead))
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+
+METRICS: Final = Route(
+    method="GET",
+    path="/metrics",
+    handler=metrics,
+    operation=Operation(
+        name="metrics",
+        summary="What the server counts.",
+        answers=(Answer(description="The text format of Prometheus.", media_type="text/plain"),),
+    ),
+)

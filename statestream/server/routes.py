@@ -8,48 +8,74 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from aiohttp import web
 from pydantic import Field
+from typing_extensions import TypedDict
 
-from statestream.core.change import Action, Page, Result, SliceState, Snapshot
-from statestream.core.errors import Malformed, StatestreamError
+from statestream.core.change import Page, Result, SliceState, Snapshot
+from statestream.core.errors import (
+    ActionIdReused,
+    Expired,
+    Forbidden,
+    Forked,
+    HandlerFailed,
+    InvalidPayload,
+    JournalUnusable,
+    Malformed,
+    RateLimited,
+    Refused,
+    StatestreamError,
+    TooLarge,
+    UnknownAction,
+    UnknownSlice,
+    VersionConflict,
+)
 from statestream.core.values import MAX_INT
 from statestream.protocol import frames
+from statestream.protocol.frame_types import LINE, FullName, PositionText, Version
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
-from statestream.server.bodies import Body, checked, read_json
+from statestream.server.bodies import checked, read_json
+from statestream.server.dispatch_body import One, Several, dispatch_body
 from statestream.server.dispatch_rate import admit, charge
+from statestream.server.operation import AFTER, AT, CAUSE, LIMIT, SLICES, Answer, Messages, Operation, Parameter, Route
 from statestream.server.request import asked_of, check_query, position_of, view_of, wants_payloads
+from statestream.server.schemas import ID
 from statestream.server.transfer import send
 
-MAX_ACTIONS: Final = 1_000
+IF_NONE_MATCH: Final = Parameter(
+    name="If-None-Match",
+    description="The `ETag` of an earlier answer.",
+    schema={"type": "string"},
+    place="header",
+)
 
 
-class _Action(Body):
-    type: str
-    payload: dict[str, Any]
-    key: str | None = None
+class ChangedSlice(TypedDict):
+    """A slice, and its version after a change."""
 
-    def action(self) -> Action:
-        return Action(type=self.type, payload=self.payload, key=self.key)
+    slice: FullName
+    version: Version
 
 
-class One(_Action):
-    """The body of a dispatch of one action."""
+class Dispatched(TypedDict):
+    """The result of a dispatch, which is durable."""
 
-    id: str | None = None
-    expect: dict[str, int] = Field(default_factory=dict)
+    id: Annotated[str, Field(pattern=ID["pattern"])]
+    position: PositionText
+    duplicate: bool
+    changes: list[ChangedSlice]
 
 
-class Several(Body):
-    """The body of a dispatch of several actions that take effect together."""
+class Selected(TypedDict):
+    """The selected slices at one position."""
 
-    actions: list[_Action] = Field(min_length=1, max_length=MAX_ACTIONS)
-    id: str | None = None
-    expect: dict[str, int] = Field(default_factory=dict)
+    position: PositionText
+    slices: dict[FullName, Any]
+    versions: dict[FullName, Version]
 
 
 async def dispatch(request: web.Request) -> web.Response:
@@ -69,7 +95,7 @@ async def dispatch(request: web.Request) -> web.Response:
     return json_response(_answer(result))
 
 
-def _answer(result: Result) -> dict[str, Any]:
+def _answer(result: Result) -> Dispatched:
     return {
         "id": result.id,
         "position": str(result.position),
@@ -147,3 +173,58 @@ def _limit(request: web.Request) -> int:
 
 def json_response(body: Any, *, status: int = 200) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(body), headers={"Content-Type": "application/json"})
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/dispatch",
+        handler=dispatch,
+        operation=Operation(
+            name="dispatch",
+            summary="Applies an action, or several that take effect together.",
+            body=dispatch_body,
+            answers=(Answer(description="It is durable.", model=Dispatched),),
+            errors=(
+                Forbidden,
+                UnknownAction,
+                UnknownSlice,
+                ActionIdReused,
+                VersionConflict,
+                Refused,
+                InvalidPayload,
+                RateLimited,
+                HandlerFailed,
+                JournalUnusable,
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/state",
+        handler=state,
+        operation=Operation(
+            name="state",
+            summary="The state now, or as it was.",
+            parameters=(SLICES, AT, IF_NONE_MATCH),
+            answers=(
+                Answer(description="The selected slices.", model=Selected, headers=("ETag",)),
+                Answer(description="It is still what `If-None-Match` names.", status=304, headers=("ETag",)),
+            ),
+            errors=(UnknownSlice, Expired, Forked, TooLarge, JournalUnusable),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/history",
+        handler=history,
+        operation=Operation(
+            name="history",
+            summary="Changes, a line each.",
+            parameters=(SLICES, AFTER, LIMIT, CAUSE),
+            answers=(Answer(description="The selected changes.", media_type="application/x-ndjson"),),
+            errors=(UnknownSlice, Expired, Forked, JournalUnusable),
+            messages=Messages(carrier="lines", sends={"change": LINE}),
+        ),
+    ),
+)

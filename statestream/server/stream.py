@@ -22,10 +22,12 @@ from statestream.broadcast.kernel_limits import bound_socket
 from statestream.broadcast.sink import TransportSink
 from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, StreamEnd, Wanted
 from statestream.core.change import Position
-from statestream.core.errors import Malformed
+from statestream.core.errors import JournalUnusable, Malformed, TooLarge, TooManyStreams, UnknownSlice
 from statestream.core.selection import Selection
+from statestream.protocol.frame_types import FRAMES
 from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, SESSIONS, hold
+from statestream.server.operation import CAUSE, SLICES, Answer, Messages, Operation, Parameter, Route
 from statestream.server.problems import OUTCOME
 from statestream.server.request import asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
@@ -173,3 +175,30 @@ async def _headers_sent(request: web.Request, response: StreamResponse) -> Abstr
     if writer is not None:
         writer.send_headers()
     return writer
+
+
+LAST_EVENT_ID: Final = Parameter(
+    name="Last-Event-ID",
+    description="The position to resume at. It counts before `after`.",
+    schema={"type": "string"},
+    place="header",
+)
+AFTER_CURSOR: Final = Parameter(
+    name="after",
+    description="The position to resume at, or `earliest` for the whole history.",
+    schema={"type": "string"},
+)
+STREAM: Final = Route(
+    method="GET",
+    path="/stream/state",
+    handler=stream_state,
+    operation=Operation(
+        name="follow",
+        summary="The state, and every change to it.",
+        parameters=(SLICES, CAUSE, AFTER_CURSOR, LAST_EVENT_ID),
+        answers=(Answer(description="A stream that does not end by itself.", media_type="text/event-stream"),),
+        errors=(UnknownSlice, TooLarge, TooManyStreams, JournalUnusable),
+        cookie=True,
+        messages=Messages(carrier="events", sends=FRAMES),
+    ),
+)

@@ -21,6 +21,7 @@ from statestream.core.change import Action, now_ms
 from statestream.core.errors import Forbidden, Refused, Unauthenticated
 from statestream.core.principal import Identity
 from statestream.core.selection import Selection
+from statestream.server.operation import Answer, Operation, Route
 from statestream.server.origin import is_foreign
 from statestream.server.request import check_query, identity_of
 from statestream.store.revocations import key_of
@@ -175,3 +176,16 @@ async def give_cookie(request: web.Request, response: web.StreamResponse) -> Non
     cookie = request.get(SET_COOKIE)
     if cookie is not None:
         response.headers.add("Set-Cookie", cookie)
+
+
+TICKET: Final = Route(
+    method="POST",
+    path="/tickets",
+    handler=issue_ticket,
+    operation=Operation(
+        name="ticket",
+        summary="Sets a cookie that opens one EventSource or WebSocket, which replaces it by one for all further ones.",
+        answers=(Answer(description="The cookie is set.", status=204, media_type=None, headers=("Set-Cookie",)),),
+        access="identity",
+    ),
+)

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from aiohttp import web
-
 from statestream.chat.conversations import Conversations
 from statestream.chat.protocols.ag_ui.routes import routes as ag_ui
 from statestream.chat.protocols.ai_sdk.routes import routes as ai_sdk
@@ -22,8 +20,9 @@ from statestream.chat.protocols.phases.routes import routes as phases
 from statestream.chat.protocols.rest.people import routes as people
 from statestream.chat.protocols.rest.routes import routes as rest
 from statestream.chat.protocols.text.routes import routes as text
+from statestream.server.operation import Route
 
-PROTOCOLS: Final[Sequence[Callable[[Conversations], list[web.RouteDef]]]] = (
+PROTOCOLS: Final[Sequence[Callable[[Conversations], list[Route]]]] = (
     rest,
     people,
     text,
@@ -34,6 +33,6 @@ PROTOCOLS: Final[Sequence[Callable[[Conversations], list[web.RouteDef]]]] = (
 )
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     """The routes of all protocols."""
     return [route for protocol in PROTOCOLS for route in protocol(conversations)]

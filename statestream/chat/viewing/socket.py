@@ -30,6 +30,7 @@ from statestream.server.allowance import FLOOD_SECONDS, Allowance
 from statestream.server.authentication import SESSION, held
 from statestream.server.bodies import parsed
 from statestream.server.limits import LIMITED
+from statestream.server.operation import Answer, Parameter
 from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0
@@ -44,6 +45,16 @@ CLOSE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.05
 CLOSE_CODES: Final = {"expired": 3000, "revoked": 3003}
 """Unauthorized and Forbidden, in IANA's registry of close codes for WebSockets."""
+HANDSHAKE: Final = tuple(
+    Parameter(name=name, description="Of the handshake, RFC 6455.", schema=schema, place="header", required=True)
+    for name, schema in (
+        ("Upgrade", {"const": "websocket"}),
+        ("Connection", {"const": "Upgrade"}),
+        ("Sec-WebSocket-Version", {"const": "13"}),
+        ("Sec-WebSocket-Key", {"type": "string", "pattern": "^[A-Za-z0-9+/]{21}[AQgw]==$"}),
+    )
+)
+OPENED: Final = Answer(description="The WebSocket is open.", status=101, media_type=None)
 
 
 class Socket:

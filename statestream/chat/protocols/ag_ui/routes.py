@@ -7,6 +7,7 @@ with status 200.
 from __future__ import annotations
 
 import contextlib
+from typing import Final
 
 from aiohttp import web
 
@@ -14,6 +15,8 @@ from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
 from statestream.chat.messages import find, message_or_reply, reply_to
+from statestream.chat.parameters import LEAF
+from statestream.chat.protocols.ag_ui.event_types import AGEvent
 from statestream.chat.protocols.ag_ui.projection import ThreadProjection, check_size
 from statestream.chat.protocols.ag_ui.request import RunInput, follows
 from statestream.chat.protocols.rest.routes import leaf_of
@@ -22,12 +25,20 @@ from statestream.chat.viewing.projection import SlicesBeside
 from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.chat.visit import Visit
-from statestream.core.errors import Malformed, StatestreamError
+from statestream.core.errors import (
+    Malformed,
+    NotFound,
+    StatestreamError,
+    TooLarge,
+    TooManyStreams,
+    UnknownSlice,
+)
 from statestream.server.bodies import checked, read_json
+from statestream.server.operation import SLICES, Answer, Messages, Operation, Parameter, Route
 from statestream.server.request import asked_of, check_query, view_of
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     async def run(request: web.Request) -> web.StreamResponse:
         check_query(request, "follow", "slices", "leaf")
         chats, follow, beside = visit(request, conversations), follows(request), _beside(request)
@@ -48,7 +59,7 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
             viewer = Viewer(chats, key, projection, beside, branch)
             return await respond(request, chats.notifier, viewer, event_stream)
 
-    return [web.post("/ag-ui", run)]
+    return [Route(method="POST", path="/ag-ui", handler=run, operation=RUN)]
 
 
 async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
@@ -74,3 +85,19 @@ def _beside(request: web.Request) -> SlicesBeside | None:
     asked = asked_of(request, view)
     check_size(view.snapshot(view.grant(asked).selection).slices)
     return SlicesBeside(view, asked)
+
+
+RUN: Final = Operation(
+    name="run",
+    summary="Asks, or joins a run of AG-UI. Errors of the question are events.",
+    parameters=(
+        Parameter(name="follow", description="1: each further reply is another run.", schema={"enum": ["0", "1"]}),
+        SLICES,
+        LEAF,
+    ),
+    body=RunInput,
+    answers=(Answer(description="The events of the run.", media_type="text/event-stream"),),
+    errors=(NotFound, UnknownSlice, TooLarge, TooManyStreams),
+    access="identity",
+    messages=Messages(carrier="events", sends={"event": AGEvent}),
+)

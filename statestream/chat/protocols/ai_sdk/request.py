@@ -157,6 +157,17 @@ class Post(Body):
         return next((message for message in found if message is not None), None)
 
 
+class ChatPost(Post):
+    """The body of a question that names its chat."""
+
+    id: str = Field(min_length=1)
+
+    @property
+    def key(self) -> str:
+        """The key of the chat. Raises Malformed."""
+        return chat_key(self.id)
+
+
 def _has_content(message: Message, parts: list[dict[str, Any]]) -> bool:
     return canonical(message["parts"]) == canonical(parts)
 
@@ -190,10 +201,3 @@ async def to_resume(chats: Visit, key: str, leaf: str | None) -> str | None:
     reply = await chats.in_progress(key)
     shown = path(looked_at(chats.find(key), leaf))
     return str(reply["id"]) if reply is not None and reply["id"] in [message["id"] for message in shown] else None
-
-
-def key_posted(post: Post) -> str:
-    """The key of the chat that the body names. Raises Malformed."""
-    if post.id is None:
-        raise Malformed("expected `id`, the id of the chat")
-    return chat_key(post.id)

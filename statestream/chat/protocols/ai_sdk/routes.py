@@ -13,18 +13,29 @@ from aiohttp.typedefs import Handler
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
+from statestream.chat.parameters import CHAT, LEAF
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
-from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
-from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_route
+from statestream.chat.protocols.ai_sdk.request import ChatPost, answer, to_resume
+from statestream.chat.protocols.ai_sdk.ui_types import UIChunk, UIMessages
+from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_operation, stop_route
 from statestream.chat.seen import looked_at
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.chat.visit import Visit
-from statestream.core.errors import StatestreamError, Unauthenticated
+from statestream.core.errors import (
+    HandlerFailed,
+    NotFound,
+    RateLimited,
+    Refused,
+    StatestreamError,
+    TooManyStreams,
+    Unauthenticated,
+)
 from statestream.server.bodies import checked, read_json
 from statestream.server.limits import count_limited
+from statestream.server.operation import Answer, Messages, Operation, Route
 from statestream.server.problems import OUTCOME, retry_headers
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
@@ -34,12 +45,12 @@ DONE: Final = b"data: [DONE]\n\n"
 """The end of a complete stream."""
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     async def ask(request: web.Request) -> web.StreamResponse:
         check_query(request)
         chats = visit(request, conversations)
-        post = checked(Post, await read_json(request))
-        key = key_posted(post)
+        post = checked(ChatPost, await read_json(request))
+        key = post.key
         return await _stream(request, chats, key, await answer(chats, key, post, create=True))
 
     async def resume(request: web.Request) -> web.StreamResponse:
@@ -55,11 +66,12 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
         state = looked_at(await visit(request, conversations).current(key_of(request)), leaf_of(request))
         return json_response({"id": request.match_info["id"], "messages": ui_messages(state)})
 
+    stop = stop_route(conversations, lenient=True)
     return [
-        web.post("/api/chat", _plain_errors(ask)),
-        web.get("/api/chat/{id}/stream", _plain_errors(resume), allow_head=False),
-        web.post("/api/chat/{id}/stop", _plain_errors(stop_route(conversations, lenient=True))),
-        web.get("/api/chat/{id}", _plain_errors(read), allow_head=False),
+        Route(method="POST", path="/api/chat", handler=_plain_errors(ask), operation=ASK),
+        Route(method="GET", path="/api/chat/{id}/stream", handler=_plain_errors(resume), operation=RESUME),
+        Route(method="POST", path="/api/chat/{id}/stop", handler=_plain_errors(stop), operation=STOP),
+        Route(method="GET", path="/api/chat/{id}", handler=_plain_errors(read), operation=READ),
     ]
 
 
@@ -86,3 +98,37 @@ async def _stream(request: web.Request, chats: Visit, key: str, reply: str) -> w
         return event_stream(items) + (DONE if projection.over else b"")
 
     return await respond(request, chats.notifier, Viewer(chats, key, projection), encode, headers=HEADERS)
+
+
+STREAM: Final = Answer(description="The chunks of the reply.", media_type="text/event-stream")
+CHUNKS: Final = Messages(carrier="events", sends={"chunk": UIChunk}, ending="[DONE]")
+ASK: Final = Operation(
+    name="ask",
+    summary="Asks, edits a question or answers it again, and streams the reply. A new `id` creates a chat.",
+    body=ChatPost,
+    answers=(STREAM,),
+    errors=(NotFound, Refused, RateLimited, TooManyStreams, HandlerFailed),
+    access="identity",
+    sentences=True,
+    messages=CHUNKS,
+)
+RESUME: Final = Operation(
+    name="resume",
+    summary="Streams the reply in progress from its beginning.",
+    parameters=(CHAT, LEAF),
+    answers=(STREAM, Answer(description="No reply is in progress.", status=204, media_type=None)),
+    errors=(NotFound, TooManyStreams),
+    access="identity",
+    sentences=True,
+    messages=CHUNKS,
+)
+STOP: Final = stop_operation("stop_ui", lenient=True)
+READ: Final = Operation(
+    name="ui_messages",
+    summary="The messages of a chat, as a page loads them.",
+    parameters=(CHAT, LEAF),
+    answers=(Answer(description="The messages that are shown.", model=UIMessages),),
+    errors=(NotFound,),
+    access="identity",
+    sentences=True,
+)

@@ -17,14 +17,16 @@ from pydantic import ConfigDict, Field
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
-from statestream.chat.protocols.ai_sdk.request import Post, answer, key_posted, to_resume
+from statestream.chat.protocols.ai_sdk.request import ChatPost, answer, to_resume
+from statestream.chat.protocols.ai_socket.item_types import SocketBoundary, SocketChunk, SocketError
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.question import MAX_ID
-from statestream.chat.viewing.socket import SocketOutlet
+from statestream.chat.viewing.socket import HANDSHAKE, OPENED, SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.chat.visit import Visit
-from statestream.core.errors import Refused, StatestreamError
+from statestream.core.errors import Refused, StatestreamError, TooManyStreams
 from statestream.server.bodies import MAX_BODY, Body, checked
+from statestream.server.operation import Messages, Operation, Route
 from statestream.server.request import check_query
 
 
@@ -36,10 +38,22 @@ class Command(Body):
     requestId: str = Field(min_length=1, max_length=MAX_ID)  # noqa: N815 - the wire's name
 
 
-class Resume(Body):
-    """A command of the type `resume`. `id` is the chat's, `leaf` a message of the branch to look at."""
+class Send(Command, ChatPost):
+    """A command that asks a question, edits one, or answers it again."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    type: Literal["send"]
+
+
+class Abort(Command):
+    """A command that stops the reply of a request."""
+
+    type: Literal["abort"]
+
+
+class Resume(Command):
+    """A command that resumes a reply. `id` is the chat's, `leaf` a message of the branch to look at."""
+
+    type: Literal["resume"]
     id: str = Field(min_length=1)
     leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
 
@@ -102,8 +116,8 @@ class Requests:
     async def _find_reply(self, request: _Request, value: Any) -> str | None:
         """The id of the reply to show, which is begun if necessary; None if there is nothing to resume."""
         if value["type"] == "send":
-            post = checked(Post, {**_more(value), **value})
-            request.key = key_posted(post)
+            post = checked(Send, {**_more(value), **value})
+            request.key = post.key
             request.reply = await answer(self._chats, request.key, post, create=True)
         else:
             resume = checked(Resume, {**_more(value), **value})
@@ -139,7 +153,7 @@ def _more(value: Any) -> dict[str, Any]:
     return more if isinstance(more, dict) else {}
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
         check_query(request)
         chats = visit(request, conversations)
@@ -148,4 +162,20 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
             await outlet.serve(Requests(chats, outlet).take)
         return outlet.response
 
-    return [web.get("/api/chat", connect, allow_head=False)]
+    return [Route(method="GET", path="/api/chat", handler=connect, operation=CONNECT)]
+
+
+CONNECT: Final = Operation(
+    name="connect_ui",
+    summary="Opens the WebSocket of the AI SDK.",
+    parameters=HANDSHAKE,
+    answers=(OPENED,),
+    errors=(TooManyStreams,),
+    access="identity",
+    cookie=True,
+    messages=Messages(
+        carrier="socket",
+        sends={"boundary": SocketBoundary, "chunk": SocketChunk, "error": SocketError},
+        takes={"send": Send, "resume": Resume, "abort": Abort},
+    ),
+)

@@ -21,19 +21,21 @@ from aiohttp import WSMessage, web
 from msgspec import Struct
 from pydantic import ConfigDict, Field
 
-from statestream.chat.chats import chat_key
+from statestream.chat.chats import MAX_KEY, chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import MAX_PRESENT, visit
 from statestream.chat.messages import find, path
+from statestream.chat.protocols.phases.item_types import CompleteMessage, PhaseChunk, PhaseEnd, PhaseStart
 from statestream.chat.protocols.phases.projection import PhasesProjection, refusal
 from statestream.chat.question import MAX_ID, MAX_TEXT, Question
 from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.slices.conversation import name_of
-from statestream.chat.viewing.socket import SocketOutlet
+from statestream.chat.viewing.socket import HANDSHAKE, OPENED, SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show_all
 from statestream.chat.visit import Visit
-from statestream.core.errors import Malformed, Refused, StatestreamError
+from statestream.core.errors import Malformed, NotFound, Refused, StatestreamError, TooManyStreams
 from statestream.server.bodies import Body, checked
+from statestream.server.operation import Messages, Operation, Parameter, Route
 from statestream.server.request import check_query
 from statestream.store.notifier import Signal
 
@@ -158,7 +160,7 @@ class FollowedChats:
             await self._outlet.send(refusal(id, str(error), error.why, at=now, session_id=session_id, **more))
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     async def connect(request: web.Request) -> web.WebSocketResponse:
         check_query(request, "session_id", "position", "leaf")
         chats, sessions = visit(request, conversations), sessions_of(request)
@@ -173,4 +175,40 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
                 await outlet.serve(followed.take, followed.show())
         return outlet.response
 
-    return [web.get("/ws", connect, allow_head=False)]
+    return [Route(method="GET", path="/ws", handler=connect, operation=CONNECT)]
+
+
+CONNECT: Final = Operation(
+    name="connect",
+    summary="Opens the WebSocket that shows chats in three phases.",
+    parameters=(
+        Parameter(
+            name="session_id",
+            description="The chats to follow.",
+            schema={"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+            repeated=True,
+        ),
+        Parameter(
+            name="position",
+            description="How much of each chat was received, in the same order; empty for nothing.",
+            schema={"type": "string"},
+            repeated=True,
+        ),
+        Parameter(
+            name="leaf",
+            description="A message of the branch to look at, for each chat in the same order; empty for none.",
+            schema={"type": "string"},
+            repeated=True,
+        ),
+        *HANDSHAKE,
+    ),
+    answers=(OPENED,),
+    errors=(NotFound, TooManyStreams),
+    access="identity",
+    cookie=True,
+    messages=Messages(
+        carrier="socket",
+        sends={"message": CompleteMessage, "start": PhaseStart, "chunk": PhaseChunk, "end": PhaseEnd},
+        takes={"question": PersonMessage},
+    ),
+)

@@ -5,18 +5,24 @@ Invariants: as for the other routes of this package. Repeating a request changes
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import Field
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import check_person, visit
-from statestream.chat.protocols.rest.routes import check_knows_people, key_of
+from statestream.chat.parameters import CHAT, SUBJECT
+from statestream.chat.people import PeopleAnswer
+from statestream.chat.protocols.rest.routes import Nothing, check_knows_people, key_of
+from statestream.core.errors import Forbidden, HandlerFailed, NotFound, Refused
 from statestream.core.principal import MAX_SUBJECT
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.operation import Answer, Operation, Route
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
+
+PEOPLE: Final = "/api/chats/{id}/participants"
 
 
 class Invitation(Body):
@@ -25,7 +31,7 @@ class Invitation(Body):
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT)]
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     async def delete(request: web.Request) -> web.Response:
         check_query(request)
         await visit(request, conversations).delete(key_of(request))
@@ -51,8 +57,43 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
         return json_response({})
 
     return [
-        web.delete("/api/chats/{id}", delete),
-        web.get("/api/chats/{id}/participants", people, allow_head=False),
-        web.post("/api/chats/{id}/participants", invite),
-        web.delete("/api/chats/{id}/participants/{subject}", remove),
+        Route(method="DELETE", path="/api/chats/{id}", handler=delete, operation=DELETE),
+        Route(method="GET", path=PEOPLE, handler=people, operation=READ),
+        Route(method="POST", path=PEOPLE, handler=invite, operation=INVITE),
+        Route(method="DELETE", path=f"{PEOPLE}/{{subject}}", handler=remove, operation=REMOVE),
     ]
+
+
+DELETE: Final = Operation(
+    name="delete_chat",
+    summary="Deletes a chat, with all that the store has of it.",
+    parameters=(CHAT,),
+    answers=(Answer(description="The chat does not exist any more.", model=Nothing),),
+    errors=(NotFound, Forbidden, Refused, HandlerFailed),
+    access="identity",
+)
+READ: Final = Operation(
+    name="participants",
+    summary="Who belongs to a chat.",
+    parameters=(CHAT,),
+    answers=(Answer(description="The people.", model=PeopleAnswer),),
+    errors=(NotFound,),
+    access="identity",
+)
+INVITE: Final = Operation(
+    name="invite",
+    summary="Makes a person a participant.",
+    parameters=(CHAT,),
+    body=Invitation,
+    answers=(Answer(description="The people now.", model=PeopleAnswer),),
+    errors=(NotFound, Forbidden, Refused, HandlerFailed),
+    access="identity",
+)
+REMOVE: Final = Operation(
+    name="remove",
+    summary="Ends somebody's participation, also one's own.",
+    parameters=(CHAT, SUBJECT),
+    answers=(Answer(description="They do not belong to the chat.", model=Nothing),),
+    errors=(NotFound, Forbidden, Refused, HandlerFailed),
+    access="identity",
+)

@@ -8,26 +8,33 @@ response reports whether this request has stopped anything.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ConfigDict, Field
+from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
+from statestream.chat.message_types import ChatMessage, Id
 from statestream.chat.messages import find
+from statestream.chat.parameters import BEFORE, CHAT, LEAF, MAX_PAGE, PAGE
 from statestream.chat.question import MAX_ID
 from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
 from statestream.chat.visit import Visit
-from statestream.core.errors import Malformed, NotFound
+from statestream.core.errors import HandlerFailed, Malformed, NotFound, RateLimited, Refused
+from statestream.protocol.frame_types import PositionText
 from statestream.server.bodies import Body, checked, read_json
 from statestream.server.dispatch_rate import admit
+from statestream.server.operation import Answer, Operation, Route
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
-MAX_PAGE: Final = 100
+
+class NoFields(Body):
+    """The body of a request that takes no fields."""
 
 
 class Branch(Body):
@@ -41,6 +48,41 @@ class Typing(Body):
     """The body of a report of typing."""
 
     typing: bool = True
+
+
+class Stopped(TypedDict):
+    """Whether a request to stop has stopped a reply."""
+
+    success: Literal[True]
+    stopped: bool
+
+
+class Created(TypedDict):
+    """The id of a new chat."""
+
+    id: Id
+
+
+class ChatAnswer(TypedDict):
+    """A chat: its live messages, of which the way up from `leaf` is shown. People are keys."""
+
+    id: Id
+    position: PositionText
+    messages: list[ChatMessage]
+    leaf: NotRequired[Id]
+    title: NotRequired[str]
+    user: NotRequired[str]
+    participants: NotRequired[list[str]]
+
+
+class Page(TypedDict):
+    """Older messages of all branches, in the order of creation."""
+
+    messages: list[ChatMessage]
+
+
+class Nothing(TypedDict):
+    """It is done."""
 
 
 def key_of(request: web.Request) -> str:
@@ -72,14 +114,17 @@ def check_knows_people(chats: Visit) -> None:
         raise Malformed("this server does not know who people are; pass `auth` to create_app")
 
 
-class _Stop(Body):
-    """`activeStreamId`, the id of a reply, keeps a late request from stopping the next reply."""
+class Stop(Body):
+    """The body of a request to stop.
+
+    `activeStreamId`, the id of a reply, keeps a late request from stopping the next reply.
+    """
 
     activeStreamId: str | None = None  # noqa: N815 - the AI SDK's name
 
 
-class _LenientStop(_Stop):
-    """The AI SDK's front ends post more than is needed."""
+class LenientStop(Stop):
+    """The body of a request to stop. The AI SDK's front ends post more than is needed."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -90,22 +135,39 @@ def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
     async def stop(request: web.Request) -> web.Response:
         check_query(request)
         chats = visit(request, conversations)
-        kind = _LenientStop if lenient else _Stop
+        kind = LenientStop if lenient else Stop
         body = checked(kind, await read_json(request) if request.can_read_body else {})
         stopped = await chats.stop(key_of(request), body.activeStreamId)
-        return json_response({"success": True, "stopped": stopped})
+        answer: Stopped = {"success": True, "stopped": stopped}
+        return json_response(answer)
 
     return stop
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def stop_operation(name: str, *, lenient: bool) -> Operation:
+    """The operation of a route that `stop_route` has made."""
+    return Operation(
+        name=name,
+        summary="Stops the reply in progress, and keeps its text.",
+        parameters=(CHAT,),
+        body=LenientStop if lenient else Stop,
+        needs_body=False,
+        answers=(Answer(description="Whether this request has stopped a reply.", model=Stopped),),
+        errors=(NotFound, Refused, HandlerFailed),
+        access="identity",
+        sentences=lenient,
+    )
+
+
+def routes(conversations: Conversations) -> list[Route]:
     async def create(request: web.Request) -> web.Response:
         check_query(request)
         admit(request)
         chats = visit(request, conversations)
-        if request.can_read_body and await read_json(request):
+        if request.can_read_body and await read_json(request) != {}:
             raise Malformed("POST /api/chats takes no fields: the server chooses the id of the chat and returns it")
-        return json_response({"id": await chats.create()}, status=201)
+        created: Created = {"id": await chats.create()}
+        return json_response(created, status=201)
 
     async def read(request: web.Request) -> web.Response:
         check_query(request, "leaf")
@@ -142,10 +204,58 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
         return json_response({})
 
     return [
-        web.post("/api/chats", create),
-        web.get("/api/chats/{id}", read, allow_head=False),
-        web.get("/api/chats/{id}/messages", messages, allow_head=False),
-        web.post("/api/chats/{id}/stop", stop_route(conversations, lenient=False)),
-        web.post("/api/chats/{id}/branch", branch),
-        web.post("/api/chats/{id}/typing", typing),
+        Route(method="POST", path="/api/chats", handler=create, operation=CREATE),
+        Route(method="GET", path="/api/chats/{id}", handler=read, operation=READ),
+        Route(method="GET", path="/api/chats/{id}/messages", handler=messages, operation=MESSAGES),
+        Route(
+            method="POST", path="/api/chats/{id}/stop", handler=stop_route(conversations, lenient=False), operation=STOP
+        ),
+        Route(method="POST", path="/api/chats/{id}/branch", handler=branch, operation=BRANCH),
+        Route(method="POST", path="/api/chats/{id}/typing", handler=typing, operation=TYPING),
     ]
+
+
+CREATE: Final = Operation(
+    name="create_chat",
+    summary="Creates a chat without messages.",
+    body=NoFields,
+    needs_body=False,
+    answers=(Answer(description="The chat exists.", status=201, model=Created),),
+    errors=(RateLimited, HandlerFailed),
+    access="identity",
+)
+READ: Final = Operation(
+    name="chat",
+    summary="A chat: its live messages, and who belongs to it.",
+    parameters=(CHAT, LEAF),
+    answers=(Answer(description="The chat.", model=ChatAnswer),),
+    errors=(NotFound,),
+    access="identity",
+)
+MESSAGES: Final = Operation(
+    name="older_messages",
+    summary="Older messages of a chat, also those that are no longer live.",
+    parameters=(CHAT, BEFORE, PAGE),
+    answers=(Answer(description="The messages before that one.", model=Page),),
+    errors=(NotFound,),
+    access="identity",
+)
+STOP: Final = stop_operation("stop", lenient=False)
+BRANCH: Final = Operation(
+    name="branch",
+    summary="Shows everybody the branch with that message.",
+    parameters=(CHAT,),
+    body=Branch,
+    answers=(Answer(description="The chat shows it.", model=Nothing),),
+    errors=(NotFound, Refused, RateLimited, HandlerFailed),
+    access="identity",
+)
+TYPING: Final = Operation(
+    name="typing",
+    summary="Says that the person is typing, to those who follow the presence in the chat.",
+    parameters=(CHAT,),
+    body=Typing,
+    answers=(Answer(description="They are told.", model=Nothing),),
+    errors=(NotFound, RateLimited, HandlerFailed),
+    access="identity",
+)

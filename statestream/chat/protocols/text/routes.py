@@ -14,14 +14,18 @@ from aiohttp import web
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
 from statestream.chat.messages import find
+from statestream.chat.parameters import CHAT
 from statestream.chat.protocols.ai_sdk.request import Post, answer
 from statestream.chat.protocols.rest.routes import key_of
 from statestream.chat.viewing.projection import GrowingText, Item, Look
 from statestream.chat.viewing.response import STREAM_HEADERS, respond
 from statestream.chat.viewing.viewers import Viewer
+from statestream.core.errors import HandlerFailed, NotFound, RateLimited, Refused, TooManyStreams
 from statestream.server.bodies import checked, read_json
+from statestream.server.operation import Answer, Messages, Operation, Route
 from statestream.server.request import check_query
 
+PATH: Final = "/api/chats/{id}/stream"
 HEADERS: Final = {**STREAM_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
 
 
@@ -45,7 +49,7 @@ class TextProjection:
         return [text] if text else []
 
 
-def routes(conversations: Conversations) -> list[web.RouteDef]:
+def routes(conversations: Conversations) -> list[Route]:
     async def ask(request: web.Request) -> web.StreamResponse:
         check_query(request)
         chats, key = visit(request, conversations), key_of(request)
@@ -55,11 +59,34 @@ def routes(conversations: Conversations) -> list[web.RouteDef]:
 
     async def resume(request: web.Request) -> web.Response:
         """Tells a client that there is nothing to resume."""
+        check_query(request)
         visit(request, conversations)
         return web.Response(status=204)
 
-    return [web.post("/api/chats/{id}/stream", ask), web.get("/api/chats/{id}/stream", resume, allow_head=False)]
+    return [
+        Route(method="POST", path=PATH, handler=ask, operation=ASK),
+        Route(method="GET", path=PATH, handler=resume, operation=RESUME),
+    ]
 
 
 def _encode(items: Sequence[Item]) -> bytes:
     return "".join(item for item in items if isinstance(item, str)).encode()
+
+
+ASK: Final = Operation(
+    name="ask_text",
+    summary="Asks a question in a chat that exists, and streams the reply as plain text.",
+    parameters=(CHAT,),
+    body=Post,
+    answers=(Answer(description="The text of the reply.", media_type="text/plain"),),
+    errors=(NotFound, Refused, RateLimited, TooManyStreams, HandlerFailed),
+    access="identity",
+    messages=Messages(carrier="text", sends={"text": str}),
+)
+RESUME: Final = Operation(
+    name="resume_text",
+    summary="Says that there is nothing to resume: plain text has no ids.",
+    parameters=(CHAT,),
+    answers=(Answer(description="There never is.", status=204, media_type=None),),
+    access="identity",
+)

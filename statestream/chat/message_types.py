@@ -1,0 +1,101 @@
+"""A message of a chat as a type: what the documents for programs say of messages.
+
+Invariants: `messages` says what each member means; these types say the same. Tests validate by them what chats contain.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+Id = Annotated[str, Field(min_length=1)]
+Milliseconds = Annotated[int, Field(ge=0, description="Unix time in ms.")]
+Step = Annotated[int, Field(ge=1, description="The step of the reply; absent in the first one.")]
+Chunks = Annotated[list[str], Field(description="What follows the text while it grows.")]
+
+
+class WrittenPart(TypedDict):
+    """Text or reasoning: `text`, followed by the chunks."""
+
+    type: Literal["text", "reasoning"]
+    text: str
+    chunks: NotRequired[Chunks]
+    step: NotRequired[Step]
+
+
+class ToolPart(TypedDict):
+    """A tool call, and its outcome."""
+
+    type: Literal["tool"]
+    call: str
+    name: str
+    arguments: str
+    chunks: NotRequired[Chunks]
+    status: Literal["streaming", "running", "complete", "error"]
+    result: NotRequired[Any]
+    error: NotRequired[str]
+    step: NotRequired[Step]
+
+
+class FilePart(TypedDict):
+    """A file that a person has posted."""
+
+    type: Literal["file"]
+    mediaType: str
+    url: str
+    filename: NotRequired[str]
+
+
+class DataPart(TypedDict):
+    """Data of a front end, which the server only keeps."""
+
+    type: Annotated[str, Field(pattern="^data-")]
+    id: NotRequired[Any]
+    data: NotRequired[Any]
+
+
+class Run(TypedDict):
+    """The making of a reply: while it lasts, the node; afterwards measurements."""
+
+    id: str
+    node: NotRequired[str]
+    duration_ms: NotRequired[float]
+    first_piece_ms: NotRequired[float]
+    pieces: NotRequired[float]
+    tokens_per_second: NotRequired[float]
+
+
+class Tokens(TypedDict):
+    """What a reply cost. `reasoning` is included in `output`, and `cached` in `input`."""
+
+    input: int
+    output: int
+    reasoning: NotRequired[int]
+    cached: NotRequired[int]
+
+
+class Failure(TypedDict):
+    """Why a reply failed: for programs, and a sentence for people."""
+
+    kind: str
+    message: str
+
+
+class ChatMessage(TypedDict):
+    """A message of a person or a model. `parent` is the message above it."""
+
+    id: Id
+    role: Literal["user", "assistant"]
+    status: Literal["streaming", "complete", "stopped", "error"]
+    parts: list[WrittenPart | ToolPart | FilePart | DataPart]
+    parent: NotRequired[Id]
+    author: NotRequired[str]
+    run: NotRequired[Run]
+    model: NotRequired[str]
+    finish_reason: NotRequired[str]
+    usage: NotRequired[Tokens]
+    error: NotRequired[Failure]
+    created_at: Milliseconds
+    updated_at: Milliseconds

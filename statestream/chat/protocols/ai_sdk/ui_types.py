@@ -1,0 +1,194 @@
+"""The AI SDK's messages and chunks as types: what the documents for programs say of them.
+
+Invariants: only what the projection sends. Tests validate by these types what it sends, and the SDK itself reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+from statestream.chat.message_types import DataPart, Failure, FilePart, Milliseconds, Tokens
+
+
+class UIMetadata(TypedDict):
+    """What is known of a message beside its content, and how a reply ended if it did not end well."""
+
+    createdAt: Milliseconds
+    model: NotRequired[str]
+    usage: NotRequired[Tokens]
+    author: NotRequired[str]
+    error: NotRequired[Failure]
+    status: NotRequired[Literal["stopped", "error"]]
+
+
+class UIStepStart(TypedDict):
+    """A step of a reply begins."""
+
+    type: Literal["step-start"]
+
+
+class UIText(TypedDict):
+    """Text of a person or of a reply."""
+
+    type: Literal["text"]
+    text: str
+    state: NotRequired[Literal["streaming", "done"]]
+
+
+class UIReasoning(TypedDict):
+    """Reasoning of a reply."""
+
+    type: Literal["reasoning"]
+    id: str
+    text: str
+    state: Literal["streaming", "done"]
+
+
+class UITool(TypedDict):
+    """A tool call, and its outcome."""
+
+    type: Annotated[str, Field(pattern="^tool-")]
+    toolCallId: str
+    state: Literal["input-streaming", "input-available", "output-available", "output-error"]
+    input: NotRequired[Any]
+    output: NotRequired[Any]
+    errorText: NotRequired[str]
+
+
+class UIMessage(TypedDict):
+    """A message as `useChat` takes it."""
+
+    id: str
+    role: Literal["user", "assistant"]
+    metadata: UIMetadata
+    parts: list[UIStepStart | UIText | UIReasoning | UITool | FilePart | DataPart]
+
+
+class UIMessages(TypedDict):
+    """The messages of a chat that are shown."""
+
+    id: str
+    messages: list[UIMessage]
+
+
+class UIStart(TypedDict):
+    """The message begins."""
+
+    type: Literal["start"]
+    messageId: str
+    messageMetadata: UIMetadata
+
+
+class UIBoundary(TypedDict):
+    """A step begins or ends, or the reply was stopped."""
+
+    type: Literal["start-step", "finish-step", "abort"]
+
+
+class UIPartBoundary(TypedDict):
+    """A part begins or ends."""
+
+    type: Literal["text-start", "text-end", "reasoning-start", "reasoning-end"]
+    id: str
+
+
+class UIPartDelta(TypedDict):
+    """A part grows."""
+
+    type: Literal["text-delta", "reasoning-delta"]
+    id: str
+    delta: str
+
+
+class UIToolInputStart(TypedDict):
+    """A tool call begins."""
+
+    type: Literal["tool-input-start"]
+    toolCallId: str
+    toolName: str
+
+
+class UIToolInputDelta(TypedDict):
+    """The arguments of a tool call grow."""
+
+    type: Literal["tool-input-delta"]
+    toolCallId: str
+    inputTextDelta: str
+
+
+class UIToolInputAvailable(TypedDict):
+    """The arguments of a tool call are complete."""
+
+    type: Literal["tool-input-available"]
+    toolCallId: str
+    toolName: str
+    input: Any
+
+
+class UIToolInputError(TypedDict):
+    """The arguments of a tool call cannot be read."""
+
+    type: Literal["tool-input-error"]
+    toolCallId: str
+    toolName: str
+    input: Any
+    errorText: str
+
+
+class UIToolOutput(TypedDict):
+    """The result of a tool."""
+
+    type: Literal["tool-output-available"]
+    toolCallId: str
+    output: Any
+
+
+class UIToolOutputError(TypedDict):
+    """Why a tool has no result."""
+
+    type: Literal["tool-output-error"]
+    toolCallId: str
+    errorText: str
+
+
+class UIMessageMetadata(TypedDict):
+    """What is known of a reply that did not end well."""
+
+    type: Literal["message-metadata"]
+    messageMetadata: UIMetadata
+
+
+class UIFinish(TypedDict):
+    """The reply is complete."""
+
+    type: Literal["finish"]
+    finishReason: Literal["stop", "length", "content-filter", "tool-calls", "other"]
+    messageMetadata: UIMetadata
+
+
+class UIError(TypedDict):
+    """The reply failed: a sentence for people."""
+
+    type: Literal["error"]
+    errorText: str
+
+
+UIChunk = (
+    UIStart
+    | UIBoundary
+    | UIPartBoundary
+    | UIPartDelta
+    | UIToolInputStart
+    | UIToolInputDelta
+    | UIToolInputAvailable
+    | UIToolInputError
+    | UIToolOutput
+    | UIToolOutputError
+    | UIMessageMetadata
+    | UIFinish
+    | UIError
+)
+"""A chunk of the UI message stream."""

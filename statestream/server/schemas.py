@@ -1,0 +1,101 @@
+"""The schemas of a document: JSON Schema of the types that the code uses, each of them once.
+
+Invariants: what clients send is described with the limits of JSON, so that what a schema allows is not refused for
+them. What the server sends is described openly: a later version may add members. No two types share a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from statestream.core.values import MAX_INT
+from statestream.server.operation import NAME, Schema
+
+KEY: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z0-9._~:@-]{1,128}$"}
+ID: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,128}$"}
+VERSIONS: Final[Schema] = {
+    "type": "object",
+    "propertyNames": {"pattern": f"^{NAME}$"},
+    "additionalProperties": {"type": "integer", "minimum": 0, "maximum": MAX_INT},
+}
+NUMBER: Final[Schema] = {"minimum": -MAX_INT, "maximum": MAX_INT}
+NAMES: Final[Schema] = {"not": {"const": "__proto__"}}
+PLACE: Final = "#/components/schemas/"
+JSON: Final = {"$ref": f"{PLACE}JSON"}
+ANY: Final[Schema] = {
+    "anyOf": [
+        {"type": ["null", "boolean", "string"]},
+        {"type": "number", **NUMBER},
+        {"type": "array", "items": JSON},
+        {"type": "object", "additionalProperties": JSON, "propertyNames": NAMES},
+    ]
+}
+"""Any JSON that a client may send. How deep it may be, no schema can say."""
+
+
+def reference(name: str) -> Schema:
+    return {"$ref": f"{PLACE}{name}"}
+
+
+class Schemas:
+    """The component schemas of one document, by their names."""
+
+    def __init__(self) -> None:
+        self.components: dict[str, Schema] = {"JSON": ANY}
+
+    def sent(self, model: Any) -> Schema:
+        """The schema of what the server sends: a reference to a component, unless the type has no name."""
+        return self._add(model, _untitled)
+
+    def taken(self, model: Any) -> Schema:
+        """The schema of what a client sends."""
+        return self._add(model, limited)
+
+    def add(self, name: str, schema: Schema) -> Schema:
+        """A reference to this schema, which becomes a component."""
+        known = self.components.setdefault(name, schema)
+        assert known == schema, f"two schemas have the name {name}"
+        return reference(name)
+
+    def _add(self, model: Any, adapt: Callable[[Any], Any]) -> Schema:
+        found = TypeAdapter(model).json_schema(ref_template=f"{PLACE}{{model}}")
+        for name, schema in found.pop("$defs", {}).items():
+            self.add(name, adapt(schema))
+        if found.keys() == {"$ref"} or not isinstance(model, type) or model.__module__ == "builtins":
+            return dict(adapt(found))
+        return self.add(model.__name__, adapt(found))
+
+
+def _untitled(value: Any) -> Any:
+    """The schema without the titles that pydantic makes from names."""
+    if isinstance(value, list):
+        return [_untitled(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _untitled(each) for key, each in value.items() if key != "title" or not isinstance(each, str)}
+
+
+def limited(value: Any) -> Any:
+    """The schema with the limits of JSON."""
+    if isinstance(value, list):
+        return [limited(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: limited(each) for key, each in value.items() if key != "title" or not isinstance(each, str)}
+    if found.get("type") in ("integer", "number"):
+        found = NUMBER | found
+    if found.get("type") == "object" and found.get("additionalProperties", True) in (True, {}):
+        found |= {"additionalProperties": JSON, "propertyNames": NAMES}
+    if found.get("type") == "array" and "prefixItems" not in found and not found.get("items"):
+        found["items"] = JSON
+    if isinstance(found.get("properties"), dict):
+        found["properties"] = {key: each if _says(each) else each | JSON for key, each in found["properties"].items()}
+    return found
+
+
+def _says(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema restricts anything."""
+    return not schema.keys() <= {"description", "default"}
