@@ -8,6 +8,7 @@ Invariants: the same declarations as in the other document, and the same readers
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ END: Final = "end_of_stream"
 async def asyncapi(request: web.Request) -> web.Response:
     check_query(request)
     routes, security = request.config_dict[ROUTES], Security.of(request.config_dict)
-    return json_response(Channels(routes=routes, security=security).document())
+    return json_response(await asyncio.to_thread(Channels(routes=routes, security=security).document))
 
 
 ASYNCAPI: Final = Route(

@@ -2,11 +2,13 @@
 
 Invariants: every route that this package has added to the application is described, by its own declaration. Everybody
 sees the actions of the slices that they may know, and no others. What a schema cannot say, such as how deep JSON may
-be, is on the page about the protocol. What travels in streams and WebSockets is in the other document.
+be, is on the page about the protocol. What travels in streams and WebSockets is in the other document. A document is
+made in a thread, because the first one takes long.
 """
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -33,7 +35,8 @@ DOCUMENT: Final = Operation(
 async def openapi(request: web.Request) -> web.Response:
     check_query(request)
     routes, security = request.config_dict[ROUTES], Security.of(request.config_dict)
-    return json_response(Described(routes=routes, actions=view_of(request).actions(), security=security).document())
+    described = Described(routes=routes, actions=view_of(request).actions(), security=security)
+    return json_response(await asyncio.to_thread(described.document))
 
 
 OPENAPI: Final = Route(method="GET", path="/openapi.json", handler=openapi, operation=DOCUMENT)

@@ -7,8 +7,10 @@ them. What the server sends is described openly: a later version may add members
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
+from msgspec import Struct
 from pydantic import TypeAdapter
 
 from statestream.core.values import MAX_INT
@@ -48,11 +50,11 @@ class Schemas:
 
     def sent(self, model: Any) -> Schema:
         """The schema of what the server sends: a reference to a component, unless the type has no name."""
-        return self._add(model, _untitled)
+        return self._add(_schema_of(model, _untitled))
 
     def taken(self, model: Any) -> Schema:
         """The schema of what a client sends."""
-        return self._add(model, limited)
+        return self._add(_schema_of(model, limited))
 
     def add(self, name: str, schema: Schema) -> Schema:
         """A reference to this schema, which becomes a component."""
@@ -60,13 +62,28 @@ class Schemas:
         assert known == schema, f"two schemas have the name {name}"
         return reference(name)
 
-    def _add(self, model: Any, adapt: Callable[[Any], Any]) -> Schema:
-        found = TypeAdapter(model).json_schema(ref_template=f"{PLACE}{{model}}")
-        for name, schema in found.pop("$defs", {}).items():
-            self.add(name, adapt(schema))
-        if found.keys() == {"$ref"} or not isinstance(model, type) or model.__module__ == "builtins":
-            return dict(adapt(found))
-        return self.add(model.__name__, adapt(found))
+    def _add(self, found: _Found) -> Schema:
+        for name, schema in found.components.items():
+            self.add(name, schema)
+        return found.schema
+
+
+class _Found(Struct, frozen=True, kw_only=True):
+    """The schema of a type, and the components to which it refers."""
+
+    schema: Schema
+    components: Mapping[str, Schema]
+
+
+@cache
+def _schema_of(model: Any, adapt: Callable[[Any], Any]) -> _Found:
+    """Pydantic takes milliseconds for one of the larger types."""
+    schema = TypeAdapter(model).json_schema(ref_template=f"{PLACE}{{model}}")
+    components = {name: adapt(each) for name, each in schema.pop("$defs", {}).items()}
+    schema = adapt(schema)
+    if schema.keys() == {"$ref"} or not isinstance(model, type) or model.__module__ == "builtins":
+        return _Found(schema=schema, components=components)
+    return _Found(schema=reference(model.__name__), components={**components, model.__name__: schema})
 
 
 def _untitled(value: Any) -> Any:
