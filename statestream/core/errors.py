@@ -90,7 +90,10 @@ class NotJSON(Malformed):
 
 
 class Unauthenticated(StatestreamError):
-    """The request has no valid credentials, and needs them. `kind` is what the audit log calls the failure: a word."""
+    """The request has no valid credentials, and needs them.
+
+    `kind` is what the audit log calls the failure: a word.
+    """
 
     code, status = "unauthenticated", 401
 
@@ -142,7 +145,10 @@ class VersionConflict(StatestreamError):
 
 
 class Refused(StatestreamError):
-    """A handler refuses the request: `raise Refused("full", "The room is full.")`."""
+    """A handler refuses the request.
+
+    `raise Refused("full", "The room is full.")`: a code for programs and a sentence for people.
+    """
 
     code, status = "refused", 409
 

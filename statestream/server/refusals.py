@@ -69,6 +69,10 @@ OF_HTTP: Final = (
     Refusal(status=500, code="internal", sentence="The server has a bug; its log has the details."),
 )
 """What no class of errors stands for."""
+OUTSIDE: Final = {each.code for each in OF_HTTP} | {
+    kind.code for kind in (ForbiddenOrigin, Misdirected, Unauthenticated)
+}
+"""The codes of refusals in which no route has a part."""
 EVERYWHERE: Final[tuple[type[StatestreamError], ...]] = (Malformed, NotFound, Misdirected, Unavailable)
 OF_BODIES: Final[tuple[type[StatestreamError], ...]] = (TooLarge, UnsupportedMediaType)
 
@@ -98,7 +102,7 @@ def responses(found: Iterable[Refusal], schemas: Schemas, *, sentences: bool) ->
 def _response(found: list[Refusal], schemas: Schemas, *, sentences: bool) -> Schema:
     problems = [_problem(each, schemas) for each in found]
     content: Schema = {"application/problem+json": {"schema": problems[0] if len(found) == 1 else {"anyOf": problems}}}
-    if sentences and found[0].status != HTTPStatus.UNAUTHORIZED:
+    if sentences and not {each.code for each in found} <= OUTSIDE:
         content["text/plain"] = {"schema": {"type": "string"}}
     description = " ".join(f"`{each.code}`: {each.sentence}" for each in found)
     return {"description": description, **_headers(found), "content": content}

@@ -71,7 +71,9 @@ _CONTENT: Final[TypeAdapter[str | list[_Text | _Media]]] = TypeAdapter(
 )
 
 
-class _Posted(_Lenient):
+class ThreadMessage(_Lenient):
+    """A message of the client's copy of the thread. Of the person's last one, `content` is text, or a list of parts."""
+
     id: str = Field(min_length=1)
     role: Literal["developer", "system", "assistant", "user", "tool", "activity", "reasoning"]
     content: Any = None
@@ -83,7 +85,7 @@ class RunInput(Body):
     model_config = ConfigDict(strict=True, extra="ignore")
     threadId: str = Field(min_length=1)  # noqa: N815 - the wire's name
     runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
-    messages: list[_Posted]
+    messages: list[ThreadMessage]
     resume: list[dict[str, Any]] | None = None
     forwardedProps: Any = None  # noqa: N815 - the wire's name
 
@@ -120,7 +122,7 @@ class RunInput(Body):
         return Question(parts=check_parts(parts), id=last.id, author=author)
 
     @property
-    def _last(self) -> _Posted | None:
+    def _last(self) -> ThreadMessage | None:
         return next((message for message in reversed(self.messages) if message.role == "user"), None)
 
 

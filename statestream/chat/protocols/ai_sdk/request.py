@@ -77,7 +77,10 @@ def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Post(Body):
-    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf` is ours. Other members are ignored."""
+    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf` is ours. Other members are ignored.
+
+    The last message of a person counts. It has text in `content`, or `parts`.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str | None = Field(default=None, min_length=1)
@@ -158,7 +161,7 @@ class Post(Body):
 
 
 class ChatPost(Post):
-    """The body of a question that names its chat."""
+    """The body of a question that names its chat. The last message of a person counts: its `content` or `parts`."""
 
     id: str = Field(min_length=1)
 
