@@ -14,6 +14,8 @@ from statestream.server.operation import Parameter
 
 MAX_PAGE: Final = 100
 """The messages of one answer."""
+ONE_LINE: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+$"
+"""What `is_name` accepts, for programs."""
 
 CHAT: Final = Parameter(
     name="id",
@@ -24,7 +26,7 @@ CHAT: Final = Parameter(
 SUBJECT: Final = Parameter(
     name="subject",
     description="The subject of the participant's identity.",
-    schema={"type": "string", "minLength": 1, "maxLength": MAX_SUBJECT},
+    schema={"type": "string", "minLength": 1, "maxLength": MAX_SUBJECT, "pattern": ONE_LINE},
     place="path",
 )
 LEAF: Final = Parameter(

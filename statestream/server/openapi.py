@@ -89,10 +89,9 @@ class Described(Struct, frozen=True, kw_only=True):
         answers = {str(each.status): _answer(each, schemas) for each in route.operation.answers}
         refused = refusals(route, authenticates=self.security.authenticates)
         for status, response in responses(refused, schemas, sentences=route.operation.sentences).items():
-            if status in answers:
-                answers[status]["content"] |= response["content"]
-            else:
-                answers[status] = response
+            known = answers.get(status, {})
+            content = known.get("content", {}) | response["content"]
+            answers[status] = response | known | {"content": content}
         return dict(sorted(answers.items()))
 
     def _security(self, operation: Operation) -> Schema:

@@ -1,7 +1,7 @@
 """Hooks of schemathesis: what no schema can say of a request.
 
-For JSON Schema, 2.0 is an integer; for the protocol it is another value than 2. The limit on the id of a chat counts
-its characters as a key has them. The last message in a body with a question has content.
+For JSON Schema, 2.0 is an integer; for the protocol it is another value than 2. The limits on the id of a chat and on
+the name of a person count characters as a key has them. The last message in a body with a question has content.
 
 Invariants: requests that are meant to be wrong stay as they are.
 """
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import schemathesis
 
-MAX_KEY = 112
+MAX_KEY, MAX_PERSON = 112, 128
 ASKING = {"POST /api/chat", "POST /api/chats/{id}/stream", "POST /ag-ui"}
 QUESTION = {"id": "q1", "role": "user", "content": "What is it?"}
 
@@ -30,9 +30,21 @@ def map_body(context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def filter_path_parameters(_: Any, path_parameters: Any) -> bool:
-    """Whether the id of a chat can be one."""
-    found = (path_parameters or {}).get("id", "")
-    return not isinstance(found, str) or len(quote(found, safe=":@", errors="replace")) <= MAX_KEY
+    """Whether the id of a chat, and the name of a person, can be one."""
+    found = path_parameters or {}
+    return fits(found.get("id"), MAX_KEY) and fits(found.get("subject"), MAX_PERSON)
+
+
+@schemathesis.hook
+def filter_body(_: Any, body: Any) -> bool:
+    found = body if isinstance(body, dict) else {}
+    chat = fits(found.get("id"), MAX_KEY) and fits(found.get("threadId"), MAX_KEY)
+    return chat and fits(found.get("subject"), MAX_PERSON)
+
+
+def fits(text: Any, most: int) -> bool:
+    """Whether a text is short enough in a key. What is no text is for others to refuse."""
+    return not isinstance(text, str) or len(quote(text, safe=":@", errors="replace")) <= most
 
 
 def whole(value: Any) -> Any:

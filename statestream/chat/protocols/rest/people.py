@@ -12,7 +12,7 @@ from pydantic import Field
 
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import check_person, visit
-from statestream.chat.parameters import CHAT, SUBJECT
+from statestream.chat.parameters import CHAT, ONE_LINE, SUBJECT
 from statestream.chat.people import PeopleAnswer
 from statestream.chat.protocols.rest.routes import Nothing, check_knows_people, key_of
 from statestream.core.errors import Forbidden, HandlerFailed, NotFound, Refused
@@ -28,7 +28,7 @@ PEOPLE: Final = "/api/chats/{id}/participants"
 class Invitation(Body):
     """The body of an invitation: the subject of the person's identity."""
 
-    subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT)]
+    subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra={"pattern": ONE_LINE})]
 
 
 def routes(conversations: Conversations) -> list[Route]:
