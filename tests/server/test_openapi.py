@@ -25,12 +25,13 @@ from tests.apps.by_name import auth as by_name
 from tests.apps.contracted import ADA, CHIEF, app
 from tests.support import ROOT, Server
 from tests.support.exchange import JSON, exchange
+from tests.support.schemathesis_hooks import CHAT, QUESTION
 
 DESCRIBED = f"{ROOT / 'tests/apps/described.py'}:store"
 EMBEDDED = f"{ROOT / 'tests/apps/embedded.py'}:app"
 GUARDED = f"{ROOT / 'tests/apps/guarded.py'}:app"
 CONTRACTED = f"{ROOT / 'tests/apps/contracted.py'}:app"
-EXAMPLES = 40
+EXAMPLES = 20
 UNENDING = ("follow", "connect", "connect_ui")
 """The operations that schemathesis leaves out: a stream that does not end, and WebSockets."""
 PATHS = {"PYTHONPATH": str(ROOT)}
@@ -226,31 +227,37 @@ def test_a_part_of_another_application_says_where_its_routes_are() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_schemathesis_finds_nothing_in_the_state(tmp_path: Path, described: Server) -> None:
-    ran = explored(described, tmp_path, EXAMPLES)
-    assert "8 selected / 9 total" in ran
+    explored(described, tmp_path, EXAMPLES)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_schemathesis_finds_nothing_behind_a_login(tmp_path: Path, contracted: Server) -> None:
-    """Chats, tickets and everything else, with a token, and by its own checks without one."""
-    ran = explored(contracted, tmp_path, EXAMPLES // 4, "--header", f"Authorization: Bearer {ADA}")
-    assert "selected" in ran
+    """Chats, tickets and everything else: with a token, and by checks of its own without one, or with a wrong one."""
+    explored(contracted, tmp_path, EXAMPLES // 2, "--header", f"Authorization: Bearer {ADA}")
 
 
 @pytest.mark.soak
 def test_schemathesis_finds_nothing_in_many_examples(tmp_path: Path, contracted: Server) -> None:
-    explored(contracted, tmp_path, 1_000, "--header", f"Authorization: Bearer {ADA}", seconds=3_000)
+    explored(contracted, tmp_path, 500, "--header", f"Authorization: Bearer {ADA}", seconds=3_500)
 
 
-def explored(server: Server, folder: Path, examples: int, *options: str, seconds: int = 110) -> str:
-    """What schemathesis says, with all of its checks, if it finds nothing."""
+def explored(server: Server, folder: Path, examples: int, *options: str, seconds: int = 240) -> None:
+    """Nothing is found by any of its checks, in all operations except UNENDING."""
+    found = operations(document(server))
+    if ("POST", "/api/chat") in found:  # what the hooks ask for
+        question = {"id": CHAT, "messages": [QUESTION]}
+        headers = {**JSON, "Authorization": f"Bearer {ADA}"}
+        assert exchange(server.port, "POST", "/api/chat", headers, json.dumps(question).encode()).status == 200
+    left_out = [operation["operationId"] for operation in found.values() if operation["operationId"] in UNENDING]
     support = ROOT / "tests/support"
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", f"{support}/schemathesis.toml"]
     command += ["run", f"{server.url}/openapi.json", "--no-color", *options]
-    command += [option for name in UNENDING for option in ("--exclude-operation-id", name)]
+    command += [option for name in left_out for option in ("--exclude-operation-id", name)]
     command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(examples)]
     hooks = {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", **PATHS}
     ran = subprocess.run(command, cwd=folder, env=os.environ | hooks, capture_output=True, text=True, timeout=seconds)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    assert f"{len(found) - len(left_out)} selected / {len(found)} total" in ran.stdout

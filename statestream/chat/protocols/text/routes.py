@@ -58,9 +58,10 @@ def routes(conversations: Conversations) -> list[Route]:
         return await respond(request, chats.notifier, viewer, _encode, headers=HEADERS, keep_alive=b"")
 
     async def resume(request: web.Request) -> web.Response:
-        """Tells a client that there is nothing to resume."""
+        """Tells a client that there is nothing to resume, whether or not the chat exists. Raises Malformed."""
         check_query(request)
         visit(request, conversations)
+        key_of(request)
         return web.Response(status=204)
 
     return [
