@@ -521,3 +521,19 @@ async def test_a_page_from_elsewhere_makes_and_stops_nothing(server: Server, htt
         for site, refused in (("cross-site", True), ("same-origin", False)):
             async with http.post(f"{server.url}{path}", headers={"Sec-Fetch-Site": site}) as response:
                 assert (response.status == 403) == refused
+
+
+@pytest.mark.parametrize("body", ["[]", "0", "false", "null", '""', '{"id": "42"}'])
+async def test_a_new_chat_takes_no_fields_and_no_other_values(server: Server, http: Http, body: str) -> None:
+    async with http.post(
+        f"{server.url}/api/chats", data=body, headers={"Content-Type": "application/json"}
+    ) as response:
+        assert response.status == 400
+        assert "takes no fields" in (await response.json(content_type=None))["detail"]
+
+
+async def test_text_that_cannot_be_resumed_is_asked_for_correctly_all_the_same(server: Server, http: Http) -> None:
+    for path, status in (("nowhere", 204), ("nowhere?later=1", 400), ("n" * 113, 400)):
+        chat, _, query = path.partition("?")
+        async with http.get(f"{server.url}/api/chats/{chat}/stream?{query}") as response:
+            assert response.status == status

@@ -53,7 +53,11 @@ async def asked(http: Http, url: str, path: str, *, method: str = "GET", body: A
         ("/stream/state?%7B%22secret%22%7D=1", 400, "there is no query parameter here"),
         ("/stat", 404, "did you mean /state?"),
         ("/stream", 404, "did you mean /stream/state?"),
-        ("/nowhere/else/at/all", 404, "the routes are /dispatch, /history, /openapi.json, /state, /stream/state"),
+        (
+            "/nowhere/else/at/all",
+            404,
+            "the routes are /asyncapi.json, /dispatch, /history, /openapi.json, /state, /stream/state",
+        ),
         ("/dispatch", 405, "it takes POST"),
     ],
 )
