@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from tests.support import ROOT, Server, eventually
+from tests.support.exchange import HANDSHAKE, exchange
 from tests.support.raw_socket import CLOSE, PING, PONG, TEXT, RawSocket, frame
 
 PATHS = ("/ws", "/api/chat")
@@ -26,6 +27,15 @@ def server() -> Iterator[Server]:
     """A chat without a provider, on a server that reports which objects it has in memory."""
     with Server.serving(f"{ROOT / 'tests/apps/collected.py'}:app", env=ENVIRONMENT) as running:
         yield running
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_request_that_is_no_handshake_is_malformed(server: Server, path: str) -> None:
+    for name in HANDSHAKE:
+        headers = {each: value for each, value in HANDSHAKE.items() if each != name}
+        answer = exchange(server.port, "GET", path, headers)
+        assert (answer.status, answer.code) == (400, "malformed"), name
+    assert exchange(server.port, "GET", path, HANDSHAKE).status == 101
 
 
 class Flood:

@@ -45,6 +45,7 @@ CLOSE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.05
 CLOSE_CODES: Final = {"expired": 3000, "revoked": 3003}
 """Unauthorized and Forbidden, in IANA's registry of close codes for WebSockets."""
+NO_HANDSHAKE: Final = "this route opens a WebSocket; send the headers of its handshake, by RFC 6455"
 HANDSHAKE: Final = tuple(
     Parameter(name=name, description="Of the handshake, RFC 6455.", schema=schema, place="header", required=True)
     for name, schema in (
@@ -58,7 +59,7 @@ OPENED: Final = Answer(description="The WebSocket is open.", status=101, media_t
 
 
 class Socket:
-    """`async with Socket(request, notifier, max_message=…)` opens it. Raises TooManyStreams.
+    """`async with Socket(request, notifier, max_message=…)` opens it. Raises Malformed, TooManyStreams.
 
     The notifier says whether the server stops: then a client that does not read is given up sooner.
     """
@@ -80,7 +81,10 @@ class Socket:
     async def __aenter__(self) -> Self:
         with contextlib.ExitStack() as holding:
             holding.enter_context(held(self._request))
-            await self.response.prepare(self._request)
+            try:
+                await self.response.prepare(self._request)
+            except web.HTTPBadRequest:
+                raise Malformed(NO_HANDSHAKE) from None
             self._held = holding.pop_all()
         return self
 
