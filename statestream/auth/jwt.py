@@ -57,6 +57,7 @@ class JWT:
     """
 
     credential_headers: Final = ("Authorization",)
+    """Where it looks for credentials."""
 
     def __init__(
         self,

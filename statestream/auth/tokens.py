@@ -35,6 +35,7 @@ class Tokens:
     """
 
     credential_headers: Final = ("Authorization", "X-API-Key")
+    """Where it looks for credentials."""
 
     def __init__(self, tokens: Mapping[str, Identity | Mapping[str, Any]]) -> None:
         if not isinstance(tokens, Mapping) or not tokens:

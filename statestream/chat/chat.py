@@ -39,9 +39,9 @@ from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
 from statestream.server.authentication import AUTH
+from statestream.server.contract import add_routes
 from statestream.server.limits import DAY_SECONDS, LIMITED, LIMITS, per
 from statestream.server.metrics import COUNTED, counter, histogram
-from statestream.server.operation import add_routes
 from statestream.server.request import STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store

@@ -10,7 +10,7 @@ from typing import Final
 from statestream.chat.chats import MAX_KEY
 from statestream.chat.question import MAX_ID
 from statestream.core.principal import MAX_SUBJECT
-from statestream.server.operation import Parameter
+from statestream.server.contract import Parameter
 
 MAX_PAGE: Final = 100
 """The messages of one answer."""

@@ -23,13 +23,13 @@ from statestream.server import access_log, cors, health, routes, stream
 from statestream.server.asyncapi import ASYNCAPI
 from statestream.server.authentication import AUTH, OPEN, SESSIONS, Authenticator, authenticating, entered
 from statestream.server.bodies import MAX_BODY, PARSING
+from statestream.server.contract import add_routes
 from statestream.server.dispatch_rate import limit_dispatches
 from statestream.server.health import VITALS
 from statestream.server.hosts import HOSTS, allowed_hosts
 from statestream.server.limits import HOUR_SECONDS, LIMITED, LIMITS, Limits, nothing_limited, per
 from statestream.server.metrics import COUNTED, METRICS
 from statestream.server.openapi import OPENAPI
-from statestream.server.operation import add_routes
 from statestream.server.origin import ORIGINS, allowed_origins
 from statestream.server.problems import OUTCOMES, problems, starting
 from statestream.server.request import QUERY, STORE

@@ -15,8 +15,8 @@ from typing import Any, Final
 from aiohttp import web
 from msgspec import Struct
 
+from statestream.server.contract import ROUTES, Answer, Carrier, Contract, Messages, Parameter, Route, Schema
 from statestream.server.openapi import VERSION
-from statestream.server.operation import ROUTES, Answer, Carrier, Messages, Operation, Parameter, Route, Schema
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
 from statestream.server.schemas import Schemas
@@ -49,7 +49,7 @@ ASYNCAPI: Final = Route(
     method="GET",
     path="/asyncapi.json",
     handler=asyncapi,
-    operation=Operation(
+    contract=Contract(
         name="asyncapi",
         summary="The streams and the WebSockets.",
         answers=(Answer(description="AsyncAPI 3.0.", model=dict[str, Any]),),
@@ -66,9 +66,9 @@ class Channels(Struct, frozen=True, kw_only=True):
     def document(self) -> Schema:
         schemas, channels, operations = Schemas(), dict[str, Schema](), dict[str, Schema]()
         for route in self.routes:
-            messages = route.operation.messages
+            messages = route.contract.messages
             if messages is not None:
-                channels[route.operation.name] = _channel(route, messages, schemas)
+                channels[route.contract.name] = _channel(route, messages, schemas)
                 operations |= self._operations(route, messages)
         schemes = self.security.schemes("httpApiKey")
         more = {"securitySchemes": schemes} if schemes else {}
@@ -87,37 +87,37 @@ class Channels(Struct, frozen=True, kw_only=True):
 
     def _operations(self, route: Route, messages: Messages) -> Schema:
         """One operation, or for a WebSocket one for each direction."""
-        operation = route.operation
-        secured = self._security(operation)
-        sends = _references(operation.name, _sent(messages))
-        common: Schema = {"channel": {"$ref": f"#/channels/{operation.name}"}, "summary": operation.summary, **secured}
+        contract = route.contract
+        secured = self._security(contract)
+        sends = _references(contract.name, _sent(messages))
+        common: Schema = {"channel": {"$ref": f"#/channels/{contract.name}"}, "summary": contract.summary, **secured}
         if messages.carrier == "socket":
-            takes = _references(operation.name, messages.takes)
+            takes = _references(contract.name, messages.takes)
             return {
-                f"{operation.name}_send": {"action": "send", **common, "messages": sends},
-                f"{operation.name}_receive": {"action": "receive", **common, "messages": takes},
+                f"{contract.name}_send": {"action": "send", **common, "messages": sends},
+                f"{contract.name}_receive": {"action": "receive", **common, "messages": takes},
             }
-        common["bindings"] = {"http": {"method": route.method, **_query(operation), "bindingVersion": "0.3.0"}}
-        if operation.body is None:
-            return {operation.name: {"action": "send", **common, "messages": sends}}
-        asks = _references(operation.name, [REQUEST])
+        common["bindings"] = {"http": {"method": route.method, **_query(contract), "bindingVersion": "0.3.0"}}
+        if contract.body is None:
+            return {contract.name: {"action": "send", **common, "messages": sends}}
+        asks = _references(contract.name, [REQUEST])
         reply = {"channel": common["channel"], "messages": sends}
-        return {operation.name: {"action": "receive", **common, "messages": asks, "reply": reply}}
+        return {contract.name: {"action": "receive", **common, "messages": asks, "reply": reply}}
 
-    def _security(self, operation: Operation) -> Schema:
+    def _security(self, contract: Contract) -> Schema:
         """The credentials, any one of which is taken. AsyncAPI cannot say that they may be left out."""
-        names = self.security.of_operation(operation)
-        if not names or operation.access == "anybody":
+        names = self.security.of_route(contract)
+        if not names or contract.access == "anybody":
             return {}
         return {"security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in names]}
 
 
 def _channel(route: Route, messages: Messages, schemas: Schemas) -> Schema:
-    operation = route.operation
+    contract = route.contract
     found: Schema = {
         "address": route.path,
         "title": f"{route.method} {route.path}",
-        "description": f"{operation.summary} {TRAVELS[messages.carrier]}",
+        "description": f"{contract.summary} {TRAVELS[messages.carrier]}",
         "messages": {name: _message(name, kind, messages.carrier, schemas) for name, kind in messages.sends.items()},
     }
     if messages.ending is not None:
@@ -127,15 +127,15 @@ def _channel(route: Route, messages: Messages, schemas: Schemas) -> Schema:
             "summary": "The data of the last event of a complete stream.",
             "payload": {"const": messages.ending},
         }
-    if operation.body is not None:
-        found["messages"][REQUEST] = _taken(REQUEST, operation.body, schemas)
+    if contract.body is not None:
+        found["messages"][REQUEST] = _taken(REQUEST, contract.body, schemas)
     for name, kind in messages.takes.items():
         found["messages"][name] = _taken(name, kind, schemas)
-    places = {each.name: {"description": each.description} for each in operation.parameters if each.place == "path"}
+    places = {each.name: {"description": each.description} for each in contract.parameters if each.place == "path"}
     if places:
         found["parameters"] = places
     if messages.carrier == "socket":
-        found["bindings"] = {"ws": {"method": "GET", **_query(operation), "bindingVersion": "0.1.0"}}
+        found["bindings"] = {"ws": {"method": "GET", **_query(contract), "bindingVersion": "0.1.0"}}
     return found
 
 
@@ -155,9 +155,9 @@ def _references(channel: str, names: Any) -> list[Schema]:
     return [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names]
 
 
-def _query(operation: Operation) -> Schema:
+def _query(contract: Contract) -> Schema:
     """The parameters of the query, as one object."""
-    properties = {each.name: _property(each) for each in operation.parameters if each.place == "query"}
+    properties = {each.name: _property(each) for each in contract.parameters if each.place == "query"}
     return {"query": {"type": "object", "properties": properties}} if properties else {}
 
 

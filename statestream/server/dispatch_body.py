@@ -13,7 +13,7 @@ from pydantic import Field
 from statestream.core.change import Action
 from statestream.core.slices import Handler
 from statestream.server.bodies import Body
-from statestream.server.operation import Schema
+from statestream.server.contract import Schema
 from statestream.server.schemas import ID, KEY, PLACE, VERSIONS, Schemas, limited, reference
 
 MAX_ACTIONS: Final = 1_000

@@ -14,7 +14,7 @@ from msgspec import Struct
 from typing_extensions import TypedDict
 
 from statestream.broadcast.hub import Hub
-from statestream.server.operation import Answer, Operation, Route
+from statestream.server.contract import Answer, Contract, Route
 from statestream.server.problems import OUTCOME
 from statestream.server.routes import json_response
 from statestream.server.stream import HUB
@@ -89,12 +89,12 @@ def _answer(request: web.Request, health: Health) -> web.Response:
     return json_response(answer, status=503 if failed else 200)
 
 
-def _operation(name: str, summary: str) -> Operation:
+def _contract(name: str, summary: str) -> Contract:
     answers = (
         Answer(description="Yes.", model=HealthAnswer),
         Answer(description="No, for these reasons.", status=503, model=HealthAnswer),
     )
-    return Operation(name=name, summary=summary, answers=answers, access="open")
+    return Contract(name=name, summary=summary, answers=answers, access="open")
 
 
 ROUTES: Final = (
@@ -103,13 +103,13 @@ ROUTES: Final = (
         path="/health/live",
         handler=live,
         head=True,
-        operation=_operation("live", "Whether the process works. If not, only a restart helps."),
+        contract=_contract("live", "Whether the process works. If not, only a restart helps."),
     ),
     Route(
         method="GET",
         path="/health/ready",
         handler=ready,
         head=True,
-        operation=_operation("ready", "Whether the server can be sent requests."),
+        contract=_contract("ready", "Whether the server can be sent requests."),
     ),
 )

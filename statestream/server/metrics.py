@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 
 from statestream.broadcast.hub import Hub
 from statestream.core.histogram import Histogram
+from statestream.server.contract import Answer, Contract, Route
 from statestream.server.limits import LIMITED
-from statestream.server.operation import Answer, Operation, Route
 from statestream.server.problems import OUTCOMES
 from statestream.server.request import view_of
 from statestream.server.stream import HUB
@@ -129,7 +129,7 @@ METRICS: Final = Route(
     method="GET",
     path="/metrics",
     handler=metrics,
-    operation=Operation(
+    contract=Contract(
         name="metrics",
         summary="What the server counts.",
         answers=(Answer(description="The text format of Prometheus.", media_type="text/plain"),),

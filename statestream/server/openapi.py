@@ -16,7 +16,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from statestream.core.slices import Handler
-from statestream.server.operation import ROUTES, Answer, Operation, Parameter, Route, Schema
+from statestream.server.contract import ROUTES, Answer, Contract, Parameter, Route, Schema
 from statestream.server.refusals import refusals, responses
 from statestream.server.request import check_query, view_of
 from statestream.server.routes import json_response
@@ -25,7 +25,7 @@ from statestream.server.security import Security
 
 VERSION: Final = "1"
 """Of the protocol."""
-DOCUMENT: Final = Operation(
+DOCUMENT: Final = Contract(
     name="openapi",
     summary="This document: the routes.",
     answers=(Answer(description="OpenAPI 3.1.", model=dict[str, Any]),),
@@ -39,7 +39,7 @@ async def openapi(request: web.Request) -> web.Response:
     return json_response(await asyncio.to_thread(described.document))
 
 
-OPENAPI: Final = Route(method="GET", path="/openapi.json", handler=openapi, operation=DOCUMENT)
+OPENAPI: Final = Route(method="GET", path="/openapi.json", handler=openapi, contract=DOCUMENT)
 
 
 class Described(Struct, frozen=True, kw_only=True):
@@ -68,37 +68,37 @@ class Described(Struct, frozen=True, kw_only=True):
         }
 
     def _operation(self, route: Route, schemas: Schemas) -> Schema:
-        operation = route.operation
-        found: Schema = {"operationId": operation.name, "summary": operation.summary}
-        if operation.parameters:
-            found["parameters"] = [_parameter(each) for each in operation.parameters]
-        if operation.body is not None:
-            schema = self._body(operation, schemas)
+        contract = route.contract
+        found: Schema = {"operationId": contract.name, "summary": contract.summary}
+        if contract.parameters:
+            found["parameters"] = [_parameter(each) for each in contract.parameters]
+        if contract.body is not None:
+            schema = self._body(contract, schemas)
             content = {"application/json": {"schema": schema}}
-            found["requestBody"] = {"required": operation.needs_body, "content": content}
+            found["requestBody"] = {"required": contract.needs_body, "content": content}
         found["responses"] = self._responses(route, schemas)
-        return found | self._security(operation)
+        return found | self._security(contract)
 
-    def _body(self, operation: Operation, schemas: Schemas) -> Schema:
-        if isinstance(operation.body, type):
-            return schemas.taken(operation.body)
-        schema: Schema = operation.body(schemas, self.actions)
+    def _body(self, contract: Contract, schemas: Schemas) -> Schema:
+        if isinstance(contract.body, type):
+            return schemas.taken(contract.body)
+        schema: Schema = contract.body(schemas, self.actions)
         return schema
 
     def _responses(self, route: Route, schemas: Schemas) -> Schema:
-        answers = {str(each.status): _answer(each, schemas) for each in route.operation.answers}
+        answers = {str(each.status): _answer(each, schemas) for each in route.contract.answers}
         refused = refusals(route, authenticates=self.security.authenticates)
-        for status, response in responses(refused, schemas, sentences=route.operation.sentences).items():
+        for status, response in responses(refused, schemas, sentences=route.contract.sentences).items():
             known = answers.get(status, {})
             content = known.get("content", {}) | response["content"]
             answers[status] = response | known | {"content": content}
         return dict(sorted(answers.items()))
 
-    def _security(self, operation: Operation) -> Schema:
+    def _security(self, contract: Contract) -> Schema:
         if not self.security.authenticates:
             return {}
-        accepted: list[Schema] = [{name: []} for name in self.security.of_operation(operation)]
-        return {"security": [{}, *accepted] if operation.access == "anybody" else accepted}
+        accepted: list[Schema] = [{name: []} for name in self.security.of_route(contract)]
+        return {"security": [{}, *accepted] if contract.access == "anybody" else accepted}
 
 
 def _parameter(parameter: Parameter) -> Schema:

@@ -25,7 +25,7 @@ from statestream.core.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from statestream.server.operation import Route, Schema
+from statestream.server.contract import Route, Schema
 from statestream.server.schemas import Schemas, reference
 
 PROBLEM: Final[Schema] = {
@@ -79,12 +79,12 @@ OF_BODIES: Final[tuple[type[StatestreamError], ...]] = (TooLarge, UnsupportedMed
 
 def refusals(route: Route, *, authenticates: bool) -> list[Refusal]:
     """All refusals of a route, by status and code. `authenticates`: whether the application has an authenticator."""
-    kinds = {*EVERYWHERE, *route.operation.errors}
-    if route.operation.body is not None:
+    kinds = {*EVERYWHERE, *route.contract.errors}
+    if route.contract.body is not None:
         kinds.update(OF_BODIES)
     if route.changes:
         kinds.add(ForbiddenOrigin)
-    if authenticates and route.operation.access != "open":
+    if authenticates and route.contract.access != "open":
         kinds.add(Unauthenticated)
     found = {(each.status, each.code): each for each in (*OF_HTTP, *map(Refusal.of, kinds))}
     return [found[place] for place in sorted(found)]

@@ -39,9 +39,9 @@ from statestream.protocol.frame_types import LINE, FullName, PositionText, Versi
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
 from statestream.server.bodies import checked, read_json
+from statestream.server.contract import AFTER, AT, CAUSE, LIMIT, SLICES, Answer, Contract, Messages, Parameter, Route
 from statestream.server.dispatch_body import One, Several, dispatch_body
 from statestream.server.dispatch_rate import admit, charge
-from statestream.server.operation import AFTER, AT, CAUSE, LIMIT, SLICES, Answer, Messages, Operation, Parameter, Route
 from statestream.server.request import asked_of, check_query, position_of, view_of, wants_payloads
 from statestream.server.schemas import ID
 from statestream.server.transfer import send
@@ -180,7 +180,7 @@ ROUTES: Final = (
         method="POST",
         path="/dispatch",
         handler=dispatch,
-        operation=Operation(
+        contract=Contract(
             name="dispatch",
             summary="Applies an action, or several that take effect together.",
             body=dispatch_body,
@@ -203,7 +203,7 @@ ROUTES: Final = (
         method="GET",
         path="/state",
         handler=state,
-        operation=Operation(
+        contract=Contract(
             name="state",
             summary="The state now, or as it was.",
             parameters=(SLICES, AT, IF_NONE_MATCH),
@@ -218,7 +218,7 @@ ROUTES: Final = (
         method="GET",
         path="/history",
         handler=history,
-        operation=Operation(
+        contract=Contract(
             name="history",
             summary="Changes, a line each.",
             parameters=(SLICES, AFTER, LIMIT, CAUSE),

@@ -14,7 +14,7 @@ from msgspec import Struct
 from pydantic import TypeAdapter
 
 from statestream.core.values import MAX_INT
-from statestream.server.operation import NAME, Schema
+from statestream.server.contract import NAME, Schema
 
 KEY: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z0-9._~:@-]{1,128}$"}
 ID: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,128}$"}

@@ -1,7 +1,7 @@
 """The credentials that an application takes, as the security schemes of a document.
 
 Invariants: the schemes are those of the application's authenticator, and of the cookie of a ticket. Without an
-authenticator there are none, and no operation says anything about credentials.
+authenticator there are none, and no route says anything about credentials.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from statestream.server.authentication import AUTH, credential_headers
-from statestream.server.operation import Operation, Schema
+from statestream.server.contract import Contract, Schema
 from statestream.server.tickets import COOKIE
 
 AUTHORIZATION: Final = "Authorization"
@@ -43,11 +43,11 @@ class Security(Struct, frozen=True, kw_only=True):
         found: Schema = {_name(header): _scheme(header, api_key) for header in self.headers}
         return {**found, TICKET: {"type": api_key, "in": "cookie", "name": COOKIE, "description": TICKETS_SAY}}
 
-    def of_operation(self, operation: Operation) -> list[str]:
-        """The names of the schemes of which an operation takes any one."""
-        if self.headers is None or operation.access == "open":
+    def of_route(self, contract: Contract) -> list[str]:
+        """The names of the schemes of which a route takes any one."""
+        if self.headers is None or contract.access == "open":
             return []
-        return [*map(_name, self.headers), *([TICKET] if operation.cookie else [])]
+        return [*map(_name, self.headers), *([TICKET] if contract.cookie else [])]
 
 
 def _name(header: str) -> str:

@@ -27,7 +27,7 @@ from statestream.core.selection import Selection
 from statestream.protocol.frame_types import FRAMES
 from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, SESSIONS, hold
-from statestream.server.operation import CAUSE, SLICES, Answer, Messages, Operation, Parameter, Route
+from statestream.server.contract import CAUSE, SLICES, Answer, Contract, Messages, Parameter, Route
 from statestream.server.problems import OUTCOME
 from statestream.server.request import asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
@@ -192,7 +192,7 @@ STREAM: Final = Route(
     method="GET",
     path="/stream/state",
     handler=stream_state,
-    operation=Operation(
+    contract=Contract(
         name="follow",
         summary="The state, and every change to it.",
         parameters=(SLICES, CAUSE, AFTER_CURSOR, LAST_EVENT_ID),

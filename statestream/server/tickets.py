@@ -21,7 +21,7 @@ from statestream.core.change import Action, now_ms
 from statestream.core.errors import Forbidden, Refused, Unauthenticated
 from statestream.core.principal import Identity
 from statestream.core.selection import Selection
-from statestream.server.operation import Answer, Operation, Route
+from statestream.server.contract import Answer, Contract, Route
 from statestream.server.origin import is_foreign
 from statestream.server.request import check_query, identity_of
 from statestream.store.revocations import key_of
@@ -182,7 +182,7 @@ TICKET: Final = Route(
     method="POST",
     path="/tickets",
     handler=issue_ticket,
-    operation=Operation(
+    contract=Contract(
         name="ticket",
         summary="Sets a cookie that opens one EventSource or WebSocket, which replaces it by one for all further ones.",
         answers=(Answer(description="The cookie is set.", status=204, media_type=None, headers=("Set-Cookie",)),),

@@ -20,7 +20,7 @@ from statestream.chat.protocols.phases.routes import routes as phases
 from statestream.chat.protocols.rest.people import routes as people
 from statestream.chat.protocols.rest.routes import routes as rest
 from statestream.chat.protocols.text.routes import routes as text
-from statestream.server.operation import Route
+from statestream.server.contract import Route
 
 PROTOCOLS: Final[Sequence[Callable[[Conversations], list[Route]]]] = (
     rest,

@@ -29,8 +29,8 @@ from statestream.core.errors import Malformed
 from statestream.server.allowance import FLOOD_SECONDS, Allowance
 from statestream.server.authentication import SESSION, held
 from statestream.server.bodies import parsed
+from statestream.server.contract import Answer, Parameter
 from statestream.server.limits import LIMITED
-from statestream.server.operation import Answer, Parameter
 from statestream.store.notifier import Notifier
 
 MESSAGES_PER_SECOND: Final = 50.0

@@ -34,7 +34,7 @@ from statestream.core.errors import (
     UnknownSlice,
 )
 from statestream.server.bodies import checked, read_json
-from statestream.server.operation import SLICES, Answer, Messages, Operation, Parameter, Route
+from statestream.server.contract import SLICES, Answer, Contract, Messages, Parameter, Route
 from statestream.server.request import asked_of, check_query, view_of
 
 
@@ -59,7 +59,7 @@ def routes(conversations: Conversations) -> list[Route]:
             viewer = Viewer(chats, key, projection, beside, branch)
             return await respond(request, chats.notifier, viewer, event_stream)
 
-    return [Route(method="POST", path="/ag-ui", handler=run, operation=RUN)]
+    return [Route(method="POST", path="/ag-ui", handler=run, contract=RUN)]
 
 
 async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
@@ -87,7 +87,7 @@ def _beside(request: web.Request) -> SlicesBeside | None:
     return SlicesBeside(view, asked)
 
 
-RUN: Final = Operation(
+RUN: Final = Contract(
     name="run",
     summary="Asks, or joins a run of AG-UI. Errors of the question are events.",
     parameters=(

@@ -18,7 +18,7 @@ from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.ai_sdk.request import ChatPost, answer, to_resume
 from statestream.chat.protocols.ai_sdk.ui_types import UIChunk, UIMessages
-from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_operation, stop_route
+from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_contract, stop_route
 from statestream.chat.seen import looked_at
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
@@ -34,8 +34,8 @@ from statestream.core.errors import (
     Unauthenticated,
 )
 from statestream.server.bodies import checked, read_json
+from statestream.server.contract import Answer, Contract, Messages, Route
 from statestream.server.limits import count_limited
-from statestream.server.operation import Answer, Messages, Operation, Route
 from statestream.server.problems import OUTCOME, retry_headers
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
@@ -68,10 +68,10 @@ def routes(conversations: Conversations) -> list[Route]:
 
     stop = stop_route(conversations, lenient=True)
     return [
-        Route(method="POST", path="/api/chat", handler=_plain_errors(ask), operation=ASK),
-        Route(method="GET", path="/api/chat/{id}/stream", handler=_plain_errors(resume), operation=RESUME),
-        Route(method="POST", path="/api/chat/{id}/stop", handler=_plain_errors(stop), operation=STOP),
-        Route(method="GET", path="/api/chat/{id}", handler=_plain_errors(read), operation=READ),
+        Route(method="POST", path="/api/chat", handler=_plain_errors(ask), contract=ASK),
+        Route(method="GET", path="/api/chat/{id}/stream", handler=_plain_errors(resume), contract=RESUME),
+        Route(method="POST", path="/api/chat/{id}/stop", handler=_plain_errors(stop), contract=STOP),
+        Route(method="GET", path="/api/chat/{id}", handler=_plain_errors(read), contract=READ),
     ]
 
 
@@ -102,7 +102,7 @@ async def _stream(request: web.Request, chats: Visit, key: str, reply: str) -> w
 
 STREAM: Final = Answer(description="The chunks of the reply.", media_type="text/event-stream")
 CHUNKS: Final = Messages(carrier="events", sends={"chunk": UIChunk}, ending="[DONE]")
-ASK: Final = Operation(
+ASK: Final = Contract(
     name="ask",
     summary="Asks, edits a question or answers it again, and streams the reply. A new `id` creates a chat.",
     body=ChatPost,
@@ -112,7 +112,7 @@ ASK: Final = Operation(
     sentences=True,
     messages=CHUNKS,
 )
-RESUME: Final = Operation(
+RESUME: Final = Contract(
     name="resume",
     summary="Streams the reply in progress from its beginning.",
     parameters=(CHAT, LEAF),
@@ -122,8 +122,8 @@ RESUME: Final = Operation(
     sentences=True,
     messages=CHUNKS,
 )
-STOP: Final = stop_operation("stop_ui", lenient=True)
-READ: Final = Operation(
+STOP: Final = stop_contract("stop_ui", lenient=True)
+READ: Final = Contract(
     name="ui_messages",
     summary="The messages of a chat, as a page loads them.",
     parameters=(CHAT, LEAF),

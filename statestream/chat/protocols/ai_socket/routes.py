@@ -26,7 +26,7 @@ from statestream.chat.viewing.viewers import Viewer, show
 from statestream.chat.visit import Visit
 from statestream.core.errors import Refused, StatestreamError, TooManyStreams
 from statestream.server.bodies import MAX_BODY, Body, checked
-from statestream.server.operation import Messages, Operation, Route
+from statestream.server.contract import Contract, Messages, Route
 from statestream.server.request import check_query
 
 
@@ -162,10 +162,10 @@ def routes(conversations: Conversations) -> list[Route]:
             await outlet.serve(Requests(chats, outlet).take)
         return outlet.response
 
-    return [Route(method="GET", path="/api/chat", handler=connect, operation=CONNECT)]
+    return [Route(method="GET", path="/api/chat", handler=connect, contract=CONNECT)]
 
 
-CONNECT: Final = Operation(
+CONNECT: Final = Contract(
     name="connect_ui",
     summary="Opens the WebSocket of the AI SDK.",
     parameters=HANDSHAKE,

@@ -35,7 +35,7 @@ from statestream.chat.viewing.viewers import Viewer, show_all
 from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, NotFound, Refused, StatestreamError, TooManyStreams
 from statestream.server.bodies import Body, checked
-from statestream.server.operation import Messages, Operation, Parameter, Route
+from statestream.server.contract import Contract, Messages, Parameter, Route
 from statestream.server.request import check_query
 from statestream.store.notifier import Signal
 
@@ -175,10 +175,10 @@ def routes(conversations: Conversations) -> list[Route]:
                 await outlet.serve(followed.take, followed.show())
         return outlet.response
 
-    return [Route(method="GET", path="/ws", handler=connect, operation=CONNECT)]
+    return [Route(method="GET", path="/ws", handler=connect, contract=CONNECT)]
 
 
-CONNECT: Final = Operation(
+CONNECT: Final = Contract(
     name="connect",
     summary="Opens the WebSocket that shows chats in three phases.",
     parameters=(

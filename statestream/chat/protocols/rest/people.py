@@ -18,7 +18,7 @@ from statestream.chat.protocols.rest.routes import Nothing, check_knows_people, 
 from statestream.core.errors import Forbidden, HandlerFailed, NotFound, Refused
 from statestream.core.principal import MAX_SUBJECT
 from statestream.server.bodies import Body, checked, read_json
-from statestream.server.operation import Answer, Operation, Route
+from statestream.server.contract import Answer, Contract, Route
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
@@ -57,14 +57,14 @@ def routes(conversations: Conversations) -> list[Route]:
         return json_response({})
 
     return [
-        Route(method="DELETE", path="/api/chats/{id}", handler=delete, operation=DELETE),
-        Route(method="GET", path=PEOPLE, handler=people, operation=READ),
-        Route(method="POST", path=PEOPLE, handler=invite, operation=INVITE),
-        Route(method="DELETE", path=f"{PEOPLE}/{{subject}}", handler=remove, operation=REMOVE),
+        Route(method="DELETE", path="/api/chats/{id}", handler=delete, contract=DELETE),
+        Route(method="GET", path=PEOPLE, handler=people, contract=READ),
+        Route(method="POST", path=PEOPLE, handler=invite, contract=INVITE),
+        Route(method="DELETE", path=f"{PEOPLE}/{{subject}}", handler=remove, contract=REMOVE),
     ]
 
 
-DELETE: Final = Operation(
+DELETE: Final = Contract(
     name="delete_chat",
     summary="Deletes a chat, with all that the store has of it.",
     parameters=(CHAT,),
@@ -72,7 +72,7 @@ DELETE: Final = Operation(
     errors=(NotFound, Forbidden, Refused, HandlerFailed),
     access="identity",
 )
-READ: Final = Operation(
+READ: Final = Contract(
     name="participants",
     summary="Who belongs to a chat.",
     parameters=(CHAT,),
@@ -80,7 +80,7 @@ READ: Final = Operation(
     errors=(NotFound,),
     access="identity",
 )
-INVITE: Final = Operation(
+INVITE: Final = Contract(
     name="invite",
     summary="Makes a person a participant.",
     parameters=(CHAT,),
@@ -89,7 +89,7 @@ INVITE: Final = Operation(
     errors=(NotFound, Forbidden, Refused, HandlerFailed),
     access="identity",
 )
-REMOVE: Final = Operation(
+REMOVE: Final = Contract(
     name="remove",
     summary="Ends somebody's participation, also one's own.",
     parameters=(CHAT, SUBJECT),

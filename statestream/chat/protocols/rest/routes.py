@@ -27,8 +27,8 @@ from statestream.chat.visit import Visit
 from statestream.core.errors import HandlerFailed, Malformed, NotFound, RateLimited, Refused
 from statestream.protocol.frame_types import PositionText
 from statestream.server.bodies import Body, checked, read_json
+from statestream.server.contract import Answer, Contract, Route
 from statestream.server.dispatch_rate import admit
-from statestream.server.operation import Answer, Operation, Route
 from statestream.server.request import check_query
 from statestream.server.routes import json_response
 
@@ -144,9 +144,9 @@ def stop_route(conversations: Conversations, *, lenient: bool) -> Handler:
     return stop
 
 
-def stop_operation(name: str, *, lenient: bool) -> Operation:
-    """The operation of a route that `stop_route` has made."""
-    return Operation(
+def stop_contract(name: str, *, lenient: bool) -> Contract:
+    """The contract of a route that `stop_route` has made."""
+    return Contract(
         name=name,
         summary="Stops the reply in progress, and keeps its text.",
         parameters=(CHAT,),
@@ -204,18 +204,18 @@ def routes(conversations: Conversations) -> list[Route]:
         return json_response({})
 
     return [
-        Route(method="POST", path="/api/chats", handler=create, operation=CREATE),
-        Route(method="GET", path="/api/chats/{id}", handler=read, operation=READ),
-        Route(method="GET", path="/api/chats/{id}/messages", handler=messages, operation=MESSAGES),
+        Route(method="POST", path="/api/chats", handler=create, contract=CREATE),
+        Route(method="GET", path="/api/chats/{id}", handler=read, contract=READ),
+        Route(method="GET", path="/api/chats/{id}/messages", handler=messages, contract=MESSAGES),
         Route(
-            method="POST", path="/api/chats/{id}/stop", handler=stop_route(conversations, lenient=False), operation=STOP
+            method="POST", path="/api/chats/{id}/stop", handler=stop_route(conversations, lenient=False), contract=STOP
         ),
-        Route(method="POST", path="/api/chats/{id}/branch", handler=branch, operation=BRANCH),
-        Route(method="POST", path="/api/chats/{id}/typing", handler=typing, operation=TYPING),
+        Route(method="POST", path="/api/chats/{id}/branch", handler=branch, contract=BRANCH),
+        Route(method="POST", path="/api/chats/{id}/typing", handler=typing, contract=TYPING),
     ]
 
 
-CREATE: Final = Operation(
+CREATE: Final = Contract(
     name="create_chat",
     summary="Creates a chat without messages.",
     body=NoFields,
@@ -224,7 +224,7 @@ CREATE: Final = Operation(
     errors=(RateLimited, HandlerFailed),
     access="identity",
 )
-READ: Final = Operation(
+READ: Final = Contract(
     name="chat",
     summary="A chat: its live messages, and who belongs to it.",
     parameters=(CHAT, LEAF),
@@ -232,7 +232,7 @@ READ: Final = Operation(
     errors=(NotFound,),
     access="identity",
 )
-MESSAGES: Final = Operation(
+MESSAGES: Final = Contract(
     name="older_messages",
     summary="Older messages of a chat, also those that are no longer live.",
     parameters=(CHAT, BEFORE, PAGE),
@@ -240,8 +240,8 @@ MESSAGES: Final = Operation(
     errors=(NotFound,),
     access="identity",
 )
-STOP: Final = stop_operation("stop", lenient=False)
-BRANCH: Final = Operation(
+STOP: Final = stop_contract("stop", lenient=False)
+BRANCH: Final = Contract(
     name="branch",
     summary="Shows everybody the branch with that message.",
     parameters=(CHAT,),
@@ -250,7 +250,7 @@ BRANCH: Final = Operation(
     errors=(NotFound, Refused, RateLimited, HandlerFailed),
     access="identity",
 )
-TYPING: Final = Operation(
+TYPING: Final = Contract(
     name="typing",
     summary="Says that the person is typing, to those who follow the presence in the chat.",
     parameters=(CHAT,),

@@ -22,7 +22,7 @@ from statestream.chat.viewing.response import STREAM_HEADERS, respond
 from statestream.chat.viewing.viewers import Viewer
 from statestream.core.errors import HandlerFailed, NotFound, RateLimited, Refused, TooManyStreams
 from statestream.server.bodies import checked, read_json
-from statestream.server.operation import Answer, Messages, Operation, Route
+from statestream.server.contract import Answer, Contract, Messages, Route
 from statestream.server.request import check_query
 
 PATH: Final = "/api/chats/{id}/stream"
@@ -65,8 +65,8 @@ def routes(conversations: Conversations) -> list[Route]:
         return web.Response(status=204)
 
     return [
-        Route(method="POST", path=PATH, handler=ask, operation=ASK),
-        Route(method="GET", path=PATH, handler=resume, operation=RESUME),
+        Route(method="POST", path=PATH, handler=ask, contract=ASK),
+        Route(method="GET", path=PATH, handler=resume, contract=RESUME),
     ]
 
 
@@ -74,7 +74,7 @@ def _encode(items: Sequence[Item]) -> bytes:
     return "".join(item for item in items if isinstance(item, str)).encode()
 
 
-ASK: Final = Operation(
+ASK: Final = Contract(
     name="ask_text",
     summary="Asks a question in a chat that exists, and streams the reply as plain text.",
     parameters=(CHAT,),
@@ -84,7 +84,7 @@ ASK: Final = Operation(
     access="identity",
     messages=Messages(carrier="text", sends={"text": str}),
 )
-RESUME: Final = Operation(
+RESUME: Final = Contract(
     name="resume_text",
     summary="Says that there is nothing to resume: plain text has no ids.",
     parameters=(CHAT,),

@@ -67,7 +67,7 @@ class Messages(Struct, frozen=True, kw_only=True):
     """The data of the last event, if it is not JSON."""
 
 
-class Operation(Struct, frozen=True, kw_only=True):
+class Contract(Struct, frozen=True, kw_only=True):
     """What a route takes and answers. `errors` are those that not every route of its kind can answer with.
 
     `body` is a model, or a function that returns the schema of the body for a reader. `cookie`: the cookie of a ticket
@@ -93,13 +93,13 @@ class Route(Struct, frozen=True, kw_only=True):
     method: Literal["GET", "POST", "DELETE"]
     path: str
     handler: Handler
-    operation: Operation
+    contract: Contract
     head: bool = False
 
     @property
     def changes(self) -> bool:
         """Whether a page of another origin must not send it."""
-        messages = self.operation.messages
+        messages = self.contract.messages
         return self.method != "GET" or (messages is not None and messages.carrier == "socket")
 
 
