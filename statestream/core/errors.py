@@ -228,7 +228,8 @@ class DraftClosed(StatestreamError, RuntimeError):
 class JournalUnusable(StatestreamError):
     """The journal cannot be opened, or a part of it that was read is damaged.
 
-    It is another program's file, damaged, read-only, or of a newer version. `statestream repair` repairs a damaged one.
+    It is another program's file, damaged, read-only, or of a newer version. `statestream journal repair` repairs a
+    damaged one.
     """
 
     code, status = "journal_unusable", 500

@@ -218,6 +218,35 @@ class Writable(Protocol):
         """
 
 
+class KeptRecord(Struct, frozen=True, kw_only=True, gc=False):
+    """An idempotency record with its key, and when it was made, by the journal's clock."""
+
+    key: IdempotencyKey
+    record: IdempotencyRecord
+    at: int
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """What an engine adds whose content can be moved to and from another journal, with its positions and ids."""
+
+    async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:
+        """The next idempotency records in the order of their keys, after a key. Empty if there are no more."""
+
+    async def begin_at(self, position: Position, slices: Mapping[str, SliceState]) -> None:
+        """Makes the history of an empty journal begin at a position, with a checkpoint of the state there.
+
+        Raises Forked if the journal is not empty, Unavailable.
+        """
+
+    async def adopt(self, changes: Sequence[Change], records: Sequence[KeptRecord]) -> None:
+        """Appends what another journal has numbered, as it is, with the same guarantees as `append`.
+
+        The last change must be the last one of its batch. Raises Forked if the changes do not continue the history or
+        the slices, Unavailable.
+        """
+
+
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
     """The batch's changes after `head`: each with its seq, its `from`, and the tag that all of them share."""
     seq, last = head.seq, head

@@ -26,6 +26,7 @@ from statestream.server import audit
 from statestream.server.peer import network_of
 from statestream.server.request import PRINCIPAL, STORE
 from statestream.server.tickets import identity_of_cookie
+from statestream.store.store import Store
 
 Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
 """Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong.
@@ -156,6 +157,11 @@ async def entered(auth: object) -> AsyncIterator[None]:
             yield
     else:
         yield
+
+
+def stores_of(app: web.Application) -> list[Store]:
+    """The stores that an application serves."""
+    return [each[STORE] for each in _with_subapps(app) if STORE in each]
 
 
 def authenticates(app: web.Application) -> bool:

@@ -48,13 +48,15 @@ NO_DECODER: Final = "Can not decode content-encoding"
 class HttpConnection(web.RequestHandler):
     """Made for each connection that is accepted. `limited` counts those that were ended because of a limit."""
 
-    __slots__ = ("_complaints", "_flow", "_limited", "_parsing", "_resumed", "_transport", "head_begun")
+    __slots__ = ("_complaints", "_flow", "_limited", "_parsing", "_resumed", "_transport", "head_begun", "silent")
 
     def __init__(self, server: web.Server, complaints: Complaints, limited: Counter[str], **settings: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **settings)
         self._complaints, self._limited = complaints, limited
         self.head_begun = False
         """Whether a part of a request's head has arrived, and not the rest."""
+        self.silent = True
+        """Whether nothing has been read from it yet."""
         self._flow: Allowance | None = None
         self._resumed: asyncio.TimerHandle | None = None
         self._parsing: asyncio.Handle | None = None
@@ -65,6 +67,7 @@ class HttpConnection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        self.silent = False
         super().data_received(data)
         self.head_begun = not self._messages and self._current_request is None and not self._upgraded
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):

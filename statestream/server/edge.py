@@ -22,6 +22,8 @@ from statestream.server.health import STOPPING
 from statestream.server.problems import hide_software, last_problem, problem
 
 POLL_SECONDS: Final = 0.02
+NEW_SECONDS: Final = 0.25
+"""When the server stops, a new connection has so long to be read from: what it has sent waits in the kernel."""
 VERSIONS: Final = (HttpVersion10, HttpVersion11)
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -97,10 +99,10 @@ class Edge:
         self._stopping = True
         self._complaints.close()
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while ((late := self._late()) or self._heads_begun()) and loop.time() < until:
+        began = loop.time()
+        while loop.time() < began + seconds and self._arriving(new=loop.time() < began + NEW_SECONDS):
             await asyncio.sleep(POLL_SECONDS)
-        for patience, request in late.items():
+        for patience, request in self._late().items():
             if isinstance(request.protocol, HttpConnection):
                 request.protocol.end_soon()
             patience.reschedule(loop.time())
@@ -108,5 +110,7 @@ class Edge:
     def _late(self) -> dict[asyncio.Timeout, web.BaseRequest]:
         return {patience: request for patience, request in self._receiving.items() if not request.content.is_eof()}
 
-    def _heads_begun(self) -> bool:
-        return any(isinstance(each, HttpConnection) and each.head_begun for each in self._server.connections)
+    def _arriving(self, *, new: bool) -> bool:
+        """Whether a part of a request has arrived, and not the rest. `new`: or nothing of a connection was read yet."""
+        connections = [each for each in self._server.connections if isinstance(each, HttpConnection)]
+        return bool(self._late()) or any(each.head_begun or (new and each.silent) for each in connections)

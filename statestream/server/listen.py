@@ -4,6 +4,9 @@ When thousands arrive at once, an event loop's own server accepts all of them in
 in the next, and clients that are connected already wait for both. Here a few newcomers are accepted, and while they are
 answered, in the next PAUSE iterations, the others wait in the kernel's queue.
 
+A process that shares its port with others accepts the connections of its own share at once. One that another process
+has not accepted for HELP_SECONDS, because it has died, is starting or is blocked, is accepted here.
+
 Invariants: a connection belongs to this file until the event loop has made a transport for it.
 """
 
@@ -14,11 +17,11 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from statestream.broadcast.kernel_limits import UNACKNOWLEDGED_MS
+from statestream.server.binding import Sockets
 
 log = logging.getLogger("statestream")
 
@@ -26,25 +29,23 @@ BACKLOG: Final = 4_096
 AT_ONCE: Final = 8
 PAUSE: Final = 4
 """Iterations in which those who were accepted are answered."""
-SILENT_SECONDS: Final = 5
-"""The kernel reports a connection when its first bytes arrive, so newcomers and requests come in the same iteration."""
 PAUSE_SECONDS: Final = 0.05
+HELP_SECONDS: Final = 0.1
 COMPLAIN_SECONDS: Final = 60.0
-ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Site(web.BaseSite):
-    """A listening socket of an aiohttp runner. `connection` makes the protocol of each connection."""
+    """The listening sockets of an aiohttp runner. `connection` makes the protocol of each connection."""
 
     def __init__(
-        self, runner: web.BaseRunner, host: str, port: int, connection: Callable[[], asyncio.BaseProtocol]
+        self, runner: web.BaseRunner, sockets: Sockets, connection: Callable[[], asyncio.BaseProtocol]
     ) -> None:
         super().__init__(runner, backlog=BACKLOG)
         self._connection = connection
-        self._address = (host, port)
-        self._sockets: list[socket.socket] = []
+        self._own, self._others = sockets.own, sockets.others
         self._newcomers: set[asyncio.Task[None]] = set()
+        self._helping: dict[socket.socket, asyncio.TimerHandle] = {}
         self._paused = 0
         """The iterations that are left for the newcomers."""
         self._complained_at = float("-inf")
@@ -57,56 +58,35 @@ class Site(web.BaseSite):
     @property
     def address(self) -> tuple[str, int]:
         """The address it listens on, with the port that the system chose for 0."""
-        host, port = self._sockets[0].getsockname()[:2]
+        host, port = self._own[0].getsockname()[:2]
         return host, port
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """All addresses it listens on, without their ports."""
-        return tuple(listening.getsockname()[0] for listening in self._sockets)
+        return tuple(listening.getsockname()[0] for listening in self._own)
 
     async def start(self) -> None:
-        """Raises OSError if the address cannot be used."""
+        """Raises OSError if another program has begun to listen on the address."""
         await super().start()
-        host, port = self._address
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        missing: OSError | None = None
-        for family, _, _, _, address in dict.fromkeys(found):
-            try:
-                self._bind(family, (address[0], self.address[1] if self._sockets else port, *address[2:]))
-            except OSError as error:
-                if error.errno not in ABSENT:
-                    raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-                missing = error  # a name may resolve to an IPv6 address on a machine without IPv6
-        if missing is not None and not self._sockets:
-            raise OSError(missing.errno, f"cannot listen on {host}:{port}: {missing.strerror}")
-        for listening in self._sockets:
-            self._listen(listening)
-
-    def _bind(self, family: int, address: tuple[Any, ...]) -> None:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit it: it holds for every response
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
-            if hasattr(socket, "TCP_DEFER_ACCEPT"):
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_SECONDS)
-            listening.bind(address)
-            listening.setblocking(False)
+        for listening in (*self._own, *self._others):
             listening.listen(self._backlog)
-        except BaseException:
-            listening.close()
-            raise
-        self._sockets.append(listening)
+            self._listen(listening)
 
     def _listen(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+            accept = self._help_later if listening in self._others else self._accept
+            asyncio.get_running_loop().add_reader(listening, accept, listening)
+
+    def _help_later(self, listening: socket.socket) -> None:
+        """Leaves a connection to the process whose share it is in, for a while."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        self._helping[listening] = loop.call_later(HELP_SECONDS, self._help, listening)
+
+    def _help(self, listening: socket.socket) -> None:
+        self._listen(listening)
+        self._accept(listening)
 
     def _accept(self, listening: socket.socket) -> None:
         if self._paused:
@@ -151,7 +131,9 @@ class Site(web.BaseSite):
 
     async def stop(self) -> None:
         loop = asyncio.get_running_loop()
-        for listening in self._sockets:
+        for timer in self._helping.values():
+            timer.cancel()
+        for listening in (*self._own, *self._others):
             loop.remove_reader(listening)
             listening.close()
         if self._newcomers:

@@ -19,6 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
+from statestream.server.binding import Sockets
 from statestream.server.connection import READ_BYTES
 from statestream.server.edge import Edge
 from statestream.server.hosts import LISTENING, Listening
@@ -39,8 +40,13 @@ COLLECT_AFTER: Final = (10_000, 20, 20)
 on looking for some."""
 
 
-async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[int], None]) -> None:
-    """Serves until SIGTERM or SIGINT. `ready` is called with the port, which matters if `port` is 0."""
+async def serve(
+    app: web.Application, *, host: str, sockets: Callable[[], Sockets], ready: Callable[[int], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT, on the sockets that `sockets` returns once the application has started.
+
+    `host` is the name by which they were bound. `ready` is called with their port.
+    """
     _allow_descriptors()
     refuse_truncated()
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -63,7 +69,7 @@ async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[
         await runner.setup()
         assert runner.server is not None
         edge = Edge(runner.server, limited_in(app))
-        site = Site(runner, host, port, edge.connection)
+        site = Site(runner, sockets(), edge.connection)
         await site.start()
         listening.addresses = site.addresses
         gc.collect()

@@ -18,8 +18,13 @@ from statestream.tools.commands.conformance import conformance
 from statestream.tools.commands.demo import demo
 from statestream.tools.commands.dispatch import dispatch
 from statestream.tools.commands.history import history
+from statestream.tools.commands.journal.backup import backup
+from statestream.tools.commands.journal.export import export
+from statestream.tools.commands.journal.import_ import import_
+from statestream.tools.commands.journal.info import info
+from statestream.tools.commands.journal.repair import repair
+from statestream.tools.commands.journal.verify import verify
 from statestream.tools.commands.record import record
-from statestream.tools.commands.repair import repair
 from statestream.tools.commands.replay import replay
 from statestream.tools.commands.serve import serve
 from statestream.tools.commands.state import state
@@ -30,7 +35,6 @@ COMMANDS = (
     serve,
     demo,
     check,
-    repair,
     bench,
     watch,
     dispatch,
@@ -41,6 +45,14 @@ COMMANDS = (
     conformance,
     transcripts,
 )
+JOURNAL_COMMANDS = {
+    "info": info,
+    "verify": verify,
+    "export": export,
+    "import": import_,
+    "backup": backup,
+    "repair": repair,
+}
 
 
 class PlainUsageCommand(TyperCommand):
@@ -83,3 +95,12 @@ def _options(
 
 for command in COMMANDS:
     app.command(cls=PlainUsageCommand)(command)
+
+journal = typer.Typer(
+    name="journal",
+    help="Looks at a journal, moves it to another engine, backs it up, or repairs it.",
+    no_args_is_help=True,
+)
+for name, command in JOURNAL_COMMANDS.items():
+    journal.command(name, cls=PlainUsageCommand)(command)
+app.add_typer(journal)

@@ -110,7 +110,7 @@ async def test_a_row_that_does_not_fit_is_refused_at_the_start_and_repaired(tmp_
     await journal.close()
     altered(path, statement)
     journal = SqliteJournal(path)
-    with pytest.raises(JournalUnusable, match=r"statestream repair"):
+    with pytest.raises(JournalUnusable, match=r"statestream journal repair"):
         await opened_and_loaded(journal)
     await journal.close()
     report = repair(path)
@@ -239,34 +239,34 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 async def test_the_command_says_what_was_lost(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     await (await filled(path)).close()
-    done = command("repair", str(path))
+    done = command("journal", "repair", str(path))
     assert done.returncode == 0
     assert "intact" in done.stdout
     assert sorted(each.name for each in tmp_path.iterdir()) == ["j.db", "j.db-head"]
     altered(path, "UPDATE changes SET data = x'39' WHERE seq = 13")
     altered(path, "UPDATE snapshots SET value = x'39' WHERE checkpoint = 16")
     before = path.read_bytes()
-    done = command("repair", f"sqlite:///{path}")
+    done = command("journal", "repair", f"sqlite:///{path}")
     assert done.returncode == 0, done.stderr
     assert re.search(r"ends at 12\..*\nLost changes: 6, from number 13 on", done.stdout), done.stdout
     [copy] = tmp_path.glob("j.db-damaged-*[0-9]")
     assert copy.read_bytes() == before
     assert str(copy) in done.stdout
-    assert "intact" in command("repair", str(path)).stdout
+    assert "intact" in command("journal", "repair", str(path)).stdout
 
 
 @pytest.mark.slow
 async def test_the_command_touches_no_journal_that_is_in_use_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     journal = await filled(path)
-    done = command("repair", str(path))
+    done = command("journal", "repair", str(path))
     assert (done.returncode, done.stdout) == (1, "")
     assert "stop the server" in done.stderr
     await journal.close()
     (tmp_path / "notes").write_text("x" * 600)
     for name in ("missing.db", "notes"):
-        done = command("repair", str(tmp_path / name))
+        done = command("journal", "repair", str(tmp_path / name))
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch("statestream: .+\n", done.stderr), done.stderr
-    assert command("repair", "memory:").returncode == 2
+    assert command("journal", "repair", "memory:").returncode == 2
     assert sorted(each.name for each in tmp_path.iterdir()) == ["j.db", "j.db-head", "notes"]

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-from statestream.core.change import PAGE, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
+from statestream.core.change import PAGE, Change, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
 from statestream.core.clock import AgeClock
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal.contract import Appended, Batch, Checkpoint, Retention, SavedSlice
+from statestream.journal.contract import Appended, Batch, Checkpoint, KeptRecord, Retention, SavedSlice
 from statestream.journal.sqlite import changes, noted_time, space
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite.checksums import Checked, Ledger
@@ -152,6 +152,19 @@ class SqliteJournal:
 
     async def tidy(self) -> None:
         await self._tidying.tidy()
+
+    async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:
+        return await self._reading.run(changes.records, after or ("", ""), self.clock.now())
+
+    async def begin_at(self, position: Position, slices: Mapping[str, SliceState]) -> None:
+        versions = {name: state.version for name, state in slices.items()}
+        await self._writing.commit(
+            lambda sql: changes.begin_at(sql, position, versions), lambda end: self._confirm(*end)
+        )
+        await self.save(position, slices)
+
+    async def adopt(self, adopted: Sequence[Change], records: Sequence[KeptRecord]) -> None:
+        await self._writing.commit(lambda sql: changes.adopt(sql, adopted, records), lambda end: self._confirm(*end))
 
     async def check_writable(self, *, by_writing: bool) -> None:
         """Raises Unavailable if the journal cannot be written to.

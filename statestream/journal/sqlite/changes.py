@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from statestream.core.change import (
+    PAGE,
     START,
     Cause,
     Change,
@@ -32,6 +33,7 @@ from statestream.journal.contract import (
     Conflict,
     Duplicate,
     Entry,
+    KeptRecord,
     idempotency_record,
     number,
     page_of,
@@ -128,6 +130,42 @@ def append(sql: sqlite3.Connection, batch: Batch, now: int) -> tuple[list[Append
     return outcomes, position, ledger
 
 
+def begin_at(sql: sqlite3.Connection, position: Position, versions: Mapping[str, int]) -> tuple[Position, Ledger]:
+    """Makes the history of an empty journal begin at a position, at which slices have these versions."""
+    before, ledger = newest(sql)
+    if before != START:
+        raise Forked(f"expected an empty journal, got one that ends at {before}")
+    rows = [(*item, checksum(item)) for item in versions.items()]
+    sql.executemany("INSERT INTO versions VALUES (?, ?, ?)", rows)
+    ledger = ledger.after([], [row[2] for row in rows])
+    set_floor(sql, position, ledger)
+    return position, ledger
+
+
+def adopt(sql: sqlite3.Connection, changes: Sequence[Change], records: Sequence[KeptRecord]) -> tuple[Position, Ledger]:
+    """Appends changes and records of another journal as they are. Returns the head and its ledger."""
+    position, ledger = newest(sql)
+    first: dict[str, int] = {}
+    for seq, change in enumerate(changes, position.seq + 1):
+        if change.version != seq:
+            raise Forked(f"expected change {seq}, got {change.version}")
+        first.setdefault(change.slice, change.from_version)
+    try:
+        held = _compare(sql, first)
+    except Conflict as error:
+        raise Forked(str(error)) from None
+    gone, new = _set_versions(sql, changes, held)
+    rows = [_record_row(each.key, each.record, each.at) for each in records]
+    sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    ledger = ledger.after(gone, [*new, *(row[7] for row in rows)])
+    if changes:
+        position = changes[-1].position
+        insert(sql, [row_of(change) for change in changes], ledger)
+    else:
+        set_ledger(sql, position, ledger)
+    return position, ledger
+
+
 def insert(sql: sqlite3.Connection, rows: list[tuple[Any, ...]], ledger: Ledger | None) -> None:
     """Inserts rows that `row_of` has made. The last one gets the ledger."""
     if ledger is not None:
@@ -182,10 +220,7 @@ def _record(
     rows = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         if entry.idempotency_key:
-            record = idempotency_record(entry, outcome)
-            where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), now)
-            columns = (*entry.idempotency_key, record.digest, *where)
-            rows.append((*columns, request_checksum(columns)))
+            rows.append(_record_row(entry.idempotency_key, idempotency_record(entry, outcome), now))
     gone: list[int] = []
     oldest = sql.execute("SELECT min(at) FROM requests").fetchone()[0]
     if oldest is not None and oldest < now - IDEMPOTENCY_MS:  # rarely, because tidying forgets them
@@ -193,6 +228,13 @@ def _record(
         gone = [crc for row in rows for (crc,) in sql.execute(query, row[:2]).fetchall()]
     sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return gone, [row[7] for row in rows]
+
+
+def _record_row(key: IdempotencyKey, record: IdempotencyRecord, at: int) -> tuple[Any, ...]:
+    """With its CRC."""
+    where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), at)
+    columns = (*key, record.digest, *where)
+    return (*columns, request_checksum(columns))
 
 
 def lookup(
@@ -203,12 +245,23 @@ def lookup(
     for key in keys:
         row = sql.execute(query, (*key, now - IDEMPOTENCY_MS)).fetchone()
         if row is not None:
-            if not fits(row[5], request_checksum, (*key, *row[:5])):
-                raise damaged("the record of a request")
-            changes = tuple((name, version) for name, version in orjson.loads(row[3]))
-            position = Position(seq=row[1], tag=row[2])
-            found[key] = IdempotencyRecord(digest=row[0], position=position, changes=changes)
+            found[key] = _kept_record((*key, *row)).record
     return found
+
+
+def records(sql: sqlite3.Connection, after: IdempotencyKey, now: int) -> list[KeptRecord]:
+    """The next records that are not too old, in the order of their keys."""
+    query = "SELECT * FROM requests WHERE (actor, id) > (?, ?) AND at >= ? ORDER BY actor, id LIMIT ?"
+    return [_kept_record(row) for row in sql.execute(query, (*after, now - IDEMPOTENCY_MS, PAGE))]
+
+
+def _kept_record(row: tuple[Any, ...]) -> KeptRecord:
+    """Of a row of `requests`. Raises JournalUnusable if it is damaged."""
+    if not fits(row[7], request_checksum, row[:7]):
+        raise damaged("the record of a request")
+    changes = tuple((name, version) for name, version in orjson.loads(row[5]))
+    record = IdempotencyRecord(digest=row[2], position=Position(seq=row[3], tag=row[4]), changes=changes)
+    return KeptRecord(key=(row[0], row[1]), record=record, at=row[6])
 
 
 def read(sql: sqlite3.Connection, after: Position, limit: int, selection: Selection, checked: Checked) -> Page:

@@ -30,7 +30,9 @@ _CRC: Final = Layout(">I")
 
 def damaged(what: str) -> JournalUnusable:
     """The error for a part that is not as it was written. It contains no path, because clients see it."""
-    return JournalUnusable(f"{what} is damaged; stop the server and run `statestream repair`, or restore a backup")
+    return JournalUnusable(
+        f"{what} is damaged; stop the server and run `statestream journal repair`, or restore a backup"
+    )
 
 
 def checksum(columns: tuple[Any, ...], blob: bytes = b"") -> int:

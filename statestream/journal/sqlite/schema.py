@@ -167,6 +167,6 @@ class Schema:
     def _lost(self, acknowledged: Acknowledged, how: str) -> JournalUnusable:
         return JournalUnusable(
             f"expected {self._path} to contain change {acknowledged.position}, which was acknowledged, but {how}; run"
-            " `statestream repair` to continue without what is lost. If you restored a backup or want to start over,"
-            f" delete {head_path(self._path)}"
+            " `statestream journal repair` to continue without what is lost. If you restored a backup or want to start"
+            f" over, delete {head_path(self._path)}"
         )

@@ -5,27 +5,26 @@ Invariants: arguments, messages and exit codes only. An option that would have n
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Never
 
 import typer
-from aiohttp import web
 
-from statestream.server.app import create_app
-from statestream.server.authentication import authenticates, check_authenticator
+from statestream.server.authentication import authenticates
+from statestream.server.binding import Sockets, port_of
 from statestream.server.hosts import allowed_hosts
-from statestream.server.log_output import LogOutput
 from statestream.server.origin import allowed_origins
-from statestream.store.store import Store
 from statestream.tools.console import serving
 from statestream.tools.console.options import Host, Insecure, Port
-from statestream.tools.console.program import ProgramObject
+from statestream.tools.console.systemd import notify
+from statestream.tools.workers.served import Served
+from statestream.tools.workers.supervisor import Supervisor
 
 MIN_HEARTBEAT: Final = 0.1
 MAX_HEARTBEAT: Final = 3600.0
-OPTIONS: Final = {"handoff": "--no-handoff", "origins": "--origin", "hosts": "--allowed-host"}
-"""Those that have another name than the setting of `create_app`."""
-WITH_AUTH: Final = "pass --auth, or create_app(auth=…) for an application, or "
+MAX_WORKERS: Final = 256
 
 
 def serve(
@@ -79,6 +78,15 @@ def serve(
         typer.Option(metavar="NAME", help="What recognizes who sends a request, named like TARGET: auth.py:tokens."),
     ] = None,
     insecure: Insecure = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MAX_WORKERS,
+            help="Serve with so many processes. A supervisor replaces those that end, and restarts them one after the "
+            "other on SIGHUP. Default: this process alone.",
+        ),
+    ] = None,
 ) -> None:
     """Serves your store, or your application made with create_app, until SIGTERM or Ctrl-C.
 
@@ -90,12 +98,12 @@ def serve(
     statestream serve app.py:store
     statestream serve app.py:store --journal sqlite:///board.db --port 9000
     statestream serve app.py:store --auth auth.py:tokens --host 0.0.0.0
+    statestream serve app.py:store --journal sqlite:///board.db --workers 4
     statestream serve package.module:app
     """  # noqa: D301  # \b keeps the lines apart
     if heartbeat is not None and not MIN_HEARTBEAT <= heartbeat <= MAX_HEARTBEAT:
         message = f"expected {MIN_HEARTBEAT:g} to {MAX_HEARTBEAT:g} seconds, got {heartbeat:g}"
         raise typer.BadParameter(message, param_hint="--heartbeat")
-    found = ProgramObject(target, "TARGET").load("a Store or a web.Application", _is_servable)
     settings: dict[str, Any] = {
         "heartbeat": heartbeat,
         "max_subscribers": max_subscribers,
@@ -103,47 +111,41 @@ def serve(
         "origins": _checked(allowed_origins, origin, "--origin"),
         "hosts": _checked(allowed_hosts, allowed_host, "--allowed-host"),
     }
-    given = {name: value for name, value in settings.items() if value is not None}
-    if isinstance(found, Store):
-        if auth is not None:
-            given["auth"] = ProgramObject(auth, "--auth").load("an authenticator", _is_authenticator)
-        found = _application(found, journal, given)
-    elif auth is not None:
-        raise typer.BadParameter("goes with a store; pass it to create_app for an application", param_hint="--auth")
-    elif given:
-        name = next(iter(given))
-        option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
-        raise typer.BadParameter("goes with a store; pass it to create_app for an application", param_hint=option)
-    elif journal is not None:
-        raise typer.BadParameter("goes with a store; an application has its own", param_hint="--journal")
-    log = LogOutput(log_format or "text", requests=access_log) if access_log or log_format else None
-    serving.serve(found, host, port, secure=insecure or authenticates(found), hint=WITH_AUTH, log=log)
+    served = Served(
+        target=target,
+        host=host,
+        journal=journal,
+        auth=auth,
+        settings={name: value for name, value in settings.items() if value is not None},
+        insecure=insecure,
+        access_log=access_log,
+        log_format=log_format,
+    )
+    if workers is not None:
+        _supervise(served, port, workers)
+    application = served.application()
+    serving.check_reach(host, secure=insecure or authenticates(application), hint=serving.WITH_AUTH)
+
+    def ready(bound: int) -> None:
+        serving.announce(host, bound)
+        notify("READY=1")
+
+    serving.run(application, host, lambda: Sockets(own=serving.bound(host, port)[0]), ready=ready, log=served.log())
+
+
+def _supervise(served: Served, port: int, workers: int) -> Never:
+    """Serves in processes of their own, until SIGTERM or SIGINT."""
+    shares = serving.bound(served.host, port, workers)
+    bound = port_of(shares[0])
+    with served.log() or contextlib.nullcontext():
+        supervisor = Supervisor(served, shares, lambda: serving.announce(served.host, bound))
+        code = asyncio.run(supervisor.run())
+    raise typer.Exit(code)
 
 
 def _checked(check: Callable[[list[str]], frozenset[str]], values: list[str] | None, option: str) -> Any:
     """The values of an option that may be repeated; None without any."""
     try:
-        return check(values) if values else None
+        return sorted(check(values)) if values else None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
-
-
-def _application(store: Store, journal: str | None, settings: dict[str, Any]) -> web.Application:
-    if journal is not None:
-        try:
-            store.use_journal(journal)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--journal") from None
-    return create_app(store, **settings)
-
-
-def _is_servable(value: Any) -> bool:
-    return isinstance(value, Store | web.Application)
-
-
-def _is_authenticator(value: Any) -> bool:
-    try:
-        check_authenticator(value)
-    except TypeError:
-        return False
-    return True

@@ -12,31 +12,32 @@ import errno
 import os
 import socket
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import typer
 from aiohttp import web
 
 from statestream.core.errors import StatestreamError
+from statestream.server.binding import Share, Sockets, bind
 from statestream.server.log_output import LogOutput
 from statestream.server.peer import address_of
 from statestream.server.serve import serve as serve_app
 from statestream.tools.console.exit_codes import failure
 
+WITH_AUTH: Final = "pass --auth, or create_app(auth=…) for an application, or "
 
-def serve(
-    application: web.Application,
-    host: str,
-    port: int,
-    *,
-    secure: bool,
-    hint: str = "",
-    log: LogOutput | None = None,
-) -> None:
-    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot. `log` writes the log, instead of Python's default.
 
-    If it is not `secure`, `host` has to be an address that other machines cannot reach. `hint` is the beginning of what
-    to do about it.
+def serve(application: web.Application, host: str, port: int, *, secure: bool) -> None:
+    """Serves on an address until SIGTERM or SIGINT. Exits with 1 if it cannot."""
+    check_reach(host, secure=secure)
+    run(application, host, lambda: Sockets(own=bound(host, port)[0]), ready=lambda at: announce(host, at))
+
+
+def check_reach(host: str, *, secure: bool, hint: str = "") -> None:
+    """If it is not `secure`, `host` has to be an address that other machines cannot reach.
+
+    `hint` is the beginning of what to do about it.
     """
     if not secure and not is_loopback(host):
         raise typer.BadParameter(
@@ -45,17 +46,37 @@ def serve(
             param_hint="--host",
         )
 
-    def ready(bound: int) -> None:
-        typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{bound}")
-        sys.stdout.flush()  # a program that started this one waits for the line
 
+def bound(host: str, port: int, shares: int = 1) -> list[Share]:
+    """The sockets of an address. Exits with 1 if it cannot be used."""
+    try:
+        return bind(host, port, shares)
+    except OSError as error:
+        raise failure(f"cannot listen on {host}, port {port}: {_reason(error)}") from None
+
+
+def announce(host: str, port: int) -> None:
+    """Writes where the server can be reached, for people and for a program that has started it."""
+    typer.echo(f"statestream is serving on http://{f'[{host}]' if ':' in host else host}:{port}")
+    sys.stdout.flush()
+
+
+def run(
+    application: web.Application,
+    host: str,
+    sockets: Callable[[], Sockets],
+    *,
+    ready: Callable[[int], None],
+    log: LogOutput | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot. `log` writes the log, instead of Python's default."""
     try:
         with log or contextlib.nullcontext(), asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve_app(application, host=host, port=port, ready=ready))
+            runner.run(serve_app(application, host=host, sockets=sockets, ready=ready))
     except StatestreamError as error:
         raise failure(str(error)) from None
     except OSError as error:
-        raise failure(f"cannot listen on {host}, port {port}: {_reason(error)}") from None
+        raise failure(f"cannot listen on {host}: {_reason(error)}") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""`statestream repair JOURNAL`: takes a damaged journal back to its last good change.
+"""`statestream journal repair JOURNAL`: takes a damaged journal back to its last good change.
 
 Invariants: arguments and messages only; `journal/sqlite/repair.py` does the work.
 """
@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from statestream.journal.sqlite import SqliteJournal
 from statestream.journal.sqlite.repair import Repaired
 from statestream.journal.sqlite.repair import repair as repair_journal
+from statestream.tools.commands.journal.opened import sqlite_path
 from statestream.tools.console.exit_codes import errors_explained, failure
 
 
@@ -30,9 +30,9 @@ def repair(
     repaired. 2: invalid usage.
 
     \b
-    statestream repair sqlite:///board.db
+    statestream journal repair sqlite:///board.db
     """  # noqa: D301  # \b keeps the lines apart
-    path = _path(journal)
+    path = sqlite_path(journal, "JOURNAL")
     with errors_explained():
         try:
             repaired = repair_journal(path)
@@ -40,15 +40,6 @@ def repair(
             raise failure(f"{path} could not be repaired: {error}") from None
     for line in _report(path, repaired):
         typer.echo(line)
-
-
-def _path(journal: str) -> Path:
-    if ":" not in journal:
-        return Path(journal)
-    try:
-        return SqliteJournal.from_url(journal).path
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
 
 
 def _report(path: Path, repaired: Repaired) -> list[str]:
