@@ -1,0 +1,291 @@
+"""Several processes on one port: what clients notice of a restart, a crash and a stop, which is nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
+
+APP = """
+import os
+import time
+from pathlib import Path
+
+from aiohttp import web
+from statestream import Slice, Store, create_app
+
+VERSION = 1
+board = Slice("board", initial={"count": 0})
+
+
+@board.action
+def counted(state):
+    state["count"] += 1
+
+
+async def who(request):
+    return web.json_response({"pid": os.getpid(), "version": VERSION})
+
+
+async def block(request):
+    while not Path(os.environ["GATE"]).exists():
+        time.sleep(0.01)
+    return web.Response()
+
+
+app = create_app(Store([board], journal=os.environ["JOURNAL"]))
+app.router.add_get("/who", who)
+app.router.add_get("/block", block)
+"""
+ASK = b"GET /who HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+class Workers(Server):
+    """`statestream serve --workers` with an application that says which process answers, and which version of it."""
+
+    def __init__(self, folder: Path, workers: int = 2, **env: str) -> None:
+        self.program = folder / "served.py"
+        self.program.write_text(APP)
+        self.gate = folder / "gate"
+        settings = {"JOURNAL": f"sqlite:///{folder / 'j.db'}", "GATE": str(self.gate), "PYTHONDONTWRITEBYTECODE": "1"}
+        super().__init__("serve", f"{self.program}:app", "--workers", str(workers), env={**settings, **env})
+
+    def who(self) -> dict[str, int]:
+        """Which process answers a new connection. Raises OSError if none does."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+            client.sendall(ASK)
+            answer = b""
+            while data := client.recv(1 << 16):
+                answer += data
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(f"not answered: {answer!r}")
+        found: dict[str, int] = json.loads(answer.rpartition(b"\r\n")[2])
+        return found
+
+    def workers(self) -> set[int]:
+        """The processes that the supervisor has started and that have not ended."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return {pid for pid in map(int, listed) if Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"}
+
+    def says(self) -> str:
+        """What has been written to stderr so far."""
+        self.errors.flush()
+        return Path(f"/proc/self/fd/{self.errors.fileno()}").read_text()
+
+    def hang_up(self) -> None:
+        os.kill(self.pid, signal.SIGHUP)
+
+    def line(self) -> str:
+        """The next line on stdout."""
+        assert self.process
+        assert self.process.stdout
+        return self.process.stdout.readline()
+
+
+class Crowd:
+    """Clients that connect one after the other without a pause, and what happened to them."""
+
+    def __init__(self, server: Workers, clients: int = 3) -> None:
+        self._server, self._over = server, threading.Event()
+        self.answers: list[dict[str, int]] = []
+        self.problems: list[OSError] = []
+        self._threads = [threading.Thread(target=self._connect_on) for _ in range(clients)]
+
+    def _connect_on(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.answers.append(self._server.who())
+            except OSError as problem:
+                self.problems.append(problem)
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+async def test_the_workers_share_one_port_and_one_journal(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    with Workers(tmp_path, 3) as server:
+        assert len(server.workers()) == 3
+        asked = [server.who()["pid"] for _ in range(60)]
+        assert set(asked) == server.workers(), "the kernel spreads connections over the workers"
+        clients = [PlainClient(server.port) for _ in range(6)]
+        for client in clients:
+            await asyncio.to_thread(client.connect)
+            client.read_until(lambda frame: frame.event == "state.initial")
+        _, answer = await dispatch(http, server.url, "board/counted")
+        for client in clients:
+            await asyncio.to_thread(client.read_to, answer["position"])
+            assert client.state["board"] == {"count": 1}
+            client.close()
+
+
+@pytest.mark.slow
+async def test_a_restart_refuses_and_resets_no_connection(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """Twice, while clients connect in a tight loop and a reader follows. The second time, the program has changed."""
+    with Workers(tmp_path) as server:
+        reader = PlainClient(server.port)
+        await asyncio.to_thread(reader.connect)
+        await dispatch(http, server.url, "board/counted")
+        with Crowd(server) as crowd:
+            for version in (1, 2000):
+                old = server.workers()
+                server.program.write_text(APP.replace("VERSION = 1\n", f"VERSION = {version}\n"))
+                server.hang_up()
+                assert await asyncio.to_thread(server.line) == "statestream has restarted its workers: 2\n"
+                assert not server.workers() & old
+                assert len(server.workers()) == 2
+                answered = len(crowd.answers)
+                await eventually(lambda answered=answered: len(crowd.answers) > answered + 20)
+        assert crowd.problems == []
+        assert {each["version"] for each in crowd.answers} == {1, 2000}
+        assert {each["version"] for each in crowd.answers[-10:]} == {2000}
+        ended = await asyncio.to_thread(lambda: list(reader.frames()))
+        assert (ended[-1].event, ended[-1].data["reason"]) == ("stream.end", "shutdown")
+        _, answer = await dispatch(http, server.url, "board/counted")
+        await asyncio.to_thread(reader.connect)
+        await asyncio.to_thread(reader.read_to, answer["position"])
+        assert reader.state["board"] == {"count": 2}
+        assert reader.reasons == ["start"], "it resumed where it was"
+        reader.close()
+
+
+@pytest.mark.slow
+def test_the_workers_stay_if_the_new_program_does_not_start(tmp_path: Path) -> None:
+    with Workers(tmp_path) as server:
+        before = server.workers()
+        server.program.write_text("raise RuntimeError('not today')")
+        server.hang_up()
+        asyncio.run(eventually(lambda: "the restart was given up" in server.says()))
+        assert server.workers() == before
+        assert server.who()["pid"] in before
+        assert "RuntimeError: not today" in server.says()
+        server.program.write_text(APP.replace("VERSION = 1\n", "VERSION = 2000\n"))
+        server.hang_up()
+        assert "has restarted its workers" in server.line()
+        assert server.who()["version"] == 2000
+        server.stop()
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_missed_by_nobody_who_comes_then(tmp_path: Path) -> None:
+    with Workers(tmp_path) as server:
+        killed = server.who()["pid"]
+        os.kill(killed, signal.SIGKILL)
+        with Crowd(server) as crowd:
+            await eventually(lambda: len(server.workers() - {killed}) == 2)
+            started = server.workers()
+            await eventually(lambda: {each["pid"] for each in crowd.answers[-40:]} == started, seconds=20)
+        assert crowd.problems == []
+        assert f"(process {killed}) was ended by SIGKILL; another one takes its place" in server.says()
+
+
+async def test_others_help_a_worker_that_is_blocked(tmp_path: Path) -> None:
+    with Workers(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as blocking:
+        blocking.sendall(ASK.replace(b"/who", b"/block"))
+        answers = [await asyncio.to_thread(server.who) for _ in range(30)]
+        assert len({each["pid"] for each in answers}) == 1, "the blocked one has accepted nothing"
+        server.gate.touch()
+        assert blocking.recv(100).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_stop_answers_what_was_arriving_and_leaves_no_process(tmp_path: Path) -> None:
+    server = Workers(tmp_path).start()
+    workers = server.workers()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        body = b'{"type": "board/counted", "payload": {}}'
+        head = "POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+        started = threading.Thread(target=server.stop)
+        assert server.who()
+        started.start()
+        await eventually(lambda: refused(server.port))
+        client.sendall(body[5:])
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    await asyncio.to_thread(started.join)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+async def test_workers_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    server = Workers(tmp_path).start()
+    workers = server.workers()
+    server.kill()
+    await eventually(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
+    assert refused(server.port)
+
+
+def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-W", "error", "-m", "statestream", "serve", *arguments]
+    return subprocess.run(start, capture_output=True, text=True, cwd=ROOT, env=os.environ | env, timeout=60)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
+    missing = command("nothing.py:store", "--workers", "3", "--port", "0")
+    assert missing.returncode == 2
+    assert missing.stderr.count("there is no file nothing.py") == 1
+    memory = command(BOARD, "--workers", "2", "--port", "0")
+    assert memory.returncode == 2
+    assert "with the journal memory:, each process would have a state of its own" in memory.stderr
+    open_to_all = command(BOARD, "--workers", "2", "--port", "0", "--host", "0.0.0.0", "--journal", f"sqlite:///{tmp_path}/j")
+    assert open_to_all.returncode == 2
+    assert "nobody has to log in" in open_to_all.stderr
+    assert command(BOARD, "--workers", "0").returncode == 2
+
+
+def test_a_port_is_not_shared_with_another_server(tmp_path: Path) -> None:
+    with Workers(tmp_path) as server:
+        for workers in (["--workers", "2"], []):
+            journal = f"sqlite:///{tmp_path / 'other.db'}"
+            done = command(BOARD, *workers, "--port", str(server.port), "--journal", journal)
+            assert done.returncode == 1
+            assert "address already in use; choose another port" in done.stderr
+
+
+@pytest.mark.slow
+async def test_the_supervisor_gives_up_when_no_worker_can_be_started_any_more(tmp_path: Path) -> None:
+    server = Workers(tmp_path).start()
+    server.program.write_text("raise RuntimeError('not today')")
+    for pid in server.workers():
+        os.kill(pid, signal.SIGKILL)
+    assert server.process
+    assert await asyncio.to_thread(server.process.wait, 60) == 1
+    assert "no worker can be started any more" in server._ended()
+
+
+def test_systemd_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(20)
+        with Workers(tmp_path, 1, NOTIFY_SOCKET=str(path)) as server:
+            assert manager.recv(100) == b"READY=1"
+            server.hang_up()
+            assert manager.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert manager.recv(100) == b"READY=1"
+        assert manager.recv(100) == b"STOPPING=1"
+        with Server.serving(env={"NOTIFY_SOCKET": str(path)}):
+            assert manager.recv(100) == b"READY=1"
