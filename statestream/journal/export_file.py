@@ -195,7 +195,8 @@ class ExportReader:
             what = f"it is longer than {MAX_LINE >> 20} MiB" if len(text) > MAX_LINE else "the file ends too early"
             raise self.wrong(f"{what}; export again")
         self._crc = crc32(text, self._crc)
-        return self._checked(self._decoder.decode, text)
+        line: Line = self._checked(self._decoder.decode, text)
+        return line
 
     def _expect_nothing(self) -> None:
         if next(self._lines, b""):

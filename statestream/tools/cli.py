@@ -6,6 +6,7 @@ bug, in the served module or here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ COMMANDS = (
     conformance,
     transcripts,
 )
-JOURNAL_COMMANDS = {
+JOURNAL_COMMANDS: dict[str, Callable[..., None]] = {
     "info": info,
     "verify": verify,
     "export": export,
@@ -101,6 +102,6 @@ journal = typer.Typer(
     help="Looks at a journal, moves it to another engine, backs it up, or repairs it.",
     no_args_is_help=True,
 )
-for name, command in JOURNAL_COMMANDS.items():
-    journal.command(name, cls=PlainUsageCommand)(command)
+for name, about_a_journal in JOURNAL_COMMANDS.items():
+    journal.command(name, cls=PlainUsageCommand)(about_a_journal)
 app.add_typer(journal)

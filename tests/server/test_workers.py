@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 import pytest
@@ -109,7 +110,7 @@ class Crowd:
             except OSError as problem:
                 self.problems.append(problem)
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -250,7 +251,9 @@ def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
     memory = command(BOARD, "--workers", "2", "--port", "0")
     assert memory.returncode == 2
     assert "with the journal memory:, each process would have a state of its own" in memory.stderr
-    open_to_all = command(BOARD, "--workers", "2", "--port", "0", "--host", "0.0.0.0", "--journal", f"sqlite:///{tmp_path}/j")
+    open_to_all = command(
+        BOARD, "--workers", "2", "--port", "0", "--host", "0.0.0.0", "--journal", f"sqlite:///{tmp_path}/j"
+    )
     assert open_to_all.returncode == 2
     assert "nobody has to log in" in open_to_all.stderr
     assert command(BOARD, "--workers", "0").returncode == 2

@@ -34,6 +34,7 @@ def backup(path: Path, to: Path) -> Position:
         if file.exists():
             raise StatestreamError(f"{file} exists already; choose another name, or delete it")
     begun = to.with_name(f"{to.name}-part")
+    begun.touch(0o600)  # fails with a reason if nothing can be written there
     try:
         newest = _copied(path, begun)
         shutil.copymode(path, begun)
@@ -53,7 +54,6 @@ def backup(path: Path, to: Path) -> Position:
 
 def _copied(path: Path, to: Path) -> Acknowledged:
     """Copies all pages in one step: between two, the file would change, and the copy begin again."""
-    to.unlink(missing_ok=True)
     with (
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as source,
         closing(sqlite3.connect(to, isolation_level=None)) as copy,

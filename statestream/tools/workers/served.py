@@ -38,7 +38,9 @@ class Served(Struct, frozen=True, kw_only=True):
 
     def application(self, workers: int = 1) -> web.Application:
         """Imports the program and makes its application, for one of so many processes. Raises typer.BadParameter."""
-        found = ProgramObject(self.target, "TARGET").load("a Store or a web.Application", _is_servable)
+        found: Store | web.Application = ProgramObject(self.target, "TARGET").load(
+            "a Store or a web.Application", _is_servable
+        )
         if isinstance(found, Store):
             found = self._application_of(found)
         elif self.auth is not None:

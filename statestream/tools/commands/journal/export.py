@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,6 +19,9 @@ from statestream.journal.exporting import export as export_journal
 from statestream.tools.commands.journal.opened import JournalUrl, journal_of, opened
 from statestream.tools.console.exit_codes import run
 from statestream.tools.console.output import notice
+
+FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+"""Only its owner may read the file."""
 
 
 def export(
@@ -51,7 +54,7 @@ async def _exported(journal: Journal, output: Path | None) -> ExportWriter:
             return writer
         begun = output.with_name(f"{output.name}-part")
         try:
-            with begun.open("wb", opener=_private) as file:
+            with os.fdopen(os.open(begun, FLAGS, mode=0o600), "wb") as file:
                 writer = ExportWriter(file.write)
                 await export_journal(journal, writer)
                 file.flush()
@@ -60,8 +63,3 @@ async def _exported(journal: Journal, output: Path | None) -> ExportWriter:
         finally:
             begun.unlink(missing_ok=True)
         return writer
-
-
-def _private(path: str, flags: int) -> int:
-    """Only its owner may read the file."""
-    return os.open(path, flags, 0o600)
