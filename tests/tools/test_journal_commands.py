@@ -1,4 +1,4 @@
-"""`statestream journal`: journals are looked at, verified, exported, imported and backed up, under a busy server too."""
+"""`statestream journal`: journals are looked at, verified, exported, imported and backed up, under a busy server."""
 
 from __future__ import annotations
 
