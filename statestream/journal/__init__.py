@@ -15,11 +15,11 @@ from importlib.metadata import entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
-from statestream.journal.contract import Checkpoints, Journal, Retention, Writable
+from statestream.journal.contract import Checkpoints, Journal, Portable, Retention, Writable
 from statestream.journal.memory import MemoryJournal
 from statestream.journal.sqlite import SqliteJournal
 
-__all__ = ["Checkpoints", "Journal", "MemoryJournal", "Retention", "SqliteJournal", "Writable", "from_url"]
+__all__ = ["Checkpoints", "Journal", "MemoryJournal", "Portable", "Retention", "SqliteJournal", "Writable", "from_url"]
 
 GROUP: Final = "statestream.journals"
 

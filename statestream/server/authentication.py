@@ -24,9 +24,9 @@ from statestream.core.functions import kind_of
 from statestream.core.principal import Identity, Principal
 from statestream.server import audit
 from statestream.server.peer import network_of
-from statestream.server.request import PRINCIPAL, STORE
+from statestream.server.request import PRINCIPAL
+from statestream.server.subapps import serving
 from statestream.server.tickets import identity_of_cookie
-from statestream.store.store import Store
 
 Authenticator = Callable[[web.Request], Awaitable[Identity | None]]
 """Returns who sent a request; None if it has no credentials. Raises Unauthenticated for credentials that are wrong.
@@ -159,20 +159,7 @@ async def entered(auth: object) -> AsyncIterator[None]:
         yield
 
 
-def stores_of(app: web.Application) -> list[Store]:
-    """The stores that an application serves."""
-    return [each[STORE] for each in _with_subapps(app) if STORE in each]
-
-
 def authenticates(app: web.Application) -> bool:
     """Whether an application serves a store, and each store that it serves has an authenticator."""
-    serving = [each for each in _with_subapps(app) if STORE in each]
-    return bool(serving) and all(AUTH in each for each in serving)
-
-
-def _with_subapps(app: web.Application) -> Iterator[web.Application]:
-    yield app
-    for resource in app.router.resources():
-        inner = resource.get_info().get("app")
-        if inner is not None:
-            yield from _with_subapps(inner)
+    apps = serving(app)
+    return bool(apps) and all(AUTH in each for each in apps)

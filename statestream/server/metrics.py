@@ -18,14 +18,20 @@ from prometheus_client.registry import Collector
 
 from statestream.broadcast.hub import Hub
 from statestream.core.histogram import Histogram
+from statestream.core.principal import SERVER
 from statestream.server.contract import Answer, Contract, Route
 from statestream.server.limits import LIMITED
 from statestream.server.problems import OUTCOMES
-from statestream.server.request import view_of
+from statestream.server.request import STORE
+from statestream.server.siblings import Siblings
 from statestream.server.stream import HUB
+from statestream.server.subapps import serving
 from statestream.store.view import StoreView
 
 More = Callable[[], Sequence[Metric]]
+SIBLINGS: Final = web.AppKey("statestream_siblings", Siblings)
+SERVING: Final = web.AppKey("statestream_serving", list[web.Application])
+"""The applications that serve a store, among those of a worker."""
 COUNTED: Final = web.AppKey("statestream_counted", list[More])
 """Additional metrics, such as those of a chat."""
 
@@ -34,7 +40,8 @@ class Metrics(Collector):
     """The metrics of one store and its hub. `requests` are counted by how they ended, `limited` by the limit that they
     exceeded, `more` are additional metrics.
 
-    `ahead`: by how many changes the journal is ahead of this node; None if it did not say.
+    `ahead`: by how many changes the journal is ahead of this node; None if it did not say. `worker`: the number of this
+    process, if several serve one port.
     """
 
     def __init__(
@@ -45,11 +52,19 @@ class Metrics(Collector):
         limited: Mapping[str, int],
         more: Sequence[More],
         ahead: int | None,
+        worker: int | None = None,
     ) -> None:
         self._view, self._hub, self._requests, self._limited = view, hub, requests, limited
         self._more, self._ahead = more, ahead
+        self._labels = {} if worker is None else {"worker": str(worker)}
 
     def collect(self) -> Iterator[Metric]:
+        for metric in self._all():
+            if self._labels:
+                metric.samples = [each._replace(labels=each.labels | self._labels) for each in metric.samples]
+            yield metric
+
+    def _all(self) -> Iterator[Metric]:
         yield from self._store()
         yield from self._streams()
         yield counter("requests", "Requests by how they ended.", self._requests, "outcome")
@@ -116,13 +131,34 @@ def histogram(name: str, text: str, value: Histogram) -> Metric:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    view = view_of(request)
+    app = next(each for each in reversed(request.match_info.apps) if STORE in each)
+    siblings = request.config_dict.get(SIBLINGS)
+    if siblings is None:
+        text = await exposition(app)
+    else:
+        text = siblings.with_others(await exposition(app, siblings.number), request.config_dict[SERVING].index(app))
+    return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+
+async def exposition(app: web.Application, worker: int | None = None) -> str:
+    """The metrics of an application that serves a store, in this process."""
+    view = app[STORE].view(SERVER)
     ahead = await view.vitals.lag(view.position)
     registry = CollectorRegistry()
-    requests, more = request.config_dict[OUTCOMES], request.config_dict[COUNTED]
-    limited = request.config_dict[LIMITED]
-    registry.register(Metrics(view, request.config_dict[HUB], requests, limited, more, ahead))
-    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+    requests, limited, more = app[OUTCOMES], app[LIMITED], app[COUNTED]
+    registry.register(Metrics(view, app[HUB], requests, limited, more, ahead, worker))
+    return generate_latest(registry).decode()
+
+
+def share(application: web.Application, siblings: Siblings) -> None:
+    """Lets an application that several processes serve show the metrics of all of them."""
+    apps = serving(application)
+    application[SIBLINGS], application[SERVING] = siblings, apps
+
+    async def expositions() -> list[str]:
+        return [await exposition(app, siblings.number) for app in apps]
+
+    siblings.share_while_running(application, expositions)
 
 
 METRICS: Final = Route(

@@ -40,7 +40,7 @@ COMMANDS = {
     "serve": "operations.md#The command",
     "demo": "operations.md#The command",
     "check": "howto/evolve.md#Look before you deploy",
-    "repair": "operations.md#A damaged journal",
+    "journal": "operations.md#The journal as a whole",
     "bench": "operations.md#Measuring it",
     "watch": "watching.md#watch",
     "dispatch": "watching.md#dispatch",
@@ -103,8 +103,10 @@ def missing(words: Iterable[str], place: str) -> set[str]:
 def test_every_parameter_of_a_command_is_explained_beside_it(name: str) -> None:
     tree: Any = get_group(cli.app)
     command = tree.commands.get(name, tree)
-    options = {name for each in command.params for name in (*each.opts, *each.secondary_opts) if name.startswith("-")}
-    arguments = {each.metavar for each in command.params if each.param_type_name == "argument"}
+    within = getattr(command, "commands", {}) if command is not tree else {}  # of a group such as `journal`
+    params = [param for each in (command, *within.values()) for param in each.params]
+    options = {name for each in params for name in (*each.opts, *each.secondary_opts) if name.startswith("-")}
+    arguments = {each.metavar for each in params if each.param_type_name == "argument"} | set(within)
     assert options | arguments
     assert not missing((options | arguments) - {"URL"}, COMMANDS[name])  # an address is in every example
 
@@ -173,4 +175,5 @@ def test_every_variable_of_the_environment_is_explained() -> None:
     names = re.findall(r"""os\.environ\.get\("(\w+)\"""", source)
     found = re.findall(r"\b(?:environ|getenv)\b", source)
     assert len(names) == len(found), "each is read by its name, so that it is found here"
-    assert not missing(names, "chat.md#Models")
+    assert not missing(set(names) - {"NOTIFY_SOCKET"}, "chat.md#Models")
+    assert not missing(set(names) & {"NOTIFY_SOCKET"}, "operations.md#Several processes")

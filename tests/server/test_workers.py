@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,7 @@ from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
 APP = """
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -292,3 +294,42 @@ def test_systemd_is_told(tmp_path: Path) -> None:
         assert manager.recv(100) == b"STOPPING=1"
         with Server.serving(env={"NOTIFY_SOCKET": str(path)}):
             assert manager.recv(100) == b"READY=1"
+
+
+async def test_a_scrape_shows_every_worker(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    with Workers(tmp_path, 3) as server:
+        readers = [PlainClient(server.port) for _ in range(30)]  # each worker is sure to have some
+        for reader in readers:
+            await asyncio.to_thread(reader.connect)
+
+        async def scraped() -> dict[str, float]:
+            async with http.get(f"{server.url}/metrics") as response:
+                text = await response.text()
+            names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+            assert len(names) == len(set(names)), "each metric is described once"
+            found = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("statestream_subscribers{")]
+            return {name: float(value) for name, value in found}
+
+        workers = {f'statestream_subscribers{{worker="{number}"}}' for number in (1, 2, 3)}
+
+        async def complete() -> bool:
+            found = await scraped()
+            return found.keys() == workers and sum(found.values()) == len(readers)
+
+        await eventually(complete, seconds=20)
+        os.kill(min(server.workers()), signal.SIGKILL)
+        await eventually(complete_without_one(scraped, len(readers)), seconds=20)
+        for reader in readers:
+            reader.close()
+
+
+def complete_without_one(
+    scraped: Callable[[], Awaitable[dict[str, float]]], streams: int
+) -> Callable[[], Awaitable[bool]]:
+    """The streams of the worker that was killed are gone from the metrics, and the others are there."""
+
+    async def check() -> bool:
+        found = await scraped()
+        return len(found) == 3 and 0 < sum(found.values()) < streams
+
+    return check

@@ -15,8 +15,10 @@ from msgspec import Struct
 
 from statestream.journal import MemoryJournal
 from statestream.server.app import create_app
-from statestream.server.authentication import check_authenticator, stores_of
+from statestream.server.authentication import check_authenticator
 from statestream.server.log_output import LogOutput
+from statestream.server.request import STORE
+from statestream.server.subapps import serving
 from statestream.store.store import Store
 from statestream.tools.console.program import ProgramObject
 
@@ -51,7 +53,7 @@ class Served(Struct, frozen=True, kw_only=True):
             raise _wrong(option, "goes with a store; pass it to create_app for an application")
         elif self.journal is not None:
             raise _wrong("--journal", "goes with a store; an application has its own")
-        if workers > 1 and any(isinstance(store.journal, MemoryJournal) for store in stores_of(found)):
+        if workers > 1 and any(isinstance(each[STORE].journal, MemoryJournal) for each in serving(found)):
             raise _wrong(
                 "--workers",
                 "with the journal memory:, each process would have a state of its own; choose a journal that processes "

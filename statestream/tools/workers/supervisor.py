@@ -23,6 +23,7 @@ from typing import Final
 import typer
 
 from statestream.server.binding import Share, close
+from statestream.server.siblings import clear, shared_files
 from statestream.tools.console.output import notice
 from statestream.tools.console.systemd import notify
 from statestream.tools.workers.served import Served
@@ -57,6 +58,7 @@ class Supervisor:
 
     def __init__(self, served: Served, shares: Sequence[Share], announce: Callable[[], None]) -> None:
         self._served, self._shares, self._announce = served, shares, announce
+        self._metrics = shared_files(len(shares))
         self._slots = [Slot(number) for number in range(1, len(shares) + 1)]
         self._processes: set[WorkerProcess] = set()
         """All that have been started and have not ended."""
@@ -120,7 +122,7 @@ class Supervisor:
         """A new worker that accepts connections; None if it has ended before, or the supervisor stops."""
         if self._stop.is_set():
             return None
-        worker = await WorkerProcess.start(self._served, slot.number, self._shares)
+        worker = await WorkerProcess.start(self._served, slot.number, self._shares, self._metrics)
         self._processes.add(worker)
         if await worker.accepts():
             slot.failures, slot.since = 0, time.monotonic()
@@ -145,6 +147,8 @@ class Supervisor:
                 code = await self._ended(worker)
                 if slot.worker is worker and not self._stop.is_set():
                     slot.worker = None
+                    if self._metrics:
+                        clear(self._metrics[slot.number - 1])
                     slot.failures = 0 if time.monotonic() - slot.since > STEADY_SECONDS else 1
                     log.warning("%s %s; another one takes its place", worker, _how(code))
                 continue

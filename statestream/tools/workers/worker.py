@@ -10,6 +10,7 @@ supervisor has ended. It ignores SIGHUP, which a terminal sends to the whole gro
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -19,6 +20,8 @@ import typer
 
 from statestream.server.authentication import authenticates
 from statestream.server.binding import Sockets
+from statestream.server.metrics import share
+from statestream.server.siblings import Siblings
 from statestream.tools.console import serving
 from statestream.tools.console.output import notice
 from statestream.tools.workers.worker_process import READY, Order
@@ -42,6 +45,10 @@ def _serve(order: Order, channel: socket.socket) -> None:
     served = order.served
     application = served.application(order.workers)
     serving.check_reach(served.host, secure=served.insecure or authenticates(application), hint=serving.WITH_AUTH)
+    for file in order.metrics:
+        os.set_inheritable(file, False)
+    if order.metrics:
+        share(application, Siblings(order.number, order.metrics))
     sockets = Sockets(own=list(map(_inherited, order.own)), others=list(map(_inherited, order.others)))
 
     def ready(_: int) -> None:

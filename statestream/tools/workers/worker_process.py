@@ -33,13 +33,17 @@ STOP_SECONDS: Final = 30.0
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What a worker is sent. `own` and `others` are descriptors that it listens on, `workers` how many there are."""
+    """What a worker is sent. `workers` is how many there are.
+
+    `own` and `others` are descriptors that it listens on, `metrics` those through which workers share their metrics.
+    """
 
     served: Served
     number: int
     workers: int
     own: list[int]
     others: list[int]
+    metrics: list[int]
 
 
 class WorkerProcess:
@@ -52,13 +56,15 @@ class WorkerProcess:
         self._process, self._reader, self._writer = process, reader, writer
 
     @classmethod
-    async def start(cls, served: Served, number: int, shares: Sequence[Share]) -> Self:
+    async def start(cls, served: Served, number: int, shares: Sequence[Share], metrics: Sequence[int]) -> Self:
         """Starts worker `number`, which listens on its own share and helps with the others. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             own = [each.fileno() for each in shares[number - 1]]
             others = [each.fileno() for share in shares for each in share if share is not shares[number - 1]]
-            order = Order(served=served, number=number, workers=len(shares), own=own, others=others)
+            order = Order(
+                served=served, number=number, workers=len(shares), own=own, others=others, metrics=list(metrics)
+            )
             process = await asyncio.create_subprocess_exec(
                 *_python(),
                 "-m",
@@ -66,7 +72,7 @@ class WorkerProcess:
                 str(theirs.fileno()),
                 served.target,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *own, *others),
+                pass_fds=(theirs.fileno(), *own, *others, *metrics),
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         writer.write(msgspec.json.encode(order) + b"\n")
