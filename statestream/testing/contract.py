@@ -24,9 +24,12 @@ from statestream.journal.contract import (
     Conflict,
     Duplicate,
     Journal,
+    KeptRecord,
+    Portable,
     Retention,
 )
 from statestream.journal.history import History
+from statestream.journal.memory import MemoryJournal
 from statestream.testing.journals import (
     SMALL,
     changes_after,
@@ -418,6 +421,34 @@ class JournalContract:
             journal = await self.reopen(journal)
             assert isinstance(journal, Checkpoints)
             await _complete_or_not_there(journal, large)
+        await journal.close()
+
+    async def test_what_another_journal_has_numbered_is_taken_over(self) -> None:
+        """In two portions, the first of which begins with the state at a trimmed position."""
+        journal, source = await self.make(Retention()), MemoryJournal(SMALL)
+        if isinstance(journal, Portable):
+            for n in range(9):
+                await _step(source, n)
+            earliest = await source.earliest()
+            before, after = await History(source).load(earliest), await History(source).load()
+            changes = await changes_after(source, earliest, 99)
+            record = IdempotencyRecord(digest=b"digest", position=after.position, changes=(("a", after.position.seq),))
+            kept = KeptRecord(key=("ada", "id"), record=record, at=journal.clock.now())
+            await journal.begin_at(earliest, before.slices)
+            await journal.adopt(changes[:2], [])
+            await raised(Forked, journal.adopt(changes[3:], []))
+            await journal.adopt(changes[2:], [kept])
+            journal = await self.reopen(journal)
+            assert isinstance(journal, Portable)
+            assert (await journal.earliest(), await journal.head()) == (earliest, after.position)
+            assert plain(await History(journal).load(earliest)) == plain(before)
+            assert plain(await History(journal).load()) == plain(after)
+            assert await changes_after(journal, earliest, 99) == changes
+            assert await journal.lookup([kept.key]) == {kept.key: record}
+            assert (list(await journal.records()), list(await journal.records(kept.key))) == ([kept], [])
+            await raised(Forked, journal.begin_at(earliest, before.slices))
+            [outcome] = await write(journal, entry(value("a", 1)))
+            assert outcome.position.seq == after.position.seq + 1
         await journal.close()
 
 

@@ -8,6 +8,7 @@
     program       an object in a program of the user: a store, an authenticator
     requests      the way to a server, without the errors of a driver
     serving       running a server until it is stopped
+    systemd       telling systemd how far a service is
 
 Invariants: nothing here belongs to one command only.
 """
