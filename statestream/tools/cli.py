@@ -99,7 +99,13 @@ for command in COMMANDS:
 
 journal = typer.Typer(
     name="journal",
-    help="Looks at a journal, moves it to another engine, backs it up, or repairs it.",
+    help="""Looks at a journal, moves it to another engine, backs it up, or repairs it.
+
+    `statestream journal COMMAND --help` explains a command, with examples.
+
+    Exit code 0: it worked. 1: it failed, or something is wrong; a sentence on
+    stderr explains it. 2: invalid usage.
+    """,
     no_args_is_help=True,
 )
 for name, about_a_journal in JOURNAL_COMMANDS.items():

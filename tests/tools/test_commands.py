@@ -425,10 +425,14 @@ async def test_a_login_in_the_url_is_sent_and_never_said(command: tuple[str, ...
     assert "secret" not in await refused(name, "http://me:secret@", *more, code=2)
 
 
-@pytest.mark.parametrize("name", ["", *TREE.commands])
+@pytest.mark.parametrize(
+    "name", ["", *TREE.commands, *(f"journal {name}" for name in TREE.commands["journal"].commands)]
+)
 def test_help_teaches_in_a_terminal_of_80_columns(name: str) -> None:
     """With examples and exit codes, and no line that is broken where it was not written so."""
-    command = TREE.commands[name] if name else TREE
+    command = TREE
+    for word in name.split():
+        command = command.commands[word]
     shown = CliRunner().invoke(cli.app, [*name.split(), "--help"], env={"COLUMNS": "80"}).stdout
     _, *more = inspect.cleandoc(command.help or "").split("\n\n")
     written = [line for paragraph in more for line in paragraph.strip("\b\n").splitlines()]

@@ -122,8 +122,15 @@ class Supervisor:
         """A new worker that accepts connections; None if it has ended before, or the supervisor stops."""
         if self._stop.is_set():
             return None
-        worker = await WorkerProcess.start(self._served, slot.number, self._shares, self._metrics)
+        try:
+            worker = await WorkerProcess.start(self._served, slot.number, self._shares, self._metrics)
+        except OSError as error:
+            slot.failures, self._failed_with = slot.failures + 1, 1
+            log.warning("worker %d cannot be started: %s", slot.number, error.strerror)
+            return None
         self._processes.add(worker)
+        if self._stop.is_set():
+            worker.stop()
         if await worker.accepts():
             slot.failures, slot.since = 0, time.monotonic()
             return worker

@@ -58,22 +58,17 @@ class WorkerProcess:
     @classmethod
     async def start(cls, served: Served, number: int, shares: Sequence[Share], metrics: Sequence[int]) -> Self:
         """Starts worker `number`, which listens on its own share and helps with the others. Raises OSError."""
+        own = [each.fileno() for each in shares[number - 1]]
+        others = [each.fileno() for share in shares for each in share if share is not shares[number - 1]]
+        order = Order(served=served, number=number, workers=len(shares), own=own, others=others, metrics=list(metrics))
         ours, theirs = socket.socketpair()
-        with theirs:
-            own = [each.fileno() for each in shares[number - 1]]
-            others = [each.fileno() for share in shares for each in share if share is not shares[number - 1]]
-            order = Order(
-                served=served, number=number, workers=len(shares), own=own, others=others, metrics=list(metrics)
-            )
-            process = await asyncio.create_subprocess_exec(
-                *_python(),
-                "-m",
-                PROGRAM,
-                str(theirs.fileno()),
-                served.target,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *own, *others, *metrics),
-            )
+        try:
+            process = await _run(served.target, theirs.fileno(), (*own, *others, *metrics))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
         writer.write(msgspec.json.encode(order) + b"\n")
         return cls(number, process, reader, writer)
@@ -113,6 +108,20 @@ class WorkerProcess:
 
     def __str__(self) -> str:
         return f"worker {self.number} (process {self.pid})"
+
+
+async def _run(target: str, channel: int, inherited: Sequence[int]) -> Process:
+    """Starts the program. Ctrl-C in a terminal is for the supervisor alone, so it has a process group of its own."""
+    return await asyncio.create_subprocess_exec(
+        *_python(),
+        "-m",
+        PROGRAM,
+        str(channel),
+        target,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        pass_fds=(channel, *inherited),
+    )
 
 
 def _python() -> list[str]:
