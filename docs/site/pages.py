@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent.parent
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)]*)?(\))")
-LANGUAGES = {".py": "python", ".js": "javascript", ".html": "html", ".sql": "sql", ".json": "json"}
+LANGUAGES = {".py": "python", ".js": "javascript", ".html": "html", ".sql": "sql", ".json": "json", ".yaml": "yaml"}
 HIDDEN = "---\nsearch:\n  exclude: true\n---\n"
 
 

@@ -19,22 +19,24 @@ spaces leads to the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from zlib import crc32
 
 import msgspec
 import orjson
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from statestream.core.change import Cause, Change, IdempotencyKey, IdempotencyRecord, Kind, Position
 from statestream.core.errors import Malformed
 from statestream.core.names import check_id, split_name
-from statestream.core.values import encode, plain
+from statestream.core.values import MAX_INT, encode, plain
 from statestream.journal.contract import KeptRecord, SavedSlice
 
 FORMAT: Final = 1
 MAX_LINE: Final = 256 << 20
 """The longest line in bytes. A line has one value, so it is as long as the largest slice."""
+
+Number = Annotated[int, Meta(ge=0, le=MAX_INT)]
 
 
 class Opening(Struct, frozen=True, kw_only=True, tag_field="line", tag="journal"):
@@ -43,7 +45,7 @@ class Opening(Struct, frozen=True, kw_only=True, tag_field="line", tag="journal"
     format: int
     earliest: str
     head: str
-    at: int
+    at: Number
 
 
 class SliceLine(Struct, frozen=True, kw_only=True, tag_field="line", tag="slice"):
@@ -55,14 +57,14 @@ class SliceLine(Struct, frozen=True, kw_only=True, tag_field="line", tag="slice"
 class ChangeLine(Struct, frozen=True, kw_only=True, tag_field="line", tag="change"):
     position: str
     slice: str
-    from_version: int = field(name="from")
+    from_version: Number = field(name="from")
     kind: Kind
     data: Raw
     type: str
     id: str
     actor: str | None
     payload: Raw
-    at: int
+    at: Number
 
 
 class RecordLine(Struct, frozen=True, kw_only=True, tag_field="line", tag="record"):
@@ -70,8 +72,8 @@ class RecordLine(Struct, frozen=True, kw_only=True, tag_field="line", tag="recor
     id: str
     digest: bytes
     position: str
-    changes: list[tuple[str, int]]
-    age: int
+    changes: list[tuple[str, Number]]
+    age: Number
 
 
 class Ending(Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
@@ -217,7 +219,7 @@ def _item(line: SliceLine | ChangeLine | RecordLine) -> Item:
     if isinstance(line, RecordLine):
         changes = tuple((name, version) for name, version in line.changes)
         record = IdempotencyRecord(digest=line.digest, position=Position.parse(line.position), changes=changes)
-        return AgedRecord(key=(line.actor, check_id(line.id)), record=record, age=max(0, line.age))
+        return AgedRecord(key=(line.actor, check_id(line.id)), record=record, age=line.age)
     split_name(line.slice)
     if isinstance(line, SliceLine):
         return SavedSlice(name=line.slice, position=Position.parse(line.position), data=_encoded(line.value))

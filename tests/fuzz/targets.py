@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 import json
 import random
 from base64 import urlsafe_b64encode
@@ -23,10 +24,13 @@ from statestream.chat.protocols.ai_socket.routes import Command, Resume
 from statestream.chat.protocols.phases.routes import PersonMessage
 from statestream.chat.slices.conversation import chat_slice
 from statestream.client.replica import Replica
-from statestream.core.change import Position
+from statestream.core.change import Cause, Change, IdempotencyRecord, Position
 from statestream.core.errors import Gap, Malformed, NotJSON, StatestreamError, TooLarge, Unauthenticated
 from statestream.core.patch import apply_patch
 from statestream.core.values import encode, loads, plain, same
+from statestream.journal.contract import KeptRecord
+from statestream.journal.export_file import ExportWriter
+from statestream.journal.importing import examined
 from statestream.protocol.sse import Decoder, Event
 from statestream.server.bodies import checked
 
@@ -123,6 +127,30 @@ def _command(value: Any) -> object:
     return checked(Resume, value) if command.type == "resume" else _post(value)
 
 
+def export(data: bytes) -> None:
+    """A file is a complete export of a journal, or is refused before anything is written."""
+    with contextlib.suppress(Malformed):
+        examined(lambda: io.BytesIO(data))
+
+
+def _exported() -> bytes:
+    """An export with a line of each kind."""
+    lines: list[bytes] = []
+    writer = ExportWriter(lines.append)
+    first, second = Position(seq=1, tag="a"), Position(seq=2, tag="b")
+    writer.begin(first, second, 1795273610382)
+    writer.add_slice("board", first, b'{"tasks":[]}')
+    cause = Cause(type="board/added", id="i", actor=None, payload=b"{}")
+    data = b'[{"op":"add","path":"/tasks/0","value":1.5}]'
+    writer.add_change(
+        Change(position=second, slice="board", from_version=1, kind="patches", data=data, cause=cause, at=1)
+    )
+    record = IdempotencyRecord(digest=b"d", position=second, changes=(("board", 2),))
+    writer.add_record(KeptRecord(key=("ada", "i"), record=record, at=0), 5)
+    writer.end()
+    return b"".join(lines)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "sse": sse,
     "cursor": cursor,
@@ -130,6 +158,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "patch": patch,
     "frame": frame,
     "token": token,
+    "export": export,
     "ai_sdk": _chat(_post),
     "ag_ui": _chat(_run),
     "ai_socket": _chat(_command),
@@ -149,6 +178,7 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "frame": [json.dumps(_UPDATE | {"patches": [{"op": "add", "path": "/a/1", "value": 2}], "cause": {}}).encode()],
     "token": [b"e30.e30.e30", b'{"alg":"HS256","typ":"JWT"}\0' + json.dumps(_CLAIMS).encode()],
+    "export": [_exported(), *_exported().splitlines(keepends=True)],
     "ai_sdk": [json.dumps({"id": "c", "messages": [_USER], "trigger": "regenerate-message"}).encode()],
     "ag_ui": [
         json.dumps({"threadId": "t", "runId": "r", "messages": [_USER], "forwardedProps": {"leaf": "q"}}).encode()
