@@ -62,7 +62,8 @@ class Workers(Server):
         self.program.write_text(APP)
         self.gate = folder / "gate"
         settings = {"JOURNAL": f"sqlite:///{folder / 'j.db'}", "GATE": str(self.gate), "PYTHONDONTWRITEBYTECODE": "1"}
-        super().__init__("serve", f"{self.program}:app", "--workers", str(workers), env={**settings, **env})
+        command = ("serve", f"{self.program}:app", "--workers", str(workers))
+        super().__init__(*command, prefix=("env",), env={**settings, **env})  # a process that was not copied
 
     def who(self) -> dict[str, int]:
         """Which process answers a new connection. Raises OSError if none does."""
