@@ -93,7 +93,11 @@ class Site(web.BaseSite):
             return
         self._paused = PAUSE
         asyncio.get_running_loop().call_soon(self._continue)
-        for _ in range(AT_ONCE):
+        self._take(listening, AT_ONCE)
+
+    def _take(self, listening: socket.socket, most: int) -> None:
+        """Accepts at most so many of the connections that wait."""
+        for _ in range(most):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -135,6 +139,9 @@ class Site(web.BaseSite):
             timer.cancel()
         for listening in (*self._own, *self._others):
             loop.remove_reader(listening)
+        for listening in self._own:
+            self._take(listening, BACKLOG)  # otherwise the kernel resets them, unless another process listens as well
+        for listening in (*self._own, *self._others):
             listening.close()
         if self._newcomers:
             await asyncio.wait(self._newcomers)

@@ -42,6 +42,7 @@ async def who(request):
 
 
 async def block(request):
+    Path(os.environ["GATE"] + "-reached").touch()
     while not Path(os.environ["GATE"]).exists():
         time.sleep(0.01)
     return web.Response()
@@ -170,6 +171,16 @@ async def test_a_restart_refuses_and_resets_no_connection(tmp_path: Path, http: 
         reader.close()
 
 
+@pytest.mark.soak
+def test_fifty_restarts_refuse_and_reset_no_connection(tmp_path: Path) -> None:
+    with Workers(tmp_path, 3) as server, Crowd(server, 4) as crowd:
+        for _ in range(50):
+            server.hang_up()
+            assert server.line() == "statestream has restarted its workers: 3\n"
+    print(f"50 restarts of 3 workers, {len(crowd.answers)} connections, {len(crowd.problems)} refused or reset")
+    assert crowd.problems == []
+
+
 @pytest.mark.slow
 def test_the_workers_stay_if_the_new_program_does_not_start(tmp_path: Path) -> None:
     with Workers(tmp_path) as server:
@@ -202,6 +213,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_missed_by_nobody_who_come
 async def test_others_help_a_worker_that_is_blocked(tmp_path: Path) -> None:
     with Workers(tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as blocking:
         blocking.sendall(ASK.replace(b"/who", b"/block"))
+        await eventually((tmp_path / "gate-reached").exists)
         answers = [await asyncio.to_thread(server.who) for _ in range(30)]
         assert len({each["pid"] for each in answers}) == 1, "the blocked one has accepted nothing"
         server.gate.touch()
@@ -214,15 +226,37 @@ async def test_a_stop_answers_what_was_arriving_and_leaves_no_process(tmp_path: 
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         body = b'{"type": "board/counted", "payload": {}}'
         head = "POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+        client.sendall(f"{head}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 100")
+        client.sendall(body[:5])
         started = threading.Thread(target=server.stop)
-        assert server.who()
         started.start()
         await eventually(lambda: refused(server.port))
         client.sendall(body[5:])
         assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
     await asyncio.to_thread(started.join)
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_a_stop_answers_connections_that_nobody_has_accepted_yet(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """They wait in the kernel, more of them than are accepted at once: the processes are frozen when they arrive."""
+    server = Server("serve", BOARD, "--journal", f"sqlite:///{tmp_path / 'j.db'}", *workers, prefix=("env",))
+    with server:
+        listed = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        serving = [int(pid) for pid in listed] if workers else [server.pid]
+        for pid in serving:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(30)]
+        for client in clients:
+            client.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        for pid in serving:
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)
+        for client in clients:
+            with client:
+                assert client.recv(12) == b"HTTP/1.1 200"
+    assert refused(server.port)
 
 
 def refused(port: int) -> bool:
