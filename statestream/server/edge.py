@@ -29,7 +29,9 @@ VERSIONS: Final = (HttpVersion10, HttpVersion11)
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class _Request(web.Request):
+class EdgeRequest(web.Request):
+    """Made for each request, also if no application knows it."""
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         """Is called before the headers of the answer are sent, also if no application knows the request."""
         await super()._prepare_hook(response)
@@ -39,10 +41,12 @@ class _Request(web.Request):
 class Edge:
     """The connections of `server`. Make it before the first one is accepted.
 
-    `limited` counts those that are ended because of a limit.
+    `limited` counts those that are ended because of a limit. `request`: the class of the requests.
     """
 
-    def __init__(self, server: web.Server, limited: Counter[str]) -> None:
+    def __init__(
+        self, server: web.Server, limited: Counter[str], request: type[EdgeRequest] = EdgeRequest
+    ) -> None:
         self._server, self._limited = server, limited
         self._settings: dict[str, Any] = server._kwargs  # noqa: SLF001 - those of the runner and the application
         self._complaints = Complaints()
@@ -51,7 +55,7 @@ class Edge:
         self._stopping = False
         server.request_handler = self.answer
         factory: Any = server.request_factory  # the application's
-        server.request_factory = partial(factory, _cls=_Request)
+        server.request_factory = partial(factory, _cls=request)
 
     def connection(self) -> HttpConnection:
         """The protocol of a new connection."""

@@ -24,6 +24,9 @@ STORE: Final = web.AppKey("statestream_store", Store)
 """For assembling an application only."""
 QUERY: Final = web.AppKey("statestream_query", set[str])
 """The parameters that the application's own code reads. Every route accepts them beside its own."""
+MOUNT: Final = web.RequestKey("statestream_mount", str)
+"""Where the application is mounted in the server of somebody else, who also frames the bodies of responses. Missing if
+the server is aiohttp's."""
 PRINCIPAL: Final = web.RequestKey("statestream_principal", Principal)
 """Who sent the request. Missing if the server does not authenticate."""
 

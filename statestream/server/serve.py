@@ -80,10 +80,10 @@ async def serve(
         await site.stop()
         await edge.stop(SHUTDOWN_SECONDS)
     finally:
-        await _end(runner)
+        await end(runner)
 
 
-async def _end(runner: web.AppRunner) -> None:
+async def end(runner: web.AppRunner) -> None:
     """Ends the application and its connections, whether or not their clients read what is left."""
     connections = runner.server.connections if runner.server else []
     transports = [connection.transport for connection in connections if connection.transport is not None]

@@ -29,7 +29,7 @@ from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, SESSIONS, hold
 from statestream.server.contract import CAUSE, SLICES, Answer, Contract, Messages, Parameter, Route
 from statestream.server.problems import OUTCOME
-from statestream.server.request import asked_of, check_query, view_of, wants_payloads
+from statestream.server.request import MOUNT, asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
 from statestream.store.view import StoreView
 
@@ -119,7 +119,7 @@ def _wanted(request: web.Request, view: StoreView) -> Wanted:
     return Wanted(
         selection=asked_of(request, view),
         detail=Detail(payloads=wants_payloads(request), every_change=request.query.get("after") == EARLIEST),
-        encoding=Encoding.CHUNKED if request.version >= HttpVersion11 else Encoding.RAW,
+        encoding=Encoding.CHUNKED if request.version >= HttpVersion11 and MOUNT not in request else Encoding.RAW,
     )
 
 

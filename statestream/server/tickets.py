@@ -23,7 +23,7 @@ from statestream.core.principal import Identity
 from statestream.core.selection import Selection
 from statestream.server.contract import Answer, Contract, Route
 from statestream.server.origin import is_foreign
-from statestream.server.request import check_query, identity_of
+from statestream.server.request import MOUNT, check_query, identity_of
 from statestream.store.revocations import key_of
 from statestream.store.tickets import NAME, TICKET_MS, digest_of, entry_identity, holder_of, is_over
 from statestream.store.view import StoreView
@@ -133,7 +133,7 @@ def _attributes(request: web.Request) -> str:
     A browser does not keep a `Strict` cookie that a page of another site asks for, and sends one without `Secure` over
     plain HTTP.
     """
-    path = request.rel_url.raw_path.removesuffix("/tickets") or "/"
+    path = request.get(MOUNT, "") + request.rel_url.raw_path.removesuffix("/tickets") or "/"
     found = ["HttpOnly", f"Path={path}"]
     if request.headers.get("Sec-Fetch-Site") == "cross-site":  # of an allowed origin
         return "; ".join([*found, "SameSite=None", "Secure", "Partitioned"])

@@ -1,0 +1,184 @@
+"""Carries one request, or one WebSocket, between an ASGI server and aiohttp's protocol.
+
+Invariants: the ASGI server's own task sends, so that a server that makes it wait holds back this client only. Another
+task receives, because only this shows that the client has left. Both end with the request. A response that is not
+complete ends with an exception, so that no server or middleware completes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+from aiohttp import WSMsgType
+
+from statestream.asgi.frames import NO_STATUS, Frame, FrameReader
+from statestream.asgi.scope import LAST_CHUNK, Scope, chunk, ends_of, has_body, head_of, is_secure, place_of
+from statestream.asgi.transport import AsgiTransport, Headers
+from statestream.server.connection import HttpConnection
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+SWITCHING: Final = 101
+DENIAL: Final = "websocket.http.response"
+"""The extension by which a WebSocket is refused with a response (ASGI, Websocket Denial Response)."""
+OF_THE_HANDSHAKE: Final = (b"upgrade", b"sec-websocket-accept", b"sec-websocket-protocol", b"content-type")
+
+
+class Exchange:
+    """`await Exchange(…).run()` returns when the response is complete, or its client has left.
+
+    Raises ConnectionAbortedError if the response was cut.
+    """
+
+    __slots__ = ("_connection", "_frames", "_mute", "_receive", "_scope", "_send", "_socket", "_started", "_transport", "left")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, connection: HttpConnection) -> None:
+        self._scope, self._receive, self._send, self._connection = scope, receive, send, connection
+        self._socket = scope["type"] == "websocket"
+        self._frames: FrameReader | None = None
+        """Of a WebSocket that was accepted."""
+        self._started = self._mute = False
+        """Whether the head of a response was sent, and whether only that can be sent."""
+        self.left = False
+        """Whether the client has left."""
+        place = place_of(scope)
+        self._transport = AsgiTransport(connection, ends_of(scope), place, secure=is_secure(scope))
+        connection.connection_made(self._transport)
+
+    async def run(self) -> None:
+        self._connection.data_received(head_of(self._scope, self._transport.place.path))
+        receiving = asyncio.create_task(self._receive_all())
+        try:
+            await self._deliver()
+        finally:
+            receiving.cancel()
+            self._transport.close()
+            self._connection.connection_lost(None if self._complete else ConnectionResetError("the response was cut"))
+            await asyncio.wait([receiving])
+        if not receiving.cancelled() and (error := receiving.exception()) is not None:
+            raise error
+        if not self._complete and not self.left:
+            raise ConnectionAbortedError("the response was cut, so that its client does not take it for complete")
+
+    @property
+    def _complete(self) -> bool:
+        return self._frames is not None or (self._transport.ended and self._transport.delivered)
+
+    # to the ASGI server
+
+    async def _deliver(self) -> None:
+        try:
+            async with asyncio.timeout(None) as self._transport.interrupt:
+                while not self._transport.delivered:
+                    await self._transport.ready()
+                    for message in self._messages():
+                        if not self.left:
+                            await self._send(message)
+                    self._transport.took()
+        except TimeoutError:
+            if not self._transport.is_closing():
+                raise
+        except OSError:  # so the ASGI server says that the client has left (ASGI 2.4)
+            self._lose()
+        finally:
+            self._transport.interrupt = None
+
+    def _messages(self) -> Iterator[Message]:
+        """What is to be sent now."""
+        head, self._transport.head = self._transport.head, None
+        if head is not None:
+            yield from self._head(*head)
+        if self._frames is not None:
+            yield from self._socket_messages(self._frames)
+        elif self._started:
+            data, last = self._transport.take(), self._transport.ended
+            if (data or last) and not self._mute:
+                yield {"type": f"{self._kind}.body", "body": data, "more_body": not last}
+
+    @property
+    def _kind(self) -> str:
+        return DENIAL if self._socket else "http.response"
+
+    def _head(self, status: int, headers: Headers) -> Iterator[Message]:
+        if self._socket and status == SWITCHING:
+            self._frames = FrameReader()
+            chosen = dict(headers).get(b"sec-websocket-protocol")
+            more = [(name, value) for name, value in headers if name not in OF_THE_HANDSHAKE]
+            subprotocol = None if chosen is None else chosen.decode()
+            yield {"type": "websocket.accept", "subprotocol": subprotocol, "headers": more}
+        elif self._socket and DENIAL not in (self._scope.get("extensions") or {}):
+            self._started = self._mute = True
+            yield {"type": "websocket.close"}
+        else:
+            self._started = True
+            yield {"type": f"{self._kind}.start", "status": status, "headers": headers}
+
+    def _socket_messages(self, frames: FrameReader) -> Iterator[Message]:
+        for frame in frames.read(self._transport.take()):
+            if frame.kind is WSMsgType.PING:  # the ASGI server finds out by itself whether its client is there
+                self._connection.data_received(Frame(kind=WSMsgType.PONG, data=frame.data).encode())
+            elif frame.kind is WSMsgType.CLOSE:
+                yield {"type": "websocket.close", "code": frame.code, "reason": frame.data[2:].decode("utf-8", "replace")}
+            elif frame.kind is WSMsgType.TEXT:
+                yield {"type": "websocket.send", "text": frame.data.decode()}
+            elif frame.kind is WSMsgType.BINARY:
+                yield {"type": "websocket.send", "bytes": frame.data}
+
+    # from the ASGI server
+
+    async def _receive_all(self) -> None:
+        """Passes on what the client sends, until it leaves."""
+        try:
+            await (self._receive_socket() if self._socket else self._receive_body())
+        except OSError:
+            self._lose()
+        except Exception:
+            self._lose()
+            raise
+
+    def _lose(self) -> None:
+        """The client has left."""
+        self.left = True
+        self._transport.abort()
+        self._connection.connection_lost(ConnectionResetError("the client has left"))
+
+    async def _receive_body(self) -> None:
+        wanted = has_body(self._scope)
+        while True:
+            await self._transport.readable()
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._lose()
+                return
+            data, more = message.get("body", b""), message.get("more_body", False)
+            if wanted and data:
+                self._connection.data_received(chunk(data))
+            if wanted and not more:
+                wanted = False
+                self._connection.data_received(LAST_CHUNK)
+
+    async def _receive_socket(self) -> None:
+        while True:
+            await self._transport.readable()
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            if message["type"] == "websocket.receive":
+                self._connection.data_received(_frame_of(message).encode())
+        closing = Frame.closing(message.get("code", NO_STATUS))
+        if closing is None or self._frames is None:
+            self._lose()
+        else:
+            self.left = True
+            self._connection.data_received(closing.encode())
+
+
+def _frame_of(message: Message) -> Frame:
+    data, text = message.get("bytes"), message.get("text")
+    if data is None:
+        return Frame(kind=WSMsgType.TEXT, data=(text or "").encode())
+    return Frame(kind=WSMsgType.BINARY, data=bytes(data))
