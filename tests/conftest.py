@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from hypothesis import settings
 
-from tests.support import MODES, ROOT, Server
+from tests.support import FRONT, MODES, ROOT, Server
 from tests.support.node import Node
 from tests.support.ordering import longest_first
 from tests.support.provider import started
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = longest_first(items, longest, workers)
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=MODES if FRONT == "statestream" else MODES[1:2])
 def each_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test runs once with each way in which a server can own its sockets."""
     monkeypatch.setattr(Server, "mode", request.param)

@@ -115,6 +115,8 @@ class Exchange:
             yield {"type": "websocket.close"}
         else:
             self._started = True
+            if self._socket and self._scope.get("http_version", "1.1") == "1.1":
+                headers.append((b"connection", b"close"))  # hypercorn closes it without saying so
             yield {"type": f"{self._kind}.start", "status": status, "headers": headers}
 
     def _socket_messages(self, frames: FrameReader) -> Iterator[Message]:

@@ -11,11 +11,12 @@ from tests.support.api import dispatch, get_state
 from tests.support.paths import ROOT
 from tests.support.plain_client import Frame, PlainClient
 from tests.support.polling import eventually
-from tests.support.server import BOARD, MODES, START_SECONDS, Server
+from tests.support.server import BOARD, FRONT, MODES, START_SECONDS, Server
 from tests.support.stand_in import serving
 
 __all__ = [
     "BOARD",
+    "FRONT",
     "MODES",
     "ROOT",
     "START_SECONDS",

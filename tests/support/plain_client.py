@@ -13,6 +13,41 @@ from typing import Any, Self
 
 import jsonpatch
 
+from tests.support.server import FRONT
+
+VERSION = "1.0" if FRONT == "statestream" else "1.1"
+"""uvicorn sends chunks to HTTP/1.0 as well."""
+
+
+class Chunks:
+    """The body in the chunks of HTTP/1.1 (RFC 9112, section 7.1)."""
+
+    def __init__(self) -> None:
+        self._buffer, self._left = b"", 0
+
+    def take(self, data: bytes) -> bytes:
+        """What is new of the body. Raises EOFError after its end."""
+        self._buffer += data
+        body = b""
+        while self._buffer:
+            if self._left > 2:
+                part = self._buffer[: self._left - 2]
+                body += part
+            elif not self._left:
+                size, found, self._buffer = self._buffer.partition(b"\r\n")
+                if not found:
+                    self._buffer = size
+                    break
+                self._left = int(size, 16) + 2
+                if self._left == 2 and not body:
+                    raise EOFError
+                continue
+            else:
+                part = self._buffer[: self._left]
+            self._buffer = self._buffer[len(part) :]
+            self._left -= len(part)
+        return body
+
 
 class Frame:
     """An event as the plain client read it."""
@@ -25,7 +60,10 @@ class Frame:
 
 
 class PlainClient:
-    """An EventSource on a raw socket: HTTP/1.0, so that the body is the stream. Keeps state by jsonpatch."""
+    """An EventSource on a raw socket: HTTP/1.0, so that the body is the stream. Keeps state by jsonpatch.
+
+    If an ASGI server serves the application, it is HTTP/1.1.
+    """
 
     def __init__(
         self,
@@ -45,6 +83,7 @@ class PlainClient:
         self.bytes = 0
         self.socket: socket.socket | None = None
         self._buffer = b""
+        self._chunks: Chunks | None = None
 
     def connect(
         self, *, cursor: str | None = None, header: str = "Last-Event-ID", timeout: float = 20.0
@@ -63,14 +102,17 @@ class PlainClient:
         line = f"{header}: {cursor}\r\n" if cursor else ""
         line += f"Authorization: Bearer {self.token}\r\n" if self.token else ""
         line += f"Cookie: {self.cookie}\r\n" if self.cookie else ""
-        self.socket.sendall(f"GET {self.target} HTTP/1.0\r\nHost: localhost\r\n{line}\r\n".encode())
+        self.socket.sendall(f"GET {self.target} HTTP/{VERSION}\r\nHost: localhost\r\n{line}\r\n".encode())
 
     def answered(self) -> PlainClient:
-        self._buffer = b""
+        self._buffer, self._chunks = b"", None
         while b"\r\n\r\n" not in self._buffer:
             self._more()
         head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
         self.head = head.decode()
+        if "transfer-encoding: chunked" in self.head.lower():
+            self._chunks = Chunks()
+            self._buffer = self._chunks.take(self._buffer)
         self.status = int(head.split()[1])
         return self
 
@@ -79,8 +121,8 @@ class PlainClient:
         data = self.socket.recv(size)
         if not data:
             raise EOFError
-        self._buffer += data
         self.bytes += len(data)
+        self._buffer += data if self._chunks is None else self._chunks.take(data)
 
     def frames(self) -> Iterator[Frame]:
         """Frames as they come, applied; ends when the server closes."""

@@ -19,6 +19,8 @@ BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
 START_SECONDS = 30.0
 SLOW_CALL = "in which the server did nothing else"
 MODES = ("handed off", "on transports", "handed off, otherwise")
+FRONT = os.environ.get("SERVED_BY", "statestream")
+"""The server of the applications: the command's own, or the name of an ASGI server (tests/support/asgi_serve.py)."""
 
 
 class Server:
@@ -42,8 +44,9 @@ class Server:
     def start(self) -> Server:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody drains would stop the server
         arguments, environment = [*self.arguments, *self._options(), "--port", str(self.port)], self._environment()
-        if self.prefix or self.mode.endswith("otherwise"):
-            command = [*self.prefix, sys.executable, "-W", "error", "-m", "statestream", *arguments]
+        program = self._program()
+        if self.prefix or self.mode.endswith("otherwise") or program != ["statestream"]:
+            command = [*self.prefix, sys.executable, "-W", "error", "-m", *program, *arguments]
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=environment
             )
@@ -55,6 +58,10 @@ class Server:
             raise RuntimeError(f"the server did not start: {line}{self._ended()}")
         self.port = int(line.rsplit(":", 1)[1])
         return self
+
+    def _program(self) -> list[str]:
+        by_another = FRONT != "statestream" and self.arguments[0] in ("serve", "demo")
+        return ["tests.support.asgi_serve", FRONT] if by_another else ["statestream"]
 
     def _options(self) -> list[str]:
         a_store = any(argument.endswith(":store") for argument in self.arguments)
