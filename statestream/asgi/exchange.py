@@ -34,7 +34,18 @@ class Exchange:
     Raises ConnectionAbortedError if the response was cut.
     """
 
-    __slots__ = ("_connection", "_frames", "_mute", "_receive", "_scope", "_send", "_socket", "_started", "_transport", "left")
+    __slots__ = (
+        "_connection",
+        "_frames",
+        "_mute",
+        "_receive",
+        "_scope",
+        "_send",
+        "_socket",
+        "_started",
+        "_transport",
+        "left",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, connection: HttpConnection) -> None:
         self._scope, self._receive, self._send, self._connection = scope, receive, send, connection
@@ -124,7 +135,11 @@ class Exchange:
             if frame.kind is WSMsgType.PING:  # the ASGI server finds out by itself whether its client is there
                 self._connection.data_received(Frame(kind=WSMsgType.PONG, data=frame.data).encode())
             elif frame.kind is WSMsgType.CLOSE:
-                yield {"type": "websocket.close", "code": frame.code, "reason": frame.data[2:].decode("utf-8", "replace")}
+                yield {
+                    "type": "websocket.close",
+                    "code": frame.code,
+                    "reason": frame.data[2:].decode("utf-8", "replace"),
+                }
             elif frame.kind is WSMsgType.TEXT:
                 yield {"type": "websocket.send", "text": frame.data.decode()}
             elif frame.kind is WSMsgType.BINARY:

@@ -42,6 +42,11 @@ class Frame(Struct, frozen=True, kw_only=True):
         """The code of a close frame."""
         return int(struct.unpack_from("!H", self.data)[0]) if len(self.data) > 1 else 1000
 
+    @property
+    def reason(self) -> str:
+        """The reason of a close frame."""
+        return self.data[2:].decode("utf-8", "replace")
+
     def encode(self) -> bytes:
         first, size = FINAL | self.kind, len(self.data)
         if size < SHORT:

@@ -11,7 +11,6 @@ from asyncio import AbstractEventLoop
 from typing import Any, Final
 
 from aiohttp import ClientConnectionResetError, web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
@@ -59,7 +58,7 @@ class AsgiRequest(EdgeRequest):
         self,
         message: Any,
         payload: Any,
-        protocol: web.RequestHandler[Any],
+        protocol: web.RequestHandler,
         writer: Any,
         task: Any,
         loop: AbstractEventLoop,
@@ -67,7 +66,6 @@ class AsgiRequest(EdgeRequest):
     ) -> None:
         transport = protocol.transport
         assert isinstance(transport, AsgiTransport)
-        assert isinstance(protocol, BaseProtocol)
         scheme = "https" if transport.secure else "http"
         super().__init__(message, payload, protocol, AsgiWriter(protocol, loop), task, loop, scheme=scheme, **settings)
         self[MOUNT] = transport.place.mount

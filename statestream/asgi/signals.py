@@ -34,14 +34,14 @@ def noticing_signals(stop: Callable[[], None]) -> Iterator[None]:
             loop.call_soon_threadsafe(stop)
         before[number](number, frame)
 
-    for number in SIGNALS:
-        handler = signal.getsignal(number)
+    for each in SIGNALS:
+        handler = signal.getsignal(each)
         if callable(handler):
-            before[number] = handler
-            signal.signal(number, handle)
+            before[each] = handler
+            signal.signal(each, handle)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is handle:  # otherwise somebody else handles it now, and calls us
-                signal.signal(number, handler)
+        for number, earlier in before.items():
+            if signal.getsignal(number) is handle:  # otherwise somebody else handles it now, and may call us
+                signal.signal(number, earlier)

@@ -44,9 +44,7 @@ class Edge:
     `limited` counts those that are ended because of a limit. `request`: the class of the requests.
     """
 
-    def __init__(
-        self, server: web.Server, limited: Counter[str], request: type[EdgeRequest] = EdgeRequest
-    ) -> None:
+    def __init__(self, server: web.Server, limited: Counter[str], request: type[EdgeRequest] = EdgeRequest) -> None:
         self._server, self._limited = server, limited
         self._settings: dict[str, Any] = server._kwargs  # noqa: SLF001 - those of the runner and the application
         self._complaints = Complaints()

@@ -34,6 +34,7 @@ from tests.support.typed import Typed, free_port
 
 USED = {
     "conformance.md": {"check.mjs"},
+    "howto/asgi.md": {"live.py", *(f"with_{each}.py" for each in ("django", "fastapi", "litestar", "starlette"))},
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
     "howto/chat-page.md": {"chatpage.py", "chat.html"},
     "howto/ai-sdk.md": {"aichat.py", "index.html", "chat.jsx"},
