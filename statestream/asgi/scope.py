@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
@@ -40,7 +40,7 @@ HANDSHAKE: Final = (
 """The ASGI server has done the real one. Any key will do."""
 WITH_BODY: Final = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 """Methods that may have a body without a header that says so, which HTTP/2 allows."""
-SAFE: Final = "/!$&'()*+,;=:@~%"
+SAFE: Final = "/!$&'()*+,;=:@~"
 _LINE_ENDS: Final = re.compile(rb"[\r\n\0]")
 
 
@@ -53,22 +53,23 @@ class Place(Struct, frozen=True, kw_only=True):
 
 def place_of(scope: Mapping[str, Any]) -> Place:
     """The mount is `root_path` or, if a framework has shortened `path` only, what `raw_path` has before it."""
-    root, path, raw = str(scope.get("root_path", "")).rstrip("/"), str(scope["path"]), scope.get("raw_path")
-    raw = None if raw is None else bytes(raw).partition(b"?")[0]
-    mount = quote(root, safe=SAFE)
-    if path == root or path.startswith(f"{root}/"):
-        rest = quote(path[len(root) :], safe=SAFE.replace("%", ""))
-        if raw is not None and raw.startswith(mount.encode()):  # %2F is not a slash
-            rest = raw[len(mount) :].decode("latin-1")
-        return Place(mount=mount, path=quote(rest, safe=SAFE) or "/")
-    if raw is None:
-        return Place(mount=mount, path=quote(path, safe=SAFE.replace("%", "")) or "/")
-    whole = unquote_to_bytes(raw).decode("utf-8", "replace")
-    if path.endswith("/") and not whole.endswith("/"):  # Litestar appends it
-        path = path[:-1]
-    before = quote(whole.removesuffix(path), safe=SAFE.replace("%", "")) if whole.endswith(path) else ""
-    mount = before if before.startswith(mount) else mount + before
-    return Place(mount=mount, path=quote(path, safe=SAFE.replace("%", "")) or "/")
+    root, path = str(scope.get("root_path", "")).rstrip("/"), str(scope["path"])
+    raw = scope.get("raw_path")
+    sent = _quoted(path) if raw is None else bytes(raw).partition(b"?")[0].decode("latin-1")
+    whole = unquote(sent)
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+    elif whole != path:
+        path = path if whole.endswith("/") else path.removesuffix("/")  # Litestar appends it
+        before = whole.removesuffix(path)
+        root = before if before.startswith(root) else root + before
+    mount = _quoted(root)
+    same = (text for text in (sent.removeprefix(mount), sent) if unquote(text) == path)  # in which %2F is not a slash
+    return Place(mount=mount, path=quote(next(same, _quoted(path)), safe=SAFE + "%") or "/")
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe=SAFE)
 
 
 def has_body(scope: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ class AsgiProcess:
         self.port = free_port()
         where = {
             "uvicorn": ("--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "5"),
-            "hypercorn": ("--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "5"),
+            "hypercorn": ("--bind", f"127.0.0.1:{self.port}", "--workers", "0", "--graceful-timeout", "5"),
         }[server]
         self._command = [sys.executable, "-m", server, target, *where, *options]
         paths = os.pathsep.join([str(folder), str(ROOT)])
@@ -48,7 +48,9 @@ class AsgiProcess:
                 time.sleep(0.02)  # another process: there is nothing else to wait for
             else:
                 return self
-        raise RuntimeError(f"the program did not start: {self.stop()}")
+        log = self.stop()
+        self._log.close()
+        raise RuntimeError(f"the program did not start: {log}")
 
     def ask_to_stop(self) -> None:
         assert self._process
