@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import action, hostile, journal, path, reply, rights, tokens
+from tests.benchmarks import action, asgi, hostile, journal, path, reply, rights, tokens
 from tests.benchmarks.measure import Others, machine
 from tests.benchmarks.peers import main as peers
 
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "tokens": tokens.main,
     "hostile": hostile.main,
     "rights": rights.main,
+    "asgi": asgi.main,
 }
 
 

@@ -27,10 +27,11 @@ class Server:
     """`statestream serve` in a process of its own. `with Server(...) as server:` ends it with SIGTERM.
 
     `mode` is one of MODES: who owns the sockets of streams; uvloop and writes of their own for few readers, or
-    asyncio's own loop and io_uring for all.
+    asyncio's own loop and io_uring for all. `front` is what serves, see FRONT.
     """
 
     mode = MODES[0]
+    front = FRONT
 
     def __init__(self, *arguments: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
         self.arguments, self.prefix, self.env = arguments, prefix, env or {}
@@ -60,8 +61,8 @@ class Server:
         return self
 
     def _program(self) -> list[str]:
-        by_another = FRONT != "statestream" and self.arguments[0] in ("serve", "demo")
-        return ["tests.support.asgi_serve", FRONT] if by_another else ["statestream"]
+        by_another = self.front != "statestream" and self.arguments[0] in ("serve", "demo")
+        return ["tests.support.asgi_serve", self.front] if by_another else ["statestream"]
 
     def _options(self) -> list[str]:
         a_store = any(argument.endswith(":store") for argument in self.arguments)
