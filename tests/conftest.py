@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import FRONT, MODES, ROOT, Server
+from tests.support.asgi_exceptions import why_not
 from tests.support.node import Node
 from tests.support.ordering import longest_first
 from tests.support.provider import started
@@ -27,7 +28,13 @@ settings.load_profile("default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests start first, so that no worker is left with one of them at the end."""
+    """Long tests start first, so that no worker is left with one of them at the end.
+
+    If an ASGI server serves, tests that do not apply to it are skipped.
+    """
+    for item in items:
+        if FRONT != "statestream" and (reason := why_not(item.nodeid)):
+            item.add_marker(pytest.mark.skip(reason=reason))
     longest = [item for item in items if item.get_closest_marker("long")]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = longest_first(items, longest, workers)

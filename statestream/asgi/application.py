@@ -22,6 +22,7 @@ from statestream.asgi.scope import Scope
 from statestream.asgi.signals import noticing_signals
 from statestream.server.connection import READ_BYTES
 from statestream.server.edge import Edge
+from statestream.server.inflate import refuse_truncated
 from statestream.server.limits import limited_in
 from statestream.server.serve import SHUTDOWN_SECONDS, end
 
@@ -62,6 +63,7 @@ class AsgiApp:
         """
         if self._edge is not None:
             raise RuntimeError("the statestream application is open already; open it once, in one place")
+        refuse_truncated()
         logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # its warnings quote headers of clients
         runner = _Runner(
             self._app,

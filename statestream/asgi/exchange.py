@@ -106,7 +106,8 @@ class Exchange:
         if self._frames is not None:
             yield from self._socket_messages(self._frames)
         elif self._started:
-            data, last = self._transport.take(), self._transport.ended
+            data = self._transport.take_piece()
+            last = self._transport.ended and not self._transport.more
             if (data or last) and not self._mute:
                 yield {"type": f"{self._kind}.body", "body": data, "more_body": not last}
 

@@ -28,11 +28,12 @@ OF_THE_CONNECTION: Final = frozenset(
         b"te",
         b"trailer",
         b"transfer-encoding",
-        b"upgrade",
     }
 )
 """Headers that concern the ASGI server and its client. It has answered an `Expect` and taken apart the body."""
-OF_THE_HANDSHAKE: Final = frozenset({b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version"})
+OF_THE_HANDSHAKE: Final = frozenset(
+    {b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-version", b"upgrade"}
+)
 HANDSHAKE: Final = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: c3RhdGVzdHJlYW0tYXNnaQ==\r\n"
@@ -90,7 +91,9 @@ def head_of(scope: Mapping[str, Any], path: str) -> bytes:
     dropped = OF_THE_CONNECTION | OF_THE_HANDSHAKE if socket else OF_THE_CONNECTION
     query = bytes(scope.get("query_string", b""))
     target = path.encode("ascii") + (b"?" + query if query else b"")
-    lines = [b" ".join([b"GET" if socket else scope["method"].encode("ascii"), target, b"HTTP/1.1"])]
+    nameless = scope.get("http_version") == "1.0" and all(name != b"host" for name, _ in scope["headers"])
+    version = b"HTTP/1.0" if nameless else b"HTTP/1.1"  # which must have a Host
+    lines = [b" ".join([b"GET" if socket else scope["method"].encode("ascii"), target, version])]
     for name, value in scope["headers"]:
         if name not in dropped and (value or name != b"host"):  # HTTP/2 may have none
             lines.append(b"%b: %b" % (bytes(name), bytes(value)))

@@ -11,6 +11,7 @@ after `abort` nothing is.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from statestream.asgi.scope import Place
 HIGH_WATER: Final = 64 << 10
 LOW_WATER: Final = 16 << 10
 """The limits of asyncio's own transports, in bytes."""
+PIECE: Final = 64 << 10
+"""How much of a body is given to the ASGI server at once: what it has taken, it may have copied for this client."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,6 +31,7 @@ class AsgiTransport(asyncio.Transport):
 
     __slots__ = (
         "_closing",
+        "_offset",
         "_paused",
         "_protocol",
         "_readable",
@@ -52,8 +56,9 @@ class AsgiTransport(asyncio.Transport):
         self.interrupt: asyncio.Timeout | None = None
         """What ends the delivery at once."""
         self._protocol = protocol
-        self._written: list[bytes] = []
-        self._waiting = self._taken = 0
+        self._written: deque[bytes] = deque()
+        self._waiting = self._taken = self._offset = 0
+        """The bytes that the ASGI server has not taken, those that it is taking, and those of the first that it has."""
         self._closing = self._paused = False
         self._woken: asyncio.Future[None] | None = None
         self._readable: asyncio.Event | None = None
@@ -90,7 +95,7 @@ class AsgiTransport(asyncio.Transport):
     def abort(self) -> None:
         self._closing = True
         self._written.clear()
-        self._waiting = self._taken = 0
+        self._waiting = self._taken = self._offset = 0
         if self.interrupt is not None:
             self.interrupt.reschedule(asyncio.get_running_loop().time())
             self.interrupt = None
@@ -127,11 +132,30 @@ class AsgiTransport(asyncio.Transport):
                 self._woken = None
 
     def take(self) -> bytes:
-        """What was written, for the ASGI server. Call `took` when it has it."""
+        """All that was written, for the ASGI server. Call `took` when it has it."""
+        if self._offset:
+            self._written[0] = self._written[0][self._offset :]
+            self._offset = 0
         data = self._written[0] if len(self._written) == 1 else b"".join(self._written)
         self._written.clear()
         self._taken = len(data)
         return data
+
+    def take_piece(self) -> bytes:
+        """The next PIECE of what was written. What remains is still shared with other clients."""
+        if self._waiting <= PIECE:
+            return self.take()
+        piece = bytearray()
+        while len(piece) < PIECE:
+            first = self._written[0]
+            part = memoryview(first)[self._offset : self._offset + PIECE - len(piece)]
+            piece += part
+            self._offset += len(part)
+            if self._offset == len(first):
+                self._written.popleft()
+                self._offset = 0
+        self._taken = len(piece)
+        return bytes(piece)
 
     def took(self) -> None:
         self._waiting -= self._taken
@@ -139,6 +163,11 @@ class AsgiTransport(asyncio.Transport):
         if self._paused and self._waiting <= LOW_WATER:
             self._paused = False
             self._protocol.resume_writing()
+
+    @property
+    def more(self) -> bool:
+        """Whether something was written that was not taken yet."""
+        return bool(self._written)
 
     @property
     def delivered(self) -> bool:

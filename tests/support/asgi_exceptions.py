@@ -1,0 +1,58 @@
+"""The tests of the server that do not apply to an ASGI server, each with the reason.
+
+`SERVED_BY=uvicorn pytest tests/server` runs the others. A name is a test or a file, or the beginning of several tests.
+"""
+
+from __future__ import annotations
+
+PARSED: str = "the ASGI server parses requests, and answers what is not HTTP in its own words"
+HANDED_OFF: str = "no socket is handed off"
+FRAMED: str = "the ASGI server reads and writes the frames of WebSockets"
+_INPUT = "tests/server/test_bad_inputs.py::test_each_input_has_its_answer_and_the_server_serves_on"
+
+EXCEPTIONS: dict[str, str] = {
+    "tests/server/test_handoff.py": HANDED_OFF,
+    "tests/server/test_ring.py": HANDED_OFF,
+    "tests/server/test_subscribers.py": "measures the memory and the system calls of our own sockets",
+    "tests/server/test_proxies.py": "a proxy before `statestream serve`; ASGI servers have their own settings for one",
+    "tests/server/test_fanout.py": "measures our own sockets",
+    "tests/server/test_edge.py::test_what_is_not_http_is_a_problem_and_one_line_of_the_log": PARSED,
+    "tests/server/test_edge.py::test_an_expectation_that_nobody_knows_is_a_problem": PARSED,
+    "tests/server/test_edge.py::test_clients_that_leave_leave_no_word_and_no_garbage": "counts the ASGI server's objects",
+    "tests/server/test_edge.py::test_requests_that_are_arriving_at_sigterm_are_answered": "the ASGI server closes idle "
+    "connections and those on which a request has only begun",
+    "tests/server/test_bad_inputs.py::test_a_bug_of_the_application_is_logged_without_the_request": "the ASGI server "
+    "logs that a response was cut",
+    "tests/server/test_bad_inputs.py::test_a_frame_that_is_wrong_closes_its_socket[4 MiB in pieces": FRAMED,
+    "tests/server/test_limits.py::test_more_instances_than_a_snapshot_holds_can_be_resumed": "takes minutes there",
+    **{
+        f"{_INPUT}[{name}": PARSED
+        for name in (
+            "no HTTP",
+            "TLS",
+            "the preface of HTTP/2",
+            "a method that nobody knows",
+            "a length",
+            "two lengths",
+            "a negative",
+            "a chunk that has no size",
+            "chunks by another name",
+            "two hosts",
+            "no host",
+            "a bare LF",
+            "a folded header",
+            "a NUL in",
+            "a blank in a name",
+            "an expectation",
+            "CONNECT",
+            "an absolute target",
+            "a cursor with a NUL",
+            "a cursor with a CR]",
+        )
+    },
+}
+
+
+def why_not(test: str) -> str | None:
+    """Why a test does not apply, if it does not."""
+    return next((reason for name, reason in EXCEPTIONS.items() if test.startswith(name)), None)
