@@ -1,6 +1,6 @@
 # `make run` starts the demo, `make test` runs all tests, and `make check` runs the quick part of them. Each target first
 # installs what it needs.
-.PHONY: run test check lint docs bench soak clean
+.PHONY: run test check lint docs bench soak asgi clean
 
 # `make check` takes less than a minute on two cores. It runs the linters and the tests that need only Python, no Node,
 # browser, proxy or other Debian package. A slow or long test in these folders is marked `slow` and left to `make test`.
@@ -31,6 +31,10 @@ bench: .ready/bench
 
 soak: .ready/test
 	.venv/bin/pytest -m soak --timeout 3600 -s
+
+asgi: .ready/test
+	SERVED_BY=uvicorn .venv/bin/pytest -m "not soak" -n 3 --dist worksteal tests/server tests/chat tests/auth
+	SERVED_BY=hypercorn .venv/bin/pytest -m "not soak" -n 3 --dist worksteal tests/server tests/chat tests/auth
 
 clean:
 	rm -rf .venv .ready site tests/node/node_modules tests/node/ai6/node_modules tests/node/ai7/node_modules tests/benchmarks/peers/node_modules

@@ -88,7 +88,10 @@ app = Starlette(routes=[Mount("/live", live)])
 async def test_an_application_that_nobody_opened_says_how(site: Path, http: aiohttp.ClientSession) -> None:
     (site / "forgotten.py").write_text(NOT_OPEN)
     program = AsgiProcess("uvicorn", "forgotten:app", site)
-    with pytest.raises(AssertionError, match=r"open it with the framework's own, as in FastAPI\(lifespan=live"), program:
+    with (
+        pytest.raises(AssertionError, match=r"open it with the framework's own, as in FastAPI\(lifespan=live"),
+        program,
+    ):
         async with http.get(f"{program.url}/live/state") as response:
             assert response.status == 500
 

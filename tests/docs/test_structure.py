@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import statestream
-from statestream import auth, chat, client, journal, testing
+from statestream import asgi, auth, chat, client, journal, testing
 from statestream.core import errors
 from tests.support import ROOT
 
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "store": {"core", "journal"},
     "broadcast": {"core", "protocol", "store"},
     "server": {"core", "protocol", "store", "broadcast"},
+    "asgi": {"server"},
     "auth": {"core", "server"},
     "chat": {"core", "protocol", "store", "broadcast", "server"},
     "client": {"core", "protocol"},
@@ -134,7 +135,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [statestream, auth, chat, client, journal, testing], ids=lambda module: module.__name__
+    "module", [statestream, asgi, auth, chat, client, journal, testing], ids=lambda module: module.__name__
 )
 def test_the_reference_gives_the_reason_of_each_public_name(module: ModuleType) -> None:
     """What `__all__` lists is what the reference lists, each name in a table with the reason why it is public."""

@@ -20,7 +20,9 @@ from tests.support.typed import free_port
 class AsgiProcess:
     """`with AsgiProcess("uvicorn", "with_fastapi:app", folder) as program:` ends it with SIGTERM."""
 
-    def __init__(self, server: str, target: str, folder: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, server: str, target: str, folder: Path, *options: str, env: dict[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         where = {
             "uvicorn": ("--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "5"),
@@ -36,7 +38,7 @@ class AsgiProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # is closed with the program
+        self._log = tempfile.TemporaryFile("w+")  # is closed with the program
         self._process = subprocess.Popen(
             self._command, cwd=self._folder, env=self._env, stdout=self._log, stderr=subprocess.STDOUT
         )
