@@ -37,6 +37,7 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_frames",
+        "_head",
         "_mute",
         "_receive",
         "_scope",
@@ -57,22 +58,24 @@ class Exchange:
         self.left = False
         """Whether the client has left."""
         place = place_of(scope)
+        self._head = head_of(scope, place.path)
         self._transport = AsgiTransport(connection, ends_of(scope), place, secure=is_secure(scope))
         connection.connection_made(self._transport)
 
     async def run(self) -> None:
-        self._connection.data_received(head_of(self._scope, self._transport.place.path))
+        self._connection.data_received(self._head)
         receiving = asyncio.create_task(self._receive_all())
         try:
             await self._deliver()
         finally:
+            complete = self._complete
             receiving.cancel()
-            self._transport.close()
-            self._connection.connection_lost(None if self._complete else ConnectionResetError("the response was cut"))
+            self._transport.abort()
+            self._connection.connection_lost(None if complete else ConnectionResetError("the response was cut"))
             await asyncio.wait([receiving])
         if not receiving.cancelled() and (error := receiving.exception()) is not None:
             raise error
-        if not self._complete and not self.left:
+        if not complete and not self.left:
             raise ConnectionAbortedError("the response was cut, so that its client does not take it for complete")
 
     @property
@@ -102,7 +105,7 @@ class Exchange:
         """What is to be sent now."""
         head, self._transport.head = self._transport.head, None
         if head is not None:
-            yield from self._head(*head)
+            yield from self._begin(*head)
         if self._frames is not None:
             yield from self._socket_messages(self._frames)
         elif self._started:
@@ -115,7 +118,7 @@ class Exchange:
     def _kind(self) -> str:
         return DENIAL if self._socket else "http.response"
 
-    def _head(self, status: int, headers: Headers) -> Iterator[Message]:
+    def _begin(self, status: int, headers: Headers) -> Iterator[Message]:
         if self._socket and status == SWITCHING:
             self._frames = FrameReader()
             chosen = dict(headers).get(b"sec-websocket-protocol")

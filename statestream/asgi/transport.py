@@ -84,9 +84,10 @@ class AsgiTransport(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def end(self) -> None:
-        """The body is complete."""
-        self.ended = True
-        self._wake()
+        """The body is complete, unless the response was aborted."""
+        if not self._closing:
+            self.ended = True
+            self._wake()
 
     def close(self) -> None:
         self._closing = True

@@ -96,6 +96,48 @@ async def test_an_application_that_nobody_opened_says_how(site: Path, http: aioh
             assert response.status == 500
 
 
+CUT = """
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.routing import Mount
+from statestream import Store, create_app
+from statestream.asgi import asgi_app
+from statestream.server.abort import abort_response
+from tests.apps.board import board
+async def cut(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"the beginning")
+    abort_response(request)
+    return response
+async def passing(request, call_next):
+    return await call_next(request)
+inner = create_app(Store([board]))
+inner.router.add_get("/cut", cut)
+live = asgi_app(inner)
+middleware = [Middleware(BaseHTTPMiddleware, dispatch=passing)]
+app = Starlette(routes=[Mount("/live", live)], lifespan=live.lifespan, middleware=middleware)
+"""
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+async def test_no_server_and_no_middleware_completes_a_response_that_was_cut(
+    server: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    (tmp_path / "cutting.py").write_text(CUT)
+    with (
+        pytest.raises(AssertionError, match="the response was cut"),
+        AsgiProcess(server, "cutting:app", tmp_path) as it,
+    ):
+        with pytest.raises(aiohttp.ClientError):
+            async with http.get(f"{it.url}/live/cut") as response:
+                await response.read()
+        async with http.get(f"{it.url}/live/state") as response:
+            assert response.status == 200
+
+
 WITH_TICKETS = """
 from starlette.applications import Starlette
 from starlette.routing import Mount

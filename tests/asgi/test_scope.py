@@ -57,7 +57,7 @@ def test_headers_about_the_connection_are_replaced() -> None:
     ]
     head = head_of(http("POST", "1.1", *headers) | {"query_string": b"a=1"}, "/state")
     assert head == (
-        b"POST /state?a=1 HTTP/1.1\r\nhost: localhost\r\nx: 1\r\nx: 2\r\n"
+        b"POST /state?a=1 HTTP/1.1\r\nhost: localhost\r\nupgrade: h2c\r\nx: 1\r\nx: 2\r\n"
         b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
 

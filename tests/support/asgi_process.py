@@ -20,9 +20,7 @@ from tests.support.typed import free_port
 class AsgiProcess:
     """`with AsgiProcess("uvicorn", "with_fastapi:app", folder) as program:` ends it with SIGTERM."""
 
-    def __init__(
-        self, server: str, target: str, folder: Path, *options: str, env: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, server: str, target: str, folder: Path, *options: str) -> None:
         self.port = free_port()
         where = {
             "uvicorn": ("--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "5"),
@@ -30,7 +28,7 @@ class AsgiProcess:
         }[server]
         self._command = [sys.executable, "-m", server, target, *where, *options]
         paths = os.pathsep.join([str(folder), str(ROOT)])
-        self._folder, self._env = folder, os.environ | {"PYTHONPATH": paths} | (env or {})
+        self._folder, self._env = folder, os.environ | {"PYTHONPATH": paths}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
