@@ -2,7 +2,7 @@
 
 Invariants: the ASGI server's own task sends, so that a server that makes it wait holds back this client only. Another
 task receives, because only this shows that the client has left. Both end with the request. A response that is not
-complete ends with an exception, so that no server or middleware completes it.
+complete ends with an exception, so that no server completes it.
 """
 
 from __future__ import annotations

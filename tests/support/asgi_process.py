@@ -18,10 +18,13 @@ from tests.support.typed import free_port
 
 
 class AsgiProcess:
-    """`with AsgiProcess("uvicorn", "with_fastapi:app", folder) as program:` ends it with SIGTERM."""
+    """`with AsgiProcess("uvicorn", "with_fastapi:app", folder) as program:` ends it with SIGTERM.
 
-    def __init__(self, server: str, target: str, folder: Path, *options: str) -> None:
-        self.port = free_port()
+    It must have logged no traceback, or else one with the text `failure`.
+    """
+
+    def __init__(self, server: str, target: str, folder: Path, *options: str, failure: str = "") -> None:
+        self.port, self._failure = free_port(), failure
         where = {
             "uvicorn": ("--port", str(self.port), "--no-access-log", "--timeout-graceful-shutdown", "5"),
             "hypercorn": ("--bind", f"127.0.0.1:{self.port}", "--workers", "0", "--graceful-timeout", "5"),
@@ -74,4 +77,5 @@ class AsgiProcess:
             self._process.kill()
         log = self.stop()
         self._log.close()
-        assert kind is not None or "Traceback" not in log, log
+        assert kind is not None or ("Traceback" in log) == bool(self._failure), log
+        assert self._failure in log, log
