@@ -4,20 +4,25 @@ A subscriber's group follows what it may read now. If a commit changes that, the
 is sent what leads from the one to the other. Subscribers with the same rights who asked for the same share an
 entitlement, so a rule is evaluated once for all of them, when the state changes on which it depends.
 
-Invariants: synchronous. An entitlement exists while it has members. Between two commits, its grant is what the rules
-say of the committed state.
+Invariants: synchronous. An entitlement exists while it has members, and all of them follow its grant. Between two
+commits, its grant is what the rules say of the committed state, perhaps with the names of instances that were removed.
+No member is sent the id of a change, and then what was so before it: if rights come and go within a commit, it is
+divided, or those whom it concerns are sent what all of it leads to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Generic, TypeVar
 
 from statestream.core.change import Change
 from statestream.core.errors import TooLarge
 from statestream.core.selection import Selection
 from statestream.store.rights import Grant
 from statestream.store.view import StoreView
+
+AT_ONCE: Final = 1_000
+"""Grants that are looked at more than once within a commit: a few milliseconds."""
 
 M = TypeVar("M")
 Key = tuple[bytes, Selection]
@@ -65,6 +70,28 @@ class Entitlements(Generic[M]):
             del self._known[entitlement.key]
             self._unindex(entitlement)
 
+    def parts(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+        """A commit in parts, each of which ends with a change that may change a grant: it may come and go within one.
+
+        If looking at each takes too many evaluations, that is the whole commit. `changed_by` then takes grants that may
+        have come and gone for changed.
+        """
+        concerned = [sum(map(len, self._concerned_by(change))) for change in changes]
+        begin = 0
+        if sum(concerned) - max(concerned) <= AT_ONCE:
+            for end, change in enumerate(changes[:-1], 1):
+                if any(self._concerned_by(change)):
+                    yield changes[begin:end]
+                    begin = end
+        yield changes[begin:]
+
+    def _concerned_by(self, change: Change) -> tuple[Mapping[Entitlement[M], None], ...]:
+        """The entitlements whose grants a change may change: by the slice, and by the instance that comes or goes."""
+        named = self._by_name.get(change.slice, {})
+        if change.from_version and change.kind != "removed":
+            return (named,)
+        return named, self._by_family.get(change.slice.partition("/")[0], {})
+
     def changed_by(self, changes: Sequence[Change]) -> list[Entitlement[M]]:
         """Those whose grants changes that were just committed have changed. They have their new grants."""
         concerned: dict[Entitlement[M], set[str]] = {}
@@ -77,7 +104,11 @@ class Entitlements(Generic[M]):
         for each, names in concerned.items():
             if each not in grown and not each.view.still(each.grant, names):
                 grown[each] = None
-        return [each for each in grown if self._renew(each)]
+        renewed = {each: None for each in grown if self._renew(each)}
+        for change in changes[:-1]:  # of a commit that was not divided
+            for concerned_by_it in self._concerned_by(change):
+                renewed |= concerned_by_it
+        return list(renewed)
 
     def renew_all(self) -> list[Entitlement[M]]:
         """The same after the state was replaced."""

@@ -58,10 +58,8 @@ class FanOut:
             encoded: dict[bool, bytes] = {}
             for group in self._groups.following(change.slice):
                 if group.subscription.scope.guarded:
-                    viewed = viewed or Viewed(changes)
+                    viewed = viewed or Viewed()
                     frame = viewed.frame(change, group)
-                    if frame is None:
-                        continue
                 else:
                     full = group.subscription.detail.payloads
                     if full not in encoded:
@@ -160,23 +158,13 @@ class FanOut:
 class Viewed:
     """The frames of one commit for groups to which rules apply: of each change, one for each way of seeing it."""
 
-    def __init__(self, changes: Sequence[Change]) -> None:
-        self._changes = changes
-        self._seen: dict[tuple[str, int], dict[Position, Change]] = {}
-        self._made: dict[tuple[Position, int | None, bool], bytes | None] = {}
+    def __init__(self) -> None:
+        self._made: dict[tuple[Position, int | None, bool], bytes] = {}
 
-    def frame(self, change: Change, group: SubscriberGroup) -> bytes | None:
-        """None if the group does not see this change, because a later one of the commit includes it."""
+    def frame(self, change: Change, group: SubscriberGroup) -> bytes:
         number, full = group.subscription.scope.view_of(change.slice), group.subscription.detail.payloads
         key = (change.position, number, full)
         if key not in self._made:
-            seen = group.view.caused(change) if number is None else self._through(number, change, group)
-            self._made[key] = None if seen is None else frames.update(seen, full=full)
+            seen = group.view.caused(change) if number is None else group.view.seen(number, change)
+            self._made[key] = frames.update(seen, full=full)
         return self._made[key]
-
-    def _through(self, number: int, change: Change, group: SubscriberGroup) -> Change | None:
-        key = (change.slice, number)
-        if key not in self._seen:
-            own = [each for each in self._changes if each.slice == change.slice]
-            self._seen[key] = {each.position: each for each in group.view.seen(number, own)}
-        return self._seen[key].get(change.position)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -129,7 +129,7 @@ class Hub:
 
     async def run(self) -> None:
         """Follows the store and sends heartbeats, until cancelled."""
-        unsubscribe = self._view.subscribe(self)
+        unsubscribe = self._view.subscribe(self, self._parts)
         self._fanout.begin()
         self.sockets.open()
         try:
@@ -142,6 +142,11 @@ class Hub:
             self.sockets.close()
 
     # called by the bus
+
+    def _parts(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+        """A commit in parts, in which neither rights nor what a view shows are other ones in between."""
+        for part in self._entitlements.parts(changes) if self._entitlements else (changes,):
+            yield from self._view.parts(part)
 
     def changed(self, changes: Sequence[Change]) -> None:
         moved = self._move(self._entitlements.changed_by(changes)) if self._entitlements else ()
@@ -234,6 +239,8 @@ class Hub:
         """Raises TooLarge."""
         grant = view.grant(wanted.selection)
         entitlement = None if grant.lasting else self._entitlements.of(view, wanted.selection, grant)
+        if entitlement is not None:
+            grant = entitlement.grant  # its members follow the same, so what changes it moves all of them
         group = self._enter(view, grant, wanted.detail, wanted.encoding)
         subscriber = Subscriber(sink, group, cursor, on_closed, entitlement)
         if entitlement is not None:

@@ -22,6 +22,7 @@ from statestream.core.errors import Forbidden, Refused, Unauthenticated
 from statestream.core.principal import Identity
 from statestream.core.selection import Selection
 from statestream.server.contract import Answer, Contract, Route
+from statestream.server.dispatch_rate import admit
 from statestream.server.origin import is_foreign
 from statestream.server.request import MOUNT, check_query, identity_of
 from statestream.store.revocations import key_of
@@ -118,11 +119,12 @@ SET_COOKIE: Final = web.RequestKey("statestream_set_cookie", str)
 
 
 async def issue_ticket(request: web.Request) -> web.Response:
-    """Raises Malformed, Forbidden, Unavailable."""
+    """Raises Malformed, Forbidden, RateLimited, Unavailable."""
     check_query(request)
     identity = identity_of(request)
     if identity is None:
         raise Forbidden("a ticket is for somebody who has signed in")
+    admit(request)
     request[SET_COOKIE] = await request.config_dict[TICKETS].issue(identity, _attributes(request))
     return web.Response(status=204)
 

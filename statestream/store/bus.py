@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from time import perf_counter
 from typing import Final, Literal, Protocol
@@ -35,20 +35,45 @@ class Listener(Protocol):
     def reset(self, reason: ResetReason) -> None: ...
 
 
+Parts = Callable[[Sequence[Change]], Iterator[Sequence[Change]]]
+"""Divides a commit into the parts of which a listener is told one after the other, as if each were a commit. A part is
+asked for when those before it were announced.
+"""
+
+
 class Bus:
     """The listeners, and the tail of what was announced."""
 
     def __init__(self, slow_calls: SlowCalls) -> None:
         self._slow_calls = slow_calls
         self._listeners: list[Listener] = []
+        self._dividing: list[Parts] = []
         self._tail: deque[Change] = deque()
         self._bytes = 0
         self._earliest = START
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def subscribe(self, listener: Listener, parts: Parts | None = None) -> Callable[[], None]:
         """Adds a listener. Call the returned function to remove it."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+        if parts is not None:
+            self._dividing.append(parts)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+                if parts is not None:
+                    self._dividing.remove(parts)
+
+        return unsubscribe
+
+    def parts(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+        """The parts of a commit that are announced by themselves: nearly always one."""
+        if len(changes) == 1 or not self._dividing:
+            yield changes
+        elif len(self._dividing) == 1:
+            yield from self._dividing[0](changes)
+        else:  # several may divide it at different places
+            yield from ([change] for change in changes)
 
     def announce(self, changes: Sequence[Change]) -> None:
         self._keep(changes)

@@ -108,8 +108,7 @@ class NodeState:
             if changes and changes[0].version > self.position.seq + 1:
                 await self.catch_up(before=changes[0].version)
             if changes and changes[0].version == self.position.seq + 1:  # else catching up has loaded these as well
-                self.vitals.announcing = traced
-                self._apply(changes, value_of)
+                self._apply_parts(changes, value_of, traced)
         except (Forked, Expired, Duplicate, Conflict):
             raise
         except BaseException:
@@ -158,6 +157,15 @@ class NodeState:
     def _value_after(self, change: Change) -> Any:
         held = self.slices.get(change.slice)
         return value_after(None if held is None else held.value, change)
+
+    def _apply_parts(
+        self, changes: Sequence[Change], value_of: Callable[[Change], Any], traced: Sequence[Span]
+    ) -> None:
+        """Applies what this node has appended. `value_of` knows only what all of it leads to."""
+        for part in self.bus.parts(changes):
+            if part[-1] is changes[-1]:
+                self.vitals.announcing = traced
+            self._apply(part, value_of if len(part) == len(changes) else self._value_after)
 
     def _apply(self, changes: Sequence[Change], value_of: Callable[[Change], Any]) -> None:
         """Swaps the state and announces the changes."""

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from statestream.core.change import Change, SliceState
@@ -28,69 +27,38 @@ log = logging.getLogger("statestream")
 KEPT_BYTES: Final = 32 << 20
 
 
-class _Kept(Struct, frozen=True, kw_only=True):
-    """A value and what a view shows of it."""
-
-    value: Any
-    shown: SliceState
-
-
 class ShownStates:
     """The views of one store's slices."""
 
     def __init__(self, registry: HandlerRegistry, slow_calls: SlowCalls) -> None:
         self._registry, self._slow_calls = registry, slow_calls
-        self._kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], SliceState] = OrderedDict()
         self._bytes = 0
 
     def state(self, name: str, number: int, state: SliceState) -> SliceState:
         """What a view shows of a state. `number` counts the views of the slice."""
         kept = self._kept.get((name, number))
-        if kept is None or kept.shown.position != state.position:
-            kept = _Kept(value=state.value, shown=SliceState(self._show(name, number, state.value), state.position))
-            self._keep(name, number, kept)
-        return kept.shown
+        if kept is None or kept.position != state.position:
+            kept = self._keep(name, number, SliceState(self._show(name, number, state.value), state.position))
+        return kept
 
     def past(self, name: str, number: int, state: SliceState) -> SliceState:
         """The same for a state of the past, which is not kept."""
         return SliceState(self._show(name, number, state.value), state.position)
 
-    def changes(self, number: int, changes: Sequence[Change], state: SliceState | None) -> list[Change]:
-        """What a view shows of changes of one slice that were just applied, in order. `state` is what they led to.
-
-        They become one change if what the view showed before them is not known.
-        """
-        name = changes[0].slice
-        shown: list[Change] = []
-        for change in changes:
-            kept = self._kept.get((name, number))
-            if change.kind == "removed":
-                self._forget(name, number)
-                shown.append(without_payload(change))
-            elif kept is None or kept.shown.version != change.from_version:
-                return self._joined(number, changes, state)
-            else:
-                shown.append(self._continued(number, change, kept))
-        if state is not None and (kept := self._kept.get((name, number))) is not None:
-            self._kept[name, number] = _Kept(value=state.value, shown=kept.shown)  # the same value, not a copy of it
-        return shown
-
-    def _continued(self, number: int, change: Change, kept: _Kept) -> Change:
-        value = value_after(kept.value, change)
-        after = SliceState(self._show(change.slice, number, value), change.position)
-        patch = encode(diff(kept.shown.value, after.value))
-        self._keep(change.slice, number, _Kept(value=value, shown=after))
-        if len(patch) < after.measured:
-            return replace(without_payload(change), kind="patches", data=patch)
-        return replace(without_payload(change), kind="value", data=after.encoded())
-
-    def _joined(self, number: int, changes: Sequence[Change], state: SliceState | None) -> list[Change]:
+    def change(self, number: int, change: Change, state: SliceState | None) -> Change:
+        """What a view shows of a change that was just applied. `state` is what it has led to."""
+        bare = without_payload(change)
         if state is None:
-            self._forget(changes[0].slice, number)
-            return [replace(without_payload(changes[-1]), from_version=changes[0].from_version)]
-        shown = self.state(changes[0].slice, number, state)
-        last = replace(without_payload(changes[-1]), from_version=changes[0].from_version)
-        return [replace(last, kind="value", data=shown.encoded())]
+            self._forget(change.slice, number)
+            return bare
+        before = self._kept.get((change.slice, number))
+        shown = self.state(change.slice, number, state)
+        if before is not None and before.version == change.from_version:
+            patch = encode(diff(before.value, shown.value))
+            if len(patch) < shown.measured:
+                return replace(bare, kind="patches", data=patch)
+        return replace(bare, kind="value", data=shown.encoded())
 
     def history(self, numbers: Mapping[str, int], before: Mapping[str, Any], changes: Sequence[Change]) -> list[Change]:
         """What views show of changes of the past, each with the whole value.
@@ -123,17 +91,18 @@ class ShownStates:
             log.exception("the view %s failed; it shows null", name_of(view.function))
         return None
 
-    def _keep(self, name: str, number: int, kept: _Kept) -> None:
+    def _keep(self, name: str, number: int, shown: SliceState) -> SliceState:
         self._forget(name, number)
-        self._kept[name, number] = kept
-        self._bytes += kept.shown.measured
+        self._kept[name, number] = shown
+        self._bytes += shown.measured
         while self._bytes > KEPT_BYTES and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.shown.measured
+            self._bytes -= oldest.measured
+        return shown
 
     def _forget(self, name: str, number: int) -> None:
         if (kept := self._kept.pop((name, number), None)) is not None:
-            self._bytes -= kept.shown.measured
+            self._bytes -= kept.measured
 
 
 def without_payload(change: Change) -> Change:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Never, Self
+from typing import Any, Final, Never, Self
 
 import orjson
 
@@ -24,11 +24,19 @@ from statestream.store.bus import Bus, EachChange
 from statestream.store.node_state import NodeState
 from statestream.store.preview import Preview, preview
 from statestream.store.registry import HandlerRegistry
-from statestream.store.revocations import key_of
+from statestream.store.revocations import key_of, revocation_slice
 from statestream.store.shown import ShownStates
 from statestream.store.slow_calls import SLOW_SECONDS, SlowCalls
+from statestream.store.tickets import ticket_slice
 from statestream.store.view import StoreView
 from statestream.store.writer import Writer
+
+OWN_SLICES: Final = {each.name: each for each in (revocation_slice, ticket_slice)}
+"""Those of a server that authenticates. Their names are reserved in every store, so that a journal of one that does
+not can be served by one that does.
+"""
+RESERVED: Final = frozenset({*OWN_SLICES, "statestream"})
+"""The names that no slice of an application may have. The last one is that of causes without an action."""
 
 
 class Store:
@@ -51,6 +59,7 @@ class Store:
         if more:
             raise TypeError("expected the slices as one list: write Store([board, room]), not Store(board, room)")
         self._registry = HandlerRegistry(slices, removed)
+        _check_reserved(self._registry.slices.values())
         self._slow_calls = SlowCalls(slow)
         self._state = NodeState(self._registry, _journal(journal), Bus(self._slow_calls))
         self._shown = ShownStates(self._registry, self._slow_calls)
@@ -192,6 +201,13 @@ class Store:
         """
         check_plain(listener, "the listener", "which may start a task or fill a queue")
         return self._state.bus.subscribe(EachChange(listener))
+
+
+def _check_reserved(slices: Iterable[Slice]) -> None:
+    """Raises ValueError for a slice of an application that has a name of the server's own."""
+    for each in slices:
+        if each.name in RESERVED and each is not OWN_SLICES.get(each.name):
+            raise ValueError(f"the name {each.name!r} is reserved for the server itself; give your slice another one")
 
 
 def _journal(journal: Any) -> Journal:

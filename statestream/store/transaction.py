@@ -136,13 +136,14 @@ class Transaction:
         """The instances that identities have created so far, if their number is limited."""
         self._values: dict[str, Any] = {}
         self._undo: dict[str, Any] = {}
+        self._unchanged: list[str] = []
         self._scratch = Scratch()
         self.based_on: dict[str, int] = {}
 
     def run(self, request: Request) -> list[PendingChange]:
         """Runs a request and returns its changes, which the next request sees. Raises what to answer it with."""
         self._check(request)
-        self._undo = {}
+        self._undo, self._unchanged = {}, []
         self._scratch.settle()
         changes: list[PendingChange] = []
         try:
@@ -163,10 +164,10 @@ class Transaction:
                 else:
                     self._values[name] = value
             raise
-        for name in request.expect:
+        # with what was left unchanged: if another node has changed it meanwhile, its handler must run again
+        for name in (*request.expect, *(pending.slice for pending in changes), *self._unchanged):
             self.based_on[name] = self._committed_version(name)
         for pending in changes:
-            self.based_on[pending.slice] = self._committed_version(pending.slice)
             family = pending.slice.partition("/")[0]
             self.based_on[note_of(family, self._registry.slices[family].upgrades.version + 1)] = 0
         return changes
@@ -249,7 +250,9 @@ class Transaction:
             self._slow_calls.handlers.observe(seconds)
             if seconds > self._slow_calls.threshold:
                 self._slow_calls.ended("handler", f"of {handler.slice.name} for {action.type}", seconds)
-        if pending is not None:
+        if pending is None:
+            self._unchanged.append(name)
+        else:
             self._undo.setdefault(name, self._values.get(name, _UNTOUCHED))
             self._values[name] = value
         return pending

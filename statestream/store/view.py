@@ -25,7 +25,7 @@ from statestream.core.names import check_id, check_key, split_name
 from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded
 from statestream.core.slices import ActionCreator, Handler, Slice, check_declared
-from statestream.store.bus import Listener
+from statestream.store.bus import Listener, Parts
 from statestream.store.node_state import NodeState, instances_of
 from statestream.store.past import PastValues
 from statestream.store.registry import HandlerRegistry
@@ -214,9 +214,23 @@ class StoreView:
             return change
         return without_payload(change)
 
-    def seen(self, number: int, changes: Sequence[Change]) -> list[Change]:
-        """What a view shows of changes of one slice that were just committed."""
-        return self._shown.changes(number, changes, self._state.slices.get(changes[0].slice))
+    def seen(self, number: int, change: Change) -> Change:
+        """What a view shows of a change that was just announced."""
+        return self._shown.change(number, change, self._state.slices.get(change.slice))
+
+    def parts(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+        """The changes in parts, each of which has at most one change of a slice that is seen through views.
+
+        What a view shows of a change can be told while the state is what the change has led to.
+        """
+        begin, changed = 0, set[str]()
+        for number, change in enumerate(changes if self._registry.viewed else ()):
+            if change.slice in changed:
+                yield changes[begin:number]
+                begin, changed = number, set()
+            if self._registry.slices[change.slice.partition("/")[0]].views:
+                changed.add(change.slice)
+        yield changes[begin:]
 
     async def changes(self, after: Position, selection: Selection, limit: int = PAGE) -> Page:
         """The selected ones of the next `limit` changes after a position, from the journal.
@@ -243,9 +257,9 @@ class StoreView:
         changes = [self.caused(change) for change in page.changes]
         return Page(changes=self._shown.history(viewed, before, changes), until=page.until)
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Tells a listener of every commit from now on. Call the result to stop that."""
-        return self._state.bus.subscribe(listener)
+    def subscribe(self, listener: Listener, parts: Parts | None = None) -> Callable[[], None]:
+        """Tells a listener of every commit from now on, see `Bus.subscribe`. Call the result to stop that."""
+        return self._state.bus.subscribe(listener, parts)
 
     async def caught_up(self) -> Position:
         """Returns once this node has read what the journal held at the time of the call, and how far that is.

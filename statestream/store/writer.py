@@ -240,6 +240,7 @@ class Writer:
             await self._answer_repeats(batch)
             # a request that changes nothing is written too if a repeat must find its record
             written = [p for p in batch if not p.error and (p.changes or p.request.idempotent)]
+            before = self._state.position
             try:
                 outcomes = await self._append(transaction, written)
             except Duplicate as duplicate:
@@ -252,7 +253,7 @@ class Writer:
                 await self._state.load("expired")
             else:
                 self._spend(transaction)
-                self._finish(batch, dict(zip(written, outcomes, strict=True)))
+                self._finish(batch, dict(zip(written, outcomes, strict=True)), before)
                 return
         raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
 
@@ -310,12 +311,15 @@ class Writer:
             for creator, instances in transaction.created.items():
                 self.creations.spend(creator, instances, monotonic())
 
-    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended]) -> None:
+    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended], before: Position) -> None:
+        """Answers a batch, which began at `before`. What has changed nothing is answered with where it found that."""
+        last = before
         for pending in batch:
             if pending.error:
                 pending.fail(pending.error)
                 continue
-            outcome = outcomes.get(pending) or Appended(position=self._state.position, changes=())
+            outcome = outcomes.get(pending) or Appended(position=last, changes=())
+            last = outcome.position
             pending.answer(
                 Result(
                     id=pending.request.id,

@@ -1,6 +1,7 @@
 """Slices whose rules the environment chooses: RULES is JSON, the name of a rule for each slice.
 
-A token is `subject:role,role:issued`. The role `root` may do everything.
+A token is `subject:role,role:issued:expires`, the latter two in Unix seconds and perhaps empty. The role `root` may do
+everything.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 
 from aiohttp import web
 
-from statestream import REMOVED, Identity, Limits, Slice, Store, create_app
+from statestream import REMOVED, Change, Identity, Limits, Slice, Store, create_app
 from statestream.auth import role, signed_in
-from statestream.journal import from_url
+from statestream.store import revocations
 
 Rule = Callable[..., bool]
 
@@ -23,8 +24,13 @@ async def auth(request: web.Request) -> Identity | None:
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     if kind != "Bearer":
         return None
-    subject, roles, issued = token.split(":")
-    return Identity(subject=subject, roles=[r for r in roles.split(",") if r], claims={"iat": float(issued)})
+    subject, roles, issued, expires = token.split(":")
+    return Identity(
+        subject=subject,
+        roles=[r for r in roles.split(",") if r],
+        claims={"iat": float(issued)} if issued else {},
+        expires=float(expires) if expires else None,
+    )
 
 
 def is_root(identity: Identity | None) -> bool:
@@ -133,8 +139,31 @@ def left(state: Any, *, member: str) -> None:
         state["members"].remove(member)
 
 
-journal = from_url(os.environ["JOURNAL"])
 slices = [declared(name, keyed=name.startswith("k")) for name in RULES]
-store = Store([flag, team, *slices], journal=journal)
-unlimited = Limits(dispatches_per_second=None, instances_per_hour=None)  # one identity dispatches as fast as it can
-app = create_app(store, auth=auth, heartbeat=0.5, handoff=os.environ.get("HANDOFF") != "0", limits=unlimited)
+store = Store([flag, team, *slices], journal=os.environ["JOURNAL"])
+ordered: dict[str, int] = {}
+"""The seq of the last revocation of each subject, or of its end, by the key of the subject."""
+
+
+def note_order(change: Change) -> None:
+    if change.slice.startswith(f"{revocations.NAME}/"):
+        ordered[change.slice.partition("/")[2]] = change.version
+
+
+async def order(request: web.Request) -> web.Response:
+    """Revokes a subject, or reinstates it, and says at which seq."""
+    what, subject = request.match_info["what"], request.match_info["subject"]
+    await {"revoke": store.revoke, "reinstate": store.reinstate}[what](subject)
+    return web.json_response({"seq": ordered.get(revocations.key_of(subject), 0)})
+
+
+store.on_change(note_order)
+unlimited = Limits(streams_per_identity=None, dispatches_per_second=None, instances_per_hour=None)
+app = create_app(
+    store,
+    auth=auth,
+    heartbeat=float(os.environ.get("HEARTBEAT", "0.5")),
+    handoff=os.environ.get("HANDOFF") != "0",
+    limits=unlimited,
+)
+app.router.add_post("/orders/{what}/{subject}", order)

@@ -28,6 +28,7 @@ from statestream.client.replica import Replica
 from statestream.core.names import escape_key
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
 from statestream.protocol.sse import Event
+from statestream.store.store import RESERVED
 from statestream.tools import cli
 from statestream.tools.conformance.clients.transcript_server import TranscriptServer
 from statestream.tools.demo import demo_app
@@ -168,6 +169,10 @@ def test_no_public_call_is_left_out() -> None:
     public = {value for value in named if inspect.isroutine(value) or inspect.isclass(value)}
     values = {kind for kind in public if isinstance(kind, type) and issubclass(kind, (Exception, Struct))}
     assert public - values == ({*CALLS, *HELD} & public) - values
+
+
+def test_every_reserved_name_is_explained() -> None:
+    assert not missing(RESERVED, "rights.md#Reserved names")
 
 
 def test_every_variable_of_the_environment_is_explained() -> None:

@@ -11,11 +11,14 @@ import statestream.journal.contract  # noqa: F401  # whose errors are in no othe
 from statestream.core.errors import StatestreamError
 from statestream.tools.conformance import CHECKS
 from statestream.tools.conformance.clients.transcript import Transcript
+from tests.support import ROOT
 from tests.support.pages import DOCS
 
 RULE = re.compile(r"^\*\*(\d+)\.(\d+)\*\* ", re.MULTILINE)
 CITED = re.compile(r"(?<![\w.])\d+\.\d+(?!\w)")
 ROW = re.compile(r"^\| `([\w-]+)` \|.*\| ([\d., ]+) \|$", re.MULTILINE)
+UNCHECKED = re.compile(r"^\| ([\d., ]+) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
+PLACE = re.compile(r"`(tests/[a-z0-9_/]+\.py)(?:::([a-z0-9_]+))?`")
 KEYWORD = re.compile(r"\b(?:MUST|SHOULD|MAY)\b")
 
 
@@ -77,3 +80,38 @@ def test_every_check_and_every_transcript_names_its_rules() -> None:
     assert sorted(name for name, _ in rows) == sorted(tested)
     for name, cited in rows:
         assert set(cited.split(", ")) <= known, name
+
+
+def unchecked() -> list[tuple[str, str, str]]:
+    """The rules without a check: their numbers, why, and the tests of our own."""
+    table = page("conformance.md").partition("## Rules without a check")[2]
+    return UNCHECKED.findall(table)
+
+
+def test_every_rule_has_a_check_or_the_page_says_why_not() -> None:
+    own = {
+        number
+        for rule in re.findall(r"the rules ((?:\d+\.\d+|, | to |and )+)", page("conformance.md"))
+        for number in in_words(rule)
+    }
+    cited = {number for _, numbers in ROW.findall(page("conformance.md")) for number in numbers.split(", ")} | own
+    without = [number for numbers, _, _ in unchecked() for number in numbers.split(", ")]
+    assert len(without) == len(set(without))
+    assert cited.isdisjoint(without), "a rule with a check is in the table of those without"
+    assert {f"{section}.{number}" for section, number in rules()} == cited | set(without)
+
+
+def in_words(text: str) -> set[str]:
+    """The rules of a sentence such as `the rules 5.1 to 5.5, 5.8 and 6.2`."""
+    found = set(re.findall(r"\d+\.\d+", text))
+    for section, first, last in re.findall(r"(\d+)\.(\d+) to \1\.(\d+)", text):
+        found |= {f"{section}.{number}" for number in range(int(first), int(last) + 1)}
+    return found
+
+
+def test_tests_that_stand_for_a_check_exist() -> None:
+    places = [place for _, _, tests in unchecked() for place in PLACE.findall(tests)]
+    assert len(places) > 10
+    for path, name in places:
+        assert not name or re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text(), flags=re.MULTILINE), name
+        assert (ROOT / path).exists()

@@ -168,6 +168,20 @@ async def test_an_identity_dispatches_so_many_actions(http: Http) -> None:
         await eventually(again)
 
 
+async def test_tickets_count_as_dispatches(http: Http) -> None:
+    """Each is two changes of the journal."""
+    with limited(dispatches_per_second=0.01, dispatch_burst=3) as server:
+        for _ in range(3):
+            async with http.post(f"{server.url}/tickets", headers=bearer("ann")) as response:
+                assert response.status == 204
+        async with http.post(f"{server.url}/tickets", headers=bearer("ann")) as response:
+            assert await refusal(response, "rate_limited") > 50
+            assert "Set-Cookie" not in response.headers
+        async with http.post(f"{server.url}/tickets", headers=bearer("bob")) as response:
+            assert response.status == 204
+        assert await counted(http, server, "dispatches") == 1
+
+
 async def test_a_request_of_many_actions_is_paid_for_afterwards(http: Http) -> None:
     with limited(dispatches_per_second=10, dispatch_burst=10) as server:
         one = {"type": "board/counted", "payload": {}}

@@ -177,6 +177,33 @@ async def test_a_reader_gains_and_loses_slices_at_exact_positions(guarded: Serve
         assert ann.state["room/1"]["messages"] == ["secret", "thanks", "between us"]
 
 
+async def test_a_right_that_comes_and_goes_within_a_request_has_its_positions_too(
+    guarded: Server, people: People
+) -> None:
+    """What is sent in between has an id, from which a client can resume."""
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer ann:editor"}) as both:
+        await do(both, guarded, "room/opened", key="1")
+        with following(guarded, "bob") as bob:
+            actions = [
+                {"type": "room/invited", "key": "1", "payload": {"name": "bob"}},
+                {"type": "notice/posted", "payload": {"text": "in between"}},
+                {"type": "room/expelled", "key": "1", "payload": {"name": "bob"}},
+            ]
+            async with both.post(f"{guarded.url}/dispatch", json={"actions": actions}) as response:
+                changes = [change["version"] for change in (await response.json())["changes"]]
+            held = {}
+            for frame in bob.frames():
+                held[int(frame.id.partition(".")[0])] = "room/1" in bob.state
+                if bob.state["notice"]["text"]:
+                    break
+            assert held.get(changes[1], True)
+            bob.cut()
+            bob.connect()
+            frames = bob.read_until(lambda frame: frame.id.startswith(f"{changes[-1]}."))
+            assert frames[0].event == "state.resumed"
+            assert "room/1" not in bob.state
+
+
 async def test_a_right_depends_on_another_slice(guarded: Server, people: People) -> None:
     with following(guarded, "bob") as bob, following(guarded, "bob", "") as default:
         await do(people["boss"], guarded, "roster/enrolled", {"name": "bob"})

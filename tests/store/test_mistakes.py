@@ -34,6 +34,7 @@ def with_type(action_type: str) -> Slice:
     return other
 
 
+RESERVED = "is reserved for the server itself; give your slice another"
 DECLARED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a name in capitals": (lambda: Slice("Board", initial=0), Malformed, r"letter.*, got Board"),
     "a name with a blank": (lambda: Slice(" board", initial=0), Malformed, "leave out the blanks"),
@@ -53,6 +54,9 @@ DECLARED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "Store([action])": (lambda: Store([task_added]), TypeError, "pass board, the slice that declares"),  # type: ignore[list-item]
     "Store([chat])": (lambda: Store([chat]), TypeError, r"Store\(\[\*chat\.slices\]\)"),  # type: ignore[list-item]
     "a slice twice": (lambda: Store([board, board]), ValueError, "'board' twice"),
+    "the slice of revocations": (lambda: Store([Slice("revocation", initial=0)]), ValueError, RESERVED),
+    "the slice of tickets": (lambda: Store([Slice("stream_ticket", initial=0, keyed=True)]), ValueError, RESERVED),
+    "the name of the server": (lambda: Store([Slice("statestream", initial=0)]), ValueError, RESERVED),
     "on() of a misspelt action": (
         lambda: Store([board, with_type("board/task_aded")]),
         ValueError,

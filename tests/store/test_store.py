@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from statestream.core.errors import UnknownAction, UnknownSlice
 from statestream.core.principal import ANYBODY, SERVER, Scope
 from statestream.core.selection import EVERYTHING
 from statestream.journal import MemoryJournal, Retention, SqliteJournal
+from statestream.journal.contract import Appended, Batch
 from statestream.journal.history import History
 from tests.apps.board import also_counted, board, broken, closed, counted, counter, joined, room, task_added
 from tests.apps.board import refused as refused_action
@@ -378,6 +379,64 @@ async def test_a_node_that_is_behind_looks_again_before_it_says_no() -> None:
         await one.dispatch(task_added(id="1", title="x"))
         nothing = await two.dispatch(counted(by=0))
         assert nothing.position == one.position
+
+
+guests = Slice("guests", initial=[])
+tally = Slice("tally", initial=0)
+
+
+@guests.action
+def arrived(state: Any, *, name: str) -> None:
+    if name not in state:
+        state.append(name)
+
+
+@guests.action
+def left(state: Any, *, name: str) -> None:
+    if name in state:
+        state.remove(name)
+
+
+@tally.action
+def tallied(state: int) -> int:
+    return state + 1
+
+
+class Overtaken(MemoryJournal):
+    """Before the next append, `first` is done by somebody else."""
+
+    first: Callable[[], Awaitable[object]] | None = None
+
+    async def append(self, batch: Batch) -> list[Appended]:
+        first, self.first = self.first, None
+        if first is not None:
+            await first()
+        return await super().append(batch)
+
+
+async def test_what_changes_nothing_is_done_again_if_another_node_is_first() -> None:
+    """A part of a request that found everything as it should be, until another node came in between."""
+    journal = Overtaken()
+    async with opened(journal, [guests, tally]) as one, opened(journal, [guests, tally]) as two:
+        await one.dispatch(arrived(name="ann"))
+        journal.first = lambda: two.dispatch(left(name="ann"))
+        both = await one.dispatch([arrived(name="ann"), tallied()])
+        assert [name for name, _ in both.changes] == ["guests", "tally"]
+        assert one.get("guests") == ["ann"]
+        journal.first = lambda: two.dispatch(left(name="ann"))
+        again = await one.dispatch(arrived(name="ann"), id="again")
+        assert [name for name, _ in again.changes] == ["guests"]
+
+
+async def test_what_changes_nothing_is_answered_with_a_position_at_which_that_was_so() -> None:
+    """Not that of a request of the same batch which comes later, and changes it."""
+    async with opened(slices=[guests, tally]) as store:
+        before = await store.dispatch(arrived(name="ann"))
+        there, gone, away = await asyncio.gather(
+            *(store.dispatch(action) for action in (arrived(name="ann"), left(name="ann"), left(name="ann")))
+        )
+        assert (there.changes, away.changes) == ((), ())
+        assert (there.position, away.position) == (before.position, gone.position)
 
 
 async def test_two_processes_may_share_a_file(tmp_path: Path) -> None:

@@ -1,239 +1,385 @@
-"""What everybody should see, by a model that knows nothing of how the server finds it out.
+"""An oracle of rights: servers on one journal, everybody who reads from them, and a model of what they may see.
 
-The model keeps the whole state at every position, and asks every rule anew each time. A reader must hold exactly what
-the model shows it at the position of each frame that it receives: nothing that is forbidden, nothing that is missing.
+Several callers dispatch at once, on every server. Their answers say in which order that has happened. A reader must
+hold exactly what the model shows it at the position of each frame that it receives: nothing that is forbidden, nothing
+that is missing. When its credentials end, so must its stream, and after that nothing may come.
 
-Invariants: shares no code with the product. Every action is dispatched by one caller, one after the other, so that the
-model has the state before any reader is looked at.
+Invariants: the model has everything that has happened before a reader is looked at. What one server knows already may
+lag behind the others; `seen` is how far it has shown that it got, and only what it may not know yet is excused.
 """
 
 from __future__ import annotations
 
-import copy
+import http.client
 import json
-import random
 import time
 import urllib.request
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from tests.support.plain_client import Frame, PlainClient
+from tests.support.plain_client import Frame
+from tests.support.rights_model import Action, Model, Shown, Who
+from tests.support.rights_reader import Memory, Reader, described, seq_of
 from tests.support.server import Server
 
-PLAIN, KEYED = ("p0", "p1", "p2"), ("k0", "k1", "k2")
-PLAIN_RULES = ("nobody", "signed_in", "role", "flagged", "in_red")
-KEYED_RULES = (*PLAIN_RULES, "own", "in_team", "in_itself")
-SUBJECTS = ("ann", "bob", "cyd", "dan")
-KEYS = ("ann", "bob", "red", "blue")
-ROLES = ("", "a", "v", "a,v")
-SELECTIONS = ("slices=*", "", "slices=k0/*,p0", "slices=k1/ann,k1/red,k0/red", "slices=k0/*,k1/*,k2/*")
-ROOT_TOKEN = "root:root:0"
+ROOT_HEADERS = {"Authorization": "Bearer root:root::", "Content-Type": "application/json", "Host": "localhost"}
+GRACE = 20.0
+"""Seconds within which anything that must happen has happened, however busy the machine is."""
+LOST = (ConnectionError, http.client.HTTPException)
 
 
-class Reader(PlainClient):
-    """A client who knows who it is, and what it has received."""
+class Order:
+    """A revocation of a subject, or its end: `revoke` or `reinstate`."""
 
-    def __init__(self, port: int, query: str, subject: str, roles: str) -> None:
-        super().__init__(port, query, token=f"{subject}:{roles}:1")
-        self.subject, self.roles = subject, set(roles.split(","))
+    def __init__(self, what: str, subject: str, node: int = 0) -> None:
+        self.what, self.subject, self.node = what, subject, node
 
-    def names(self, state: dict[str, Any]) -> set[str]:
-        """The slices that its query asks for."""
-        text = self.target.partition("slices=")[2]
-        if not text:
-            return {name for name in state if "/" not in name}
-        asked = text.split(",")
-        return {name for name in state if "*" in asked or name in asked or f"{name.partition('/')[0]}/*" in asked}
+
+class Request:
+    """Actions that take effect together, and the server that is asked."""
+
+    def __init__(self, actions: Sequence[Action], node: int = 0) -> None:
+        self.actions, self.node = list(actions), node
+
+
+class Patience:
+    """How long a reader waits for something that must come. Heartbeats of the same position do not count."""
+
+    def __init__(self, reader: Reader, seconds: float) -> None:
+        self.reader, self.seconds = reader, seconds
+        self.at, self.since = reader.last_id, time.monotonic()
+
+    def check(self) -> None:
+        now = time.monotonic()
+        if self.reader.last_id != self.at:
+            self.at, self.since = self.reader.last_id, now
+        assert now < self.since + self.seconds, f"it does not end, or holds too little: {described(self.reader)}"
 
 
 class Oracle:
-    """A server with random rules, its model, and its readers."""
+    """Servers with these rules, their model, and their readers. `grace`: see GRACE."""
 
-    def __init__(self, server: Server, rules: dict[str, str]) -> None:
-        self.server, self.rules = server, rules
+    def __init__(self, servers: Sequence[Server], rules: dict[str, str], *, grace: float = GRACE) -> None:
+        self.servers, self.grace = servers, grace
         self.readers: list[Reader] = []
-        self.delivered = 0
-        first = self._request("state", {"slices": "*"})
-        self.state: dict[str, Any] = first["slices"]
-        self.at: dict[str, dict[str, Any]] = {first["position"]: copy.deepcopy(self.state)}
-        self.head: str = first["position"]
+        self.memory: Memory = {}
+        self.counts: Counter[str] = Counter()
+        self.moment, self.number = 0, 0
+        self.slowest = 0.0
+        """Of the seconds from the answer to a revocation until all of its streams were seen to have ended."""
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{servers[0].url}/state?slices=*", headers=ROOT_HEADERS), timeout=30
+        ) as response:
+            first = json.load(response)
+        state = {name: (first["versions"][name], value) for name, value in first["slices"].items()}
+        self.model = Model(rules, state, seq_of(first["position"]))
+        self.seen = [0 for _ in servers]
+        self.spare: list[list[http.client.HTTPConnection]] = [[] for _ in servers]
 
-    # the model
-
-    def readable(self, reader: Reader, name: str, state: dict[str, Any]) -> bool:
-        family, _, key = name.partition("/")
-        me = reader.subject
-        match self.rules.get(family, "nobody"):
-            case "signed_in":
-                return True
-            case "role":
-                return "a" in reader.roles
-            case "flagged":
-                return bool(state["flag"]["on"])
-            case "in_red":
-                return me in state.get("team/red", {"members": ()})["members"]
-            case "own":
-                return me == key
-            case "in_team":
-                return me in state.get(f"team/{key}", {"members": ()})["members"]
-            case "in_itself":
-                return me in state[name]["members"]
-        return False
-
-    def known(self, reader: Reader) -> bool:
-        """Whether the reader may know the slices that it names. If the key decides, only the instances are secret."""
-        text = reader.target.partition("slices=")[2]
-        families = {each.partition("/")[0] for each in text.split(",") if each not in ("", "*")}
-        by_key = ("own", "in_team", "in_itself")
-        return all(self.rules[each] in by_key or self.readable(reader, each, self.state) for each in families)
-
-    def visible(self, reader: Reader, state: dict[str, Any]) -> dict[str, Any]:
-        shown = {name: state[name] for name in reader.names(state) if self.readable(reader, name, state)}
-        if "v" in reader.roles:
-            shown = {name: {"tens": value["n"] // 10} for name, value in shown.items()}
-        return shown
+    @property
+    def delivered(self) -> int:
+        """The frames that were looked at, without heartbeats."""
+        return sum(self.counts[event] for event in ("state.initial", "state.update", "state.catchup", "state.resumed"))
 
     # what happens
 
-    def dispatch(self, type: str, payload: dict[str, Any], key: str | None = None) -> None:
-        """An action by root, and what the model makes of it."""
-        body = {"type": type, "payload": payload} | ({} if key is None else {"key": key})
-        answer = self._request("dispatch", body=body)
-        self._model(type, payload, key)
-        self.head = answer["position"]
-        self.at[self.head] = copy.deepcopy(self.state)
+    def dispatch(self, *actions: Action, node: int = 0) -> None:
+        """A request by root, alone."""
+        self.happen([Request(actions, node)])
 
-    def _model(self, type: str, payload: dict[str, Any], key: str | None) -> None:
-        family, _, what = type.partition("/")
-        name = family if key is None else f"{family}/{key}"
-        if what == "deleted":
-            self.state.pop(name, None)
-            return
-        initial: dict[str, Any] = {"members": []} if family == "team" else {"n": 0, "members": []}
-        value = self.state.setdefault(name, initial)
-        member = payload.get("member")
-        if what == "set_to":
-            value["n"] = payload["n"]
-        elif what == "turned":
-            value["on"] = payload["on"]
-        elif what in ("added", "joined") and member not in value["members"]:
-            value["members"].append(member)
-        elif what in ("removed", "left") and member in value["members"]:
-            value["members"].remove(member)
+    def order(self, what: str, subject: str, node: int = 0) -> None:
+        self.happen([], [Order(what, subject, node)])
 
-    def _request(self, path: str, query: dict[str, str] | None = None, body: Any = None) -> Any:
-        url = f"{self.server.url}/{path}" + (f"?slices={query['slices']}" if query else "")
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {ROOT_TOKEN}", "Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as response:
-            return json.load(response)
+    def happen(
+        self,
+        requests: Sequence[Request],
+        orders: Sequence[Order] = (),
+        *,
+        joining: Sequence[tuple[Reader, int]] = (),
+        killed: Sequence[int] = (),
+    ) -> None:
+        """Requests, orders and joins that are under way together, while servers are killed and started again."""
+        since = self.model.head
+        asked = [(each, self._asked(each)) for each in (*requests, *orders)]
+        for reader, node in joining:
+            self._ask(reader, node)
+        for node in killed:
+            self._kill(node)
+        answers = [(each, self._answer(each, *pending)) for each, pending in asked]
+        self._happened([(each, answer) for each, answer in answers if isinstance(each, Request)])
+        if orders:
+            self._next_moment()
+        for each, answer in answers:
+            if isinstance(each, Order):
+                self._ordered(each, answer["seq"])
+        for reader, node in joining:
+            if node in killed:
+                reader.close()
+            else:
+                self._joined(reader, since, {each.subject for each in orders})
+        if orders:
+            self._see_the_ends()
 
-    def join(self, query: str, subject: str, roles: str) -> None:
-        reader = Reader(self.server.port, query, subject, roles)
-        self.readers.append(reader)
-        self.connect(reader)
+    def _see_the_ends(self) -> None:
+        """Everybody whose credentials were revoked reads to the end, before they are valid again."""
+        began = time.monotonic()
+        for reader in self.readers:
+            if reader.open and self._revocation(reader) is not None:
+                self.follow(reader)
+        self.slowest = max(self.slowest, time.monotonic() - began)
 
-    def connect(self, reader: Reader) -> None:
-        reader.connect()
-        assert reader.status == (200 if self.known(reader) else 404), reader.head
-        if reader.status == 404:
-            reader.close()
+    def _next_moment(self) -> None:
+        """Credentials of a later moment have a later time, too: it is in whole milliseconds."""
+        self.moment += 1
+        until = int(time.time() * 1000) + 1
+        while int(time.time() * 1000) < until:
+            pass
+
+    def _asked(self, what: Request | Order) -> tuple[http.client.HTTPConnection, str, bytes]:
+        if isinstance(what, Order):
+            path, body = f"/orders/{what.what}/{what.subject}", b""
         else:
+            self.number += 1
+            actions = [action.body for action in what.actions]
+            path, body = "/dispatch", json.dumps({"actions": actions, "id": f"oracle-{self.number}"}).encode()
+        return self._sent(what.node, path, body), path, body
+
+    def _sent(self, node: int, path: str, body: bytes) -> http.client.HTTPConnection:
+        """The connection on which a request was sent: a spare one, unless the server has closed it meanwhile."""
+        spare = self.spare[node]
+        while spare:
+            caller = spare.pop()
+            try:
+                caller.request("POST", path, body, ROOT_HEADERS)
+            except LOST:
+                caller.close()
+            else:
+                return caller
+        caller = http.client.HTTPConnection("127.0.0.1", self.servers[node].port)
+        caller.request("POST", path, body, ROOT_HEADERS)
+        return caller
+
+    def _answer(self, what: Request | Order, caller: http.client.HTTPConnection, path: str, body: bytes) -> Any:
+        """The answer, by trying again with the same id as long as the outcome is unknown."""
+        until = time.monotonic() + 2 * GRACE
+        while True:
+            try:
+                with caller.getresponse() as response:
+                    text = response.read()
+                if response.status == 200:
+                    self.spare[what.node].append(caller)
+                    return json.loads(text)
+                assert response.status == 503, (response.status, text)
+            except LOST:
+                caller.close()
+            assert time.monotonic() < until, f"no answer to {path}"
+            self.counts["repeats"] += 1
+            caller = self._sent(what.node, path, body)
+
+    def _happened(self, answers: list[tuple[Request, Any]]) -> None:
+        """The model does what the answers say, in the order that they say."""
+        nothing: list[tuple[Request, Any]] = []
+        changing: list[tuple[int, Request, Any]] = []
+        for request, answer in answers:
+            if answer["changes"]:
+                changing.append((answer["changes"][0]["version"], request, answer))
+            else:
+                nothing.append((request, answer))
+        for _, request, answer in sorted(changing, key=lambda each: each[0]):
+            changes = [(change["slice"], change["version"]) for change in answer["changes"]]
+            assert seq_of(answer["position"]) == changes[-1][1], answer
+            self.model.apply(request.actions, changes, answer["position"].partition(".")[2])
+        for request, answer in nothing:
+            self.model.apply_nothing(request.actions, seq_of(answer["position"]))
+        self.counts["requests"] += len(answers)
+
+    def _ordered(self, order: Order, seq: int) -> None:
+        self.model.note(seq)
+        self.counts[f"{order.what}d"] += 1
+        if order.what == "revoke":
+            self.model.revoked[order.subject] = (seq, self.moment)
+            self.model.reinstated.pop(order.subject, None)
+        elif self.model.revoked.pop(order.subject, None) is not None:
+            self.model.reinstated[order.subject] = seq
+
+    # readers
+
+    def new_reader(self, who: Who, *, dated: bool = False, lifetime: float | None = None) -> Reader:
+        """`dated`: the credentials tell when they were issued. `lifetime`: for how many seconds they are valid."""
+        reader = Reader(who, self.memory, dated=dated)
+        reader.log_in(self.moment, lifetime)
+        self.readers.append(reader)
+        return reader
+
+    def join(self, who: Who, node: int = 0, *, dated: bool = False, lifetime: float | None = None) -> Reader:
+        reader = self.new_reader(who, dated=dated, lifetime=lifetime)
+        self.connect(reader, node)
+        return reader
+
+    def connect(self, reader: Reader, node: int) -> None:
+        self._ask(reader, node)
+        self._joined(reader, self.model.head, set())
+
+    def renew(self, reader: Reader, lifetime: float | None = None) -> None:
+        """Logs in again, if the credentials are not valid any more."""
+        if self._why_not(reader) is not None or reader.ended:
+            reader.log_in(self.moment, lifetime)
+
+    def _ask(self, reader: Reader, node: int) -> None:
+        reader.node, reader.port, reader.ended = node, self.servers[node].port, ""
+        reader.asked_at = time.time()
+        reader.dial(self.grace)
+        reader.ask(reader.last_id)
+
+    def _joined(self, reader: Reader, since: int, in_flux: set[str]) -> None:
+        """Looks at the answer to a reader who has asked while everything since `since` happened."""
+        reader.answered()
+        allowed = self._allowed(reader, min(since, self.seen[reader.node]), in_flux)
+        assert reader.status in allowed, (reader.status, allowed, described(reader), self.model.rules, reader.head)
+        self.counts[f"answered {reader.status}"] += 1
+        if reader.status != 200:
+            reader.close()
+            return
+        frame = self._next(reader)  # what a reader holds who comes with a cursor may be what it is shown now
+        if frame is not None:
+            assert frame.event in ("state.initial", "state.resumed", "stream.end"), frame
             self.follow(reader)
 
+    def _allowed(self, reader: Reader, since: int, in_flux: set[str]) -> set[int]:
+        """The statuses that a server may answer with that knows what happened up to `since`, or some more."""
+        subject, why_not = reader.who.subject, self._why_not(reader)
+        valid, invalid = why_not is None, why_not is not None
+        if why_not == "expired":
+            valid = reader.expires is not None and reader.asked_at < reader.expires
+        elif subject in in_flux or since < self._decided(subject):
+            valid = invalid = True
+        states = self.model.between(since)
+        answers = {200 if self.model.knows(reader.who, state) else 404 for state in states} if valid else set()
+        return answers | ({401} if invalid else set())
+
+    def _decided(self, subject: str) -> int:
+        """The seq of what says whether somebody's credentials are valid."""
+        revoked = self.model.revoked.get(subject)
+        return self.model.reinstated.get(subject, 0) if revoked is None else revoked[0]
+
+    def _why_not(self, reader: Reader) -> str | None:
+        """Why the credentials of a reader are not valid; None if they are."""
+        if self._revocation(reader) is not None:
+            return "revoked"
+        return "expired" if _has_expired(reader) else None
+
+    def _revocation(self, reader: Reader) -> int | None:
+        """The seq at which the credentials of a reader were revoked."""
+        seq, moment = self.model.revoked.get(reader.who.subject, (None, 0))
+        return seq if reader.moment is None or reader.moment < moment else None
+
     def follow(self, reader: Reader) -> None:
-        """Reads until the reader holds the state of the head, and looks at what it holds at every frame on the way."""
-        for frame in reader.frames():
-            self.check(reader, frame)
-            if reader.state == self.visible(reader, self.state):
+        """Reads until the reader holds what it is shown now, or until its stream has ended as it must."""
+        patience = Patience(reader, self.grace)
+        while reader.open and (self._revocation(reader) is not None or not self._is_current(reader)):
+            if self._next(reader) is None:
                 return
-        raise AssertionError(f"the stream of {reader.token} ended before {self.head}: {reader.last_id}")
+            patience.check()
+
+    def _is_current(self, reader: Reader) -> bool:
+        return reader.held is self.model.shown(reader.who, self.model.head)
+
+    def _next(self, reader: Reader) -> Frame | None:
+        """Reads one frame, and looks at it. None if the stream has ended as it must."""
+        try:
+            frame = reader.next()
+        except TimeoutError:
+            raise AssertionError(f"nothing comes, not even a heartbeat: {described(reader)}") from None
+        assert frame is not None, f"a stream ended without a word: {described(reader)}"
+        if frame.event == "stream.end":
+            self._end(reader, frame)
+            return None
+        self.check(reader, frame)
+        return frame
 
     def check(self, reader: Reader, frame: Frame) -> None:
-        assert frame.event != "stream.end", frame
-        self.delivered += 1
-        if frame.event == "state.resumed" or frame.id not in self.at:
-            assert frame.event == "state.resumed" or "revocation" not in str(frame), frame
-            return
-        expected = self.visible(reader, self.at[frame.id])
-        assert reader.state == expected, (reader.token, reader.target, frame, self.rules)
+        assert frame.id is not None
+        seq, _, tag = frame.id.partition(".")
+        at = int(seq)
+        assert at <= self.model.head, ("nobody has done that", frame, described(reader))
+        assert tag == self.model.tags.get(at, tag), ("another history", frame, described(reader))
+        revoked = self._revocation(reader)
+        assert revoked is None or at < revoked, ("delivered after a revocation", revoked, frame, described(reader))
+        shown = reader.held if frame.event == "state.resumed" else self.model.shown(reader.who, at)
+        same = reader.received is shown or reader.received == shown
+        assert same, (_difference(reader.received, shown), described(reader), frame, self.model.described(at))
+        reader.keep(frame, shown)
+        self.seen[reader.node] = max(self.seen[reader.node], at)
+        self.counts[frame.event] += 1
+
+    def _end(self, reader: Reader, frame: Frame) -> None:
+        """The end of a stream must have a reason, and nothing may come after it."""
+        reason, revoked = frame.data["reason"], self._revocation(reader) is not None
+        good = revoked if reason == "revoked" else reason == "expired" and _has_expired(reader)
+        assert good, ("a stream ended", frame, described(reader))
+        assert reader.next() is None, "something came after the end"
+        reader.ended = reason
+        self.counts[f"ended {reader.ended}"] += 1
 
     def follow_all(self) -> None:
-        """What comes to those who already hold the state of the head is looked at later."""
+        """What comes to those who already hold what they are shown now is looked at later."""
         for reader in self.readers:
-            if reader.socket is not None and reader.state != self.visible(reader, self.state):
+            if reader.open:
                 self.follow(reader)
+        if len(self.memory) > 20_000:
+            self.memory.clear()
 
     def settle(self) -> None:
         """Everybody reads until a frame of the head comes: a heartbeat, if nothing else does."""
         for reader in self.readers:
-            if reader.socket is not None and reader.last_id != self.head:
-                for frame in reader.frames():
-                    self.check(reader, frame)
-                    if frame.id == self.head:
-                        break
-                assert reader.last_id == self.head
+            patience = Patience(reader, self.grace)
+            while reader.open and (seq_of(reader.last_id) < self.model.head or self._why_not(reader) is not None):
+                self._next(reader)
+                patience.check()
 
-    def cut(self, reader: Reader) -> None:
+    def cut(self, reader: Reader, frames: int = 0) -> None:
+        """Cuts the connection of a reader who has read at most that many of the frames that it is behind."""
+        while frames and reader.open and not self._is_current(reader) and self._next(reader) is not None:
+            frames -= 1
         reader.close()
 
-    def resume(self, reader: Reader) -> None:
-        if reader.socket is None:
-            self.connect(reader)
+    def resume(self, reader: Reader, node: int = 0) -> None:
+        """Connects a reader again, with its cursor."""
+        if not reader.open:
+            self.connect(reader, node)
 
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
+    def restart(self, node: int) -> None:
+        """kill -9, and all of its readers return."""
+        lost = [reader for reader in self.readers if reader.open and reader.node == node]
+        self.happen([], killed=[node])
+        for reader in lost:
+            self.connect(reader, node)
+
+    def _kill(self, node: int) -> None:
+        self.servers[node].kill()
         for reader in self.readers:
-            reader.close()
-            reader.port = self.server.port
-            self.connect(reader)
+            if reader.node == node:
+                reader.close()
+        for caller in self.spare[node]:
+            caller.close()
+        self.spare[node].clear()
+        self.servers[node].start()
+        self.counts["kills"] += 1
 
     def close(self) -> None:
-        for reader in self.readers:
-            reader.close()
+        for each in (*self.readers, *(caller for spare in self.spare for caller in spare)):
+            each.close()
 
 
-def random_rules(chance: random.Random) -> dict[str, str]:
-    return {name: chance.choice(PLAIN_RULES) for name in PLAIN} | {name: chance.choice(KEYED_RULES) for name in KEYED}
+def _difference(received: Shown, shown: Shown) -> dict[str, Any]:
+    """What was received and what should have been, where these differ."""
+    names = {*received.state, *shown.state, *received.versions, *shown.versions}
+    both = {
+        name: [(each.versions.get(name), each.state.get(name)) for each in (received, shown)] for name in sorted(names)
+    }
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
-def random_action(oracle: Oracle, chance: random.Random) -> None:
-    """One of all actions, those that change rights as often as the others."""
-    kind = chance.random()
-    if kind < 0.25:
-        oracle.dispatch(
-            f"team/{chance.choice(('joined', 'left'))}", {"member": chance.choice(SUBJECTS)}, chance.choice(KEYS)
-        )
-    elif kind < 0.3:
-        oracle.dispatch("flag/turned", {"on": chance.random() < 0.5})
-    else:
-        name = chance.choice((*PLAIN, *KEYED))
-        key = chance.choice(KEYS) if name in KEYED else None
-        what = chance.choice(("set_to", "set_to", "added", "removed", *(("deleted",) if key else ())))
-        member = {"member": chance.choice(SUBJECTS)}
-        payload = {"n": chance.randrange(40)} if what == "set_to" else {} if what == "deleted" else member
-        oracle.dispatch(f"{name}/{what}", payload, key)
-
-
-def random_step(oracle: Oracle, chance: random.Random, readers: int) -> None:
-    """Something that can happen: mostly actions, alone or several at a time."""
-    kind = chance.random()
-    if kind < 0.7:
-        for _ in range(chance.choice((1, 1, 1, 2, 5))):
-            random_action(oracle, chance)
-    elif kind < 0.8 and len(oracle.readers) < readers:
-        oracle.join(chance.choice(SELECTIONS), chance.choice(SUBJECTS), chance.choice(ROLES))
-    elif oracle.readers:
-        reader = chance.choice(oracle.readers)
-        if kind < 0.9:
-            oracle.cut(reader)
-        else:
-            oracle.resume(reader)
-    oracle.follow_all()
-
-
-def seed_of(given: int | None = None) -> int:
-    """The seed of a run, printed so that it can be repeated."""
-    seed = time.time_ns() % 1_000_000 if given is None else given
-    print(f"seed {seed}")
-    return seed
+def _has_expired(reader: Reader) -> bool:
+    return reader.expires is not None and time.time() >= reader.expires

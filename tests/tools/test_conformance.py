@@ -28,6 +28,8 @@ from tests.support.wrong import Answered, Asked, Fault, Wrong
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
 COUNTED = ("--action", "board/counted")
 ROOMS = ("--action", "room/joined", "--key", "k{n}", "--payload", '{"name": "{n}"}')
+TICKETED = f"{ROOT / 'tests/apps/ticketed.py'}:app"
+NOTED = ("--action", "board/noted", "--payload", '{"text": "{run}{n}"}', "--header", "Authorization: Bearer ann")
 TASKS = ("--action", "board/task_added", "--payload", '{"id": "{n}", "title": "{run} is a run"}', "--slices", "*")
 
 
@@ -35,6 +37,13 @@ TASKS = ("--action", "board/task_added", "--payload", '{"id": "{n}", "title": "{
 def good() -> Iterator[Server]:
     """A heartbeat of 200 ms."""
     with Server.serving(QUICK, env={"HEARTBEAT": "0.2", "KEPT": "10000", "PYTHONPATH": str(ROOT)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def authenticating() -> Iterator[Server]:
+    """It recognizes who asks, and issues tickets."""
+    with Server("serve", TICKETED) as running:
         yield running
 
 
@@ -73,6 +82,12 @@ async def test_our_server_keeps_every_promise(tmp_path: Path, action: tuple[str,
     assert code == 0, out + err
     assert f"{len(CHECKS)} of {len(CHECKS)} promises kept" in out
     assert out.count("passed  ") == len(CHECKS)
+
+
+async def test_a_server_that_authenticates_keeps_them_too(authenticating: Server) -> None:
+    code, out, err = await command(authenticating.url, *NOTED)
+    assert code == 0, out + err
+    assert f"{len(CHECKS)} of {len(CHECKS)} promises kept" in out
 
 
 async def test_a_proxy_that_spoils_nothing_is_a_good_server(good: Server) -> None:
@@ -284,6 +299,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("history", "payloads", Fault(ask=without("cause"))),
     ("state-refusals", "404", Fault(ask=any_slice)),
     ("problems", "problem+json", head(Content_Type="application/json")),
+    ("problems", "nosniff", head(X_Content_Type_Options="")),
     ("problems", "detail", said(rb',"detail":"[^"]*"', b"")),
     ("problems", "without the payload", Fault(answer=tells_the_payload)),
     ("media-types", "415", Fault(ask=always_json)),
@@ -291,8 +307,85 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("methods", "405", Fault(ask=no_head)),
     ("json-limits", "__proto__", Fault(ask=lenient)),
     ("foreign-pages", "403", Fault(ask=without("Origin", "Sec-Fetch-Site"))),
+    ("foreign-pages", "preflight", Fault(ask=lambda asked: asked.method == "OPTIONS" and without("Origin")(asked))),
     ("foreign-pages", "Allow-Origin", head(Access_Control_Allow_Origin="*")),
 ]  # fmt: skip
+
+
+def set_cookie(pattern: str, instead: str, path: str = "") -> Fault:
+    """Cookies are other ones."""
+
+    def answer(asked: Asked, answered: Answered) -> None:
+        for name in list(answered.headers):
+            if name == "Set-Cookie" and path in asked.path:
+                answered.headers[name] = re.sub(pattern, instead, answered.headers[name])
+
+    return Fault(answer=answer)
+
+
+def no_pass(asked: Asked, answered: Answered) -> None:
+    if asked.path == "/stream/state":
+        answered.headers.pop("Set-Cookie", None)
+
+
+def lets_in(path: str) -> Fault:
+    """Whoever has a cookie, of whatever kind, has all rights there."""
+
+    def ask(asked: Asked) -> None:
+        if asked.path == path and "statestream_ticket" in asked.headers.get("Cookie", ""):
+            asked.headers["Authorization"] = "Bearer ann"
+
+    return Fault(ask=ask)
+
+
+def reusable() -> Fault:
+    """A ticket opens more than one stream."""
+    used: set[str] = set()
+
+    def ask(asked: Asked) -> None:
+        cookie = asked.headers.get("Cookie", "")
+        if asked.path == "/stream/state" and cookie in used:
+            asked.headers["Authorization"] = "Bearer ann"
+        used.add(cookie)
+
+    return Fault(ask=ask)
+
+
+def only_the_cookie(asked: Asked) -> None:
+    if "Cookie" in asked.headers:
+        asked.headers.pop("Authorization", None)
+
+
+FAULTS_OF_TICKETS: list[tuple[str, str, Fault]] = [
+    ("ticket-cookie", "HttpOnly", set_cookie("HttpOnly; ", "")),
+    ("ticket-cookie", "SameSite=Strict", set_cookie("SameSite=Strict", "SameSite=Lax")),
+    ("ticket-cookie", "the path", set_cookie("Path=/", "Path=/elsewhere")),
+    ("ticket-cookie", "at most 30 s", set_cookie("Max-Age=30", "Max-Age=300")),
+    ("ticket-cookie", "same twice", set_cookie("=[0-9a-f]{32}[^;]*;", "=always;")),
+    ("ticket-cookie", "with a ticket only", lets_in("/tickets")),
+    ("ticket-once", "replace the ticket", Fault(answer=no_pass)),
+    ("ticket-once", "of the same name", set_cookie("^statestream_ticket", "another", "/stream/state")),
+    ("ticket-once", "used already", reusable()),
+    ("passes", "GET /state", lets_in("/state")),
+    ("passes", "GET /history", lets_in("/history")),
+    ("passes", "POST /dispatch", lets_in("/dispatch")),
+    ("passes", "foreign page", Fault(ask=without("Origin", "Sec-Fetch-Site"))),
+    ("passes", "beside credentials", Fault(ask=only_the_cookie)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "fault"), FAULTS_OF_TICKETS, ids=[f"{name}: {word}" for name, word, _ in FAULTS_OF_TICKETS]
+)
+async def test_a_server_that_breaks_a_promise_about_tickets_is_found_out(
+    authenticating: Server, name: str, word: str, fault: Fault
+) -> None:
+    headers = {"Authorization": "Bearer ann"}
+    async with Wrong(good=authenticating.url, fault=fault) as wrong:
+        [outcome] = await check_server(
+            wrong.url, action="board/noted", payload='{"text": "{run}{n}"}', headers=headers, only=[name]
+        )
+    assert word in str(outcome.problem)
 
 
 @pytest.mark.parametrize(("name", "word", "fault"), FAULTS, ids=[f"{name}: {word}" for name, word, _ in FAULTS])
@@ -308,7 +401,7 @@ async def test_a_server_that_breaks_the_promise_is_found_out(
 
 
 def test_every_check_can_fail() -> None:
-    assert {name for name, _, _ in FAULTS} == {check.name for check in CHECKS}
+    assert {name for name, _, _ in FAULTS + FAULTS_OF_TICKETS} == {check.name for check in CHECKS}
 
 
 # the command

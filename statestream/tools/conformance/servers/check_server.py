@@ -21,11 +21,12 @@ from statestream.tools.conformance.servers.server_check import ServerCheck
 from statestream.tools.conformance.servers.server_under_test import ServerUnderTest
 from statestream.tools.conformance.servers.state_checks import STATES
 from statestream.tools.conformance.servers.stream_checks import STREAM
+from statestream.tools.conformance.servers.ticket_checks import TICKETS
 from statestream.tools.conformance.servers.violation import Violation
 from statestream.tools.target import Target
 from statestream.tools.template import ActionTemplate
 
-SECTIONS: Final = (STREAM, CURSORS, DISPATCH, STATES, ERRORS, LIMITS, ORIGINS)
+SECTIONS: Final = (STREAM, CURSORS, DISPATCH, STATES, ERRORS, LIMITS, ORIGINS, TICKETS)
 CHECKS: Final[Sequence[ServerCheck]] = tuple(check for section in SECTIONS for check in section.checks)
 CHECK_SECONDS: Final = 300.0
 

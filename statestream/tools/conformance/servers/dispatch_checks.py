@@ -156,6 +156,9 @@ async def problems(server: ServerUnderTest) -> None:
     for body in malformed:
         answer = await server.dispatch(body)
         expect_problem(answer, 400, "malformed", f"the body {str(body)[:60]}")
+        for name, value in (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")):
+            got = answer.headers.get(name)
+            expect(got == value, f"expected {name}: {value} in an error, got {got}")
         _omits_payload(answer)
     answer = await server.dispatch(nowhere)
     expect_problem(answer, 404, "unknown_action", "an unknown action")

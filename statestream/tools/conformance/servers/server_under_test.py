@@ -57,13 +57,10 @@ class ServerUnderTest:
     def __init__(self, target: Target, template: ActionTemplate, run: str) -> None:
         self.target, self.template, self.run = target, template, run
         self._number = 0
-        self._http_1_0 = aiohttp.ClientSession(version=aiohttp.HttpVersion10, **self._settings())
-        self._session = aiohttp.ClientSession(**self._settings())
-
-    def _settings(self) -> dict[str, Any]:
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        timeout = aiohttp.ClientTimeout(total=None, connect=PATIENCE)
-        return {"connector": connector, "timeout": timeout, "headers": dict(self.target.headers)}
+        headers = dict(target.headers)
+        self._http_1_0 = aiohttp.ClientSession(version=aiohttp.HttpVersion10, headers=headers, **_settings())
+        self._session = aiohttp.ClientSession(headers=headers, **_settings())
+        self._anonymous = aiohttp.ClientSession(**_settings())
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,6 +68,7 @@ class ServerUnderTest:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
         await self._http_1_0.close()
+        await self._anonymous.close()
 
     async def begin(self) -> None:
         """Dispatches once. Unless slices were given, follows from now on what that changed.
@@ -93,17 +91,42 @@ class ServerUnderTest:
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> URL:
         """The URL of a request. One that reads has `slices` in its query, unless `query` has another."""
-        chosen = {} if path == "dispatch" else {"slices": self.target.slices or "*"}
+        chosen = {} if path in ("dispatch", "tickets") else {"slices": self.target.slices or "*"}
         return self.target.route(path).with_query(chosen | dict(query or {}))
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str] | None = None, *, http_1_0: bool = False, **more: Any
     ) -> ResponseUnderTest:
-        session, what = (self._http_1_0 if http_1_0 else self._session), f"{method} /{path}"
+        session = self._http_1_0 if http_1_0 else self._session
+        return await self._asked(session, method, path, self.url(path, query), **more)
+
+    async def anonymous(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any = None
+    ) -> ResponseUnderTest:
+        """The response to a request with these headers only, without the run's credentials."""
+        data = None if body is None else orjson.dumps(body)
+        return await self._asked(self._anonymous, method, path, self.url(path), headers=headers, data=data)
+
+    async def opened(self, headers: Mapping[str, str]) -> ResponseUnderTest:
+        """The head of the response to a request for a stream with these headers only. The stream is closed again."""
+        url = self.url("stream/state")
+        return await self._asked(self._anonymous, "GET", "stream/state", url, head_only=True, headers=headers)
+
+    async def _asked(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        url: URL,
+        *,
+        head_only: bool = False,
+        **more: Any,
+    ) -> ResponseUnderTest:
+        what = f"{method} /{path}"
         try:
             async with asyncio.timeout(PATIENCE):
-                async with session.request(method, self.url(path, query), allow_redirects=False, **more) as response:
-                    body = await response.read()
+                async with session.request(method, url, allow_redirects=False, **more) as response:
+                    body = b"" if head_only else await response.read()
                     return ResponseUnderTest(status=response.status, headers=response.headers, body=body)
         except TimeoutError:
             raise Violation(f"expected a response to {what} within {PATIENCE:.0f} s, got none") from None
@@ -184,6 +207,14 @@ class ServerUnderTest:
             yield StreamUnderTest(response, replica)
         finally:
             response.close()
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "connector": aiohttp.TCPConnector(limit=0, force_close=True),
+        "timeout": aiohttp.ClientTimeout(total=None, connect=PATIENCE),
+        "cookie_jar": aiohttp.DummyCookieJar(),
+    }
 
 
 def _changed_slices(response: ResponseUnderTest) -> list[str]:

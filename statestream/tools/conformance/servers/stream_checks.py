@@ -32,6 +32,8 @@ async def headers(server: ServerUnderTest) -> None:
         expect({"no-store", "no-transform"} <= control, f"expected no-store, no-transform, got {sorted(control)}")
         for name, value in HEADERS.items():
             expect(got.get(name) == value, f"expected {name}: {value}, got {got.get(name)}")
+        coding = got.get("Content-Encoding", "identity")
+        expect(coding == "identity", f"expected a stream that is not compressed, got Content-Encoding: {coding}")
 
 
 @STREAM.check(
