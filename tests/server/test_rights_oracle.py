@@ -43,8 +43,8 @@ DELIVERIES = 1_000_000
 MEMBER = st.fixed_dictionaries({"member": st.sampled_from(SUBJECTS)})
 NUMBER = st.fixed_dictionaries({"n": st.integers(0, 30)})
 TEAMS = st.builds(Action, st.sampled_from(("team/joined", "team/left")), MEMBER, st.sampled_from(KEYS))
-FLAG = st.builds(Action, st.just("flag/turned"), st.fixed_dictionaries({"on": st.booleans()}))
-NUMBERS = st.builds(Action, st.sampled_from([f"{name}/set_to" for name in PLAIN]), NUMBER)
+FLAG = st.builds(Action, st.just("flag/turned"), st.fixed_dictionaries({"on": st.booleans()}), st.none())
+NUMBERS = st.builds(Action, st.sampled_from([f"{name}/set_to" for name in PLAIN]), NUMBER, st.none())
 INSTANCES = st.builds(Action, st.sampled_from([f"{name}/set_to" for name in KEYED]), NUMBER, st.sampled_from(KEYS))
 MEMBERS = st.builds(
     Action,
