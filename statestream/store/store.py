@@ -25,14 +25,15 @@ from statestream.store.node_state import NodeState
 from statestream.store.preview import Preview, preview
 from statestream.store.registry import HandlerRegistry
 from statestream.store.revocations import key_of, revocation_slice
+from statestream.store.schemas import NOTES
 from statestream.store.shown import ShownStates
 from statestream.store.slow_calls import SLOW_SECONDS, SlowCalls
 from statestream.store.tickets import ticket_slice
 from statestream.store.view import StoreView
 from statestream.store.writer import Writer
 
-OWN_SLICES: Final = {each.name: each for each in (revocation_slice, ticket_slice)}
-"""Those of a server that authenticates. Their names are reserved in every store, so that a journal of one that does
+OWN_SLICES: Final = {each.name: each for each in (revocation_slice, ticket_slice, NOTES)}
+"""Those of a server that authenticates, and of versions. Their names are reserved in every store, so that a journal of one that does
 not can be served by one that does.
 """
 RESERVED: Final = frozenset({*OWN_SLICES, "statestream"})

@@ -55,6 +55,7 @@ DECLARED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "Store([chat])": (lambda: Store([chat]), TypeError, r"Store\(\[\*chat\.slices\]\)"),  # type: ignore[list-item]
     "a slice twice": (lambda: Store([board, board]), ValueError, "'board' twice"),
     "the slice of revocations": (lambda: Store([Slice("revocation", initial=0)]), ValueError, RESERVED),
+    "the slice of versions": (lambda: Store([Slice("slice_version", initial=0, keyed=True)]), ValueError, RESERVED),
     "the slice of tickets": (lambda: Store([Slice("stream_ticket", initial=0, keyed=True)]), ValueError, RESERVED),
     "the name of the server": (lambda: Store([Slice("statestream", initial=0)]), ValueError, RESERVED),
     "on() of a misspelt action": (
