@@ -33,8 +33,8 @@ from statestream.store.view import StoreView
 from statestream.store.writer import Writer
 
 OWN_SLICES: Final = {each.name: each for each in (revocation_slice, ticket_slice, NOTES)}
-"""Those of a server that authenticates, and of versions. Their names are reserved in every store, so that a journal of one that does
-not can be served by one that does.
+"""Those of a server that authenticates, and of stores with versions. Their names are reserved in every store, so that a
+journal of one that does not need them can be served by one that does.
 """
 RESERVED: Final = frozenset({*OWN_SLICES, "statestream"})
 """The names that no slice of an application may have. The last one is that of causes without an action."""
