@@ -307,12 +307,12 @@ def test_a_port_is_not_shared_with_another_server(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_supervisor_gives_up_when_no_worker_can_be_started_any_more(tmp_path: Path) -> None:
-    server = Workers(tmp_path).start()
+    server = Workers(tmp_path, 1).start()
     server.program.write_text("raise RuntimeError('not today')")
     for pid in server.workers():
         os.kill(pid, signal.SIGKILL)
     assert server.process
-    assert await asyncio.to_thread(server.process.wait, 60) == 1
+    assert await asyncio.to_thread(server.process.wait, 110) == 1
     assert "no worker can be started any more" in server._ended()
 
 
