@@ -15,17 +15,29 @@ from importlib.metadata import entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
-from statestream.journal.contract import Checkpoints, Journal, Portable, Retention, Writable
+from statestream.journal.contract import Checkpoints, Journal, Migratable, Portable, Retention, Writable
 from statestream.journal.memory import MemoryJournal
+from statestream.journal.postgresql import PostgresqlJournal
 from statestream.journal.sqlite import SqliteJournal
 
-__all__ = ["Checkpoints", "Journal", "MemoryJournal", "Portable", "Retention", "SqliteJournal", "Writable", "from_url"]
+__all__ = [
+    "Checkpoints",
+    "Journal",
+    "MemoryJournal",
+    "Migratable",
+    "Portable",
+    "PostgresqlJournal",
+    "Retention",
+    "SqliteJournal",
+    "Writable",
+    "from_url",
+]
 
 GROUP: Final = "statestream.journals"
 
 
 def from_url(url: str) -> Journal:
-    """The journal of `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, or of another engine's URL.
+    """The journal of `memory:`, `sqlite:///relative.db`, `postgresql://host/database`, or of another engine's URL.
 
     Raises ValueError for a URL that no installed engine understands.
     """

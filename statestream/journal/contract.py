@@ -247,6 +247,17 @@ class Portable(Protocol):
         """
 
 
+@runtime_checkable
+class Migratable(Protocol):
+    """What an engine adds whose tables somebody with more rights than the server may have to create or migrate."""
+
+    async def migrate(self) -> tuple[int, int]:
+        """Creates or migrates the tables of a journal that is not open. Returns their versions before and after.
+
+        The version before is 0 if there were none. Raises JournalUnusable.
+        """
+
+
 def number(batch: Batch, head: Position, tag: str) -> list[Appended]:
     """The batch's changes after `head`: each with its seq, its `from`, and the tag that all of them share."""
     seq, last = head.seq, head

@@ -25,6 +25,7 @@ from statestream.tools.commands.journal.import_ import import_
 from statestream.tools.commands.journal.info import info
 from statestream.tools.commands.journal.repair import repair
 from statestream.tools.commands.journal.verify import verify
+from statestream.tools.commands.migrate import migrate
 from statestream.tools.commands.record import record
 from statestream.tools.commands.replay import replay
 from statestream.tools.commands.serve import serve
@@ -36,6 +37,7 @@ COMMANDS = (
     serve,
     demo,
     check,
+    migrate,
     bench,
     watch,
     dispatch,

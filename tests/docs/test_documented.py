@@ -26,7 +26,7 @@ from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.recording.replay import replay
 from statestream.client.replica import Replica
 from statestream.core.names import escape_key
-from statestream.journal import MemoryJournal, Retention, SqliteJournal
+from statestream.journal import MemoryJournal, PostgresqlJournal, Retention, SqliteJournal
 from statestream.protocol.sse import Event
 from statestream.store.store import RESERVED
 from statestream.tools import cli
@@ -42,6 +42,7 @@ COMMANDS = {
     "demo": "operations.md#The command",
     "check": "howto/evolve.md#Look before you deploy",
     "journal": "operations.md#The journal as a whole",
+    "migrate": "operations.md#Journals",
     "bench": "operations.md#Measuring it",
     "watch": "watching.md#watch",
     "dispatch": "watching.md#dispatch",
@@ -68,6 +69,7 @@ CALLS: dict[Callable[..., Any], str] = {
     create_playback: "recording.md#Serve",
     SqliteJournal: "operations.md#Journals",
     MemoryJournal: "operations.md#Journals",
+    PostgresqlJournal: "operations.md#Journals",
     Retention: "operations.md#Journals",
     Chat: "chat.md",
     Timeouts: "chat.md",

@@ -1,0 +1,120 @@
+"""A connection to PostgreSQL, which is made when it is needed, and made again after it was lost.
+
+Invariants: one statement at a time. Every wait has a bound. After an error of the driver, a timeout or a cancellation,
+the connection is given up rather than reused: nothing is half done on the next one. Errors of the driver become
+Unavailable, whose message names the error and nothing of the statement or the address, because clients see it. A
+connection that was lost while it was idle is not an error: the next statement connects first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from statestream.core.errors import StatestreamError, Unavailable
+from statestream.journal.postgresql.address import Address
+
+T = TypeVar("T")
+CONNECT_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 2.0
+
+Rows = list[Any]
+Prepare = Callable[[Any], Awaitable[None]]
+
+
+class Connection:
+    """See the module. `prepare` is called with each connection of the driver that is made."""
+
+    def __init__(self, address: Address, prepare: Prepare | None = None) -> None:
+        self._address, self._prepare = address, prepare
+        self._driver: Any = None
+        self._lock = asyncio.Lock()
+        self._closed = False
+        self.pid: int | None = None
+        """The process of the server that serves this connection."""
+
+    async def connect(self) -> None:
+        """Connects, or raises what the driver raises, for those who explain it better than Unavailable does."""
+        self._closed = False
+        async with self._lock:
+            await self._connected()
+
+    async def close(self) -> None:
+        self._closed = True
+        driver, self._driver = self._driver, None
+        if driver is None:
+            return
+        if self._lock.locked():  # by a statement, whose outcome nobody waits for
+            driver.terminate()
+            return
+        try:
+            await driver.close(timeout=CLOSE_SECONDS)
+        except driver_errors():
+            driver.terminate()
+
+    async def fetch(self, statement: str, *values: Any) -> Rows:
+        """The rows that a statement returns. Raises Unavailable."""
+        return await self.run(lambda driver: driver.fetch(statement, *values))
+
+    async def fetch_one(self, statement: str, *values: Any) -> Any:
+        """The first row, or None. Raises Unavailable."""
+        return await self.run(lambda driver: driver.fetchrow(statement, *values))
+
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """What `work` returns, given the driver's connection. Raises Unavailable, and errors of ours that it raises."""
+        async with self._lock:
+            try:
+                return await work(await self._connected())
+            except StatestreamError:
+                raise
+            except driver_errors() as error:
+                self._give_up()
+                raise translated(error) from error
+            except BaseException:
+                self._give_up()
+                raise
+
+    async def _connected(self) -> Any:
+        if self._closed:
+            raise Unavailable("the journal is closed")
+        if self._driver is None or self._driver.is_closed():
+            driver = self._driver = await _connect(self._address)
+            if self._closed:
+                self._give_up()
+                raise Unavailable("the journal is closed")
+            self.pid = driver.get_server_pid()
+            if self._prepare is not None:
+                await self._prepare(driver)
+        return self._driver
+
+    def _give_up(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.terminate()
+
+
+async def _connect(address: Address) -> Any:
+    import asyncpg
+
+    return await asyncpg.connect(
+        address.dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=STATEMENT_SECONDS,
+        target_session_attrs="primary" if address.primary else None,
+    )
+
+
+def driver_errors() -> tuple[type[Exception], ...]:
+    """What the driver raises, and what the network raises through it."""
+    import asyncpg
+
+    return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+def translated(error: Exception) -> Unavailable:
+    """The exception that replaces one of the driver's."""
+    state = getattr(error, "sqlstate", None)
+    name = f"{type(error).__name__} {state}" if state else type(error).__name__
+    return Unavailable(f"the journal's database could not be used ({name}); try again with the same id")

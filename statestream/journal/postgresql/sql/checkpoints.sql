@@ -1,0 +1,1 @@
+SELECT seq, tag, at, bytes, slices, total FROM {schema}.checkpoints ORDER BY seq

@@ -1,0 +1,1 @@
+SELECT seq, tag, floor_seq, floor_tag FROM {schema}.head
