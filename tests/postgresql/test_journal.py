@@ -21,7 +21,6 @@ from tests.support import eventually
 from tests.support.postgresql import Relay, shared
 
 
-
 @asynccontextmanager
 async def nodes(count: int, url: str, retention: Retention | None = None) -> AsyncIterator[list[PostgresqlJournal]]:
     """Journals of as many nodes."""
@@ -71,9 +70,7 @@ async def test_numbers_have_no_gaps_however_many_nodes_write(url: str) -> None:
                     assert set(error.records) == {("ada", name)}
                 batch = Batch(read=START, versions={name: version}, entries=[entry(value(name, number))])
                 if not number:
-                    batch = Batch(
-                        read=START, versions={name: version}, entries=[entry(value(name, number), id=name)]
-                    )
+                    batch = Batch(read=START, versions={name: version}, entries=[entry(value(name, number), id=name)])
                 [outcome] = await journal.append(batch)
                 version = outcome.position.seq
 

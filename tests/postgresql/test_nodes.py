@@ -167,6 +167,10 @@ async def reached(http: Http, server: Server, seq: int) -> bool:
     return int((await get_state(http, server.url))["position"].split(".")[0]) >= seq
 
 
+async def none(database: PostgreSQL, query: str) -> bool:
+    return bool(await database.value(query) == 0)
+
+
 @pytest.mark.slow
 async def test_a_database_that_is_killed_under_load_loses_nothing(http: Http) -> None:
     """kill -9 of all its processes; what it has flushed to the system survives that."""
@@ -207,10 +211,9 @@ async def test_a_failover_under_load(http: Http, synchronous: bool) -> None:
             async with load(http, servers) as done:
                 await eventually(lambda: len(done) > 40)
                 if not synchronous:
-                    await standby.execute("SELECT pg_wal_replay_pause()")
-                    pids = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'walreceiver'"
-                    await primary.execute("ALTER SYSTEM SET max_wal_senders = 0")
-                    await standby.value(pids)
+                    await standby.execute("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+                    receivers = "SELECT count(*) FROM pg_stat_wal_receiver"
+                    await eventually(lambda: none(standby, receivers))
                     before = len(done)
                     await eventually(lambda: len(done) > before + 20)
                 primary.kill()

@@ -138,7 +138,11 @@ async def granted(name: str) -> tuple[str, str]:
     owner, app = (f"{role}_{next(roles)}_{name}" for role in ("owner", "app"))
 
     def named(statement: str) -> str:
-        statement = statement.replace("app_owner", owner).replace("app_server", app).replace("DATABASE app", "DATABASE postgres")
+        statement = (
+            statement.replace("app_owner", owner)
+            .replace("app_server", app)
+            .replace("DATABASE app", "DATABASE postgres")
+        )
         return re.sub(r"\bboard\b", name, statement).replace("'…'", f"'{PASSWORD}'")
 
     await shared().execute(*map(named, documented("roles.sql")))
@@ -160,12 +164,13 @@ async def test_a_server_needs_no_more_rights_than_documented(url: str) -> None:
     assert "permission denied" in await refused(new)
     held = await shared().value(
         "SELECT array_agg(table_name || ' ' || privilege_type) FROM information_schema.role_table_grants"
-        " WHERE grantee = $1", app
+        " WHERE grantee = $1",
+        app,
     )
     assert sorted(held) == sorted(f"{table} {right}" for table, rights in schema.RIGHTS.items() for right in rights)
     driver = await shared().connect(app)
     for forbidden in (f"CREATE TABLE {name}.x ()", f"DROP TABLE {name}.head", f"UPDATE {name}.changes SET at = 1"):
-        with pytest.raises(Exception, match="permission denied|must be owner"):
+        with pytest.raises(Exception, match=r"permission denied|must be owner"):
             await driver.execute(forbidden)
     await driver.close()
 

@@ -72,7 +72,9 @@ class PostgreSQL:
         words = self.folder / "password"
         words.write_text(PASSWORD)
         words.chmod(0o644)
-        self._run("initdb", "-D", self.data, "-U", "owner", "-A", "scram-sha-256", "--pwfile", words, "-E", "UTF8", "-N")
+        self._run(
+            "initdb", "-D", self.data, "-U", "owner", "-A", "scram-sha-256", "--pwfile", words, "-E", "UTF8", "-N"
+        )
         return self
 
     def copy_of(self, primary: PostgreSQL) -> Self:

@@ -14,8 +14,8 @@ Durability: once `append` has returned, the batch is committed, as durably as th
 it. With `on` it survives a crash of the server; whether it survives a failover depends on synchronous standbys.
 
 Every node appends through one function in the database, in one round trip: it locks the head, compares, and writes. So
-sequence numbers are given out in the order of the commits, and a node that was frozen cannot write at a wrong place: its
-position, its ids and its versions are compared when it comes back.
+sequence numbers are given out in the order of the commits, and a node that was frozen cannot write at a wrong place:
+its position, its ids and its versions are compared when it comes back.
 
 Invariants: nothing is kept in memory that the database must agree with. A restored backup, or a failover that lost its
 tail, shows by the tags of the positions. The driver is imported when a journal is made, because it is an extra.
@@ -81,7 +81,7 @@ class PostgresqlJournal:
             await self._reading.connect()
             await self._wake_ups.open()
             await self._tidying.begin(self._writing)
-        except (Unavailable, *driver_errors()) as error:
+        except _failures() as error:
             await self.close()
             raise _unusable(error) from error
         except BaseException:
@@ -93,7 +93,7 @@ class PostgresqlJournal:
         """Creates or migrates the tables, whatever the URL says. Returns the versions before and after."""
         try:
             return await self._prepare(migrate=True)
-        except (Unavailable, *driver_errors()) as error:
+        except _failures() as error:
             raise _unusable(error) from error
         finally:
             await self._upkeep.close()
@@ -156,6 +156,10 @@ class PostgresqlJournal:
             await self._tidying.note_time(self._writing)
         elif (await self._reading.fetch_one(self._statements["writable"]))["read_only"]:
             raise Unavailable("the journal's database accepts no writes")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    return (Unavailable, *driver_errors())
 
 
 def _unusable(error: Exception) -> JournalUnusable:

@@ -86,19 +86,27 @@ def _columns(batch: Batch) -> list[Sequence[Any]]:
         for pending in entry.changes:
             cause = pending.cause
             base = bases.get(pending.slice, batch.versions.get(pending.slice, 0))
-            row = (pending.slice, pending.kind, cause.type, cause.id, cause.actor, entry.at, pending.data, cause.payload)
-            changes.append((base, *row, change_checksum(*row)))
+            row = (
+                pending.slice,
+                pending.kind,
+                cause.type,
+                cause.id,
+                cause.actor,
+                entry.at,
+                pending.data,
+                cause.payload,
+            )
+            changes.append((*row, change_checksum(*row), base))
             bases[pending.slice] = 0 if pending.kind == "removed" else -len(changes)
         if entry.idempotency_key:
             records.append(_record(entry, len(changes)))
-    base, name, kind, type_, request, actor, at, data, payload, crc = _transposed(changes, 10)
     removed = [name for name, base in bases.items() if not base]
     written = {name: -base for name, base in bases.items() if base}
     return [
         list(batch.versions),
         list(batch.versions.values()),
         *_transposed(records, 6),
-        *(name, base, kind, type_, request, actor, at, data, payload, crc),
+        *_transposed(changes, 10),
         removed,
         list(written),
         list(written.values()),

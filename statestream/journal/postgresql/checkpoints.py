@@ -64,9 +64,7 @@ def _ranges(selection: Selection) -> list[tuple[str, str]]:
     return [(f"{family}/", f"{family}0") for family in sorted(selection.families)]  # 0 follows the slash
 
 
-async def _in_range(
-    sql: Connection, statements: Statements, checkpoint: Position, lower: str, upper: str
-) -> list[Any]:
+async def _in_range(sql: Connection, statements: Statements, checkpoint: Position, lower: str, upper: str) -> list[Any]:
     rows: list[Any] = []
     while page := await sql.fetch(statements["saved_range"], checkpoint.seq, lower, upper, PAGE_ROWS):
         rows += page

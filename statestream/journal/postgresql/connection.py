@@ -77,17 +77,19 @@ class Connection:
                 raise
 
     async def _connected(self) -> Any:
-        if self._closed:
-            raise Unavailable("the journal is closed")
+        self._check_open()
         if self._driver is None or self._driver.is_closed():
             driver = self._driver = await _connect(self._address)
-            if self._closed:
-                self._give_up()
-                raise Unavailable("the journal is closed")
+            self._check_open()
             self.pid = driver.get_server_pid()
             if self._prepare is not None:
                 await self._prepare(driver)
         return self._driver
+
+    def _check_open(self) -> None:
+        if self._closed:
+            self._give_up()
+            raise Unavailable("the journal is closed")
 
     def _give_up(self) -> None:
         driver, self._driver = self._driver, None

@@ -1,7 +1,7 @@
-"""The tables of a PostgreSQL journal: creates them, migrates those of older versions, and checks that a role may use them.
+"""The tables of a PostgreSQL journal: creates and migrates them, and checks that a role may use them.
 
-Invariants: a migration is one transaction, and one node at a time runs it, so a process that is killed leaves the schema
-as it was. A schema of a newer version, or one that is not ours, is refused and not modified. Messages may contain the
+Invariants: a migration is one transaction, and one node at a time runs it, so one that is killed leaves the schema as
+it was. A schema of a newer version, or one that is not ours, is refused and not modified. Messages may contain the
 address but never a password, because only the person who starts the server sees them.
 """
 

@@ -1,7 +1,7 @@
 """The SQL of a PostgreSQL journal: one statement per file in `sql`, and the migrations in `sql/migrations`.
 
-Invariants: values are always bound. What is put into the text is the name of the schema, which `address.py` has checked,
-and what follows from it.
+Invariants: values are always bound. What is put into the text is the name of the schema, which `address.py` has
+checked, and what follows from it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-RECORD_BYTES: Final = 120
+RECORD_BYTES: Final = 240
 _SIZE: Final = f"(2 * (length(r.actor) + length(r.id)) + length(r.digest) + length(r.slices) + {RECORD_BYTES})"
-"""What an idempotency record takes. It is found by its key and by its age, so its key counts twice."""
+"""What an idempotency record takes. It is found by its key and by its age, so its key counts twice. A vacuum
+leaves space unused as well."""
 _FOLDER: Final = resources.files("statestream.journal.postgresql").joinpath("sql")
 
 

@@ -93,8 +93,8 @@ CREATE FUNCTION {schema}.append(
     expected_slices text[], expected_versions bigint[],
     record_actors text[], record_ids text[], record_digests bytea[], record_slices text[], record_upto bigint[],
     record_crcs bigint[],
-    change_slices text[], change_bases bigint[], change_kinds text[], change_types text[], change_requests text[],
-    change_actors text[], change_ats bigint[], change_data bytea[], change_payloads bytea[], change_crcs bigint[],
+    change_slices text[], change_kinds text[], change_types text[], change_requests text[], change_actors text[],
+    change_ats bigint[], change_data bytea[], change_payloads bytea[], change_crcs bigint[], change_bases bigint[],
     removed_slices text[], written_slices text[], written_offsets bigint[]
 ) RETURNS TABLE (outcome text, head_seq bigint, detail text)
 LANGUAGE plpgsql
@@ -139,9 +139,9 @@ BEGIN
         SELECT h.seq + c.number, CASE WHEN c.base < 0 THEN h.seq - c.base ELSE c.base END, c.at, c.crc, new_tag,
             c.slice, c.kind, c.type, c.request, c.actor, c.data, c.payload
         FROM unnest(
-            change_slices, change_bases, change_kinds, change_types, change_requests, change_actors, change_ats,
-            change_data, change_payloads, change_crcs
-        ) WITH ORDINALITY AS c (slice, base, kind, type, request, actor, at, data, payload, crc, number);
+            change_slices, change_kinds, change_types, change_requests, change_actors, change_ats, change_data,
+            change_payloads, change_crcs, change_bases
+        ) WITH ORDINALITY AS c (slice, kind, type, request, actor, at, data, payload, crc, base, number);
         IF cardinality(removed_slices) > 0 THEN
             DELETE FROM {schema}.versions v WHERE v.slice = ANY (removed_slices);
         END IF;
