@@ -22,7 +22,7 @@ from tests.support import BOARD, ROOT
 from tests.support.pages import DOCS
 from tests.support.postgresql import PASSWORD, shared
 
-roles = count(1)
+roles, ids = count(1), count(1)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def used(url: str) -> None:
     journal = PostgresqlJournal(url, SMALL)
     await journal.open()
     for number in range(9):
-        await write(journal, entry(value("a", number), value("r/1", 1), id=str(number)))
+        await write(journal, entry(value("a", number), value("r/1", 1), id=f"{next(ids)}"))
         await keep(journal)
     assert (await journal.earliest()).seq > 0
     await journal.tidy()
