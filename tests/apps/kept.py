@@ -20,10 +20,15 @@ time.time = lambda: real_time() + ahead_seconds()
 time.time_ns = lambda: real_time_ns() + ahead_seconds() * 1_000_000_000
 
 from statestream import Store  # noqa: E402  # after the clock has been replaced
-from statestream.journal import MemoryJournal, Retention, SqliteJournal  # noqa: E402
+from statestream.journal import Journal, MemoryJournal, PostgresqlJournal, Retention, SqliteJournal  # noqa: E402
 from tests.apps.board import board, counter, room  # noqa: E402
 
 bounds = os.environ.get("RETENTION")
 retention = None if bounds is None else Retention(**orjson.loads(bounds))
 path = os.environ.get("JOURNAL")
-store = Store([board, room, counter], journal=SqliteJournal(path, retention) if path else MemoryJournal(retention))
+journal: Journal
+if path and "://" in path:
+    journal = PostgresqlJournal(path, retention)
+else:
+    journal = SqliteJournal(path, retention) if path else MemoryJournal(retention)
+store = Store([board, room, counter], journal=journal)

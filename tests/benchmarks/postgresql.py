@@ -2,7 +2,8 @@
 
 The bare loop is what a careful program does with asyncpg: one connection, and for each group of callers that wait one
 transaction that inserts a row of as many bytes as one of the journal's, with the same synchronous_commit. The
-server flushes to the disk, unlike that of the tests. Each round begins with new tables.
+server flushes to the disk, unlike that of the tests. Each round begins with new tables. What a memory
+journal reaches is what the store takes without any database.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def variants(server: PostgreSQL, size: int) -> dict[str, Callable[[], float]]:
     found[f"postgresql, {CALLERS[-1]} callers, ids"] = lambda: run(
         dispatched(server.new_url(), CALLERS[-1], with_id=True)
     )
+    found[f"memory, {CALLERS[-1]} callers"] = lambda: run(dispatched("memory:", CALLERS[-1]))
     return found
 
 

@@ -18,9 +18,9 @@ from tests.support.postgresql import PostgreSQL, failing_over, shared
 Http = aiohttp.ClientSession
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[Server, Server]]:
-    """Two servers on one database."""
+    """Two servers on one database, which the tests share."""
     url = shared().new_url()
     with Server.serving(journal=url) as one, Server.serving(journal=url) as other:
         yield one, other
@@ -32,43 +32,53 @@ async def counted(http: Http, server: Server, **more: Any) -> Any:
     return body
 
 
+async def count_of(http: Http, server: Server) -> int:
+    """The count of the board after one more, so that the node has read what others have written."""
+    await counted(http, server)
+    return int((await get_state(http, server.url))["slices"]["board"]["count"])
+
+
 async def test_what_is_dispatched_on_one_node_arrives_on_the_other(http: Http, pair: tuple[Server, Server]) -> None:
     here, there = pair
+    before = await count_of(http, here)
     with PlainClient(there.port) as reader:
         for number in range(1, 6):
             body = await counted(http, here)
             await asyncio.to_thread(reader.read_to, body["position"])
-            assert reader.state["board"]["count"] == number
+            assert reader.state["board"]["count"] == before + number
 
 
-async def test_a_client_continues_on_another_node_with_its_cursor(http: Http, pair: tuple[Server, Server]) -> None:
-    here, there = pair
-    reader = PlainClient(here.port).connect()
-    await asyncio.to_thread(reader.read_to, (await counted(http, here))["position"])
-    here.kill()
-    body = await counted(http, there)
-    reader.port = there.port
-    reader.connect()
-    await asyncio.to_thread(reader.read_to, body["position"])
-    assert (reader.state["board"]["count"], reader.reasons) == (2, ["start"]), "resumed, without a new snapshot"
-    assert reader.state == (await get_state(http, there.url))["slices"]
-    reader.close()
+async def test_a_client_continues_on_another_node_with_its_cursor(http: Http) -> None:
+    url = shared().new_url()
+    with Server.serving(journal=url) as here, Server.serving(journal=url) as there:
+        reader = PlainClient(here.port).connect()
+        await asyncio.to_thread(reader.read_to, (await counted(http, here))["position"])
+        here.kill()
+        body = await counted(http, there)
+        reader.port = there.port
+        reader.connect()
+        await asyncio.to_thread(reader.read_to, body["position"])
+        assert (reader.state["board"]["count"], reader.reasons) == (2, ["start"]), "resumed, without a new snapshot"
+        assert reader.state == (await get_state(http, there.url))["slices"]
+        reader.close()
 
 
 async def test_a_retry_on_another_node_is_answered_with_the_first_result(
     http: Http, pair: tuple[Server, Server]
 ) -> None:
     here, there = pair
+    before = await count_of(http, there)
     first, again = await counted(http, here, id="once"), await counted(http, there, id="once")
     assert (first["duplicate"], again["duplicate"]) == (False, True)
     assert again["position"] == first["position"]
     both = [counted(http, server, id="twice") for _ in range(5) for server in pair]
     answers = await asyncio.gather(*both)
     assert len({answer["position"] for answer in answers}) == 1
-    assert (await get_state(http, there.url))["slices"]["board"]["count"] == 2
+    assert (await get_state(http, there.url))["slices"]["board"]["count"] == before + 2
 
 
 async def test_the_losers_of_conflicts_run_again_and_nothing_is_lost(http: Http, pair: tuple[Server, Server]) -> None:
+    before = await count_of(http, pair[0])
     readers = [PlainClient(server.port).connect() for server in pair]
 
     async def caller(server: Server) -> str:
@@ -80,15 +90,14 @@ async def test_the_losers_of_conflicts_run_again_and_nothing_is_lost(http: Http,
     last = max(ends, key=lambda position: int(position.split(".")[0]))
     for reader in readers:
         await asyncio.to_thread(reader.read_to, last)
-        assert reader.state["board"]["count"] == 120
-        assert reader.state["counter"] == 120
+        assert reader.state["board"]["count"] == reader.state["counter"] == before + 120
         reader.close()
     assert readers[0].applied[-9:] == readers[1].applied[-9:]
 
 
 async def test_a_node_that_was_frozen_continues_at_the_right_place(http: Http, pair: tuple[Server, Server]) -> None:
     here, there = pair
-    await counted(http, here)
+    before = await count_of(http, here)
     os.kill(there.pid, signal.SIGSTOP)
     late = [asyncio.create_task(counted(http, there, id=f"late-{number}")) for number in range(3)]
     try:
@@ -98,7 +107,7 @@ async def test_a_node_that_was_frozen_continues_at_the_right_place(http: Http, p
         os.kill(there.pid, signal.SIGCONT)
     await asyncio.gather(*late)
     for server in pair:
-        await eventually(lambda server=server: has_count(http, server, 24))
+        await eventually(lambda server=server: has_count(http, server, before + 23))
 
 
 async def has_count(http: Http, server: Server, count: int) -> bool:
@@ -107,6 +116,7 @@ async def has_count(http: Http, server: Server, count: int) -> bool:
 
 async def test_listeners_that_are_ended_miss_nothing(http: Http, pair: tuple[Server, Server]) -> None:
     here, there = pair
+    before = await count_of(http, here)
     with PlainClient(there.port) as reader:
         for _ in range(5):
             await shared().value(
@@ -116,7 +126,32 @@ async def test_listeners_that_are_ended_miss_nothing(http: Http, pair: tuple[Ser
             )
             body = await counted(http, here)
             await asyncio.to_thread(reader.read_to, body["position"])
-        assert reader.state["board"]["count"] == 5
+        assert reader.state["board"]["count"] == before + 5
+
+
+async def test_a_restored_backup_resets_every_reader(http: Http) -> None:
+    """With pg_dump and psql, under the running servers."""
+    url = shared().new_url()
+    schema = url.partition("schema=")[2]
+    with Server.serving(journal=url) as here, Server.serving(journal=url) as there:
+        servers = (here, there)
+        await counted(http, here)
+        backup = shared().dumped(schema)
+        readers = [PlainClient(server.port).connect() for server in servers]
+        for _ in range(3):
+            body = await counted(http, there)
+        for reader in readers:
+            await asyncio.to_thread(reader.read_to, body["position"])
+        await shared().execute(f"DROP SCHEMA {schema} CASCADE")
+        await asyncio.to_thread(shared().restore, backup)
+        for server in servers:
+            await eventually(lambda server=server: has_count(http, server, 1))
+        status, body = await dispatch(http, here.url, "board/counted")
+        assert status == 200, body
+        for reader in readers:
+            await asyncio.to_thread(reader.read_until, lambda frame: frame.id == body["position"])
+            assert (reader.reasons, reader.state["board"]["count"]) == (["start", "forked"], 2)
+            reader.close()
 
 
 @asynccontextmanager

@@ -11,11 +11,12 @@ import orjson
 import pytest
 
 from tests.support import ROOT, Server, dispatch, eventually, get_state
+from tests.support.postgresql import shared
 
 Http = aiohttp.ClientSession
 KEPT = f"{ROOT / 'tests/apps/kept.py'}:store"
 DAY = 24 * 3600
-journals = pytest.mark.parametrize("journal", ["memory", "sqlite"])
+journals = pytest.mark.parametrize("journal", ["memory", "sqlite", "postgresql"])
 
 pytestmark = pytest.mark.slow  # the tests wait for trims, some of them for seconds
 
@@ -26,6 +27,8 @@ def serving(tmp_path: Path, journal: str, **retention: Any) -> Server:
     (tmp_path / "ahead").write_text("0")
     if journal == "sqlite":
         env["JOURNAL"] = str(tmp_path / "j.db")
+    if journal == "postgresql":
+        env["JOURNAL"] = shared().new_url()
     if retention:
         env["RETENTION"] = orjson.dumps(retention).decode()
     return Server.serving(KEPT, env=env)

@@ -100,6 +100,19 @@ class PostgreSQL:
     def promote(self) -> None:
         self._run("pg_ctl", "promote", "-D", self.data, "-w")
 
+    def dumped(self, schema: str) -> str:
+        """A backup of a schema, as SQL."""
+        return self._piped("pg_dump", "-n", schema)
+
+    def restore(self, backup: str) -> None:
+        self._piped("psql", "-v", "ON_ERROR_STOP=1", "-q", given=backup)
+
+    def _piped(self, program: str, *options: str, given: str = "") -> str:
+        words = [programs() / program, *options, "-d", f"postgresql://owner:{PASSWORD}@127.0.0.1:{self.port}/postgres"]
+        done = subprocess.run(words, capture_output=True, check=False, text=True, cwd=self.folder, input=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
 

@@ -5,7 +5,7 @@ failover, behind a pooler that gives each transaction another connection. So the
 POLL_SECONDS in any case. Once a poll has found what no notification told of, the node polls every DEAF_SECONDS until it
 hears one again: so a node behind such a pooler is slower by that much, and needs no setting.
 
-Invariants: only the head that was read counts, never a notification. A connection that was lost is made again, and
+Invariants: a notification is a reason to read, never news in itself. A connection that was lost is made again, and
 listens before it reads, so nothing is missed in between. A node is not woken by its own writes. One caller at a time
 waits; nothing here is a task.
 """
@@ -33,6 +33,8 @@ class WakeUps:
         self._statements, self._own = statements, own
         self._connection = Connection(address, self._listen)
         self._woken = asyncio.Event()
+        self._news = False
+        """Whether another node has written since the last wait."""
         self._hears = True
         self._next_poll = 0.0
         self.written: Position | None = None
@@ -46,9 +48,13 @@ class WakeUps:
         await self._connection.close()
 
     async def wait(self, after: Position) -> None:
-        """Returns once the head is another than `after`. Raises Unavailable."""
+        """Returns once another node has written, or the head is another than `after`. Raises Unavailable."""
         while True:
             polled = await self._pause()
+            if self._news:
+                self._news = False
+                self._woken.clear()
+                return
             head = await self._head()
             if head != after:
                 if polled and head != self.written:
@@ -56,7 +62,7 @@ class WakeUps:
                 return
 
     async def _pause(self) -> bool:
-        """Returns once it is time to read the head: woken by somebody, or, if true, because nobody did."""
+        """Returns once there is a reason to go on: an event, or, if true, because there was none for so long."""
         try:
             async with asyncio.timeout_at(self._next_poll):
                 await self._woken.wait()
@@ -80,6 +86,7 @@ class WakeUps:
     def _heard(self, _connection: Any, pid: int, _channel: str, _payload: object) -> None:
         self._hears = True
         if pid != self._own():
+            self._news = True
             self._woken.set()
 
     def _lost(self, _connection: Any) -> None:

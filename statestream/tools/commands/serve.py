@@ -38,7 +38,9 @@ def serve(
     port: Port = 8000,
     journal: Annotated[
         str | None,
-        typer.Option(help="Where to keep changes, in place of the store's journal: memory: or sqlite:///board.db."),
+        typer.Option(
+            help="Where to keep changes, in place of the store's journal: sqlite:///board.db, postgresql://host/database."
+        ),
     ] = None,
     handoff: Annotated[
         bool,
