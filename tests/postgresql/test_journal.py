@@ -15,10 +15,10 @@ from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal import PostgresqlJournal, Retention
 from statestream.journal.contract import Batch, Conflict, Duplicate
 from statestream.journal.history import History
-from statestream.journal.postgresql import checkpoints, wake_ups
+from statestream.journal.postgresql import checkpoints, connection, wake_ups
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
 from tests.support import eventually
-from tests.support.postgresql import Relay, shared
+from tests.support.postgresql import PostgreSQL, Relay, shared
 
 
 @asynccontextmanager
@@ -247,6 +247,36 @@ async def test_a_head_that_somebody_holds_is_unavailable_and_no_more(url: str) -
             assert await journal.head() == START, "reading goes on"
         [outcome] = await write(journal, entry(value("a", 1)))
         assert outcome.position.seq == 1
+
+
+@pytest.mark.slow
+async def test_nobody_sees_what_no_standby_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither after a timeout nor after a cancellation; and once a standby answers, it was written once."""
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 1.0)
+    with PostgreSQL() as server:
+        async with nodes(2, server.url()) as [journal, other]:
+            await write(journal, entry(value("a", 1)))
+            await server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+            await eventually(lambda: waits_for_standbys(journal))
+            await raised(Unavailable, write(journal, entry(value("a", 2), id="late")))
+            assert (await other.head()).seq == 1
+            waiting = asyncio.create_task(write(journal, entry(value("a", 3), id="cancelled"), a=2))
+            await eventually(lambda: journal._writing._lock.locked())
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert (await other.head()).seq == 1
+            assert await other.lookup([("ada", "late"), ("ada", "cancelled")]) == {}
+            await server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+            await eventually(lambda: has_seq(other, 2))
+            assert isinstance(await raised(Duplicate, write(other, entry(value("a", 2), id="late"))), Duplicate)
+
+
+async def waits_for_standbys(journal: PostgresqlJournal) -> bool:
+    return bool(await journal._writing.run(lambda driver: driver.fetchval("SHOW synchronous_standby_names")))
+
+
+async def has_seq(journal: PostgresqlJournal, seq: int) -> bool:
+    return (await journal.head()).seq == seq
 
 
 async def test_a_node_that_stalls_in_a_checkpoint_holds_up_no_other(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

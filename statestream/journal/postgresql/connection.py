@@ -9,7 +9,7 @@ connection that was lost while it was idle is not an error: the next statement c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from statestream.core.errors import StatestreamError, Unavailable
@@ -62,6 +62,14 @@ class Connection:
         """The first row, or None. Raises Unavailable."""
         return await self.run(lambda driver: driver.fetchrow(statement, *values))
 
+    async def commit(self, statement: str, *values: Any) -> Any:
+        """The first row of a statement that is never cancelled once the server may have it. Raises Unavailable.
+
+        Cancelling a commit that waits for a synchronous standby would complete it without the standby: others would see
+        what a failover loses. So the connection is ended instead, and the server goes on waiting.
+        """
+        return await self.run(lambda driver: _uncancelled(driver, statement, values))
+
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """What `work` returns, given the driver's connection. Raises Unavailable, and errors of ours that it raises."""
         async with self._lock:
@@ -106,6 +114,19 @@ async def _connect(address: Address) -> Any:
         command_timeout=STATEMENT_SECONDS,
         target_session_attrs="primary" if address.primary else None,
     )
+
+
+async def _uncancelled(driver: Any, statement: str, values: Sequence[Any]) -> Any:
+    timer = asyncio.get_running_loop().call_later(STATEMENT_SECONDS, driver.terminate)
+    running = asyncio.ensure_future(driver.fetchrow(statement, *values, timeout=2 * STATEMENT_SECONDS))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        driver.terminate()
+        await asyncio.wait([running])
+        raise
+    finally:
+        timer.cancel()
 
 
 def driver_errors() -> tuple[type[Exception], ...]:
