@@ -86,6 +86,7 @@ def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("py.typed", "journal/sqlite/schema.sql", "browser/statestream.js", "browser/demo.html"):
         assert f"statestream/{name}" in names
+    assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "journal").rglob("*.sql")} <= names
     files = (PACKAGE / "tools/conformance").rglob("*.*")
     golden = {str(path.relative_to(ROOT)) for path in files if path.suffix in DATA}
     assert len([name for name in golden if name.endswith(".txt")]) == len(Transcript.all()) > 30

@@ -59,7 +59,7 @@ async def append(sql: Connection, statements: Statements, batch: Batch, now: int
     tag = new_tag()
     values = (batch.read.seq, batch.read.tag, tag, now, now - IDEMPOTENCY_MS, *_columns(batch))
     for _ in range(DUPLICATE_ATTEMPTS):
-        row = await sql.commit(statements["append"], *values)
+        row = await sql.fetch_one(statements["append"], *values)
         outcome, seq, detail = row["outcome"], row["head_seq"], row["detail"]
         if outcome == "appended":
             return number(batch, Position(seq=seq, tag=detail), tag)

@@ -4,12 +4,15 @@ Invariants: one statement at a time. Every wait has a bound. After an error of t
 the connection is given up rather than reused: nothing is half done on the next one. Errors of the driver become
 Unavailable, whose message names the error and nothing of the statement or the address, because clients see it. A
 connection that was lost while it was idle is not an error: the next statement connects first.
+
+A connection is given up at once, before the driver asks the server to cancel its statement. Cancelling a commit that
+waits for a synchronous standby would complete it without the standby, and others would see what a failover loses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from statestream.core.errors import StatestreamError, Unavailable
@@ -62,14 +65,6 @@ class Connection:
         """The first row, or None. Raises Unavailable."""
         return await self.run(lambda driver: driver.fetchrow(statement, *values))
 
-    async def commit(self, statement: str, *values: Any) -> Any:
-        """The first row of a statement that is never cancelled once the server may have it. Raises Unavailable.
-
-        Cancelling a commit that waits for a synchronous standby would complete it without the standby: others would see
-        what a failover loses. So the connection is ended instead, and the server goes on waiting.
-        """
-        return await self.run(lambda driver: _uncancelled(driver, statement, values))
-
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """What `work` returns, given the driver's connection. Raises Unavailable, and errors of ours that it raises."""
         async with self._lock:
@@ -114,19 +109,6 @@ async def _connect(address: Address) -> Any:
         command_timeout=STATEMENT_SECONDS,
         target_session_attrs="primary" if address.primary else None,
     )
-
-
-async def _uncancelled(driver: Any, statement: str, values: Sequence[Any]) -> Any:
-    timer = asyncio.get_running_loop().call_later(STATEMENT_SECONDS, driver.terminate)
-    running = asyncio.ensure_future(driver.fetchrow(statement, *values, timeout=2 * STATEMENT_SECONDS))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        driver.terminate()
-        await asyncio.wait([running])
-        raise
-    finally:
-        timer.cancel()
 
 
 def driver_errors() -> tuple[type[Exception], ...]:
