@@ -86,8 +86,9 @@ CREATE TABLE {schema}.clock (
 -- Appends a batch in one round trip, so a client that stops in between never holds the lock.
 --
 -- Each statement has a snapshot of its own, taken after the lock: what it compares is what the last batch has left. A
--- version below 0 stands for a change of this batch: -2 is the second one. Single rows are looked up by scalar queries,
--- for which no statistics can make the planner read whole tables.
+-- version below 0 stands for a change of this batch: -2 is the second one. Plans are made once, and single rows are
+-- looked up by scalar queries, for which no statistics can make the planner read whole tables. An IF without a query
+-- costs next to nothing, so queries are in an IF of their own.
 CREATE FUNCTION {schema}.append(
     read_seq bigint, read_tag text, new_tag text, now_ms bigint, oldest_ms bigint,
     expected_slices text[], expected_versions bigint[],
@@ -99,6 +100,7 @@ CREATE FUNCTION {schema}.append(
 ) RETURNS TABLE (outcome text, head_seq bigint, detail text)
 LANGUAGE plpgsql
 SET lock_timeout = '5s'
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     h record;
@@ -114,18 +116,20 @@ BEGIN
         RETURN QUERY SELECT 'expired', h.floor_seq, h.floor_tag;
         RETURN;
     END IF;
-    IF (read_seq, read_tag) NOT IN ((h.seq, h.tag), (h.floor_seq, h.floor_tag))
-        AND (SELECT c.tag FROM {schema}.changes c WHERE c.seq = read_seq) IS DISTINCT FROM read_tag
-    THEN
-        RETURN QUERY SELECT 'forked', h.seq, h.tag;
-        RETURN;
+    IF (read_seq, read_tag) NOT IN ((h.seq, h.tag), (h.floor_seq, h.floor_tag)) THEN
+        IF (SELECT c.tag FROM {schema}.changes c WHERE c.seq = read_seq) IS DISTINCT FROM read_tag THEN
+            RETURN QUERY SELECT 'forked', h.seq, h.tag;
+            RETURN;
+        END IF;
     END IF;
-    IF cardinality(record_ids) > 0 AND EXISTS (
-        SELECT FROM unnest(record_actors, record_ids) AS k (actor, id)
-        WHERE (SELECT r.at FROM {schema}.requests r WHERE r.actor = k.actor AND r.id = k.id) >= oldest_ms
-    ) THEN
-        RETURN QUERY SELECT 'duplicate', h.seq, h.tag;
-        RETURN;
+    IF cardinality(record_ids) > 0 THEN
+        IF EXISTS (
+            SELECT FROM unnest(record_actors, record_ids) AS k (actor, id)
+            WHERE (SELECT r.at FROM {schema}.requests r WHERE r.actor = k.actor AND r.id = k.id) >= oldest_ms
+        ) THEN
+            RETURN QUERY SELECT 'duplicate', h.seq, h.tag;
+            RETURN;
+        END IF;
     END IF;
     SELECT string_agg(e.slice, ', ') INTO moved FROM unnest(expected_slices, expected_versions) AS e (slice, version)
     WHERE coalesce((SELECT v.version FROM {schema}.versions v WHERE v.slice = e.slice), 0) <> e.version;
@@ -160,7 +164,7 @@ BEGIN
             crc = excluded.crc, tag = excluded.tag, digest = excluded.digest, slices = excluded.slices;
     END IF;
     IF count > 0 THEN
-        PERFORM pg_notify('{channel}', '');
+        NOTIFY {channel};
     END IF;
     RETURN QUERY SELECT 'appended', h.seq, h.tag;
 END
