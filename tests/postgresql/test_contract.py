@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 from statestream.journal import Checkpoints, Journal, Migratable, PostgresqlJournal, Retention, Writable, from_url
@@ -32,7 +33,7 @@ class TestPostgresql(JournalContract):
     reopen = staticmethod(reopened)
 
 
-TestPostgresqlMachine = journal_machine(new_postgresql, reopened).TestCase
+TestPostgresqlMachine = pytest.mark.slow(journal_machine(new_postgresql, reopened).TestCase)
 TestPostgresqlMachine.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 
 

@@ -217,6 +217,34 @@ async def test_connections_that_were_cut_are_made_again(url: str) -> None:
             await asyncio.wait_for(journal.wait(START), 10)
 
 
+async def test_a_network_that_swallows_everything_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONNECT_SECONDS", "STATEMENT_SECONDS"):
+        monkeypatch.setattr(connection, name, 0.5)
+    async with Relay(shared()) as relay:
+        through = url.replace(f":{shared().port}/", f":{relay.port}/")
+        async with nodes(1, through) as [journal], nodes(1, url) as [other]:
+            await write(journal, entry(value("a", 1)))
+            relay.passes.clear()
+            waiting = asyncio.create_task(raised(Unavailable, journal.wait(await other.head())))
+            await raised(
+                Unavailable, journal.append(Batch(read=START, versions={"b": 0}, entries=[entry(value("b", 1))]))
+            )
+            await raised(Unavailable, journal.read(START))
+            await raised(Unavailable, journal.check_writable(by_writing=False))
+            await asyncio.wait_for(waiting, 10)
+            relay.passes.set()
+            await eventually(lambda: writes(journal))
+            await asyncio.wait_for(journal.wait(START), 10)
+
+
+async def writes(journal: PostgresqlJournal) -> bool:
+    try:
+        await write(journal, entry(value("a", 2)))
+    except Unavailable:
+        return False
+    return True
+
+
 # cancellation and bounds
 
 

@@ -192,6 +192,9 @@ class Relay:
         self.keeps = lambda: True
         """Whether to pass a notification on."""
         self.lost = 0
+        self.passes = asyncio.Event()
+        """Cleared, it lets nothing through and says nothing about it, as a broken network does."""
+        self.passes.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -217,20 +220,22 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, back}
-        try:
-            await asyncio.gather(self._requests(reader, back), self._answers(there, writer))
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            for each in (writer, back):
-                each.transport.abort()
-                self._writers.discard(each)
+        ways = [asyncio.create_task(self._requests(reader, back)), asyncio.create_task(self._answers(there, writer))]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for each in (writer, back):
+            self._writers.discard(each)
+            each.transport.abort()
+            with contextlib.suppress(OSError):
+                await each.wait_closed()
 
     async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            await self.passes.wait()
             back.write(data)
             await back.drain()
-        raise ConnectionResetError
 
     async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Message by message, which is a letter and a length; the answer to a request for TLS is a letter alone."""
@@ -244,6 +249,7 @@ class Relay:
             if kind == b"A" and not self.keeps():
                 self.lost += 1
             else:
+                await self.passes.wait()
                 writer.write(kind + head + body)
                 await writer.drain()
             kind = await there.readexactly(1)
