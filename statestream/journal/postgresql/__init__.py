@@ -5,6 +5,7 @@
     statements    the SQL, of which `sql` has one file per statement
     schema        the tables, their versions, and the rights that a role needs
     changes       appends, reads, idempotency records
+    adopting      taking over what another journal has numbered
     checkpoints   saved slices
     checksums     the proof that a row is as it was written
     wake_ups      how a node learns what others have written
@@ -28,12 +29,12 @@ import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
-from statestream.core.change import PAGE, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
+from statestream.core.change import PAGE, Change, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
 from statestream.core.clock import AgeClock
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal.contract import Appended, Batch, Checkpoint, Retention, SavedSlice
-from statestream.journal.postgresql import changes, schema
+from statestream.journal.contract import Appended, Batch, Checkpoint, KeptRecord, Retention, SavedSlice
+from statestream.journal.postgresql import adopting, changes, schema
 from statestream.journal.postgresql import checkpoints as keeping
 from statestream.journal.postgresql.address import Address
 from statestream.journal.postgresql.connection import Connection, driver_errors
@@ -149,6 +150,17 @@ class PostgresqlJournal:
 
     async def tidy(self) -> None:
         await self._tidying.tidy(self._upkeep)
+
+    async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:
+        return await adopting.records(self._reading, self._statements, after or ("", ""), self.clock.now())
+
+    async def begin_at(self, position: Position, slices: Mapping[str, SliceState]) -> None:
+        versions = {name: state.version for name, state in slices.items()}
+        await adopting.begin_at(self._writing, self._statements, position, versions)
+        await self.save(position, slices)
+
+    async def adopt(self, adopted: Sequence[Change], records: Sequence[KeptRecord]) -> None:
+        self._wake_ups.written = await adopting.adopt(self._writing, self._statements, adopted, records)
 
     async def check_writable(self, *, by_writing: bool) -> None:
         """Raises Unavailable if the database is away or accepts no writes. Writes the time after a failed append."""

@@ -31,16 +31,17 @@ DUPLICATE_ATTEMPTS: Final = 3
 
 
 async def head(sql: Connection, statements: Statements) -> Position:
-    return _head(await sql.fetch_one(statements["head"]))
+    return head_of(await sql.fetch_one(statements["head"]))
 
 
 async def earliest(sql: Connection, statements: Statements) -> Position:
     row = await sql.fetch_one(statements["head"])
-    _head(row)
+    head_of(row)
     return Position(seq=row["floor_seq"], tag=row["floor_tag"])
 
 
-def _head(row: Any) -> Position:
+def head_of(row: Any) -> Position:
+    """The newest position, of a row of the head. Raises JournalUnusable if there is none."""
     if row is None:
         raise damaged("the head of the journal")
     return Position(seq=row["seq"], tag=row["tag"])
@@ -48,7 +49,7 @@ def _head(row: Any) -> Position:
 
 def check_place(row: Any, position: Position) -> None:
     """Raises Forked or Expired unless `position` is part of the history. `row` is where it stands."""
-    newest, floor = _head(row), Position(seq=row["floor_seq"], tag=row["floor_tag"])
+    newest, floor = head_of(row), Position(seq=row["floor_seq"], tag=row["floor_tag"])
     if position.seq < floor.seq:
         raise Expired(f"the journal goes back to {floor} only; start without a position")
     if position not in (newest, floor) and row["found"] != position.tag:
@@ -141,15 +142,27 @@ async def lookup(
     if not wanted:
         return {}
     actors, ids = zip(*wanted, strict=True)
-    found = {}
-    for row in await sql.fetch(statements["lookup"], actors, ids, now - IDEMPOTENCY_MS):
-        actor, id, seq, crc, tag, digest, slices = row
-        if request_checksum(actor, id, digest, slices) != crc:
-            raise damaged("the record of a request")
-        names = orjson.loads(slices)
-        changes = tuple(zip(names, range(seq - len(names) + 1, seq + 1), strict=True))
-        found[actor, id] = IdempotencyRecord(digest=digest, position=Position(seq=seq, tag=tag), changes=changes)
-    return found
+    rows = await sql.fetch(statements["lookup"], actors, ids, now - IDEMPOTENCY_MS)
+    return {(row["actor"], row["id"]): record_of(row) for row in rows}
+
+
+def record_of(row: Any) -> IdempotencyRecord:
+    """Of a row of `requests`. Raises JournalUnusable if it is damaged."""
+    seq, slices = row["seq"], row["slices"]
+    if request_checksum(row["actor"], row["id"], row["digest"], slices) != row["crc"]:
+        raise damaged("the record of a request")
+    names = orjson.loads(slices)
+    first = seq - len(names) + 1
+    return IdempotencyRecord(
+        digest=row["digest"],
+        position=Position(seq=seq, tag=row["tag"]),
+        changes=tuple((name, seq) for seq, name in enumerate(names, first)),
+    )
+
+
+def slices_text(record: IdempotencyRecord) -> str:
+    """The column `slices` of a record: names, because the changes of a request have consecutive numbers."""
+    return orjson.dumps([name for name, _ in record.changes]).decode()
 
 
 async def read(sql: Connection, statements: Statements, after: Position, limit: int, selection: Selection) -> Page:

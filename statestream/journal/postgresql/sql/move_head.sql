@@ -1,0 +1,1 @@
+UPDATE {schema}.head SET seq = $1, tag = $2

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.versions WHERE slice = ANY ($1::text[])
