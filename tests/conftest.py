@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     If an ASGI server serves, tests that do not apply to it are skipped.
     """
     for item in items:
-        if FRONT != "statestream" and (reason := why_not(item.nodeid)):
+        if FRONT != "statestream" and (reason := why_not(item.nodeid, FRONT)):
             item.add_marker(pytest.mark.skip(reason=reason))
     longest = [item for item in items if item.get_closest_marker("long")]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
