@@ -25,6 +25,8 @@ Send = Callable[[Any], Awaitable[None]]
 SWITCHING: Final = 101
 DENIAL: Final = "websocket.http.response"
 """The extension by which a WebSocket is refused with a response (ASGI, Websocket Denial Response)."""
+CLOSE_SECONDS: Final = 2.0
+"""So long a handler may go on after its client has closed the WebSocket; on a socket, the connection ends then."""
 OF_THE_HANDSHAKE: Final = (b"upgrade", b"sec-websocket-accept", b"sec-websocket-protocol", b"content-type")
 
 
@@ -38,6 +40,7 @@ class Exchange:
         "_connection",
         "_frames",
         "_head",
+        "_last",
         "_mute",
         "_receive",
         "_scope",
@@ -55,6 +58,8 @@ class Exchange:
         """Of a WebSocket that was accepted."""
         self._started = self._mute = False
         """Whether the head of a response was sent, and whether only that can be sent."""
+        self._last = False
+        """Whether all of a response was sent."""
         self.left = False
         """Whether the client has left."""
         place = place_of(scope)
@@ -64,11 +69,12 @@ class Exchange:
 
     async def run(self) -> None:
         self._connection.data_received(self._head)
+        self._head = b""
         receiving = asyncio.create_task(self._receive_all())
         try:
             await self._deliver()
         finally:
-            complete = self._complete
+            complete = self._last or self._frames is not None
             receiving.cancel()
             self._transport.abort()
             self._connection.connection_lost(None if complete else ConnectionResetError("the response was cut"))
@@ -78,16 +84,12 @@ class Exchange:
         if not complete and not self.left:
             raise ConnectionAbortedError("the response was cut, so that its client does not take it for complete")
 
-    @property
-    def _complete(self) -> bool:
-        return self._frames is not None or (self._transport.ended and self._transport.delivered)
-
     # to the ASGI server
 
     async def _deliver(self) -> None:
         try:
             async with asyncio.timeout(None) as self._transport.interrupt:
-                while not self._transport.delivered:
+                while not self._last and not self._transport.over:
                     await self._transport.ready()
                     for message in self._messages():
                         if not self.left:
@@ -108,11 +110,13 @@ class Exchange:
             yield from self._begin(*head)
         if self._frames is not None:
             yield from self._socket_messages(self._frames)
+            self._last = self._transport.ended
         elif self._started:
             data = self._transport.take_piece()
             last = self._transport.ended and not self._transport.more
             if (data or last) and not self._mute:
                 yield {"type": f"{self._kind}.body", "body": data, "more_body": not last}
+            self._last = last
 
     @property
     def _kind(self) -> str:
@@ -139,11 +143,7 @@ class Exchange:
             if frame.kind is WSMsgType.PING:  # the ASGI server finds out by itself whether its client is there
                 self._connection.data_received(Frame(kind=WSMsgType.PONG, data=frame.data).encode())
             elif frame.kind is WSMsgType.CLOSE:
-                yield {
-                    "type": "websocket.close",
-                    "code": frame.code,
-                    "reason": frame.data[2:].decode("utf-8", "replace"),
-                }
+                yield {"type": "websocket.close", "code": frame.code, "reason": frame.reason}
             elif frame.kind is WSMsgType.TEXT:
                 yield {"type": "websocket.send", "text": frame.data.decode()}
             elif frame.kind is WSMsgType.BINARY:
@@ -196,6 +196,8 @@ class Exchange:
         else:
             self.left = True
             self._connection.data_received(closing.encode())
+            await asyncio.sleep(CLOSE_SECONDS)
+            self._lose()
 
 
 def _frame_of(message: Message) -> Frame:

@@ -94,7 +94,7 @@ class AsgiTransport(asyncio.Transport):
         self._wake()
 
     def abort(self) -> None:
-        self._closing = True
+        self._closing, self.ended, self.head = True, False, None
         self._written.clear()
         self._waiting = self._taken = self._offset = 0
         if self.interrupt is not None:
@@ -171,9 +171,9 @@ class AsgiTransport(asyncio.Transport):
         return bool(self._written)
 
     @property
-    def delivered(self) -> bool:
-        """Whether nothing more will be delivered."""
-        return (self._closing or self.ended) and not self._written and self.head is None
+    def over(self) -> bool:
+        """Whether nothing is left to deliver, not even that the body is complete."""
+        return self._closing and not self._written and self.head is None and not self.ended
 
     def _wake(self) -> None:
         if self._woken is not None and not self._woken.done():

@@ -1,0 +1,100 @@
+"""What an ASGI server may do that uvicorn and hypercorn rarely do, played by the test: it suspends, fails, cancels."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from statestream import Store, create_app
+from statestream.asgi import AsgiApp, asgi_app
+from tests.apps.board import board
+
+
+class Request:
+    """One GET, as an ASGI server passes it on. Each `send` waits until other tasks have run."""
+
+    def __init__(self, path: str, http_version: str = "1.1") -> None:
+        headers = [(b"host", b"localhost")]
+        self.scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "http_version": http_version}
+        self.sent: list[Any] = []
+        self.left = asyncio.Event()
+        self.begun = asyncio.Event()
+
+    async def receive(self) -> Any:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.sent.append(message)
+        if message["type"] == "http.response.body":
+            self.begun.set()
+
+    async def ask(self, app: AsgiApp) -> None:
+        await app(self.scope, self.receive, self.send)
+
+
+async def slowly(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"one")
+    await asyncio.sleep(0)
+    await response.write(b"x" * 200_000)
+    return response
+
+
+def app_under_test() -> AsgiApp:
+    inner = create_app(Store([board]))
+    inner.router.add_get("/slowly", slowly)
+    return asgi_app(inner)
+
+
+async def test_a_response_is_ended_once_however_long_the_server_takes() -> None:
+    app, request = app_under_test(), Request("/slowly")
+    async with app.lifespan():
+        await request.ask(app)
+    first, *bodies = request.sent
+    assert first["type"] == "http.response.start"
+    assert b"".join(body["body"] for body in bodies) == b"one" + b"x" * 200_000
+    assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
+    assert max(len(body["body"]) for body in bodies) <= 64 << 10
+
+
+async def test_a_client_that_leaves_ends_its_stream_quietly() -> None:
+    app, request = app_under_test(), Request("/stream/state")
+    async with app.lifespan():
+        streaming = asyncio.create_task(request.ask(app))
+        await request.begun.wait()
+        request.left.set()
+        await streaming
+        metrics = Request("/metrics")
+        await metrics.ask(app)
+    assert b"statestream_subscribers 0.0" in b"".join(each.get("body", b"") for each in metrics.sent)
+    assert all(body["more_body"] for body in request.sent[1:])
+
+
+async def test_a_server_that_cancels_a_stream_ends_it() -> None:
+    app, request = app_under_test(), Request("/stream/state")
+    async with app.lifespan():
+        streaming = asyncio.create_task(request.ask(app))
+        await request.begun.wait()
+        streaming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await streaming
+
+
+async def test_it_is_opened_once_and_not_served_unless_it_is_open() -> None:
+    app = app_under_test()
+    with pytest.raises(RuntimeError, match="is not open"):
+        await Request("/state").ask(app)
+    async with app.lifespan():
+        with pytest.raises(RuntimeError, match="open already"):
+            async with app.lifespan():
+                pass
+        await Request("/state").ask(app)
+    with pytest.raises(TypeError, match=r"asgi_app\(create_app\(store\)\), got Store"):
+        asgi_app(Store([board]))  # type: ignore[arg-type]
