@@ -18,7 +18,7 @@ from tests.support import MODES, Server, dispatch
 
 READERS: Final = 500
 CHANGES: Final = 40
-ROUNDS: Final = 1
+ROUNDS: Final = 3
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 SERVERS: Final = {
     "statestream, handed off": ("statestream", MODES[0]),
