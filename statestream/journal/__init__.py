@@ -49,7 +49,11 @@ def from_url(url: str) -> Journal:
         raise ValueError(
             f"expected a journal URL of an installed engine ({known}), got {_without_password(url)!r}{file}"
         )
-    journal: Journal = engines[scheme].load()(url)
+    try:
+        engine = engines[scheme].load()
+    except ImportError as error:  # of what an extra installs
+        raise ValueError(str(error)) from error
+    journal: Journal = engine(url)
     return journal
 
 

@@ -339,7 +339,7 @@ def test_a_scheme_without_an_engine_is_refused_and_its_password_not_shown(url: s
     with pytest.raises(ValueError, match="expected a journal URL") as refused:
         from_url(url)
     assert "s3cret" not in str(refused.value)
-    assert "memory:, sqlite:" in str(refused.value)
+    assert "memory:, " in str(refused.value)
 
 
 def teardown_module() -> None:

@@ -1,0 +1,254 @@
+"""The journal on a Redis server (7 or newer) or Valkey: for any number of nodes on any number of hosts.
+
+Durability: once `append` has returned, the batch is as durable as the server makes a write before it answers. With
+`appendonly yes` and `appendfsync always`, it survives a crash of the server and a power failure. With `everysec`, a
+crash of the machine loses about the last second, and a crash of the process nothing. A failover to a replica loses what
+the replica has not received; with `wait=N` in the URL, N replicas have received the batch. Whatever is lost in any of
+these ways is lost from the end of the history, and every node and client that has seen it is told.
+
+Invariants: every coroutine runs scripts, each of which is a transaction; `append` runs one. Only `save`, `trim` and
+`tidy` run several, each of them short, because everybody else waits for a script. Positions are compared inside of the
+scripts, by seq and tag. A node that was frozen or cut off can therefore write nothing but what fits the history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
+
+from statestream.core.change import (
+    PAGE,
+    Change,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Page,
+    Position,
+    SliceState,
+    new_tag,
+)
+from statestream.core.clock import AgeClock
+from statestream.core.errors import Forked, JournalUnusable, Unavailable
+from statestream.core.selection import EVERYTHING, Selection
+from statestream.journal.contract import (
+    IDEMPOTENCY_MS,
+    PAGE_BYTES,
+    Appended,
+    Batch,
+    Checkpoint,
+    Conflict,
+    Duplicate,
+    Retention,
+    SavedSlice,
+    number,
+    page_of,
+)
+from statestream.journal.redis.address import Address
+from statestream.journal.redis.checkpoints import KeptCheckpoints
+from statestream.journal.redis.link import Argument, Link
+from statestream.journal.redis.packing import Packed, packed, packed_key, unpacked, unpacked_record
+from statestream.journal.redis.scripts import APPEND, FORMAT, HEAD, LOOKUP, READ, TIDY, WRITABLE, Script
+from statestream.journal.redis.server_info import ServerInfo
+from statestream.journal.redis.translation import damaged
+from statestream.journal.redis.verdicts import verified
+from statestream.journal.redis.waking import Waking
+
+WAIT_MS: Final = 2_000
+"""How long a batch may take to reach as many replicas as the URL asks for."""
+FORGET_AT_ONCE: Final = 500
+"""How many idempotency records one script forgets."""
+
+
+class RedisJournal:
+    """The journal in the namespace of a Redis server that a URL names: `redis://host:6379/0?namespace=board`.
+
+    `rediss://` uses TLS. Without a namespace, it is `statestream`. With `wait=N` in the URL, a batch counts as written
+    when N replicas have received it. It needs the extra `redis`.
+    """
+
+    def __init__(self, url: str, retention: Retention | None = None) -> None:
+        self._address = Address.parse(url)
+        self.retention = retention or Retention()
+        self.clock = AgeClock()
+        self._writing, self._reading = Link(self._address), Link(self._address)
+        self._waking = Waking(self._address)
+        self._checkpoints = KeptCheckpoints(self._writing, self._reading, self.clock, self._read)
+        self._is_open = False
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """The journal of `redis://host:port/db?namespace=name`. Raises ValueError for another form."""
+        return cls(url)
+
+    def __repr__(self) -> str:
+        return f"<RedisJournal at {self._address}>"
+
+    # opening and closing
+
+    async def open(self) -> None:
+        for link in self._links:
+            link.open()
+        try:
+            await self._prepare()
+        except (Unavailable, JournalUnusable) as error:
+            await self.close()
+            raise JournalUnusable(f"the Redis server at {self._address} cannot keep the journal: {error}") from error
+        except BaseException:
+            await self.close()
+            raise
+        self._is_open = True
+
+    @property
+    def _links(self) -> Sequence[Link]:
+        return self._writing, self._reading, self._waking.link
+
+    async def _prepare(self) -> None:
+        *_, clock, found = verified(await self._writing.run(HEAD))  # first: a cluster may have the keys elsewhere
+        ServerInfo.parse(await self._writing.command("INFO")).check()
+        if found not in (b"", str(FORMAT).encode()):
+            raise JournalUnusable(f"expected format {FORMAT}, got {found.decode()}; upgrade statestream")
+        if found:
+            self.clock.continue_from(int(clock))
+        await self._note_time()
+
+    async def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            with contextlib.suppress(Unavailable, JournalUnusable):  # then the last recorded time remains
+                await self._note_time()
+        for link in self._links:
+            await link.close()
+
+    # appending and reading
+
+    async def head(self) -> Position:
+        return (await self._ends())[0]
+
+    async def earliest(self) -> Position:
+        return (await self._ends())[1]
+
+    async def _ends(self) -> tuple[Position, Position]:
+        _, seq, tag, floor, floor_tag, *_ = verified(await self._reading.run(HEAD))
+        return Position(seq=int(seq), tag=tag.decode()), Position(seq=int(floor), tag=floor_tag.decode())
+
+    async def append(self, batch: Batch) -> list[Appended]:
+        self._check_covered()
+        tag = new_tag()
+        answer = verified(await self._confirmed(APPEND, self._arguments(batch, tag, packed(batch, tag))))
+        match answer:
+            case [b"duplicate", found]:
+                raise Duplicate(_records_of(batch, found))
+            case [b"conflict", name]:
+                raise Conflict(f"{name.decode()} changed since it was read; reload and retry")
+        _, seq, base_tag, clock = answer
+        self.clock.advance_to(int(clock))
+        return number(batch, Position(seq=int(seq), tag=base_tag.decode()), tag)
+
+    def _arguments(self, batch: Batch, tag: str, content: Packed) -> list[Argument]:
+        """What `lua/append.lua` expects."""
+        now = self.clock.now()
+        limits = (now, now - IDEMPOTENCY_MS, self.retention.id_bytes)
+        arguments: list[Argument] = [batch.read.seq, batch.read.tag, tag, *limits, content.count]
+        for pairs in (content.records, batch.versions.items(), content.offsets.items()):
+            arguments.append(len(pairs))
+            for pair in pairs:
+                arguments += pair
+        arguments.append(len(content.chunks))
+        for chunk in content.chunks:
+            arguments += (chunk.last, chunk.size, chunk.data)
+        return arguments
+
+    async def _confirmed(self, script: Script, arguments: Sequence[Argument]) -> list[Any]:
+        """The answer of a script that writes, once enough replicas have received what it wrote and all before."""
+        replicas = self._address.replicas
+        if not replicas:
+            return await self._writing.run(script, *arguments)
+        answer, received = await self._writing.run_with(script, arguments, ("WAIT", replicas, WAIT_MS))
+        if received < replicas and answer[0] in (b"appended", b"duplicate", b"tidied"):
+            raise Unavailable(f"{received} of {replicas} replicas have received the batch; try again with the same id")
+        return list(answer)
+
+    async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
+        wanted = list(keys)
+        if not wanted:
+            return {}
+        _, values = verified(await self._reading.run(LOOKUP, *map(packed_key, wanted)))
+        oldest = self.clock.now() - IDEMPOTENCY_MS
+        found = {}
+        for key, value in zip(wanted, values, strict=True):
+            at, record = unpacked_record(value) if value else (0, None)
+            if record is not None and at >= oldest:
+                found[key] = record
+        if found and self._address.replicas:
+            await self._note_time()  # the replicas must have received what a repeat is told
+        return found
+
+    async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
+        self._check_covered()
+        return await self._read(after, limit, selection)
+
+    async def _read(self, after: Position, limit: int, selection: Selection = EVERYTHING) -> Page:
+        _, found = verified(await self._reading.run(READ, after.seq, after.tag, limit, PAGE_BYTES))
+        changes: list[Change] = []
+        each = iter(found)
+        for last, base, tag, data in zip(each, each, each, each, strict=True):
+            changes += unpacked(int(last), int(base), tag.decode(), data)
+        changes = [change for change in changes if after.seq < change.version <= after.seq + limit]
+        if changes and changes[-1].version - after.seq != len(changes):
+            raise damaged(f"the history after change {after.seq}")
+        page = page_of(changes, changes[-1].position if changes else after)
+        return page if selection.everything else Page(changes=selection.among(page.changes), until=page.until)
+
+    def _check_covered(self) -> None:
+        """Raises Forked once if the node has to load its state again, because a checkpoint is lost."""
+        if self._checkpoints.lost:
+            self._checkpoints.lost = False
+            raise Forked("a checkpoint of this history was lost; the state is loaded again")
+
+    async def wait(self, after: Position) -> None:
+        while not self._checkpoints.lost and not await self._waking.woken(after):
+            if await self.head() != after:
+                return
+
+    # checkpoints
+
+    async def checkpoints(self) -> Sequence[Checkpoint]:
+        return await self._checkpoints.complete()
+
+    async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
+        return await self._checkpoints.saved(checkpoint, selection)
+
+    async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
+        await self._checkpoints.save(position, slices)
+
+    async def trim(self, until: Position) -> None:
+        await self._checkpoints.trim(until)
+
+    async def tidy(self) -> None:
+        more = 1
+        while more:
+            more = await self._note_time(FORGET_AT_ONCE)
+        await self._checkpoints.clear()
+
+    async def _note_time(self, forget: int = 0) -> int:
+        """Records the time, and adopts a later one. Forgets up to so many ids; 1 if there may be more to forget."""
+        now = self.clock.now()
+        arguments = (now, now - IDEMPOTENCY_MS, self.retention.id_bytes, forget)
+        _, recorded, more = verified(await self._confirmed(TIDY, arguments))
+        self.clock.advance_to(int(recorded))
+        return int(more)
+
+    async def check_writable(self, *, by_writing: bool) -> None:
+        """Raises Unavailable if the server would refuse a batch. `by_writing` also records the time."""
+        verified(await self._writing.run(WRITABLE))
+        if by_writing:
+            await self._note_time()
+
+
+def _records_of(batch: Batch, found: Sequence[bytes]) -> dict[IdempotencyKey, IdempotencyRecord]:
+    """The records among the answers to a batch, by the keys of its requests."""
+    keys = {
+        packed_key(entry.idempotency_key): entry.idempotency_key for entry in batch.entries if entry.idempotency_key
+    }
+    each = iter(found)
+    return {keys[key]: unpacked_record(record)[1] for key, record in zip(each, each, strict=True)}

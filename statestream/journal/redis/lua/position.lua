@@ -1,0 +1,48 @@
+-- Whether a position is part of the history. Two positions with the same seq and tag are the same.
+
+local function read_meta()
+  local found = redis.call("HMGET", META, "seq", "tag", "floor", "floor_tag", "bytes", "floor_bytes", "clock")
+  return {
+    exists = found[1] ~= false,
+    seq = tonumber(found[1] or "0"),
+    tag = found[2] or "0",
+    floor = tonumber(found[3] or "0"),
+    floor_tag = found[4] or "0",
+    bytes = tonumber(found[5] or "0"),
+    floor_bytes = tonumber(found[6] or "0"),
+    clock = tonumber(found[7] or "0"),
+  }
+end
+
+-- The fields of the chunk with a change: base, tag, bytes, data.
+local function chunk_with(seq)
+  local entry = redis.call("XRANGE", CHANGES, integer(seq), "+", "COUNT", 1)[1]
+  if not entry then
+    return nil
+  end
+  local fields = entry[2]
+  return { base = fields[2], tag = fields[4], bytes = tonumber(fields[6]), data = fields[8] }
+end
+
+-- What is wrong with a position: nil, or what the script has to return.
+local function refusal(meta, seq, tag)
+  if seq < meta.floor then
+    return { "expired", integer(meta.floor) .. "." .. meta.floor_tag }
+  end
+  local known
+  if seq == meta.floor then
+    known = meta.floor_tag
+  elseif seq == meta.seq then
+    known = meta.tag
+  elseif seq < meta.seq then
+    local chunk = chunk_with(seq)
+    if not chunk then
+      return { "damaged", "the history at change " .. integer(seq) }
+    end
+    known = chunk.tag
+  end
+  if known ~= tag then
+    return { "forked" }
+  end
+  return nil
+end

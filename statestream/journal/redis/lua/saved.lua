@@ -1,0 +1,45 @@
+-- The slices in ranges of names, as of a checkpoint: as many as fit.
+-- ARGV: the checkpoint (seq, tag); the seq in 16 digits; most bytes; most slices; then the ranges: where to go on in
+-- the first one, and the pairs (from, to) of texts between which the rows are.
+-- Returns the rows (name, value), and the number of ranges that are done and where to go on in the next one.
+
+local seq, tag, digits = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local most, most_slices = tonumber(ARGV[4]), tonumber(ARGV[5])
+local kept = redis.call("ZRANGEBYSCORE", CHECKPOINTS, integer(seq), integer(seq))[1]
+if not kept or string.match(kept, "^%d+ (%w+) ") ~= tag then
+  return { "gone" }
+end
+
+local found, size, looked = {}, 0, 0
+local from = ARGV[6]
+for range = 7, #ARGV, 2 do
+  if from == "" then
+    from = ARGV[range]
+  end
+  while true do
+    local row = redis.call("ZRANGEBYLEX", ROWS, "[" .. from, "(" .. ARGV[range + 1], "LIMIT", 0, 1)[1]
+    if not row then
+      break
+    end
+    if size > most or looked >= most_slices then
+      return { "saved", found, (range - 7) / 2, from }
+    end
+    local name = string.sub(row, 1, -18)
+    local newest = redis.call(
+      "ZREVRANGEBYLEX", ROWS, "[" .. name .. "\0" .. digits, "[" .. name .. "\0", "LIMIT", 0, 1
+    )[1]
+    local value = newest and redis.call("HGET", VALUES, newest)
+    if newest and not value then
+      return { "damaged", "a slice in the checkpoint at change " .. integer(seq) }
+    end
+    if newest and value ~= "" then
+      table.insert(found, name)
+      table.insert(found, value)
+      size = size + #value
+    end
+    looked = looked + 1
+    from = name .. "\1"
+  end
+  from = ""
+end
+return { "saved", found, (#ARGV - 6) / 2, "" }

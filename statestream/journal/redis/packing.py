@@ -1,0 +1,182 @@
+"""How batches, records and saved slices are written in Redis: as bytes that only this file reads and writes.
+
+A batch is stored in a few chunks rather than change by change: the script that appends it has less to do, and so does
+whoever reads it. The seqs of a batch are not known before the script numbers them. So a chunk counts from the base, the
+seq before its batch: `origin` is the version that a change continues, or, negative, which change of the same batch.
+
+Invariants: pure. A chunk that was damaged, or that another program wrote, is refused with JournalUnusable: it begins
+with a CRC-32, and its contents have the types that they must have.
+"""
+
+from __future__ import annotations
+
+from binascii import crc32
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from statestream.core.change import (
+    Cause,
+    Change,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Kind,
+    PendingChange,
+    Position,
+    SliceState,
+)
+from statestream.journal.contract import Batch, SavedSlice
+from statestream.journal.redis.translation import damaged
+
+CHUNK_BYTES: Final = 16 << 10
+"""A chunk ends after the change that reaches this size. Those who wait for changes are sent one chunk."""
+_CRC_BYTES: Final = 4
+
+
+class _Row(Struct, frozen=True, array_like=True, gc=False):
+    slice: str
+    origin: int
+    kind: Kind
+    data: bytes
+    type: str
+    request: str
+    actor: str | None
+    payload: bytes
+    at: int
+
+
+class _Record(Struct, frozen=True, array_like=True, gc=False):
+    digest: bytes
+    offset: int
+    tag: str
+    changes: tuple[tuple[str, int], ...]
+
+
+class Chunk(Struct, frozen=True, kw_only=True, gc=False):
+    """Successive changes of a batch. `last` is the number of the last one in it, from 1, `size` what they count as."""
+
+    last: int
+    size: int
+    data: bytes
+
+
+class Packed(Struct, frozen=True, kw_only=True):
+    """A batch before it is numbered: its chunks, the records, and the last change of each slice, 0 if it is removed."""
+
+    count: int
+    chunks: Sequence[Chunk]
+    records: Sequence[tuple[bytes, bytes]]
+    offsets: dict[str, int]
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_rows: Final = msgspec.msgpack.Decoder(list[_Row])
+_record: Final = msgspec.msgpack.Decoder(_Record)
+
+
+def packed(batch: Batch, tag: str) -> Packed:
+    chunks: list[Chunk] = []
+    rows: list[_Row] = []
+    records: list[tuple[bytes, bytes]] = []
+    offsets: dict[str, int] = {}
+    number = size = 0
+    for entry in batch.entries:
+        written = []
+        for pending in entry.changes:
+            number += 1
+            last = offsets.get(pending.slice)
+            origin = batch.versions.get(pending.slice, 0) if last is None else -last
+            rows.append(_row(pending, origin, entry.at))
+            size += len(pending.data) + len(pending.cause.payload) + 200
+            offsets[pending.slice] = 0 if pending.kind == "removed" else number
+            written.append((pending.slice, number))
+            if size >= CHUNK_BYTES:
+                chunks.append(_chunk(number, size, rows))
+                rows, size = [], 0
+        if entry.idempotency_key is not None:
+            record = _Record(digest=entry.digest, offset=number, tag=tag, changes=tuple(written))
+            records.append((packed_key(entry.idempotency_key), _encoder.encode(record)))
+    if rows:
+        chunks.append(_chunk(number, size, rows))
+    return Packed(count=number, chunks=chunks, records=records, offsets=offsets)
+
+
+def _row(pending: PendingChange, origin: int, at: int) -> _Row:
+    cause = pending.cause
+    return _Row(
+        slice=pending.slice,
+        origin=origin,
+        kind=pending.kind,
+        data=pending.data,
+        type=cause.type,
+        request=cause.id,
+        actor=cause.actor,
+        payload=cause.payload,
+        at=at,
+    )
+
+
+def _chunk(last: int, size: int, rows: list[_Row]) -> Chunk:
+    data = _encoder.encode(rows)
+    return Chunk(last=last, size=size, data=crc32(data).to_bytes(_CRC_BYTES, "big") + data)
+
+
+def unpacked(last: int, base: int, tag: str, data: bytes) -> list[Change]:
+    """The changes of a chunk that ends at the seq `last`, of a batch after `base`. Raises JournalUnusable."""
+    content = data[_CRC_BYTES:]
+    try:
+        rows = _rows.decode(content) if crc32(content) == int.from_bytes(data[:_CRC_BYTES], "big") else []
+    except msgspec.DecodeError:  # written by another program, with a CRC of its own
+        rows = []
+    if not rows:
+        raise damaged(f"the history at change {last}")
+    first = last - len(rows) + 1
+    return [
+        Change(
+            position=Position(seq=seq, tag=tag),
+            slice=row.slice,
+            from_version=row.origin if row.origin >= 0 else base - row.origin,
+            kind=row.kind,
+            data=row.data,
+            cause=Cause(type=row.type, id=row.request, actor=row.actor, payload=row.payload),
+            at=row.at,
+        )
+        for seq, row in enumerate(rows, first)
+    ]
+
+
+def packed_key(key: IdempotencyKey) -> bytes:
+    """One text for an actor and an id, different for any other two."""
+    return _encoder.encode(key)
+
+
+def unpacked_record(value: bytes) -> tuple[int, IdempotencyRecord]:
+    """When it was recorded, and the record. Raises JournalUnusable."""
+    try:
+        at, _, base, base_tag, content = value.split(b" ", 4)
+        record = _record.decode(content)
+        position = Position(seq=int(base) + record.offset, tag=record.tag if record.offset else base_tag.decode())
+        changes = tuple((name, int(base) + offset) for name, offset in record.changes)
+        return int(at), IdempotencyRecord(digest=record.digest, position=position, changes=changes)
+    except (ValueError, msgspec.DecodeError):
+        raise damaged("the record of a request") from None
+
+
+def packed_state(state: SliceState | None) -> bytes:
+    """A slice as of a checkpoint; empty if it did not exist."""
+    return b"" if state is None else f"{state.position} ".encode() + state.encoded()
+
+
+def unpacked_states(rows: Iterable[bytes]) -> list[SavedSlice]:
+    """Of names and values in turn. Raises JournalUnusable."""
+    found = []
+    each = iter(rows)
+    for name, value in zip(each, each, strict=True):
+        position, space, data = value.partition(b" ")
+        seq, dot, tag = position.partition(b".")
+        if not space or not dot or not seq.isdigit():
+            raise damaged("a saved slice")
+        found.append(SavedSlice(name=name.decode(), position=Position(seq=int(seq), tag=tag.decode()), data=data))
+    return found

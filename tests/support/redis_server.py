@@ -1,0 +1,87 @@
+"""Redis servers of the tests: each a process of its own, with a free port and a temporary directory.
+
+Invariants: no server that is already running is ever used, and none outlives its test.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from tests.support.typed import free_port
+
+START_SECONDS = 20.0
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+class RedisServer:
+    """`redis-server` with `arguments`. It keeps its port and its directory over `kill` and `start`."""
+
+    def __init__(self, *arguments: str, password: str | None = None) -> None:
+        self.arguments, self.password, self.port = arguments, password, free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="statestream-redis-"))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Returns when it answers."""
+        secret = ("--requirepass", self.password) if self.password else ()
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command += ["--save", "", "--enable-debug-command", "yes", *secret, *self.arguments]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.01)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            self("PING")
+        except (RedisError, OSError):
+            return False
+        return True
+
+    def __call__(self, *command: Any) -> Any:
+        """The answer to a command, on a connection of its own."""
+        retry = Retry(NoBackoff(), 0)
+        with Redis(port=self.port, password=self.password, retry=retry, socket_timeout=10, protocol=2) as client:
+            return client.execute_command(*command)
+
+    def kill(self) -> None:
+        """kill -9: nothing is flushed."""
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait(timeout=START_SECONDS)
+
+    def signal(self, number: int) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def remove(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
