@@ -335,12 +335,12 @@ class Writer:
             try:
                 seen = self._state.position
                 await self._state.journal.wait(seen)
-                if self._state.position != seen:
-                    await asyncio.sleep(FOLLOW_SECONDS)
-                    continue
-                async with self._lock:
-                    if self._state.position == seen:
-                        await self._state.catch_up()
+                if self._state.position == seen:
+                    async with self._lock:
+                        if self._state.position == seen:
+                            await self._state.catch_up()
+                            continue
+                await asyncio.sleep(FOLLOW_SECONDS)
             except StatestreamError as error:
                 log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
                 await self._pause_following()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import action, asgi, hostile, journal, path, postgresql, reply, rights, tokens
+from tests.benchmarks import action, asgi, hostile, journal, path, postgresql, redis, reply, rights, tokens
 from tests.benchmarks.measure import Others, machine
 from tests.benchmarks.peers import main as peers
 
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "path": path.main,
     "journal": journal.main,
     "postgresql": postgresql.main,
+    "redis": redis.main,
     "reply": reply.main,
     "tokens": tokens.main,
     "hostile": hostile.main,

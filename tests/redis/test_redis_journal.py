@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import settings
@@ -66,13 +66,6 @@ class TestRedis(JournalContract):
 
 TestRedisMachine = journal_machine(new_redis, reopened).TestCase
 TestRedisMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A server of the test's own, which it may break."""
-    with RedisServer() as running:
-        yield running
 
 
 @pytest.fixture
@@ -166,29 +159,29 @@ async def test_a_wrong_password_is_refused() -> None:
         await journal.close()
 
 
-async def test_what_is_not_a_journal_is_refused_and_left_alone(server: RedisServer) -> None:
-    server("SET", "{a}:meta", "their value")
-    server("HSET", "{b}:meta", "their", "value")
-    server("HSET", "{c}:meta", "format", "99", "seq", "0")
-    server("RPUSH", "{d}:changes", "their value")
-    before = [server("DUMP", name) for name in ("{a}:meta", "{b}:meta", "{c}:meta", "{d}:changes")]
-    assert "holds something else" in await refused(f"{server.url}?namespace=a")
-    assert "damaged or missing" in await refused(f"{server.url}?namespace=b")
-    assert "expected format 1, got 99; upgrade statestream" in await refused(f"{server.url}?namespace=c")
-    assert "damaged or missing" in await refused(f"{server.url}?namespace=d")
-    assert [server("DUMP", name) for name in ("{a}:meta", "{b}:meta", "{c}:meta", "{d}:changes")] == before
-    journal = await opened(server, "e")
+async def test_what_is_not_a_journal_is_refused_and_left_alone(redis_server: RedisServer) -> None:
+    redis_server("SET", "{a}:meta", "their value")
+    redis_server("HSET", "{b}:meta", "their", "value")
+    redis_server("HSET", "{c}:meta", "format", "99", "seq", "0")
+    redis_server("RPUSH", "{d}:changes", "their value")
+    before = [redis_server("DUMP", name) for name in ("{a}:meta", "{b}:meta", "{c}:meta", "{d}:changes")]
+    assert "holds something else" in await refused(f"{redis_server.url}?namespace=a")
+    assert "damaged or missing" in await refused(f"{redis_server.url}?namespace=b")
+    assert "expected format 1, got 99; upgrade statestream" in await refused(f"{redis_server.url}?namespace=c")
+    assert "damaged or missing" in await refused(f"{redis_server.url}?namespace=d")
+    assert [redis_server("DUMP", name) for name in ("{a}:meta", "{b}:meta", "{c}:meta", "{d}:changes")] == before
+    journal = await opened(redis_server, "e")
     await journal.close()
-    assert sorted(server("KEYS", "*")) == [b"{a}:meta", b"{b}:meta", b"{c}:meta", b"{d}:changes"], (
+    assert sorted(redis_server("KEYS", "*")) == [b"{a}:meta", b"{b}:meta", b"{c}:meta", b"{d}:changes"], (
         "opening writes nothing"
     )
 
 
-async def test_a_server_that_may_delete_keys_is_refused(server: RedisServer) -> None:
-    server("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    assert "set it to noeviction" in await refused(server.url)
-    server("CONFIG", "SET", "maxmemory-policy", "volatile-lru")  # the journal's keys do not expire
-    journal = await opened(server, "a")
+async def test_a_server_that_may_delete_keys_is_refused(redis_server: RedisServer) -> None:
+    redis_server("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert "set it to noeviction" in await refused(redis_server.url)
+    redis_server("CONFIG", "SET", "maxmemory-policy", "volatile-lru")  # the journal's keys do not expire
+    journal = await opened(redis_server, "a")
     await journal.close()
 
 
@@ -204,12 +197,12 @@ async def test_namespaces_are_journals_of_their_own() -> None:
 # troubles of a server that runs
 
 
-async def test_a_full_memory_is_unavailable_and_reading_goes_on(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_full_memory_is_unavailable_and_reading_goes_on(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     await write(journal, entry(value("a", "x" * 1_000)))
     await keep(journal)
     await journal.check_writable(by_writing=False)
-    server("CONFIG", "SET", "maxmemory", 1)
+    redis_server("CONFIG", "SET", "maxmemory", 1)
     error = await raised(Unavailable, write(journal, entry(value("a", 2), id="x")))
     assert "out of memory" in str(error)
     error = await raised(Unavailable, journal.check_writable(by_writing=False))
@@ -218,17 +211,17 @@ async def test_a_full_memory_is_unavailable_and_reading_goes_on(server: RedisSer
     await journal.trim(await journal.head())
     await journal.tidy()
     assert await journal.earliest() == await journal.head()
-    server("CONFIG", "SET", "maxmemory", 0)
+    redis_server("CONFIG", "SET", "maxmemory", 0)
     await journal.check_writable(by_writing=True)
     await write(journal, entry(value("a", 2), id="x"))
     assert len(await changes_after(journal, await journal.earliest(), 9)) == 1, "it was written once"
     await journal.close()
 
 
-async def test_a_replica_is_unavailable_and_says_why(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_replica_is_unavailable_and_says_why(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     await write(journal, entry(value("a", 1)))
-    server("REPLICAOF", "127.0.0.1", free_port())
+    redis_server("REPLICAOF", "127.0.0.1", free_port())
     for attempt in (
         journal.append(Batch(read=START, versions={"a": 1}, entries=[entry(value("a", 2))])),
         journal.read(START),  # a replica may lag behind: what it lacks must not look like a history that lost its tail
@@ -239,32 +232,32 @@ async def test_a_replica_is_unavailable_and_says_why(server: RedisServer) -> Non
     ):
         error = await raised(Unavailable, attempt)
         assert "is a replica, which accepts no writes" in str(error)
-    assert "is a replica" in await refused(f"{server.url}?namespace=a")
-    server("REPLICAOF", "NO", "ONE")
+    assert "is a replica" in await refused(f"{redis_server.url}?namespace=a")
+    redis_server("REPLICAOF", "NO", "ONE")
     await write(journal, entry(value("a", 2)))
     await journal.close()
 
 
-async def test_a_server_that_has_forgotten_its_scripts_is_sent_them_again(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_server_that_has_forgotten_its_scripts_is_sent_them_again(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     for number in range(3):
         await write(journal, entry(value("a", number)))
-        server("SCRIPT", "FLUSH")
+        redis_server("SCRIPT", "FLUSH")
     assert len(await changes_after(journal, START, 9)) == 3
     await journal.close()
 
 
-async def test_a_lost_connection_is_made_again(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_lost_connection_is_made_again(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     await write(journal, entry(value("a", 1)))
-    server("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    redis_server("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     await asyncio.sleep(0.05)  # as after an idle night: the end of the connection has arrived
     await write(journal, entry(value("a", 2)))
-    server.kill()
+    redis_server.kill()
     for _ in range(5):
         error = await raised(Unavailable, journal.head())
         assert "cannot be reached" in str(error)
-    server.start()
+    redis_server.start()
     await eventually_open(journal)
     assert await journal.head() == START, "this server keeps nothing"
     await journal.close()
@@ -296,15 +289,15 @@ async def test_who_is_cancelled_leaves_no_answer_for_the_next_one(journal: Redis
         assert await journal.checkpoints() == []
 
 
-async def test_a_frozen_server_is_unavailable_after_a_while(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_frozen_server_is_unavailable_after_a_while(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     [first] = await write(journal, entry(value("a", 1)))
     journal._writing.seconds = 0.2
-    server.signal(signal.SIGSTOP)
+    redis_server.signal(signal.SIGSTOP)
     batch = Batch(read=first.position, versions={"a": 1}, entries=[entry(value("a", 2), id="x")])
     error = await raised(Unavailable, journal.append(batch))
     assert "did not answer in time" in str(error)
-    server.signal(signal.SIGCONT)
+    redis_server.signal(signal.SIGCONT)
     await eventually_open(journal)
     with contextlib.suppress(Duplicate):  # the first attempt was in the server's socket, and may have been run by now
         await journal.append(batch)
@@ -315,18 +308,18 @@ async def test_a_frozen_server_is_unavailable_after_a_while(server: RedisServer)
 # a history that was trimmed, that lost its tail, or that is gone
 
 
-def restart_with_what_was_saved(server: RedisServer) -> None:
+def restart_with_what_was_saved(redis_server: RedisServer) -> None:
     """As after a restored backup, or a failover to a replica that was behind: what came after SAVE is lost."""
-    server.kill()
-    server.start()
+    redis_server.kill()
+    redis_server.start()
 
 
-async def test_a_lost_tail_is_noticed_by_everyone_who_saw_it(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_lost_tail_is_noticed_by_everyone_who_saw_it(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     [first] = await write(journal, entry(value("a", 1), id="kept"))
-    server("SAVE")
+    redis_server("SAVE")
     [lost] = await write(journal, entry(value("a", 2), value("b", 2), id="lost"))
-    restart_with_what_was_saved(server)
+    restart_with_what_was_saved(redis_server)
     await eventually_open(journal)
     assert await journal.head() == first.position
     await raised(Forked, journal.read(lost.position))
@@ -343,11 +336,11 @@ async def test_a_lost_tail_is_noticed_by_everyone_who_saw_it(server: RedisServer
     await journal.close()
 
 
-async def test_a_flushed_server_is_another_history(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_flushed_server_is_another_history(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     [outcome] = await write(journal, entry(value("a", 1), value("b", 1)))
     await keep(journal)
-    server("FLUSHALL")
+    redis_server("FLUSHALL")
     assert await journal.head() == START
     assert await journal.checkpoints() == []
     await raised(Forked, journal.read(outcome.position))
@@ -360,17 +353,17 @@ async def test_a_flushed_server_is_another_history(server: RedisServer) -> None:
     await journal.close()
 
 
-async def test_a_node_that_builds_on_a_lost_checkpoint_loads_its_state_again(server: RedisServer) -> None:
+async def test_a_node_that_builds_on_a_lost_checkpoint_loads_its_state_again(redis_server: RedisServer) -> None:
     """The changes are all there, so nothing else tells it: it would save too little, and a restart lose the rest."""
-    journal = await opened(server, "a")
+    journal = await opened(redis_server, "a")
     history = History(journal)
     await write(journal, entry(value("a", 1), value("b", 1)))
     await keep(journal)
     await write(journal, entry(value("b", 2)))
-    server("SAVE")
+    redis_server("SAVE")
     await keep(journal)
     assert len(await journal.checkpoints()) == 2
-    restart_with_what_was_saved(server)
+    restart_with_what_was_saved(redis_server)
     await eventually_open(journal)
     await write(journal, entry(value("a", 2)))
     state = await history.load()
@@ -482,16 +475,16 @@ async def test_a_wait_ends_when_another_node_writes(journal: RedisJournal) -> No
     await other.close()
 
 
-async def test_a_lost_wake_up_costs_half_a_second(server: RedisServer) -> None:
+async def test_a_lost_wake_up_costs_half_a_second(redis_server: RedisServer) -> None:
     """The connection that waits is cut, or stays silent. Polling notices the change all the same."""
-    journal, other = await opened(server, "a"), await opened(server, "a")
+    journal, other = await opened(redis_server, "a"), await opened(redis_server, "a")
     for cut in (True, False):
         waiting = asyncio.create_task(journal.wait(await journal.head()))
-        while b"cmd=xread" not in server("CLIENT", "LIST", "TYPE", "normal"):
+        while b"cmd=xread" not in redis_server("CLIENT", "LIST", "TYPE", "normal"):
             await asyncio.sleep(0.01)
         began = time.monotonic()
         if cut:
-            server("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            redis_server("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         else:
             [transport] = [journal._waking.link._connection._writer.transport]  # type: ignore[union-attr]
             transport.pause_reading()
@@ -502,11 +495,11 @@ async def test_a_lost_wake_up_costs_half_a_second(server: RedisServer) -> None:
     await other.close()
 
 
-async def test_a_wait_notices_a_history_that_is_gone(server: RedisServer) -> None:
-    journal = await opened(server, "a")
+async def test_a_wait_notices_a_history_that_is_gone(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a")
     [outcome] = await write(journal, entry(value("a", 1)))
     waiting = asyncio.create_task(journal.wait(outcome.position))
     await asyncio.sleep(0.05)
-    server("FLUSHALL")
+    redis_server("FLUSHALL")
     await asyncio.wait_for(waiting, 5)
     await journal.close()

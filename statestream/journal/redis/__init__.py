@@ -163,10 +163,10 @@ class RedisJournal:
         replicas = self._address.replicas
         if not replicas:
             return await self._writing.run(script, *arguments)
-        answer, received = await self._writing.run_with(script, arguments, ("WAIT", replicas, WAIT_MS))
+        answer, [received] = await self._writing.run_with(script, arguments, ("WAIT", replicas, WAIT_MS))
         if received < replicas and answer[0] in (b"appended", b"duplicate", b"tidied"):
             raise Unavailable(f"{received} of {replicas} replicas have received the batch; try again with the same id")
-        return list(answer)
+        return answer
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
         wanted = list(keys)

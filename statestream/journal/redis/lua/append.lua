@@ -115,4 +115,4 @@ if count > 0 or not meta.exists then
   table.insert(head, count > 0 and batch_tag or meta.tag)
 end
 redis.call("HSET", META, unpack(head))
-return { "appended", integer(meta.seq), meta.tag, integer(now) }
+return table.concat({ "appended", integer(meta.seq), meta.tag, integer(now) }, " ") -- takes less to read than a table
