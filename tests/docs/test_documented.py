@@ -27,6 +27,7 @@ from statestream.client.recording.replay import replay
 from statestream.client.replica import Replica
 from statestream.core.names import escape_key
 from statestream.journal import MemoryJournal, PostgresqlJournal, Retention, SqliteJournal
+from statestream.journal.redis import RedisJournal
 from statestream.protocol.sse import Event
 from statestream.store.store import RESERVED
 from statestream.tools import cli
@@ -70,6 +71,7 @@ CALLS: dict[Callable[..., Any], str] = {
     SqliteJournal: "operations.md#Journals",
     MemoryJournal: "operations.md#Journals",
     PostgresqlJournal: "operations.md#Journals",
+    RedisJournal: "operations.md#Journals",
     Retention: "operations.md#Journals",
     Chat: "chat.md",
     Timeouts: "chat.md",

@@ -84,7 +84,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("py.typed", "journal/sqlite/schema.sql", "browser/statestream.js", "browser/demo.html"):
+    data = ("journal/sqlite/schema.sql", "journal/redis/lua/append.lua", "browser/statestream.js", "browser/demo.html")
+    for name in ("py.typed", *data):
         assert f"statestream/{name}" in names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "journal").rglob("*.sql")} <= names
     files = (PACKAGE / "tools/conformance").rglob("*.*")

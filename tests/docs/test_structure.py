@@ -14,6 +14,7 @@ import pytest
 import statestream
 from statestream import asgi, auth, chat, client, journal, testing
 from statestream.core import errors
+from statestream.journal import redis
 from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
@@ -135,7 +136,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [statestream, asgi, auth, chat, client, journal, testing], ids=lambda module: module.__name__
+    "module", [statestream, asgi, auth, chat, client, journal, redis, testing], ids=lambda module: module.__name__
 )
 def test_the_reference_gives_the_reason_of_each_public_name(module: ModuleType) -> None:
     """What `__all__` lists is what the reference lists, each name in a table with the reason why it is public."""

@@ -10,15 +10,18 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.support import ROOT, Server, dispatch, eventually, get_state
-from tests.support.postgresql import shared
+from tests.support import ROOT, Server, dispatch, eventually, get_state, postgresql, redis_journals
 
 Http = aiohttp.ClientSession
 KEPT = f"{ROOT / 'tests/apps/kept.py'}:store"
 DAY = 24 * 3600
-journals = pytest.mark.parametrize("journal", ["memory", "sqlite", "postgresql"])
+journals = pytest.mark.parametrize("journal", ["memory", "sqlite", "postgresql", "redis"])
 
 pytestmark = pytest.mark.slow  # the tests wait for trims, some of them for seconds
+
+
+def teardown_module() -> None:
+    redis_journals.remove_shared()
 
 
 def serving(tmp_path: Path, journal: str, **retention: Any) -> Server:
@@ -28,7 +31,9 @@ def serving(tmp_path: Path, journal: str, **retention: Any) -> Server:
     if journal == "sqlite":
         env["JOURNAL"] = str(tmp_path / "j.db")
     if journal == "postgresql":
-        env["JOURNAL"] = shared().new_url()
+        env["JOURNAL"] = postgresql.shared().new_url()
+    if journal == "redis":
+        env["JOURNAL"] = f"{redis_journals.shared().url}?namespace={tmp_path.name}"
     if retention:
         env["RETENTION"] = orjson.dumps(retention).decode()
     return Server.serving(KEPT, env=env)

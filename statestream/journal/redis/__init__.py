@@ -53,6 +53,8 @@ from statestream.journal.redis.translation import damaged
 from statestream.journal.redis.verdicts import verified
 from statestream.journal.redis.waking import Waking
 
+__all__ = ["RedisJournal"]
+
 WAIT_MS: Final = 2_000
 """How long a batch may take to reach as many replicas as the URL asks for."""
 FORGET_AT_ONCE: Final = 500
@@ -165,7 +167,7 @@ class RedisJournal:
             return await self._writing.run(script, *arguments)
         answer, [received] = await self._writing.run_with(script, arguments, ("WAIT", replicas, WAIT_MS))
         if received < replicas and answer[0] in (b"appended", b"duplicate", b"tidied"):
-            raise Unavailable(f"{received} of {replicas} replicas have received the batch; try again with the same id")
+            raise Unavailable(f"{received} of {replicas} replicas have received the change; try again with the same id")
         return answer
 
     async def lookup(self, keys: Iterable[IdempotencyKey]) -> dict[IdempotencyKey, IdempotencyRecord]:
@@ -179,8 +181,8 @@ class RedisJournal:
             at, record = unpacked_record(value) if value else (0, None)
             if record is not None and at >= oldest:
                 found[key] = record
-        if found and self._address.replicas:
-            await self._note_time()  # the replicas must have received what a repeat is told
+        if found and self._address.replicas:  # then they must have received what a repeat is told
+            await self._confirmed(TIDY, self._times(forget=0))
         return found
 
     async def read(self, after: Position, limit: int = PAGE, selection: Selection = EVERYTHING) -> Page:
@@ -232,11 +234,14 @@ class RedisJournal:
 
     async def _note_time(self, forget: int = 0) -> int:
         """Records the time, and adopts a later one. Forgets up to so many ids; 1 if there may be more to forget."""
-        now = self.clock.now()
-        arguments = (now, now - IDEMPOTENCY_MS, self.retention.id_bytes, forget)
-        _, recorded, more = verified(await self._confirmed(TIDY, arguments))
+        _, recorded, more = verified(await self._writing.run(TIDY, *self._times(forget)))
         self.clock.advance_to(int(recorded))
         return int(more)
+
+    def _times(self, forget: int) -> Sequence[Argument]:
+        """What `lua/tidy.lua` expects."""
+        now = self.clock.now()
+        return now, now - IDEMPOTENCY_MS, self.retention.id_bytes, forget
 
     async def check_writable(self, *, by_writing: bool) -> None:
         """Raises Unavailable if the server would refuse a batch. `by_writing` also records the time."""

@@ -35,7 +35,7 @@ class Link:
     def __init__(self, address: Address, seconds: float = ANSWER_SECONDS) -> None:
         self._address, self.seconds = address, seconds
         self._names = keys_of(address.namespace)
-        self._keys = b"".join(map(_bulk, (len(self._names), *self._names)))
+        self._keys = _bulk(len(self._names)) + b"".join(map(_bulk, self._names))
         self._moved: tuple[str, int] | None = None
         """Where a Redis Cluster has the keys, if it is not the server of the address."""
         self._connection: Connection | None = None

@@ -1,0 +1,156 @@
+"""A Redis journal with other servers than a plain one: damaged, restricted, clustered, with TLS, with replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from statestream.core.change import START
+from statestream.core.errors import JournalUnusable, Unavailable
+from statestream.journal.contract import Batch, Duplicate
+from statestream.journal.redis import RedisJournal
+from statestream.journal.redis.packing import packed_key
+from statestream.testing.journals import SMALL, changes_after, entry, keep, raised, value, write
+from tests.support import eventually
+from tests.support.pages import DOCS
+from tests.support.redis_journals import key, opened, refused, remove_shared, shared
+from tests.support.redis_server import RedisServer
+from tests.support.typed import free_port
+
+
+def teardown_module() -> None:
+    remove_shared()
+
+
+# damage, permissions, and other ways to run a server
+
+
+async def test_damage_is_refused_and_never_returned(journal: RedisJournal) -> None:
+    [first] = await write(journal, entry(value("a", 1), id="x"))
+    [second] = await write(journal, entry(value("b", 1)))
+    await keep(journal)
+    redis, changes = shared(), key(journal, "changes")
+    [_, (id, fields)] = redis("XRANGE", changes, "-", "+")
+    redis("XDEL", changes, id)
+    error = await raised(JournalUnusable, journal.read(first.position))
+    assert "damaged or missing; restore a backup" in str(error)
+    spoiled = bytearray(fields[b"d"])
+    spoiled[20] ^= 1
+    redis("DEL", changes)
+    await raised(JournalUnusable, journal.read(first.position, 1))
+    for last, data in ((first.position.seq, fields[b"d"]), (second.position.seq, bytes(spoiled))):
+        redis("XADD", changes, f"{last}-0", "b", last - 1, "t", second.position.tag, "z", last, "d", data)
+    assert len((await journal.read(START, 1)).changes) == 1
+    await raised(JournalUnusable, journal.read(START))
+    redis("HSET", key(journal, "ids"), packed_key(("ada", "x")), "9999999999999 1 0 0 nonsense")
+    await raised(JournalUnusable, journal.lookup([("ada", "x")]))
+    [row, *_] = redis("ZRANGE", key(journal, "rows"), 0, 0)
+    redis("HDEL", key(journal, "values"), row)
+    await raised(JournalUnusable, journal.saved(await journal.head()))
+    redis("HSET", key(journal, "values"), row, "nonsense")
+    await raised(JournalUnusable, journal.saved(await journal.head()))
+    redis("DEL", key(journal, "meta"))
+    await raised(JournalUnusable, journal.head())
+    batch = Batch(read=START, versions={"c": 0}, entries=[entry(value("c", 1))])
+    await raised(JournalUnusable, journal.append(batch))
+    redis("SET", key(journal, "meta"), "another program's")
+    await raised(JournalUnusable, journal.head())
+
+
+async def test_the_privileges_on_the_page_are_enough(redis_server: RedisServer) -> None:
+    """A user with what docs/operations.md grants, and no more."""
+    page = (DOCS / "operations.md").read_text()
+    [line] = re.findall(r"^ACL SETUSER (.*)$", page, flags=re.MULTILINE)
+    redis_server("ACL", "SETUSER", *line.replace("a-long-password", "s3cret").split())
+    user = line.split()[0]
+    url = f"redis://{user}:s3cret@127.0.0.1:{redis_server.port}"
+    assert "may not use a command or a key" in await refused(f"{url}?namespace=theirs")
+    journal = RedisJournal(url, SMALL)
+    await journal.open()
+    for number in range(6):
+        await write(journal, entry(value("a", number), id=f"x{number}"))
+        await keep(journal)
+    assert (await journal.earliest()).seq > 0
+    await journal.tidy()
+    await journal.check_writable(by_writing=True)
+    await asyncio.wait_for(journal.wait(START), 5)
+    await raised(Duplicate, write(journal, entry(id="x5")))
+    assert len(await journal.lookup([("ada", "x5")])) == 1
+    await journal.close()
+
+
+async def test_a_cluster_keeps_a_journal_on_one_of_its_servers() -> None:
+    """The URL leads to the server that does not have the keys, and they move to the other one."""
+    nodes = [RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port())) for _ in range(2)]
+    with nodes[0] as one, nodes[1] as other:
+        bus = int(other.arguments[-1])
+        one("CLUSTER", "MEET", "127.0.0.1", other.port, bus)
+        other("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        await eventually(lambda: all(b"cluster_state:ok" in raw_info(node) for node in nodes), seconds=30)
+        journal = await opened(one, "moved")
+        await write(journal, entry(value("a", 1), id="x"))
+        await keep(journal)
+        assert other("EXISTS", "{moved}:meta") == 1
+        await asyncio.wait_for(journal.wait(START), 5)
+        assert len(await changes_after(journal, START, 9)) == 1
+        slot = other("CLUSTER", "KEYSLOT", "{moved}:meta")
+        other("FLUSHALL")
+        for node in nodes:
+            node("CLUSTER", "SETSLOT", slot, "NODE", one("CLUSTER", "MYID"))
+        await eventually(lambda: b"cluster_state:ok" in raw_info(one), seconds=30)
+        await write(journal, entry(value("a", 1)))
+        assert one("EXISTS", "{moved}:meta") == 1
+        await journal.close()
+
+
+def raw_info(server: RedisServer) -> bytes:
+    found = server("CLUSTER", "INFO")
+    return found if isinstance(found, bytes) else "\n".join(f"{name}:{text}" for name, text in found.items()).encode()
+
+
+async def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes")
+    files = ("-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt"))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, *files], check=True, capture_output=True
+    )
+    secure = free_port()
+    tls = ("--tls-cert-file", f"{tmp_path}/crt", "--tls-key-file", f"{tmp_path}/key", "--tls-auth-clients", "no")
+    with RedisServer("--tls-port", str(secure), *tls):
+        assert "cannot be reached" in await refused(f"rediss://:s3cret@127.0.0.1:{secure}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "crt"))
+        journal = RedisJournal(f"rediss://127.0.0.1:{secure}")
+        await journal.open()
+        await write(journal, entry(value("a", 1)))
+        await journal.close()
+
+
+# replicas
+
+
+@pytest.mark.slow
+async def test_with_wait_nothing_is_acknowledged_that_too_few_replicas_have(redis_server: RedisServer) -> None:
+    journal = await opened(redis_server, "a", more="&wait=1")
+    await raised(Unavailable, write(journal, entry(value("a", 0))))
+    redis_server("FLUSHALL")
+    with RedisServer() as replica:
+        replica("REPLICAOF", "127.0.0.1", redis_server.port)
+        await eventually(lambda: replica("INFO", "replication")["master_link_status"] == "up")
+        [first] = await write(journal, entry(value("a", 1), id="safe"))
+        assert replica("HGET", "{a}:meta", "tag") == first.position.tag.encode()
+        replica.signal(signal.SIGSTOP)
+        batch = Batch(read=first.position, versions={"a": 1}, entries=[entry(value("a", 2), id="unsafe")])
+        error = await raised(Unavailable, journal.append(batch))
+        assert "0 of 1 replicas" in str(error)
+        assert (await journal.head()).seq == 2, "the outcome was unknown: it has been written"
+        await raised(Unavailable, journal.append(batch))  # nor is a repeat acknowledged
+        await raised(Unavailable, journal.lookup([("ada", "unsafe")]))
+        replica.signal(signal.SIGCONT)
+        await raised(Duplicate, journal.append(batch))
+        assert len(await journal.lookup([("ada", "unsafe")])) == 1
+        await journal.close()
