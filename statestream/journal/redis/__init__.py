@@ -46,7 +46,7 @@ from statestream.journal.contract import (
 from statestream.journal.redis.address import Address
 from statestream.journal.redis.checkpoints import KeptCheckpoints
 from statestream.journal.redis.link import Argument, Link
-from statestream.journal.redis.packing import Packed, packed, packed_key, unpacked, unpacked_record
+from statestream.journal.redis.packing import packed, packed_arguments, packed_key, unpacked, unpacked_record
 from statestream.journal.redis.scripts import APPEND, FORMAT, HEAD, LOOKUP, READ, TIDY, WRITABLE, Script
 from statestream.journal.redis.server_info import ServerInfo
 from statestream.journal.redis.translation import damaged
@@ -135,8 +135,10 @@ class RedisJournal:
 
     async def append(self, batch: Batch) -> list[Appended]:
         self._check_covered()
-        tag = new_tag()
-        answer = verified(await self._confirmed(APPEND, self._arguments(batch, tag, packed(batch, tag))))
+        tag, now = new_tag(), self.clock.now()
+        limits = (now, now - IDEMPOTENCY_MS, self.retention.id_bytes)
+        arguments = packed_arguments(batch, tag, limits, packed(batch, tag))
+        answer = verified(await self._confirmed(APPEND, arguments))
         match answer:
             case [b"duplicate", found]:
                 raise Duplicate(_records_of(batch, found))
@@ -145,20 +147,6 @@ class RedisJournal:
         _, seq, base_tag, clock = answer
         self.clock.advance_to(int(clock))
         return number(batch, Position(seq=int(seq), tag=base_tag.decode()), tag)
-
-    def _arguments(self, batch: Batch, tag: str, content: Packed) -> list[Argument]:
-        """What `lua/append.lua` expects."""
-        now = self.clock.now()
-        limits = (now, now - IDEMPOTENCY_MS, self.retention.id_bytes)
-        arguments: list[Argument] = [batch.read.seq, batch.read.tag, tag, *limits, content.count]
-        for pairs in (content.records, batch.versions.items(), content.offsets.items()):
-            arguments.append(len(pairs))
-            for pair in pairs:
-                arguments += pair
-        arguments.append(len(content.chunks))
-        for chunk in content.chunks:
-            arguments += (chunk.last, chunk.size, chunk.data)
-        return arguments
 
     async def _confirmed(self, script: Script, arguments: Sequence[Argument]) -> list[Any]:
         """The answer of a script that writes, once enough replicas have received what it wrote and all before."""

@@ -147,6 +147,20 @@ def unpacked(last: int, base: int, tag: str, data: bytes) -> list[Change]:
     ]
 
 
+def packed_arguments(batch: Batch, tag: str, limits: tuple[int, int, int], content: Packed) -> list[bytes]:
+    """What `lua/append.lua` expects. `limits` are the time, that before which ids are forgotten, and their bytes."""
+    read, chunks, records = batch.read, content.chunks, content.records
+    head = _encoder.encode(
+        (
+            *(read.seq, read.tag, tag, *limits, content.count, len(records)),
+            *(list(batch.versions), list(batch.versions.values())),
+            *(list(content.offsets), list(content.offsets.values())),
+            *([chunk.last for chunk in chunks], [chunk.size for chunk in chunks]),
+        )
+    )
+    return [head, *(text for record in records for text in record), *(chunk.data for chunk in chunks)]
+
+
 def packed_key(key: IdempotencyKey) -> bytes:
     """One text for an actor and an id, different for any other two."""
     return _encoder.encode(key)

@@ -1,22 +1,14 @@
 -- Appends a batch, if the position read, the ids and the versions of the slices allow it. Numbers its changes.
--- ARGV: the position read (seq, tag); the tag of the batch; the time; the time before which ids are forgotten; the
--- limit for ids in bytes; the number of changes; and four lists, each with its length before it:
--- ids (key, record), versions (slice, version), slices after the batch (slice, offset or 0), chunks (offset, size, data).
--- Offsets count the changes of the batch from 1.
+-- ARGV[1] is one MessagePack array, because that is quicker to write and to read than many arguments: the position read
+-- (seq, tag); the tag of the batch; the time; the time before which ids are forgotten; the limit for ids in bytes; the
+-- numbers of changes and of ids; then lists, of the slices to compare and their versions, of the slices that change and
+-- the offset of the last change (0 if it removes the slice), of the last offset and the size of each chunk.
+-- Offsets count the changes of the batch from 1. Then come key and record of each id, and the contents of the chunks.
 
-local seq, tag = tonumber(ARGV[1]), ARGV[2]
-local batch_tag, now, oldest, limit = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local count = tonumber(ARGV[7])
-
-local function list_at(at, width) -- the index of the first member, of the last one, and of the next list
-  local length = tonumber(ARGV[at]) * width
-  return at + 1, at + length, at + length + 1
-end
-local id_first, id_last, next_list = list_at(8, 2)
-local version_first, version_last, set_first, set_last, chunk_first, chunk_last
-version_first, version_last, next_list = list_at(next_list, 2)
-set_first, set_last, next_list = list_at(next_list, 2)
-chunk_first, chunk_last = list_at(next_list, 3)
+local batch = cmsgpack.unpack(ARGV[1])
+local seq, tag, batch_tag, now, oldest, limit, count, id_count = unpack(batch, 1, 8)
+local names, versions, changed, offsets, lasts, sizes = unpack(batch, 9, 14)
+local id_last = 2 * id_count -- of the arguments after the first
 
 local meta = read_meta()
 if not meta.exists and redis.call("EXISTS", CHANGES, VERSIONS, IDS, AGES, ROWS, VALUES, CHECKPOINTS) > 0 then
@@ -29,7 +21,7 @@ end
 
 now = math.max(now, meta.clock)
 local duplicates = {}
-for at = id_first, id_last, 2 do
+for at = 2, id_last, 2 do
   local record = redis.call("HGET", IDS, ARGV[at])
   if record and tonumber(string.match(record, "^(%d+) ")) >= oldest then
     table.insert(duplicates, ARGV[at])
@@ -41,26 +33,21 @@ if #duplicates > 0 then
   return { "duplicate", duplicates }
 end
 
-for from = version_first, version_last, 2 * STEP do
-  local to = math.min(from + 2 * STEP, version_last + 1) - 1
-  local names = {}
-  for at = from, to, 2 do
-    table.insert(names, ARGV[at])
-  end
-  for index, version in ipairs(redis.call("HMGET", VERSIONS, unpack(names))) do
-    if (version or "0") ~= ARGV[from + 2 * index - 1] then
-      return { "conflict", names[index] }
+for from = 1, #names, STEP do
+  local found = redis.call("HMGET", VERSIONS, unpack(names, from, math.min(from + STEP - 1, #names)))
+  for index, version in ipairs(found) do
+    local at = from + index - 1
+    if tonumber(version or "0") ~= versions[at] then
+      return { "conflict", names[at] }
     end
   end
 end
 
 local bytes = meta.bytes
-for at = chunk_first, chunk_last, 3 do
-  local last = integer(meta.seq + tonumber(ARGV[at]))
-  bytes = bytes + tonumber(ARGV[at + 1])
-  redis.call(
-    "XADD", CHANGES, last .. "-0", "b", integer(meta.seq), "t", batch_tag, "z", integer(bytes), "d", ARGV[at + 2]
-  )
+for at, last in ipairs(lasts) do
+  bytes = bytes + sizes[at]
+  local id, data = integer(meta.seq + last) .. "-0", ARGV[1 + id_last + at]
+  redis.call("XADD", CHANGES, id, "b", integer(meta.seq), "t", batch_tag, "z", integer(bytes), "d", data)
 end
 
 local set, removed = {}, {}
@@ -73,12 +60,12 @@ local function flush()
   end
   set, removed = {}, {}
 end
-for at = set_first, set_last, 2 do
-  local offset = tonumber(ARGV[at + 1])
+for at, name in ipairs(changed) do
+  local offset = offsets[at]
   if offset == 0 then
-    table.insert(removed, ARGV[at])
+    table.insert(removed, name)
   else
-    table.insert(set, ARGV[at])
+    table.insert(set, name)
     table.insert(set, integer(meta.seq + offset))
   end
   if #set + #removed >= STEP then
@@ -87,10 +74,10 @@ for at = set_first, set_last, 2 do
 end
 flush()
 
-if id_last > id_first then
+if id_count > 0 then
   local size = tonumber(redis.call("HGET", META, "id_bytes") or "0")
   local before = integer(meta.seq) .. " " .. meta.tag .. " "
-  for at = id_first, id_last, 2 do
+  for at = 2, id_last, 2 do
     local key = ARGV[at]
     local replaced = redis.call("HGET", IDS, key)
     if replaced then
@@ -102,7 +89,7 @@ if id_last > id_first then
     size = size + taken
   end
   redis.call("HSET", META, "id_bytes", integer(size))
-  forget(oldest, limit, id_last - id_first + 101) -- twice as many as were added, and some
+  forget(oldest, limit, 2 * id_count + 100) -- twice as many as were added, and some
 end
 
 local head = { "clock", integer(now), "bytes", integer(bytes), "seq", integer(meta.seq + count) }
