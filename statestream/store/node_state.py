@@ -47,6 +47,8 @@ class NodeState:
         self.schemas = Schemas(registry.slices)
         self.position = START
         self.stale = False
+        self._begun = False
+        """Whether the history that was loaded has what the code has to write before it serves."""
         self.vitals = Vitals(journal)
         self.upkeep = Upkeep(self.slices, journal, self.vitals.troubles)
         self.use(journal)
@@ -60,6 +62,8 @@ class NodeState:
     async def load(self, reason: ResetReason = "forked") -> None:
         """Replaces the state with the journal's and announces a reset. Raises Unavailable, JournalUnusable."""
         snapshot = await self.history.load()
+        if reason == "forked":
+            self._begun = False
         self.slices.clear()
         self.slices.update(snapshot.slices)
         self.instances = instances_of(self.slices)
@@ -82,6 +86,7 @@ class NodeState:
             if conflicts > BEGIN_ATTEMPTS:
                 raise Unavailable("other nodes were always first to write what this one begins with; try again")
             await self.catch_up(beginning=True)
+        self._begun = True
         if undeclared := Opening(self._registry, self.slices, self.schemas, "").undeclared():
             log.warning(
                 "the journal has slices that the code does not declare: %s; keep it or remove it with "
@@ -153,6 +158,8 @@ class NodeState:
         except Forked:
             await self.load("forked")
         self.stale = False
+        if not self._begun and not beginning:  # the history is another one, which may even be empty
+            await self.begin()
 
     def _value_after(self, change: Change) -> Any:
         held = self.slices.get(change.slice)

@@ -249,6 +249,7 @@ class Writer:
                 await self._state.catch_up()
             except Forked:
                 await self._state.load("forked")
+                await self._state.catch_up()
             except Expired:
                 await self._state.load("expired")
             else:
