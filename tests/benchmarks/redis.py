@@ -4,6 +4,8 @@ The bare loop is what a careful program does with redis-py for one event: an XAD
 the journal's changes, awaited. As many callers do it at once, each on a connection of its own. The last bare variant
 sends a hundred XADDs in one pipeline, which is the most that one round trip and one flush can carry. The store runs in
 this process; each round begins with a new namespace, and its board grows while it is measured.
+
+The second table has the time from a dispatch on one node until another node announces the change, beside one XADD.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from tests.benchmarks.journal import dispatched, row_bytes
-from tests.benchmarks.measure import interleaved, median, ratio, run, short, table
+from statestream import Store
+from tests.benchmarks.journal import action, board, dispatched, row_bytes
+from tests.benchmarks.measure import interleaved, median, percentile, ratio, run, short, table
 from tests.support.redis_server import DURABLE, RedisServer
 
+DELAYS: Final = 300
 ROUNDS: Final = 3
 SECONDS: Final = 1.0
 CALLERS: Final = (1, 10, 100)
@@ -63,10 +67,32 @@ def variants(server: RedisServer, size: int) -> dict[str, Callable[[], float]]:
     return found
 
 
+async def delays(server: RedisServer, size: int) -> dict[str, list[float]]:
+    """Milliseconds, one by one: of bare XADDs, of dispatches, and until another node announces what was dispatched."""
+    journal, data = f"{server.url}?namespace=delays", b"x" * size
+    found: dict[str, list[float]] = {"bare XADD": [], "dispatch": [], "until another node announces it": []}
+    store, watching = Store([board], journal=journal), Store([board], journal=journal)
+    async with store as one, watching as other, Redis(port=server.port) as client:
+        for number in range(DELAYS):
+            began = time.perf_counter()
+            await client.xadd("bare-delays", {"d": data})
+            found["bare XADD"].append((time.perf_counter() - began) * 1000)
+            announced = asyncio.get_running_loop().create_future()
+            stop = other.on_change(lambda _, announced=announced: announced.done() or announced.set_result(None))
+            began = time.perf_counter()
+            await one.dispatch(action(number))
+            found["dispatch"].append((time.perf_counter() - began) * 1000)
+            await announced
+            found["until another node announces it"].append((time.perf_counter() - began) * 1000)
+            stop()
+    return found
+
+
 def main() -> None:
     size = run(row_bytes())
     with RedisServer(*DURABLE) as server:
         rounds = interleaved(variants(server, size), ROUNDS)
+        waits = run(delays(server, size))
     print(f"Entries of {size} bytes; appendfsync always; medians of {ROUNDS} interleaved rounds of {SECONDS:g} s.\n")
     bases = {callers: rounds[f"bare XADD, {callers} caller{'s' if callers > 1 else ''}"] for callers in CALLERS}
     rows = []
@@ -76,3 +102,8 @@ def main() -> None:
             [name, short(median(each)), f"{short(min(each))}–{short(max(each))}", short(ratio(each, bases[callers]))]
         )
     table(["variant", "per second", "minimum–maximum", "relative to bare"], rows)
+    print()
+    table(
+        ["one by one", "p50, ms", "p99, ms"],
+        [[name, short(median(each)), short(percentile(each, 99))] for name, each in waits.items()],
+    )

@@ -186,6 +186,7 @@ async def test_redis_is_killed_under_load_and_nothing_acknowledged_is_lost(
         durable_redis.kill()
         before = len(refused)
         await eventually(lambda before=before: len(refused) > before, seconds=30)
+        assert not await ready(http, durable_nodes[0])
         assert (await get_state(http, durable_nodes[0].url))["slices"]["board"]["tasks"], "reading goes on"
         durable_redis.start()
     enough = len(acknowledged) + 40
@@ -289,6 +290,45 @@ async def test_readers_are_current_within_a_second_if_all_wake_ups_are_lost(
     await cutting
     assert cuts > 5
     assert slowest < 2, f"{slowest:.2f} s: half a second, and what a busy machine adds"
+
+
+async def ready(http: Http, node: Server) -> bool:
+    async with http.get(f"{node.url}/health/ready") as response:
+        return response.status == 200
+
+
+@pytest.mark.slow
+async def test_a_network_that_swallows_everything_is_noticed_and_so_is_its_return(
+    redis_server: RedisServer, http: Http
+) -> None:
+    """Between a node and Redis: connections stay open, and nothing arrives any more."""
+    async with Proxy(redis_server.port) as network:
+        node = Server.serving(journal=f"redis://{network.url.removeprefix('http://')}")
+        await asyncio.to_thread(node.start)
+        reader = PlainClient(node.port).connect()
+        first = await counted(http, node)
+        assert await ready(http, node)
+        network.swallow = "all"
+        status, body = await dispatch(http, node.url, "board/counted", id="swallowed")
+        assert (status, body["code"]) == (503, "unavailable")
+        assert not await ready(http, node)
+        assert (await get_state(http, node.url))["slices"]["board"]["count"] == 1, "reading goes on"
+        network.swallow = "nothing"
+
+        async def accepted() -> Any:
+            status, body = await dispatch(http, node.url, "board/counted", id="swallowed")
+            return body if status == 200 else None
+
+        again = await eventually(accepted, seconds=30)
+        await eventually(lambda: ready(http, node), seconds=30)
+        await asyncio.to_thread(reader.read_to, again["position"])
+        assert reader.state["board"]["count"] == 2, (
+            "whether it was swallowed on its way there or back, it took effect once"
+        )
+        assert int(again["position"].split(".")[0]) > int(first["position"].split(".")[0])
+        assert reader.reasons == ["start"]
+        reader.close()
+        await asyncio.to_thread(node.stop)
 
 
 async def replicating(replica: RedisServer, primary: RedisServer) -> None:
