@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from statestream.journal.history import History
 from statestream.journal.redis import RedisJournal
 from statestream.testing import JournalContract, journal_machine
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
+from tests.support import eventually
 from tests.support.redis_journals import answers, new_redis, opened, refused, remove_shared, reopened, shared
 from tests.support.redis_server import RedisServer
 from tests.support.typed import free_port
@@ -165,6 +167,27 @@ async def test_a_full_memory_is_unavailable_and_reading_goes_on(redis_server: Re
     await journal.check_writable(by_writing=True)
     await write(journal, entry(value("a", 2), id="x"))
     assert len(await changes_after(journal, await journal.earliest(), 9)) == 1, "it was written once"
+    await journal.close()
+
+
+async def test_a_disk_that_redis_cannot_write_to_and_missing_replicas_are_unavailable(
+    redis_server: RedisServer,
+) -> None:
+    journal = await opened(redis_server, "a")
+    await write(journal, entry(value("a", 1)))
+    redis_server("CONFIG", "SET", "min-replicas-to-write", 1)
+    for attempt in (write(journal, entry(value("a", 2))), journal.check_writable(by_writing=False)):
+        assert "fewer replicas than it needs" in str(await raised(Unavailable, attempt))
+    redis_server("CONFIG", "SET", "min-replicas-to-write", 0)
+    redis_server("CONFIG", "SET", "save", "3600 1")
+    shutil.rmtree(redis_server.folder)
+    redis_server("BGSAVE")
+    await eventually(lambda: redis_server("INFO", "persistence")["rdb_last_bgsave_status"] == "err")
+    for attempt in (write(journal, entry(value("a", 2))), journal.check_writable(by_writing=False)):
+        assert "cannot save its data to disk" in str(await raised(Unavailable, attempt))
+    redis_server("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+    await write(journal, entry(value("a", 2)))
+    assert len(await changes_after(journal, START, 9)) == 2
     await journal.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.support import PlainClient, Server, dispatch, eventually, get_state
 from tests.support.cutting import Proxy
 from tests.support.redis_server import DURABLE, RedisServer
+from tests.support.typed import free_port
 
 Http = aiohttp.ClientSession
 Nodes = tuple[Server, Server]
@@ -290,6 +291,20 @@ async def test_readers_are_current_within_a_second_if_all_wake_ups_are_lost(
     await cutting
     assert cuts > 5
     assert slowest < 2, f"{slowest:.2f} s: half a second, and what a busy machine adds"
+
+
+def test_a_server_that_cannot_be_used_is_explained_without_the_password() -> None:
+    with RedisServer(password="s3cret") as redis:
+        for url, sentence in (
+            (f"redis://:wrong-s3cret@127.0.0.1:{redis.port}", "refuses the journal's user name or password"),
+            (f"redis://:s3cret@127.0.0.1:{free_port()}", "cannot be reached"),
+            (f"redis://:s3cret@127.0.0.1:{redis.port}/0?namespace=a b", "namespace"),
+        ):
+            with pytest.raises(RuntimeError) as ended:
+                Server.serving(journal=url).start()
+            assert sentence in str(ended.value)
+            assert "s3cret" not in str(ended.value)
+            assert "Traceback" not in str(ended.value)
 
 
 async def ready(http: Http, node: Server) -> bool:
