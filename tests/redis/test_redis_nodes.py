@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -203,6 +204,50 @@ async def test_redis_is_killed_under_load_and_nothing_acknowledged_is_lost(
         assert reader.reasons == ["start"], "the stream stayed open, and went on where it was"
         reader.close()
     assert {body["code"] for body in refused} == {"unavailable"}
+
+
+@pytest.mark.slow
+async def test_nodes_are_killed_under_load_and_nothing_happens_twice(redis_server: RedisServer, http: Http) -> None:
+    """Each writer goes to whichever node answers, with the id of the request that it has no answer to."""
+    acknowledged: set[str] = set()
+    stop = asyncio.Event()
+    with serving(redis_server) as nodes:
+
+        async def write(name: str, chance: random.Random) -> None:
+            number = 0
+            while not stop.is_set():
+                id = f"{name}-{number}"
+                node = chance.choice(nodes)
+                try:
+                    status, body = await dispatch(http, node.url, "board/task_added", {"id": id, "title": "t"}, id=id)
+                except (aiohttp.ClientError, OSError):
+                    await asyncio.sleep(0.01)  # the node is being started again: nothing tells a client when
+                    continue
+                assert status == 200, body
+                acknowledged.add(id)
+                number += 1
+
+        readers = [PlainClient(node.port).connect() for node in nodes]
+        for reader in readers:
+            next(reader.frames())
+        writers = [asyncio.create_task(write(f"w{number}", random.Random(number))) for number in range(8)]
+        for number in range(6):
+            enough = len(acknowledged) + 30
+            await eventually(lambda enough=enough: len(acknowledged) >= enough, seconds=60)
+            node, reader = nodes[number % 2], readers[number % 2]
+            node.kill()
+            node.start()
+            reader.connect()
+        stop.set()
+        await asyncio.gather(*writers)
+        last = await counted(http, nodes[0])
+        for reader in readers:
+            reader.read_to(last["position"])
+            present = [task["id"] for task in reader.state["board"]["tasks"]]
+            assert acknowledged <= set(present), f"lost: {acknowledged - set(present)}"
+            assert len(present) == len(set(present)), "something took effect twice"
+            assert set(reader.reasons) <= {"start", "lagged"}, "resumed over every crash"
+            reader.close()
 
 
 async def test_after_flushall_every_client_is_told(redis_server: RedisServer, mortal_nodes: Nodes, http: Http) -> None:
