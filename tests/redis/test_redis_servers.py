@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ import pytest
 from statestream.core.change import START
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.journal.contract import Batch, Duplicate
+from statestream.journal.history import History
 from statestream.journal.redis import RedisJournal
 from statestream.journal.redis.packing import packed_key
-from statestream.testing.journals import SMALL, changes_after, entry, keep, raised, value, write
-from tests.support import eventually
+from statestream.testing.journals import SMALL, changes_after, entry, keep, plain, raised, removed, value, write
+from tests.support import ROOT, eventually
 from tests.support.pages import DOCS
 from tests.support.redis_journals import key, opened, refused, remove_shared, shared
 from tests.support.redis_server import RedisServer
@@ -154,3 +156,46 @@ async def test_with_wait_nothing_is_acknowledged_that_too_few_replicas_have(redi
         await raised(Duplicate, journal.append(batch))
         assert len(await journal.lookup([("ada", "unsafe")])) == 1
         await journal.close()
+
+
+# moving to and from another engine
+
+
+def command(*arguments: str | Path) -> str:
+    call = [sys.executable, "-m", "statestream", "journal", *map(str, arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+async def test_a_journal_moves_to_sqlite_and_back_with_its_positions_and_ids(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    journal = await opened(redis_server, "old", SMALL)
+    for number in range(9):
+        changes = (value("a", number), value("room/1", [number]), value("room/2", {}))
+        await write(journal, entry(*changes, id=f"id-{number}"), entry(removed("room/2")))
+        await keep(journal)
+    truth, earliest = plain(await History(journal).load()), await journal.earliest()
+    kept = await changes_after(journal, earliest, 999)
+    keys = [("ada", f"id-{number}") for number in range(9)]
+    records = await journal.lookup(keys)
+    assert (len(records), earliest.seq > 0) == (9, True)
+    await journal.close()
+    assert "is intact" in command("verify", f"{redis_server.url}?namespace=old")
+    command("export", f"{redis_server.url}?namespace=old", "-o", tmp_path / "one")
+    command("import", tmp_path / "one", f"sqlite:///{tmp_path}/j.db")
+    command("export", f"sqlite:///{tmp_path}/j.db", "-o", tmp_path / "two")
+    command("import", tmp_path / "two", f"{redis_server.url}?namespace=new")
+    assert "is intact" in command("verify", f"{redis_server.url}?namespace=new")
+    moved = await opened(redis_server, "new", SMALL)
+    assert await moved.earliest() == earliest
+    assert await changes_after(moved, earliest, 999) == kept
+    assert plain(await History(moved).load()) == truth
+    assert await moved.lookup(keys) == records
+    await moved.tidy()
+    await raised(Duplicate, write(moved, entry(value("a", 1), id="id-8")))
+    [outcome] = await write(moved, entry(value("room/2", 1)))
+    assert outcome.changes[0].from_version == 0
+    await moved.close()

@@ -38,6 +38,7 @@ from statestream.journal.contract import (
     Checkpoint,
     Conflict,
     Duplicate,
+    KeptRecord,
     Retention,
     SavedSlice,
     number,
@@ -49,6 +50,7 @@ from statestream.journal.redis.link import Argument, Link
 from statestream.journal.redis.packing import packed, packed_arguments, packed_key, unpacked, unpacked_record
 from statestream.journal.redis.scripts import APPEND, FORMAT, HEAD, LOOKUP, READ, TIDY, WRITABLE, Script
 from statestream.journal.redis.server_info import ServerInfo
+from statestream.journal.redis.transfer import Transfer
 from statestream.journal.redis.translation import damaged
 from statestream.journal.redis.verdicts import verified
 from statestream.journal.redis.waking import Waking
@@ -75,6 +77,7 @@ class RedisJournal:
         self._writing, self._reading = Link(self._address), Link(self._address)
         self._waking = Waking(self._address)
         self._checkpoints = KeptCheckpoints(self._writing, self._reading, self.clock, self._read)
+        self._transfer = Transfer(self._writing, self._reading, self.clock)
         self._is_open = False
 
     @classmethod
@@ -230,6 +233,18 @@ class RedisJournal:
         """What `lua/tidy.lua` expects."""
         now = self.clock.now()
         return now, now - IDEMPOTENCY_MS, self.retention.id_bytes, forget
+
+    # to and from other journals
+
+    async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:
+        return await self._transfer.records(after)
+
+    async def begin_at(self, position: Position, slices: Mapping[str, SliceState]) -> None:
+        await self._transfer.begin_at(position, slices)
+        await self.save(position, slices)
+
+    async def adopt(self, changes: Sequence[Change], records: Sequence[KeptRecord]) -> None:
+        await self._transfer.adopt(changes, records)
 
     async def check_writable(self, *, by_writing: bool) -> None:
         """Raises Unavailable if the server would refuse a batch. `by_writing` also records the time."""

@@ -27,7 +27,7 @@ from statestream.core.change import (
     Position,
     SliceState,
 )
-from statestream.journal.contract import Batch, SavedSlice
+from statestream.journal.contract import Batch, KeptRecord, SavedSlice
 from statestream.journal.redis.translation import damaged
 
 CHUNK_BYTES: Final = 16 << 10
@@ -73,6 +73,7 @@ class Packed(Struct, frozen=True, kw_only=True):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _rows: Final = msgspec.msgpack.Decoder(list[_Row])
+_key: Final = msgspec.msgpack.Decoder(tuple[str, str])
 _record: Final = msgspec.msgpack.Decoder(_Record)
 
 
@@ -161,9 +162,59 @@ def packed_arguments(batch: Batch, tag: str, limits: tuple[int, int, int], conte
     return [head, *(text for record in records for text in record), *(chunk.data for chunk in chunks)]
 
 
+def packed_beginning(position: Position, versions: dict[str, int], now: int, *, first: bool) -> bytes:
+    """What `lua/begin.lua` expects."""
+    return _encoder.encode((position.seq, position.tag, now, first, list(versions), list(versions.values())))
+
+
+def packed_adoption(
+    changes: Sequence[Change],
+    records: Sequence[KeptRecord],
+    before: dict[str, int],
+    after: dict[str, int],
+    now: int,
+) -> list[bytes]:
+    """What `lua/adopt.lua` expects. `before` and `after` have the versions of the slices that change."""
+    chunks: list[tuple[Position, Chunk]] = []
+    rows: list[_Row] = []
+    size = 0
+    for change, following in zip(changes, (*changes[1:], None), strict=True):
+        pending = PendingChange(slice=change.slice, kind=change.kind, data=change.data, cause=change.cause)
+        rows.append(_row(pending, change.from_version, change.at))
+        size += change.size
+        if following is None or following.position.tag != change.position.tag or size >= CHUNK_BYTES:
+            chunks.append((change.position, _chunk(change.version, size, rows)))
+            rows, size = [], 0
+    head = _encoder.encode(
+        (
+            *(now, changes[0].version if changes else 0, len(chunks), len(records)),
+            *(list(before), list(before.values()), list(after.values())),
+            *([chunk.last for _, chunk in chunks], [position.tag for position, _ in chunks]),
+            [chunk.size for _, chunk in chunks],
+        )
+    )
+    return [head, *(chunk.data for _, chunk in chunks), *(text for each in records for text in _adopted(each))]
+
+
+def _adopted(kept: KeptRecord) -> tuple[bytes, bytes, bytes]:
+    """The key, the time and the record, which counts from the beginning of the history."""
+    record = kept.record
+    position = record.position
+    content = _Record(digest=record.digest, offset=position.seq, tag=position.tag, changes=record.changes)
+    return packed_key(kept.key), str(kept.at).encode(), b"0 0 " + _encoder.encode(content)
+
+
 def packed_key(key: IdempotencyKey) -> bytes:
     """One text for an actor and an id, different for any other two."""
     return _encoder.encode(key)
+
+
+def unpacked_key(key: bytes) -> IdempotencyKey:
+    """Raises JournalUnusable."""
+    try:
+        return _key.decode(key)
+    except msgspec.DecodeError:
+        raise damaged("the key of a request") from None
 
 
 def unpacked_record(value: bytes) -> tuple[int, IdempotencyRecord]:

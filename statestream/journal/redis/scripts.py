@@ -32,7 +32,7 @@ class Script:
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-APPEND: Final = Script("append", "position", "forgetting")
+APPEND: Final = Script("append", "position", "slices", "forgetting")
 READ: Final = Script("read", "position", allow_oom=True)
 HEAD: Final = Script("head", "position", allow_oom=True)
 LOOKUP: Final = Script("lookup", allow_oom=True)
@@ -43,4 +43,7 @@ SAVED: Final = Script("saved", allow_oom=True)
 TRIM: Final = Script("trim", "position", allow_oom=True)
 CLEAR: Final = Script("clear", allow_oom=True)
 TIDY: Final = Script("tidy", "position", "forgetting", allow_oom=True)
+BEGIN: Final = Script("begin", "position", "slices")
+ADOPT: Final = Script("adopt", "position", "slices", "forgetting")
+SCAN: Final = Script("scan", allow_oom=True)
 WRITABLE: Final = Script("writable")

@@ -8,7 +8,7 @@ local wrong = refusal(meta, seq, tag)
 if wrong then
   return wrong
 end
-local newest, bytes = meta.floor, meta.floor_bytes
+local newest, bytes = 0, meta.floor_bytes -- if there is none: the history is new, or `begin.lua` has just begun it
 local last = redis.call("ZREVRANGE", CHECKPOINTS, 0, 0)[1]
 if last then
   local newest_seq, newest_bytes = string.match(last, "^(%d+) %w+ %d+ %d+ (%d+)$")

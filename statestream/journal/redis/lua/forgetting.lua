@@ -1,5 +1,15 @@
 -- Idempotency records, of which the oldest are forgotten first. `id_bytes` in meta is exactly the size of those in IDS.
 
+-- Stores a record, of which `content` is what comes after its time and size.
+local function remember(key, at, content)
+  local size = #content + 2 * #key + RECORD_BYTES
+  local replaced = redis.call("HGET", IDS, key)
+  local gone = replaced and tonumber(string.match(replaced, "^%d+ (%d+) ")) or 0
+  redis.call("HSET", IDS, key, at .. " " .. integer(size) .. " " .. content)
+  redis.call("RPUSH", AGES, at .. " " .. key)
+  redis.call("HINCRBY", META, "id_bytes", integer(size - gone))
+end
+
 -- Forgets up to `most` of the oldest: those from before `oldest`, and those that exceed `limit` (0: none).
 -- Returns how many it looked at and forgot.
 local function forget(oldest, limit, most)

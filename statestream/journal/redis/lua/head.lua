@@ -1,8 +1,9 @@
 -- The newest and the earliest position, the recorded time, and the format ("" if the journal is empty).
 
 local meta = read_meta()
-if not meta.exists and redis.call("EXISTS", CHANGES, VERSIONS, IDS, AGES, ROWS, VALUES, CHECKPOINTS) > 0 then
-  return { "damaged", "the head of the journal" }
+local wrong = headless(meta)
+if wrong then
+  return wrong
 end
 local format = redis.call("HGET", META, "format") or ""
 if format == "" and redis.call("EXISTS", META) == 1 then

@@ -14,6 +14,23 @@ local function read_meta()
   }
 end
 
+-- What a script has to return if there is a journal without its head; nil if that is there, or nothing is.
+local function headless(meta)
+  if not meta.exists and redis.call("EXISTS", CHANGES, VERSIONS, IDS, AGES, ROWS, VALUES, CHECKPOINTS) > 0 then
+    return { "damaged", "the head of the journal" }
+  end
+  return nil
+end
+
+local function write_head(meta, head)
+  redis.call(
+    "HSET", META, "seq", integer(head.seq), "tag", head.tag, "bytes", integer(head.bytes), "clock", integer(head.clock)
+  )
+  if not meta.exists then
+    redis.call("HSET", META, "format", FORMAT)
+  end
+end
+
 -- The fields of the chunk with a change: base, tag, bytes, data.
 local function chunk_with(seq)
   local entry = redis.call("XRANGE", CHANGES, integer(seq), "+", "COUNT", 1)[1]
