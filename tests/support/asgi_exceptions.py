@@ -7,7 +7,8 @@ from __future__ import annotations
 
 PARSED: str = "the ASGI server parses requests, and answers what is not HTTP in its own words"
 HANDED_OFF: str = "no socket is handed off"
-FRAMED: str = "the ASGI server reads and writes the frames of WebSockets"
+FRAMED: str = "the ASGI server reads and writes the frames of WebSockets, and answers pings"
+CUT: str = "the ASGI server logs that a response was cut"
 _INPUT = "tests/server/test_bad_inputs.py::test_each_input_has_its_answer_and_the_server_serves_on"
 
 EXCEPTIONS: dict[str, str] = {
@@ -24,8 +25,15 @@ EXCEPTIONS: dict[str, str] = {
     "ASGI server too",
     "tests/server/test_edge.py::test_requests_that_are_arriving_at_sigterm_are_answered": "the ASGI server closes idle "
     "connections and those on which a request has only begun",
-    "tests/server/test_bad_inputs.py::test_a_bug_of_the_application_is_logged_without_the_request": "the ASGI server "
-    "logs that a response was cut",
+    "tests/server/test_bad_inputs.py::test_a_bug_of_the_application_is_logged_without_the_request": CUT,
+    "tests/chat/test_chat.py::test_no_secret_is_logged_or_shown_whatever_goes_wrong": CUT,
+    "tests/chat/test_chat.py::test_a_server_that_is_told_to_stop_ends_its_replies_at_once[the asker stays]": CUT,
+    "tests/chat/test_chat.py::test_a_failed_reply_does_not_look_like_a_whole_one_to_a_proxy_that_speaks_http_1_0": "an "
+    "ASGI application cannot reset a connection",
+    "tests/chat/test_sockets.py::test_a_flood_holds_up_nobody[pings": FRAMED,
+    "tests/chat/test_sockets.py::test_a_flood_holds_up_nobody[pongs": FRAMED,
+    "tests/chat/test_sockets.py::test_a_client_that_pings_and_does_not_read_costs_little": FRAMED,
+    "tests/chat/test_sockets.py::test_who_pings_and_does_not_read_is_disconnected": FRAMED,
     "tests/server/test_bad_inputs.py::test_a_frame_that_is_wrong_closes_its_socket[4 MiB in pieces": FRAMED,
     "tests/server/test_limits.py::test_more_instances_than_a_snapshot_holds_can_be_resumed": "takes minutes there",
     **{
