@@ -25,6 +25,7 @@ from statestream.core.change import START, Change, Position
 from statestream.core.histogram import Histogram
 from statestream.protocol import frames
 from statestream.store import tracing
+from statestream.store.loaded import NotLoaded
 from statestream.store.tracing import Span
 from statestream.store.view import StoreView
 
@@ -59,7 +60,11 @@ class FanOut:
             for group in self._groups.following(change.slice):
                 if group.subscription.scope.guarded:
                     viewed = viewed or Viewed()
-                    frame = viewed.frame(change, group)
+                    try:
+                        frame = viewed.frame(change, group)
+                    except NotLoaded:
+                        self._restart(group)
+                        continue
                 else:
                     full = group.subscription.detail.payloads
                     if full not in encoded:
@@ -71,6 +76,15 @@ class FanOut:
         if self._unsent and (spans := self._view.vitals.announcing):
             self._traced += [(span, tracing.now()) for span in spans]
         self._schedule()
+
+    def _restart(self, group: SubscriberGroup) -> None:
+        """What a change looks like is not known: the members are sent the whole state.
+
+        What they see is held in memory, so this happens only while somebody fetches it.
+        """
+        for subscriber in group.live.members():
+            subscriber.restart("lagged")
+            self._lagging(subscriber)
 
     def begin(self) -> None:
         """The state is as it is: the changes that lead to it are not sent as such."""

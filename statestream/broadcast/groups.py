@@ -57,6 +57,8 @@ class SubscriberGroups:
         for index in self._indexes(group.subscription.selection):
             del index[group]
         self._tidy(group.subscription.selection)
+        if group.release is not None:
+            group.release()
         del self._slots[group.slot][group]
 
     def following(self, name: str) -> Iterator[SubscriberGroup]:

@@ -89,7 +89,9 @@ class Hub:
         self._groups = SubscriberGroups(self.counters, self.sockets.send)
         admission = Admission()
         self._fanout = FanOut(view, self._groups, admission, self._lagging, self.counters.writing)
-        self._synchronizer = Synchronizer(view, self._fanout, admission, self.counters, int(heartbeat * 1000))
+        self._synchronizer = Synchronizer(
+            view, self._fanout, admission, self.counters, int(heartbeat * 1000), self._settle
+        )
         self._heartbeats = Heartbeats(view, self._groups, self._fanout, heartbeat)
         self._subscribers: dict[Subscriber, float] = {}  # as they joined, with the time if it matters
         self._entitlements: Entitlements[Subscriber] = Entitlements()
@@ -177,6 +179,11 @@ class Hub:
                 moved.append(subscriber)
         return moved
 
+    def _settle(self, entitlement: Entitlement[Subscriber]) -> None:
+        """Finds out what an unknown entitlement grants, and moves its members. Raises NotLoaded."""
+        if self._entitlements.settle(entitlement):
+            self._move([entitlement])
+
     def _enter(self, view: StoreView, grant: Grant, detail: Detail, encoding: Encoding) -> SubscriberGroup:
         subscription = Subscription(scope=grant.scope, selection=grant.selection, detail=detail, encoding=encoding)
         return self._groups.enter(subscription, view)
@@ -237,10 +244,7 @@ class Hub:
         on_closed: Callable[[StreamEnd], None] | None,
     ) -> Subscriber:
         """Raises TooLarge."""
-        grant = view.grant(wanted.selection)
-        entitlement = None if grant.lasting else self._entitlements.of(view, wanted.selection, grant)
-        if entitlement is not None:
-            grant = entitlement.grant  # its members follow the same, so what changes it moves all of them
+        grant, entitlement = self._entitlements.granted(view, wanted.selection)
         group = self._enter(view, grant, wanted.detail, wanted.encoding)
         subscriber = Subscriber(sink, group, cursor, on_closed, entitlement)
         if entitlement is not None:

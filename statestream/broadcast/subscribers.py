@@ -93,6 +93,17 @@ class Subscription(Struct, frozen=True, kw_only=True, gc=False):
     detail: Detail
     encoding: Encoding
 
+    @property
+    def viewed(self) -> Selection | None:
+        """What is seen through views, and so must be in memory; None if nothing is."""
+        families = {family for family, _ in self.scope.views}
+        if not families:
+            return None
+        return Selection(
+            names=frozenset(name for name in self.selection.names if name.partition("/")[0] in families),
+            families=self.selection.families & families,
+        )
+
 
 class StreamEnd(Struct, frozen=True, kw_only=True, gc=False):
     """How a stream ended: see `ended` in `Counters`. `sent` is the number of bytes, if it is known."""
@@ -259,6 +270,7 @@ class SubscriberGroup:
         "covered",
         "live",
         "members",
+        "release",
         "since",
         "slot",
         "subscription",
@@ -269,6 +281,9 @@ class SubscriberGroup:
     def __init__(self, subscription: Subscription, view: StoreView, slot: int, counters: Counters, send: Send) -> None:
         self.subscription, self.view, self.slot, self._counters = subscription, view, slot, counters
         self.covered = START
+        viewed = subscription.viewed
+        self.release: Callable[[], None] | None = None if viewed is None else view.hold(viewed)
+        """Of what the members see through views."""
         self.live = LiveSet(send)
         self.members = 0
         self.wrote_at = 0.0

@@ -4,7 +4,8 @@ Ten thousand subscribers that join together, or return with the same cursor, rec
 that were made at this head are kept for a moment. So are the versions of whole families as of a cursor, which
 subscribers with different selections share.
 
-Invariants: synchronous. The head must not move between making a frame and writing it.
+Invariants: synchronous; what needs a value that is away raises NotLoaded. The head must not move between making a
+frame and writing it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from statestream.broadcast.kept import Kept
 from statestream.broadcast.subscribers import State, Subscriber
 from statestream.core.change import Position, SliceState
 from statestream.core.errors import TooLarge
-from statestream.core.selection import Selection, bounded
+from statestream.core.selection import Selection, bounded, check_count
 from statestream.protocol import frames
 from statestream.protocol.frame_types import Reason
+from statestream.store.loaded import NotLoaded
 from statestream.store.view import StoreView
 
 SINGLES: Final = 64
@@ -135,15 +137,19 @@ class SyncFrames:
             out.extend(frames.update(change, full=detail.payloads) for change in kept)
             return kind, b"".join(out)
         if held != now:
-            slices = dict(view.select(now))
+            changed, gained = {change.slice for change in kept}, _gained(view, held, now)
+            slices = view.states({*changed, *gained})
             before = _versions_before(view.versions(held), mine)
-            items = frames.coalesce(kept, slices) + _moved(held, now, before, slices, self._view.position)
+            items = frames.coalesce(kept, slices)
+            items += _moved(now, before, {name: slices[name] for name in gained}, self._view.position)
             out.append(frames.catchup(self._view.position, items))
             return kind, b"".join(out)
-        items = frames.coalesce(kept, dict(view.select(Selection.naming(kept))))
-        if not (few or detail.every_change) and _shorter(view.select(now), sum(map(len, items))):
-            with contextlib.suppress(TooLarge):  # if the state is too large for one frame, the catch-up is sent
-                return "initial", self._initial(subscriber, "lagged")
+        items = frames.coalesce(kept, view.states({change.slice for change in kept}))
+        if not (few or detail.every_change):
+            # if the state is too large for one frame, or some of it is away, the catch-up is sent
+            with contextlib.suppress(TooLarge, NotLoaded):
+                if _shorter(view.select(now), sum(map(len, items))):
+                    return "initial", self._initial(subscriber, "lagged")
         out.append(frames.catchup(self._view.position, items))
         return kind, b"".join(out)
 
@@ -162,16 +168,20 @@ class SyncFrames:
         return b"{%b}" % b",".join(filter(None, parts))
 
 
-def _moved(
-    held: Selection, now: Selection, before: Mapping[str, int], slices: Mapping[str, SliceState], head: Position
-) -> list[bytes]:
+def _gained(view: StoreView, held: Selection, now: Selection) -> list[str]:
+    """The slices that the subscriber may read from now on. Raises TooLarge if they exceed what one frame may hold."""
+    names = [name for name in view.versions(now) if not held.matches(name)]
+    check_count(len(names))
+    return names
+
+
+def _moved(now: Selection, before: Mapping[str, int], gained: Mapping[str, SliceState], head: Position) -> list[bytes]:
     """The items for slices that the subscriber may not read any more, and for those that it may read from now on.
 
     Raises TooLarge if the latter exceed what one frame may hold.
     """
-    gained = bounded((name, state) for name, state in slices.items() if not held.matches(name))
     lost = [frames.lost(name, version, head) for name, version in before.items() if not now.matches(name)]
-    return lost + [frames.gained(name, state) for name, state in gained.items()]
+    return lost + [frames.gained(name, state) for name, state in bounded(gained.items()).items()]
 
 
 NOTHING: Final = SyncFrame(kind="nothing", data=b"")

@@ -1,5 +1,7 @@
 """Brings a subscriber to the head: joining, resuming and lagging are the same work.
 
+A value that is away is fetched first: then the subscriber waits, as if it were slow.
+
 Invariants: between reading the store and making a subscriber live there is no await. That is why a snapshot joins the
 stream without a gap and without a repeat. A thousand subscribers that return at the same time do not delay the live
 ones: they take turns, see the admission.
@@ -10,17 +12,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from statestream.broadcast.admission import Admission
 from statestream.broadcast.backfill import Backfill
 from statestream.broadcast.backlog import Backlog, Backlogs, TooFarBehind
 from statestream.broadcast.counters import Counters
+from statestream.broadcast.entitlements import Entitlement
 from statestream.broadcast.fanout import FanOut
 from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
 from statestream.broadcast.sync_frames import NOTHING, SyncFrame, SyncFrames
 from statestream.core.change import Position
 from statestream.core.errors import Expired, Forked, JournalUnusable
+from statestream.store.loaded import NotLoaded
 from statestream.store.past import PastValues
 from statestream.store.view import StoreView
 
@@ -30,21 +36,27 @@ DRAIN_SECONDS: Final = 30.0
 
 
 class Synchronizer:
-    """`heartbeat` is what the first frames announce, in ms."""
+    """`heartbeat` is what the first frames announce, in ms. `settle` finds out what an unknown entitlement grants."""
 
     def __init__(
-        self, view: StoreView, fanout: FanOut, admission: Admission, counters: Counters, heartbeat: int
+        self,
+        view: StoreView,
+        fanout: FanOut,
+        admission: Admission,
+        counters: Counters,
+        heartbeat: int,
+        settle: Callable[[Entitlement[Subscriber]], None],
     ) -> None:
         self._view, self._fanout, self._admission = view, fanout, admission
-        self._counters, self._heartbeat = counters, heartbeat
+        self._counters, self._heartbeat, self._settle = counters, heartbeat, settle
         self._frames = SyncFrames(view, heartbeat)
         self._backlogs = Backlogs()
         self._past = PastValues()
 
     def at_once(self, subscriber: Subscriber) -> None:
         """Makes the subscriber live if this needs no waiting for the journal or for others. Raises TooLarge."""
-        if self._admission.open:
-            with self._admission.working():
+        if self._admission.open and not _is_unknown(subscriber):
+            with self._admission.working(), contextlib.suppress(NotLoaded):
                 self._sync(subscriber)
 
     def _sync(self, subscriber: Subscriber) -> None:
@@ -90,12 +102,23 @@ class Synchronizer:
         """
         while subscriber.state is not State.LIVE and await self.drained(subscriber):
             await self._admission.admitted()
-            backlog = await self._missed(subscriber)
-            with self._admission.working():
-                self._continue(subscriber, backlog)
+            try:
+                await self._entitled(subscriber)
+                backlog = await self._missed(subscriber)
+                with self._admission.working():
+                    self._continue(subscriber, backlog)
+            except NotLoaded as away:
+                await subscriber.view.fetch(away.names)
+
+    async def _entitled(self, subscriber: Subscriber) -> None:
+        """Returns once it is known what the subscriber may read."""
+        while (entitlement := subscriber.entitlement) is not None and entitlement.unknown:
+            await entitlement.view.complete(partial(self._settle, entitlement))
 
     def _continue(self, subscriber: Subscriber, backlog: Backlog | None) -> None:
         cursor = subscriber.cursor  # read now: a reset may have replaced it while this waited
+        if _is_unknown(subscriber):  # a change has come in between
+            return
         if isinstance(cursor, Position) and backlog is not None:
             self._send(subscriber, self._frames.continued(subscriber, backlog))
         elif cursor != EARLIEST and not isinstance(cursor, Position):
@@ -133,6 +156,8 @@ class Synchronizer:
     def _send(self, subscriber: Subscriber, frame: SyncFrame) -> None:
         """Sends what brings the subscriber to the head: from here on it receives what its group receives."""
         group, now = subscriber.group, asyncio.get_running_loop().time()
+        if (viewed := subscriber.subscription.viewed) is not None:
+            subscriber.view.require(viewed)  # from now on, each change of them is shown as it comes
         self._fanout.flush(group, now)  # what has gathered for the group is in the frame already
         self._count(subscriber, frame)
         writable = frame is NOTHING or subscriber.sink.write(frame.data)
@@ -159,3 +184,8 @@ class Synchronizer:
                     return not subscriber.sink.closed
         subscriber.sink.abort("unread")
         return False
+
+
+def _is_unknown(subscriber: Subscriber) -> bool:
+    """Whether values must be fetched before it is known what the subscriber may read."""
+    return subscriber.entitlement is not None and subscriber.entitlement.unknown

@@ -35,6 +35,7 @@ from statestream.chat.slices.deleted_chats import deleted_slice
 from statestream.chat.slices.listing import chats_slice
 from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
+from statestream.chat.slices.runs import runs_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
@@ -80,6 +81,7 @@ class Chat:
             chats_slice,
             archive_slice,
             provider_slice,
+            runs_slice,
             people_slice,
             deleted_slice,
             presence_slice,

@@ -1,6 +1,7 @@
 """The chats of a store: their keys, and their committed state as a view gives it.
 
-Invariants: reads only. A state must not be mutated.
+Invariants: reads only. A state must not be mutated. What reads a state raises NotLoaded if it is away: callers that
+await use `view.complete`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def missing() -> NotFound:
 
 
 def exists(view: StoreView, key: str) -> bool:
-    return view.get(name_of(key)) is not None
+    return view.version(name_of(key)) > 0
 
 
 def state_of(view: StoreView, key: str) -> State:
@@ -48,5 +49,10 @@ def state_of(view: StoreView, key: str) -> State:
 
 def owner_of(view: StoreView, key: str) -> str | None:
     """The owner of a chat, as a key; None if it has none or does not exist."""
-    owner = state_of(view, key).get("user")
+    return owner_in(state_of(view, key))
+
+
+def owner_in(state: State) -> str | None:
+    """The owner that a chat's state names."""
+    owner = state.get("user")
     return None if owner is None else str(owner)

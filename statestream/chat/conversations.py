@@ -13,12 +13,13 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Self, TypeVar
 
-from statestream.chat.chats import check_length, exists, missing, owner_of, state_of
+from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State, find, leaf_below, path, reply_to, streaming
-from statestream.chat.nodes.in_progress import InProgress, Recovery
+from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.people import People
@@ -60,8 +61,11 @@ class Conversations:
         self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota())
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
+        self._held = contextlib.AsyncExitStack()
+        """What listeners read, which cannot wait."""
 
     async def __aenter__(self) -> Self:
+        await self._held.enter_async_context(self.view.holding(INDEXED))
         self._in_progress.load()
         listeners = (self._in_progress, self.notifier, self.presence)
         self._unsubscribe = [self.view.subscribe(listener) for listener in listeners]
@@ -81,6 +85,7 @@ class Conversations:
         await self._model.close()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
+        await self._held.aclose()
 
     async def stop_all(self) -> None:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""
@@ -97,8 +102,9 @@ class Conversations:
         return bool(self._reply_tasks) or self.presence.in_use
 
     def _may_be_present(self, key: str, user: str) -> bool:
+        """Raises NotLoaded."""
         return exists(self.view, key) and (
-            not self.view.guards(chat_slice) or belongs(self.find(key), person_key(user))
+            not self.view.guards(chat_slice) or belongs(state_of(self.view, key), person_key(user))
         )
 
     # chats
@@ -115,9 +121,11 @@ class Conversations:
         await self.view.on_behalf_of(by).dispatch(created, creator=creator)
         return key
 
-    def find(self, key: str) -> State:
+    async def find(self, key: str) -> State:
         """The chat's committed state, which must not be mutated; the initial state if the chat does not exist."""
-        return state_of(self.view, key)
+        state = await self.view.complete(lambda: state_of(self.view, key))
+        self._in_progress.note(key, state)
+        return state
 
     async def caught_up(self) -> None:
         """Returns once this node has read what other nodes have written, or cannot because the journal is unavailable.
@@ -130,7 +138,7 @@ class Conversations:
     async def current(self, key: str) -> State:
         """The chat's state as the journal has it, and not only this node; see `find`."""
         await self.caught_up()
-        return self.find(key)
+        return await self.find(key)
 
     async def existing(self, key: str) -> State:
         """The chat's committed state. Raises NotFound."""
@@ -138,14 +146,14 @@ class Conversations:
             await self.caught_up()
         if not exists(self.view, key):
             raise missing()
-        return self.find(key)
+        return await self.find(key)
 
     async def in_progress(self, key: str) -> Any:
         """The reply in progress, made by whatever node, or None.
 
         If another node makes it, this one may not have heard that it has ended: then it reads what others have written.
         """
-        known = streaming(self.find(key))
+        known = streaming(await self.find(key))
         if known is not None and known["id"] in self._reply_tasks:
             return known
         return streaming(await self.current(key))
@@ -153,11 +161,13 @@ class Conversations:
     async def older(self, key: str, *, before: str, limit: int) -> list[Any]:
         """Up to `limit` messages created before that one, oldest first, live or archived. Raises NotFound."""
         await self.existing(key)
-        return archive.older(self.view, key, before=before, limit=limit)
+        return await self.view.complete(lambda: archive.older(self.view, key, before=before, limit=limit))
 
-    def is_archived(self, key: str, message: str) -> bool:
+    async def is_archived(self, key: str, message: str) -> bool:
         """Whether the message with that id has moved to the archive."""
-        return find(self.find(key), message) is None and archive.is_archived(self.view, key, message)
+        if find(await self.find(key), message) is not None:
+            return False
+        return await self.view.complete(lambda: archive.is_archived(self.view, key, message))
 
     async def branch(self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None) -> None:
         """Shows the branch with that message to everybody.
@@ -167,15 +177,16 @@ class Conversations:
         """
         await self._restore(key, leaf_below(await self.existing(key), message))
         await self.view.on_behalf_of(by).dispatch(conversation.branched(key, message=message, **optional(leaf=leaf)))
-        actions, expect = archive.archiving(self.view, key, self._keep)
+        actions, expect = await self.view.complete(lambda: archive.archiving(self.view, key, self._keep))
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the next reply archives them
                 await self.view.dispatch(actions, expect=expect)
 
     async def _restore(self, key: str, message: str | None) -> None:
         """Restores archived messages above the given one, so that the branch that ends with it can be shown."""
-        while message is not None and streaming(self.find(key)) is None:
-            actions, expect = archive.restoring(self.view, key, message, self._keep)
+        while message is not None and streaming(await self.find(key)) is None:
+            restoring = partial(archive.restoring, self.view, key, message, self._keep)
+            actions, expect = await self.view.complete(restoring)
             if not actions:
                 return
             with contextlib.suppress(VersionConflict):
@@ -209,17 +220,17 @@ class Conversations:
         else:
             await self.existing(key)
         payload = _payload(question)
-        if find(self.find(key), payload["id"]) is None:
+        if find(await self.find(key), payload["id"]) is None:
             await self.caught_up()  # another node may have asked this, and archived it since
-        if self.is_archived(key, payload["id"]):
+        if await self.is_archived(key, payload["id"]):
             raise Refused("archived", "This question was answered long ago; load the chat's older messages.")
-        known = reply_to(self.find(key), payload["id"])
+        known = reply_to(await self.find(key), payload["id"])
         if known is None:
             self._files.check(question.parts)
             try:
                 return await self._ask(key, payload, leaf, by)
             except Refused as refused:  # the same question has come in meanwhile
-                known = reply_to(self.find(key), payload["id"])
+                known = reply_to(await self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
                     raise
         if show:
@@ -227,8 +238,9 @@ class Conversations:
         return str(known["id"])
 
     async def _ask(self, key: str, question: QuestionPayload, leaf: str | None, by: Identity | None) -> str:
-        await self._restore(key, question.get("edits", self.find(key).get("leaf")))
-        owner, create, expect = owner_of(self.view, key), [], {}
+        state = await self.find(key)
+        await self._restore(key, question.get("edits", state.get("leaf")))
+        owner, create, expect = owner_in(await self.find(key)), [], {}
         if not exists(self.view, key):
             author = question.get("author")
             owner = None if author is None else person_key(author)
@@ -247,7 +259,7 @@ class Conversations:
 
     async def _show(self, key: str, reply: str, leaf: str | None, by: Identity | None) -> None:
         """Shows an existing reply, unless it is shown already or another reply is in progress. Raises Refused."""
-        if all(message["id"] != reply for message in path(self.find(key))):
+        if all(message["id"] != reply for message in path(await self.find(key))):
             try:
                 await self.branch(key, reply, leaf=leaf, by=by)
             except Refused as refused:
@@ -262,7 +274,7 @@ class Conversations:
         """
         await self.existing(key)
         await self._restore(key, question)
-        owner = owner_of(self.view, key)
+        owner = owner_in(await self.find(key))
 
         def actions(reply: ReplyPayload) -> list[Action]:
             more = optional(user=owner, leaf=leaf)

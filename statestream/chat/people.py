@@ -10,7 +10,7 @@ import contextlib
 
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.chat.chats import exists, missing, owner_of, state_of
+from statestream.chat.chats import exists, missing, owner_in, owner_of, state_of
 from statestream.chat.members import participants_of, person_key, subject_of
 from statestream.chat.messages import streaming
 from statestream.chat.replies.reply_run import STOPPED, end_reply
@@ -37,11 +37,11 @@ class People:
     def __init__(self, view: StoreView) -> None:
         self._view = view
 
-    def of(self, key: str) -> PeopleAnswer:
+    async def of(self, key: str) -> PeopleAnswer:
         """The subjects: `owner`, if there is one, and `participants`."""
-        state, owner = state_of(self._view, key), owner_of(self._view, key)
+        state = await self._view.complete(lambda: state_of(self._view, key))
         found: PeopleAnswer = {"participants": [subject_of(person) for person in participants_of(state)]}
-        if owner is not None:
+        if (owner := owner_in(state)) is not None:
             found["owner"] = subject_of(owner)
         return found
 
@@ -49,7 +49,8 @@ class People:
         """Makes a person a participant. Raises NotFound, Refused, Malformed."""
         if not exists(self._view, key):
             raise missing()
-        entry, owner = listing.entry_of(self._view, key), optional(user=owner_of(self._view, key))
+        entry = await self._view.complete(lambda: listing.entry_of(self._view, key))
+        owner = optional(user=await self._view.complete(lambda: owner_of(self._view, key)))
         invited = conversation.invited(key, person=person_key(subject), entry=entry, **owner)
         await self._view.on_behalf_of(by).dispatch(invited)
         await correct(self._view, key)
@@ -63,10 +64,10 @@ class People:
     async def delete(self, key: str, *, by: Identity | None = None) -> None:
         """Deletes a chat, and ends the reply in progress. Raises Refused."""
         while exists(self._view, key):
-            state, owner = self._view.get(name_of(key)), owner_of(self._view, key)
+            state = await self._view.complete(lambda: self._view.get(name_of(key)))
             if state is None:
                 return
-            deleted = conversation.deleted(key, **optional(user=owner))
+            deleted = conversation.deleted(key, **optional(user=owner_in(state.value)))
             lists = [listing.unlisted(person, chat=key) for person in participants_of(state.value)]
             actions = [deleted, *archive.erasing(self._view, key), *lists]
             try:
@@ -79,7 +80,7 @@ class People:
     async def _quieten(self, key: str) -> None:
         """Ends the reply in progress, which changes the chat all the time."""
         await self._view.caught_up()
-        reply = streaming(state_of(self._view, key))
+        reply = streaming(await self._view.complete(lambda: state_of(self._view, key)))
         if reply is not None:
             with contextlib.suppress(Refused):  # it has ended
                 await end_reply(self._view, key, reply["id"], STOPPED)
@@ -87,7 +88,7 @@ class People:
 
 async def correct(view: StoreView, key: str) -> None:
     """Corrects the lists of participants who were invited at the moment of an update."""
-    while corrections := listing.correcting(view, key):
+    while corrections := await view.complete(lambda: listing.correcting(view, key)):
         for action, expect in corrections:
             with contextlib.suppress(VersionConflict):
                 await view.dispatch(action, expect=expect)

@@ -54,44 +54,44 @@ class Visit:
 
     # what there is
 
-    def find(self, key: str) -> State:
+    async def find(self, key: str) -> State:
         """The chat's committed state, which must not be mutated; the initial state if there is none for this person."""
-        state = self._conversations.find(key)
+        state = await self._conversations.find(key)
         return state if self._may_enter(state) else chat_slice.initial
 
     async def current(self, key: str) -> State:
         """The same as the journal has it, and not only this node."""
         await self.caught_up()
-        return self.find(key)
+        return await self.find(key)
 
     async def existing(self, key: str) -> State:
         """The chat's committed state. Raises NotFound."""
-        if not self._exists(key):
+        if not await self._exists(key):
             await self.caught_up()
-        if not self._exists(key):
+        if not await self._exists(key):
             raise missing()
-        return self.find(key)
+        return await self.find(key)
 
-    def _exists(self, key: str) -> bool:
-        return exists(self._conversations.view, key) and self._may_enter(self._conversations.find(key))
+    async def _exists(self, key: str) -> bool:
+        return exists(self._conversations.view, key) and self._may_enter(await self._conversations.find(key))
 
     def _may_enter(self, state: State) -> bool:
         return not self._guarded or (self._key is not None and belongs(state, self._key))
 
     async def in_progress(self, key: str) -> Any:
         """The reply in progress, or None."""
-        if not self._exists(key):
+        if not await self._exists(key):
             await self.caught_up()
-        return await self._conversations.in_progress(key) if self._exists(key) else None
+        return await self._conversations.in_progress(key) if await self._exists(key) else None
 
     async def older(self, key: str, *, before: str, limit: int) -> list[Any]:
         """Messages before that one, see Conversations. Raises NotFound."""
         await self.existing(key)
         return await self._conversations.older(key, before=before, limit=limit)
 
-    def is_archived(self, key: str, message: str) -> bool:
+    async def is_archived(self, key: str, message: str) -> bool:
         """Whether the message with that id has moved to the archive."""
-        return self._exists(key) and self._conversations.is_archived(key, message)
+        return await self._exists(key) and await self._conversations.is_archived(key, message)
 
     # what can be done
 
@@ -151,7 +151,7 @@ class Visit:
     async def people(self, key: str) -> PeopleAnswer:
         """The owner and the participants. Raises NotFound."""
         await self.existing(key)
-        return self._conversations.people.of(key)
+        return await self._conversations.people.of(key)
 
     async def invite(self, key: str, subject: str) -> None:
         """Raises NotFound, Forbidden, Refused, Malformed."""

@@ -220,7 +220,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """Slices at one position. Slices that do not exist are absent.
 
     A snapshot that was loaded from a journal also has the seq of the checkpoint that it was made from, and the changes
-    after `since`, which is that checkpoint or earlier.
+    after `since`, which is that checkpoint or earlier. One of the newest position has the `versions` of all slices, and
+    the states of some.
     """
 
     position: Position
@@ -228,6 +229,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     checkpoint: int = 0
     since: Position = START
     changes: tuple[Change, ...] = ()
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 class Page(Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@
     ├── DraftClosed           500 handler_failed          a draft was used after its action
     ├── JournalUnusable       500 journal_unusable        another program's file, a damaged or read-only one
     ├── Unavailable           503 unavailable             retryable: the journal is down, or the outcome unknown
+    ├── NotInMemory           an instance must be awaited: `store.read`, not `store.get`
     ├── Gap                   a frame does not fit what a replica holds: it must start again
     ├── TimedOut              client: something did not happen in time
     ├── RecordingFailed       client: a recording cannot be written or read
@@ -239,6 +240,10 @@ class Unavailable(StatestreamError):
     """The journal is down, or the outcome is unknown. Try again with the same id."""
 
     code, status, retryable = "unavailable", 503, True
+
+
+class NotInMemory(StatestreamError):
+    """An instance has left the memory because nobody used it. Use `await store.read(…)` instead of `store.get`."""
 
 
 class Gap(StatestreamError):

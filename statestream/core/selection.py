@@ -6,7 +6,7 @@ It holds names, never state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -73,11 +73,6 @@ class Selection(Struct, frozen=True, kw_only=True):
         """All instances of a keyed slice."""
         return cls(names=frozenset(), families=frozenset((name,)))
 
-    @classmethod
-    def naming(cls, changes: Iterable[Change]) -> Selection:
-        """The slices that are changed."""
-        return cls(names=frozenset(change.slice for change in changes))
-
     def matches(self, name: str) -> bool:
         return self.everything or name in self.names or ("/" in name and name.partition("/")[0] in self.families)
 
@@ -85,35 +80,11 @@ class Selection(Struct, frozen=True, kw_only=True):
         """The changes of selected slices."""
         return [change for change in changes if self.matches(change.slice)]
 
-    def of(
-        self, slices: Mapping[str, SliceState], instances: Mapping[str, Iterable[str]]
-    ) -> Iterator[tuple[str, SliceState]]:
-        """The selected slices that exist. `instances` has the full names in each family: no others are looked at."""
-        if self.everything:
-            yield from slices.items()
-            return
-        yield from ((name, slices[name]) for name in sorted(self.names) if name in slices)
-        for family in sorted(self.families):
-            yield from ((name, slices[name]) for name in instances.get(family, ()))
-
     def parts(self) -> list[Selection]:
         """The names, and each of the families; everything is one part."""
         if self.everything:
             return [self]
         return [Selection(names=self.names), *map(Selection.family, sorted(self.families))]
-
-    def versions(self, slices: Mapping[str, SliceState], instances: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-        """The versions of the selected slices that exist. `instances` has those of each family."""
-        names = self.names
-        found: dict[str, int] = {}
-        if self.everything:
-            names = frozenset(name for name in slices if "/" not in name)
-        for name in names:
-            if name in slices:
-                found[name] = slices[name].version
-        for family in instances if self.everything else self.families:
-            found.update(instances.get(family, {}))
-        return found
 
 
 EVERYTHING: Final = Selection(names=frozenset(), everything=True)
@@ -126,8 +97,19 @@ def bounded(found: Iterable[tuple[str, SliceState]]) -> dict[str, SliceState]:
     for name, state in found:
         slices[name] = state
         size += len(state.encoded())
-        if len(slices) > MAX_INSTANCES or size > MAX_SNAPSHOT:
-            raise TooLarge(
-                f"a snapshot holds at most {MAX_INSTANCES} slices and {MAX_SNAPSHOT >> 20} MiB; select fewer slices"
-            )
+        if size > MAX_SNAPSHOT:
+            raise _too_large()
+        check_count(len(slices))
     return slices
+
+
+def check_count(count: int) -> None:
+    """Raises TooLarge if these are more slices than one response may hold."""
+    if count > MAX_INSTANCES:
+        raise _too_large()
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(
+        f"a snapshot holds at most {MAX_INSTANCES} slices and {MAX_SNAPSHOT >> 20} MiB; select fewer slices"
+    )

@@ -186,7 +186,17 @@ class Checkpoints(Protocol):
         """The complete checkpoints that are kept, oldest first."""
 
     async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
-        """The selected slices as of a checkpoint. Raises Expired if it is not kept."""
+        """The selected slices as of a checkpoint. Raises Expired if it is not kept.
+
+        Selected names cost what these slices hold, however many others there are. A store selects up to a few hundred
+        at a time.
+        """
+
+    async def index(self, checkpoint: Position, selection: Selection = EVERYTHING) -> dict[str, int]:
+        """The versions of the selected slices as of a checkpoint, by name. Raises Expired if it is not kept.
+
+        It reads no values: a store begins with it, however much the slices hold.
+        """
 
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         """Makes a checkpoint of what changed since the last one (None: the slice was removed).

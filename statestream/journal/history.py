@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -26,9 +26,12 @@ from statestream.journal.contract import Checkpoint, Checkpoints, Journal, Reten
 RECENT: Final = 1_000
 """Changes that a newly loaded node knows at least, for clients that return soon after a restart."""
 LOAD_ATTEMPTS: Final = 5
+PORTION: Final = 200
+"""The slices that are read from a checkpoint at once."""
 _BEGINNING: Final = Checkpoint(position=START, at=0, bytes=0)
 
 Held = dict[str, tuple[Any, Position]]
+"""Values and the positions of their last changes."""
 
 
 class History:
@@ -41,6 +44,11 @@ class History:
             raise TypeError(
                 f"{type(journal).__name__} has only {', '.join(some)} of Checkpoints; implement all of it, or nothing"
             )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a state can be read without the whole history."""
+        return self._keeps is not None
 
     async def load(self, at: Position | None = None, selection: Selection = EVERYTHING) -> Snapshot:
         """The selected slices as of `at`; without `at`, as of the newest position.
@@ -58,22 +66,81 @@ class History:
 
     async def _load(self, at: Position | None, selection: Selection) -> Snapshot:
         position = at or await self.journal.head()
+        points = await self._points_until(position)
+        checkpoint = points[-1].position
+        since = checkpoint if at else _reaching_back(points, position.seq - RECENT)
+        changes: list[Change] = []
+        if at is not None and is_few(selection):
+            async for page in self._pages(checkpoint, position, selection):
+                changes += page
+            held = await self.saved(checkpoint, selection.names - created(changes))
+            advance(held, changes)
+            changes = []
+        else:
+            held = await self._saved(checkpoint, selection)
+            async for page in self._pages(since, position, selection):
+                advance(held, (change for change in page if change.version > checkpoint.seq))
+                if at is None:
+                    changes += page
+        return Snapshot(
+            position=position, slices=states_of(held), checkpoint=checkpoint.seq, since=since, changes=tuple(changes)
+        )
+
+    async def newest(self, wanted: Selection) -> Snapshot:
+        """The newest position: the versions of all slices, and the states of plain slices and of those wanted.
+
+        Otherwise as `load`.
+        """
+        for _ in range(LOAD_ATTEMPTS):
+            with contextlib.suppress(Expired):
+                return await self._newest(wanted)
+        raise Expired("the history was trimmed again and again while it was read; try again")
+
+    async def _newest(self, wanted: Selection) -> Snapshot:
+        position = await self.journal.head()
+        points = await self._points_until(position)
+        checkpoint, since = points[-1].position, _reaching_back(points, position.seq - RECENT)
+        versions = await self._index(checkpoint, EVERYTHING)
+        if wanted.everything:
+            held = await self._saved(checkpoint, EVERYTHING)
+        else:
+            held = await self.saved(checkpoint, {n for n in versions if "/" not in n or wanted.matches(n)})
+        changes: list[Change] = []
+        async for page in self._pages(since, position, EVERYTHING):
+            newer = [change for change in page if change.version > checkpoint.seq]
+            _move(versions, newer)
+            advance(held, (change for change in newer if "/" not in change.slice or wanted.matches(change.slice)))
+            changes += page
+        return Snapshot(
+            position=position,
+            slices=states_of(held),
+            checkpoint=checkpoint.seq,
+            since=since,
+            changes=tuple(changes),
+            versions=versions,
+        )
+
+    async def names(self, at: Position, selection: Selection) -> set[str]:
+        """The names of the selected slices that existed at a position. Raises Forked, Expired, Unavailable."""
+        if is_few(selection):
+            return set(selection.names)
+        points = await self._points_until(at)
+        versions = await self._index(points[-1].position, selection)
+        async for page in self._pages(points[-1].position, at, selection):
+            _move(versions, page)
+        return set(versions)
+
+    async def checkpoint(self, until: Position) -> Position:
+        """The newest checkpoint that is not after a position. Raises Forked, Expired, Unavailable."""
+        return (await self._points_until(until))[-1].position
+
+    async def _points_until(self, position: Position) -> Sequence[Checkpoint]:
+        """Where a load of the state at a position can start, oldest first. Raises Forked, Expired."""
         await self.journal.read(position, 1)  # refuses a position of another history, and one that is too old
         points = [point for point in await self.points() if point.position.seq <= position.seq]
         if not points:
             raise Expired("the history was trimmed while it was read; try again")
-        checkpoint = points[-1].position
-        since = checkpoint if at else _reaching_back(points, position.seq - RECENT)
-        held = await self._saved(checkpoint, selection)
-        changes: list[Change] = []
-        async for page in self._pages(since, position, selection):
-            advance(held, (change for change in page if change.version > checkpoint.seq))
-            if at is None:
-                changes += page
-        slices = {name: SliceState(value, last) for name, (value, last) in held.items()}
-        return Snapshot(
-            position=position, slices=slices, checkpoint=checkpoint.seq, since=since, changes=tuple(changes)
-        )
+        return points
 
     async def _pages(self, after: Position, until: Position, selection: Selection) -> AsyncIterator[Sequence[Change]]:
         """The selected changes in between, a page at a time."""
@@ -90,6 +157,21 @@ class History:
         earliest = await self.journal.earliest()
         kept = [point for point in await self._keeps.checkpoints() if point.position.seq >= earliest.seq]
         return kept if earliest.seq else [_BEGINNING, *kept]
+
+    async def _index(self, checkpoint: Position, selection: Selection) -> dict[str, int]:
+        if self._keeps is None or checkpoint == START:
+            return {}
+        return dict(await self._keeps.index(checkpoint, selection))
+
+    async def saved(self, checkpoint: Position, names: Collection[str]) -> Held:
+        """The values of slices that exist at a checkpoint. Raises Expired if it is not kept any more."""
+        held: Held = {}
+        left = sorted(names)
+        while left:
+            portion, left = left[:PORTION], left[PORTION:]
+            held |= await self._saved(checkpoint, Selection(names=frozenset(portion)))
+            await asyncio.sleep(0)
+        return held
 
     async def _saved(self, checkpoint: Position, selection: Selection) -> Held:
         if self._keeps is None or checkpoint == START:
@@ -140,10 +222,7 @@ def advance(held: Held, changes: Iterable[Change]) -> None:
     """Applies changes to values that nobody else holds: they are changed in place."""
     for change in changes:
         before = held.get(change.slice)
-        if change.from_version != (before[1].seq if before else 0):
-            raise JournalUnusable(
-                f"change {change.version} of the journal does not continue its slice; restore a backup"
-            )
+        _check_continues(change, before[1].seq if before else 0)
         if change.kind == "removed":
             held.pop(change.slice, None)
         elif change.kind == "value":
@@ -157,11 +236,43 @@ def advance(held: Held, changes: Iterable[Change]) -> None:
                 ) from error
 
 
+def created(changes: Iterable[Change]) -> set[str]:
+    """The slices that did not exist before these changes."""
+    first: dict[str, Change] = {}
+    for change in changes:
+        first.setdefault(change.slice, change)
+    return {name for name, change in first.items() if change.from_version == 0}
+
+
+def _move(versions: dict[str, int], changes: Iterable[Change]) -> None:
+    """Applies changes to versions. Raises JournalUnusable if they do not fit."""
+    for change in changes:
+        _check_continues(change, versions.get(change.slice, 0))
+        if change.kind == "removed":
+            versions.pop(change.slice, None)
+        else:
+            versions[change.slice] = change.version
+
+
+def _check_continues(change: Change, version: int) -> None:
+    if change.from_version != version:
+        raise JournalUnusable(f"change {change.version} of the journal does not continue its slice; restore a backup")
+
+
+def is_few(selection: Selection) -> bool:
+    """Whether the selection has names only."""
+    return not (selection.everything or selection.families)
+
+
+def states_of(held: Held) -> dict[str, SliceState]:
+    return {name: SliceState(value, position) for name, (value, position) in held.items()}
+
+
 def state_after(changes: Iterable[Change]) -> dict[str, SliceState]:
     """The state that changes from the beginning of a history lead to."""
     held: Held = {}
     advance(held, changes)
-    return {name: SliceState(value, position) for name, (value, position) in held.items()}
+    return states_of(held)
 
 
 def trim_target(points: Sequence[Checkpoint], head: Position, retention: Retention, now: int) -> Position | None:

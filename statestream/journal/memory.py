@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 from statestream.core.change import (
@@ -148,14 +148,24 @@ class MemoryJournal:
         return tuple(self._checkpoints)
 
     async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
+        return [
+            SavedSlice(name=name, position=state.position, data=state.encoded())
+            for name, state in self._kept_at(checkpoint, selection)
+        ]
+
+    async def index(self, checkpoint: Position, selection: Selection = EVERYTHING) -> dict[str, int]:
+        return {name: state.version for name, state in self._kept_at(checkpoint, selection)}
+
+    def _kept_at(self, checkpoint: Position, selection: Selection) -> Iterator[tuple[str, SliceState]]:
+        """The selected slices that exist at a checkpoint."""
         if all(point.position != checkpoint for point in self._checkpoints):
             raise Expired("the checkpoint is not kept any more; read the checkpoints again")
-        found = []
-        for name, versions in self._saved.items():
+        few = not (selection.everything or selection.families)
+        for name in selection.names if few else self._saved:
+            versions = self._saved.get(name, ())
             state = next((state for seq, state in reversed(versions) if seq <= checkpoint.seq), None)
             if state is not None and selection.matches(name):
-                found.append(SavedSlice(name=name, position=state.position, data=state.encoded()))
-        return found
+                yield name, state
 
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         self._verify(position)

@@ -18,6 +18,7 @@ from statestream.broadcast.budget import Budget
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
+from statestream.core.selection import Selection
 from statestream.core.values import check_settings
 from statestream.server import access_log, cors, health, routes, stream
 from statestream.server.asyncapi import ASYNCAPI
@@ -36,6 +37,7 @@ from statestream.server.request import QUERY, STORE
 from statestream.server.stream import HANDOFF, HUB, STREAM_OBSERVERS
 from statestream.server.tickets import STREAMS, TICKET, TICKETS, Tickets, give_cookie
 from statestream.server.transfer import BUDGET
+from statestream.store.revocations import NAME as REVOCATIONS
 from statestream.store.revocations import revocation_slice
 from statestream.store.store import Store
 from statestream.store.tickets import ticket_slice
@@ -134,9 +136,10 @@ async def _authenticator(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
-    async with app[STORE]:
+    view = app[STORE].view(SERVER)
+    async with app[STORE], view.holding(Selection.family(REVOCATIONS)):  # asked by code that cannot wait
         hub = asyncio.create_task(app[HUB].run())
-        unsubscribe = app[STORE].view(SERVER).subscribe(app[SESSIONS])
+        unsubscribe = view.subscribe(app[SESSIONS])
         app[VITALS].tasks.append(hub)
         if access_log.is_on():
             app[HUB].sockets.count_bytes()

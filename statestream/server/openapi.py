@@ -34,8 +34,8 @@ DOCUMENT: Final = Contract(
 
 async def openapi(request: web.Request) -> web.Response:
     check_query(request)
-    routes, security = request.config_dict[ROUTES], Security.of(request.config_dict)
-    described = Described(routes=routes, actions=view_of(request).actions(), security=security)
+    view, routes, security = view_of(request), request.config_dict[ROUTES], Security.of(request.config_dict)
+    described = Described(routes=routes, actions=await view.complete(view.actions), security=security)
     return json_response(await asyncio.to_thread(described.document))
 
 

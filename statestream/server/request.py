@@ -61,10 +61,11 @@ def position_of(request: web.Request, parameter: str) -> Position | None:
         raise Malformed(f"in `{parameter}`: {error}") from None
 
 
-def asked_of(request: web.Request, view: StoreView) -> Selection:
-    """What the query's `slices` ask for. Raises Malformed, UnknownSlice."""
+async def asked_of(request: web.Request, view: StoreView) -> Selection:
+    """What the query's `slices` ask for. Raises Malformed, UnknownSlice, Unavailable."""
     asked = request.query.getall("slices", None)
-    return view.asked(None if asked is None else ",".join(asked))
+    text = None if asked is None else ",".join(asked)
+    return await view.complete(lambda: view.asked(text))
 
 
 def wants_payloads(request: web.Request) -> bool:

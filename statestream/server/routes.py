@@ -107,10 +107,13 @@ def _answer(result: Result) -> Dispatched:
 async def state(request: web.Request) -> web.StreamResponse:
     check_query(request, "slices", "at")
     view = view_of(request)
-    asked, at = asked_of(request, view), position_of(request, "at")
-    granted = view.grant(asked)
-    snapshot = view.snapshot(granted.selection) if at is None else await view.snapshot_at(at, asked)
-    etag = _etag(snapshot.slices, granted.scope.tag)
+    asked, at = await asked_of(request, view), position_of(request, "at")
+    if at is None:
+        snapshot = await view.complete(lambda: view.snapshot(view.grant(asked).selection))
+    else:
+        await view.complete(lambda: view.grant(asked))  # raises TooLarge if there are too many instances to ask for
+        snapshot = await view.snapshot_at(at, asked)
+    etag = _etag(snapshot.slices, view.nothing(asked).scope.tag)
     headers = {"ETag": f'W/"{etag}"', "Cache-Control": "no-cache"}  # weak: only `position` moves on with other slices
     if _matches(request.headers.getall("If-None-Match", []), etag):
         return web.Response(status=304, headers=headers)
@@ -145,7 +148,7 @@ async def history(request: web.Request) -> web.StreamResponse:
     """Every change after `after` (default: the earliest position), a line each, up to now or to `limit`."""
     check_query(request, "slices", "after", "limit", "cause")
     view = view_of(request)
-    asked, full, left = asked_of(request, view), wants_payloads(request), _limit(request)
+    asked, full, left = await asked_of(request, view), wants_payloads(request), _limit(request)
     position = position_of(request, "after") or await view.earliest()
     page = await view.history(position, asked)
     end = view.position.seq

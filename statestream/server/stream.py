@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -71,10 +72,9 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     """
     check_query(request, "slices", "cause", "after")
     hub, view = request.config_dict[HUB], view_of(request)
-    wanted, cursor = _wanted(request, view), _cursor(request)
-    granted = view.grant(wanted.selection).selection
-    if cursor == "start":
-        view.snapshot(granted)  # raises TooLarge now, while a status can still be sent
+    wanted, cursor = await _wanted(request, view), _cursor(request)
+    # raises TooLarge now, while a status can still be sent
+    await view.complete(partial(_check, view, wanted.selection, whole=cursor == "start"))
     response = StreamResponse()
     session = hold(request)
     try:
@@ -102,7 +102,7 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     subscriber = hub.join(sink, view, wanted, cursor, session, on_closed)
     # while the stream lasts, the handler keeps only what it needs: locals, headers and aiohttp's keep-alive timer would
     # be a seventh of what a subscriber costs
-    del view, wanted, granted, cursor, writer, connection, on_closed, session
+    del view, wanted, cursor, writer, connection, on_closed, session
     response.headers.clear()
     request.protocol.keep_alive(False)  # aiohttp turns it on again when the stream has ended, if the response allows
     try:
@@ -114,10 +114,17 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _wanted(request: web.Request, view: StoreView) -> Wanted:
-    """Raises Malformed, UnknownSlice."""
+def _check(view: StoreView, asked: Selection, *, whole: bool) -> None:
+    """Raises TooLarge if the stream cannot begin, with the whole state or at all."""
+    granted = view.grant(asked).selection
+    if whole:
+        view.snapshot(granted)
+
+
+async def _wanted(request: web.Request, view: StoreView) -> Wanted:
+    """Raises Malformed, UnknownSlice, Unavailable."""
     return Wanted(
-        selection=asked_of(request, view),
+        selection=await asked_of(request, view),
         detail=Detail(payloads=wants_payloads(request), every_change=request.query.get("after") == EARLIEST),
         encoding=Encoding.CHUNKED if request.version >= HttpVersion11 and MOUNT not in request else Encoding.RAW,
     )

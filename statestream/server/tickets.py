@@ -58,16 +58,16 @@ class Tickets:
         secret = _new_secret(key)
         holder = {"holder": holder_of(identity), "expires": identity.expires}
         payload = {"ticket": digest_of(secret), "cookie": attributes, **holder}
-        await self._view.dispatch([Action(type=f"{NAME}/issued", key=key, payload=payload), *self._tidying()])
+        await self._view.dispatch([Action(type=f"{NAME}/issued", key=key, payload=payload), *await self._tidying()])
         return _set_cookie(secret, attributes, TICKET_MS)
 
-    def _tidying(self) -> list[Action]:
+    async def _tidying(self) -> list[Action]:
         """The removal of the next subjects who have nothing valid any more."""
         names, now = list(islice(self._names, TIDY)), now_ms()
         if not names:
             self._names = iter(self._view.versions(Selection.family(NAME)))
-        states = [(name, self._view.get(name)) for name in names]
-        over = [name for name, state in states if state is not None and is_over(state.value, now)]
+        states = await self._view.complete(lambda: self._view.states(names))
+        over = [name for name, state in states.items() if is_over(state.value, now)]
         return [Action(type=f"{NAME}/lapsed", key=name.partition("/")[2]) for name in over]
 
     async def recognize(self, secret: str) -> Recognized | None:
@@ -76,12 +76,13 @@ class Tickets:
         if form is None:
             return None
         key, digest = form[1], digest_of(secret)
-        if self._entry(key, "passes", digest) is None and self._entry(key, "tickets", digest) is None:
+        entry = await self._entry(key, "passes", digest)
+        if entry is None and await self._entry(key, "tickets", digest) is None:
             await self._view.caught_up()  # another process may have just issued it
-        entry = self._entry(key, "passes", digest)
+            entry = await self._entry(key, "passes", digest)
         if entry is not None:
             return Recognized(identity=entry_identity(entry))
-        return None if self._entry(key, "tickets", digest) is None else await self._exchanged(key, digest)
+        return None if await self._entry(key, "tickets", digest) is None else await self._exchanged(key, digest)
 
     async def _exchanged(self, key: str, ticket: str) -> Recognized | None:
         secret = _new_secret(key)
@@ -90,14 +91,14 @@ class Tickets:
             await self._view.dispatch(Action(type=f"{NAME}/exchanged", key=key, payload=payload))
         except Refused:
             return None
-        entry = self._entry(key, "passes", payload["to"])
+        entry = await self._entry(key, "passes", payload["to"])
         if entry is None:
             return None
         renewed = _set_cookie(secret, entry["cookie"], entry["until"] - now_ms())
         return Recognized(identity=entry_identity(entry), renewed=renewed)
 
-    def _entry(self, key: str, kind: str, digest: str) -> Mapping[str, Any] | None:
-        state = self._view.get(f"{NAME}/{key}")
+    async def _entry(self, key: str, kind: str, digest: str) -> Mapping[str, Any] | None:
+        state = await self._view.complete(lambda: self._view.get(f"{NAME}/{key}"))
         entry: Mapping[str, Any] | None = None if state is None else state.value[kind].get(digest)
         return None if entry is None or entry["until"] <= now_ms() else entry
 

@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol
 
 from statestream.core.change import START, Change, Position
 from statestream.core.errors import Forked
+from statestream.store.loaded import NotLoaded
 from statestream.store.slow_calls import SlowCalls, name_of
 
 log = logging.getLogger("statestream")
@@ -101,7 +102,7 @@ class Bus:
         for listener in tuple(self._listeners):
             try:
                 what(listener)
-            except Exception:
+            except (Exception, NotLoaded):
                 log.exception("the listener %s raised; listeners must not raise", listener_name(listener))
             ended = perf_counter()
             if ended - began > self._slow_calls.threshold:

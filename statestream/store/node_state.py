@@ -3,15 +3,16 @@
 Invariants: the state moves only by what the journal has, in the journal's order. `append` and `catch_up` apply and
 announce in one step, without an await in between; `load` replaces everything and announces a reset. Whoever calls these
 three holds the writer's lock. After an append with an unknown outcome the state is stale: the journal must be read
-before the next append. `upkeep` is notified of all applied changes.
+before the next append. `upkeep` is notified of all applied changes. A change of another node to an instance that is
+away moves its version, and leaves its value away.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from statestream.core.change import PAGE, START, Change, SliceState, new_id, now_ms
 from statestream.core.errors import Expired, Forked, Unavailable
@@ -19,31 +20,35 @@ from statestream.journal.contract import Appended, Batch, Conflict, Duplicate, E
 from statestream.journal.history import History
 from statestream.store import tracing
 from statestream.store.bus import Bus, ResetReason
+from statestream.store.fetching import Fetching
+from statestream.store.loaded import LoadedSlices, NotLoaded
 from statestream.store.opening import Opening
 from statestream.store.registry import HandlerRegistry
 from statestream.store.schemas import NAME as NOTES
 from statestream.store.schemas import PREFIX, Schemas
 from statestream.store.tracing import Span
 from statestream.store.transaction import value_after
+from statestream.store.unloading import Unloading
 from statestream.store.upkeep import Upkeep
 from statestream.store.vitals import Vitals
 
 log = logging.getLogger("statestream")
 
 BEGIN_ATTEMPTS: Final = 100
-
-
-Instances = dict[str, dict[str, int]]
-"""The versions of the instances of each family, by their full names: so that a family is found without the others."""
+LOAD_ATTEMPTS: Final = 5
+AWAY: Final = object()
+T = TypeVar("T")
 
 
 class NodeState:
-    """`slices` maps full names to their states. It stays the same object. `instances` has their versions by family."""
+    """`slices` stays the same object. Values that are away are fetched with `fetch`.
 
-    def __init__(self, registry: HandlerRegistry, journal: Journal, bus: Bus) -> None:
-        self.bus, self._registry = bus, registry
-        self.slices: dict[str, SliceState] = {}
-        self.instances: Instances = {}
+    Instances are unloaded that were not used for `idle` seconds; None: never, and all are loaded at the start.
+    """
+
+    def __init__(self, registry: HandlerRegistry, journal: Journal, bus: Bus, idle: float | None = None) -> None:
+        self.bus, self._registry, self._idle = bus, registry, idle
+        self.slices = LoadedSlices()
         self.schemas = Schemas(registry.slices)
         self.position = START
         self.stale = False
@@ -51,23 +56,56 @@ class NodeState:
         """Whether the history that was loaded has what the code has to write before it serves."""
         self.vitals = Vitals(journal)
         self.upkeep = Upkeep(self.slices, journal, self.vitals.troubles)
+        self.unloading = Unloading(self.slices, self.upkeep.is_dirty)
+        self._fetching = Fetching(self.slices, bus, lambda: self.position)
         self.use(journal)
 
     def use(self, journal: Journal) -> None:
         """Sets the journal, until the state is first loaded."""
         self.journal, self.history = journal, History(journal)
+        self.slices.whole = self._idle is None or not self.history.keeps
+        self._fetching.use(self.history)
         self.upkeep.use(journal)
         self.vitals.use(journal)
 
+    def tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """What is to run while the node works."""
+        idle = None if self.slices.whole else self._idle
+        return [self.upkeep.run(), *([] if idle is None else [self.unloading.run(idle)])]
+
+    async def fetch(self, names: Iterable[str]) -> None:
+        """Returns once the values of those that exist are in memory. Raises Unavailable, JournalUnusable."""
+        await self._fetching.fetch(names)
+
+    async def complete(self, pure: Callable[[], T]) -> T:
+        """The result of a synchronous function, which may be called several times until no value that it needs is away.
+
+        Raises what it raises, and Unavailable, JournalUnusable.
+        """
+        try:
+            return pure()
+        except NotLoaded as away:
+            names = away.names
+        with self.slices.holding() as held:
+            while True:
+                self.slices.hold(new := names - held)
+                held |= new
+                await self.fetch(names)
+                try:
+                    return pure()
+                except NotLoaded as away:
+                    names = away.names
+
     async def load(self, reason: ResetReason = "forked") -> None:
         """Replaces the state with the journal's and announces a reset. Raises Unavailable, JournalUnusable."""
-        snapshot = await self.history.load()
+        for _ in range(LOAD_ATTEMPTS):  # what is held may change meanwhile
+            snapshot = await self.history.newest(wanted := self.slices.wanted)
+            if self.slices.wanted == wanted:
+                break
         if reason == "forked":
             self._begun = False
-        self.slices.clear()
-        self.slices.update(snapshot.slices)
-        self.instances = instances_of(self.slices)
-        self.schemas.load(self.instances.get(NOTES, {}))
+        self.slices.replace(snapshot.versions, snapshot.slices)
+        self.schemas.load(self.slices.instances.get(NOTES, {}))
         self.position, self.stale = snapshot.position, False
         self.upkeep.loaded(snapshot)
         self.bus.reset(snapshot.since, snapshot.changes, reason)
@@ -75,7 +113,8 @@ class NodeState:
     async def begin(self) -> None:
         """Appends what the code that is declared has to write before it serves. Raises JournalUnusable, Unavailable."""
         conflicts = 0
-        while plan := Opening(self._registry, self.slices, self.schemas, new_id()).plan():
+        opening = Opening(self._registry, self.slices, self.schemas, new_id())
+        while plan := await self.complete(opening.plan):
             entry = Entry(idempotency_key=None, digest=b"", changes=tuple(each.change for each in plan), at=now_ms())
             versions = {name: version for each in plan for name, version in each.based_on.items()}
             try:
@@ -162,8 +201,16 @@ class NodeState:
             await self.begin()
 
     def _value_after(self, change: Change) -> Any:
-        held = self.slices.get(change.slice)
-        return value_after(None if held is None else held.value, change)
+        """The value after a change that another node made; AWAY if that takes a value that is away."""
+        held = self.slices.peek(change.slice)
+        if change.kind == "value":
+            plain = "/" not in change.slice
+            return change.value if held is not None or plain or self.slices.is_held(change.slice) else AWAY
+        return AWAY if held is None else value_after(held.value, change)
+
+    def _own_value_after(self, change: Change) -> Any:
+        """The same after a change of this node, which has the value in memory unless it was unloaded meanwhile."""
+        return change.value if change.kind == "value" else self._value_after(change)
 
     def _apply_parts(
         self, changes: Sequence[Change], value_of: Callable[[Change], Any], traced: Sequence[Span]
@@ -172,21 +219,15 @@ class NodeState:
         for part in self.bus.parts(changes):
             if part[-1] is changes[-1]:
                 self.vitals.announcing = traced
-            self._apply(part, value_of if len(part) == len(changes) else self._value_after)
+            self._apply(part, value_of if len(part) == len(changes) else self._own_value_after)
 
     def _apply(self, changes: Sequence[Change], value_of: Callable[[Change], Any]) -> None:
         """Swaps the state and announces the changes."""
         for change in changes:
-            before = self.slices.get(change.slice)
             if change.kind == "removed":
-                self.slices.pop(change.slice, None)
-                self.instances.get(change.slice.partition("/")[0], {}).pop(change.slice, None)
+                self.slices.remove(change.slice)
                 continue
-            if change.kind == "patches" and before is not None:
-                self.slices[change.slice] = before.patched(value_of(change), change)
-            else:
-                self.slices[change.slice] = SliceState(value_of(change), change.position, change.data)
-            _note_instance(self.instances, change.slice, change.version)
+            self._set(change, value_of(change))
             if change.from_version == 0 and change.slice.startswith(PREFIX):
                 self.schemas.note(change.slice, change.version)
                 self._note_outdated()
@@ -194,21 +235,17 @@ class NodeState:
         self.upkeep.applied(changes)
         self.bus.announce(changes)
 
+    def _set(self, change: Change, value: Any) -> None:
+        before = self.slices.peek(change.slice)
+        if value is AWAY:
+            self.slices.moved(change.slice, change.version)
+        elif change.kind == "patches" and before is not None:
+            self.slices.put(change.slice, before.patched(value, change))
+        else:
+            encoded = change.data if change.kind == "value" else None
+            self.slices.put(change.slice, SliceState(value, change.position, encoded))
+
     def _note_outdated(self) -> None:
         """Newer code may have taken over a slice: this node goes on showing it."""
         if self.schemas.outdated():
             self.vitals.troubles.begin("outdated")
-
-
-def instances_of(slices: Mapping[str, SliceState]) -> Instances:
-    """The instances among slices, by their family."""
-    instances: Instances = {}
-    for name, state in slices.items():
-        _note_instance(instances, name, state.version)
-    return instances
-
-
-def _note_instance(instances: Instances, name: str, version: int) -> None:
-    family, slash, _ = name.partition("/")
-    if slash:
-        instances.setdefault(family, {})[name] = version

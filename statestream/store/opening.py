@@ -15,8 +15,10 @@ from msgspec import Struct
 
 from statestream.core.change import Cause, PendingChange, SliceState
 from statestream.core.errors import HandlerFailed, JournalUnusable
+from statestream.core.selection import EVERYTHING, Selection
 from statestream.core.slices import Slice
 from statestream.core.values import encode
+from statestream.store.loaded import LoadedSlices, NotLoaded
 from statestream.store.registry import HandlerRegistry
 from statestream.store.schemas import PREFIX, Schemas, note_of
 
@@ -35,17 +37,22 @@ class Planned(Struct, frozen=True, kw_only=True):
 class Opening:
     """What code that declares these slices has to do with a state."""
 
-    def __init__(
-        self, registry: HandlerRegistry, slices: Mapping[str, SliceState], schemas: Schemas, request_id: str
-    ) -> None:
+    def __init__(self, registry: HandlerRegistry, slices: LoadedSlices, schemas: Schemas, request_id: str) -> None:
         self._registry, self._slices, self._schemas = registry, slices, schemas
         self._cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
+        self._away: set[str] = set()
 
     def plan(self, most: int | None = AT_ONCE) -> list[Planned]:
-        """The next changes; all of them if `most` is None. Empty if there is nothing to do. Raises JournalUnusable."""
+        """The next changes; all of them if `most` is None. Empty if there is nothing to do.
+
+        Raises JournalUnusable, and NotLoaded for all values at once that it needs.
+        """
         self._schemas.check()
-        notes = list(self._notes())
-        return [*notes, *islice(self._changes(), most)]
+        self._away.clear()
+        planned = [*self._notes(), *islice(self._changes(), most)]
+        if self._away:
+            raise NotLoaded(self._away)
+        return planned
 
     def _changes(self) -> Iterator[Planned]:
         yield from self._renamed()
@@ -56,7 +63,21 @@ class Opening:
     def undeclared(self) -> list[str]:
         """The slices in the state that the code neither declares nor removes nor renames."""
         known = {*self._registry.slices, *self._registry.removed, *self._registry.renamed, PREFIX.rstrip("/")}
-        return sorted({family for name in self._slices if (family := name.partition("/")[0]) not in known})
+        families = {name.partition("/")[0] for name in self._slices.versions(EVERYTHING)}
+        return sorted(families - known)
+
+    def _of(self, name: str) -> dict[str, int]:
+        """The versions of a slice, or of its instances."""
+        return self._slices.versions(Selection(names=frozenset((name,)), families=frozenset((name,))))
+
+    def _data(self, declared: Slice, name: str, version: int) -> bytes:
+        """The encoded value of a slice or instance in the current version. Notes if it is away."""
+        try:
+            state = self._slices.get(name)
+        except NotLoaded:
+            self._away.add(name)
+            return b""
+        return b"" if state is None else upgraded(declared, name, state, version)
 
     def _notes(self) -> Iterator[Planned]:
         for each in self._registry.slices.values():
@@ -66,33 +87,33 @@ class Opening:
 
     def _upgraded(self) -> Iterator[Planned]:
         """Values of earlier versions, of slices that have any."""
-        for name, state in self._slices.items():
-            declared = self._registry.slices.get(name.partition("/")[0])
-            if declared is None or declared.upgrades.version == 1:
+        for declared in self._registry.slices.values():
+            if declared.upgrades.version == 1:
                 continue
-            version = self._schemas.version_of(name, state.version)
-            if version < declared.upgrades.version:
-                data = upgraded(declared, name, state, version)
-                yield self._planned(name, data, {name: state.version}, f"{declared.name} is upgraded")
+            for name, seq in self._of(declared.name).items():
+                version = self._schemas.version_of(name, seq)
+                if version < declared.upgrades.version:
+                    data = self._data(declared, name, version)
+                    yield self._planned(name, data, {name: seq}, f"{declared.name} is upgraded")
 
     def _renamed(self) -> Iterator[Planned]:
         for before, declared in self._registry.renamed.items():
-            for name, state in self._slices.items():
-                family, slash, key = name.partition("/")
-                if family != before or bool(slash) != declared.keyed:
+            for name, seq in self._of(before).items():
+                _, slash, key = name.partition("/")
+                if bool(slash) != declared.keyed:
                     continue
                 now = f"{declared.name}{slash}{key}"
                 if now not in self._slices:
-                    data = upgraded(declared, name, state, self._schemas.version_of(name, state.version))
-                    yield self._planned(now, data, {now: 0, name: state.version}, f"{before} is now {declared.name}")
+                    data = self._data(declared, name, self._schemas.version_of(name, seq))
+                    yield self._planned(now, data, {now: 0, name: seq}, f"{before} is now {declared.name}")
                 gone = PendingChange(slice=name, kind="removed", data=b"", cause=self._cause)
-                yield Planned(change=gone, based_on={name: state.version}, what=f"the old name {before} is removed")
+                yield Planned(change=gone, based_on={name: seq}, what=f"the old name {before} is removed")
 
     def _removed(self) -> Iterator[Planned]:
-        for name, state in self._slices.items():
-            if (family := name.partition("/")[0]) in self._registry.removed:
+        for family in sorted(self._registry.removed):
+            for name, seq in self._of(family).items():
                 gone = PendingChange(slice=name, kind="removed", data=b"", cause=self._cause)
-                yield Planned(change=gone, based_on={name: state.version}, what=f"{family} is removed")
+                yield Planned(change=gone, based_on={name: seq}, what=f"{family} is removed")
 
     def _initial(self) -> Iterator[Planned]:
         """The initial values of plain slices that do not exist, so that no state depends on code alone."""

@@ -1,7 +1,7 @@
 """Values as of the positions from which readers resume, on which their rights at that time depend.
 
-Invariants: a value is known if its slice has not changed since, or if it was loaded. What is loaded is kept for a
-moment, because many readers resume from the same position.
+Invariants: a value is known if it is in memory and has not changed since, or if it was loaded. What is loaded is kept
+for a moment, because many readers resume from the same position.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from statestream.core.change import Position, SliceState
+from statestream.core.change import Position
+from statestream.store.loaded import LoadedSlices
 
 KEPT_SECONDS: Final = 1.0
 MAX_KEPT: Final = 10_000
@@ -22,7 +23,7 @@ class PastValues:
     def __init__(self) -> None:
         self._kept: dict[tuple[Position, str], Any] = {}
 
-    def at(self, position: Position, slices: Mapping[str, SliceState]) -> ValuesAt:
+    def at(self, position: Position, slices: LoadedSlices) -> ValuesAt:
         """The values at a position, given the slices as they are now."""
         return ValuesAt(position, slices, self._kept)
 
@@ -38,14 +39,12 @@ class PastValues:
 class ValuesAt:
     """The state at a past position, as rules see it. `missing` are the names whose values must be loaded first."""
 
-    def __init__(
-        self, position: Position, slices: Mapping[str, SliceState], kept: Mapping[tuple[Position, str], Any]
-    ) -> None:
+    def __init__(self, position: Position, slices: LoadedSlices, kept: Mapping[tuple[Position, str], Any]) -> None:
         self._position, self._slices, self._kept = position, slices, kept
         self.missing: set[str] = set()
 
     def get(self, name: str) -> Any:
-        state = self._slices.get(name)
+        state = self._slices.peek(name)
         if state is not None and state.version <= self._position.seq:
             return state.value
         if (self._position, name) in self._kept:

@@ -16,7 +16,7 @@ from statestream.core.change import PAGE, Action, Change, Position, new_id
 from statestream.core.errors import StatestreamError
 from statestream.journal.contract import Journal
 from statestream.journal.history import History
-from statestream.store.node_state import instances_of
+from statestream.store.loaded import LoadedSlices
 from statestream.store.opening import Opening
 from statestream.store.registry import HandlerRegistry
 from statestream.store.schemas import NAME as NOTES
@@ -44,8 +44,10 @@ async def preview(registry: HandlerRegistry, journal: Journal) -> Preview:
     try:
         snapshot = await History(journal).load()
         schemas = Schemas(registry.slices)
-        schemas.load(instances_of(snapshot.slices).get(NOTES, {}))
-        opening = Opening(registry, snapshot.slices, schemas, new_id())
+        slices = LoadedSlices()
+        slices.replace({name: state.version for name, state in snapshot.slices.items()}, snapshot.slices)
+        schemas.load(slices.instances.get(NOTES, {}))
+        opening = Opening(registry, slices, schemas, new_id())
         steps = Counter(each.what for each in opening.plan(most=None))
         undeclared = set(opening.undeclared())
         counted = Counter(family for name in snapshot.slices if (family := name.partition("/")[0]) in undeclared)

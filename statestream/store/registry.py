@@ -5,7 +5,7 @@ Invariants: made once, from declarations. It holds no state and decides nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from statestream.core.change import Action
@@ -101,6 +101,14 @@ class HandlerRegistry:
             raise Malformed(f"{action.type} takes no key, because {declared.name} is a plain slice; leave out `key`")
         return found
 
+    def targets(self, actions: Iterable[Action]) -> Iterator[str]:
+        """The instances that these actions concern, as far as that can be known before they run."""
+        for action in actions:
+            for handler in self._handlers.get(action.type, ()):
+                if handler.slice.keyed:
+                    key = action.key if handler.key_of is None else _key_of(handler.key_of, action)
+                    yield f"{handler.slice.name}/{key}"
+
     def actions(self, tellable: Collection[str]) -> list[Handler]:
         """The handlers that declare the actions of these slices."""
         own = ((each, handler) for each in self.slices.values() for handler in each.handlers if each.name in tellable)
@@ -122,6 +130,14 @@ def _names(given: Any) -> frozenset[str]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError('expected the names of slices as a list, such as removed=["board"]')
     return frozenset(check_name(name) for name in given)
+
+
+def _key_of(function: Callable[[Action], str | None], action: Action) -> str | None:
+    """What is wrong with an action is found out when it runs."""
+    try:
+        return function(action)
+    except Exception:
+        return None
 
 
 def _slices(given: Any) -> Sequence[Slice]:

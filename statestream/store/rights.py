@@ -20,11 +20,13 @@ from statestream.core.principal import Principal, Scope
 from statestream.core.rules import State
 from statestream.core.selection import Selection
 from statestream.core.slices import Slice
+from statestream.store.loaded import NotLoaded
 from statestream.store.registry import HandlerRegistry
 
 MAX_EVALUATED: Final = 10_000
 """Instances of one family for which a rule may be asked at once: some ten milliseconds."""
 
+NOTHING: Final = Selection(names=frozenset())
 ValueOf = Callable[[str], Any]
 Instances = Mapping[str, Collection[str]]
 
@@ -109,7 +111,10 @@ class Rights:
         return changing or self.may_read(declared, None, Observed(_nothing))
 
     def grant(self, asked: Selection, instances: Instances, value_of: ValueOf) -> Grant:
-        """What may be read of what was asked for. Raises TooLarge if that takes too many evaluations."""
+        """What may be read of what was asked for.
+
+        Raises TooLarge if that takes too many evaluations, and NotLoaded for all values at once that these need.
+        """
         if self.unlimited:
             return Grant(selection=asked, scope=self._scope(asked))
         answers: dict[str, Answer] = {}
@@ -120,14 +125,17 @@ class Rights:
                 answers[name] = answer
             return answer.allowed
 
-        names = {name for name in asked.names if allowed(name)}
+        away: set[str] = set()
+        names = _among(asked.names, allowed, away)
         families, growing = set(), set()
         for family in asked.families:
             if self._by_key(self._registry.slices[family]):
                 growing.add(family)
-                names.update(name for name in _evaluable(family, instances) if allowed(name))
-            elif allowed(family):
-                families.add(family)
+                names |= _among(_evaluable(family, instances), allowed, away)
+            else:
+                families |= _among((family,), allowed, away)
+        if away:
+            raise NotLoaded(away)
         depends: dict[str, list[str]] = {}
         for name, answer in answers.items():
             for other in answer.names:
@@ -139,6 +147,10 @@ class Rights:
             depends=depends,
             families=frozenset(growing),
         )
+
+    def nothing(self, asked: Selection) -> Grant:
+        """The grant for as long as it is not known what may be read of what was asked for."""
+        return Grant(selection=NOTHING, scope=self._scope(asked))
 
     def still(self, grant: Grant, changed: Iterable[str], value_of: ValueOf) -> bool:
         """Whether the answers that depend on changed slices are as they were."""
@@ -153,6 +165,14 @@ class Rights:
     def reads(self, name: str, value_of: ValueOf) -> bool:
         """Whether a slice or instance may be read."""
         return self.unlimited or self._reads(name, Observed(value_of))
+
+    def among(self, names: Iterable[str], value_of: ValueOf) -> set[str]:
+        """Those that may be read. Raises NotLoaded for all values at once that are needed to know this."""
+        away: set[str] = set()
+        found = _among(names, lambda name: self.reads(name, value_of), away)
+        if away:
+            raise NotLoaded(away)
+        return found
 
     def _reads(self, name: str, state: State) -> bool:
         family, _, key = name.partition("/")
@@ -211,6 +231,18 @@ class Rights:
     def tellable(self, value_of: ValueOf) -> Collection[str]:
         """The slices whose actions may be suggested: those that the caller may know, and change."""
         return {name for name, each in self.readable(value_of).items() if self._principal.internal or not each.internal}
+
+
+def _among(names: Iterable[str], allowed: Callable[[str], bool], away: set[str]) -> set[str]:
+    """The allowed ones. Adds to `away` what is needed to know the rest."""
+    found = set()
+    for name in names:
+        try:
+            if allowed(name):
+                found.add(name)
+        except NotLoaded as missing:
+            away |= missing.names
+    return found
 
 
 def _evaluable(family: str, instances: Instances) -> Collection[str]:

@@ -14,6 +14,7 @@ from typing import Any, Final, Never, Self
 import orjson
 
 from statestream.core.change import Action, Change, Position, Result
+from statestream.core.errors import NotInMemory
 from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER, Identity, Principal
 from statestream.core.slices import Slice
@@ -21,6 +22,7 @@ from statestream.journal import from_url
 from statestream.journal.contract import Journal
 from statestream.store import tracing
 from statestream.store.bus import Bus, EachChange
+from statestream.store.loaded import NotLoaded
 from statestream.store.node_state import NodeState
 from statestream.store.preview import Preview, preview
 from statestream.store.registry import HandlerRegistry
@@ -38,6 +40,7 @@ journal of one that does not need them can be served by one that does.
 """
 RESERVED: Final = frozenset({*OWN_SLICES, "statestream"})
 """The names that no slice of an application may have. The last one is that of causes without an action."""
+IDLE_SECONDS: Final = 60.0
 
 
 class Store:
@@ -45,8 +48,9 @@ class Store:
 
     `journal` is a URL (`memory:`, `sqlite:///board.db`) or a Journal. `slow` is the number of seconds after which a
     handler, a listener or another call of your own code is logged by name. `removed` are the names of slices that are
-    not declared any more, and that are to be removed from the state. Use the store as `async with store:`, or pass it
-    to `create_app`, which opens and closes it.
+    not declared any more, and that are to be removed from the state. `idle` is the number of seconds after which an
+    instance of a keyed slice that nobody reads or writes leaves the memory; it comes back from the journal. None keeps
+    everything in memory. Use the store as `async with store:`, or pass it to `create_app`, which opens and closes it.
     """
 
     def __init__(
@@ -56,13 +60,16 @@ class Store:
         journal: str | Journal = "memory:",
         slow: float = SLOW_SECONDS,
         removed: Collection[str] = (),
+        idle: float | None = IDLE_SECONDS,
     ) -> None:
         if more:
             raise TypeError("expected the slices as one list: write Store([board, room]), not Store(board, room)")
         self._registry = HandlerRegistry(slices, removed)
         _check_reserved(self._registry.slices.values())
         self._slow_calls = SlowCalls(slow)
-        self._state = NodeState(self._registry, _journal(journal), Bus(self._slow_calls))
+        if idle is not None and not idle > 0:
+            raise ValueError("expected `idle` to be a number of seconds, or None to keep everything in memory")
+        self._state = NodeState(self._registry, _journal(journal), Bus(self._slow_calls), idle)
         self._shown = ShownStates(self._registry, self._slow_calls)
         self._writer = Writer(self._registry, self._state, self._slow_calls)
         self._tasks: list[asyncio.Task[None]] = []
@@ -127,7 +134,7 @@ class Store:
         except BaseException:
             await self._state.journal.close()
             raise
-        work = (self._writer.run(), self._writer.follow(), self._state.upkeep.run())
+        work = (self._writer.run(), self._writer.follow(), *self._state.tasks())
         self._tasks = [asyncio.create_task(task) for task in work]
         self._state.vitals.tasks.extend(self._tasks)
         return self
@@ -187,11 +194,26 @@ class Store:
         """
         return await self._view.caught_up()
 
-    def get(self, name: str) -> Any:
+    async def read(self, name: str) -> Any:
         """A copy of the committed value of a slice or instance; None if it does not exist.
 
-        The copy is yours: changing it changes nothing else.
+        The copy is yours: changing it changes nothing else. An instance that is not in memory comes from the journal.
+        Raises Unavailable.
         """
+        return await self._view.complete(lambda: self._copy(name))
+
+    def get(self, name: str) -> Any:
+        """The same at once, for code that cannot await.
+
+        Raises NotInMemory for an instance that has left the memory because nobody used it. A plain slice never does,
+        and with `idle=None` nothing does.
+        """
+        try:
+            return self._copy(name)
+        except NotLoaded:
+            raise NotInMemory(f"{name} is not in memory; use `await store.read(…)`, or Store(…, idle=None)") from None
+
+    def _copy(self, name: str) -> Any:
         state = self._state.slices.get(name)
         return None if state is None else orjson.loads(state.encoded())
 

@@ -1,7 +1,8 @@
 """Transactions: what the requests of a batch would change, before the journal has accepted it.
 
-Invariants: pure and synchronous. Nothing here is durable or visible to anyone. A Transaction is discarded when the
-journal refuses the batch, and made again. A request takes effect as a whole or not at all.
+Invariants: pure and synchronous. A run that needs a value that is away is made again. Nothing here is durable or
+visible to anyone. A Transaction is discarded when the journal refuses the batch, and made again. A request takes effect
+as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from statestream.core.errors import (
 )
 from statestream.core.slices import Handler, Slice
 from statestream.core.values import canonical, encode, plain
+from statestream.store.loaded import LoadedSlices, NotLoaded
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Rights
 from statestream.store.schemas import Schemas, note_of
@@ -115,7 +117,7 @@ def _digest(actions: Sequence[Action]) -> bytes:
 
 
 class Transaction:
-    """The committed state with what a batch has done to it so far.
+    """The committed state with what a batch has done to it so far. `run` raises NotLoaded for what is away.
 
     The committed state must not change between the first run and the last: a transaction knows by identity which
     containers it has made itself, and writes to those in place.
@@ -124,7 +126,7 @@ class Transaction:
     def __init__(
         self,
         registry: HandlerRegistry,
-        committed: Mapping[str, SliceState],
+        committed: LoadedSlices,
         slow_calls: SlowCalls,
         schemas: Schemas,
         creations: Allowances | None = None,
@@ -214,8 +216,7 @@ class Transaction:
         return None if state is None else state.value
 
     def _committed_version(self, name: str) -> int:
-        state = self._committed.get(name)
-        return 0 if state is None else state.version
+        return self._committed.version(name)
 
     def _version(self, name: str) -> int:
         if name in self._values:
@@ -241,7 +242,7 @@ class Transaction:
             if value is REMOVED and not handler.slice.keyed:
                 raise HandlerFailed("it returned REMOVED, but only instances of a keyed slice can be removed")
             pending = _pending_change(name, exists, value, operations, cause, self._committed.get(name))
-        except (Refused, KeyboardInterrupt, SystemExit):
+        except (Refused, NotLoaded, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a handler's CancelledError must not end the writer
             raise _failure(handler, action, error) from error

@@ -23,9 +23,11 @@ from typing import Final
 from msgspec import Struct
 
 from statestream.core.change import START, Change, Position, SliceState, Snapshot, total_size
-from statestream.core.errors import StatestreamError
+from statestream.core.errors import Expired, StatestreamError
+from statestream.core.selection import Selection
 from statestream.journal.contract import Journal
 from statestream.journal.history import History
+from statestream.store.loaded import LoadedSlices
 from statestream.store.troubles import Troubles
 
 log = logging.getLogger("statestream")
@@ -44,10 +46,14 @@ PACE: Final = 10
 
 
 class Captured(Struct, frozen=True, kw_only=True):
-    """The contents of the next checkpoint, the bytes of changes to save, and the time since which they wait."""
+    """The contents of the next checkpoint, the bytes of changes to save, and the time since which they wait.
+
+    `away` are the instances whose values another node has changed, and this one does not have.
+    """
 
     position: Position
     slices: Mapping[str, SliceState | None]
+    away: frozenset[str]
     bytes: int
     since: float
 
@@ -55,7 +61,7 @@ class Captured(Struct, frozen=True, kw_only=True):
 class Upkeep:
     """The upkeep of a node's journal. `slices` are the committed states, which `applied` reports changes of."""
 
-    def __init__(self, slices: Mapping[str, SliceState], journal: Journal, troubles: Troubles) -> None:
+    def __init__(self, slices: LoadedSlices, journal: Journal, troubles: Troubles) -> None:
         self._slices, self._troubles = slices, troubles
         self._due = asyncio.Event()
         self._saving = asyncio.Lock()
@@ -84,6 +90,11 @@ class Upkeep:
         self._saved_until(snapshot.checkpoint)
         self._dirty = {change.slice for change in newer}
         self._bytes = total_size(newer)
+
+    def is_dirty(self, name: str) -> bool:
+        """Whether a slice has changed since the last checkpoint."""
+        captured = self._captured
+        return name in self._dirty or (captured is not None and name in captured.slices)
 
     def _saved_until(self, seq: int) -> None:
         """Forgets the changes to save up to a checkpoint; nothing is known about later ones."""
@@ -115,12 +126,18 @@ class Upkeep:
         return time.monotonic() >= self._not_before
 
     def _size_of_dirty(self) -> int:
-        return sum(state.measured for name in self._dirty if (state := self._slices.get(name)) is not None)
+        return sum(state.measured for name in self._dirty if (state := self._slices.peek(name)) is not None)
 
     def _capture(self) -> None:
         """Captures the contents of the next checkpoint. States never change, so it can be written later."""
-        slices = {name: self._slices.get(name) for name in self._dirty}
-        self._captured = Captured(position=self._position, slices=slices, bytes=self._bytes, since=self._since)
+        away = self._slices.missing(self._dirty)
+        self._captured = Captured(
+            position=self._position,
+            slices={name: self._slices.peek(name) for name in self._dirty - away},
+            away=frozenset(away),
+            bytes=self._bytes,
+            since=self._since,
+        )
         self._saved_until(self._saved)
         self._due.set()
 
@@ -170,7 +187,7 @@ class Upkeep:
         if self._captured is not None or not self._saved < newest.seq <= self._position.seq:
             return
         since, left = self._since, self._bytes
-        dirty = {name for name in self._dirty if (held := self._slices.get(name)) is None or held.version > newest.seq}
+        dirty = {name for name in self._dirty if not 0 < self._slices.version(name) <= newest.seq}
         self._saved_until(newest.seq)
         if newest != self._position:
             self._dirty, self._bytes, self._since = dirty, left, since
@@ -193,7 +210,7 @@ class Upkeep:
                 return
             saved = False
             try:
-                await self._history.save(captured.position, captured.slices)
+                await self._history.save(captured.position, await self._states(captured))
                 saved = True
             except StatestreamError as error:
                 log.warning("no checkpoint could be made, a restart will take longer: %s", error)
@@ -203,6 +220,16 @@ class Upkeep:
                     self._captured = None
                     self._settle(captured, saved=saved)
 
+    async def _states(self, captured: Captured) -> Mapping[str, SliceState | None]:
+        """What to save. What is away is read for it, as it was; a later checkpoint of another node contains it."""
+        if not captured.away:
+            return captured.slices
+        try:
+            then = await self._history.load(captured.position, Selection(names=captured.away))
+        except Expired:
+            return captured.slices
+        return {**captured.slices, **then.slices}
+
     def _settle(self, captured: Captured, *, saved: bool) -> None:
         """Notes that the captured changes are saved, or still have to be saved."""
         if saved:
@@ -210,7 +237,7 @@ class Upkeep:
             self._saved = captured.position.seq
         else:
             self._troubles.begin("checkpoints")
-            self._dirty |= captured.slices.keys()
+            self._dirty |= captured.slices.keys() | captured.away
             self._bytes += captured.bytes
             self._since = captured.since
             self._not_before = time.monotonic() + RETRY_SECONDS

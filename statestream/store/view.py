@@ -7,26 +7,33 @@ dispatch. A selection contains only what may be read, so code that works with se
 Somebody asks for a selection, and `grant` says what they may read of it now. The reading methods take the selection of
 a grant: they show its slices as the principal sees them, but ask no rule again.
 
+The value of an instance may be away. The synchronous methods then raise NotLoaded, and `complete` calls them again when
+it is in memory.
+
 Invariants: every request reaches the state through a view. `get` returns the committed state itself, for the server's
 own code, which must not change its value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
 from statestream.core.allowances import Allowances
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Malformed, Unavailable, UnknownSlice
-from statestream.core.names import check_id, check_key, split_name
+from statestream.core.names import check_id
 from statestream.core.principal import Identity, Principal
-from statestream.core.selection import Selection, bounded
-from statestream.core.slices import ActionCreator, Handler, Slice, check_declared
+from statestream.core.selection import Selection, bounded, check_count
+from statestream.core.slices import Handler, Slice
+from statestream.store import submission
 from statestream.store.bus import Listener, Parts
-from statestream.store.node_state import NodeState, instances_of
+from statestream.store.loaded import NotLoaded
+from statestream.store.node_state import NodeState
 from statestream.store.past import PastValues
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Grant, Rights
@@ -35,6 +42,10 @@ from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import accept
 from statestream.store.vitals import Vitals
 from statestream.store.writer import Writer
+
+FETCHED: Final = 100
+"""Values of a snapshot that are fetched at once, before it is known whether it is too large."""
+T = TypeVar("T")
 
 
 class StoreView:
@@ -81,10 +92,46 @@ class StoreView:
         """How this node does. It shows nothing of the state."""
         return self._state.vitals
 
+    # values that are away
+
+    async def complete(self, pure: Callable[[], T]) -> T:
+        """The result of a synchronous function that reads this view. It may be called several times.
+
+        Raises what it raises, and Unavailable, JournalUnusable.
+        """
+        return await self._state.complete(pure)
+
+    async def fetch(self, names: Iterable[str]) -> None:
+        """Returns once the values of those that exist are in memory. Raises Unavailable, JournalUnusable."""
+        await self._state.fetch(names)
+
+    def hold(self, selection: Selection) -> Callable[[], None]:
+        """Keeps what is selected in memory, from when it is fetched until the result is called, once."""
+        self._state.slices.hold(selection.names, selection.families)
+        return partial(self._state.slices.release, selection.names, selection.families)
+
+    @contextlib.asynccontextmanager
+    async def holding(self, selection: Selection) -> AsyncIterator[None]:
+        """Keeps what is selected in memory, for synchronous code. Raises Unavailable, JournalUnusable."""
+        release = self.hold(selection)
+        try:
+            await self._state.complete(lambda: self.require(selection))
+            yield
+        finally:
+            release()
+
+    def require(self, selection: Selection) -> None:
+        """Raises NotLoaded unless all that is selected is in memory."""
+        if away := self._state.slices.missing(self._state.slices.names(selection)):
+            raise NotLoaded(away)
+
     # rights
 
     def asked(self, text: str | None) -> Selection:
-        """What a query's `slices` asks for. Raises Malformed, and UnknownSlice for what may not be read either."""
+        """What a query's `slices` asks for.
+
+        Raises Malformed, and UnknownSlice for what may not be read either. Rules may need values that are away.
+        """
         if text is None and not self._rights.unlimited:
             return Selection(names=frozenset(n for n, each in self._rights.standing().items() if not each.keyed))
         try:
@@ -96,11 +143,18 @@ class StoreView:
         return asked
 
     def grant(self, asked: Selection) -> Grant:
-        """What may be read now of what was asked for. Raises TooLarge."""
-        return self._rights.grant(asked, self._state.instances, self._value_of)
+        """What may be read now of what was asked for. Raises TooLarge, NotLoaded."""
+        return self._rights.grant(asked, self._state.slices.instances, self._value_of)
+
+    def nothing(self, asked: Selection) -> Grant:
+        """The grant for as long as it is not known what may be read of what was asked for."""
+        return self._rights.nothing(asked)
 
     def still(self, grant: Grant, changed: Iterable[str]) -> bool:
-        """Whether a grant is as it was, after these slices have changed, and no instance was created."""
+        """Whether a grant is as it was, after these slices have changed, and no instance was created.
+
+        Raises NotLoaded.
+        """
         return self._rights.still(grant, changed, self._value_of)
 
     def grant_at(
@@ -113,7 +167,8 @@ class StoreView:
         """
         then = past.at(position, self._state.slices)
         instances = {
-            family: self._state.instances.get(family, {}).keys() | {n for n in changed if n.startswith(f"{family}/")}
+            family: self._state.slices.instances.get(family, {}).keys()
+            | {n for n in changed if n.startswith(f"{family}/")}
             for family in asked.families
         }
         granted = self._rights.grant(asked, instances, then.get)
@@ -136,36 +191,64 @@ class StoreView:
     # reading
 
     def get(self, name: str) -> SliceState | None:
-        """The committed state of a slice or instance; None if it does not exist."""
+        """The committed state of a slice or instance; None if it does not exist. Raises NotLoaded."""
         return self._state.slices.get(name)
 
+    def version(self, name: str) -> int:
+        """The version of a slice or instance; 0 if it does not exist."""
+        return self._state.slices.version(name)
+
+    def states(self, names: Iterable[str]) -> dict[str, SliceState]:
+        """Those of these slices that exist, as they are seen. Raises NotLoaded for all at once that are away."""
+        slices, names = self._state.slices, tuple(names)
+        if away := slices.missing(names):
+            raise NotLoaded(away)
+        found = ((name, slices.get(name)) for name in names)
+        return {name: self._as_seen(name, state) for name, state in found if state is not None}
+
     def select(self, selection: Selection) -> Iterator[tuple[str, SliceState]]:
-        """The selected slices that exist, however many."""
-        found = selection.of(self._state.slices, self._state.instances)
+        """The selected slices that exist, however many. Raises NotLoaded for the first that is away."""
+        slices = self._state.slices
+        found = ((name, slices.get(name)) for name in slices.names(selection))
         if not self._registry.viewed:
-            return found
-        return ((name, self._as_seen(name, state)) for name, state in found)
+            return ((name, state) for name, state in found if state is not None)
+        return ((name, self._as_seen(name, state)) for name, state in found if state is not None)
 
     def versions(self, selection: Selection) -> dict[str, int]:
         """The versions of the selected slices that exist, however many, as a new dict."""
-        return selection.versions(self._state.slices, self._state.instances)
+        return self._state.slices.versions(selection)
 
     def snapshot(self, selection: Selection) -> Snapshot:
-        """The selected slices now. Raises TooLarge."""
-        return Snapshot(position=self._state.position, slices=bounded(self.select(selection)))
+        """The selected slices now. Raises TooLarge, and NotLoaded for some of those that are away."""
+        slices = self._state.slices
+        check_count(slices.count(selection))
+        names = tuple(slices.names(selection))
+        away = slices.missing(names)
+        found = bounded(self.states(name for name in names if name not in away).items())
+        if away:  # some at a time, as all of them may be too much
+            raise NotLoaded(sorted(away)[:FETCHED])
+        return Snapshot(position=self._state.position, slices=found)
 
     async def snapshot_at(self, position: Position, asked: Selection) -> Snapshot:
         """What may be read now of what was asked for, as it was at a position.
 
         Raises Forked, Expired, Unavailable, TooLarge.
         """
-        then = await self._state.history.load(position, asked)
-        found = asked.of(then.slices, instances_of(then.slices))
-        readable = ((name, state) for name, state in found if self._rights.reads(name, self._value_of))
+        names = await self._state.history.names(position, asked)
+        readable = await self.complete(lambda: self._readable(names))
+        check_count(len(readable))
+        then = await self._state.history.load(position, Selection(names=frozenset(readable)))
+        found = {name: then.slices[name] for name in await self.complete(lambda: self._readable(then.slices))}
         return Snapshot(
             position=then.position,
-            slices=bounded((name, self._as_seen(name, state, past=True)) for name, state in readable),
+            slices=bounded((name, self._as_seen(name, state, past=True)) for name, state in found.items()),
         )
+
+    def _readable(self, names: Iterable[str]) -> set[str]:
+        """Those that may be read. Raises NotLoaded for all values at once that are needed to know this."""
+        if self._rights.unlimited:
+            return set(names)
+        return self._rights.among(names, self._value_of)
 
     def _as_seen(self, name: str, state: SliceState, *, past: bool = False) -> SliceState:
         number = self._rights.view_of(name)
@@ -182,9 +265,9 @@ class StoreView:
         return self._state.bus.reaches(after)
 
     def recent(self, after: Position, selection: Selection) -> list[Change] | None:
-        """The selected changes after a position, up to now; None if they are not in memory any more. Raises Forked.
+        """The selected changes after a position, up to now; None if they are not in memory any more.
 
-        Those of a slice that is seen through a view become one.
+        Those of a slice that is seen through a view become one. Raises Forked, NotLoaded.
         """
         changes = self._state.bus.after(after)
         if changes is None:
@@ -200,11 +283,12 @@ class StoreView:
                 shown.append(self.caused(change))
             else:
                 by_view.setdefault(change.slice, []).append(change)
+        states = self.states(by_view)
         for name, several in by_view.items():
-            state = self._state.slices.get(name)
+            state = states.get(name)
             last = replace(without_payload(several[-1]), from_version=several[0].from_version)
             if state is not None:
-                last = replace(last, kind="value", data=self._as_seen(name, state).encoded())
+                last = replace(last, kind="value", data=state.encoded())
             shown.append(last)
         return sorted(shown, key=lambda change: change.version) if by_view else shown
 
@@ -215,7 +299,7 @@ class StoreView:
         return without_payload(change)
 
     def seen(self, number: int, change: Change) -> Change:
-        """What a view shows of a change that was just announced."""
+        """What a view shows of a change that was just announced. Raises NotLoaded."""
         return self._shown.change(number, change, self._state.slices.get(change.slice))
 
     def parts(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
@@ -246,7 +330,8 @@ class StoreView:
         page = await self.changes(after, asked, limit)
         if self._rights.unlimited:
             return page
-        readable = {n for n in {change.slice for change in page.changes} if self._rights.reads(n, self._value_of)}
+        names = {change.slice for change in page.changes}
+        readable = await self.complete(lambda: self._readable(names))
         return Page(changes=[change for change in page.changes if change.slice in readable], until=page.until)
 
     async def _seen_then(self, after: Position, page: Page) -> Page:
@@ -286,12 +371,8 @@ class StoreView:
         `parsed`: the payloads come from `values.loads`, and the caller keeps none of them, so they need not be copied.
         `creator`: for the server's own code, the identity for which instances count. Raises RateLimited.
         """
-        actions = [action] if isinstance(action, Action) else _actions(action)
-        readable = self._rights.readable(self._value_of)
-        for each in actions:
-            self._check_may_dispatch(each, readable)
-        for name, version in (expect or {}).items():
-            self._check_expected(name, version, readable)
+        actions = [action] if isinstance(action, Action) else submission.actions_of(action)
+        await self.complete(lambda: self._check_dispatch(actions, expect or {}))
         request = accept(
             actions,
             id=check_id(id) if id is not None else new_id(),
@@ -304,60 +385,36 @@ class StoreView:
             creator=creator if self.principal.internal else self.principal.subject,
         )
         self._check_open()
-        return self._visible(await self._writer.submit(request))
+        result = await self._writer.submit(request)
+        return result if self.reads_everything else await self.complete(lambda: self._visible(result))
 
     def limit_creations(self, allowances: Allowances | None) -> None:
         """From now on, each identity may create only so many instances."""
         self._writer.creations = allowances
 
     def actions(self) -> list[Handler]:
-        """The handlers that declare the actions that this principal may know: those of slices that it may know, too."""
+        """The handlers that declare the actions that this principal may know: those of slices that it may know, too.
+
+        Raises NotLoaded.
+        """
         return self._registry.actions(self._rights.tellable(self._value_of))
 
     def _visible(self, result: Result) -> Result:
         """The result without the slices that this principal may not read."""
-        if self.reads_everything:
-            return result
-        changes = tuple(pair for pair in result.changes if self._may_see(pair[0]))
-        return replace(result, changes=changes)
+        public = (name for name, _ in result.changes if name.partition("/")[0] in self._registry.public)
+        visible = self._readable(public)
+        return replace(result, changes=tuple(pair for pair in result.changes if pair[0] in visible))
 
-    def _may_see(self, name: str) -> bool:
-        declared = self._registry.public.get(name.partition("/")[0])
-        return declared is not None and self._rights.reads(name, self._value_of)
-
-    def _check_expected(self, name: str, version: int, readable: Mapping[str, Slice]) -> None:
-        try:
-            check_declared(readable, *split_name(name), or_all=False)
-        except (Malformed, UnknownSlice) as error:
-            raise type(error)(f"in `expect`: {error}") from None
-        if type(version) is not int or version < 0:
-            raise Malformed(f"in `expect`: expected a whole number of at least 0 as the version of {name}")
-
-    def _check_may_dispatch(self, action: Action, readable: Mapping[str, Slice]) -> None:
-        """Says no at once, where this can be known now; rules are asked again when the action takes effect."""
-        name = action.type.partition("/")[0]
-        if action.key is not None:
-            check_key(action.key)
-        declared = self._registry.slices.get(name)
-        known = name in readable and (self.principal.internal or not readable[name].internal)
-        if known:
-            self._registry.handlers(action, readable)  # about the form first: that tells nothing new
-        self._rights.check_dispatch(action.type, action.key, self._value_of)
-        if not known:
-            self._registry.handlers(action, self._rights.tellable(self._value_of) if declared is None else readable)
+    def _check_dispatch(self, actions: Sequence[Action], expect: Mapping[str, int]) -> None:
+        submission.check(
+            actions,
+            expect,
+            registry=self._registry,
+            rights=self._rights,
+            internal=self.principal.internal,
+            value_of=self._value_of,
+        )
 
     def _check_open(self) -> None:
         if not self._is_open():
             raise Unavailable("the store is not open; use `async with store:` or serve it")
-
-
-def _actions(given: Any) -> Sequence[Action]:
-    """The actions of a dispatch of several. Raises TypeError for anything else; the message shows the correct form."""
-    if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(each, Action) for each in given):
-        return given
-    if isinstance(given, ActionCreator):
-        raise TypeError(f"expected an action, got what makes it: call it, as in {given.__name__}(…)")
-    raise TypeError(
-        "expected an action such as task_added(id=…) or Action(type=…, payload=…), or a list of them, "
-        f"got {type(given).__name__}"
-    )

@@ -116,6 +116,8 @@ class Writer:
 
     async def submit(self, request: Request) -> Result:
         """Returns when the request is durable and announced. Raises what it is to be answered with."""
+        if away := self._away(request):
+            await self._state.fetch(away)  # here and not in a batch, so that the others of the batch need not wait
         if request.idempotent and request.key in self._in_progress:
             return replace(await asyncio.shield(self._join(request)), duplicate=True)
         if request.idempotent:  # repeats may join it: cancelling this caller must not cancel them
@@ -223,14 +225,16 @@ class Writer:
         self._waiting_bytes -= sum(pending.request.size for pending in batch)
         return batch
 
+    def _away(self, request: Request) -> set[str]:
+        """The instances that a request writes, and whose values are away."""
+        slices = self._state.slices
+        return set() if slices.complete else slices.missing(self._registry.targets(request.actions))
+
     async def _commit(self, batch: list[_Pending]) -> None:
         """Runs, appends, applies, announces and answers; starts over as often as another node was first."""
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
-            transaction = Transaction(
-                self._registry, self._state.slices, self._slow_calls, self._state.schemas, self.creations
-            )
-            self._run(transaction, batch)
+            transaction = await self._state.complete(lambda: self._run(batch))
             if not caught_up and not all(pending.changes for pending in batch):
                 # before a caller is told that it failed or changed nothing, know what others have written
                 caught_up, before = True, self._state.position
@@ -258,12 +262,16 @@ class Writer:
                 return
         raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
 
-    def _run(self, transaction: Transaction, batch: Sequence[_Pending]) -> None:
+    def _run(self, batch: Sequence[_Pending]) -> Transaction:
+        """What a batch would change. Raises NotLoaded."""
+        slices, schemas = self._state.slices, self._state.schemas
+        transaction = Transaction(self._registry, slices, self._slow_calls, schemas, self.creations)
         began = perf_counter()
         for pending in batch:
             _run(transaction, pending)
         if batch and batch[0].bulk:
             self._pause, self._bulk_seconds = Pause(), perf_counter() - began
+        return transaction
 
     async def _answer_repeats(self, batch: list[_Pending]) -> None:
         """Answers those that fail now but have succeeded before: a repeat is a duplicate, whatever the state is now."""

@@ -138,6 +138,8 @@ class JournalContract:
             [checkpoint] = await journal.checkpoints()
             saved = await journal.saved(checkpoint.position, selection)
             assert {each.name for each in saved} == set(selected)
+            index = await journal.index(checkpoint.position, selection)
+            assert index == {each.name: each.position.seq for each in saved}
         assert set((await History(journal).load(selection=selection)).slices) == set(selected)
 
     async def test_what_is_read_at_a_time_is_bounded_in_bytes_too(self) -> None:
@@ -352,10 +354,29 @@ class JournalContract:
                 await raised(Expired, history.load(change.position))
             else:
                 assert plain(await history.load(change.position)) == state
+                names = frozenset(("a", "r/1", "none"))
+                assert plain(await history.load(change.position, Selection(names=names))) == state
+                for selection in (EVERYTHING, Selection.family("r")):
+                    found = {name for name in state if selection.matches(name)}
+                    assert await history.names(change.position, selection) == found
         await raised(Forked, history.load(Position(seq=written[-1].version, tag="other")))
         await raised(Forked, history.load(Position(seq=written[-1].version + 1, tag="later")))
         if earliest != START:
             assert (await history.load(earliest)).position == earliest
+        await journal.close()
+
+    async def test_a_store_begins_with_names_and_versions(self) -> None:
+        """However many instances there are, it reads the values of plain slices, and of those that it holds."""
+        journal = await self.make(SMALL)
+        for n in range(9):
+            await _step(journal, n)
+            whole = await History(journal).load()
+            for held in (Selection(names=frozenset()), Selection.family("r"), EVERYTHING):
+                begun = await History(journal).newest(held)
+                assert begun.versions == {name: state.version for name, state in whole.slices.items()}
+                wanted = {name: state for name, state in plain(whole).items() if "/" not in name or held.matches(name)}
+                assert plain(begun) == wanted
+                assert (begun.position, begun.since, begun.changes) == (whole.position, whole.since, whole.changes)
         await journal.close()
 
     async def test_a_history_that_was_trimmed_to_its_head_goes_on(self) -> None:
@@ -386,6 +407,8 @@ class JournalContract:
             assert [each.data for each in await journal.saved(await journal.head())] == [b"1"]
             await raised(Forked, journal.save(Position(seq=1, tag="other"), {}))
             await raised(Expired, journal.saved(START))
+            await raised(Expired, journal.index(START))
+            await raised(Expired, journal.index(Position(seq=1, tag="other")))
         await journal.close()
 
     async def test_appends_go_on_while_a_checkpoint_is_made(self) -> None:

@@ -1,5 +1,7 @@
 """Slices whose rules the environment chooses: RULES is JSON, the name of a rule for each slice.
 
+IDLE is the seconds after which instances leave the memory.
+
 A token is `subject:role,role:issued:expires`, the latter two in Unix seconds and perhaps empty. The role `root` may do
 everything.
 """
@@ -15,6 +17,7 @@ from aiohttp import web
 
 from statestream import REMOVED, Change, Identity, Limits, Slice, Store, create_app
 from statestream.auth import role, signed_in
+from statestream.journal import Retention, from_url
 from statestream.store import revocations
 
 Rule = Callable[..., bool]
@@ -140,7 +143,11 @@ def left(state: Any, *, member: str) -> None:
 
 
 slices = [declared(name, keyed=name.startswith("k")) for name in RULES]
-store = Store([flag, team, *slices], journal=os.environ["JOURNAL"])
+idle = os.environ.get("IDLE")
+journal = from_url(os.environ["JOURNAL"])
+if idle is not None:  # what no checkpoint has does not leave the memory
+    journal.retention = Retention(checkpoint=1)
+store = Store([flag, team, *slices], journal=journal, idle=60.0 if idle is None else float(idle))
 ordered: dict[str, int] = {}
 """The seq of the last revocation of each subject, or of its end, by the key of the subject."""
 

@@ -16,6 +16,7 @@ import orjson
 
 from statestream import Slice
 from statestream.core.change import Action, Position, SliceState
+from statestream.store.loaded import LoadedSlices
 from statestream.store.schemas import Schemas
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import HandlerRegistry, Request, Transaction, accept
@@ -88,7 +89,8 @@ class Case:
     def __init__(self, size: int, action: Action) -> None:
         self.before = {"messages": [message(number) for number in range(size)], "meta": {}}
         self._rules = HandlerRegistry([talk])
-        self._committed = {"talk": SliceState(self.before, Position(seq=1, tag="bench"))}
+        self._committed = LoadedSlices()
+        self._committed.put("talk", SliceState(self.before, Position(seq=1, tag="bench")))
         self._request = accept([action], id="bench", idempotent=False, actor=None, at=0, expect={}, parsed=False)
         self.after = self._after(self._request)
 

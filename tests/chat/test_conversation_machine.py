@@ -35,10 +35,12 @@ from statestream.core.errors import NotFound
 from statestream.core.principal import SERVER
 from statestream.core.selection import EVERYTHING
 from statestream.journal import MemoryJournal
+from statestream.store.unloading import Unloading
 from tests.dialogues import look_at
 from tests.support.census import entries, reply_tasks, tasks_of
 from tests.support.clock import Clock, timeless
 from tests.support.meddled import Meddled
+from tests.support.now import now
 
 T = TypeVar("T")
 
@@ -137,21 +139,21 @@ async def settled() -> None:
 
 def everything(store: Store, key: str) -> list[Any]:
     """All messages in the order of creation, also those that have left, once each."""
-    pages = (store.get(f"chat_archive/{key}:{page}") for page in itertools.count())
+    pages = (now(store, f"chat_archive/{key}:{page}") for page in itertools.count())
     past: dict[int, Any] = {}
     for page in itertools.takewhile(lambda page: page is not None, pages):
         assert not past.keys() & set(page["numbers"]), "a message has left twice"
         past |= dict(zip(page["numbers"], page["messages"], strict=True))
     left = {message["id"]: message for message in past.values()}
     rest: list[Any] = []
-    for message in (store.get(f"chat/{key}") or {"messages": []})["messages"]:
+    for message in (now(store, f"chat/{key}") or {"messages": []})["messages"]:
         assert left.get(message["id"], message) == message, "a message has changed after it had left"
         rest += [] if message["id"] in left else [message]
     return [past[number] if number in past else rest.pop(0) for number in range(len(past) + len(rest))]
 
 
 def check_sane(store: Store, key: str) -> None:
-    state = store.get(f"chat/{key}")
+    state = now(store, f"chat/{key}")
     if state is None:
         return
     live, messages = state["messages"], everything(store, key)
@@ -258,7 +260,7 @@ class Conversing(RuleBasedStateMachine):
     def branch(self, node: int, number: int) -> None:
         chosen, chats = self.a_message(number), self.nodes[node].chats
         if self.run(self.trying(chats.branch(KEY, chosen))) is None:
-            state = chats.find(KEY)
+            state = self.run(chats.find(KEY))
             assert state["leaf"] == newest_below(state["messages"], chosen)
 
     @rule(node=node)
@@ -296,6 +298,11 @@ class Conversing(RuleBasedStateMachine):
     @rule(node=node, on=st.booleans())
     def deaf(self, node: int, on: bool) -> None:
         self.nodes[node].journal.deaf(on)
+
+    @rule(node=node)
+    def unload(self, node: int) -> None:
+        """Nothing stays in memory but what must."""
+        self.run(Unloading(self.nodes[node].store._state.slices, lambda _: False).unload(-1))
 
     @rule(node=node)
     def kill(self, node: int) -> None:
@@ -356,11 +363,11 @@ class Conversing(RuleBasedStateMachine):
 
 
 def slices_of(store: Store) -> dict[str, Any]:
-    return {name: state.value for name, state in store.view(SERVER).select(EVERYTHING)}
+    return {name: now(store, name) for name in store.view(SERVER).versions(EVERYTHING)}
 
 
 def check_listed(store: Store) -> None:
-    state, listed = store.get(f"chat/{KEY}"), store.get("chats/ana")["chats"]
+    state, listed = now(store, f"chat/{KEY}"), now(store, "chats/ana")["chats"]
     assert list(listed) == [KEY]
     assert listed[KEY]["status"] == "idle"
     assert listed[KEY].get("title") == state.get("title")
@@ -410,7 +417,7 @@ async def create(node: Node, keys: Iterable[str]) -> None:
 
 
 def present(node: Node, key: str) -> set[str]:
-    return set((node.store.get(f"presence/{key}") or {"people": {}})["people"])
+    return set((now(node.store, f"presence/{key}") or {"people": {}})["people"])
 
 
 COMINGS = st.lists(
@@ -529,7 +536,7 @@ def test_people_are_there_again_when_their_node_was_taken_for_dead_and_lives() -
             await Recovery(two.chats.view, in_progress).recover(one.chats.node)
             await asyncio.sleep(1.5)
             assert present(one, "c") == present(two, "c") == {"ana"}
-            assert one.store.get("chat/c")["messages"][-1]["error"]["kind"] == "interrupted"
+            assert now(one.store, "chat/c")["messages"][-1]["error"]["kind"] == "interrupted"
             assert not model.open
             leave()
 
@@ -554,7 +561,7 @@ def test_a_journal_that_was_away_makes_nobody_dead(away: float) -> None:
             await asyncio.sleep(15)
             model.tell("Done.", Finish(reason="stop"))
             await asyncio.sleep(1)
-            reply = looks.store.get("chat/c")["messages"][1]
+            reply = now(looks.store, "chat/c")["messages"][1]
             assert (reply["status"], text_of(reply)) == ("complete", "So far. Done.")
 
     timeless(back())
@@ -570,7 +577,7 @@ def test_a_node_that_was_behind_takes_nobody_for_dead() -> None:
             two.journal.deaf(False)
             model.tell("Done.", Finish(reason="stop"))
             await asyncio.sleep(1)
-            assert two.store.get("chat/c")["messages"][1]["status"] == "complete"
+            assert now(two.store, "chat/c")["messages"][1]["status"] == "complete"
 
     timeless(behind())
 
@@ -601,8 +608,8 @@ def test_a_server_that_stops_ends_a_reply_that_was_being_saved() -> None:
             journal.gate.set()
             await closing
             assert not reply_tasks(one.chats)
-            assert one.store.get("chat/c")["messages"][-1]["id"] == await asking
-            assert one.store.get("chat/c")["messages"][-1]["error"]["kind"] == "interrupted"
+            assert now(one.store, "chat/c")["messages"][-1]["id"] == await asking
+            assert now(one.store, "chat/c")["messages"][-1]["error"]["kind"] == "interrupted"
             assert not model.calls
 
     timeless(stopping())
@@ -630,10 +637,10 @@ def test_a_branch_that_is_chosen_is_shown_down_to_its_newest_end() -> None:
             newer = await exchange(one.chats, model, question("a"), again=True)
             await exchange(one.chats, model, question("b", edits="a"))
             await one.chats.branch("c", "a")
-            assert one.store.get("chat/c")["leaf"] == newer
+            assert now(one.store, "chat/c")["leaf"] == newer
             await exchange(one.chats, model, question("c", edits="a"))
             assert await one.chats.ask("c", question("a")) == newer
-            assert one.store.get("chat/c")["leaf"] == newer
+            assert now(one.store, "chat/c")["leaf"] == newer
 
     timeless(choosing())
 
@@ -643,10 +650,10 @@ def test_the_id_of_a_reply_asked_in_python_changes_nothing() -> None:
         async with cluster() as (_, model, (one,)):
             first = await exchange(one.chats, model, question("a"))
             await exchange(one.chats, model, question("b", edits="a"))
-            before = one.store.get("chat/c")
+            before = now(one.store, "chat/c")
             with pytest.raises(Refused, match="use a new one"):
                 await one.chats.ask("c", question(first))
-            assert one.store.get("chat/c") == before
+            assert now(one.store, "chat/c") == before
 
     timeless(taken())
 
@@ -658,8 +665,8 @@ def test_a_question_that_has_left_before_its_reply_is_not_asked_again() -> None:
                 await exchange(one.chats, model, question(id))
             late = await exchange(one.chats, model, question("a"), again=True)
             await exchange(one.chats, model, question("d", edits="a"))
-            assert "a" not in [message["id"] for message in one.store.get("chat/c")["messages"]]
-            assert late in [message["id"] for message in one.store.get("chat/c")["messages"]]
+            assert "a" not in [message["id"] for message in now(one.store, "chat/c")["messages"]]
+            assert late in [message["id"] for message in now(one.store, "chat/c")["messages"]]
             with pytest.raises(Refused, match="long ago"):
                 await one.chats.ask("c", question("a"))
             with pytest.raises(Refused, match="no longer in this chat"):
@@ -675,7 +682,7 @@ def test_a_question_that_another_node_has_answered_and_archived_is_not_asked_aga
             two.journal.deaf(True)
             for id in ("a", "b", "c", "d"):
                 await exchange(one.chats, model, question(id))
-            assert two.store.get("chat/c") is None
+            assert now(two.store, "chat/c") is None
             with pytest.raises(Refused, match="long ago"):
                 await two.chats.ask("c", question("a"), create=True)
             assert model.calls["a"] == 1

@@ -478,7 +478,7 @@ async def test_nothing_is_left_of_a_deleted_chat(upstream: str, people: People, 
             assert (status, "there is no chat" in text) == (404, True)
         assert chat not in (await send(bob, server, "GET", f"/history?slices=chat/{chat}"))[1]
     async with Store(Chat(model=DemoModel()).slices, journal=journal) as store:
-        left = {name: store.get(name) for name in ("chats/ann", "chats/bob")}
+        left = {name: await store.read(name) for name in ("chats/ann", "chats/bob")}
         assert left == {"chats/ann": {"chats": {}}, "chats/bob": {"chats": {}}}
         for name in (
             f"chat/{chat}",
@@ -486,9 +486,10 @@ async def test_nothing_is_left_of_a_deleted_chat(upstream: str, people: People, 
             f"presence/{chat}",
             f"provider/{chat}",
             f"chat_people/{chat}",
+            f"chat_run/{chat}",
         ):
-            assert store.get(name) is None, name
-        assert store.get(f"deleted_chat/{chat}").keys() == {"at"}
+            assert await store.read(name) is None, name
+        assert (await store.read(f"deleted_chat/{chat}")).keys() == {"at"}
 
 
 async def test_a_chat_can_be_deleted_by_anybody_where_everybody_is_anonymous(upstream: str, http: Http) -> None:
@@ -522,7 +523,7 @@ async def test_the_right_counts_when_an_action_takes_effect() -> None:
             assert error.value.reason == conversation.NOT_MEMBER
         with pytest.raises(Refused):
             await store.dispatch(conversation.created(key, user="bob"))
-        assert store.get(f"chat_people/{key}") == {"user": "ann", "participants": []}
+        assert await store.read(f"chat_people/{key}") == {"user": "ann", "participants": []}
         await chats.people.delete(key, by=Identity(subject="ann"))
         with pytest.raises(NotFound):
             await chats.ask(key, Question.text("May I?", author="bob"), create=True, by=bob)

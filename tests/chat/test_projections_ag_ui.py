@@ -6,7 +6,7 @@ test_client_ag_ui.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -27,7 +27,6 @@ from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
 from statestream.core.principal import Scope
 from statestream.core.selection import EVERYTHING, Selection, bounded
-from statestream.store.node_state import instances_of
 from statestream.store.notifier import Notifier
 from statestream.store.rights import Grant
 from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, look_at, reply_in
@@ -337,11 +336,11 @@ class Slices:
     def grant(self, asked: Selection) -> Grant:
         return Grant(selection=asked, scope=Scope())
 
-    def select(self, selection: Selection) -> Iterator[tuple[str, SliceState]]:
-        return selection.of(self.held, instances_of(self.held))
+    def states(self, names: Iterable[str]) -> dict[str, SliceState]:
+        return {name: self.held[name] for name in names if name in self.held}
 
     def snapshot(self, selection: Selection) -> Snapshot:
-        return Snapshot(position=START, slices=bounded(selection.of(self.held, instances_of(self.held))))
+        return Snapshot(position=START, slices=bounded((n, s) for n, s in self.held.items() if selection.matches(n)))
 
     @property
     def values(self) -> Any:

@@ -164,6 +164,10 @@ def test_a_random_run(tmp_path: Path) -> None:
     assert counts["ended expired"], counts
 
 
+def test_a_random_run_whose_instances_leave_the_memory_all_the_time(tmp_path: Path) -> None:
+    run(random.Random(seed_of()), str(tmp_path), readers=15, until=1_000, IDLE="0.004")
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_a_million_deliveries(tmp_path: Path) -> None:

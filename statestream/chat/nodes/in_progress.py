@@ -2,33 +2,33 @@
 
 The index has the replies that are being made, and by which nodes, and who is present through which node.
 
-Invariants: derived from committed state; after a reset, from all of it again. A change costs a look at its cause. Every
+Invariants: derived from committed state; after a reset, from all of it again, but not from the chats themselves. A
+change costs a look at its cause. Every
 node that notices the loss of another may end what it left behind, at the same time as others.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import orjson
 from msgspec import Struct
 
-from statestream.chat.messages import streaming
+from statestream.chat.messages import State, streaming
 from statestream.chat.nodes import lease, presence
 from statestream.chat.replies.reply_run import INTERRUPTED, end_reply
-from statestream.chat.slices import conversation
+from statestream.chat.slices import conversation, runs
 from statestream.core.change import Change
 from statestream.core.errors import Refused
 from statestream.core.selection import Selection
 from statestream.store.bus import ResetReason
 from statestream.store.view import StoreView
 
-_BEGIN_OR_END: Final = frozenset(
-    action.type for action in (conversation.asked, conversation.regenerated, conversation.ended)
-)
-_INDEXED: Final = Selection(names=frozenset(), families=frozenset((conversation.NAME, presence.NAME, lease.NAME)))
+_BEGIN: Final = frozenset((conversation.asked.type, conversation.regenerated.type))
+INDEXED: Final = Selection(names=frozenset(), families=frozenset((runs.NAME, presence.NAME, lease.NAME)))
+"""What is read here, by code that cannot wait: it must be held in memory."""
 
 
 class ReplyInProgress(Struct, frozen=True):
@@ -53,7 +53,7 @@ class InProgress:
         self.replies.clear()
         self._present.clear()
         self._leased.clear()
-        for name, _ in self._view.select(_INDEXED):
+        for name in self._view.versions(INDEXED):
             self._update(name)
 
     def nodes(self) -> set[str]:
@@ -72,9 +72,20 @@ class InProgress:
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            if change.slice.startswith(f"{conversation.NAME}/") and change.cause.type not in _BEGIN_OR_END:
-                continue
-            self._update(change.slice)
+            family, _, key = change.slice.partition("/")
+            if family != conversation.NAME:
+                self._update(change.slice)
+            elif change.cause.type in _BEGIN:  # also by a node that does not know the slice of runs
+                reply = orjson.loads(change.cause.payload)["reply"]
+                self._set(key, ReplyInProgress(reply["id"], reply["node"]))
+            elif change.cause.type == conversation.ended.type or change.kind == "removed":
+                self._set(key, None)
+
+    def note(self, key: str, state: State) -> None:
+        """Adds the reply in progress of a chat that somebody looks at, if it was begun before there was an index."""
+        reply = streaming(state)
+        if reply is not None and key not in self.replies:
+            self._set(key, ReplyInProgress(reply["id"], reply["run"]["node"]))
 
     def reset(self, reason: ResetReason) -> None:
         before = dict(self.replies)
@@ -85,24 +96,23 @@ class InProgress:
 
     def _update(self, name: str) -> None:
         family, _, key = name.partition("/")
-        if family == conversation.NAME:
-            self._update_reply(name, key)
+        if family == runs.NAME:
+            run = self._view.get(name)
+            self._set(key, None if run is None else ReplyInProgress(run.value["reply"], run.value["node"]))
         elif family == presence.NAME:
             self._update_key(self._present, name, key)
         elif family == lease.NAME:
             self._update_key(self._leased, name, key)
 
-    def _update_reply(self, name: str, key: str) -> None:
-        chat = self._view.get(name)
-        reply = None if chat is None else streaming(chat.value)
+    def _set(self, key: str, reply: ReplyInProgress | None) -> None:
         known = self.replies.pop(key, None)
         if reply is not None:
-            self.replies[key] = ReplyInProgress(reply["id"], reply["run"]["node"])
-        if known is not None and (reply is None or reply["id"] != known.reply):
+            self.replies[key] = reply
+        if known is not None and (reply is None or reply.reply != known.reply):
             self._ended(known.reply)
 
     def _update_key(self, keys: set[str], name: str, key: str) -> None:
-        if self._view.get(name) is not None:
+        if self._view.version(name):
             keys.add(key)
         else:
             keys.discard(key)
@@ -121,8 +131,10 @@ class Recovery:
         """Ends the replies and the presence that a node has left behind. Raises Unavailable."""
         for key, reply in tuple(self._in_progress.replies.items()):
             if reply.node == node:
-                with contextlib.suppress(Refused):  # another node was first
+                try:
                     await end_reply(self._view, key, reply.reply, INTERRUPTED)
+                except Refused:  # another node was first
+                    await self._view.dispatch(runs.forgotten(key, reply=reply.reply))
         for key in self._in_progress.presences(node):
             await self._view.dispatch(presence.node_lost(key, node=node))
         log.info("node %s is lost; its replies and its presence were ended", node)

@@ -223,7 +223,7 @@ class Presence:
         if self._quiet_until.get(key, 0.0) > now:
             return
         self._quiet_until.pop(key, None)
-        news = self._news(key, now)
+        news = await self._view.complete(lambda: self._news(key, now))
         if not news:
             return
         name = f"{NAME}/{key}"
@@ -235,7 +235,7 @@ class Presence:
             await self._view.dispatch(seen(key, node=self._node, people=news), expect={name: version})
 
     def _news(self, key: str, now: float) -> dict[str, Activity]:
-        """Where the state is wrong about the people of this node. Forgets people who are gone."""
+        """Where the state is wrong about the people of this node. Forgets people who are gone. Raises NotLoaded."""
         people = self._chats.get(key, {})
         actual = {user: person.activity(now) for user, person in people.items()}
         for user, activity in actual.items():

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final
 
 from statestream.chat.chats import state_of
-from statestream.chat.messages import find, path, text_of
+from statestream.chat.messages import State, find, path, text_of
 from statestream.chat.models import Model, ModelFailed, Turn, provider_of
 from statestream.chat.people import correct
 from statestream.chat.replies.model_calls import answering
@@ -27,7 +27,7 @@ from statestream.chat.replies.reply_run import Job, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, listing, provider
+from statestream.chat.slices import archive, conversation, listing, provider, runs
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
@@ -111,18 +111,28 @@ class ReplyMaker:
             "node": self._node,
             "model": self._settings.model.name,
         }
-        job = Job(key=key, reply=reply["id"], user=owner, person=view.principal.subject, turns=lambda: self._turns(key))
+        job = Job(
+            key=key,
+            reply=reply["id"],
+            user=owner,
+            person=view.principal.subject,
+            turns=lambda: self._view.complete(lambda: self._turns(key)),
+        )
         run = ReplyRun(self._view, job, self._settings.model, self._settings.tools, self._settings.timeouts)
+        asking = await self._view.complete(lambda: actions(reply))
         try:
-            await view.dispatch(actions(reply), expect=expect)
+            await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
         except Unavailable:
             # the place may have been saved all the same: then the run ends the reply once the journal is available
             run.stop()
             self._tasks.start(run, partial(self._follow_up, job, run))
             raise
-        if find(state_of(self._view, key), reply["id"]) is not None:
+        if find(await self._state(key), reply["id"]) is not None:
             self._tasks.start(run, partial(self._follow_up, job, run))
         return reply["id"]
+
+    async def _state(self, key: str) -> State:
+        return await self._view.complete(lambda: state_of(self._view, key))
 
     def _turns(self, key: str) -> list[Turn]:
         model = self._settings.model
@@ -135,23 +145,24 @@ class ReplyMaker:
         the chat gets a title.
         """
         self._quota.used(job.person, run.measurements.usage)
-        actions, expect = archive.archiving(self._view, job.key, self._settings.keep)
+        view, key = self._view, job.key
+        actions, expect = await view.complete(lambda: archive.archiving(view, key, self._settings.keep))
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again
                 await self._view.dispatch(actions, expect=expect)
-        shown = archive.shown_path(
-            self._view, job.key, self._settings.window
-        )  # the model is sent archived ones as well
-        needed = [*state_of(self._view, job.key)["messages"], *shown]
-        if forgetting := provider.forgetting(self._view, job.key, needed):
-            await self._view.dispatch(forgetting)
+        if forgetting := await view.complete(lambda: self._forgetting(key)):
+            await view.dispatch(forgetting)
         await correct(self._view, job.key)
         if self._settings.titles:
             await self._give_title(job)
             await correct(self._view, job.key)
 
+    def _forgetting(self, key: str) -> list[Action]:
+        shown = archive.shown_path(self._view, key, self._settings.window)  # the model is sent archived ones as well
+        return provider.forgetting(self._view, key, [*state_of(self._view, key)["messages"], *shown])
+
     async def _give_title(self, job: Job) -> None:
-        state = state_of(self._view, job.key)
+        state = await self._state(job.key)
         reply = find(state, job.reply)
         if "title" in state or reply is None or reply["status"] != "complete":
             return
@@ -159,8 +170,9 @@ class ReplyMaker:
         title = await title_of(exchange, self._settings.model, job.key)
         if title is not None:
             titled = conversation.titled(job.key, title=title, **conversation.optional(user=job.user))
+            updating = await self._view.complete(lambda: listing.updating(self._view, job.key, title=title))
             with contextlib.suppress(Refused):  # the chat was deleted
-                await self._view.dispatch([titled, *listing.updating(self._view, job.key, title=title)])
+                await self._view.dispatch([titled, *updating])
 
 
 async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -40,6 +40,7 @@ from statestream.chat.settings import Timeouts
 from statestream.chat.slices import conversation, listing
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
+from statestream.core.selection import Selection
 from statestream.server import access_log
 from statestream.server.log_line import line
 from statestream.store import tracing
@@ -67,9 +68,13 @@ TIMED_OUT: Final = failed("timeout", "The model did not answer in time.")
 
 async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:
     """Ends a reply that this node does not make itself. Raises Refused if it has ended already."""
-    owner = conversation.optional(user=owner_of(view, key))
-    ended = conversation.ended(key, reply=reply, **end, **owner)
-    await view.dispatch([ended, *listing.updating(view, key, status=listing.IDLE)])
+
+    def actions() -> list[Action]:
+        owner = conversation.optional(user=owner_of(view, key))
+        ended = conversation.ended(key, reply=reply, **end, **owner)
+        return [ended, *listing.updating(view, key, status=listing.IDLE)]
+
+    await view.dispatch(await view.complete(actions))
 
 
 log = logging.getLogger("statestream")
@@ -95,7 +100,7 @@ class Job(Struct, frozen=True, kw_only=True):
     reply: str
     user: str | None
     person: str | None
-    turns: Callable[[], Sequence[Turn]]
+    turns: Callable[[], Awaitable[Sequence[Turn]]]
 
 
 class ReplyRun:
@@ -141,6 +146,7 @@ class ReplyRun:
 
     async def run(self) -> None:
         """Returns when the reply has ended and that is durable, however long the journal is unavailable."""
+        release = self._view.hold(Selection(names=frozenset((conversation.name_of(self._job.key),))))
         reading = tracing.inside(self.span)
         reader = self._reader = asyncio.create_task(self._read(), name=f"chat reader of {self.reply}", context=reading)
         reader.add_done_callback(lambda _: self._news.set())
@@ -158,6 +164,7 @@ class ReplyRun:
             self.measurements.usage.clear()  # its numbers may be what cannot be stored
             await self._end(NOT_STORABLE)
         finally:
+            release()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -171,7 +178,7 @@ class ReplyRun:
             self._news.clear()
             began = loop.time()
             if actions := self._builder.take():
-                await self._dispatch(actions)
+                await self._dispatch(lambda: actions)
             if not self._builder:
                 self._written.set()
             if not reader.done():
@@ -182,14 +189,17 @@ class ReplyRun:
         owner = conversation.optional(user=self._job.user)
         figures = self.measurements.figures()
         ended = conversation.ended(self._job.key, reply=self._job.reply, figures=figures, **usage, **owner, **end)
-        await self._dispatch([ended, *listing.updating(self._view, self._job.key, status=listing.IDLE)], id=new_id())
+        key = self._job.key
+        await self._dispatch(lambda: [ended, *listing.updating(self._view, key, status=listing.IDLE)], id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
-    async def _dispatch(self, actions: Sequence[Action], id: str | None = None) -> None:
+    async def _dispatch(self, make: Callable[[], Sequence[Action]], id: str | None = None) -> None:
         """Tries until it succeeds. If the journal is unavailable for long, the run stops reading, but not trying."""
         give_up = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        actions: Sequence[Action] = ()
         while True:
             try:
+                actions = actions or await self._view.complete(make)
                 await self._view.dispatch(actions, id=id)
             except Unavailable:
                 if asyncio.get_running_loop().time() > give_up:
@@ -205,7 +215,7 @@ class ReplyRun:
         try:
             async with asyncio.timeout(self._timeouts.total):
                 for _ in range(MAX_STEPS):
-                    step = self._step(self._job.turns())
+                    step = self._step(await self._job.turns())
                     end = await Stepped(step, self._view.slow_calls, "model", self._model.name)
                     if end is not None:
                         return end

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, Final
 
 from statestream.chat.messages import Message, State, path
@@ -198,17 +198,20 @@ def is_archived(view: StoreView, key: str, message_id: str) -> bool:
     return any(message["id"] == message_id for page in _pages(view, key) for message in page["messages"])
 
 
-def _pages(view: StoreView, key: str) -> Iterator[Any]:
-    for number in count():
-        page = view.get(f"{NAME}/{_page_key(key, number)}")
-        if page is None:
-            return
-        yield page.value
+def _pages(view: StoreView, key: str) -> list[Any]:
+    """Raises NotLoaded for all pages at once that are away."""
+    return [page.value for page in view.states(f"{NAME}/{page_key}" for page_key in _page_keys(view, key)).values()]
+
+
+def _page_keys(view: StoreView, key: str) -> Iterator[str]:
+    """The keys of the pages that exist."""
+    keys = (_page_key(key, page) for page in count())
+    return takewhile(lambda page_key: view.version(f"{NAME}/{page_key}") > 0, keys)
 
 
 def erasing(view: StoreView, key: str) -> list[Action]:
     """The actions that remove all pages of a chat."""
-    return [erased(_page_key(key, page)) for page, _ in enumerate(_pages(view, key))]
+    return [erased(page_key) for page_key in _page_keys(view, key)]
 
 
 def _page_key(key: str, page: int) -> str:

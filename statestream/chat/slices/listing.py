@@ -113,6 +113,7 @@ def correcting(view: StoreView, key: str) -> list[tuple[Action, dict[str, int]]]
         return []
     right = conversation.optional(status=_status_of(chat.value), title=chat.value.get("title"))
     corrections = []
+    view.states(f"{NAME}/{person}" for person in participants_of(chat.value))  # raises NotLoaded for all at once
     for person in participants_of(chat.value):
         name = f"{NAME}/{person}"
         known, entry = view.get(name), listed_chats(view, person).get(key)

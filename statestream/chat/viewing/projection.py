@@ -61,7 +61,10 @@ class Projection(Protocol):
 
 
 class SlicesBeside:
-    """The slices that one viewer asks for beside a conversation, as far as their rights allow at each look."""
+    """The slices that one viewer asks for beside a conversation, as far as their rights allow at each look.
+
+    Making one raises NotLoaded and TooLarge.
+    """
 
     def __init__(self, view: StoreView, asked: Selection) -> None:
         self._view, self._asked, self._grant = view, asked, view.grant(asked)
@@ -74,21 +77,27 @@ class SlicesBeside:
             return ["*"]
         return [*self._grant.selection.names, *(f"{family}/*" for family in self._grant.selection.families)]
 
+    async def looked(self, changed: AbstractSet[str] | None) -> Beside:
+        """The same as `look`, once everything that it needs is in memory. Raises TooLarge, Unavailable."""
+        return await self._view.complete(lambda: self.look(changed))
+
     def look(self, changed: AbstractSet[str] | None) -> Beside:
         """All the slices at the first look and when the rights have changed, otherwise those that have changed.
 
-        `changed` is None if any may have. Raises TooLarge if they are more than a snapshot holds.
+        `changed` is None if any may have. Raises TooLarge if they are more than a snapshot holds, and NotLoaded.
         """
-        before = self._grant.selection
+        grant = self._grant
         if changed is None or self._concerned(changed):
-            self._grant = self._view.grant(self._asked)
-        selection = self._grant.selection
-        if changed is None or not self._looked or selection != before:
-            self._looked = True
-            return Beside(slices=self._view.snapshot(selection).slices, whole=True)
-        names = frozenset(name for name in changed if selection.matches(name))
-        found = dict(self._view.select(Selection(names=names)))
-        return Beside(slices={name: found.get(name) for name in names}, whole=False)
+            grant = self._view.grant(self._asked)
+        selection = grant.selection
+        if changed is None or not self._looked or selection != self._grant.selection:
+            beside = Beside(slices=self._view.snapshot(selection).slices, whole=True)
+        else:
+            names = frozenset(name for name in changed if selection.matches(name))
+            found = self._view.states(names)
+            beside = Beside(slices={name: found.get(name) for name in names}, whole=False)
+        self._grant, self._looked = grant, True
+        return beside
 
     def _concerned(self, changed: AbstractSet[str]) -> bool:
         grant = self._grant

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.viewers import Viewer, show
-from statestream.core.errors import TooLarge
+from statestream.core.errors import StatestreamError
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
 from statestream.server.authentication import held
@@ -55,7 +55,7 @@ async def respond(
         await response.prepare(request)
         try:
             await show(notifier, viewer, _ResponseOutlet(response, encode, keep_alive))
-        except TooLarge:  # the slices beside the conversation have become more than the viewer can be sent
+        except StatestreamError:  # the slices beside the conversation are too large now, or the journal is unavailable
             abort_response(request)
     if viewer.projection.truncated:
         abort_response(request)

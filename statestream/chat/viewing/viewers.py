@@ -59,14 +59,14 @@ class Viewer:
         """What to wait for, as a Notifier takes it."""
         return [name_of(self.key), *([] if self._beside is None else self._beside.names)]
 
-    def look(self, changed: set[str] | None, *, last: bool) -> list[Item]:
+    async def look(self, changed: set[str] | None, *, last: bool) -> list[Item]:
         """What is new. `changed` names the slices that have changed since the last look; None: any may have."""
-        beside = None if self._beside is None else self._beside.look(changed)
-        return self.projection.new(Look(state=self._state(), beside=beside, last=last))
+        beside = None if self._beside is None else await self._beside.looked(changed)
+        return self.projection.new(Look(state=await self._state(), beside=beside, last=last))
 
-    def _state(self) -> State:
+    async def _state(self) -> State:
         """The chat's state, as it looks on the viewer's branch: the same object for the same state."""
-        state = self._chats.find(self.key)
+        state = await self._chats.find(self.key)
         if self._branch is None:
             return state
         if self._looked is None or self._looked[0] is not state:
@@ -90,7 +90,7 @@ async def show_all(viewers: Collection[Viewer], signal: Signal, notifier: Notifi
         changed, last = signal.names(), notifier.closed
         for viewer in tuple(viewers):
             async with outlet.writing:
-                if items := viewer.look(changed, last=last):
+                if items := await viewer.look(changed, last=last):
                     await outlet.send(items)
             if items and len(viewers) > 1:
                 await asyncio.sleep(0)  # a hundred long chats must not keep everybody else waiting

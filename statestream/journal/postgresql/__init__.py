@@ -142,6 +142,9 @@ class PostgresqlJournal:
     async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
         return await keeping.saved(self._reading, self._statements, checkpoint, selection)
 
+    async def index(self, checkpoint: Position, selection: Selection = EVERYTHING) -> dict[str, int]:
+        return await keeping.index(self._reading, self._statements, checkpoint, selection)
+
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         await keeping.save(self._upkeep, self._statements, position, slices, self.clock.now())
 

@@ -43,33 +43,50 @@ async def saved(
     sql: Connection, statements: Statements, checkpoint: Position, selection: Selection
 ) -> list[SavedSlice]:
     """In pages. Nothing but a trim changes what belongs to a checkpoint, so it must be there still at the end."""
-    rows: list[Any] = []
-    if selection.names:
-        rows += await sql.fetch(statements["saved_names"], checkpoint.seq, sorted(selection.names))
-    for lower, upper in _ranges(selection):
-        rows += await _in_range(sql, statements, checkpoint, lower, upper)
-    found = await sql.fetch(statements["checkpoints"])
-    point = next((row for row in found if (row["seq"], row["tag"]) == (checkpoint.seq, checkpoint.tag)), None)
-    if point is None:
-        raise Expired("the checkpoint is not kept any more; read the checkpoints again")
+    rows = await _selected(sql, statements, "saved", checkpoint, selection)
+    point = await _point(sql, statements, checkpoint)
     kept = [row for row in rows if row["value"] is not None]
     if selection.everything and (len(kept), sum(row["crc"] for row in kept)) != (point["slices"], point["total"]):
         raise damaged(f"the checkpoint at change {checkpoint.seq} of the journal")
     return [_saved(row) for row in kept]
 
 
+async def index(sql: Connection, statements: Statements, checkpoint: Position, selection: Selection) -> dict[str, int]:
+    """The versions only: values are not read, and so the rows are not checked, but counted."""
+    rows = await _selected(sql, statements, "index", checkpoint, selection)
+    point = await _point(sql, statements, checkpoint)
+    found = {row["slice"]: row["version"] for row in rows if not row["removed"]}
+    if selection.everything and len(found) != point["slices"]:
+        raise damaged(f"the checkpoint at change {checkpoint.seq} of the journal")
+    return found
+
+
+async def _point(sql: Connection, statements: Statements, checkpoint: Position) -> Any:
+    """Raises Expired."""
+    for row in await sql.fetch(statements["checkpoints"]):
+        if (row["seq"], row["tag"]) == (checkpoint.seq, checkpoint.tag):
+            return row
+    raise Expired("the checkpoint is not kept any more; read the checkpoints again")
+
+
+async def _selected(
+    sql: Connection, statements: Statements, what: str, checkpoint: Position, selection: Selection
+) -> list[Any]:
+    """The rows of the selected slices. `what` is how the statements begin that read them."""
+    rows: list[Any] = []
+    if selection.names:
+        rows += await sql.fetch(statements[f"{what}_names"], checkpoint.seq, sorted(selection.names))
+    for lower, upper in _ranges(selection):
+        while page := await sql.fetch(statements[f"{what}_range"], checkpoint.seq, lower, upper, PAGE_ROWS):
+            rows += page
+            upper = page[-1]["slice"]
+    return rows
+
+
 def _ranges(selection: Selection) -> list[tuple[str, str]]:
     if selection.everything:
         return [_ALL_NAMES]
     return [(f"{family}/", f"{family}0") for family in sorted(selection.families)]  # 0 follows the slash
-
-
-async def _in_range(sql: Connection, statements: Statements, checkpoint: Position, lower: str, upper: str) -> list[Any]:
-    rows: list[Any] = []
-    while page := await sql.fetch(statements["saved_range"], checkpoint.seq, lower, upper, PAGE_ROWS):
-        rows += page
-        upper = page[-1]["slice"]
-    return rows
 
 
 def _saved(row: Any) -> SavedSlice:

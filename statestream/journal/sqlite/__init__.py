@@ -5,8 +5,9 @@ SQLite flushes the write-ahead log (synchronous=FULL) first. The promise is as g
 flush.
 
 Invariants: every coroutine is one transaction, on the connection that writes or on the one that reads, so reading the
-past never holds up a commit. Only `save`, `trim` and `tidy` are several transactions, each of them short, because an
-append waits for the one that runs. The other modules have the transactions, `schema.sql` the tables.
+past never holds up a commit. A third connection checks whole checkpoints, which can take long. Only `save`, `trim` and
+`tidy` are several transactions, each of them short, because an append waits for the one that runs. The other modules
+have the transactions, `schema.sql` the tables.
 
 Damage is refused: every read is checked (`checksums.py`), `open` compares the end of the history with the file that
 records it (`head_file.py`), and a batch is acknowledged only if the file is still the one at the path (`files.py`).
@@ -54,6 +55,7 @@ class SqliteJournal:
         self._files, self._head = OpenFiles(self.path), HeadFile(self.path)
         self._writing = SqliteWorker(self.path, "IMMEDIATE", self._files.check_again)
         self._reading = SqliteWorker(self.path, "DEFERRED", self._files.check_again)
+        self._checking = SqliteWorker(self.path, "DEFERRED", self._files.check_again)
         self._checked = Checked()
         self._claims = Claims()
         self._remembered = Remembered(self._writing, self._reading, self.retention.id_bytes)
@@ -73,6 +75,7 @@ class SqliteJournal:
             check_foreign(self.path)
             await self._writing.open(self._prepare)
             await self._reading.open(lambda _: None)
+            await self._checking.open(lambda _: None)
         except UnicodeDecodeError as error:
             await self.close()
             raise translated(error) from error
@@ -91,6 +94,7 @@ class SqliteJournal:
             self._is_open = False
             with contextlib.suppress(Unavailable):  # the file cannot be written to: the last recorded time remains
                 await self._tidying.note_time()
+        await self._checking.close()
         await self._reading.close()
         await self._writing.close()
         self._head.close()
@@ -125,7 +129,13 @@ class SqliteJournal:
         return await self._reading.run(keeping.checkpoints)
 
     async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
-        return await self._reading.run(keeping.saved, checkpoint, selection, self._checked)
+        found = await self._reading.run(keeping.saved, checkpoint, selection, self._checked)
+        if found is None:
+            found = await self._checking.run(keeping.saved_checked, checkpoint, selection, self._checked)
+        return found
+
+    async def index(self, checkpoint: Position, selection: Selection = EVERYTHING) -> dict[str, int]:
+        return await self._reading.run(keeping.index, checkpoint, selection)
 
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         """In portions: a row in `checkpoints` claims the position first, and counts from its completion on.

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from statestream.core.change import Position, SliceState
-from statestream.core.errors import Expired, Unavailable
+from statestream.core.errors import Expired, JournalUnusable, Unavailable
 from statestream.core.selection import Selection
 from statestream.journal.contract import Checkpoint, SavedSlice
 from statestream.journal.sqlite.changes import condition_of, earliest, newest, set_floor, verify
@@ -50,12 +50,16 @@ class Point(NamedTuple):
 
 def points(sql: sqlite3.Connection) -> list[Point]:
     """All rows of `checkpoints`, in order."""
-    found = []
-    for *columns, crc in sql.execute("SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints ORDER BY seq"):
-        if not fits(crc, checksum, tuple(columns)):
-            raise damaged(f"the checkpoint at change {columns[0]} of the journal")
-        found.append(Point(*columns))
-    return found
+    query = "SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints ORDER BY seq"
+    return [_point(row) for row in sql.execute(query)]
+
+
+def _point(row: tuple[Any, ...]) -> Point:
+    """Of a row with its CRC. Raises JournalUnusable if it is damaged."""
+    *columns, crc = row
+    if not fits(crc, checksum, tuple(columns)):
+        raise damaged(f"the checkpoint at change {columns[0]} of the journal")
+    return Point(*columns)
 
 
 def complete_points(sql: sqlite3.Connection) -> list[Point]:
@@ -66,39 +70,101 @@ def checkpoints(sql: sqlite3.Connection) -> list[Checkpoint]:
     return [Checkpoint(position=point.position, at=point.at, bytes=point.bytes) for point in complete_points(sql)]
 
 
-def saved(sql: sqlite3.Connection, checkpoint: Position, selection: Selection, checked: Checked) -> list[SavedSlice]:
-    """The first time, the whole checkpoint is checked: damage to its name could hide a slice from a selection."""
-    point = next((point for point in complete_points(sql) if point.position == checkpoint), None)
-    if point is None:
+def saved(
+    sql: sqlite3.Connection, checkpoint: Position, selection: Selection, checked: Checked
+) -> list[SavedSlice] | None:
+    """The selected slices at a checkpoint, if that costs no more than their rows; None if it takes `saved_checked`.
+
+    It does if something may be missing, because damage to its name could hide a slice, and the first time, all rows
+    must be checked.
+    """
+    point = _complete_point(sql, checkpoint)
+    if selection.everything or (selection.families and point.seq not in checked.checkpoints):
+        return None
+    rows = list(_effective(sql, point, *condition_of(selection)))
+    if len(rows) < len(selection.names) and point.seq not in checked.checkpoints:
+        return None
+    return [_slice(row) for row in rows]
+
+
+def saved_checked(
+    sql: sqlite3.Connection, checkpoint: Position, selection: Selection, checked: Checked
+) -> list[SavedSlice]:
+    """The selected slices at a checkpoint, of which all rows are checked."""
+    point = _complete_point(sql, checkpoint)
+    kept, count, total = [], 0, 0
+    for row in _effective(sql, point, "TRUE", []):
+        count, total = count + 1, total + row[5]
+        if selection.everything or selection.matches(row[0]):
+            kept.append(_slice(row))
+    if (count, total) != (point.slices, point.total):
+        raise _damaged_point(point)
+    checked.checkpoints.add(point.seq)
+    return kept
+
+
+def _slice(row: Row) -> SavedSlice:
+    name, _, version, tag, value, _ = row
+    return SavedSlice(name=name, position=Position(seq=version, tag=tag), data=value or b"")
+
+
+def index(sql: sqlite3.Connection, checkpoint: Position, selection: Selection) -> dict[str, int]:
+    """The versions of the selected slices at a checkpoint. Values are not read.
+
+    At the newest one they follow from the current versions, which were checked when the journal was opened.
+    """
+    point = _complete_point(sql, checkpoint)
+    if not selection.everything or point != complete_points(sql)[-1]:
+        return _index(sql, point, selection)
+    found = dict(sql.execute("SELECT slice, version FROM versions").fetchall())
+    later = "SELECT slice, from_version FROM changes WHERE seq > ? ORDER BY seq DESC"
+    for name, version in sql.execute(later, (point.seq,)):
+        if version:
+            found[name] = version
+        else:
+            found.pop(name, None)
+    if len(found) != point.slices:
+        raise _damaged_point(point)
+    return found
+
+
+def _index(sql: sqlite3.Connection, point: Point, selection: Selection) -> dict[str, int]:
+    condition, values = condition_of(selection)
+    rows = sql.execute(
+        "SELECT slice, max(checkpoint), version, value IS NULL FROM snapshots"
+        f" WHERE checkpoint <= ? AND {condition} GROUP BY slice",
+        (point.seq, *values),
+    )
+    return {name: version for name, _, version, removed in rows if not removed}
+
+
+def _complete_point(sql: sqlite3.Connection, checkpoint: Position) -> Point:
+    """Raises Expired if there is none."""
+    row = sql.execute(
+        "SELECT seq, tag, at, bytes, slices, total, crc FROM checkpoints WHERE seq = ?", (checkpoint.seq,)
+    ).fetchone()
+    point = None if row is None else _point(row)
+    if point is None or point.bytes < 0 or point.position != checkpoint:
         raise Expired("the checkpoint is not kept any more; read the checkpoints again")
-    if selection.everything or checkpoint.seq not in checked.checkpoints:
-        rows = _effective(sql, point, "TRUE", [])
-        if (len(rows), sum(row[5] for row in rows)) != (point.slices, point.total):
-            raise damaged(f"the checkpoint at change {point.seq} of the journal")
-        checked.checkpoints.add(checkpoint.seq)
-    else:
-        rows = _effective(sql, point, *condition_of(selection))
-    return [
-        SavedSlice(name=name, position=Position(seq=version, tag=tag), data=value or b"")
-        for name, _, version, tag, value, _ in rows
-        if selection.everything or selection.matches(name)
-    ]
+    return point
 
 
-def _effective(sql: sqlite3.Connection, point: Point, condition: str, values: Sequence[str]) -> list[Row]:
+def _damaged_point(point: Point) -> JournalUnusable:
+    return damaged(f"the checkpoint at change {point.seq} of the journal")
+
+
+def _effective(sql: sqlite3.Connection, point: Point, condition: str, values: Sequence[str]) -> Iterator[Row]:
     """The rows of the slices that exist at a checkpoint, each of them checked."""
     rows = sql.execute(
         "SELECT slice, max(checkpoint), version, tag, value, crc FROM snapshots"
         f" WHERE checkpoint <= ? AND {condition} GROUP BY slice",
         (point.seq, *values),
     )  # SQLite takes the other columns from the row that has the maximum
-    found = []
     for row in rows:
         if not row_fits(row):
             raise damaged(f"a slice in the checkpoint at change {row[1]} of the journal")
         if row[4] is not None:
-            found.append(row)
-    return found
+            yield row
 
 
 def row_fits(row: tuple[Any, ...]) -> bool:

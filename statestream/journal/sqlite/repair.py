@@ -137,7 +137,7 @@ def _examined(path: Path) -> Repaired | None:
                 while (page := changes.read(sql, position, _PORTION, EVERYTHING, Checked())).until != position:
                     position = page.until
                 for point in checkpoints.complete_points(sql):
-                    checkpoints.saved(sql, point.position, EVERYTHING, Checked())
+                    checkpoints.saved_checked(sql, point.position, EVERYTHING, Checked())
                 for actor, id in sql.execute("SELECT actor, id FROM requests").fetchall():
                     changes.lookup(sql, [(actor, id)], now=0)  # at a time at which no record is too old
     except (JournalUnusable, sqlite3.DatabaseError, UnicodeDecodeError):

@@ -97,7 +97,7 @@ class Salvage:
         if base == START:
             return {}
         try:
-            saved = checkpoints.saved(self._sql, base, EVERYTHING, Checked())
+            saved = checkpoints.saved_checked(self._sql, base, EVERYTHING, Checked())
             return {each.name: (orjson.loads(each.data), each.position) for each in saved}
         except (*SQLITE_ERRORS, StatestreamError, OverflowError, orjson.JSONDecodeError):
             return None

@@ -41,7 +41,7 @@ from statestream.server.request import asked_of, check_query, view_of
 def routes(conversations: Conversations) -> list[Route]:
     async def run(request: web.Request) -> web.StreamResponse:
         check_query(request, "follow", "slices", "leaf")
-        chats, follow, beside = visit(request, conversations), follows(request), _beside(request)
+        chats, follow, beside = visit(request, conversations), follows(request), await _beside(request)
         branch = leaf_of(request)
         posted = checked(RunInput, await read_json(request))
         key = chat_key(posted.threadId)
@@ -64,8 +64,8 @@ def routes(conversations: Conversations) -> list[Route]:
 
 async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply."""
-    shown, question = chats.find(key), posted.question_id()
-    if question is None or chats.is_archived(key, question):
+    shown, question = await chats.find(key), posted.question_id()
+    if question is None or await chats.is_archived(key, question):
         return None
     state = looked_at(shown, branch)
     if find(state, question) is None:
@@ -77,14 +77,14 @@ async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -
     return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
 
 
-def _beside(request: web.Request) -> SlicesBeside | None:
-    """The slices that the client asks for as its state. Raises Malformed, UnknownSlice, TooLarge."""
+async def _beside(request: web.Request) -> SlicesBeside | None:
+    """The slices that the client asks for as its state. Raises Malformed, UnknownSlice, TooLarge, Unavailable."""
     if "slices" not in request.query:
         return None
     view = view_of(request)
-    asked = asked_of(request, view)
-    check_size(view.snapshot(view.grant(asked).selection).slices)
-    return SlicesBeside(view, asked)
+    asked = await asked_of(request, view)
+    check_size((await view.complete(lambda: view.snapshot(view.grant(asked).selection))).slices)
+    return await view.complete(lambda: SlicesBeside(view, asked))
 
 
 RUN: Final = Contract(

@@ -202,5 +202,5 @@ async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> str:
 async def to_resume(chats: Visit, key: str, leaf: str | None) -> str | None:
     """The id of the reply in progress, if there is one on the branch with the message `leaf`. Raises NotFound."""
     reply = await chats.in_progress(key)
-    shown = path(looked_at(chats.find(key), leaf))
+    shown = path(looked_at(await chats.find(key), leaf))
     return str(reply["id"]) if reply is not None and reply["id"] in [message["id"] for message in shown] else None

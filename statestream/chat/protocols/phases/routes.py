@@ -140,11 +140,11 @@ class FollowedChats:
     async def _ask(self, received: PersonMessage) -> None:
         """Also raises Refused if the question was answered in a branch that is not shown."""
         key = chat_key(received.session_id)
-        shown = self._chats.find(key)
+        shown = await self._chats.find(key)
         check_same_branch(shown, looked_at(shown, self._branches.get(received.session_id)))
         question = received.question(self._chats.person)
         reply = await self._chats.ask(key, question, create=True, leaf=received.leaf, show=False)
-        shown = self._chats.find(key)
+        shown = await self._chats.find(key)
         if find(shown, reply) is not None and all(message["id"] != reply for message in path(shown)):
             raise Refused("other_branch", "This was answered in another branch of the chat, which you do not see.")
 
@@ -167,7 +167,7 @@ def routes(conversations: Conversations) -> list[Route]:
         if any(session != Session() for session in sessions.values()):  # another node may have just sent them
             await chats.caught_up()
         for session_id, session in sessions.items():
-            looked_at(chats.find(chat_key(session_id)), session.leaf)
+            looked_at(await chats.find(chat_key(session_id)), session.leaf)
         async with SocketOutlet(request, chats.notifier, max_message=MAX_MESSAGE) as outlet:
             with FollowedChats(chats, outlet) as followed:
                 for session_id, session in sessions.items():
