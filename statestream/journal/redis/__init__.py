@@ -211,6 +211,9 @@ class RedisJournal:
     async def saved(self, checkpoint: Position, selection: Selection = EVERYTHING) -> list[SavedSlice]:
         return await self._checkpoints.saved(checkpoint, selection)
 
+    async def index(self, checkpoint: Position, selection: Selection = EVERYTHING) -> dict[str, int]:
+        return await self._checkpoints.index(checkpoint, selection)
+
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         await self._checkpoints.save(position, slices)
 

@@ -63,13 +63,19 @@ class KeptCheckpoints:
 
     async def saved(self, checkpoint: Position, selection: Selection) -> list[SavedSlice]:
         """Raises Expired if the checkpoint is not kept."""
+        return await self._saved(checkpoint, selection, "")
+
+    async def index(self, checkpoint: Position, selection: Selection) -> dict[str, int]:
+        """The versions of these slices, by name. Raises Expired if the checkpoint is not kept."""
+        return {each.name: each.position.seq for each in await self._saved(checkpoint, selection, "index")}
+
+    async def _saved(self, checkpoint: Position, selection: Selection, what: str) -> list[SavedSlice]:
         found: list[SavedSlice] = []
         ranges, start = _ranges(selection), b""
         while ranges:
             texts = [text for each in ranges for text in each]
-            answer = await self._reading.run(
-                SAVED, checkpoint.seq, checkpoint.tag, _digits(checkpoint), PAGE_BYTES, PORTION_ROWS, start, *texts
-            )
+            at = (checkpoint.seq, checkpoint.tag, _digits(checkpoint))
+            answer = await self._reading.run(SAVED, *at, PAGE_BYTES, PORTION_ROWS, what, start, *texts)
             if answer[0] == b"gone":
                 raise Expired("the checkpoint is not kept any more; read the checkpoints again")
             _, rows, done, start = verified(answer)

@@ -1,18 +1,18 @@
 -- The slices in ranges of names, as of a checkpoint: as many as fit.
--- ARGV: the checkpoint (seq, tag); the seq in 16 digits; most bytes; most slices; then the ranges: where to go on in
--- the first one, and the pairs (from, to) of texts between which the rows are.
--- Returns the rows (name, value), and the number of ranges that are done and where to go on in the next one.
+-- ARGV: the checkpoint (seq, tag); the seq in 16 digits; most bytes; most slices; "index" if the values are not wanted;
+-- then the ranges: where to go on in the first one, and the pairs (from, to) of texts between which the rows are.
+-- Returns the rows (name, value; for an index, of the value only its position), and the number of ranges that are done and where to go on in the next one.
 
 local seq, tag, digits = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local most, most_slices = tonumber(ARGV[4]), tonumber(ARGV[5])
+local most, most_slices, index = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == "index"
 local kept = redis.call("ZRANGEBYSCORE", CHECKPOINTS, integer(seq), integer(seq))[1]
 if not kept or string.match(kept, "^%d+ (%w+) ") ~= tag then
   return { "gone" }
 end
 
 local found, size, looked = {}, 0, 0
-local from = ARGV[6]
-for range = 7, #ARGV, 2 do
+local from = ARGV[7]
+for range = 8, #ARGV, 2 do
   if from == "" then
     from = ARGV[range]
   end
@@ -22,7 +22,7 @@ for range = 7, #ARGV, 2 do
       break
     end
     if size > most or looked >= most_slices then
-      return { "saved", found, (range - 7) / 2, from }
+      return { "saved", found, (range - 8) / 2, from }
     end
     local name = string.sub(row, 1, -18)
     local newest = redis.call(
@@ -33,6 +33,9 @@ for range = 7, #ARGV, 2 do
       return { "damaged", "a slice in the checkpoint at change " .. integer(seq) }
     end
     if newest and value ~= "" then
+      if index then
+        value = string.match(value, "^[^ ]* ") or ""
+      end
       table.insert(found, name)
       table.insert(found, value)
       size = size + #value
@@ -42,4 +45,4 @@ for range = 7, #ARGV, 2 do
   end
   from = ""
 end
-return { "saved", found, (#ARGV - 6) / 2, "" }
+return { "saved", found, (#ARGV - 7) / 2, "" }
