@@ -1,7 +1,8 @@
 -- The slices in ranges of names, as of a checkpoint: as many as fit.
 -- ARGV: the checkpoint (seq, tag); the seq in 16 digits; most bytes; most slices; "index" if the values are not wanted;
 -- then the ranges: where to go on in the first one, and the pairs (from, to) of texts between which the rows are.
--- Returns the rows (name, value; for an index, of the value only its position), and the number of ranges that are done and where to go on in the next one.
+-- Returns the rows (name, value; for an index, of the value only its position), and the number of ranges that are done
+-- and where to go on in the next one.
 
 local seq, tag, digits = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local most, most_slices, index = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == "index"
