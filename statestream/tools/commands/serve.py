@@ -39,7 +39,8 @@ def serve(
     journal: Annotated[
         str | None,
         typer.Option(
-            help="Where to keep changes, in place of the store's journal: sqlite:///board.db, postgresql://host/database."
+            help="Where to keep changes, in place of the store's journal: sqlite:///board.db, "
+            "postgresql://host/database, redis://host."
         ),
     ] = None,
     handoff: Annotated[
