@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
+from typing_extensions import TypedDict
 
 from statestream.core.change import Change, Position, SliceState, now_ms
 from statestream.protocol import sse
@@ -35,12 +36,9 @@ def initial(
         "slices": {name: orjson.Fragment(state.encoded()) for name, state in slices.items()},
         "versions": {name: state.version for name, state in slices.items()},
         "heartbeat": heartbeat_ms,
+        **_optional(retry, view),
         "timestamp": now_ms(),
     }
-    if retry is not None:
-        data["retry"] = retry  # again, because an EventSource does not show the field to the page
-    if view is not None:
-        data["view"] = view
     return sse.encode("state.initial", orjson.dumps(data), id=str(position), retry=retry)
 
 
@@ -52,12 +50,25 @@ def resumed(position: Position, versions: bytes, heartbeat_ms: int, *, view: str
         "position": str(position),
         "versions": encoded,
         "heartbeat": heartbeat_ms,
-        "retry": RETRY_MS,
+        **_optional(RETRY_MS, view),
         "timestamp": now_ms(),
     }
-    if view is not None:
-        data["view"] = view
     return sse.encode("state.resumed", orjson.dumps(data), id=str(position), retry=RETRY_MS)
+
+
+class _Optional(TypedDict, total=False):
+    retry: int
+    view: str
+
+
+def _optional(retry: int | None, view: str | None) -> _Optional:
+    """The members of a first frame that it may lack. `retry` is there again: an EventSource hides the field."""
+    members: _Optional = {}
+    if retry is not None:
+        members["retry"] = retry
+    if view is not None:
+        members["view"] = view
+    return members
 
 
 def update(change: Change, *, full: bool) -> bytes:

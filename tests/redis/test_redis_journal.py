@@ -246,8 +246,10 @@ async def test_who_is_cancelled_leaves_no_answer_for_the_next_one(journal: Redis
         await asyncio.sleep(pause)
         work.cancel()
         await asyncio.wait([work])
-        head = await journal.head()
-        assert (await journal.read(START, 99)).until == head
+        heads = [await journal.head()]
+        until = (await journal.read(START, 99)).until
+        heads.append(await journal.head())  # a write whose caller was cancelled may have come in between
+        assert until in heads
         assert await journal.checkpoints() == []
 
 

@@ -93,6 +93,6 @@ async def test_a_slow_handler_and_a_slow_listener_are_named_and_counted(shop: Se
     assert (await dispatch(http, shop.url, "shop/ordered", {"seconds": 0.3}))[0] == 200
     found = await counted(http, shop, "slow_calls")
     assert set(found) == {"handler", "listener"}
-    errors = shop.stop()
+    errors = shop.stop(slow_calls=True)
     assert re.search(r"the handler of shop for shop/ordered took [\d.]+ s, in which the server did", errors)
     assert re.search(r"the listener app\.slow_listener took [\d.]+ s", errors)

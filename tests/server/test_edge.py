@@ -191,7 +191,7 @@ async def test_clients_that_leave_leave_no_word_and_no_garbage(collected: Server
             return await response.json()
 
     for name, request in LEAVERS.items():
-        for count in (3, LOSSES):  # the first time, something may be made that stays
+        for count in (3, LOSSES, LOSSES + 1):  # the first time, something may be made that stays
             await look("garbage")
             before = await look("alive")
             for number in range(count):
@@ -203,7 +203,9 @@ async def test_clients_that_leave_leave_no_word_and_no_garbage(collected: Server
                 return bool((await look("alive"))["HttpConnection"] <= before["HttpConnection"])
 
             await eventually(gone, seconds=30)
-        garbage = await look("garbage")
+            garbage = await look("garbage")
+            if count > 3 and sum(garbage.values()) < LOSSES:
+                break  # else something may have been made late: what each loss leaves is there the second time too
         assert sum(garbage.values()) < LOSSES, (name, garbage)
     log = await asyncio.to_thread(collected.stop)
     own = ("the model failed: ", "the model test-model took ")  # the latter on a busy machine

@@ -16,10 +16,12 @@ from typing import Any
 from aiohttp import web
 
 from statestream.asgi import AsgiApp, asgi_app
+from statestream.server.binding import Sockets, port_of
 from statestream.tools import cli
 from statestream.tools.console import serving
 
 GRACE_SECONDS = 5
+BACKLOG = 2048
 
 
 async def _uvicorn(app: Any, listening: socket.socket) -> None:
@@ -62,11 +64,13 @@ class Announced:
 
 
 def main(name: str) -> None:
-    async def serve(app: web.Application, *, host: str, port: int, ready: Callable[[int], None]) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.create_server((host, port), family=family, backlog=2048) as listening:
-            bound = listening.getsockname()[1]
-            await SERVERS[name](Announced(asgi_app(app), lambda: ready(bound)), listening)
+    async def serve(
+        app: web.Application, *, host: str, sockets: Callable[[], Sockets], ready: Callable[[int], None]
+    ) -> None:
+        share = sockets().own
+        with share[0] as listening:
+            listening.listen(BACKLOG)
+            await SERVERS[name](Announced(asgi_app(app), lambda: ready(port_of(share))), listening)
 
     serving.serve_app = serve
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
