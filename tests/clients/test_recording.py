@@ -33,6 +33,7 @@ from statestream.client.replica import Replica
 from statestream.core.errors import Gap, RecordingFailed
 from statestream.protocol.sse import Event
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state, serving
+from tests.support.nursery import finished
 from tests.support.usage import wrong_usage
 
 Http = aiohttp.ClientSession
@@ -471,11 +472,10 @@ async def test_each_loop_begins_at_the_beginning(tmp_path: Path) -> None:
 
 
 def command(*arguments: Any, code: int = 0) -> tuple[str, str]:
-    line = [sys.executable, "-W", "error", "-m", "statestream", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
+    ran = finished(*map(str, arguments))
+    assert ran.code == code, ran
+    assert "Traceback" not in ran.err
+    return ran.out, ran.err
 
 
 async def test_on_a_terminal_the_updates_go_to_the_file_and_only_the_bar_to_the_terminal(tmp_path: Path) -> None:

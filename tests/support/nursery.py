@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
@@ -30,6 +31,7 @@ import msgspec
 import msgspec.json
 
 from tests.support.paths import ROOT
+from tests.support.ran import Ran
 
 ENDED: Final = b"%d"
 LARGEST: Final = 1 << 20
@@ -86,6 +88,20 @@ def grow(arguments: Sequence[str], environment: Mapping[str, str], stderr: int) 
     connection.sendmsg([order], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
     os.close(writing)
     return Grown(connection, os.fdopen(reading))
+
+
+def finished(*arguments: str, seconds: float = 60.0, **environment: str) -> Ran:
+    """What became of `statestream` with these arguments. It reads nothing. Raises TimeoutError."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = grow(arguments, os.environ | environment, errors.fileno())
+        watch = threading.Timer(seconds, process.kill)
+        watch.start()
+        with process.stdout:
+            out = process.stdout.read()
+        code = process.wait(seconds)
+        watch.cancel()
+        errors.seek(0)
+        return Ran(code, out, errors.read())
 
 
 def _address() -> str:

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from statestream.tools import cli
 from tests.support import ROOT, Server, get_state, serving
+from tests.support.nursery import finished
 from tests.support.ran import Ran
 from tests.support.terminal import Terminal
 
@@ -45,15 +46,19 @@ async def started(*arguments: str, stdin: int = subprocess.DEVNULL) -> asyncio.s
 
 async def ended(process: asyncio.subprocess.Process, stdin: bytes | None = None) -> Ran:
     out, err = await asyncio.wait_for(process.communicate(stdin), 60)
-    ran = Ran(process.returncode or 0, out.decode(), err.decode())
+    return checked(Ran(process.returncode or 0, out.decode(), err.decode()))
+
+
+def checked(ran: Ran) -> Ran:
     assert "Traceback" not in ran.err, ran
     assert "Exception ignored" not in ran.err, ran
     return ran
 
 
 async def run(*arguments: str, stdin: str | None = None) -> Ran:
-    given = subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE
-    return await ended(await started(*arguments, stdin=given), None if stdin is None else stdin.encode())
+    if stdin is None:
+        return checked(await asyncio.to_thread(finished, *arguments, COLUMNS="200"))
+    return await ended(await started(*arguments, stdin=asyncio.subprocess.PIPE), stdin.encode())
 
 
 async def ok(*arguments: str, **more: Any) -> Ran:

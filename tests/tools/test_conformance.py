@@ -23,6 +23,7 @@ from aiohttp import web
 from statestream.tools.conformance import CHECKS, Outcome, check_server
 from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, serving
+from tests.support.nursery import finished
 from tests.support.wrong import Answered, Asked, Fault, Wrong
 
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
@@ -49,16 +50,9 @@ def authenticating() -> Iterator[Server]:
 
 async def command(*arguments: str) -> tuple[int, str, str]:
     """The command's exit code, what it printed, and what it complained about."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "statestream", "conformance", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env=os.environ,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 100)
-    assert b"Traceback" not in err, err
-    return process.returncode or 0, out.decode(), err.decode()
+    ran = await asyncio.to_thread(lambda: finished("conformance", *arguments, seconds=100))
+    assert "Traceback" not in ran.err, ran
+    return ran.code, ran.out, ran.err
 
 
 def plain(err: str) -> str:

@@ -6,8 +6,6 @@ import asyncio
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,18 +22,18 @@ from statestream.journal.history import History
 from statestream.journal.importing import examined, import_into
 from statestream.journal.sqlite.checksums import change_checksum
 from statestream.testing.journals import changes_after, entry, keep, plain, removed, value, write
-from tests.support import ROOT, Server, dispatch
+from tests.support import Server, dispatch
 from tests.support.damage import Truth, built, truth_of
+from tests.support.nursery import finished
 
 AGES = re.compile(rb'"(age|at|crc)":\d+')
 
 
 def command(*arguments: str | Path, code: int = 0) -> str:
     """Runs `statestream journal`, and returns what it says, on both channels."""
-    call = [sys.executable, "-W", "error", "-m", "statestream", "journal", *map(str, arguments)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
-    said = done.stdout + done.stderr
-    assert done.returncode == code, said
+    ran = finished("journal", *map(str, arguments))
+    said = ran.out + ran.err
+    assert ran.code == code, said
     assert "Traceback" not in said
     return said
 
