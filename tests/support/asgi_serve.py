@@ -68,9 +68,10 @@ def main(name: str) -> None:
         app: web.Application, *, host: str, sockets: Callable[[], Sockets], ready: Callable[[int], None]
     ) -> None:
         share = sockets().own
+        port = port_of(share)  # asked now, because hypercorn takes the descriptor away
         with share[0] as listening:
             listening.listen(BACKLOG)
-            await SERVERS[name](Announced(asgi_app(app), lambda: ready(port_of(share))), listening)
+            await SERVERS[name](Announced(asgi_app(app), lambda: ready(port)), listening)
 
     serving.serve_app = serve
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
