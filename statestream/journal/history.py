@@ -137,7 +137,7 @@ class History:
     async def _points_until(self, position: Position) -> Sequence[Checkpoint]:
         """Where a load of the state at a position can start, oldest first. Raises Forked, Expired."""
         await self.journal.read(position, 1)  # refuses a position of another history, and one that is too old
-        points = [point for point in await self.points() if point.position.seq <= position.seq]
+        points = [point for point in await self._points() if point.position.seq <= position.seq]
         if not points:
             raise Expired("the history was trimmed while it was read; try again")
         return points
@@ -150,7 +150,7 @@ class History:
             after = page.until
             await asyncio.sleep(0)  # a long history must not keep the loop's other tasks waiting
 
-    async def points(self) -> Sequence[Checkpoint]:
+    async def _points(self) -> Sequence[Checkpoint]:
         """Where loading can start, oldest first: the checkpoints, and the beginning, if it was never trimmed."""
         if self._keeps is None:
             return [_BEGINNING]
@@ -194,7 +194,7 @@ class History:
 
     async def trim(self) -> Position:
         """Trims to the retention, and returns the position of the newest checkpoint. Raises Unavailable."""
-        points = await self.points()
+        points = await self._points()
         if self._keeps is not None:
             head, now = await self.journal.head(), self.journal.clock.now()
             target = trim_target(points, head, self.journal.retention, now)

@@ -6,24 +6,20 @@ Invariants: reads only. What the code would do is what `opening` plans; here it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 import orjson
 from msgspec import Struct
 
-from statestream.core.change import PAGE, Action, Change, Position, new_id
+from statestream.core.change import Action, Change, Position, new_id
 from statestream.core.errors import StatestreamError
 from statestream.journal.contract import Journal
-from statestream.journal.history import History
+from statestream.journal.history import RECENT, History
 from statestream.store.loaded import LoadedSlices
 from statestream.store.opening import Opening
 from statestream.store.registry import HandlerRegistry
 from statestream.store.schemas import NAME as NOTES
 from statestream.store.schemas import Schemas
-
-RECENT: Final = 1_000
-"""How many changes are looked at for actions that the code does not accept any more."""
 
 
 class Preview(Struct, frozen=True, kw_only=True):
@@ -51,9 +47,9 @@ async def preview(registry: HandlerRegistry, journal: Journal) -> Preview:
         steps = Counter(each.what for each in opening.plan(most=None))
         undeclared = set(opening.undeclared())
         counted = Counter(family for name in snapshot.slices if (family := name.partition("/")[0]) in undeclared)
-        recent = await _recent(journal, snapshot.position)
     finally:
         await journal.close()
+    recent = snapshot.changes[-RECENT:]
     return Preview(
         position=snapshot.position,
         steps=steps,
@@ -63,18 +59,7 @@ async def preview(registry: HandlerRegistry, journal: Journal) -> Preview:
     )
 
 
-async def _recent(journal: Journal, head: Position) -> list[Change]:
-    """The newest changes, as far as they are kept."""
-    after, changes = await journal.earliest(), list[Change]()
-    if head.seq - RECENT > after.seq:
-        found = [point.position for point in await History(journal).points() if point.position.seq <= head.seq - RECENT]
-        after = max([after, *found], key=lambda position: position.seq)
-    while (page := await journal.read(after, PAGE)).until != after:
-        changes, after = [*changes, *page.changes][-RECENT:], page.until
-    return changes
-
-
-def _refused(registry: HandlerRegistry, changes: list[Change]) -> dict[str, tuple[int, str]]:
+def _refused(registry: HandlerRegistry, changes: Sequence[Change]) -> dict[str, tuple[int, str]]:
     refused: dict[str, tuple[int, str]] = {}
     for change in changes:
         kind = change.cause.type
