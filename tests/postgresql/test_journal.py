@@ -290,14 +290,21 @@ async def test_nobody_sees_what_no_standby_has(monkeypatch: pytest.MonkeyPatch) 
             await raised(Unavailable, write(journal, entry(value("a", 2), id="late")))
             assert (await other.head()).seq == 1
             waiting = asyncio.create_task(write(journal, entry(value("a", 3), id="cancelled"), a=2))
-            await eventually(lambda: journal._writing._lock.locked())
+            await eventually(lambda: waits_for_the_head(server))  # and so does its transaction, after the cancellation
             waiting.cancel()
             await asyncio.wait([waiting])
             assert (await other.head()).seq == 1
             assert await other.lookup([("ada", "late"), ("ada", "cancelled")]) == {}
             await server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-            await eventually(lambda: has_seq(other, 2))
-            assert isinstance(await raised(Duplicate, write(other, entry(value("a", 2), id="late"))), Duplicate)
+            await eventually(lambda: has_seq(other, 3))
+            for id in ("late", "cancelled"):
+                await raised(Duplicate, write(other, entry(value("a", 4), id=id), a=3))
+
+
+async def waits_for_the_head(server: PostgreSQL) -> bool:
+    """Whether a transaction waits for another one that has the head of the journal."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%append%'"
+    return bool(await server.value(waiting))
 
 
 async def waits_for_standbys(journal: PostgresqlJournal) -> bool:
@@ -341,6 +348,20 @@ async def test_only_one_node_at_a_time_makes_a_checkpoint(url: str) -> None:
 
 
 # what others do to the tables
+
+
+async def test_a_head_that_comes_back_to_where_a_wait_began_is_news(url: str) -> None:
+    """A node that waits has written meanwhile, and a restored backup undoes just that."""
+    async with nodes(1, url) as [journal]:
+        [outcome] = await write(journal, entry(value("a", 1)))
+        waiting = await waiting_for_news(journal, outcome.position)
+        await write(journal, entry(value("a", 2)), a=1)
+        await shared().execute(
+            f"DELETE FROM {table(url, 'changes')} WHERE seq > 1",
+            f"UPDATE {table(url, 'head')} SET seq = 1, tag = '{outcome.position.tag}'",
+            f"UPDATE {table(url, 'versions')} SET version = 1",
+        )
+        await asyncio.wait_for(waiting, 10)
 
 
 async def test_a_tail_that_was_lost_is_another_history(url: str) -> None:

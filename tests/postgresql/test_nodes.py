@@ -129,7 +129,6 @@ async def test_listeners_that_are_ended_miss_nothing(http: Http, pair: tuple[Ser
         assert reader.state["board"]["count"] == before + 5
 
 
-@pytest.mark.xfail(reason="a node that wrote last does not notice that the history is another", strict=False)
 async def test_a_restored_backup_resets_every_reader(http: Http) -> None:
     """With pg_dump and psql, under the running servers."""
     url = shared().new_url()

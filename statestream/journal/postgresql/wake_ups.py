@@ -38,7 +38,7 @@ class WakeUps:
         self._hears = True
         self._next_poll = 0.0
         self.written: Position | None = None
-        """The newest position that this node has written: news that needed no notification."""
+        """The newest position that this node has written during the current wait, which it need not be told of."""
 
     async def open(self) -> None:
         """Connects and listens. Raises what the driver raises."""
@@ -48,16 +48,21 @@ class WakeUps:
         await self._connection.close()
 
     async def wait(self, after: Position) -> None:
-        """Returns once another node has written, or the head is another than `after`. Raises Unavailable."""
+        """Returns once another node has written, or the head is not where this node knows it. Raises Unavailable.
+
+        That is at `after`, or where this node's own writes have moved it since: a restored backup may bring it back to
+        `after`.
+        """
+        self.written = None
         while True:
             polled = await self._pause()
             if self._news:
                 self._news = False
                 self._woken.clear()
                 return
-            head = await self._head()
-            if head != after:
-                if polled and head != self.written:
+            expected = self.written or after
+            if await self._head() not in (expected, self.written):
+                if polled:
                     self._hears = False
                 return
 
