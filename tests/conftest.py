@@ -19,6 +19,7 @@ from tests.support import FRONT, MODES, ROOT, Server
 from tests.support.asgi_exceptions import why_not
 from tests.support.node import Node
 from tests.support.ordering import longest_first
+from tests.support.plain_client import CLIENTS
 from tests.support.provider import started
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell, nohup: programs would inherit it
@@ -38,6 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest = [item for item in items if item.get_closest_marker("long")]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = longest_first(items, longest, workers)
+
+
+@pytest.fixture(autouse=True)
+def no_client_outlives_its_test() -> Iterator[None]:
+    """Closes plain clients that a test which failed has left open."""
+    before = set(CLIENTS)
+    yield
+    for client in set(CLIENTS) - before:
+        client.close()
 
 
 @pytest.fixture(params=MODES if FRONT == "statestream" else MODES[1:2])

@@ -188,7 +188,7 @@ async def test_redis_is_killed_under_load_and_nothing_acknowledged_is_lost(
         durable_redis.kill()
         before = len(refused)
         await eventually(lambda before=before: len(refused) > before, seconds=30)
-        assert not await ready(http, durable_nodes[0])
+        await eventually(lambda: is_unready(http, durable_nodes[0]))
         assert (await get_state(http, durable_nodes[0].url))["slices"]["board"]["tasks"], "reading goes on"
         durable_redis.start()
     enough = len(acknowledged) + 40
@@ -349,6 +349,10 @@ def test_a_server_that_cannot_be_used_is_explained_without_the_password() -> Non
 async def ready(http: Http, node: Server) -> bool:
     async with http.get(f"{node.url}/health/ready") as response:
         return response.status == 200
+
+
+async def is_unready(http: Http, node: Server) -> bool:
+    return not await ready(http, node)
 
 
 @pytest.mark.slow

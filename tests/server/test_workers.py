@@ -55,6 +55,14 @@ app.router.add_get("/block", block)
 ASK = b"GET /who HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process exists and has not ended. It may be reaped while this looks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Workers(Server):
     """`statestream serve --workers` with an application that says which process answers, and which version of it."""
 
@@ -81,7 +89,7 @@ class Workers(Server):
     def workers(self) -> set[int]:
         """The processes that the supervisor has started and that have not ended."""
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return {pid for pid in map(int, listed) if Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"}
+        return {pid for pid in map(int, listed) if is_running(pid)}
 
     def says(self) -> str:
         """What has been written to stderr so far."""

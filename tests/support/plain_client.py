@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Final, Self
+from weakref import WeakSet
 
 import jsonpatch
 
@@ -17,6 +18,8 @@ from tests.support.server import FRONT
 
 VERSION = "1.0" if FRONT == "statestream" else "1.1"
 """uvicorn sends chunks to HTTP/1.0 as well."""
+CLIENTS: Final[WeakSet[PlainClient]] = WeakSet()
+"""All that exist: a test that fails before it closes its own must not fail the tests after it as well."""
 
 
 class Chunks:
@@ -84,6 +87,7 @@ class PlainClient:
         self.socket: socket.socket | None = None
         self._buffer = b""
         self._chunks: Chunks | None = None
+        CLIENTS.add(self)
 
     def connect(
         self, *, cursor: str | None = None, header: str = "Last-Event-ID", timeout: float = 20.0
