@@ -186,15 +186,15 @@ class SliceState:
     """The value of a slice as of its last change. The value never changes; it is encoded at most once.
 
     `measured` is the length of the encoding when it was last made. It is measured again after as many bytes of patches,
-    so that knowing it approximately costs an action no more than its own patch.
+    so that knowing it approximately costs an action no more than its own patch. The encoding has `at_most` that many
+    bytes now.
     """
 
     __slots__ = ("_encoded", "_since", "measured", "position", "value")
 
     def __init__(self, value: Any, position: Position, encoded: bytes | None = None) -> None:
         self.value, self.position, self._encoded = value, position, encoded
-        self.measured = len(self.encoded())
-        self._since = 0
+        self.measured, self._since = len(self.encoded()), 0
 
     @property
     def version(self) -> int:
@@ -203,7 +203,12 @@ class SliceState:
     def encoded(self) -> bytes:
         if self._encoded is None:
             self._encoded = encode(self.value)
+            self.measured, self._since = len(self._encoded), 0
         return self._encoded
+
+    @property
+    def at_most(self) -> int:
+        return self.measured + self._since
 
     def patched(self, value: Any, change: Change) -> SliceState:
         """The state after a change of kind `patches` that leads to `value`."""

@@ -189,6 +189,7 @@ AGAIN = [("regenerate", 32), ("regenerate", 1)]
 
 @settings(max_examples=20, deadline=None)
 @given(steps=st.lists(STEPS, max_size=30), size=st.integers(500, 3_000))
+@example(steps=[*[("ask", 0)] * 5, ("regenerate", 0), ("ask", 0), ("ask", 0)], size=2_550)
 def test_a_chat_stays_small_enough_to_be_opened(steps: list[tuple[str, int]], size: int) -> None:
     with mock.patch.object(archive, "MAX_LIVE", size):
         timeless(live_through(steps, keep=30))

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from statestream.chat.messages import Message, State, path
 from statestream.chat.slices import conversation
-from statestream.core.change import REMOVED, Action
+from statestream.core.change import REMOVED, Action, SliceState
 from statestream.core.errors import NotFound
 from statestream.core.slices import Slice
 from statestream.core.values import encode
@@ -87,7 +87,7 @@ def archiving(view: StoreView, key: str, keep: int) -> Dispatch:
     There are none if that is less than a page, and the chat is small enough.
     """
     chat = view.get(conversation.name_of(key))
-    if chat is None or (len(chat.value["messages"]) < keep + PAGE and chat.measured <= MAX_LIVE):
+    if chat is None or (len(chat.value["messages"]) < keep + PAGE and not _too_large(chat)):
         return (), {}
     past, live = _Past(view, key), chat.value["messages"]
     leaving = _leaving(chat.value, keep)
@@ -108,6 +108,10 @@ def archiving(view: StoreView, key: str, keep: int) -> Dispatch:
     ]
     trimmed = conversation.trimmed(key, ids=[message["id"] for message in live if message["id"] in leaving])
     return [*actions, trimmed], {conversation.name_of(key): chat.version}
+
+
+def _too_large(chat: SliceState) -> bool:
+    return chat.at_most > MAX_LIVE and len(chat.encoded()) > MAX_LIVE  # in this order: a chat is rarely encoded for it
 
 
 def _leaving(state: State, keep: int) -> set[str]:
@@ -153,7 +157,7 @@ def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch
     past, live = _Past(view, key), chat.value["messages"]
     held = {message["id"] for message in live}
     above = [message for message in past.above(shown[0], keep - len(shown)) if message["id"] not in held]
-    back = _newest(above, MAX_LIVE - chat.measured)
+    back = _newest(above, MAX_LIVE - len(chat.encoded()))
     if not back:
         return (), {}
     numbers = past.numbered(live)
