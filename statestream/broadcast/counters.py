@@ -6,10 +6,18 @@ Invariants: numbers that only grow. They are read from outside and change nothin
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final, get_args
 
 from msgspec import Struct, field
 
+from statestream.broadcast.sink import ENDINGS
 from statestream.core.histogram import Histogram
+from statestream.protocol.frame_types import EndReason, Reason
+
+OPENED: Final = (*get_args(Reason), "resumed", "earliest")
+ENDED: Final = (*get_args(EndReason), *ENDINGS)
+LAGGED: Final = ("catchup", "initial")
+"""What `Counters` counts by."""
 
 
 class Counters(Struct, kw_only=True):

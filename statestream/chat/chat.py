@@ -24,7 +24,7 @@ from statestream.chat.models.default import default_model
 from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
-from statestream.chat.replies.measurements import Totals
+from statestream.chat.replies.measurements import ENDS, Totals
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.tools import Tools
 from statestream.chat.rules import RULES
@@ -161,7 +161,7 @@ def _quota(app: web.Application) -> Quota:
 
 def _metrics(totals: Totals) -> list[Metric]:
     return [
-        counter("replies", "Replies of this process by how they ended.", totals.ended, "end"),
+        counter("replies", "Replies of this process by how they ended.", totals.ended, "end", ENDS),
         histogram("reply_seconds", "From the start of a reply to its end.", totals.seconds),
         histogram("reply_first_piece_seconds", "From the start of a reply to its first piece.", totals.first_piece),
         histogram("reply_tokens_per_second", "Tokens per second since the first piece.", totals.tokens_per_second),

@@ -2,13 +2,14 @@
 
 Invariants: nothing is counted for this route alone, except how far the journal is ahead. It reads what the store, the
 hub and the routes count anyway. Requests, streams and the replies of a chat are counted once, when they end, by how
-they ended.
+they ended. A counter shows the values of its label that are known in advance from the start, at 0: Prometheus sees no
+increase in a series that begins at 1, so an alert would miss the first error after every restart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -16,16 +17,18 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from statestream.broadcast.counters import ENDED, LAGGED, OPENED
 from statestream.broadcast.hub import Hub
 from statestream.core.histogram import Histogram
 from statestream.core.principal import SERVER
 from statestream.server.contract import Answer, Contract, Route
 from statestream.server.limits import LIMITED
-from statestream.server.problems import OUTCOMES
+from statestream.server.problems import FATES, OUTCOMES
 from statestream.server.request import STORE
 from statestream.server.siblings import Siblings
 from statestream.server.stream import HUB
 from statestream.server.subapps import serving
+from statestream.store.slow_calls import Kind
 from statestream.store.view import StoreView
 
 More = Callable[[], Sequence[Metric]]
@@ -67,7 +70,7 @@ class Metrics(Collector):
     def _all(self) -> Iterator[Metric]:
         yield from self._store()
         yield from self._streams()
-        yield counter("requests", "Requests by how they ended.", self._requests, "outcome")
+        yield counter("requests", "Requests by how they ended.", self._requests, "outcome", FATES)
         limited = {**self._limited, "streams": self._hub.counters.ended["busy"]}
         yield counter("limited", "Refusals by the limit that was exceeded.", limited, "limit")
         for each in self._more:
@@ -84,7 +87,7 @@ class Metrics(Collector):
         if self._ahead is not None:
             yield _gauge("journal_ahead", "Changes in the journal that this process does not know yet.", self._ahead)
         yield _by("trouble", "What is wrong now: 1 if it is.", "cause", vitals.troubles.by_cause())
-        yield counter("slow_calls", "Calls that kept the server for too long.", slow.counted, "kind")
+        yield counter("slow_calls", "Calls that kept the server for too long.", slow.counted, "kind", get_args(Kind))
 
     def _streams(self) -> Iterator[Metric]:
         hub, counted, lag = self._hub, self._hub.counters, self._hub.lag()
@@ -98,11 +101,10 @@ class Metrics(Collector):
         yield counter("streams_handed_off", "Streams whose socket was handed off.", counted.handed_off)
         yield counter("deliveries", "Changes times the live streams that received them.", counted.deliveries)
         yield counter("delivered_bytes", "Bytes sent to live streams.", counted.bytes)
-        yield counter("streams_began", "Streams by their first frame.", counted.began, "opening")
-        yield counter("streams_ended", "Streams by how they ended.", counted.ended, "reason")
-        yield counter(
-            "streams_lagged", "Slow streams by the frame that brought them to the head.", counted.lagged, "by"
-        )
+        yield counter("streams_began", "Streams by their first frame.", counted.began, "opening", OPENED)
+        yield counter("streams_ended", "Streams by how they ended.", counted.ended, "reason", ENDED)
+        slow = "Slow streams by the frame that brought them to the head."
+        yield counter("streams_lagged", slow, counted.lagged, "by", LAGGED)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -116,12 +118,14 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric
     return family
 
 
-def counter(name: str, text: str, value: float | Mapping[str, int], label: str | None = None) -> Metric:
-    """A number, or several of them by the values of a label."""
+def counter(
+    name: str, text: str, value: float | Mapping[str, int], label: str | None = None, known: Sequence[str] = ()
+) -> Metric:
+    """A number, or several of them by the values of a label, of which the `known` are there before they are counted."""
     if not isinstance(value, Mapping):
         return CounterMetricFamily(f"statestream_{name}", text, value=value)
     family = CounterMetricFamily(f"statestream_{name}", text, labels=[label or ""])
-    for key, count in sorted(value.items()):
+    for key, count in sorted({**dict.fromkeys(known, 0), **value}.items()):
         family.add_metric([key], count)
     return family
 
@@ -136,7 +140,10 @@ async def metrics(request: web.Request) -> web.Response:
     if siblings is None:
         text = await exposition(app)
     else:
-        text = siblings.with_others(await exposition(app, siblings.number), request.config_dict[SERVING].index(app))
+        apps = request.config_dict[SERVING]
+        siblings.publish(own := [await exposition(each, siblings.number) for each in apps])
+        store = apps.index(app)
+        text = siblings.with_others(own[store], store)
     return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 

@@ -23,7 +23,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.typedefs import Handler
 from aiohttp.web_urldispatcher import SystemRoute
 
-from statestream.core.errors import Refused, StatestreamError
+from statestream.core.errors import HandlerFailed, JournalUnusable, Refused, StatestreamError, Unavailable
 from statestream.core.suggestions import instead
 from statestream.server import access_log, audit
 from statestream.server.cors import preflight
@@ -42,6 +42,8 @@ OUTCOME: Final = web.RequestKey("statestream_outcome", str)
 """How the request ends, if a route decides it: `ok` for a stream, which is counted separately, or a code."""
 OUTCOMES: Final = web.AppKey("statestream_outcomes", Counter[str])
 """Requests by how they ended: `ok`, the code of an error, `left` by their client, or `cut` after the head was sent."""
+FATES: Final = ("ok", "left", "cut", "internal", *(each.code for each in (HandlerFailed, JournalUnusable, Unavailable)))
+"""The outcomes that are no fault of a client. They are counted from the start, for alerts."""
 OWN: Final = "statestream."
 DENIALS: Final = {"forbidden", "unauthenticated"}
 """The codes of requests whose sender may not do what it asks for."""

@@ -5,7 +5,8 @@ worker. Whoever answers a scrape adds what it finds there to its own. So a worke
 and holds up nobody.
 
 Invariants: a text that is being written while it is read is recognized by its CRC, and read again. The label `worker`
-keeps the series of the processes apart.
+keeps the series of the processes apart. Who answers a scrape also shares what it answers: if another worker answered
+the next scrape with older figures, Prometheus would take the decrease of a counter for a restart.
 """
 
 from __future__ import annotations
@@ -54,9 +55,13 @@ class Siblings:
 
     async def _share(self, expositions: Expositions) -> None:
         while True:
-            body = msgspec.json.encode(await expositions())
-            os.pwrite(self._own, _HEADER.pack(len(body), crc32(body)) + body, 0)
+            self.publish(await expositions())
             await asyncio.sleep(SHARE_SECONDS)
+
+    def publish(self, texts: Sequence[str]) -> None:
+        """Lets the others show the metrics of this process, a text for each store."""
+        body = msgspec.json.encode(texts)
+        os.pwrite(self._own, _HEADER.pack(len(body), crc32(body)) + body, 0)
 
     def with_others(self, own: str, store: int) -> str:
         """The metrics of a store in this process, and those of the same store in the others."""

@@ -366,6 +366,22 @@ async def test_a_scrape_shows_every_worker(tmp_path: Path, http: aiohttp.ClientS
             reader.close()
 
 
+async def test_no_counter_decreases_when_another_worker_answers(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """Otherwise Prometheus would see a restart, and a rate that never was."""
+    with Workers(tmp_path, 2) as server:
+        newest: dict[str, float] = {}
+        for _ in range(40):  # each on a connection of its own, and so at either worker
+            async with http.get(f"{server.url}/metrics", headers={"Connection": "close"}) as response:
+                text = await response.text()
+            for line in text.splitlines():
+                if line.startswith('statestream_requests_total{outcome="ok"'):
+                    name, value = line.rsplit(" ", 1)
+                    assert float(value) >= newest.get(name, 0.0)
+                    newest[name] = float(value)
+        assert len(newest) == 2
+        assert all(newest.values()), "both have answered"
+
+
 def complete_without_one(
     scraped: Callable[[], Awaitable[dict[str, float]]], streams: int
 ) -> Callable[[], Awaitable[bool]]:
