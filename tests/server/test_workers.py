@@ -373,11 +373,10 @@ async def test_no_counter_decreases_when_another_worker_answers(tmp_path: Path, 
         for _ in range(40):  # each on a connection of its own, and so at either worker
             async with http.get(f"{server.url}/metrics", headers={"Connection": "close"}) as response:
                 text = await response.text()
-            for line in text.splitlines():
-                if line.startswith('statestream_requests_total{outcome="ok"'):
-                    name, value = line.rsplit(" ", 1)
-                    assert float(value) >= newest.get(name, 0.0)
-                    newest[name] = float(value)
+            lines = [line for line in text.splitlines() if line.startswith('statestream_requests_total{outcome="ok"')]
+            found = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+            assert all(found.get(name, 0.0) >= value for name, value in newest.items())
+            newest = found
         assert len(newest) == 2
         assert all(newest.values()), "both have answered"
 
