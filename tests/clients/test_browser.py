@@ -164,6 +164,26 @@ def test_a_task_that_one_window_adds_and_ticks_shows_in_the_other(windows: tuple
         assert window.problems == []
 
 
+def test_long_words_fit_into_a_narrow_window(browser: Node, demo: Server) -> None:
+    narrow = Window(browser, LEFT, demo.url, width=390, height=500)
+    narrow.add("a" * 150)
+    narrow.ask("b" * 150)
+    narrow.wait_until_the_reply_is("complete")
+    assert narrow.look("document.documentElement.scrollWidth") == 390
+    narrow.do("close")
+
+
+def test_a_task_that_this_window_adds_is_scrolled_into_view(browser: Node, demo: Server) -> None:
+    with statestream.connect_sync(demo.url, slices=["board"]) as stream:
+        for n in range(30):
+            stream.dispatch("board/task_added", {"id": str(n), "title": f"Task {n}"})
+    window = Window(browser, LEFT, demo.url, height=400)
+    window.add("Mine")
+    bottoms = window.look("['ul', 'li:last-child'].map((of) => document.querySelector(of).getBoundingClientRect().bottom)")
+    assert bottoms[1] <= bottoms[0]
+    window.do("close")
+
+
 def chat_of(window: Window) -> str:
     return str(window.look("location.hash.slice(1)"))
 
@@ -192,6 +212,7 @@ def test_the_chats_refusal_is_shown_to_who_asked(windows: tuple[Window, Window])
     left.wait_until_it_has_grown(1)
     left.ask("Second")
     assert "in progress" in left.wait("document.querySelector('#problem').textContent")
+    assert left.look("document.querySelector('#ask input').value") == "Second"
     assert right.look("document.querySelector('#problem').textContent") == ""
     left.wait_until_the_reply_is("complete")
     assert left.look("document.querySelectorAll('#messages li.user').length") == 1
