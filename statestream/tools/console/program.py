@@ -1,7 +1,8 @@
 """An object in a program of the user, named as `file.py:name` or `package.module:name`.
 
-Invariants: importing the program may run anything, and a traceback from it is shown as it is. Only problems with the
-name itself are reported as a sentence. A file is run once, however many objects in it are named.
+Invariants: importing the program may run anything. If that fails, its traceback is shown from the program's first line
+on, without the frames of the command. Only problems with the name itself are reported as a sentence. A file is run
+once, however many objects in it are named.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import typer
 
 from statestream.core.suggestions import instead
+from statestream.tools.console.exit_codes import failure
 
 
 class ProgramObject:
@@ -29,7 +34,10 @@ class ProgramObject:
             raise self.wrong(f"expected FILE.py:NAME or MODULE:NAME, got {text!r}{hint}")
 
     def load(self, what: str, fits: Callable[[Any], bool]) -> Any:
-        """Imports the program and returns the object. `what` says in a message which objects fit."""
+        """Imports the program and returns the object. `what` says in a message which objects fit.
+
+        Raises typer.BadParameter, and typer.Exit after the traceback of a program that fails.
+        """
         module = self._load_file(Path(self._where)) if self._where.endswith(".py") else self._load_module(self._where)
         fitting = sorted(key for key, value in vars(module).items() if not key.startswith("_") and fits(value))
         if not hasattr(module, self._name):
@@ -47,10 +55,9 @@ class ProgramObject:
     def _load_module(self, name: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
         try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module exists, but an import in it fails
+            with self._explained():
+                return importlib.import_module(name)
+        except ModuleNotFoundError:
             raise self.wrong(f"cannot find the module {name}; for a file, write {name.replace('.', '/')}.py") from None
 
     def _load_file(self, path: Path) -> Any:
@@ -65,5 +72,32 @@ class ProgramObject:
         sys.path.insert(0, str(path.resolve().parent))  # so that the file can import its neighbours
         module = importlib.util.module_from_spec(spec)
         sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
+        with self._explained():
+            spec.loader.exec_module(module)
         return module
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{self._where}.".startswith(f"{error.name}."):
+                raise  # the program itself cannot be found
+            raise self._failed(error) from None
+        except Exception as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> typer.Exit:
+        traceback.print_exception(type(error), error, _of_the_program(error.__traceback__))
+        return failure(f"cannot import {self._where}: the lines above show where it fails")
+
+
+def _of_the_program(frames: TracebackType | None) -> TracebackType | None:
+    """Without the frames that lead to the program; None if it does not even compile."""
+    above = (__file__, importlib.__file__)
+    while frames is not None:
+        name = frames.tb_frame.f_code.co_filename
+        if name not in above and not name.startswith("<frozen importlib"):
+            return frames
+        frames = frames.tb_next
+    return None
