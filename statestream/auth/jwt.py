@@ -71,7 +71,9 @@ class JWT:
         leeway: float = 10.0,
     ) -> None:
         if importlib.util.find_spec("jwt") is None or importlib.util.find_spec("cryptography") is None:
-            raise ImportError("PyJWT is not installed; install statestream with its extra jwt", name="jwt")
+            raise ImportError(
+                "PyJWT is not installed; it comes with the extra jwt: pip install '.[jwt]' in the checkout", name="jwt"
+            )
         for name, text in (("issuer", issuer), ("audience", audience), ("roles", roles)):
             if not isinstance(text, str) or not text:
                 raise TypeError(f"expected `{name}` to be text")

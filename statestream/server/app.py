@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from typing import Any
@@ -41,6 +42,8 @@ from statestream.store.revocations import NAME as REVOCATIONS
 from statestream.store.revocations import revocation_slice
 from statestream.store.store import Store
 from statestream.store.tickets import ticket_slice
+
+log = logging.getLogger("statestream")
 
 
 def create_app(
@@ -131,6 +134,13 @@ def _checked(limits: Any) -> Limits:
 
 
 async def _authenticator(app: web.Application) -> AsyncIterator[None]:
+    closed = app[STORE].view(SERVER).closed
+    if closed:
+        log.warning(
+            "no client can see or change these slices, because the server authenticates and they have no rules: %s; "
+            "pass read=… and dispatch=… to Slice, or hidden=True for state of the server's own",
+            ", ".join(closed),
+        )
     async with entered(app[AUTH]):
         yield
 

@@ -83,6 +83,12 @@ class StoreView:
         return self._registry.read_rule(declared) is not None
 
     @property
+    def closed(self) -> list[str]:
+        """The slices that no rule opens if the server authenticates, although they are neither hidden nor internal."""
+        declared = [each for each in self._registry.public.values() if not each.internal]
+        return sorted(each.name for each in declared if not each.guarded and not self.guards(each))
+
+    @property
     def position(self) -> Position:
         """How far this node's state has got."""
         return self._state.position

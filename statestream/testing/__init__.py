@@ -40,5 +40,7 @@ def journal_machine(
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise ImportError("hypothesis is not installed; install statestream with its extra testing") from None
+        raise ImportError(
+            "hypothesis is not installed; it comes with the extra testing: pip install '.[testing]' in the checkout"
+        ) from None
     return machine(make, reopen)

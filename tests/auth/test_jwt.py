@@ -267,7 +267,9 @@ def test_the_extra_is_asked_for_when_it_is_needed() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.stdout == "JWT\n"
-    assert ran.stderr.endswith("ImportError: PyJWT is not installed; install statestream with its extra jwt\n")
+    assert ran.stderr.endswith(
+        "ImportError: PyJWT is not installed; it comes with the extra jwt: pip install '.[jwt]' in the checkout\n"
+    )
 
 
 JSON = st.recursive(

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
 from statestream.auth import Tokens, signed_in
+from statestream.chat import Chat
 
 print("read", file=sys.stderr)
 board = Slice("board", initial={{}}, read=signed_in)
@@ -50,6 +51,12 @@ outer.add_subapp("/inner", application(auth=tokens))
 half.add_subapp("/one", application(auth=tokens))
 half.add_subapp("/two", application())
 number, Class = 7, Tokens
+
+chat = Chat()
+hidden, ruled = Slice("hidden", initial={{}}, hidden=True), Slice("ruled", initial={{}}, dispatch=signed_in)
+forgetful = create_app(Store([Slice("z", initial={{}}), Slice("a", initial={{}}), hidden, ruled]), auth=tokens)
+careful = create_app(Store([*chat.slices, hidden, ruled]), auth=tokens)
+chat.setup(careful)
 """
 
 
@@ -222,6 +229,14 @@ def test_an_authenticator_that_is_none_is_explained(program: str, auth: str, wor
 def test_an_application_has_its_own(program: str) -> None:
     sentence = refused("serve", f"{program}:app", "--auth", f"{program}:tokens")
     assert "pass it to create_app for an application" in sentence
+
+
+@pytest.mark.parametrize(("name", "slices"), [("forgetful", "a, z"), ("careful", "")])
+def test_the_log_names_slices_that_no_rule_opens(program: str, name: str, slices: str) -> None:
+    with Server("serve", f"{program}:{name}") as server:
+        said = server.stop()
+    sentence = f"the server authenticates and they have no rules: {slices}; pass read=… and dispatch=… to Slice"
+    assert sentence in said if slices else "no rules" not in said
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,8 @@ def test_a_task_that_this_window_adds_is_scrolled_into_view(browser: Node, demo:
             stream.dispatch("board/task_added", {"id": str(n), "title": f"Task {n}"})
     window = Window(browser, LEFT, demo.url, height=400)
     window.add("Mine")
-    bottoms = window.look("['ul', 'li:last-child'].map((of) => document.querySelector(of).getBoundingClientRect().bottom)")
-    assert bottoms[1] <= bottoms[0]
+    bottom = "document.querySelector('{}').getBoundingClientRect().bottom"
+    assert window.look(f"{bottom.format('#tasks li:last-child')} <= {bottom.format('#tasks')}")
     window.do("close")
 
 

@@ -118,7 +118,8 @@ def test_the_wheel_works_without_any_extra(wheel: Path, tmp_path: Path) -> None:
     assert there(str(page)).split("\n")[-2] == "{0} of {0} transcripts passed".format(len(Transcript.all()))
     machine = "from statestream.testing import JournalContract, journal_machine; journal_machine(None, None)"
     assert there("-c", machine).endswith(
-        "ImportError: hypothesis is not installed; install statestream with its extra testing\n"
+        "ImportError: hypothesis is not installed; "
+        "it comes with the extra testing: pip install '.[testing]' in the checkout\n"
     )
 
 

@@ -15,7 +15,7 @@ from tests.support.node import Node
 from tests.support.pages import DOCS, fences_of, files_of, terminals_of, write_files
 from tests.support.typed import Desk
 
-RUN = {"../README.md": 2, "tutorial.md": 4, "howto/dashboard.md": 1, "howto/client.md": 1, "howto/chat-page.md": 1}
+RUN = {"../README.md": 3, "tutorial.md": 4, "howto/dashboard.md": 1, "howto/client.md": 1, "howto/chat-page.md": 1}
 RUN |= {"recording.md": 1, "watching.md": 4}
 """How many fences of `sh` a page has that are run here."""
 ELSEWHERE = {
@@ -28,8 +28,10 @@ ELSEWHERE = {
     "conformance.md": "tests/tools/test_conformance.py: it waits for two heartbeats, of 15 seconds",
     "benchmarks.md": "it measures for half an hour, in a checkout that is made ready for it",
 }
-SETS_UP = "make run     # sets up and starts the demo on http://127.0.0.1:8000\nmake test"
-"""Not run: it is what runs this. `tests/clients/test_browser.py` runs the demo."""
+SETS_UP = "make run     # sets up and starts the demo: open http://127.0.0.1:8000, end it with Ctrl-C\nmake test"
+INSTALLS = "python3 -m venv .venv\n. .venv/bin/activate\npip install .\n"
+"""Neither is run: the first is what runs this. `tests/clients/test_browser.py` runs the demo, `tests/docs/test_project.py`
+installs the package."""
 
 
 def test_every_line_for_a_shell_is_run_or_says_why_not() -> None:
@@ -50,8 +52,9 @@ def plain(line: str) -> str:
 
 
 async def test_the_readme_shows_what_happens(tmp_path: Path) -> None:
-    [[made_ready], [serve, listen, act]] = terminals_of("../README.md")
+    [[made_ready], [installed], [serve, listen, act]] = terminals_of("../README.md")
     assert made_ready.startswith(SETS_UP)
+    assert installed.strip() == INSTALLS.strip()
     board, follow, *_ = fences_of("../README.md", "python")
     shown = next(text for text in fences_of("../README.md", "") if text.startswith("event: "))
     desk = Desk(tmp_path)
@@ -67,11 +70,11 @@ async def test_the_readme_shows_what_happens(tmp_path: Path) -> None:
             lines = [plain(line) for line in shown.splitlines()]
             assert [plain(line) for line in heard.lines][: len(lines)] == lines
             async with desk.types("python follow.py") as following:
-                await following.says(r"^board .*/tasks/1")
+                await following.says(r"^patches board .*/tasks/1")
                 first, second, *_ = following.lines
                 assert (first, second) == (
                     "{'tasks': [{'id': '1', 'title': 'Ship it', 'done': False}]}",
-                    "None initial",
+                    "initial None ()",
                 )
             await heard.says(r'"patches":\[\{"op":"add","path":"/tasks/1","value":\{')
         await server.interrupt()

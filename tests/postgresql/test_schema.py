@@ -257,7 +257,7 @@ def test_a_wrong_url_is_refused_and_its_password_not_shown(url: str) -> None:
 def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "asyncpg" else real(name))
-    with pytest.raises(ValueError, match="asyncpg is not installed; install statestream with its extra postgresql"):
+    with pytest.raises(ValueError, match="asyncpg is not installed; it comes with the extra postgresql"):
         from_url("postgresql://host/x")
 
 

@@ -86,7 +86,10 @@ def test_without_the_driver_the_message_says_what_to_install() -> None:
         "except ValueError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "redis-py is not installed; install statestream with its extra redis"
+    assert (
+        done.stdout.strip()
+        == "redis-py is not installed; it comes with the extra redis: pip install '.[redis]' in the checkout"
+    )
 
 
 async def test_a_server_that_is_not_there_or_not_redis_is_refused() -> None:

@@ -200,7 +200,7 @@ async def test_what_a_journal_holds_is_shown(tmp_path: Path) -> None:
     await journal.close()
     assert re.search(rf"^engine +sqlite\nhead +{head}, 20..-.*\nearliest +{earliest}, followed", said)
     assert re.search(r"^history +20 changes, 4\.\d kB$", said, re.MULTILINE)
-    assert re.search(r"^ids +9 requests", said, re.MULTILINE)
+    assert re.search(r"^ids +9 remembered requests", said, re.MULTILINE)
     assert re.search(r"^a +1 +1 B +5 +\d.*\nroom/\* +1 +3 B +15 ", said, re.MULTILINE)
 
 

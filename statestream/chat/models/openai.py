@@ -55,7 +55,7 @@ class OpenAIModel:
     def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
         if importlib.util.find_spec("openai") is None:
             raise ImportError(
-                "the openai package is not installed; install statestream with the extra chat, as the README shows",
+                "openai is not installed; it comes with the extra chat: pip install '.[chat]' in the checkout",
                 name="openai",
             )
         self.name = name

@@ -42,7 +42,9 @@ from statestream.journal.postgresql.statements import RECORD_BYTES, Statements
 from statestream.journal.postgresql.tidying import Tidying
 from statestream.journal.postgresql.wake_ups import WakeUps
 
-_MISSING: Final = "asyncpg is not installed; install statestream with its extra postgresql"
+_MISSING: Final = (
+    "asyncpg is not installed; it comes with the extra postgresql: pip install '.[postgresql]' in the checkout"
+)
 
 
 class PostgresqlJournal:

@@ -11,6 +11,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "redis":
         raise
-    raise ImportError("redis-py is not installed; install statestream with its extra redis", name="redis") from None
+    raise ImportError(
+        "redis-py is not installed; it comes with the extra redis: pip install '.[redis]' in the checkout", name="redis"
+    ) from None
 
 __all__ = ["Connection", "SSLConnection", "exceptions"]

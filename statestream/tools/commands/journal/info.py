@@ -50,7 +50,7 @@ def _summary(url: str, found: Overview, retention: Retention) -> Iterator[str]:
     kept = [str(point.position) for point in found.checkpoints]
     yield f"checkpoints  {', '.join(kept[-3:]) or 'none'}{f', and {len(kept) - 3:,} older ones' if kept[3:] else ''}"
     if found.records is not None:
-        yield f"ids          {found.records:,} requests are remembered"
+        yield f"ids          {found.records:,} remembered {'request' if found.records == 1 else 'requests'}"
     days = f"{retention.age / 86_400:g} days" if retention.age else "any age"
     yield (
         f"retention    {retention.changes or 'any number of'} changes, {days}, {_size(retention.bytes)}; "
