@@ -30,8 +30,8 @@ ELSEWHERE = {
 }
 SETS_UP = "make run     # sets up and starts the demo: open http://127.0.0.1:8000, end it with Ctrl-C\nmake test"
 INSTALLS = "python3 -m venv .venv\n. .venv/bin/activate\npip install .\n"
-"""Neither is run: the first is what runs this. `tests/clients/test_browser.py` runs the demo, `tests/docs/test_project.py`
-installs the package."""
+"""Neither is run: the first is what runs this. `tests/clients/test_browser.py` runs the demo, and
+`tests/docs/test_project.py` installs the package."""
 
 
 def test_every_line_for_a_shell_is_run_or_says_why_not() -> None:

@@ -25,6 +25,11 @@ from statestream.tools.workers.supervisor import Supervisor
 MIN_HEARTBEAT: Final = 0.1
 MAX_HEARTBEAT: Final = 3600.0
 MAX_WORKERS: Final = 256
+CLIENTS: Final = "Who may use it"
+CAPACITY: Final = "Streams and processes"
+LOG: Final = "Log"
+SOCKETS: Final = "Sockets"
+"""The panels of `--help`. Each has columns of its own; in a single table, 19 letters would be left for a help text."""
 
 
 def serve(
@@ -47,38 +52,58 @@ def serve(
         bool,
         typer.Option(
             "--handoff/--no-handoff",
+            rich_help_panel=SOCKETS,
             help="Whether streams hand their sockets off from aiohttp, for a tenth of the memory.",
         ),
     ] = True,
     heartbeat: Annotated[
-        float | None, typer.Option(help="The longest silence of a stream, in seconds. Default: 15.")
+        float | None,
+        typer.Option(rich_help_panel=CAPACITY, help="The longest silence of a stream, in seconds. Default: 15."),
     ] = None,
     max_subscribers: Annotated[
-        int | None, typer.Option(help="How many streams may be open; more are refused as busy. Default: 10,000.", min=1)
+        int | None,
+        typer.Option(
+            rich_help_panel=CAPACITY,
+            help="How many streams may be open; more are refused as busy. Default: 10,000.",
+            min=1,
+        ),
     ] = None,
     origin: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another origin whose pages may use the server, such as https://app.example.com. Repeatable."
+            metavar="ORIGIN",
+            rich_help_panel=CLIENTS,
+            help="Another origin whose pages may use the server, such as https://app.example.com. Repeatable.",
         ),
     ] = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
+            rich_help_panel=CLIENTS,
             help="A name under which the server may be addressed, such as live.example.org behind a proxy. Repeatable. "
-            "Default: any name, but only localhost if --host is a loopback address."
+            "Default: any name, but only localhost if --host is a loopback address.",
         ),
     ] = None,
     access_log: Annotated[
         bool,
-        typer.Option("--access-log", help="Whether to log a line for each request, stream and reply, without content."),
+        typer.Option(
+            "--access-log",
+            rich_help_panel=LOG,
+            help="Whether to log a line for each request, stream and reply, without content.",
+        ),
     ] = False,
     log_format: Annotated[
-        Literal["text", "json"] | None, typer.Option(help="Write the log with times, as text or JSON, a line each.")
+        Literal["text", "json"] | None,
+        typer.Option(rich_help_panel=LOG, help="Write the log with times, as text or JSON, a line each."),
     ] = None,
     auth: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What recognizes who sends a request, named like TARGET: auth.py:tokens."),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=CLIENTS,
+            help="What recognizes who sends a request, named like TARGET: auth.py:tokens.",
+        ),
     ] = None,
     insecure: Insecure = False,
     workers: Annotated[
@@ -86,6 +111,7 @@ def serve(
         typer.Option(
             min=1,
             max=MAX_WORKERS,
+            rich_help_panel=CAPACITY,
             help="Serve with so many processes. A supervisor replaces those that end, and restarts them one after the "
             "other on SIGHUP. Default: this process alone.",
         ),

@@ -21,7 +21,15 @@ Slices = Annotated[
     str | None,
     typer.Option(help="Names, name/* for a family, * for everything, separated by commas. Default: every plain slice."),
 ]
-Headers = Annotated[list[str] | None, typer.Option("--header", "-H", help="A header for every request. Repeatable.")]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        "-H",
+        metavar="HEADER",
+        help="A header for every request, such as 'Authorization: Bearer …'. Repeatable.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Insecure = Annotated[
