@@ -203,7 +203,8 @@ class Writer:
                 await self._state.catch_up()
             await self._commit(list(batch))  # a copy: what it answers it removes, and on an error all must be answered
         except StatestreamError as error:
-            log.warning("%d requests have an unknown outcome: %s", len(batch), error)
+            requests = "request" if len(batch) == 1 else "requests"
+            log.warning("the outcome of %d %s is unknown: %s", len(batch), requests, error)
             _fail(batch, Unavailable(UNKNOWN_OUTCOME))
         except Exception:
             log.exception("the writer failed; it reads the journal before the next batch")

@@ -337,6 +337,14 @@ def content(replica: Replica, activity: Activity, now: float = 1.0, **more: Any)
     return ScreenContent(**given_ | more)
 
 
+def test_before_the_first_stream_the_picture_says_so() -> None:
+    replica = Replica()
+    waiting = content(replica, Activity(replica), is_open=False, trouble="there was no response")
+    shown = plain(screen(waiting, 80, 8))
+    assert shown[1].startswith("● connecting")
+    assert shown[2] == "the state has not arrived yet"
+
+
 class Following:
     """A replica, its activity, and frames for both."""
 

@@ -51,11 +51,17 @@ def screen(content: ScreenContent, width: int, height: int) -> list[Row]:
     lines = max(0, height - HEAD_LINES)
     log = list(content.log)[:lines]
     least = min(len(log), max(lines // LOG_SHARE, 1))
-    state = state_tree(content.state, content.versions, content.marks, content.now, width, lines - least)
+    state = _state(content, width, lines - least)
     log = log[: lines - len(state)]
     gap: list[Row] = [[] for _ in range(lines - len(state) - len(log))]
     rows = [_where(content, width), _health(content, width), *state, *gap, _rule(width), *_entries(log, width)]
     return [clipped(row, width) for row in rows[:height]]
+
+
+def _state(content: ScreenContent, width: int, lines: int) -> list[Row]:
+    if content.position is None:  # so far, no stream has begun
+        return [[(cut("the state has not arrived yet", width), "quiet")]][:lines]
+    return state_tree(content.state, content.versions, content.marks, content.now, width, lines)
 
 
 def _where(content: ScreenContent, width: int) -> Row:
@@ -75,6 +81,8 @@ def _health(content: ScreenContent, width: int) -> Row:
     spans: list[Span] = [(f"● {content.health}", content.health)]
     if not content.is_open:  # then silence is not the problem, and a server that is gone is not healthy
         spans = [(f"● lost, reconnecting: {safe(content.trouble)}", "failed")]
+    if content.position is None and not content.is_open:
+        spans = [("● connecting", "degraded")]
     spans += [
         (safe(content.position or "no position"), "position"),
         (rate, "plain"),

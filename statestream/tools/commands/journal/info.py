@@ -54,8 +54,9 @@ def _summary(url: str, found: Overview, retention: Retention) -> Iterator[str]:
     days = f"{retention.age / 86_400:g} days" if retention.age else "any age"
     yield (
         f"retention    {retention.changes or 'any number of'} changes, {days}, {_size(retention.bytes)}; "
-        f"ids {_size(retention.id_bytes)} (unless the program that uses the journal sets another)"
+        f"ids {_size(retention.id_bytes)}"
     )
+    yield "             (unless the program that uses the journal sets another)"
 
 
 def _families(found: Overview) -> Iterator[str]:
