@@ -19,6 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
+from statestream.server.allocator import return_large_blocks
 from statestream.server.binding import Sockets
 from statestream.server.connection import READ_BYTES
 from statestream.server.edge import Edge
@@ -48,6 +49,7 @@ async def serve(
     `host` is the name by which they were bound. `ready` is called with their port.
     """
     _allow_descriptors()
+    return_large_blocks()
     refuse_truncated()
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # its warnings quote headers of clients

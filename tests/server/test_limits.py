@@ -90,8 +90,23 @@ async def test_what_nobody_reads_is_bounded_and_given_back(path: str, crowded: S
     assert crowded.resident() - before < 450 * MIB
     for client in clients:
         client.close()
-    await eventually(lambda: crowded.resident() - before < 150 * MIB)
+    await eventually(lambda: crowded.resident() - before < 150 * MIB, seconds=60)
     assert len((await get_state(http, crowded.url, "slices=big"))["slices"]["big"]["text"]) == 230
+
+
+@pytest.mark.slow
+async def test_large_changes_leave_nothing_but_history(http: Http) -> None:
+    """For a thousand readers who take nothing. Of 54 MB of changes, `memory:` keeps all, and the readers keep none."""
+    with Server.serving(f"{ROOT / 'tests/apps/crowded.py'}:app", env={"CROWDED_INSTANCES": "1200"}) as server:
+        before = server.resident()
+        clients = [unread(server, "/stream/state?slices=rows") for _ in range(1_000)]
+        for begin in range(0, 60, 4):
+            texts = (chr(ord("a") + number % 26) * 900_000 for number in range(begin, begin + 4))
+            sending = (dispatch(http, server.url, "rows/annotated", {"text": text}) for text in texts)
+            assert [status for status, _ in await asyncio.gather(*sending)] == [200] * 4
+        for client in clients:
+            client.close()
+        await eventually(lambda: server.resident() - before < 130 * MIB, seconds=60)
 
 
 async def test_large_changes_reach_everybody_in_order_also_those_who_come_in_between(
