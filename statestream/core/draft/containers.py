@@ -7,13 +7,14 @@ one; everything that rewrites a whole container goes through `_rewrite`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import partial
 from typing import Any, Final, Self, SupportsIndex, cast
 
 from statestream.core.draft.tracker import MISSING, Draft, Intake, bare, frozen
 from statestream.core.errors import NotJSON
-from statestream.core.values import SCALARS, check_member
+from statestream.core.values import MAX_INT, SCALARS, check_member
 
 
 class DictDraft(Draft, MutableMapping[str, Any]):
@@ -96,11 +97,11 @@ class ListDraft(Draft, MutableSequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, index: Any) -> Any:
+        value = self._data[index]
+        if (kind := type(value)) is not dict and kind is not list:
+            return value
         if type(index) is slice:
             return [self._child(at, self._data[at]) for at in range(*index.indices(len(self._data)))]
-        value = self._data[index]
-        if type(value) is not dict and type(value) is not list:
-            return value
         return self._child(index if index >= 0 else index + len(self._data), value)
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -109,15 +110,16 @@ class ListDraft(Draft, MutableSequence[Any]):
             content[index] = value
             self._rewrite(content)
             return
-        old = self._data[index]
-        check = SCALARS.get(type(value)) if self._unrecorded and type(old) in SCALARS else None
-        if check is None:
-            self._put(range(len(self._data))[index], old, value)
-            return
-        try:
-            self._data[index] = check(value)
-        except NotJSON:
-            self._put(range(len(self._data))[index], old, value)  # raises it with its place
+        data = self._data
+        old = data[index]
+        if self._unrecorded and type(old) in SCALARS and (kind := type(value)) in SCALARS:
+            if kind is int and -MAX_INT <= value <= MAX_INT:  # a call for each would take longer than the rest
+                data[index] = value
+                return
+            with contextlib.suppress(NotJSON):
+                data[index] = SCALARS[kind](value)
+                return
+        self._put(range(len(data))[index], old, value)  # also raises NotJSON with its place
 
     def __delitem__(self, index: Any) -> None:
         if isinstance(index, slice):
