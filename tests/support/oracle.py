@@ -100,7 +100,7 @@ class Oracle:
         killed: Sequence[int] = (),
     ) -> None:
         """Requests, orders and joins that are under way together, while servers are killed and started again."""
-        since = self.model.head
+        known = list(self.seen)  # what a server answers now may be older than what it will have shown by then
         asked = [(each, self._asked(each)) for each in (*requests, *orders)]
         for reader, node in joining:
             self._ask(reader, node)
@@ -117,7 +117,7 @@ class Oracle:
             if node in killed:
                 reader.close()
             else:
-                self._joined(reader, since, {each.subject for each in orders})
+                self._joined(reader, known[node], {each.subject for each in orders})
         if orders:
             self._see_the_ends()
 
@@ -192,10 +192,17 @@ class Oracle:
             self.model.apply(request.actions, changes, answer["position"].partition(".")[2])
         for request, answer in nothing:
             self.model.apply_nothing(request.actions, seq_of(answer["position"]))
+        for request, answer in answers:
+            self._knows(request.node, seq_of(answer["position"]))
         self.counts["requests"] += len(answers)
+
+    def _knows(self, node: int, seq: int) -> None:
+        """A server has shown that it knows what has happened up to a seq."""
+        self.seen[node] = max(self.seen[node], seq)
 
     def _ordered(self, order: Order, seq: int) -> None:
         self.model.note(seq)
+        self._knows(order.node, seq)
         self.counts[f"{order.what}d"] += 1
         if order.what == "revoke":
             self.model.revoked[order.subject] = (seq, self.moment)
@@ -218,8 +225,9 @@ class Oracle:
         return reader
 
     def connect(self, reader: Reader, node: int) -> None:
+        known = self.seen[node]
         self._ask(reader, node)
-        self._joined(reader, self.model.head, set())
+        self._joined(reader, known, set())
 
     def renew(self, reader: Reader, lifetime: float | None = None) -> None:
         """Logs in again, if the credentials are not valid any more."""
@@ -232,10 +240,10 @@ class Oracle:
         reader.dial(self.grace)
         reader.ask(reader.last_id)
 
-    def _joined(self, reader: Reader, since: int, in_flux: set[str]) -> None:
-        """Looks at the answer to a reader who has asked while everything since `since` happened."""
+    def _joined(self, reader: Reader, known: int, in_flux: set[str]) -> None:
+        """Looks at the answer to a reader who has asked when the server had shown that it knew `known`."""
         reader.answered()
-        allowed = self._allowed(reader, min(since, self.seen[reader.node]), in_flux)
+        allowed = self._allowed(reader, known, in_flux)
         assert reader.status in allowed, (reader.status, allowed, described(reader), self.model.rules, reader.head)
         self.counts[f"answered {reader.status}"] += 1
         if reader.status != 200:
@@ -310,7 +318,7 @@ class Oracle:
         same = reader.received is shown or reader.received == shown
         assert same, (_difference(reader.received, shown), described(reader), frame, self.model.described(at))
         reader.keep(frame, shown)
-        self.seen[reader.node] = max(self.seen[reader.node], at)
+        self._knows(reader.node, at)
         self.counts[frame.event] += 1
 
     def _end(self, reader: Reader, frame: Frame) -> None:
@@ -329,6 +337,10 @@ class Oracle:
                 self.follow(reader)
         if len(self.memory) > 20_000:
             self.memory.clear()
+
+    def dismiss(self) -> None:
+        """Forgets the readers who were refused, or cut, before they held anything: a new one is their equal."""
+        self.readers = [reader for reader in self.readers if reader.open or reader.last_id]
 
     def settle(self) -> None:
         """Everybody reads until a frame of the head comes: a heartbeat, if nothing else does."""

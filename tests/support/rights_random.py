@@ -24,6 +24,9 @@ from tests.support.rights_model import (
 )
 from tests.support.rights_reader import Reader
 
+CROWD = 100
+"""So many readers are a crowd."""
+
 
 def random_rules(chance: random.Random) -> dict[str, str]:
     return {name: chance.choice(PLAIN_RULES) for name in PLAIN} | {name: chance.choice(KEYED_RULES) for name in KEYED}
@@ -62,28 +65,48 @@ def random_reader(oracle: Oracle, chance: random.Random) -> Reader:
 
 
 def random_step(oracle: Oracle, chance: random.Random, readers: int) -> None:
-    """Something that can happen, or several things at the same time: mostly actions, alone or by several callers."""
+    """Something that can happen, or several things at the same time: mostly actions, alone or by several callers.
+
+    About that many readers are there. A crowd is looked at after more has happened, since each time must wait for what
+    one server has done to reach the other: a tenth of a second with SQLite. So orders and kills are more frequent, too.
+    """
+    crowd = readers >= CROWD
     nodes = range(len(oracle.servers))
-    requests = [Request(random_actions(chance), chance.choice(nodes)) for _ in range(chance.choice((1, 1, 2, 4, 8)))]
-    joining: list[tuple[Reader, int]] = []
-    if len(oracle.readers) < readers:
-        count = chance.choice((1, 2, readers // 10))
-        joining += [(random_reader(oracle, chance), chance.choice(nodes)) for _ in range(count)]
-    orders = []
-    if chance.random() < 0.03:
-        what = "reinstate" if oracle.model.revoked and chance.random() < 0.7 else "revoke"
-        subject = chance.choice(list(oracle.model.revoked) if what == "reinstate" else SUBJECTS)
-        orders.append(Order(what, subject, chance.choice(nodes)))
-    new = {reader for reader, _ in joining}
-    away = [reader for reader in oracle.readers if not reader.open and reader not in new]
-    for reader in chance.sample(away, min(len(away), chance.choice((0, 1, 3)))):
-        oracle.renew(reader, chance.uniform(0.2, 3.0) if chance.random() < 0.1 else None)
-        joining.append((reader, chance.choice(nodes)))
-    killed = [chance.choice(nodes)] if chance.random() < 0.002 else []
-    oracle.happen(requests, orders, joining=joining, killed=killed)
-    for reader in chance.sample(oracle.readers, chance.choice((0, 0, 1, 1 + len(oracle.readers) // 50))):
-        oracle.cut(reader, chance.choice((0, 1, 1, 2, 5)))
+    for _ in range(chance.randrange(1, 8) if crowd else 1):
+        count = chance.choice((1, 2, 4, 8, 16) if crowd else (1, 1, 2, 4, 8))
+        requests = [Request(random_actions(chance), chance.choice(nodes)) for _ in range(count)]
+        joining = random_joins(oracle, chance, readers)
+        orders = random_orders(oracle, chance) if chance.random() < (0.1 if crowd else 0.03) else []
+        killed = [chance.choice(nodes)] if chance.random() < (0.02 if crowd else 0.002) else []
+        oracle.happen(requests, orders, joining=joining, killed=killed)
+        random_cuts(oracle, chance)
     oracle.follow_all()
+    oracle.dismiss()
+
+
+def random_joins(oracle: Oracle, chance: random.Random, readers: int) -> list[tuple[Reader, int]]:
+    """Some are new, others return."""
+    nodes = range(len(oracle.servers))
+    away = [reader for reader in oracle.readers if not reader.open]
+    returning = chance.sample(away, min(len(away), chance.choice((0, 1, 3, len(away) // 10))))
+    for reader in returning:
+        oracle.renew(reader, chance.uniform(0.2, 3.0) if chance.random() < 0.1 else None)
+    count = chance.choice((1, 2, readers // 10)) if len(oracle.readers) - len(away) < readers else 0
+    returning += [random_reader(oracle, chance) for _ in range(count)]
+    return [(reader, chance.choice(nodes)) for reader in returning]
+
+
+def random_orders(oracle: Oracle, chance: random.Random) -> list[Order]:
+    """Somebody is revoked, or reinstated."""
+    what = "reinstate" if oracle.model.revoked and chance.random() < 0.7 else "revoke"
+    subject = chance.choice(list(oracle.model.revoked) if what == "reinstate" else SUBJECTS)
+    return [Order(what, subject, chance.choice(range(len(oracle.servers))))]
+
+
+def random_cuts(oracle: Oracle, chance: random.Random) -> None:
+    count = chance.choice((0, 0, 1, 1 + len(oracle.readers) // 50))
+    for reader in chance.sample(oracle.readers, min(len(oracle.readers), count)):
+        oracle.cut(reader, chance.choice((0, 1, 1, 2, 5)))
 
 
 def seed_of(given: int | None = None) -> int:
