@@ -2,7 +2,7 @@
 
 A change becomes a frame once for each requested detail, and is added to the groups that follow its slice. An index
 finds these groups without visiting any subscriber. The frames of one iteration of the event loop are written at its
-end.
+end, to as many groups at once as one system call can write to.
 
 Invariants: synchronous, and bounded: an iteration writes for ITERATION_SECONDS at most and leaves the rest to the next
 one, so that everything else in the loop keeps its latency. A group that had to wait writes all frames that arrived in
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Final
 
 from statestream.broadcast.admission import Admission
 from statestream.broadcast.groups import SubscriberGroups
+from statestream.broadcast.ring import Send
 from statestream.broadcast.subscribers import Subscriber, SubscriberGroup
+from statestream.broadcast.volley import Volley
 from statestream.core.change import START, Change, Position
 from statestream.core.histogram import Histogram
 from statestream.protocol import frames
@@ -42,9 +44,10 @@ class FanOut:
         admission: Admission,
         lagging: Callable[[Subscriber], None],
         writing: Histogram,
+        send: Send,
     ) -> None:
         self._view, self._groups, self._admission, self._lagging = view, groups, admission, lagging
-        self._writing, self._oldest = writing, math.inf
+        self._writing, self._oldest, self._send = writing, math.inf, send
         self._traced: list[tuple[Span, int]] = []
         self._unsent: dict[SubscriberGroup, None] = {}
         self._owing: set[SubscriberGroup] = set()
@@ -106,15 +109,21 @@ class FanOut:
         try:
             while self._unsent:
                 now = loop.time()
-                group = next(iter(self._unsent))
-                del self._unsent[group]
-                self.flush(group, now)
+                self._flush_some(now)
                 if now > until:
                     return
         finally:
             self._note_written()
             self._scheduled = False
             self._schedule()
+
+    def _flush_some(self, now: float) -> None:
+        """Writes what has gathered for the next groups, for as many as may be written at once."""
+        volley = Volley(self._send, self._view.position, now)
+        while self._unsent and volley.has_room_for(group := next(iter(self._unsent))):
+            del self._unsent[group]
+            volley.add(group)
+        self._after(volley.groups, volley.send())
 
     def _written(self, group: SubscriberGroup) -> None:
         """Everything that has gathered for a group is written."""
@@ -137,12 +146,16 @@ class FanOut:
         self._flush_to(group, self._view.position, now)
 
     def _flush_to(self, group: SubscriberGroup, head: Position, now: float) -> None:
-        behind = group.flush(head, now)
-        if not group.owes:
-            self._written(group)
-        elif group not in self._owing:
-            self._owing.add(group)
-            self._admission.soon(partial(self._pay, group))
+        self._after((group,), group.flush(head, now))
+
+    def _after(self, groups: Iterable[SubscriberGroup], behind: Sequence[Subscriber]) -> None:
+        """Groups were flushed, and subscribers fell behind in that."""
+        for group in groups:
+            if not group.owes:
+                self._written(group)
+            elif group not in self._owing:
+                self._owing.add(group)
+                self._admission.soon(partial(self._pay, group))
         for subscriber in behind:
             self._lagging(subscriber)
 

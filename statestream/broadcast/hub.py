@@ -88,7 +88,7 @@ class Hub:
         self._max_subscribers, self._max_age = max_subscribers, max_age
         self._groups = SubscriberGroups(self.counters, self.sockets.send)
         admission = Admission()
-        self._fanout = FanOut(view, self._groups, admission, self._lagging, self.counters.writing)
+        self._fanout = FanOut(view, self._groups, admission, self._lagging, self.counters.writing, self.sockets.send)
         self._synchronizer = Synchronizer(
             view, self._fanout, admission, self.counters, int(heartbeat * 1000), self._settle
         )

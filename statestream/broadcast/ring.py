@@ -1,4 +1,4 @@
-"""One bytes object to many sockets in one system call: io_uring, as far as a broadcast needs it.
+"""A few bytes objects, each to many sockets, in one system call: io_uring, as far as a broadcast needs it.
 
 A thousand calls of `write` are a thousand crossings into the kernel and a thousand passes through a Python loop. Here
 the descriptors are copied into a queue that is shared with the kernel, one `io_uring_enter` sends to all of them, and a
@@ -21,7 +21,7 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 GONE: Final = -1
@@ -31,8 +31,12 @@ LOST: Final = -2
 ROOM: Final = 1_024
 """Sends in one call."""
 
-Send = Callable[[list[int], bytes], list[tuple[int, int]]]
-"""Sends bytes to descriptors. Returns those that took only a part, with the number of bytes, or GONE, or LOST."""
+Write = tuple[Sequence[int], bytes]
+"""Descriptors, and what is sent to each of them."""
+Send = Callable[[Sequence[Write]], list[tuple[int, int]]]
+"""Makes writes, all to different descriptors. Returns those that took only a part, with the number of bytes, or GONE or
+LOST.
+"""
 
 _SETUP: Final = 425
 _ENTER: Final = 426
@@ -69,7 +73,7 @@ class Ring:
         self._which, self._results = answers.cast("Q")[0::2], answers.cast("i")[2::4]
         # a submission is 64 bytes; fd is its second 32-bit word, addr its third 64-bit word, len its seventh word
         self._descriptors = entries.cast("i")[1::16]
-        self._addresses, self._sizes = entries.cast("Q")[2::8], entries.cast("I")[6::16]
+        self._addresses, self._sizes = entries.cast("Q")[2::8], entries.cast("i")[6::16]
         order = words[submissions[6] // 4 :][:ROOM]
         for at in range(ROOM):  # set once, because it is the same in every send: order, opcode, flags, user_data
             order[at] = at
@@ -95,49 +99,52 @@ class Ring:
         os.close(fd)
         return None
 
-    def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
+    def send(self, writes: Sequence[Write]) -> list[tuple[int, int]]:
         """See `Send`."""
-        numbers = array("i", descriptors)
-        if len(numbers) <= ROOM:
-            return self._send(numbers, data)
-        return [short for at in range(0, len(numbers), ROOM) for short in self._send(numbers[at : at + ROOM], data)]
+        numbers, addresses, sizes = _columns(writes)
+        short: list[tuple[int, int]] = []
+        for at in range(0, len(numbers), ROOM):
+            part = slice(at, at + ROOM)
+            there, taken = numbers[part], self._send(short, numbers[part], addresses[part], sizes[part])
+            if taken < len(there):
+                return short + send_each(_after(writes, at + taken))
+        return short
 
-    def _send(self, numbers: array[int], data: bytes) -> list[tuple[int, int]]:
+    def _send(self, short: list[tuple[int, int]], numbers: array[int], addresses: array[int], sizes: array[int]) -> int:
+        """Returns how many sends the kernel took. Adds to `short` those of them that were not taken whole."""
         # every submission that the kernel took has completed, so both tails are equal, also if the last call raised in
         # the middle: taking the tail from the completions brings the two back into step
         count, tail = len(numbers), self._completed[0]
         self._seen[0] = tail
-        self._fill(tail, numbers, data)
+        self._fill(tail, numbers, addresses, sizes)
         self._submitted[0] = tail + count & _U32
         # the call is a system call, hence a full barrier: the kernel sees all entries before it sees the new tail
         taken = max(0, _call(_ENTER, self._fd, count, count, _WAIT))
-        short = self._outcomes(tail, taken, len(data))
-        return short + send_each(numbers[taken:], data) if taken < count else short
+        short += self._outcomes(tail, taken, sizes)
+        return taken
 
-    def _fill(self, tail: int, numbers: array[int], data: bytes) -> None:
-        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
-        count = len(numbers)
-        addresses, sizes = array("Q", [address]) * count, array("I", [len(data)]) * count
-        for at, begin, end in _stretches(tail % ROOM, count, ROOM):
+    def _fill(self, tail: int, numbers: array[int], addresses: array[int], sizes: array[int]) -> None:
+        for at, begin, end in _stretches(tail % ROOM, len(numbers), ROOM):
             to = slice(at, at + end - begin)
             self._descriptors[to] = memoryview(numbers)[begin:end]
             self._addresses[to] = memoryview(addresses)[begin:end]
             self._sizes[to] = memoryview(sizes)[begin:end]
 
-    def _outcomes(self, seen: int, count: int, size: int) -> list[tuple[int, int]]:
+    def _outcomes(self, seen: int, count: int, sizes: array[int]) -> list[tuple[int, int]]:
         """Reads `count` completions after `seen`. Returns the sends that were not taken whole."""
         while (there := self._completed[0] - seen & _U32) < count:
             _call(_ENTER, self._fd, 0, count - there, _WAIT)
         short = []
-        all_of_it = memoryview(array("i", [size]) * count)
+        all_of_it = memoryview(sizes)
         for at, begin, end in _stretches(seen % self._answers, count, self._answers):
-            # nearly always all were taken: one comparison of memory says so, without a Python loop
+            # nearly always all were taken: one comparison of memory says so, without a Python loop. If the kernel has
+            # completed sends of different sizes in another order, they differ, and are looked at one by one
             here = slice(at, at + end - begin)
             if self._results[here] != all_of_it[begin:end]:
                 short += [
                     (self._descriptors[entry], result if result >= 0 else 0 if result in _LATER else closed_by(-result))
                     for entry, result in zip(self._which[here], self._results[here], strict=True)
-                    if result != size
+                    if result != self._sizes[entry]
                 ]
         self._seen[0] = seen + count & _U32
         return short
@@ -153,20 +160,40 @@ class Ring:
         os.close(self._fd)
 
 
-def send_each(descriptors: Iterable[int], data: bytes) -> list[tuple[int, int]]:
+def send_each(writes: Iterable[Write]) -> list[tuple[int, int]]:
     """The same with one `write` for each: without a ring, and for a few descriptors."""
-    write, size = os.write, len(data)
+    write = os.write
     short: list[tuple[int, int]] = []
-    for descriptor in descriptors:
-        try:
-            sent = write(descriptor, data)
-            if sent != size:
-                short.append((descriptor, sent))
-        except BlockingIOError:
-            short.append((descriptor, 0))
-        except OSError as error:
-            short.append((descriptor, closed_by(error.errno)))
+    for descriptors, data in writes:
+        size = len(data)
+        for descriptor in descriptors:
+            try:
+                sent = write(descriptor, data)
+                if sent != size:
+                    short.append((descriptor, sent))
+            except BlockingIOError:
+                short.append((descriptor, 0))
+            except OSError as error:
+                short.append((descriptor, closed_by(error.errno)))
     return short
+
+
+def _columns(writes: Sequence[Write]) -> tuple[array[int], array[int], array[int]]:
+    """The descriptors, the addresses and the sizes of all sends."""
+    numbers, addresses, sizes = array("i"), array("Q"), array("i")
+    for descriptors, data in writes:
+        count = len(descriptors)
+        numbers += array("i", descriptors)
+        addresses += array("Q", [ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0]) * count
+        sizes += array("i", [len(data)]) * count
+    return numbers, addresses, sizes
+
+
+def _after(writes: Sequence[Write], done: int) -> Iterator[Write]:
+    """What is left of writes, of whose sends so many are done."""
+    for descriptors, data in writes:
+        yield descriptors[done:], data
+        done = max(0, done - len(descriptors))
 
 
 def closed_by(number: int | None) -> int:

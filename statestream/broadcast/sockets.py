@@ -23,13 +23,13 @@ import signal
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.kernel_limits import bound_socket, bytes_sent, unacknowledged
-from statestream.broadcast.ring import LOST, Ring, closed_by, send_each
+from statestream.broadcast.ring import LOST, Ring, Write, closed_by, send_each
 from statestream.broadcast.sink import ENDINGS, Ending
 
 Owner = TypeVar("Owner")
@@ -233,11 +233,11 @@ class Sockets(Generic[Owner]):
             self._ring.close()
         self._epoll = self._ring = None
 
-    def send(self, descriptors: list[int], data: bytes) -> list[tuple[int, int]]:
+    def send(self, writes: Sequence[Write]) -> list[tuple[int, int]]:
         """See `ring.Send`."""
-        if self._ring is None or len(descriptors) <= FEW:
-            return send_each(descriptors, data)
-        return self._ring.send(descriptors, data)
+        if self._ring is None or sum(len(descriptors) for descriptors, _ in writes) <= FEW:
+            return send_each(writes)
+        return self._ring.send(writes)
 
     def hand_off(self, transport: asyncio.Transport, encoding: Encoding) -> SocketSink[Owner] | None:
         """Takes the connection from a transport, which is aborted. None if the connection must stay with it.

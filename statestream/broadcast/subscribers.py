@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import islice
 from typing import Final, Literal
@@ -235,20 +235,33 @@ class LiveSet:
 
     def write(self, data: bytes) -> list[Subscriber]:
         """Writes to all. Returns those that can take no more for now, or are gone."""
-        return self._write(list(self._direct), list(self._others.values()), data)
+        return self.took(data, self._send([(self.descriptors, data)]) if self._direct else ()) + self.write_others(data)
 
     def write_to(self, members: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
         """Writes to some of the members."""
         places = [each.place for each in members if each.sink.direct]
-        return self._write(places, [each for each in members if not each.sink.direct], data)
+        behind = [each for each in members if not each.sink.direct and not each.sink.write(data)]
+        return behind + self.took(data, self._send([(places, data)]) if places else ())
 
-    def _write(self, places: list[int], others: Sequence[Subscriber], data: bytes) -> list[Subscriber]:
-        behind = [subscriber for subscriber in others if not subscriber.sink.write(data)]
-        for descriptor, sent in self._send(places, data) if places else ():
+    # for somebody who writes to several groups at once
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Of the members that have one."""
+        return list(self._direct)
+
+    def took(self, data: bytes, short: Iterable[tuple[int, int]]) -> list[Subscriber]:
+        """Gives the members the outcome of a write to their descriptors. Returns those that did not take all."""
+        behind = []
+        for descriptor, sent in short:
             subscriber = self._direct[descriptor]
             subscriber.sink.took(data, sent)
             behind.append(subscriber)
         return behind
+
+    def write_others(self, data: bytes) -> list[Subscriber]:
+        """Writes to the members that have no descriptor. Returns those that can take no more for now, or are gone."""
+        return [subscriber for subscriber in self._others.values() if not subscriber.sink.write(data)]
 
 
 class Owed(Struct, kw_only=True):
@@ -308,23 +321,33 @@ class SubscriberGroup:
 
         Unless the group then `owes` frames, every live subscriber has everything up to `head`.
         """
+        data = self.take(head, now)
+        return self.written(self.live.write(data)) if data else self.give_up()
+
+    def take(self, head: Position, now: float) -> bytes:
+        """The gathered frames, encoded, which must be written to every live subscriber at once.
+
+        Empty if there are none, or if they are large and so are owed: then `give_up` must be called.
+        """
         if not self._pending:
             self.covered = self.covered if self._owed else head
-            return []
+            return b""
         frames = b"".join(self._pending) if len(self._pending) > 1 else self._pending[0]
         self._counters.deliveries += len(self._pending) * len(self.live)
         self._pending.clear()
         if not self._owed and len(frames) * len(self.live) <= AT_ONCE:
             self.covered = head
-            return self.write(frames, now)
+            return self._encoded(frames, now)
         base = self._owed[-1].head if self._owed else self.covered
         data = self.subscription.encoding.encode(frames)
         self._owed.append(Owed(data=data, base=base, head=head, left=dict.fromkeys(self.live.members())))
-        return self._give_up() if sum(len(owed.data) for owed in self._owed) > MAX_OWED else []
+        return b""
 
-    def _give_up(self) -> list[Subscriber]:
-        """All to whom more than the newest frames are owed fall behind. Returns them."""
+    def give_up(self) -> list[Subscriber]:
+        """If too much is owed, all to whom more than the newest frames are owed fall behind. Returns them."""
         behind: list[Subscriber] = []
+        if sum(len(owed.data) for owed in self._owed) <= MAX_OWED:
+            return behind
         while len(self._owed) > 1:
             owed = self._owed[0]
             behind += owed.left
@@ -369,9 +392,16 @@ class SubscriberGroup:
 
     def write(self, frames: bytes, now: float) -> list[Subscriber]:
         """Writes to every live subscriber. Those that it returns were sent the frames, and are live no longer."""
+        return self.written(self.live.write(self._encoded(frames, now)))
+
+    def _encoded(self, frames: bytes, now: float) -> bytes:
+        """Frames as they are written to every live subscriber now."""
         self.wrote_at = now
         self._counters.bytes += len(frames) * len(self.live)
-        behind = self.live.write(self.subscription.encoding.encode(frames))
+        return self.subscription.encoding.encode(frames)
+
+    def written(self, behind: list[Subscriber]) -> list[Subscriber]:
+        """All live subscribers were sent something, after which some can take no more. Returns these."""
         for subscriber in behind:
             subscriber.lag()
         return behind

@@ -1,4 +1,4 @@
-"""One bytes object to many sockets: by io_uring and by a write for each, which must come to the same."""
+"""A few bytes objects to many sockets: by io_uring and by a write for each, which must come to the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -16,13 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statestream.broadcast import ring as rings
-from statestream.broadcast.ring import GONE, ROOM, Ring, send_each
+from statestream.broadcast.ring import GONE, ROOM, Ring, Send, send_each
 from statestream.broadcast.sockets import FEW
 from tests.support import ROOT, PlainClient, Server, dispatch, get_state
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
-
-Send = Callable[[list[int], bytes], list[tuple[int, int]]]
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +56,15 @@ class Pairs:
             ours.close()
             theirs.close()
 
-    def sent(self, send: Send, data: bytes) -> list[tuple[int, int]]:
-        numbers = [ours.fileno() for ours, _ in self.pairs]
-        short = send(numbers, data)
+    def sent(self, send: Send, *parts: bytes) -> list[tuple[int, int]]:
+        """As many sockets are sent the first part as the second, and so on."""
+        numbers, each = [ours.fileno() for ours, _ in self.pairs], -(-len(self.pairs) // len(parts))
+        short = send([(numbers[turn * each :][:each], data) for turn, data in enumerate(parts)])
         taken = dict(short)
         assert len(taken) == len(short), "nobody is named twice"
-        assert all(took < len(data) for took in taken.values())
         for at, number in enumerate(numbers):
+            data = parts[at // each]
+            assert taken.get(number, -1) < len(data)
             self.expected[at] += data[: max(0, taken.get(number, len(data)))]
         return short
 
@@ -84,7 +84,7 @@ class Pairs:
 
 Steps = st.lists(
     st.one_of(
-        st.integers(1, 20_000),  # so many bytes to all
+        st.lists(st.integers(1, 20_000), min_size=1, max_size=4),  # so many bytes to a share of them each
         st.tuples(st.just("read"), st.integers(0, 29)),
         st.tuples(st.just("leave"), st.integers(0, 29)),
     ),
@@ -93,12 +93,12 @@ Steps = st.lists(
 
 
 @given(steps=Steps)
-def test_what_was_taken_is_what_arrives(send: Send, steps: list[int | tuple[str, int]]) -> None:
+def test_what_was_taken_is_what_arrives(send: Send, steps: list[list[int] | tuple[str, int]]) -> None:
     with Pairs(30) as pairs:
         left = set()
         for turn, step in enumerate(steps):
-            if isinstance(step, int):
-                short = dict(pairs.sent(send, bytes([turn]) * step))
+            if isinstance(step, list):
+                short = dict(pairs.sent(send, *(bytes([turn]) * size for size in step)))
                 assert {number for number, took in short.items() if took == GONE} == {
                     pairs.pairs[at][0].fileno() for at in left
                 }
@@ -117,8 +117,9 @@ def test_more_than_fit_in_one_call_and_around_the_end_of_both_queues(ring: Ring)
             data = b"%d;" % turn
             numbers = [ours.fileno() for ours, _ in pairs.pairs]
             for times in (5, 3, 1):
-                assert ring.send(numbers * times, data) == []
-            assert ring.send(numbers[turn:], data) == []
+                assert ring.send([(numbers * times, data)]) == []
+            parts = [(numbers[turn:][share::3], data) for share in range(3)]
+            assert ring.send(parts) == []
             for at in range(len(numbers)):
                 assert pairs.read(at) == data * (9 + (at >= turn))
 
@@ -140,12 +141,12 @@ def test_a_call_that_was_broken_off_leaves_nothing_for_the_next(monkeypatch: pyt
         for turn in range(60):  # more than once around both queues
             monkeypatch.setattr(rings, "_call", broken)
             with pytest.raises(KeyboardInterrupt):
-                ring.send(numbers, b"old" * 100)
+                ring.send([(numbers, b"old" * 100)])
             monkeypatch.setattr(rings, "_call", call)
             for at in range(40):
                 pairs.read(at)
             data = b"%d" % turn
-            assert ring.send(numbers, data) == []
+            assert ring.send([(numbers, data)]) == []
             assert {pairs.read(at) for at in range(40)} == {data}
     ring.close()
 
@@ -160,8 +161,9 @@ def test_what_the_kernel_has_no_room_for_is_written(monkeypatch: pytest.MonkeyPa
     )
     with Pairs(40) as pairs:
         for turn in range(60):
-            assert ring.send([ours.fileno() for ours, _ in pairs.pairs], b"%d" % turn) == []
-            assert {pairs.read(at) for at in range(40)} == {b"%d" % turn}
+            assert pairs.sent(ring.send, b"%d" % turn, b"second", b"") == []
+            for at in range(40):
+                pairs.check(at)
     ring.close()
 
 
@@ -172,13 +174,14 @@ def test_a_number_that_is_nobodys_is_gone(send: Send) -> None:
         ours.close()
         theirs.close()
         numbers = [ours.fileno() for ours, _ in pairs.pairs]
-        assert send([closed, *numbers, closed], b"x") == [(closed, GONE), (closed, GONE)]
+        assert send([([closed, *numbers, closed], b"x")]) == [(closed, GONE), (closed, GONE)]
         for at in range(FEW):
             assert pairs.read(at) == b"x"
 
 
 def test_nobody_is_sent_to(send: Send) -> None:
-    assert send([], b"x") == []
+    assert send([]) == []
+    assert send([([], b"x")]) == []
 
 
 def descriptors() -> set[int]:

@@ -26,6 +26,8 @@ from tests.support.server import Server
 ROOT_HEADERS = {"Authorization": "Bearer root:root::", "Content-Type": "application/json", "Host": "localhost"}
 GRACE = 20.0
 """Seconds within which anything that must happen has happened, however busy the machine is."""
+CUT = 0
+"""In place of a status: the connection was closed while the request was being answered, as its credentials ended."""
 LOST = (ConnectionError, http.client.HTTPException)
 
 
@@ -242,7 +244,10 @@ class Oracle:
 
     def _joined(self, reader: Reader, known: int, in_flux: set[str]) -> None:
         """Looks at the answer to a reader who has asked when the server had shown that it knew `known`."""
-        reader.answered()
+        try:
+            reader.answered()
+        except (EOFError, ConnectionError):
+            reader.status, reader.head = CUT, ""
         allowed = self._allowed(reader, known, in_flux)
         assert reader.status in allowed, (reader.status, allowed, described(reader), self.model.rules, reader.head)
         self.counts[f"answered {reader.status}"] += 1
@@ -255,7 +260,7 @@ class Oracle:
             self.follow(reader)
 
     def _allowed(self, reader: Reader, since: int, in_flux: set[str]) -> set[int]:
-        """The statuses that a server may answer with that knows what happened up to `since`, or some more."""
+        """The statuses, or CUT, that a server may answer with that knows what happened up to `since`, or some more."""
         subject, why_not = reader.who.subject, self._why_not(reader)
         valid, invalid = why_not is None, why_not is not None
         if why_not == "expired":
@@ -264,7 +269,7 @@ class Oracle:
             valid = invalid = True
         states = self.model.between(since)
         answers = {200 if self.model.knows(reader.who, state) else 404 for state in states} if valid else set()
-        return answers | ({401} if invalid else set())
+        return answers | ({401, CUT} if invalid else set())
 
     def _decided(self, subject: str) -> int:
         """The seq of what says whether somebody's credentials are valid."""
