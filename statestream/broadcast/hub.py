@@ -244,7 +244,9 @@ class Hub:
         on_closed: Callable[[StreamEnd], None] | None,
     ) -> Subscriber:
         """Raises TooLarge."""
-        grant, entitlement = self._entitlements.granted(view, wanted.selection)
+        grant, entitlement = wanted.lasting, None
+        if grant is None:
+            grant, entitlement = self._entitlements.granted(view, wanted.selection)
         group = self._enter(view, grant, wanted.detail, wanted.encoding)
         subscriber = Subscriber(sink, group, cursor, on_closed, entitlement)
         if entitlement is not None:

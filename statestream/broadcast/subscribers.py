@@ -43,6 +43,7 @@ from statestream.core.change import START, Position
 from statestream.core.principal import Scope
 from statestream.core.selection import Selection
 from statestream.protocol.frame_types import Reason
+from statestream.store.rights import Grant
 from statestream.store.view import StoreView
 
 AT_ONCE: Final = 4 << 20
@@ -78,9 +79,10 @@ class Detail(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Wanted(Struct, frozen=True, kw_only=True, gc=False):
-    """What a subscriber asks for."""
+    """What a subscriber asks for. `lasting` is what it was granted, if no change of the state can change that."""
 
     selection: Selection
+    lasting: Grant | None
     detail: Detail
     encoding: Encoding
 

@@ -71,7 +71,8 @@ def _differ(old: Any, new: Any, path: str, ops: list[Op]) -> None:
 
 
 def _differ_dict(old: dict[str, Any], new: dict[str, Any], path: str, ops: list[Op]) -> None:
-    ops.extend({"op": "remove", "path": f"{path}/{escape(key)}"} for key in old if key not in new)
+    if not old.keys() <= new.keys():
+        ops.extend({"op": "remove", "path": f"{path}/{escape(key)}"} for key in old if key not in new)
     for key, value in new.items():
         if key not in old:
             ops.append({"op": "add", "path": f"{path}/{escape(key)}", "value": value})

@@ -32,6 +32,7 @@ from statestream.server.contract import CAUSE, SLICES, Answer, Contract, Message
 from statestream.server.problems import OUTCOME
 from statestream.server.request import MOUNT, asked_of, check_query, view_of, wants_payloads
 from statestream.server.transfer import BUDGET
+from statestream.store.rights import Grant
 from statestream.store.view import StoreView
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
@@ -72,9 +73,8 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     """
     check_query(request, "slices", "cause", "after")
     hub, view = request.config_dict[HUB], view_of(request)
-    wanted, cursor = await _wanted(request, view), _cursor(request)
-    # raises TooLarge now, while a status can still be sent
-    await view.complete(partial(_check, view, wanted.selection, whole=cursor == "start"))
+    cursor = _cursor(request)
+    wanted = await _wanted(request, view, cursor)
     response = StreamResponse()
     session = hold(request)
     try:
@@ -114,17 +114,21 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _check(view: StoreView, asked: Selection, *, whole: bool) -> None:
+def _granted(view: StoreView, asked: Selection, *, whole: bool) -> Grant:
     """Raises TooLarge if the stream cannot begin, with the whole state or at all."""
-    granted = view.grant(asked).selection
+    grant = view.grant(asked)
     if whole:
-        view.snapshot(granted)
+        view.snapshot(grant.selection)
+    return grant
 
 
-async def _wanted(request: web.Request, view: StoreView) -> Wanted:
-    """Raises Malformed, UnknownSlice, Unavailable."""
+async def _wanted(request: web.Request, view: StoreView, cursor: Cursor) -> Wanted:
+    """Raises Malformed, UnknownSlice, Unavailable, and TooLarge now, while a status can still be sent."""
+    asked = await asked_of(request, view)
+    grant = await view.complete(partial(_granted, view, asked, whole=cursor == "start"))
     return Wanted(
-        selection=await asked_of(request, view),
+        selection=asked,
+        lasting=grant if grant.lasting else None,
         detail=Detail(payloads=wants_payloads(request), every_change=request.query.get("after") == EARLIEST),
         encoding=Encoding.CHUNKED if request.version >= HttpVersion11 and MOUNT not in request else Encoding.RAW,
     )

@@ -7,6 +7,7 @@ it. Credentials that do not tell when they were issued count as issued before.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any, Final
 
 from statestream.core.change import REMOVED, Action
@@ -28,6 +29,7 @@ def reinstated(state: Any) -> Any:
     return REMOVED
 
 
+@lru_cache(maxsize=1_000)  # one request asks several times
 def key_of(subject: str) -> str:
     """The key of a subject: any text, in the same short form."""
     return hashlib.sha256(subject.encode()).hexdigest()[:32]

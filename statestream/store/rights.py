@@ -10,7 +10,7 @@ exist. The rights to the past are those of now: somebody who may read a slice ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -71,6 +71,30 @@ class Observed:
         return self._value_of(name)
 
 
+class Known(Mapping[str, Slice]):
+    """Those of some slices about which `knows` says so. It is asked once about each that is looked for."""
+
+    __slots__ = ("_answers", "_knows", "_slices")
+
+    def __init__(self, slices: Mapping[str, Slice], knows: Callable[[Slice], bool]) -> None:
+        self._slices, self._knows = slices, knows
+        self._answers: dict[str, bool] = {}
+
+    def __getitem__(self, name: str) -> Slice:
+        declared = self._slices[name]
+        if name not in self._answers:
+            self._answers[name] = self._knows(declared)
+        if not self._answers[name]:
+            raise KeyError(name)
+        return declared
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._slices if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class Rights:
     """The rules of a store for one principal."""
 
@@ -93,11 +117,14 @@ class Rights:
         return not self._principal.closed if rule is None else rule.allows(self._principal.identity, key, state)
 
     def readable(self, value_of: ValueOf) -> Mapping[str, Slice]:
-        """The slices whose names may be known. A rule that depends on the key tells about instances only."""
+        """The slices whose names may be known. A rule that depends on the key tells about instances only.
+
+        The rules are asked about those slices that are looked for.
+        """
         if self.unlimited:
             return self._registry.slices if self._principal.internal else self._registry.public
         state = Observed(value_of)
-        return {name: each for name, each in self._registry.public.items() if self._knows(each, state)}
+        return Known(self._registry.public, lambda declared: self._knows(declared, state))
 
     def standing(self) -> Mapping[str, Slice]:
         """The slices that may be readable at some time: what somebody asks for who asks for everything."""
@@ -230,7 +257,8 @@ class Rights:
 
     def tellable(self, value_of: ValueOf) -> Collection[str]:
         """The slices whose actions may be suggested: those that the caller may know, and change."""
-        return {name for name, each in self.readable(value_of).items() if self._principal.internal or not each.internal}
+        internal = self._principal.internal
+        return {name for name in self.readable(value_of) if internal or not self._registry.slices[name].internal}
 
 
 def _among(names: Iterable[str], allowed: Callable[[str], bool], away: set[str]) -> set[str]:
