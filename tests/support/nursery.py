@@ -1,19 +1,23 @@
 """Processes that begin as copies of one that has imported everything.
 
-Starting Python and importing the package takes most of a second of CPU time, a copy hundredths. A test run starts more
-than a thousand servers, so each worker of the run has a nursery: a process that waits, and is copied (fork(2)) for each
-server. A copy is a process of its own with its own arguments, environment and descriptors; it then does what
-`python -W error -m statestream` does.
+Starting Python and importing the package takes a second of CPU time, a copy hundredths. A test run starts more than a
+thousand servers and commands, so each worker of the run has a nursery: a process that waits, and is copied (fork(2))
+for each of them. A copy is a process of its own with its own arguments, environment, folder and descriptors; it then
+does what `python -W error -m statestream` does. Servers that run otherwise (tests/apps/otherwise) have a nursery of
+their own, because what makes them different happens while Python starts.
 
 Invariants: a nursery has one thread and opens nothing but its socket, so a copy has nothing of it. It ends when the
-worker does. What would have an effect while Python starts (`PYTHONPATH`, for example) needs a process of its own.
+worker does, and kills a copy that the worker has lost sight of. Apart from tests/apps/otherwise, what has an effect
+while Python starts (other folders in `PYTHONPATH`, for example) needs a process that is no copy.
 """
 
 from __future__ import annotations
 
 import array
+import asyncio
 import atexit
 import contextlib
+import fcntl
 import gc
 import os
 import selectors
@@ -22,7 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
@@ -33,21 +37,27 @@ import msgspec.json
 from tests.support.paths import ROOT
 from tests.support.ran import Ran
 
+OTHERWISE: Final = str(ROOT / "tests/apps/otherwise")
 ENDED: Final = b"%d"
 LARGEST: Final = 1 << 20
 
 
-class Order(msgspec.Struct):
-    """What a copy is to run: the arguments of `statestream`, and its environment. The descriptors come beside it."""
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a copy is to run: the arguments of `statestream`, and its environment. The descriptors come beside it.
+
+    `on_terminal`: its stdin is the terminal of a session of its own, so that Ctrl-C there is a signal for it.
+    """
 
     arguments: list[str]
     environment: dict[str, str]
+    folder: str
+    on_terminal: bool
 
 
 class Grown:
-    """A copy, as the tests use a process: like subprocess.Popen with a pipe as its stdout."""
+    """A copy, as the tests use a process: like subprocess.Popen."""
 
-    def __init__(self, connection: socket.socket, stdout: IO[str]) -> None:
+    def __init__(self, connection: socket.socket, stdout: IO[str] | None = None) -> None:
         self._connection, self.stdout = connection, stdout
         self.returncode: int | None = None
         self.pid = int(connection.recv(32))
@@ -59,61 +69,95 @@ class Grown:
 
     def wait(self, timeout: float | None = None) -> int:
         """Raises TimeoutError."""
-        if self.returncode is None:
-            self._connection.settimeout(timeout)
-            code = self._connection.recv(32)
-            self._connection.close()
-            self.returncode = int(code or -signal.SIGKILL)  # nothing: the nursery was killed
+        if self.returncode is not None:
+            return self.returncode
+        self._connection.settimeout(timeout)
+        return self._ended_with(self._connection.recv(32))
+
+    async def ended(self) -> int:
+        """The same as `wait`, for asyncio."""
+        if self.returncode is not None:
+            return self.returncode
+        self._connection.setblocking(False)
+        code = await asyncio.get_running_loop().sock_recv(self._connection, 32)
+        return self.returncode if self.returncode is not None else self._ended_with(code)
+
+    def _ended_with(self, code: bytes) -> int:
+        self._connection.close()
+        self.returncode = int(code or -signal.SIGKILL)  # nothing: the nursery was killed
         return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:  # until it is waited for, its number is not given to another
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
 
-_nurseries: dict[int, tuple[subprocess.Popen[bytes], str]] = {}
-"""By the process that started it: a forked test must not use that of its parent."""
+_nurseries: dict[tuple[int, bool], tuple[subprocess.Popen[bytes], str]] = {}
+"""By the process that started it, as a forked test must not use that of its parent, and by whether it is otherwise."""
+
+
+def plant(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    descriptors: tuple[int, int, int],
+    *,
+    folder: Path = ROOT,
+    on_terminal: bool = False,
+) -> socket.socket:
+    """Runs `statestream` in a copy whose stdin, stdout and stderr are these. What it returns is for Grown."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(_address(OTHERWISE in environment.get("PYTHONPATH", "").split(os.pathsep)))
+    order = Order(arguments=list(arguments), environment=dict(environment), folder=str(folder), on_terminal=on_terminal)
+    ancillary = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())
+    connection.sendmsg([msgspec.json.encode(order)], [ancillary])
+    return connection
 
 
 def grow(arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> Grown:
-    """Runs `statestream` in a copy, in the project's folder. The copy's stdout is a pipe."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(_address())
+    """Runs `statestream` in a copy, in the project's folder. It reads nothing, and its stdout is a pipe."""
     reading, writing = os.pipe()
-    order = msgspec.json.encode(Order(arguments=list(arguments), environment=dict(environment)))
-    descriptors = array.array("i", [writing, stderr]).tobytes()
-    connection.sendmsg([order], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+    with Path(os.devnull).open() as nothing:
+        connection = plant(arguments, environment, (nothing.fileno(), writing, stderr))
     os.close(writing)
     return Grown(connection, os.fdopen(reading))
 
 
-def finished(*arguments: str, seconds: float = 60.0, **environment: str) -> Ran:
-    """What became of `statestream` with these arguments. It reads nothing. Raises TimeoutError."""
-    with tempfile.TemporaryFile("w+") as errors:
-        process = grow(arguments, os.environ | environment, errors.fileno())
-        watch = threading.Timer(seconds, process.kill)
-        watch.start()
-        with process.stdout:
-            out = process.stdout.read()
-        code = process.wait(seconds)
-        watch.cancel()
+def finished(*arguments: str, seconds: float = 60.0, stdin: str = "", folder: Path = ROOT, **environment: str) -> Ran:
+    """What became of `statestream` with these arguments. Raises TimeoutError."""
+    with contextlib.ExitStack() as files:
+        given, out, errors = (files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3))
+        given.write(stdin)
+        given.seek(0)
+        descriptors = given.fileno(), out.fileno(), errors.fileno()
+        process = Grown(plant(arguments, os.environ | environment, descriptors, folder=folder))
+        try:
+            code = process.wait(seconds)
+        finally:
+            process.kill()
+        out.seek(0)
         errors.seek(0)
-        return Ran(code, out, errors.read())
+        return Ran(code, out.read(), errors.read())
 
 
-def _address() -> str:
-    known = _nurseries.get(os.getpid())
+def _address(otherwise: bool) -> str:
+    key = os.getpid(), otherwise
+    known = _nurseries.get(key)
     if known is None or known[0].poll() is not None:
         folder = tempfile.mkdtemp(prefix="nursery-")
         path = str(Path(folder) / "socket")
         command = [sys.executable, "-W", "error", "-c", "from tests.support.nursery import main; main()", path]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+        environment = os.environ | ({"PYTHONPATH": OTHERWISE} if otherwise else {})
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT, env=environment)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        known = _nurseries[os.getpid()] = process, path
+        known = _nurseries[key] = process, path
         atexit.register(_end, process)
     return known[1]
 
@@ -138,9 +182,11 @@ class Nursery:
         for each in (self._listening.fileno(), self._waking, sys.stdin.fileno()):
             self._selector.register(each, selectors.EVENT_READ)
         while True:
-            ready = {key.fd for key, _ in self._selector.select()}
+            ready = {key.fd: key.data for key, _ in self._selector.select()}
             if self._waking in ready:
                 self._reap()
+            for pid in filter(None, ready.values()):
+                self._lose(pid)
             if self._listening.fileno() in ready and (order := self._copy()) is not None:
                 return order
             if sys.stdin.fileno() in ready:
@@ -152,24 +198,33 @@ class Nursery:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 with self._copies.pop(pid) as connection, contextlib.suppress(OSError):
+                    with contextlib.suppress(KeyError):  # it was lost
+                        self._selector.unregister(connection)
                     connection.send(ENDED % os.waitstatus_to_exitcode(status))
+
+    def _lose(self, pid: int) -> None:
+        """The connection of a copy is readable: nobody has it any more, as in a test that failed."""
+        if pid in self._copies:
+            self._selector.unregister(self._copies[pid])
+            os.kill(pid, signal.SIGKILL)
 
     def _copy(self) -> Order | None:
         """An order, in the copy that is to carry it out."""
         connection, _ = self._listening.accept()
-        data, ancillary, _, _ = connection.recvmsg(LARGEST, socket.CMSG_SPACE(8))
-        stdout, stderr = array.array("i", ancillary[0][2])
+        data, ancillary, _, _ = connection.recvmsg(LARGEST, socket.CMSG_SPACE(12))
+        descriptors = array.array("i", ancillary[0][2])
         pid = os.fork()
         if pid == 0:
             connection.close()
             self._leave()
-            for given, own in ((stdout, 1), (stderr, 2)):
+            for own, given in enumerate(descriptors):
                 os.dup2(given, own)
                 os.close(given)
             return msgspec.json.decode(data, type=Order)
-        os.close(stdout)
-        os.close(stderr)
+        for each in descriptors:
+            os.close(each)
         self._copies[pid] = connection
+        self._selector.register(connection, selectors.EVENT_READ, pid)
         connection.send(ENDED % pid)
         return None
 
@@ -183,16 +238,14 @@ class Nursery:
         os.close(self._written)
         for connection in self._copies.values():
             connection.close()
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
 
 
 def _import() -> Any:
     """Everything that servers use; returns what runs a command."""
     import openai  # noqa: F401  # a server that needs it imports it when it is first used
-    import uvloop  # noqa: F401
 
+    with contextlib.suppress(ImportError):  # in servers that run otherwise
+        import uvloop  # noqa: F401
     import statestream.auth
     import statestream.chat  # noqa: F401
     from statestream.__main__ import main
@@ -216,5 +269,10 @@ def main() -> None:
         return
     os.environ.clear()
     os.environ.update(order.environment)
+    os.chdir(order.folder)
+    if order.on_terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it began as a pipe
     sys.argv = ["statestream", *order.arguments]
     command()

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from tests.support.nursery import Grown, grow
+from tests.support.nursery import OTHERWISE, Grown, grow
 from tests.support.paths import ROOT
 
 BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
@@ -46,7 +46,7 @@ class Server:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody drains would stop the server
         arguments, environment = [*self.arguments, *self._options(), "--port", str(self.port)], self._environment()
         program = self._program()
-        if self.prefix or self.mode.endswith("otherwise") or program != ["statestream"]:
+        if self.prefix or program != ["statestream"]:
             command = [*self.prefix, sys.executable, "-W", "error", "-m", *program, *arguments]
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=environment
@@ -73,7 +73,7 @@ class Server:
         handoff = "0" if self.mode == "on transports" else "1"
         environment = os.environ | {"HANDOFF": handoff} | self.env
         if self.mode.endswith("otherwise"):
-            paths = [str(ROOT / "tests/apps/otherwise"), environment.get("PYTHONPATH", "")]
+            paths = [OTHERWISE, environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         return environment
 

@@ -13,12 +13,12 @@ import os
 import pty
 import re
 import struct
-import sys
 import termios
 from collections.abc import Callable
 from typing import Any, Self
 
-from tests.support import ROOT, eventually
+from tests.support import eventually
+from tests.support.nursery import Grown, plant
 
 _SEQUENCE = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
 _MODES = {"1049", "25", "7", "2026"}
@@ -45,28 +45,15 @@ class Terminal:
         environment = {
             name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")
         }
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-m", "statestream", *self.arguments),
-            stdin=self.slave,
-            stdout=self.slave,
-            stderr=self.slave,
-            cwd=ROOT,
-            env=environment | {"TERM": "xterm-256color"},
-            preexec_fn=self._own,
-        )
+        environment["TERM"] = "xterm-256color"
+        self.process = Grown(plant(self.arguments, environment, (self.slave,) * 3, on_terminal=True))
         asyncio.get_running_loop().add_reader(self.master, self._read)
         return self
-
-    @staticmethod
-    def _own() -> None:
-        """In the child: the terminal is its own, so that Ctrl-C on it is a signal for it."""
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     async def __aexit__(self, *_: object) -> None:
         if self.process.returncode is None:
             self.process.kill()
-            await self.process.wait()
+            await self.process.ended()
         asyncio.get_running_loop().remove_reader(self.master)
         os.close(self.master)
         os.close(self.slave)
@@ -104,7 +91,7 @@ class Terminal:
         """Its exit code, after the signal if one is given."""
         if number is not None:
             self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), 20)
+        code = await asyncio.wait_for(self.process.ended(), 20)
         self._read_all()
         self._check()
         return code

@@ -21,7 +21,9 @@ from statestream.tools.target import Target
 from tests.support import ROOT, Server, eventually, get_state
 from tests.support.cutting import Proxy
 from tests.support.faulty import Faulty, catchup, heartbeat, initial
+from tests.support.nursery import finished
 from tests.support.ran import Ran
+from tests.support.running import Running
 
 Http = aiohttp.ClientSession
 QUICK = f"{ROOT / 'tests/apps/quick.py'}:app"
@@ -29,30 +31,26 @@ COUNTED = ("--action", "board/counted", "--slices", "board")
 FAULTY = ("--action", "s/counted", "--readers", "5", "--rate", "50", "--seconds", "0.4")
 
 
-async def started(
-    *arguments: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None
-) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    command = (*prefix, sys.executable, "-m", "statestream", "bench", *arguments)
-    return await asyncio.create_subprocess_exec(
-        *command, stdout=pipe, stderr=pipe, cwd=ROOT, env=os.environ | {"COLUMNS": "80"} | (env or {})
-    )
+async def started(*arguments: str) -> Running:
+    return await Running.started("bench", *arguments, COLUMNS="80")
 
 
-async def ended(process: asyncio.subprocess.Process) -> Ran:
+async def ended(process: Running) -> Ran:
     out, err = await asyncio.wait_for(process.communicate(), 60)
-    ran = Ran(process.returncode or 0, out.decode(), err.decode())
+    return checked(Ran(process.returncode or 0, out.decode(), err.decode()))
+
+
+def checked(ran: Ran) -> Ran:
     assert "Traceback" not in ran.err, ran
     return ran
 
 
-async def bench(*arguments: str, **more: Any) -> Ran:
-    return await ended(await started(*arguments, **more))
+async def bench(*arguments: str, **environment: str) -> Ran:
+    return checked(await asyncio.to_thread(finished, "bench", *arguments, COLUMNS="80", **environment))
 
 
-async def heard(process: asyncio.subprocess.Process, word: bytes) -> None:
+async def heard(process: Running, word: bytes) -> None:
     """Waits until the command has said so."""
-    assert process.stderr
     while word not in (line := await process.stderr.readline()):
         assert line, "it ended before"
 
@@ -293,7 +291,7 @@ async def test_a_server_may_speak_tls(tmp_path: Path) -> None:
         stranger = await bench(faulty.url, *FAULTY)
         assert stranger.code == 1
         assert "certificate" in stranger.err
-        trusted = await bench(faulty.url, *FAULTY, "--json", env={"SSL_CERT_FILE": str(certificate)})
+        trusted = await bench(faulty.url, *FAULTY, "--json", SSL_CERT_FILE=str(certificate))
         assert (trusted.code, trusted.json["deliveries"]["delivered"]) == (0, 100), trusted
 
 
@@ -382,10 +380,13 @@ async def test_a_server_that_is_full_is_said() -> None:
 
 
 async def test_more_readers_than_files_are_refused_before_the_first(server: Server) -> None:
-    limited = ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh")
-    ran = await bench(server.url, "--readers", "500", "--processes", "1", prefix=limited)
-    assert ran.code == 2
-    assert "--processes 8" in ran.err
+    limited = ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh", sys.executable, "-m", "statestream", "bench", server.url)
+    process = await asyncio.create_subprocess_exec(
+        *limited, "--readers", "500", "--processes", "1", stderr=subprocess.PIPE, cwd=ROOT
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 2
+    assert b"--processes 8" in said
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

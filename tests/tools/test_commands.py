@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import os
 import re
 import resource
 import signal
@@ -25,6 +24,7 @@ from statestream.tools import cli
 from tests.support import ROOT, Server, get_state, serving
 from tests.support.nursery import finished
 from tests.support.ran import Ran
+from tests.support.running import Running
 from tests.support.terminal import Terminal
 
 Http = aiohttp.ClientSession
@@ -36,16 +36,12 @@ ASKING = [("watch",), ("state",), ("history",), ("dispatch", "board/counted")]
 CHECKING = ("conformance", "--action", "board/counted")
 
 
-async def started(*arguments: str, stdin: int = subprocess.DEVNULL) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    environment = os.environ | {"COLUMNS": "200"}
-    return await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdin=stdin, stdout=pipe, stderr=pipe, cwd=ROOT, env=environment, limit=1 << 24
-    )
+async def started(*arguments: str) -> Running:
+    return await Running.started(*arguments, COLUMNS="200")
 
 
-async def ended(process: asyncio.subprocess.Process, stdin: bytes | None = None) -> Ran:
-    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+async def ended(process: Running | asyncio.subprocess.Process) -> Ran:
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     return checked(Ran(process.returncode or 0, out.decode(), err.decode()))
 
 
@@ -55,10 +51,8 @@ def checked(ran: Ran) -> Ran:
     return ran
 
 
-async def run(*arguments: str, stdin: str | None = None) -> Ran:
-    if stdin is None:
-        return checked(await asyncio.to_thread(finished, *arguments, COLUMNS="200"))
-    return await ended(await started(*arguments, stdin=asyncio.subprocess.PIPE), stdin.encode())
+async def run(*arguments: str, stdin: str = "") -> Ran:
+    return checked(await asyncio.to_thread(finished, *arguments, stdin=stdin, COLUMNS="200"))
 
 
 async def ok(*arguments: str, **more: Any) -> Ran:
@@ -76,8 +70,7 @@ async def refused(*arguments: str, code: int = 1, **more: Any) -> str:
     return " ".join(re.sub("[│╭╮╰╯─]", " ", ran.err).split())
 
 
-async def line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout
+async def line(process: Running) -> str:
     return (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
 
 
@@ -491,13 +484,11 @@ async def test_watch_prints_json_and_nothing_else(server: Server) -> None:
 async def test_a_closed_pipe_ends_watch_quietly(server: Server) -> None:
     process = await started("watch", server.url, "--json")
     await line(process)
-    assert process.stdout
-    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    process.close_stdout()
     await ok("dispatch", server.url, "board/counted")
     await ok("dispatch", server.url, "board/counted")
-    assert await asyncio.wait_for(process.wait(), 20) == 0
-    assert process.stderr
-    assert await process.stderr.read() == b""
+    ran = await ended(process)
+    assert (ran.code, ran.err) == (0, "")
 
 
 # watch, on a terminal
