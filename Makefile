@@ -2,6 +2,9 @@
 # installs what it needs.
 .PHONY: run test check lint docs bench soak asgi clean
 
+# Where it is set, each of the thousand processes of the tests would compile the package anew, which doubles their start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # `make check` takes less than a minute on two cores. It runs the linters and the tests that need only Python, no Node,
 # browser, proxy or other Debian package. A slow or long test in these folders is marked `slow` and left to `make test`.
 QUICK = tests/core tests/store tests/docs/test_structure.py tests/server/test_server.py tests/server/test_fanout.py
@@ -31,6 +34,7 @@ bench: .ready/bench
 
 soak: .ready/test
 	.venv/bin/pytest -m soak --timeout 3600 -s
+	TIMES=20 .venv/bin/pytest -m "(hypothesis or chance) and not soak" --timeout 3600
 
 asgi: .ready/test
 	SERVED_BY=uvicorn .venv/bin/pytest -m "not soak" -n 3 --dist worksteal tests/server tests/chat tests/auth

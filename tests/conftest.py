@@ -18,13 +18,15 @@ from hypothesis import settings
 from tests.support import FRONT, MODES, ROOT, Server
 from tests.support.asgi_exceptions import why_not
 from tests.support.node import Node
+from tests.support.often import often
 from tests.support.ordering import longest_first
 from tests.support.plain_client import CLIENTS
 from tests.support.provider import started
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell, nohup: programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("default", print_blob=True, deadline=None)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in the Makefile, for those who call pytest themselves
+settings.register_profile("default", print_blob=True, deadline=None, max_examples=often(100))
 settings.load_profile("default")
 
 

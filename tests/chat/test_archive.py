@@ -22,6 +22,7 @@ from statestream.chat.slices import archive
 from statestream.core.values import encode
 from tests.support.census import reply_tasks
 from tests.support.clock import timeless
+from tests.support.often import often
 
 KEY, PAGE, WINDOW = "c", 5, 6
 NEWEST = 600
@@ -187,7 +188,7 @@ EXCHANGES = [("ask", 0)] * 3
 AGAIN = [("regenerate", 32), ("regenerate", 1)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=often(12), deadline=None)
 @given(steps=st.lists(STEPS, max_size=30), size=st.integers(500, 3_000))
 @example(steps=[*[("ask", 0)] * 5, ("regenerate", 0), ("ask", 0), ("ask", 0)], size=2_550)
 def test_a_chat_stays_small_enough_to_be_opened(steps: list[tuple[str, int]], size: int) -> None:
@@ -195,7 +196,7 @@ def test_a_chat_stays_small_enough_to_be_opened(steps: list[tuple[str, int]], si
         timeless(live_through(steps, keep=30))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=often(12), deadline=None)
 @given(steps=st.lists(STEPS, max_size=40), keep=st.integers(1, 9))
 @example(steps=[*EXCHANGES, *[("regenerate", 2)] * 60], keep=3)
 @example(steps=[("ask", 0)] * 12 + [("edit", 9), ("edit", 9), ("branch", 20), ("ask", 0)], keep=4)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.reply_builder import ReplyBuilder
+from tests.support.often import often
 
 SHIFTED = "one more later", "zero later"
 WAYS = [
@@ -51,7 +52,7 @@ def joined(pieces: Iterator[CallPiece]) -> list[Any]:
     return [(call.name, json.loads(call.arguments)) for call in builder.called().values()]
 
 
-@settings(max_examples=150)
+@settings(max_examples=often(75))
 @given(calls, st.sampled_from(WAYS))
 def test_calls_are_joined_as_the_provider_meant(calls: list[Any], way: tuple[str, str, str]) -> None:
     wanted = [(name, {**given_arguments, "number": number}) for number, (name, given_arguments, _) in enumerate(calls)]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
 from statestream.chat.models.chunks import Chunks, pieces_of
 from statestream.chat.models.opaque import members_of
+from tests.support.often import often
 
 texts = st.text(alphabet=st.characters(), max_size=6)
 anything = st.recursive(
@@ -67,7 +68,7 @@ def events(*values: Any) -> bytes:
     return "".join(f"data: {json.dumps(value)}\n\n" for value in values).encode()
 
 
-@settings(max_examples=300)
+@settings(max_examples=often(120))
 @given(chunks)
 def test_whatever_a_chunk_is_its_pieces_are_what_they_say(chunk: Any) -> None:
     try:

@@ -41,6 +41,7 @@ from tests.support.census import entries, reply_tasks, tasks_of
 from tests.support.clock import Clock, timeless
 from tests.support.meddled import Meddled
 from tests.support.now import now
+from tests.support.often import often
 
 T = TypeVar("T")
 
@@ -391,7 +392,7 @@ def _small_pages_and_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 TestConversing = Conversing.TestCase
-TestConversing.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestConversing.settings = settings(max_examples=often(40), stateful_step_count=30, deadline=None)
 
 
 # people
@@ -426,7 +427,7 @@ COMINGS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=often(50))
 @given(comings=COMINGS, trouble=st.lists(st.sampled_from(["", "before", "after"]), max_size=10))
 def test_presence_agrees_with_the_open_streams_after_any_coming_and_going(comings: Any, trouble: list[str]) -> None:
     timeless(come_and_go(comings, trouble))

@@ -18,6 +18,7 @@ from statestream.chat.models import CallPiece, Finish, Opaque, Piece, Reasoning,
 from tests.support import eventually
 from tests.support.census import reply_tasks
 from tests.support.meddled import Meddled
+from tests.support.often import often
 
 
 class Script:
@@ -61,7 +62,7 @@ pieces = st.lists(st.one_of(st.none(), st.text(alphabet="ab é", min_size=1, max
 troubles = st.lists(st.sampled_from(["", "", "before", "after"]), max_size=20)
 
 
-@settings(max_examples=100)
+@settings(max_examples=often(50))
 @given(said=pieces, trouble=troubles)
 def test_every_piece_is_kept_once_whatever_the_journal_does(said: Any, trouble: list[str]) -> None:
     asyncio.run(say(said, trouble))
@@ -95,7 +96,7 @@ async def say(said: Any, trouble: list[str]) -> None:
         assert reply["error"]["kind"] == "empty"
 
 
-@settings(max_examples=60)
+@settings(max_examples=often(30))
 @given(said=pieces, turns=st.integers(0, 40), trouble=troubles)
 def test_a_stop_at_any_moment_keeps_what_was_read(said: Any, turns: int, trouble: list[str]) -> None:
     asyncio.run(stop_after(said, turns, trouble))
@@ -295,7 +296,7 @@ async def test_an_answer_is_closed_wherever_its_reader_stops() -> None:
         assert closed == ["yes"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=often(30))
 @given(turns=st.integers(0, 60), trouble=troubles, seconds=st.sampled_from([0.0, 60.0]))
 def test_a_stop_at_any_moment_of_tools_leaves_none_running(turns: int, trouble: list[str], seconds: float) -> None:
     asyncio.run(stop_in_tools(turns, trouble, seconds))

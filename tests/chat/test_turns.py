@@ -22,6 +22,7 @@ from statestream.chat.slices.provider import Sent
 from statestream.core.change import Action
 from statestream.core.draft import produce
 from statestream.core.errors import Refused
+from tests.support.often import often
 
 WHOLE = re.compile(r"(u(ct+)*a)*u(ct+)*")
 """A conversation: u(ser), a(ssistant), c(alls of the assistant), t(he outcome of one)."""
@@ -152,7 +153,7 @@ events = st.tuples(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=often(60))
 @given(st.lists(events, max_size=12), st.integers(1, 8), st.sampled_from(["one", "two"]))
 def test_whatever_has_happened_in_a_chat_the_model_is_sent_a_conversation(
     happened: list[Any], window: int, model: str

@@ -29,6 +29,7 @@ from tests.support import ROOT, Server
 from tests.support.browser import LEFT, RIGHT, is_of_the_cut
 from tests.support.chats import INTERRUPTED
 from tests.support.node import Node
+from tests.support.often import often
 from tests.support.programs import base_documents, programs, run, values
 
 
@@ -293,7 +294,7 @@ def test_a_page_that_throws_at_a_change_loses_nothing_of_the_stream(windows: tup
 # its replica
 
 
-@settings(max_examples=400)
+@settings(max_examples=often(150))
 @given(base=base_documents, program=programs)
 def test_what_a_draft_records_replays_in_javascript(replicas: Node, base: Any, program: Any) -> None:
     result, patch = produce(base, lambda state: run(program, state))
@@ -302,7 +303,7 @@ def test_what_a_draft_records_replays_in_javascript(replicas: Node, base: Any, p
     assert got["copied"] is None, f"a copy of what was not touched, at {got['copied']!r}"
 
 
-@settings(max_examples=200)
+@settings(max_examples=often(100))
 @given(base=base_documents, new=base_documents)
 @example(base={"~1": [1], "/": [1], "~01": [1]}, new={"~1": [2], "/": [3], "~01": [4]})  # unescaped in one order only
 def test_what_a_diff_finds_replays_in_javascript(replicas: Node, base: Any, new: Any) -> None:
@@ -447,7 +448,7 @@ frames = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=often(150))
 @given(st.lists(frames, max_size=6))
 def test_the_replicas_of_both_languages_agree_on_any_frames(replicas: Node, frames: list[Any]) -> None:
     got = follow(replicas, *frames, state={}, versions={})

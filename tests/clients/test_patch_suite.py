@@ -19,6 +19,7 @@ from statestream.core.errors import Gap
 from statestream.core.patch import apply_patch
 from statestream.core.values import canonical
 from tests.support.node import Node
+from tests.support.often import often
 from tests.support.paths import NODE
 
 FOLDER = NODE / "node_modules/json-patch-test-suite"
@@ -142,7 +143,7 @@ OPERATIONS = st.fixed_dictionaries({"op": st.sampled_from(["add", "remove", "rep
 ) | st.fixed_dictionaries({"op": st.sampled_from(["move", "copy"]), "from": POINTERS, "path": POINTERS})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=often(150), deadline=None)
 @given(document=DOCUMENTS, operations=st.lists(OPERATIONS, min_size=1, max_size=4), data=st.data())
 def test_both_languages_make_the_same_of_any_patch(
     replicas: Node, document: Any, operations: list[Any], data: st.DataObject

@@ -34,6 +34,7 @@ from statestream.core.errors import Gap, RecordingFailed
 from statestream.protocol.sse import Event
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state, serving
 from tests.support.nursery import finished
+from tests.support.often import often
 from tests.support.usage import wrong_usage
 
 Http = aiohttp.ClientSession
@@ -242,7 +243,7 @@ def frames_of(program: list[tuple[str, Any]]) -> Iterator[Event]:
         version = seq
 
 
-@settings(max_examples=200)
+@settings(max_examples=often(80))
 @given(steps, st.integers(0, 15))
 def test_replaying_is_hearing_it_again(program: list[tuple[str, Any]], start: int) -> None:
     """Whenever it begins: the same updates and the same state as whoever listened then."""

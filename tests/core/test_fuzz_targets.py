@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import SEEDS, TARGETS
+from tests.support.often import often
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -17,7 +18,7 @@ def test_a_target_takes_its_seeds_and_any_bytes(name: str) -> None:
     )
 
     @given(cut | st.binary(max_size=40))
-    @settings(max_examples=60)
+    @settings(max_examples=often(40))
     def fed(data: bytes) -> None:
         TARGETS[name](data)
 

@@ -25,6 +25,7 @@ from statestream.journal.sqlite import claims
 from statestream.testing import JournalContract, journal_machine
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, wall_clock_ahead, write
 from tests.support import ROOT
+from tests.support.often import often
 
 DIRECTORIES: list[Path] = []
 """Of the journals that were made here: a Hypothesis machine has no fixture that takes them away."""
@@ -106,11 +107,11 @@ class TestWithoutCheckpoints(JournalContract):
 
 
 TestMemoryMachine = journal_machine(new_memory, same).TestCase
-TestMemoryMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMemoryMachine.settings = settings(max_examples=often(40), stateful_step_count=40, deadline=None)
 TestSqliteMachine = journal_machine(new_sqlite, reopened).TestCase
-TestSqliteMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestSqliteMachine.settings = settings(max_examples=often(15), stateful_step_count=30, deadline=None)
 TestWithoutCheckpointsMachine = journal_machine(new_without_checkpoints, same).TestCase
-TestWithoutCheckpointsMachine.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestWithoutCheckpointsMachine.settings = settings(max_examples=often(12), stateful_step_count=30, deadline=None)
 
 
 async def test_an_engine_without_checkpoints_keeps_its_whole_history() -> None:

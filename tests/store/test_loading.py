@@ -22,6 +22,7 @@ from statestream.journal.history import History
 from statestream.store.loaded import LoadedSlices
 from statestream.store.unloading import Unloading
 from tests.support.counting import Counting
+from tests.support.often import often
 
 total = Slice("total", initial=0)
 note = Slice("note", initial={"text": ""}, keyed=True)
@@ -92,13 +93,13 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(moves=moves)
 def test_a_node_that_unloads_all_the_time_is_like_one_that_never_does(moves: Any) -> None:
     asyncio.run(play(MemoryJournal(FEW), moves))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=often(15), deadline=None)
 @given(moves=moves)
 def test_the_same_on_a_file(tmp_path_factory: pytest.TempPathFactory, moves: Any) -> None:
     path = tmp_path_factory.mktemp("loading") / "j.db"

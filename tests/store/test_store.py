@@ -43,6 +43,7 @@ from statestream.journal.history import History
 from tests.apps.board import also_counted, board, broken, closed, counted, counter, joined, room, task_added
 from tests.apps.board import refused as refused_action
 from tests.support.meddled import Meddled
+from tests.support.often import often
 
 SLICES = [board, room, counter]
 assert also_counted  # it is what `counter` does about `board/counted`
@@ -541,7 +542,7 @@ async def crash(store: Store) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@settings(max_examples=80)
+@settings(max_examples=often(50))
 @given(
     ends=st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=8), st.booleans()), min_size=1, max_size=6),
     checkpoint=st.integers(1, 5),
@@ -659,7 +660,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=120)
+@settings(max_examples=often(60))
 @given(moves=moves)
 def test_nodes_agree_with_each_other_and_with_the_journal(moves: Any) -> None:
     asyncio.run(play(moves))
