@@ -51,7 +51,8 @@ async def remembered(_: web.Request) -> web.Response:
 
 chat = Known(model=Terse(), keep=20, titles=False)
 journal = SqliteJournal(os.environ["JOURNAL"], Retention(changes=4_000, id_bytes=1 << 20))
-app = create_app(Store([board, room, counter, *chat.slices], journal=journal))
+heartbeat = float(os.environ.get("HEARTBEAT", "15"))
+app = create_app(Store([board, room, counter, *chat.slices], journal=journal), heartbeat=heartbeat)
 chat.setup(app)
 tell_objects(app)
 app.router.add_get("/remembered", remembered)

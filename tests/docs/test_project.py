@@ -15,12 +15,20 @@ import pytest
 import statestream
 from statestream.tools.conformance.clients.transcript import Transcript
 from tests.support import ROOT, Server, dispatch
+from tests.support.nursery import finished
 from tests.support.usage import wrong_usage
 
 PACKAGE = ROOT / "statestream"
 
 
-def run(*arguments: str, code: int = 0, seconds: float = 60.0) -> str:
+def run(program: str, *arguments: str) -> str:
+    ran = finished(*arguments, program=program)
+    assert ran.code == 0, ran
+    assert "Traceback" not in ran.err
+    return ran.out + ran.err
+
+
+def python(*arguments: str, code: int = 0, seconds: float = 60.0) -> str:
     command = [sys.executable, "-W", "error", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=seconds, check=False)
     assert done.returncode == code, done.stdout + done.stderr
@@ -76,7 +84,7 @@ DATA = {".txt", ".json"}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
-    run("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(ROOT))
+    python("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(ROOT))
     [wheel] = directory.glob("*.whl")
     return wheel
 
@@ -98,12 +106,12 @@ def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
 @pytest.mark.long
 def test_the_wheel_works_without_any_extra(wheel: Path, tmp_path: Path) -> None:
     """In an environment of its own, with what the core depends on and nothing else."""
-    run("-m", "venv", "--without-pip", str(tmp_path / "venv"))
-    python = str(tmp_path / "venv/bin/python")
-    run("-m", "pip", "--python", python, "install", "--quiet", "--no-compile", str(wheel), seconds=100)
+    python("-m", "venv", "--without-pip", str(tmp_path / "venv"))
+    own = str(tmp_path / "venv/bin/python")
+    python("-m", "pip", "--python", own, "install", "--quiet", "--no-compile", str(wheel), seconds=100)
 
     def there(*arguments: str) -> str:
-        done = subprocess.run([python, "-I", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+        done = subprocess.run([own, "-I", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
         return done.stdout + done.stderr
 
     assert there(str(ROOT / "examples/in_process.py")).strip() == "value: 55 after 10 changes"
@@ -124,9 +132,10 @@ def test_the_wheel_works_without_any_extra(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_explains_itself() -> None:
-    assert run("-m", "statestream", "--version").strip() == f"statestream {statestream.__version__}"
-    assert "serve" in run("-m", "statestream", "--help")
-    assert "FILE.py:NAME" in run("-m", "statestream", "serve", "nonsense", code=2)
+    assert python("-m", "statestream", "--version").strip() == f"statestream {statestream.__version__}"
+    assert "serve" in finished("--help").out
+    wrong = finished("serve", "nonsense")
+    assert (wrong.code, "FILE.py:NAME" in wrong.err) == (2, True)
 
 
 def test_wrong_calls_of_serve_are_explained() -> None:
@@ -148,13 +157,15 @@ def test_wrong_calls_of_serve_are_explained() -> None:
 def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("not a database " * 100)
     arguments = ("serve", "examples/board.py:store", "--journal", f"sqlite:///{tmp_path / 'notes.db'}", "--port", "0")
-    assert "expected a statestream journal" in run("-m", "statestream", *arguments, code=1)
+    ran = finished(*arguments)
+    assert (ran.code, "expected a statestream journal" in ran.err) == (1, True)
+    assert "Traceback" not in ran.err
 
 
 async def test_a_port_that_is_taken_is_explained() -> None:
     with Server.serving() as server:
         output = await asyncio.to_thread(
-            lambda: run("-m", "statestream", "serve", "examples/board.py:store", "--port", str(server.port), code=1)
+            lambda: python("-m", "statestream", "serve", "examples/board.py:store", "--port", str(server.port), code=1)
         )
         assert "address already in use" in output.lower()
         async with aiohttp.ClientSession() as http:

@@ -37,9 +37,14 @@ LEAVE_NOW: Final = tuple(way for way in LEAVE if way is not vanish)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A board and a chat on a SQLite journal, on a server that reports which objects it has in memory."""
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A board and a chat on a SQLite journal, on a server that reports which objects it has in memory.
+
+    A client that has nothing else to read waits for a heartbeat before it leaves: in the short test, not for long.
+    """
     environment = {"JOURNAL": str(tmp_path / "journal.db")}
+    if not request.node.get_closest_marker("soak"):
+        environment["HEARTBEAT"] = "0.5"
     with Server.serving(f"{ROOT / 'tests/apps/churned.py'}:app", env=environment) as running:
         yield running
 

@@ -297,6 +297,17 @@ async def counted(server: Server) -> str | None:
     return str(body["position"])
 
 
+def read_until(connection: socket.socket, mark: bytes) -> int:
+    """How many bytes came until the mark had come."""
+    seen, end = 0, b""
+    while mark not in end:
+        data = connection.recv(1 << 16)
+        assert data
+        seen += len(data)
+        end = end[-len(mark) :] + data
+    return seen
+
+
 async def test_a_stream_behind_an_answer_that_is_not_read_yet_stays_where_it_is(server: Server, http: Http) -> None:
     """What aiohttp still has to send comes first: such a connection cannot be taken from it."""
     await dispatch(http, server.url, "board/filled", {"size": 900_000})
@@ -306,13 +317,7 @@ async def test_a_stream_behind_an_answer_that_is_not_read_yet_stays_where_it_is(
     connection.connect(("127.0.0.1", server.port))
     connection.settimeout(20)
     connection.sendall(requests)
-    seen = 0
-    tail = b""
-    while b"event: state.initial" not in tail:
-        data = await asyncio.to_thread(connection.recv, 1 << 16)
-        assert data
-        seen += len(data)
-        tail = (tail + data)[-2000000:]
+    seen = await asyncio.to_thread(read_until, connection, b"event: state.initial")
     assert seen > 18_000_000, "all twenty answers came, whole, before the stream"
     reset(connection)
     await eventually(lambda: reader_count(http, server, 0))

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import Self
 import aiohttp
 import pytest
 
-from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
+from tests.support import BOARD, PlainClient, Server, dispatch, eventually
+from tests.support.nursery import finished
 
 APP = """
 import os
@@ -283,34 +282,29 @@ async def test_workers_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path
     assert refused(server.port)
 
 
-def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, "-W", "error", "-m", "statestream", "serve", *arguments]
-    return subprocess.run(start, capture_output=True, text=True, cwd=ROOT, env=os.environ | env, timeout=60)
-
-
 @pytest.mark.slow
 def test_what_cannot_be_served_is_said_once(tmp_path: Path) -> None:
-    missing = command("nothing.py:store", "--workers", "3", "--port", "0")
-    assert missing.returncode == 2
-    assert missing.stderr.count("there is no file nothing.py") == 1
-    memory = command(BOARD, "--workers", "2", "--port", "0")
-    assert memory.returncode == 2
-    assert "with the journal memory:, each process would have a state of its own" in memory.stderr
-    open_to_all = command(
-        BOARD, "--workers", "2", "--port", "0", "--host", "0.0.0.0", "--journal", f"sqlite:///{tmp_path}/j"
+    missing = finished("serve", "nothing.py:store", "--workers", "3", "--port", "0")
+    assert missing.code == 2
+    assert missing.err.count("there is no file nothing.py") == 1
+    memory = finished("serve", BOARD, "--workers", "2", "--port", "0")
+    assert memory.code == 2
+    assert "with the journal memory:, each process would have a state of its own" in memory.err
+    open_to_all = finished(
+        "serve", BOARD, "--workers", "2", "--port", "0", "--host", "0.0.0.0", "--journal", f"sqlite:///{tmp_path}/j"
     )
-    assert open_to_all.returncode == 2
-    assert "nobody has to log in" in open_to_all.stderr
-    assert command(BOARD, "--workers", "0").returncode == 2
+    assert open_to_all.code == 2
+    assert "nobody has to log in" in open_to_all.err
+    assert finished("serve", BOARD, "--workers", "0").code == 2
 
 
 def test_a_port_is_not_shared_with_another_server(tmp_path: Path) -> None:
     with Workers(tmp_path) as server:
         for workers in (["--workers", "2"], []):
             journal = f"sqlite:///{tmp_path / 'other.db'}"
-            done = command(BOARD, *workers, "--port", str(server.port), "--journal", journal)
-            assert done.returncode == 1
-            assert "address already in use; choose another port" in done.stderr
+            done = finished("serve", BOARD, *workers, "--port", str(server.port), "--journal", journal)
+            assert done.code == 1
+            assert "address already in use; choose another port" in done.err
 
 
 @pytest.mark.slow

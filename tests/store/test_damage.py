@@ -7,8 +7,6 @@ import random
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +22,6 @@ from statestream.journal.sqlite.repair import repair
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
 from tests.support.damage import Truth, after_repair, built, consequence, copied, damage, truth_of
 from tests.support.long_history import KINDS
-from tests.support.paths import ROOT
 
 
 async def filled(path: Path, count: int = 9) -> SqliteJournal:
@@ -230,43 +227,38 @@ async def test_the_file_with_the_head_is_checked_as_well(tmp_path: Path) -> None
     await journal.close()
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "statestream", *arguments]
-    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
 @pytest.mark.slow
 async def test_the_command_says_what_was_lost(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     await (await filled(path)).close()
-    done = command("journal", "repair", str(path))
-    assert done.returncode == 0
-    assert "intact" in done.stdout
+    done = finished("journal", "repair", str(path))
+    assert done.code == 0
+    assert "intact" in done.out
     assert sorted(each.name for each in tmp_path.iterdir()) == ["j.db", "j.db-head"]
     altered(path, "UPDATE changes SET data = x'39' WHERE seq = 13")
     altered(path, "UPDATE snapshots SET value = x'39' WHERE checkpoint = 16")
     before = path.read_bytes()
-    done = command("journal", "repair", f"sqlite:///{path}")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"ends at 12\..*\nLost changes: 6, from number 13 on", done.stdout), done.stdout
+    done = finished("journal", "repair", f"sqlite:///{path}")
+    assert done.code == 0, done.err
+    assert re.search(r"ends at 12\..*\nLost changes: 6, from number 13 on", done.out), done.out
     [copy] = tmp_path.glob("j.db-damaged-*[0-9]")
     assert copy.read_bytes() == before
-    assert str(copy) in done.stdout
-    assert "intact" in command("journal", "repair", str(path)).stdout
+    assert str(copy) in done.out
+    assert "intact" in finished("journal", "repair", str(path)).stdout
 
 
 @pytest.mark.slow
 async def test_the_command_touches_no_journal_that_is_in_use_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     journal = await filled(path)
-    done = command("journal", "repair", str(path))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "stop the server" in done.stderr
+    done = finished("journal", "repair", str(path))
+    assert (done.code, done.out) == (1, "")
+    assert "stop the server" in done.err
     await journal.close()
     (tmp_path / "notes").write_text("x" * 600)
     for name in ("missing.db", "notes"):
-        done = command("journal", "repair", str(tmp_path / name))
-        assert (done.returncode, done.stdout) == (1, "")
-        assert re.fullmatch("statestream: .+\n", done.stderr), done.stderr
-    assert command("journal", "repair", "memory:").returncode == 2
+        done = finished("journal", "repair", str(tmp_path / name))
+        assert (done.code, done.out) == (1, "")
+        assert re.fullmatch("statestream: .+\n", done.err), done.err
+    assert finished("journal", "repair", "memory:").returncode == 2
     assert sorted(each.name for each in tmp_path.iterdir()) == ["j.db", "j.db-head", "notes"]

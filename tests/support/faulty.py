@@ -95,7 +95,7 @@ class Faulty:
         try:
             await asyncio.Event().wait()  # the handler is cancelled when the reader goes
         finally:
-            del self.readers[number]
+            self.readers.pop(number, None)
         return response
 
     async def dispatch(self, request: web.Request) -> web.Response:
@@ -115,6 +115,7 @@ class Faulty:
             if said is not None:
                 await response.write(said)
             elif (transport := response._req.transport) is not None:  # type: ignore[union-attr]
+                del self.readers[number]  # not only when its handler is cancelled: the next change is not for it
                 transport.abort()
         changes = [{"slice": "s", "version": seq}]
         return web.json_response({"id": asked["id"], "position": f"{seq}.tag", "duplicate": False, "changes": changes})

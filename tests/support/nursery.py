@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -45,12 +46,14 @@ LARGEST: Final = 1 << 20
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a copy is to run: the arguments of `statestream`, and its environment. The descriptors come beside it.
 
+    `program`: the path of a program to run in its place, if there is one.
     `on_terminal`: its stdin is the terminal of a session of its own, so that Ctrl-C there is a signal for it.
     """
 
     arguments: list[str]
     environment: dict[str, str]
     folder: str
+    program: str
     on_terminal: bool
 
 
@@ -108,12 +111,19 @@ def plant(
     descriptors: tuple[int, int, int],
     *,
     folder: Path = ROOT,
+    program: str = "",
     on_terminal: bool = False,
 ) -> socket.socket:
     """Runs `statestream` in a copy whose stdin, stdout and stderr are these. What it returns is for Grown."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(_address(OTHERWISE in environment.get("PYTHONPATH", "").split(os.pathsep)))
-    order = Order(arguments=list(arguments), environment=dict(environment), folder=str(folder), on_terminal=on_terminal)
+    order = Order(
+        arguments=list(arguments),
+        environment=dict(environment),
+        folder=str(folder),
+        program=program,
+        on_terminal=on_terminal,
+    )
     ancillary = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())
     connection.sendmsg([msgspec.json.encode(order)], [ancillary])
     return connection
@@ -128,14 +138,16 @@ def grow(arguments: Sequence[str], environment: Mapping[str, str], stderr: int) 
     return Grown(connection, os.fdopen(reading))
 
 
-def finished(*arguments: str, seconds: float = 60.0, stdin: str = "", folder: Path = ROOT, **environment: str) -> Ran:
-    """What became of `statestream` with these arguments. Raises TimeoutError."""
+def finished(
+    *arguments: str, seconds: float = 60.0, stdin: str = "", folder: Path = ROOT, program: str = "", **environment: str
+) -> Ran:
+    """What became of `statestream`, or of a program, with these arguments. Raises TimeoutError."""
     with contextlib.ExitStack() as files:
         given, out, errors = (files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3))
         given.write(stdin)
         given.seek(0)
         descriptors = given.fileno(), out.fileno(), errors.fileno()
-        process = Grown(plant(arguments, os.environ | environment, descriptors, folder=folder))
+        process = Grown(plant(arguments, os.environ | environment, descriptors, folder=folder, program=program))
         try:
             code = process.wait(seconds)
         finally:
@@ -274,5 +286,9 @@ def main() -> None:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it began as a pipe
-    sys.argv = ["statestream", *order.arguments]
-    command()
+    sys.argv = [order.program or "statestream", *order.arguments]
+    if order.program:
+        sys.path[0] = str(Path(order.program).parent)
+        runpy.run_path(order.program, run_name="__main__")
+    else:
+        command()

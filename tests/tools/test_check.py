@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import Server
+from tests.support.nursery import finished
 from tests.support.pages import write_files
+from tests.support.ran import Ran
 
 OLD = """
 from typing import Any
@@ -29,9 +29,8 @@ store = Store([board, comments], journal="sqlite:///board.db")
 """
 
 
-def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "statestream", "check", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+def check(folder: Path, *arguments: str) -> Ran:
+    return finished("check", *arguments, folder=folder)
 
 
 @pytest.fixture
@@ -40,9 +39,7 @@ def deployed(tmp_path: Path) -> Path:
     (tmp_path / "old.py").write_text(OLD)
     journal = f"sqlite:///{tmp_path / 'board.db'}"
     with Server.serving(f"{tmp_path / 'old.py'}:store", journal) as server:
-        subprocess.run(
-            [sys.executable, "-m", "statestream", "dispatch", server.url, "board/added", '{"id": "1"}'], check=True
-        )
+        assert finished("dispatch", server.url, "board/added", '{"id": "1"}').code == 0
     write_files("howto/evolve.md", tmp_path)
     return tmp_path
 
@@ -50,27 +47,25 @@ def deployed(tmp_path: Path) -> Path:
 def test_it_says_what_new_code_would_do_and_does_not_do_it(deployed: Path) -> None:
     for _ in range(2):
         ran = check(deployed, "board.py:store")
-        assert ran.returncode == 1, "the title of a task is required now"
-        first, *lines = ran.stdout.splitlines()
+        assert ran.code == 1, "the title of a task is required now"
+        first, *lines = ran.out.splitlines()
         assert first.startswith("The journal is at "), first
         assert "- version 2 of board is noted: 1 value" in lines
         assert "- board is upgraded: 1 value" in lines
         assert any(line.startswith("- comments is not declared: 1 value would stay") for line in lines)
         assert any("1 came from board/added with a payload that would be refused now" in line for line in lines)
     ran = check(deployed, "old.py:store")
-    assert (ran.returncode, ran.stdout.splitlines()[1:]) == (0, ["It would write nothing."])
+    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["It would write nothing."])
 
 
 def test_the_new_code_then_does_it_and_the_old_is_refused(deployed: Path) -> None:
     journal = f"sqlite:///{deployed / 'board.db'}"
     with Server.serving(f"{deployed / 'board.py'}:store", journal) as server:
-        shown = subprocess.run(
-            [sys.executable, "-m", "statestream", "state", server.url], capture_output=True, text=True, check=True
-        ).stdout
+        shown = finished("state", server.url).out
     assert '"tasks": {' in shown
     ran = check(deployed, "old.py:store")
-    assert ran.returncode == 1
-    assert "version 2 of the slice board, but this code declares version 1; deploy the newer code" in ran.stderr
+    assert ran.code == 1
+    assert "version 2 of the slice board, but this code declares version 1; deploy the newer code" in ran.err
     with pytest.raises(RuntimeError, match="version 2 of the slice board, but this code declares version 1"):
         Server.serving(f"{deployed / 'old.py'}:store", journal).start()
 
@@ -86,5 +81,5 @@ def test_the_new_code_then_does_it_and_the_old_is_refused(deployed: Path) -> Non
 def test_a_wrong_call_is_explained(tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str) -> None:
     (tmp_path / "old.py").write_text(OLD)
     ran = check(tmp_path, *arguments)
-    assert (ran.returncode, sentence in " ".join(ran.stderr.replace("│", " ").split())) == (code, True), ran.stderr
+    assert (ran.code, sentence in " ".join(ran.err.replace("│", " ").split())) == (code, True), ran.err
     assert not (tmp_path / "none.db").exists()
