@@ -164,10 +164,9 @@ def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_is_explained() -> None:
     with Server.serving() as server:
-        output = await asyncio.to_thread(
-            lambda: python("-m", "statestream", "serve", "examples/board.py:store", "--port", str(server.port), code=1)
-        )
-        assert "address already in use" in output.lower()
+        arguments = ("serve", "examples/board.py:store", "--port", str(server.port))
+        ran = await asyncio.to_thread(finished, *arguments)
+        assert (ran.code, "address already in use" in ran.err.lower()) == (1, True)
         async with aiohttp.ClientSession() as http:
             assert (await dispatch(http, server.url, "board/counted"))[0] == 200
 

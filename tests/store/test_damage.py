@@ -22,6 +22,7 @@ from statestream.journal.sqlite.repair import repair
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
 from tests.support.damage import Truth, after_repair, built, consequence, copied, damage, truth_of
 from tests.support.long_history import KINDS
+from tests.support.nursery import finished
 
 
 async def filled(path: Path, count: int = 9) -> SqliteJournal:
@@ -244,7 +245,7 @@ async def test_the_command_says_what_was_lost(tmp_path: Path) -> None:
     [copy] = tmp_path.glob("j.db-damaged-*[0-9]")
     assert copy.read_bytes() == before
     assert str(copy) in done.out
-    assert "intact" in finished("journal", "repair", str(path)).stdout
+    assert "intact" in finished("journal", "repair", str(path)).out
 
 
 @pytest.mark.slow
@@ -260,5 +261,5 @@ async def test_the_command_touches_no_journal_that_is_in_use_and_nothing_else(tm
         done = finished("journal", "repair", str(tmp_path / name))
         assert (done.code, done.out) == (1, "")
         assert re.fullmatch("statestream: .+\n", done.err), done.err
-    assert finished("journal", "repair", "memory:").returncode == 2
+    assert finished("journal", "repair", "memory:").code == 2
     assert sorted(each.name for each in tmp_path.iterdir()) == ["j.db", "j.db-head", "notes"]
