@@ -129,11 +129,11 @@ def plant(
     return connection
 
 
-def grow(arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> Grown:
-    """Runs `statestream` in a copy, in the project's folder. It reads nothing, and its stdout is a pipe."""
+def grow(arguments: Sequence[str], environment: Mapping[str, str], stderr: int, program: str = "") -> Grown:
+    """Runs `statestream`, or a program, in a copy in the project's folder. It reads nothing; its stdout is a pipe."""
     reading, writing = os.pipe()
     with Path(os.devnull).open() as nothing:
-        connection = plant(arguments, environment, (nothing.fileno(), writing, stderr))
+        connection = plant(arguments, environment, (nothing.fileno(), writing, stderr), program=program)
     os.close(writing)
     return Grown(connection, os.fdopen(reading))
 

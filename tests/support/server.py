@@ -16,7 +16,8 @@ from tests.support.nursery import OTHERWISE, Grown, grow
 from tests.support.paths import ROOT
 
 BOARD = f"{ROOT / 'tests/apps/board.py'}:store"
-START_SECONDS = 30.0
+ASGI_SERVE = ROOT / "tests/support/asgi_serve.py"
+START_SECONDS = 60.0
 SLOW_CALL = "in which the server did nothing else"
 MODES = ("handed off", "on transports", "handed off, otherwise")
 FRONT = os.environ.get("SERVED_BY", "statestream")
@@ -45,24 +46,23 @@ class Server:
     def start(self) -> Server:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody drains would stop the server
         arguments, environment = [*self.arguments, *self._options(), "--port", str(self.port)], self._environment()
-        program = self._program()
-        if self.prefix or program != ["statestream"]:
-            command = [*self.prefix, sys.executable, "-W", "error", "-m", *program, *arguments]
+        by_another = self.front != "statestream" and self.arguments[0] in ("serve", "demo")
+        program, module = (str(ASGI_SERVE), "tests.support.asgi_serve") if by_another else ("", "statestream")
+        if by_another:
+            arguments.insert(0, self.front)
+        if self.prefix:
+            command = [*self.prefix, sys.executable, "-W", "error", "-m", module, *arguments]
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=environment
             )
         else:
-            self.process = grow(arguments, environment, self.errors.fileno())
+            self.process = grow(arguments, environment, self.errors.fileno(), program)
         assert self.process.stdout
         line = self.process.stdout.readline()
         if "serving on" not in line:
             raise RuntimeError(f"the server did not start: {line}{self._ended()}")
         self.port = int(line.rsplit(":", 1)[1])
         return self
-
-    def _program(self) -> list[str]:
-        by_another = self.front != "statestream" and self.arguments[0] in ("serve", "demo")
-        return ["tests.support.asgi_serve", self.front] if by_another else ["statestream"]
 
     def _options(self) -> list[str]:
         a_store = any(argument.endswith(":store") for argument in self.arguments)
