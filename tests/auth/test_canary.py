@@ -185,7 +185,7 @@ async def told_to_a_chat(http: aiohttp.ClientSession, url: str, bearer: dict[str
     async with http.ws_connect(f"{url.replace('http', 'ws')}/ws", headers=bearer) as socket:
         await socket.send_str(canaries["message"])
         await socket.send_json({"type": canaries["type of a message"], "chat": canaries["chat of a message"]})
-        await socket.receive(timeout=10)
+        await socket.receive(timeout=60)
 
 
 @pytest.mark.parametrize("names", [("authorization", "AUTHORIZATION"), ("x-api-key", "X-Api-Key")])

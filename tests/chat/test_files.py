@@ -200,7 +200,7 @@ async def by_socket(http: Http, server: Server, chat: str, parts: list[Any]) -> 
     async with http.ws_connect(f"{server.url}/api/chat") as socket:
         message = {"id": "q", "role": "user", "parts": parts}
         await socket.send_json({"type": "send", "requestId": "r", "id": chat, "messages": [message]})
-        answer = await socket.receive_json(timeout=10)
+        answer = await socket.receive_json(timeout=60)
         assert answer["type"] == "error"
         return str(answer["errorText"])
 

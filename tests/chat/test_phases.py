@@ -71,7 +71,7 @@ class Person:
 
     async def next(self) -> Any:
         """The next frame, as it changes the screen."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             frame = json.loads(await self.socket.receive_str())
         self.screen.take(frame)
         self.frames.append(frame)
@@ -89,7 +89,7 @@ class Person:
 
     async def closed(self) -> int:
         """With which code the server closes."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (message := await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
                 self.screen.take(json.loads(message.data))
         return int(self.socket.close_code)

@@ -67,7 +67,7 @@ class Tab:
 
     def __init__(self, server: Server, chat: str, who: str = "owner") -> None:
         self.name = f"presence/{chat}"
-        self.client = PlainClient(server.port, f"slices={self.name}", token=who).connect(timeout=20)
+        self.client = PlainClient(server.port, f"slices={self.name}", token=who).connect(timeout=60)
         self.frames = [next(self.client.frames())]
 
     @property
@@ -83,7 +83,7 @@ class Tab:
             return set(self.people) == set(names) and types == set(typing.split())
 
         if not so():
-            self.frames += await asyncio.wait_for(asyncio.to_thread(self.client.read_until, lambda _: so()), 15)
+            self.frames += await asyncio.wait_for(asyncio.to_thread(self.client.read_until, lambda _: so()), 60)
 
     def close(self) -> None:
         self.client.close()

@@ -247,7 +247,7 @@ class Socket:
 
     async def until(self, text: str) -> Any:
         """The frame after which this text stands somewhere."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 frame = json.loads(await self.socket.receive_str())
                 self.screen.take(frame)
@@ -259,7 +259,7 @@ class Socket:
 
     async def refused(self) -> tuple[str, str]:
         """The code and the sentence of the next refusal."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 frame = json.loads(await self.socket.receive_str())
                 self.screen.take(frame)

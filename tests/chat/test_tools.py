@@ -163,7 +163,7 @@ async def test_calls_of_one_answer_run_beside_each_other(server: Server, upstrea
         parts = messages[-1]["parts"] if messages else []
         return bool([part["status"] for part in parts] == ["running", "complete"])
 
-    await eventually(second_done, seconds=5)
+    await eventually(second_done, seconds=60)
     await open_gate(http, upstream, "beside")
     assert (await asking).text == "Done."
     assert (await ended(http, server, chat))["parts"][0]["result"] == "open"

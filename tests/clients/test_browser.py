@@ -121,7 +121,7 @@ def test_a_served_recording_is_followed_by_its_page(browser: Node, demo: Server,
     with statestream.connect_sync(demo.url, slices=["board", "chat/*"]) as stream, stream.record(path):
         for n in range(3):
             stream.dispatch("board/task_added", {"id": str(n), "title": f"<b>{n}</b>"})
-        stream.wait_for(lambda state: len(state["board"]["tasks"]) == 3, timeout=10)
+        stream.wait_for(lambda state: len(state["board"]["tasks"]) == 3, timeout=60)
         position = stream.position
     with Server("replay", str(path), "--serve") as playback:
         window = Window(browser, LEFT, playback.url)

@@ -120,9 +120,9 @@ async def test_a_recording_goes_on_over_a_crash_of_the_server(sqlite_server: Ser
                 await stream.dispatch("board/counted")
                 sqlite_server.kill()
                 sqlite_server.start()
-                await stream.wait_for(lambda state, n=n: state["counter"] == n + 1, timeout=20)
+                await stream.wait_for(lambda state, n=n: state["counter"] == n + 1, timeout=60)
             await stream.dispatch("counter/added", {"by": 10})
-            await stream.wait_for(lambda state: state["counter"] == 13, timeout=20)
+            await stream.wait_for(lambda state: state["counter"] == 13, timeout=60)
         state = stream.state
     assert "state.resumed" in {frame.event.event for frame in Recording(path)}
     assert (await replayed(path))[1].state == state
@@ -133,7 +133,7 @@ def test_a_script_records_too(server: Server, tmp_path: Path) -> None:
     with statestream.connect_sync(server.url) as stream:
         with stream.record(path) as recorder:
             stream.dispatch("board/counted")
-            stream.wait_for(lambda state: state["counter"] == 1, timeout=10)
+            stream.wait_for(lambda state: state["counter"] == 1, timeout=60)
         with pytest.raises(RecordingFailed, match="exists"):
             stream.record(path)
         stream.record(path, overwrite=True).close()
@@ -172,7 +172,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_stream(
         recorder = stream.record(tmp_path / "a")
         recorder._file, whole = Path("/dev/full").open("wb", buffering=0), recorder._file  # noqa: SIM115  # it closes it
         await stream.dispatch("board/counted")
-        await stream.wait_for(lambda state: state["counter"] == 1, timeout=10)
+        await stream.wait_for(lambda state: state["counter"] == 1, timeout=60)
         assert recorder.closed
         with pytest.raises(RecordingFailed, match=r"ends after .* No space left"):
             recorder.close()
@@ -490,7 +490,7 @@ async def test_on_a_terminal_the_updates_go_to_the_file_and_only_the_bar_to_the_
     with contextlib.suppress(OSError):  # a terminal that nobody holds any more
         while part := os.read(terminal, 1 << 16):
             shown += part
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     os.close(terminal)
     assert len([json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]) == 499
     assert b"499 frames, 499 updates" in shown
@@ -537,7 +537,7 @@ async def test_ctrl_c_ends_a_recording_with_a_summary(server: Server, tmp_path: 
     await dispatch(http, server.url, "board/counted", {"by": 5})
     await eventually(lambda: lines_of(path) >= 4)
     process.send_signal(signal.SIGINT)
-    _, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    _, errors = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 0, errors
     assert f"3 frames, {path.stat().st_size:,} bytes" in errors
     assert "Traceback" not in errors
@@ -574,7 +574,7 @@ async def test_what_ends_a_recording_is_said(tmp_path: Path, server: Server) -> 
     process = recording_process(server, tmp_path / "b")
     await eventually(lambda: lines_of(tmp_path / "b") >= 2)
     process.terminate()
-    _, errors = await asyncio.to_thread(process.communicate, timeout=20)
+    _, errors = await asyncio.to_thread(process.communicate, timeout=60)
     assert (process.returncode, "1 frames" in errors) == (0, True)
 
 

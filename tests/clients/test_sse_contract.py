@@ -122,6 +122,7 @@ class Window:
         return stop
 
 
+@pytest.mark.long
 async def test_the_browsers_client_keeps_the_contract() -> None:
     """In a browser that lets the page read from the suite's server, which is of another origin and has no CORS."""
     with Node("browser.mjs", str(shutil.which("chromium")), "--disable-web-security") as browser:

@@ -81,7 +81,7 @@ async def test_a_function_is_asked_for_each_connection(login: Login) -> None:
         assert login.calls == 1, "a dispatch uses the token of the stream"
         login.server.kill()
         login.server.start()
-        await stream.wait_for(lambda state: state["board"]["count"] == 0, timeout=20)
+        await stream.wait_for(lambda state: state["board"]["count"] == 0, timeout=60)
         assert login.calls >= 2
 
 
@@ -174,7 +174,7 @@ async def test_a_stream_outlives_its_token(login: Login) -> None:
     async with statestream.connect(login.server.url, token=token) as stream:
         await eventually(lambda: login.calls == 2)
         position = (await stream.dispatch("board/counted", {})).position
-        await stream.wait_for(lambda _: stream.position == position, timeout=10)
+        await stream.wait_for(lambda _: stream.position == position, timeout=60)
         reasons = [update.reason async for update in first(stream, 2)]
     assert reasons == ["start", None], "it resumed"
 

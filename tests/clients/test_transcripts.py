@@ -176,7 +176,7 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
     scripted: Scripted, transcript: Transcript
 ) -> None:
     last, seen, refused = transcript.last, [], None
-    stream = statestream.connect(scripted.at(transcript.name), timeout=10)
+    stream = statestream.connect(scripted.at(transcript.name), timeout=60)
     wanted = [one for expected in transcript.telling for one in expected.told]
     attempt = scripted.attempts[transcript.name]
     asked = attempt.asked
@@ -187,7 +187,7 @@ async def test_the_client_asks_holds_and_tells_what_the_transcript_says(
             await asyncio.sleep(0.01)
 
     saying = asyncio.create_task(said())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         try:
             async with stream:
                 async for update in stream:

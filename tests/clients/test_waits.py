@@ -45,7 +45,7 @@ async def test_a_first_stream_that_is_swallowed_is_tried_again(
     monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.3)
     async with Proxy(server.port) as proxy:
         proxy.swallow = lost
-        stream = statestream.connect(proxy.url, slices=["board"], timeout=20)
+        stream = statestream.connect(proxy.url, slices=["board"], timeout=60)
         opening = asyncio.create_task(stream.__aenter__())
         await eventually(lambda: proxy.swallowed >= 2)
         assert stream.health == "failed"
@@ -79,7 +79,7 @@ async def test_a_stream_that_comes_back_into_silence_is_tried_again(
         await eventually(lambda: proxy.swallowed >= 2)
         proxy.swallow = "nothing"
         await stream.dispatch("board/counted", {})
-        await stream.wait_for(lambda state: state["counter"] == 1, timeout=20)
+        await stream.wait_for(lambda state: state["counter"] == 1, timeout=60)
 
 
 async def test_a_large_first_frame_may_take_longer_than_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ async def test_a_large_first_frame_may_take_longer_than_a_silence(monkeypatch: p
         await asyncio.Event().wait()
         return response
 
-    async with serving(slowly) as url, statestream.connect(url, timeout=20) as stream:
+    async with serving(slowly) as url, statestream.connect(url, timeout=60) as stream:
         assert (stream.state, asked) == ({"s": 1}, 1)
 
 
@@ -118,7 +118,7 @@ async def test_comments_are_no_first_frame(monkeypatch: pytest.MonkeyPatch) -> N
         await asyncio.Event().wait()
         return response
 
-    async with serving(talkative) as url, statestream.connect(url, timeout=20) as stream:
+    async with serving(talkative) as url, statestream.connect(url, timeout=60) as stream:
         assert (stream.state, asked) == ({"s": 1}, 2)
 
 
@@ -157,7 +157,7 @@ async def test_a_refusal_counts_whatever_becomes_of_its_body(monkeypatch: pytest
 
     async with serving(refusing) as url:
         with pytest.raises(StreamRefused, match="status 403: You may not") as refused:
-            await statestream.connect(url, timeout=20).__aenter__()
+            await statestream.connect(url, timeout=60).__aenter__()
     assert (refused.value.status, asked) == (403, 1)
 
 

@@ -40,7 +40,7 @@ async def added(http: Http, url: str, headers: dict[str, str]) -> tuple[int, Any
 
 async def test_a_token_is_made_and_used(folder: Path, http: Http) -> None:
     [make], [_, use], _ = terminals_of(PAGE)
-    made = subprocess.run(["bash", "-ec", make], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    made = subprocess.run(["bash", "-ec", make], cwd=folder, capture_output=True, text=True, check=True, timeout=60)
     token = made.stdout.strip()
     assert re.fullmatch("[0-9a-f]{64}", token)
     program = folder / "auth.py"

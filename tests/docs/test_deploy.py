@@ -119,7 +119,7 @@ def nginx(folder: Path, *servers: Server) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed: .ci/setup test does that")

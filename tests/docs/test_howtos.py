@@ -267,7 +267,7 @@ async def test_the_programs_of_the_client_go_on_over_restarts_and_do_nothing_twi
             tasks: list[Any] = (await get_state(http, server.url))["slices"]["board"]["tasks"]
             return tasks if {task["id"] for task in tasks if task["done"]} == set(names) else None
 
-        found: list[Any] = await eventually(board, seconds=20)
+        found: list[Any] = await eventually(board, seconds=60)
         return found
 
     write_files("howto/client.md", tmp_path)
@@ -501,7 +501,7 @@ def running(folder: Path, port: int, *command: str, env: dict[str, str]) -> Iter
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "django"])
@@ -527,7 +527,7 @@ async def test_an_order_does_not_wait_for_the_server_and_counts_once(
         for _ in range(2):  # both are answered while nobody listens
             assert await eventually(lambda: asyncio.to_thread(order, shop), seconds=30) == 201
         server.start()
-        assert await eventually(counted, seconds=20)
+        assert await eventually(counted, seconds=60)
         assert await asyncio.to_thread(order, shop) == 201
         assert await counted()
 
@@ -537,7 +537,7 @@ def order(shop: str) -> int | None:
     body = json.dumps({"number": "7", "amount": 900}).encode()
     request = urllib.request.Request(f"{shop}/orders", data=body, headers={"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError:
         raise

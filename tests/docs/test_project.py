@@ -118,7 +118,7 @@ def needed(requirements: Iterable[str]) -> set[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_wheel_works_without_any_extra(wheel: Path, tmp_path: Path) -> None:
     """In an environment of its own, with what the core depends on, which is linked there, and nothing else."""
     python("-m", "venv", "--without-pip", str(tmp_path / "venv"))

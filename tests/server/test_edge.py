@@ -45,7 +45,7 @@ def head(size: int, *lines: bytes, target: bytes = b"/dispatch") -> bytes:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 def answered(connection: socket.socket) -> bytes:

@@ -81,7 +81,7 @@ async def test_readers_that_come_back_with_one_cursor_share_the_reading_of_the_j
         assert reads < 20, "a few pages, not a few pages a reader"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_more_readers_than_one_audience_has_room_for(descriptors: None, server: Server, http: Http) -> None:
     """They receive exactly the same, although it is written in several iterations of the event loop."""
     clients = await asyncio.to_thread(joined, server, 2_200)
@@ -227,7 +227,7 @@ class Churn:
         what = self.chance.choices(["read", "cut", "half", "shout", "leave"], [40, 4, 2, 2, 2])[0]
         if client.socket is None:
             what = "connect"
-            client.connect(timeout=20.0)
+            client.connect(timeout=60)
         elif what == "read":
             client.socket.settimeout(0.002)
             client.read_some(self.chance.randrange(1, 200_000))

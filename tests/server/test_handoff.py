@@ -526,7 +526,7 @@ async def test_on_the_transport_middlewares_see_the_end_and_the_connection_is_us
     )
 
     def ask_twice(port: int) -> tuple[bytes, int]:
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/sub/stream/state")
         answer = connection.getresponse()
         ended, before = answer.read(), connection.sock

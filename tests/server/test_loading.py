@@ -107,11 +107,11 @@ async def test_a_change_of_another_node_to_what_is_away_reaches_its_readers(tmp_
                 action = {"type": "shelf/added", "key": "7", "payload": {"book": "another"}}
                 async with http.post(f"{other.url}/dispatch", json=action) as response:
                     assert response.status == 200
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while "another" not in (await stream.content.readuntil(b"\n\n")).decode():
                         pass
             for server in (one, other):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while (await read(http, server, "shelf/7"))[1]["slices"] != {
                         "shelf/7": {"books": [*books_of(7, 100), "another"]}
                     }:

@@ -302,7 +302,7 @@ def test_on_a_loopback_address_the_server_answers_to_its_own_names_only(local: S
 
 
 def test_a_request_without_a_host_is_a_programs(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"GET /state HTTP/1.0\r\n\r\n")
         assert connection.recv(12) == b"HTTP/1.0 200"
 
@@ -382,7 +382,7 @@ def test_no_answer_names_the_software(under: str) -> None:
                     answer = exchange(server.port, method, prefix + path, more | {"Origin": origin}, body)
                     assert (answer.headers["Server"], answer.headers["X-Powered-By"]) == (None, None), path
         for raw in (b"NONSENSE\r\n\r\n", b"GET /state HTTP/2.0\r\nHost: x\r\n\r\n", b"GET /state HTTP/1.1\r\n\r\n"):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
                 connection.sendall(raw)
                 received = b""
                 while data := connection.recv(1 << 16):

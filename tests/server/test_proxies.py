@@ -210,7 +210,7 @@ def proxy(kind: str, folder: Path, upstream: int, patience: int = READ_TIMEOUT) 
     finally:
         alive = process.poll() is None
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
         said = "".join(log.read_text() for log in (folder / "error.log", errors) if log.exists())
         assert alive, f"the proxy ended by itself: {said}"
         assert "[emerg]" not in said, said
@@ -292,11 +292,11 @@ async def test_a_chat_passes_at_once_in_every_protocol(kind: str, tmp_path: Path
                     data += await asyncio.wait_for(answer.content.readany(), 10)
             following = session.ws_connect(f"{before.url}/ws?session_id=ui", origin=before.url)
             socket = await answers.enter_async_context(following)
-            while not (frame := await socket.receive_json(timeout=10)).get("stream_chunk"):
+            while not (frame := await socket.receive_json(timeout=60)).get("stream_chunk"):
                 pass
             assert frame["chunk"].endswith("far")
             await open_gate(http, upstream, "through")
-            while not (frame := await socket.receive_json(timeout=10)).get("stream_end"):
+            while not (frame := await socket.receive_json(timeout=60)).get("stream_end"):
                 pass
 
 
@@ -386,7 +386,7 @@ async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(tmp_
         headers = {"Authorization": f"Basic {base64.b64encode(b'ana:sesame').decode()}"}
         async with statestream.connect(before.url, headers=headers) as stream:
             await stream.dispatch("board/counted", {"by": 3})
-            await stream.wait_for(lambda state: state["board"]["count"] == 3, timeout=10)
+            await stream.wait_for(lambda state: state["board"]["count"] == 3, timeout=60)
         page = f"{before.url.replace('//', '//ana:sesame@')}/state"
         await asyncio.to_thread(browser.ask, "open", window="page", url=page)
         assert await asyncio.to_thread(browser.ask, "look", window="page", script=look) == "initial"

@@ -173,7 +173,7 @@ async def test_heartbeats_move_a_quiet_cursor_on(quick: Server, http: Http) -> N
         assert set(frame.data) == {"type", "position", "timestamp"}
         began = time.monotonic()
         client.read_until(lambda f: f.event == "heartbeat")
-        assert time.monotonic() - began < 5.0  # a bound on a hang, not on speed
+        assert time.monotonic() - began < 14.0  # less than the heartbeat that nobody has changed
 
 
 # cursors

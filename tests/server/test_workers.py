@@ -75,7 +75,7 @@ class Workers(Server):
 
     def who(self) -> dict[str, int]:
         """Which process answers a new connection. Raises OSError if none does."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as client:
             client.sendall(ASK)
             answer = b""
             while data := client.recv(1 << 16):
@@ -212,7 +212,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_missed_by_nobody_who_come
         with Crowd(server) as crowd:
             await eventually(lambda: len(server.workers() - {killed}) == 2)
             started = server.workers()
-            await eventually(lambda: {each["pid"] for each in crowd.answers[-40:]} == started, seconds=20)
+            await eventually(lambda: {each["pid"] for each in crowd.answers[-40:]} == started, seconds=60)
         assert crowd.problems == []
         assert f"(process {killed}) was ended by SIGKILL; another one takes its place" in server.says()
 
@@ -230,7 +230,7 @@ async def test_others_help_a_worker_that_is_blocked(tmp_path: Path) -> None:
 async def test_a_stop_answers_what_was_arriving_and_leaves_no_process(tmp_path: Path) -> None:
     server = Workers(tmp_path).start()
     workers = server.workers()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         body = b'{"type": "board/counted", "payload": {}}'
         head = "POST /dispatch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
@@ -254,7 +254,7 @@ def test_a_stop_answers_connections_that_nobody_has_accepted_yet(tmp_path: Path,
         serving = [int(pid) for pid in listed] if workers else [server.pid]
         for pid in serving:
             os.kill(pid, signal.SIGSTOP)
-        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(30)]
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(30)]
         for client in clients:
             client.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         for pid in serving:
@@ -307,7 +307,7 @@ def test_a_port_is_not_shared_with_another_server(tmp_path: Path) -> None:
             assert "address already in use; choose another port" in done.err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_the_supervisor_gives_up_when_no_worker_can_be_started_any_more(tmp_path: Path) -> None:
     server = Workers(tmp_path, 1).start()
     server.program.write_text("raise RuntimeError('not today')")
@@ -353,9 +353,9 @@ async def test_a_scrape_shows_every_worker(tmp_path: Path, http: aiohttp.ClientS
             found = await scraped()
             return found.keys() == workers and sum(found.values()) == len(readers)
 
-        await eventually(complete, seconds=20)
+        await eventually(complete, seconds=60)
         os.kill(min(server.workers()), signal.SIGKILL)
-        await eventually(complete_without_one(scraped, len(readers)), seconds=20)
+        await eventually(complete_without_one(scraped, len(readers)), seconds=60)
         for reader in readers:
             reader.close()
 

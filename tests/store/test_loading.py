@@ -168,7 +168,7 @@ async def settled(nodes: list[Store], waiting: list[asyncio.Task[Any]]) -> None:
 async def test_what_nobody_uses_leaves_the_memory(tmp_path: Path) -> None:
     async with Store(SLICES, journal=SqliteJournal(tmp_path / "j.db", Retention(checkpoint=1)), idle=0.02) as store:
         await store.dispatch(written("a", text="x"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while store._state.slices.in_memory:
                 await asyncio.sleep(0.01)
         with pytest.raises(NotInMemory, match=r"note/a is not in memory; use `await store.read"):

@@ -343,7 +343,7 @@ async def test_two_nodes_never_lose_an_update() -> None:
 async def reached(store: Store, position: Position) -> None:
     grown = asyncio.Event()
     stop = store.on_change(lambda _: grown.set())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while store.position.seq < position.seq:
             grown.clear()
             await grown.wait()

@@ -304,7 +304,7 @@ ROWS = [*HTTP, *CURSORS, *JSON, *FINE, *ACTIONS, *LOGINS, *FOREIGN, *FILES, *CHA
 
 def told(port: int, parts: tuple[bytes, ...], *, whole: bool = False) -> bytes:
     """The answer to these bytes: all of it, or, if it is a stream and not `whole`, the head and the first frame."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         for part in parts:
             try:
                 connection.sendall(part)

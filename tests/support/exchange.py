@@ -39,7 +39,7 @@ def exchange(
     given = list(headers.items()) if isinstance(headers, dict) else list(headers)
     if all(name != "Host" for name, _ in given):
         given.append(("Host", "localhost"))
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in given:
         connection.putheader(name, value)

@@ -91,7 +91,7 @@ class Terminal:
         """Its exit code, after the signal if one is given."""
         if number is not None:
             self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.ended(), 20)
+        code = await asyncio.wait_for(self.process.ended(), 60)
         self._read_all()
         self._check()
         return code

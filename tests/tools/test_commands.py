@@ -71,7 +71,7 @@ async def refused(*arguments: str, code: int = 1, **more: Any) -> str:
 
 
 async def line(process: Running) -> str:
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
 
 
 # dispatch
@@ -178,7 +178,7 @@ async def test_ctrl_c_leaves_an_id_to_repeat_too() -> None:
 
     async with serving(hanging) as url:
         process = await started("dispatch", url, "board/counted", "--id", "mine")
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), 60)
         process.send_signal(signal.SIGINT)
         ran = await ended(process)
     assert (ran.code, ran.out) == (1, "")
@@ -189,7 +189,7 @@ async def test_ctrl_c_leaves_an_id_to_repeat_too() -> None:
 async def test_a_closed_stdout_is_said(server: Server, command: tuple[str, ...]) -> None:
     shut = ("sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, command[0], server.url, *command[1:])
     process = await asyncio.create_subprocess_exec(*shut, stderr=subprocess.PIPE, cwd=ROOT)
-    _, said = await asyncio.wait_for(process.communicate(), 20)
+    _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert said == b"statestream: stdout is closed; this command writes its result to it\n"
 

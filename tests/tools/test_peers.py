@@ -30,7 +30,7 @@ def events(running: Running) -> Iterator[dict[str, Any]]:
     """The data of every event, as an HTTP client that knows nothing of us reads it."""
     url = f"http://127.0.0.1:{running.port}{running.server.path}"
     request = urllib.request.Request(url, headers={"Accept": "text/event-stream"})
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
         for line in response:
             if line.startswith(b"data:") and len(line) > len(b"data: \n"):
