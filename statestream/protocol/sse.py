@@ -97,7 +97,7 @@ class Decoder:
         if colon:
             value = value.removeprefix(" ")
         if name == "data":
-            self._grow(len(value))
+            self._grow(len(value) + 1)  # and the line feed between two lines, or empty ones would cost nothing
             self._data.append(value)
         elif name == "event":
             self._event = value

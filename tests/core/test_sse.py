@@ -38,7 +38,7 @@ def test_the_last_id_of_the_connection_before_stays_until_there_is_another() -> 
 
 
 def test_an_event_has_a_limit() -> None:
-    for raw in (b"data: " + b"x" * 200, b"data: xxxxxxxxx\n" * 20, b"x" * 200):
+    for raw in (b"data: " + b"x" * 200, b"data: xxxxxxxxx\n" * 20, b"data:\n" * 200, b"x" * 200):
         with pytest.raises(TooLarge):
             feed_slowly(Decoder(limit=100), raw)
     fine = Decoder(limit=100)

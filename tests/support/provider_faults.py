@@ -48,7 +48,7 @@ FAULTS: dict[str, tuple[list[Any], str, str]] = {
     "a refusal": ([{"decline": "I would "}, {"decline": "rather not."}, {"finish": "stop"}], "refused", DECLINED),
     "an end without a word": ([{"finish": "stop"}], "empty", ""),
     "a page instead of a stream": ([{"raw": f"<html>{SAID}</html>"}], "truncated", ""),
-    "an event without an end": ([*WORDS, {"flood": {"text": "data: x\n", "times": 5 << 20}}], "failed", KEPT),
+    "an event without an end": ([*WORDS, {"flood": {"text": f"data: {'x' * 100}\n", "times": 50_000}}], "failed", KEPT),
     "arrays without an end": ([*WORDS, {"raw": "data: " + "[" * 200_000 + "\n\n"}], "failed", KEPT),
     "a chunk that is a list": ([*WORDS, {"chunk": [{"choices": []}]}, {"finish": "stop"}], "failed", KEPT),
 }
