@@ -44,6 +44,9 @@ class _Removed(Enum):
 REMOVED: Final = _Removed.REMOVED
 """A handler of a keyed slice returns this to remove the instance."""
 
+ERASED: Final = "statestream/erased"
+"""The type of the cause of a change that was erased."""
+
 Kind = Literal["patches", "value", "removed"]
 IdempotencyKey = tuple[str, str]
 """(actor, id): ids are idempotent for each actor. The actor of anonymous callers is ``""``."""
@@ -155,6 +158,19 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
     def value(self) -> Any:
         """The new value, decoded. None unless `kind` is `value`."""
         return orjson.loads(self.data) if self.kind == "value" else None
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its slice was erased, by this change or a later one. Then it has neither data nor a payload.
+
+        It says `removed`, whatever the slice was before, so its `from_version` need not be a version that exists.
+        """
+        return self.cause.type == ERASED
+
+    @property
+    def is_erasure(self) -> bool:
+        """Whether this is the change that erased its slice, and not one that was erased."""
+        return self.is_erased and bool(self.cause.id)
 
     @property
     def size(self) -> int:

@@ -15,13 +15,14 @@ from importlib.metadata import entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
-from statestream.journal.contract import Checkpoints, Journal, Migratable, Portable, Retention, Writable
+from statestream.journal.contract import Checkpoints, Erasable, Journal, Migratable, Portable, Retention, Writable
 from statestream.journal.memory import MemoryJournal
 from statestream.journal.postgresql import PostgresqlJournal
 from statestream.journal.sqlite import SqliteJournal
 
 __all__ = [
     "Checkpoints",
+    "Erasable",
     "Journal",
     "MemoryJournal",
     "Migratable",

@@ -28,7 +28,7 @@ raises JournalUnusable instead of returning it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -254,6 +254,20 @@ class Portable(Protocol):
 
         The last change must be the last one of its batch. Raises Forked if the changes do not continue the history or
         the slices, Unavailable.
+        """
+
+
+@runtime_checkable
+class Erasable(Protocol):
+    """What an engine adds that can forget slices, whenever they changed."""
+
+    async def erase(self, names: Collection[str], actor: str | None = None) -> Position | None:
+        """Erases slices as they are now, on behalf of `actor`. `erasing.py` says what that means.
+
+        Returns the position of the last erasure; None if nothing is kept of any of the slices, and nothing was written.
+        All of it takes effect, or nothing, whenever the process ends. What an engine does afterwards to overwrite the
+        space is finished by the next `open` if it was interrupted. No checkpoint from before has these slices, not even
+        one that is being made. It runs beside appends, of the same store too. Raises Unavailable.
         """
 
 

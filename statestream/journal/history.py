@@ -255,7 +255,7 @@ def _move(versions: dict[str, int], changes: Iterable[Change]) -> None:
 
 
 def _check_continues(change: Change, version: int) -> None:
-    if change.from_version != version:
+    if change.from_version != version and not change.is_erased:
         raise JournalUnusable(f"change {change.version} of the journal does not continue its slice; restore a backup")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
 from statestream.core.change import (
@@ -41,6 +41,7 @@ from statestream.journal.contract import (
     number,
     page_of,
 )
+from statestream.journal.erasing import erasure, names_erased, record_after, without_erased
 
 CHANGE_BYTES: Final = 250
 """Approximate memory of the objects of a change, beyond its `size`."""
@@ -66,6 +67,8 @@ class MemoryJournal:
         self._saved: dict[str, list[tuple[int, SliceState | None]]] = {}
         self._outdated: set[str] = set()
         """The slices in `_saved` of which a trim may remove something. A trim looks at no others."""
+        self._erased: dict[str, int] = {}
+        """Where slices were erased, for checkpoints before that are made later."""
         self._waiting: set[asyncio.Future[None]] = set()
 
     @classmethod
@@ -172,7 +175,8 @@ class MemoryJournal:
         newest = self._checkpoints[-1].position.seq if self._checkpoints else self._earliest.seq
         if position.seq <= newest:
             return
-        for name, state in slices.items():
+        kept = {name: state for name, state in slices.items() if self._erased.get(name, 0) <= position.seq}
+        for name, state in kept.items():
             versions = self._saved.setdefault(name, [])
             versions.append((position.seq, state))
             if len(versions) > 1 or state is None:
@@ -181,7 +185,7 @@ class MemoryJournal:
         size = (
             total_size(covered)
             + CHANGE_BYTES * len(covered)
-            + sum(state.measured for state in slices.values() if state is not None)
+            + sum(state.measured for state in kept.values() if state is not None)
         )
         self._checkpoints.append(Checkpoint(position=position, at=self.clock.now(), bytes=size))
 
@@ -189,6 +193,7 @@ class MemoryJournal:
         del self._changes[: until.seq - self._earliest.seq]
         self._checkpoints = [point for point in self._checkpoints if point.position.seq >= until.seq]
         self._earliest = until
+        self._erased = {name: seq for name, seq in self._erased.items() if seq > until.seq}
         for name in tuple(self._outdated):
             versions = self._saved[name]
             before = [entry for entry in versions if entry[0] <= until.seq][-1:]
@@ -203,6 +208,26 @@ class MemoryJournal:
 
     async def tidy(self) -> None:
         self._records.forget(self.clock.now())
+
+    # erasing
+
+    async def erase(self, names: Collection[str], actor: str | None = None) -> Position | None:
+        gone = frozenset(names)
+        replaced = without_erased(self._changes, gone)
+        if not (replaced or gone & self._versions.keys() or self._has_saved(gone) or self._records.name_any(gone)):
+            return None
+        versions = {name: self._versions.get(name, 0) for name in sorted(gone)}
+        [outcome] = await self.append(erasure(self._head, versions, actor))
+        self._changes = [replaced.get(change.version, change) for change in self._changes]
+        for name in gone:
+            self._saved.pop(name, None)
+            self._outdated.discard(name)
+            self._erased[name] = outcome.position.seq
+        self._records.erase(gone)
+        return outcome.position
+
+    def _has_saved(self, names: Collection[str]) -> bool:
+        return any(state is not None for name in names for _, state in self._saved.get(name, ()))
 
 
 class IdempotencyRecords:
@@ -221,6 +246,16 @@ class IdempotencyRecords:
     def find(self, keys: Iterable[IdempotencyKey], now: int) -> dict[IdempotencyKey, IdempotencyRecord]:
         self.forget(now)
         return {key: self._records[key][2] for key in keys if key in self._records}
+
+    def name_any(self, names: Collection[str]) -> bool:
+        """Whether a record is about one of these slices."""
+        return any(names_erased(record, names) for _, _, record in self._records.values())
+
+    def erase(self, names: Collection[str]) -> None:
+        """Leaves nothing in the records of what is erased. They take less, which is not counted."""
+        for key, (at, size, record) in self._records.items():
+            if names_erased(record, names):
+                self._records[key] = (at, size, record_after(record, names))
 
     def forget(self, now: int) -> None:
         """Forgets the records that are too old, and the oldest of those beyond the limit."""

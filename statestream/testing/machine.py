@@ -18,7 +18,8 @@ from statestream.core.change import START, Change, PendingChange, Position
 from statestream.core.errors import Expired, Forked
 from statestream.core.patch import apply_patch
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal.contract import Batch, Checkpoints, Conflict, Duplicate, Journal, Retention
+from statestream.journal.contract import Batch, Checkpoints, Conflict, Duplicate, Erasable, Journal, Retention
+from statestream.journal.erasing import without_erased
 from statestream.journal.history import History, state_after
 from statestream.testing.journals import SMALL, changes_after, entry, patches, plain, raised, removed, value
 
@@ -40,7 +41,7 @@ def machine(  # noqa: C901  # one class, created for each journal
             self.values: dict[str, Any] = {}
             self.versions: dict[str, int] = {}
             self.dirty: set[str] = set()
-            self.records: dict[str, tuple[Position, int]] = {}
+            self.records: dict[str, tuple[Position, str, int]] = {}
             self.earliest = 0
             self.checkpoints = [0]
 
@@ -71,7 +72,7 @@ def machine(  # noqa: C901  # one class, created for each journal
             batch = Batch(read=self.head, versions=versions, entries=[entry(*pending, id=id)])
             if id in self.records:
                 error = self.do(raised(Duplicate, self.journal.append(batch)))
-                position, count = self.records[id]
+                position, _, count = self.records[id]
                 assert error.records[("ada", id)].position == position
                 assert len(error.records[("ada", id)].changes) == count
                 return
@@ -80,7 +81,7 @@ def machine(  # noqa: C901  # one class, created for each journal
             for change in outcome.changes:
                 self._apply(change)
             if id is not None:
-                self.records[id] = (outcome.position, len(pending))
+                self.records[id] = (outcome.position, name, len(pending))
 
         def _pending(self, name: str, n: int) -> PendingChange:
             if name not in self.versions:
@@ -97,6 +98,25 @@ def machine(  # noqa: C901  # one class, created for each journal
             held = self.values.get(change.slice)
             self.values[change.slice] = change.value if change.kind == "value" else apply_patch(held, change.patches)
             self.versions[change.slice] = change.version
+
+        @precondition(lambda self: isinstance(self.journal, Erasable))
+        @rule(name=NAMES)
+        def erase(self, name: str) -> None:
+            erased = self.do(self.journal.erase([name], "ada"))
+            replaced = without_erased(self.changes[self.earliest :], {name})
+            if erased is None:
+                assert name not in self.versions
+                assert not replaced
+                return
+            self.changes = [replaced.get(change.version, change) for change in self.changes]
+            self.changes += self.do(changes_after(self.journal, self.head, 9))
+            assert self.head == erased
+            self.dirty.add(name)
+            self.values.pop(name, None)
+            self.versions.pop(name, None)
+            for id, (position, written, _) in self.records.items():
+                if written == name:
+                    self.records[id] = (position, name, 0)
 
         @rule(name=NAMES, off=st.integers(1, 3))
         def append_beaten(self, name: str, off: int) -> None:

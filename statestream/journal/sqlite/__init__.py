@@ -5,9 +5,9 @@ SQLite flushes the write-ahead log (synchronous=FULL) first. The promise is as g
 flush.
 
 Invariants: every coroutine is one transaction, on the connection that writes or on the one that reads, so reading the
-past never holds up a commit. A third connection checks whole checkpoints, which can take long. Only `save`, `trim` and
-`tidy` are several transactions, each of them short, because an append waits for the one that runs. The other modules
-have the transactions, `schema.sql` the tables.
+past never holds up a commit. A third connection checks whole checkpoints, which can take long. Only `save`, `trim`,
+`tidy` and `erase` are several transactions, each of them short, because an append waits for the one that runs. The
+other modules have the transactions, `schema.sql` the tables.
 
 Damage is refused: every read is checked (`checksums.py`), `open` compares the end of the history with the file that
 records it (`head_file.py`), and a batch is acknowledged only if the file is still the one at the path (`files.py`).
@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
@@ -33,6 +33,7 @@ from statestream.journal.sqlite import changes, noted_time, space
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite.checksums import Checked, Ledger
 from statestream.journal.sqlite.claims import Claims
+from statestream.journal.sqlite.erasing import Erasing
 from statestream.journal.sqlite.files import OpenFiles, check_foreign, has_room
 from statestream.journal.sqlite.head_file import Acknowledged, HeadFile
 from statestream.journal.sqlite.remembered import Remembered
@@ -60,6 +61,7 @@ class SqliteJournal:
         self._claims = Claims()
         self._remembered = Remembered(self._writing, self._reading, self.retention.id_bytes)
         self._is_open = False
+        self._erasing = Erasing(self._writing, self._reading)
         self._tidying = Tidying(self._writing, self._reading, self.clock, self._remembered)
 
     @classmethod
@@ -88,6 +90,10 @@ class SqliteJournal:
             await self.close()
             raise
         self._is_open = True
+        try:
+            await self._erasing.overwrite()
+        except Unavailable as error:
+            log.warning("what was erased before the last stop is still in the files, trying again later: %s", error)
 
     async def close(self) -> None:
         if self._is_open:
@@ -162,6 +168,11 @@ class SqliteJournal:
 
     async def tidy(self) -> None:
         await self._tidying.tidy()
+        await self._erasing.overwrite()
+
+    async def erase(self, names: Collection[str], actor: str | None = None) -> Position | None:
+        """Returns once the files do not contain what was erased either, see `erasing`."""
+        return await self._erasing.erase(names, actor, self.clock.now(), self._confirm)
 
     async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:
         return await self._reading.run(changes.records, after or ("", ""), self.clock.now())

@@ -7,7 +7,7 @@ Each row is written with its CRC and checked when it is read, and each batch lea
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -149,13 +149,13 @@ def adopt(sql: sqlite3.Connection, changes: Sequence[Change], records: Sequence[
     for seq, change in enumerate(changes, position.seq + 1):
         if change.version != seq:
             raise Forked(f"expected change {seq}, got {change.version}")
-        first.setdefault(change.slice, change.from_version)
+        first.setdefault(change.slice, 0 if change.is_erased else change.from_version)
     try:
         held = _compare(sql, first)
     except Conflict as error:
         raise Forked(str(error)) from None
     gone, new = _set_versions(sql, changes, held)
-    rows = [_record_row(each.key, each.record, each.at) for each in records]
+    rows = [record_row(each.key, each.record, each.at) for each in records]
     sql.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     ledger = ledger.after(gone, [*new, *(row[7] for row in rows)])
     if changes:
@@ -192,6 +192,15 @@ def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> dict[str, 
     return {name: crc for name, (_, crc) in rows.items()}
 
 
+def versions(sql: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+    """The versions of slices; 0 for each that does not exist."""
+    found = {}
+    for name in sorted(names):
+        row = sql.execute("SELECT version FROM versions WHERE slice = ?", (name,)).fetchone()
+        found[name] = 0 if row is None else row[0]
+    return found
+
+
 def _set_versions(
     sql: sqlite3.Connection, changes: Sequence[Change], held: Mapping[str, int]
 ) -> tuple[list[int], list[int]]:
@@ -220,7 +229,7 @@ def _record(
     rows = []
     for entry, outcome in zip(entries, outcomes, strict=True):
         if entry.idempotency_key:
-            rows.append(_record_row(entry.idempotency_key, idempotency_record(entry, outcome), now))
+            rows.append(record_row(entry.idempotency_key, idempotency_record(entry, outcome), now))
     gone: list[int] = []
     oldest = sql.execute("SELECT min(at) FROM requests").fetchone()[0]
     if oldest is not None and oldest < now - IDEMPOTENCY_MS:  # rarely, because tidying forgets them
@@ -230,7 +239,7 @@ def _record(
     return gone, [row[7] for row in rows]
 
 
-def _record_row(key: IdempotencyKey, record: IdempotencyRecord, at: int) -> tuple[Any, ...]:
+def record_row(key: IdempotencyKey, record: IdempotencyRecord, at: int) -> tuple[Any, ...]:
     """With its CRC."""
     where = (record.position.seq, record.position.tag, orjson.dumps(record.changes).decode(), at)
     columns = (*key, record.digest, *where)
@@ -247,6 +256,12 @@ def lookup(
         if row is not None:
             found[key] = _kept_record((*key, *row)).record
     return found
+
+
+def record(sql: sqlite3.Connection, key: IdempotencyKey) -> KeptRecord | None:
+    """The record under a key, however old it is."""
+    row = sql.execute("SELECT * FROM requests WHERE actor = ? AND id = ?", key).fetchone()
+    return None if row is None else _kept_record(row)
 
 
 def records(sql: sqlite3.Connection, after: IdempotencyKey, now: int) -> list[KeptRecord]:

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from statestream.core.change import Position, SliceState
+from statestream.core.change import ERASED, Position, SliceState
 from statestream.core.errors import Expired, JournalUnusable, Unavailable
 from statestream.core.selection import Selection
 from statestream.journal.contract import Checkpoint, SavedSlice
@@ -117,9 +117,9 @@ def index(sql: sqlite3.Connection, checkpoint: Position, selection: Selection) -
     if not selection.everything or point != complete_points(sql)[-1]:
         return _index(sql, point, selection)
     found = dict(sql.execute("SELECT slice, version FROM versions").fetchall())
-    later = "SELECT slice, from_version FROM changes WHERE seq > ? ORDER BY seq DESC"
-    for name, version in sql.execute(later, (point.seq,)):
-        if version:
+    later = "SELECT slice, from_version, type FROM changes WHERE seq > ? ORDER BY seq DESC"
+    for name, version, kind in sql.execute(later, (point.seq,)):
+        if version and kind != ERASED:
             found[name] = version
         else:
             found.pop(name, None)
@@ -212,6 +212,9 @@ def portions(position: Position, slices: Mapping[str, SliceState | None]) -> Ite
 def save(sql: sqlite3.Connection, position: Position, claim: int, rows: Sequence[Row], now: int) -> int:
     """The renewed claim."""
     now = max(now, claim + 1)  # each renewal shows
+    erased = {name for (name,) in sql.execute("SELECT slice FROM erasures WHERE seq > ?", (position.seq,))}
+    if erased:  # since the states were captured
+        rows = [row for row in rows if row[0] not in erased]
     _renew(sql, position, claim, at=now, size=-1, instead=[(_before(sql, row), row) for row in rows])
     sql.executemany("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", rows)
     return now
@@ -268,3 +271,4 @@ def move_earliest(sql: sqlite3.Connection, until: Position) -> None:
     if until.seq > earliest(sql).seq:
         set_floor(sql, until, newest(sql)[1])
         sql.execute("DELETE FROM checkpoints WHERE seq < ? AND bytes >= 0", (until.seq,))
+        sql.execute("DELETE FROM erasures WHERE seq <= ? AND overwritten = 1", (until.seq,))

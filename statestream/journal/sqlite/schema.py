@@ -43,6 +43,11 @@ UPDATE versions SET crc = version_crc(slice, version);
 UPDATE requests SET crc = request_crc(actor, id, digest, seq, tag, changes, at);
 UPDATE snapshots SET crc = snapshot_crc(slice, checkpoint, version, tag, value)
 """
+_ERASURES: Final = (
+    "CREATE TABLE IF NOT EXISTS erasures"
+    " (slice TEXT PRIMARY KEY, seq INTEGER NOT NULL, overwritten INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+)
+"""Also for files from before there was such a table."""
 _STANDING: Final = """
 SELECT (SELECT count(*) FROM requests) + (SELECT count(*) FROM versions),
        (SELECT coalesce(sum(crc), 0) FROM requests) + (SELECT coalesce(sum(crc), 0) FROM versions)
@@ -74,6 +79,7 @@ class Schema:
             elif version == 1:
                 log.info("upgrading the journal %s, which can take a minute for each gigabyte", self._path)
                 self._upgrade()
+            self._sql.execute(_ERASURES)
             self._check_fit()
             head, ledger = changes.newest(self._sql)
             if acknowledged is not None:

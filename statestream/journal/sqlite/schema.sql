@@ -72,4 +72,7 @@ CREATE TABLE floor (
     crc    INTEGER NOT NULL
 ) STRICT;
 
+-- `schema.py` adds the table `erasures`: which slices were erased at which seq, for checkpoints before it that are made
+-- later, and whether their bytes were overwritten. Rows before the earliest position are deleted.
+
 -- `noted_time.py` adds the table `clock`, also to files from before there was one.

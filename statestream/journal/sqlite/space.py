@@ -19,6 +19,8 @@ REWRITE_BYTES: Final = 256 << 20
 """The largest file that is rewritten when it is opened, which takes a few seconds."""
 LOG_BYTES: Final = 16 << 20
 """The size to which the write-ahead log shrinks after a burst."""
+REWRITE_WHILE_SERVING: Final = 64 << 20
+"""The largest file that is rewritten while it is written to, which takes about half a second."""
 PORTION_PAGES: Final = 256
 SPARE_PAGES: Final = 256
 SPARE: Final = 8
@@ -29,6 +31,7 @@ def prepare(sql: sqlite3.Connection) -> None:
     """Enables a file that is about to be created to return space. Does nothing to an existing file."""
     sql.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     sql.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+    sql.execute("PRAGMA secure_delete = FAST")  # overwrites what costs no further write; see `rewrite` for the rest
 
 
 def convert(sql: sqlite3.Connection) -> None:
@@ -45,11 +48,32 @@ def convert(sql: sqlite3.Connection) -> None:
 
 def give_back(sql: sqlite3.Connection) -> bool:
     """Returns a portion to the disk. The result is whether there was one."""
-    if not has_unused(sql):
-        return False
+    return has_unused(sql) and _give_back(sql)
+
+
+def give_back_all(sql: sqlite3.Connection) -> bool:
+    """The same until no page is free, so that nothing is left in one."""
+    return _figure(sql, "freelist_count") > 0 and _figure(sql, "auto_vacuum") == INCREMENTAL and _give_back(sql)
+
+
+def _give_back(sql: sqlite3.Connection) -> bool:
     for _ in range(PORTION_PAGES):
         sql.execute("PRAGMA incremental_vacuum(1)")  # the module sqlite3 stops after the first page of several
     return True
+
+
+def rewrite(sql: sqlite3.Connection) -> bool:
+    """Writes the file anew, so that it has nothing but rows. Whether it was small enough. Not in a transaction."""
+    small = _figure(sql, "page_count") * _figure(sql, "page_size") <= REWRITE_WHILE_SERVING
+    if small:
+        sql.execute("VACUUM")
+    return small
+
+
+def empty_log(sql: sqlite3.Connection) -> bool:
+    """Moves the write-ahead log into the file and cuts it to nothing. Whether others let it. Not in a transaction."""
+    busy: int = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return not busy
 
 
 def has_unused(sql: sqlite3.Connection) -> bool:
