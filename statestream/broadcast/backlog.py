@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from statestream.core.change import PAGE, Change, Page, Position, total_size
+from statestream.core.erasing import scrubbed
 from statestream.core.errors import Forked, StatestreamError, Unavailable
 from statestream.core.principal import Scope
 from statestream.core.selection import Selection
@@ -51,7 +52,7 @@ class Backlogs:
             backlog, cursor = backlog + found.backlog, found.until
             tail = self.in_memory(view, cursor, selection)
             if tail is not None:
-                return backlog + tail
+                return scrubbed(backlog + tail)
 
     async def _read(self, view: StoreView, scope: Scope, cursor: Position, selection: Selection) -> _Found:
         """From the cursor to where memory begins, once for all who ask for it at the same time."""

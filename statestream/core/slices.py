@@ -218,6 +218,9 @@ class Slice:
     `read` and `dispatch` are rules: who may read the slice, and who may dispatch its actions, unless an action has a
     rule of its own. Without rules, everybody may, or, if the server authenticates, nobody.
 
+    `erase` is the rule about who may erase an instance over HTTP. Without it, everybody may, unless the slice is
+    `internal`; or, if the server authenticates, nobody.
+
     `version` grows by one whenever the shape of the value changes; `upgrade` then declares how. `was` is an earlier
     name of the slice, under which a journal may still have it.
     """
@@ -232,6 +235,7 @@ class Slice:
         hidden: bool = False,
         read: Callable[..., bool] | None = None,
         dispatch: Callable[..., bool] | None = None,
+        erase: Callable[..., bool] | None = None,
         version: int = 1,
         was: str | None = None,
     ) -> None:
@@ -246,6 +250,9 @@ class Slice:
         self.read = None if read is None else self.rule(read, "read")
         self._dispatch = None if dispatch is None else self.rule(dispatch, "dispatch")
         self._dispatch_of: dict[str, Rule] = {}
+        if erase is not None and not keyed:
+            raise TypeError(f"expected `erase` with a keyed slice only: {name} has no instances that could be erased")
+        self.erase = None if erase is None else self.rule(erase, "erase")
 
     def rule(self, function: Callable[..., bool], what: str) -> Rule:
         """A function as a rule of this slice. Raises TypeError."""

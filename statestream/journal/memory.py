@@ -26,6 +26,7 @@ from statestream.core.change import (
     total_size,
 )
 from statestream.core.clock import AgeClock
+from statestream.core.erasing import without_erased
 from statestream.core.errors import Expired, Forked
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import (
@@ -41,7 +42,7 @@ from statestream.journal.contract import (
     number,
     page_of,
 )
-from statestream.journal.erasing import erasure, names_erased, record_after, without_erased
+from statestream.journal.erasing import erasure, names_erased, record_after
 
 CHANGE_BYTES: Final = 250
 """Approximate memory of the objects of a change, beyond its `size`."""

@@ -1,4 +1,5 @@
-"""Lines of the log about rights: who could not sign in, who was refused what, whose rights were revoked.
+"""Lines of the log about rights: who could not sign in, who was refused what, who erased
+something, whose rights were revoked.
 
 The logger is `statestream.audit`, at the level WARNING, so that its lines are written unless somebody turns them off.
 
@@ -35,6 +36,11 @@ def refused(request: web.Request, reason: str) -> None:
 def revoked(subject: str, *, by: str | None = None) -> None:
     """The rights of a subject were revoked. `by` is the subject who did that, if it was done by a request."""
     log.warning(line("revoked", subject=subject, by=by))
+
+
+def erased(request: web.Request, family: str) -> None:
+    """The sender of a request has erased an instance of a slice, whose key may be about a person."""
+    log.warning(line("erased", slice=family, **sender_of(request)))
 
 
 def _about(request: web.Request, event: str, reason: str) -> Line:

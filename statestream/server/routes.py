@@ -1,4 +1,4 @@
-"""POST /dispatch, GET /state and GET /history.
+"""POST /dispatch, GET /state, DELETE /state/{slice}/{key} and GET /history.
 
 Invariants: a route parses its request, calls a view of the store, and writes the response. The rules about the state
 are enforced in the layers below. Errors are raised, and become problems in one place.
@@ -33,9 +33,11 @@ from statestream.core.errors import (
     UnknownSlice,
     VersionConflict,
 )
+from statestream.core.names import escape_key
 from statestream.core.values import MAX_INT
 from statestream.protocol import frames
 from statestream.protocol.frame_types import LINE, FullName, PositionText, Version
+from statestream.server import audit
 from statestream.server.abort import abort_response
 from statestream.server.access_log import note
 from statestream.server.bodies import checked, read_json
@@ -51,6 +53,20 @@ IF_NONE_MATCH: Final = Parameter(
     description="The `ETag` of an earlier answer.",
     schema={"type": "string"},
     place="header",
+)
+
+
+SLICE: Final = Parameter(
+    name="slice",
+    description="The name of a keyed slice.",
+    schema={"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+    place="path",
+)
+KEY: Final = Parameter(
+    name="key",
+    description="The key of the instance.",
+    schema={"type": "string", "pattern": "^[A-Za-z0-9._~:@-]{1,128}$"},
+    place="path",
 )
 
 
@@ -76,6 +92,12 @@ class Selected(TypedDict):
     position: PositionText
     slices: dict[FullName, Any]
     versions: dict[FullName, Version]
+
+
+class Erased(TypedDict):
+    """How far the server was when nothing was left."""
+
+    position: PositionText
 
 
 async def dispatch(request: web.Request) -> web.Response:
@@ -167,6 +189,15 @@ async def history(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def erase(request: web.Request) -> web.Response:
+    check_query(request)
+    admit(request)
+    family, key = request.match_info["slice"], request.match_info["key"]
+    position = await view_of(request).erase([f"{family}/{escape_key(key)}"])
+    audit.erased(request, family)
+    return json_response(Erased(position=str(position)))
+
+
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", str(MAX_INT))
     if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > MAX_INT:
@@ -215,6 +246,18 @@ ROUTES: Final = (
                 Answer(description="It is still what `If-None-Match` names.", status=304, headers=("ETag",)),
             ),
             errors=(UnknownSlice, Expired, Forked, TooLarge, JournalUnusable),
+        ),
+    ),
+    Route(
+        method="DELETE",
+        path="/state/{slice}/{key}",
+        handler=erase,
+        contract=Contract(
+            name="erase",
+            summary="Erases an instance of a keyed slice, with everything that it ever held.",
+            parameters=(SLICE, KEY),
+            answers=(Answer(description="Nothing is left of it.", model=Erased),),
+            errors=(Forbidden, UnknownSlice, Refused, RateLimited, JournalUnusable),
         ),
     ),
     Route(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from time import perf_counter
 from typing import Final, Literal, Protocol
 
-from statestream.core.change import START, Change, Position
+from statestream.core.change import START, Change, Position, total_size
+from statestream.core.erasing import without_erased
 from statestream.core.errors import Forked
 from statestream.store.loaded import NotLoaded
 from statestream.store.slow_calls import SlowCalls, name_of
@@ -88,6 +89,13 @@ class Bus:
             oldest = self._tail.popleft()
             self._bytes -= oldest.size
             self._earliest = oldest.position
+
+    def erase(self, names: Collection[str]) -> None:
+        """Leaves nothing in the tail of slices that were erased."""
+        replaced = without_erased(self._tail, names)
+        if replaced:
+            self._tail = deque(replaced.get(change.version, change) for change in self._tail)
+            self._bytes = total_size(self._tail)
 
     def reset(self, since: Position, changes: Sequence[Change], reason: ResetReason) -> None:
         """Replaces the tail with the changes after `since`. Listeners are not told of these one by one."""

@@ -10,7 +10,7 @@ away moves its version, and leaves its value away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -52,6 +52,8 @@ class NodeState:
         self.schemas = Schemas(registry.slices)
         self.position = START
         self.stale = False
+        self.on_erased: list[Callable[[Collection[str]], None]] = []
+        """Are called with the names of slices that were erased, before that is announced."""
         self._begun = False
         """Whether the history that was loaded has what the code has to write before it serves."""
         self.vitals = Vitals(journal)
@@ -223,9 +225,12 @@ class NodeState:
 
     def _apply(self, changes: Sequence[Change], value_of: Callable[[Change], Any]) -> None:
         """Swaps the state and announces the changes."""
+        erased: list[str] = []
         for change in changes:
             if change.kind == "removed":
                 self.slices.remove(change.slice)
+                if change.is_erasure:
+                    erased.append(change.slice)
                 continue
             self._set(change, value_of(change))
             if change.from_version == 0 and change.slice.startswith(PREFIX):
@@ -233,7 +238,16 @@ class NodeState:
                 self._note_outdated()
         self.position = changes[-1].position
         self.upkeep.applied(changes)
+        if erased:
+            self._erased(frozenset(erased))
         self.bus.announce(changes)
+
+    def _erased(self, names: Collection[str]) -> None:
+        """Leaves nothing in memory of what these slices were."""
+        self.bus.erase(names)
+        self.upkeep.erased(names)
+        for forget in self.on_erased:
+            forget(names)
 
     def _set(self, change: Change, value: Any) -> None:
         before = self.slices.peek(change.slice)

@@ -16,10 +16,11 @@ from typing import Any, Final
 from msgspec import Struct
 
 from statestream.core.errors import Forbidden, TooLarge
+from statestream.core.names import split_name
 from statestream.core.principal import Principal, Scope
 from statestream.core.rules import State
 from statestream.core.selection import Selection
-from statestream.core.slices import Slice
+from statestream.core.slices import Slice, check_declared
 from statestream.store.loaded import NotLoaded
 from statestream.store.registry import HandlerRegistry
 
@@ -242,6 +243,21 @@ class Rights:
             raise Forbidden(f"only the server changes {name}; clients cannot dispatch its actions")
         where = f"the {name} with this key" if declared.keyed else name
         raise Forbidden(f"you may not dispatch {action_type} to {where}")
+
+    def check_erase(self, name: str, value_of: ValueOf) -> None:
+        """Raises Forbidden, and UnknownSlice where the caller may not even know the slice, or it has no instances."""
+        if self._principal.internal:
+            return
+        family, key = split_name(name)
+        check_declared(self.readable(value_of), family, key, or_all=False)
+        declared, state = self._registry.slices[family], Observed(value_of)
+        if not (self.may_read(declared, key, state) and self._may_erase(declared, key, state)):
+            raise Forbidden(f"you may not erase the {family} with this key")
+
+    def _may_erase(self, declared: Slice, key: str | None, state: State) -> bool:
+        if declared.erase is None:
+            return not self._principal.closed and not declared.internal
+        return declared.erase.allows(self._principal.identity, key, state)
 
     def _may_dispatch(self, declared: Slice, action_type: str, key: str | None, state: State) -> bool:
         rule = declared.dispatch_rule(action_type)

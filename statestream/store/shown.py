@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -81,6 +81,12 @@ class ShownStates:
             value = self._show(change.slice, number, values[change.slice])
             shown.append(replace(bare, kind="value", data=encode(value)))
         return shown
+
+    def erased(self, names: Collection[str]) -> None:
+        """Nothing is kept of what views have shown of these slices."""
+        for name, number in tuple(self._kept):
+            if name in names:
+                self._forget(name, number)
 
     def _show(self, name: str, number: int, value: Any) -> Any:
         view: View = self._registry.slices[name.partition("/")[0]].views[number]

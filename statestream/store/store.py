@@ -71,6 +71,7 @@ class Store:
             raise ValueError("expected `idle` to be a number of seconds, or None to keep everything in memory")
         self._state = NodeState(self._registry, _journal(journal), Bus(self._slow_calls), idle)
         self._shown = ShownStates(self._registry, self._slow_calls)
+        self._state.on_erased.append(self._shown.erased)
         self._writer = Writer(self._registry, self._state, self._slow_calls)
         self._tasks: list[asyncio.Task[None]] = []
         self._view = self.view(SERVER)
@@ -185,6 +186,17 @@ class Store:
         """
         view = self._view if actor is None else self.view(Principal(identity=Identity(subject=actor), internal=True))
         return await view.dispatch(action, id=id, expect=expect)
+
+    async def erase(self, *names: str) -> Position:
+        """Erases instances such as `room/42`, with everything that they ever held, and returns when that is durable.
+
+        From then on, nobody can read any of it, now or as of a position in the past, and this node holds none of it.
+        Readers see the instances removed. Other nodes follow as they follow any change. Positions stay, with all other
+        slices. An id that was used stays used. An instance with the same name can be created afterwards. Erasing what
+        does not exist does nothing. Raises Malformed for a plain slice, Refused if the journal cannot erase, and
+        Unavailable: then it is safe to try again.
+        """
+        return await self._view.erase(names)
 
     async def caught_up(self) -> Position:
         """Returns once this node has read what the journal held at the time of the call, and how far that is.

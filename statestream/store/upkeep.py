@@ -17,10 +17,11 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from statestream.core.change import START, Change, Position, SliceState, Snapshot, total_size
 from statestream.core.errors import Expired, StatestreamError
@@ -114,6 +115,13 @@ class Upkeep:
         self._position = changes[-1].position
         if self._captured is None and self._is_due():
             self._capture()
+
+    def erased(self, names: Collection[str]) -> None:
+        """These slices do not exist any more, and must not be in a checkpoint of the past either."""
+        captured = self._captured
+        if captured is not None and not captured.slices.keys().isdisjoint(names):
+            slices = {name: None if name in names else state for name, state in captured.slices.items()}
+            self._captured = replace(captured, slices=slices)
 
     def _is_due(self) -> bool:
         """Whether enough lies after the last checkpoint to make the next one."""

@@ -25,11 +25,12 @@ from msgspec.structs import replace
 
 from statestream.core.allowances import Allowances
 from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
-from statestream.core.errors import Malformed, Unavailable, UnknownSlice
-from statestream.core.names import check_id
+from statestream.core.errors import Malformed, Refused, Unavailable, UnknownSlice
+from statestream.core.names import check_id, split_name
 from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded, check_count
 from statestream.core.slices import Handler, Slice
+from statestream.journal.contract import Erasable
 from statestream.store import submission
 from statestream.store.bus import Listener, Parts
 from statestream.store.loaded import NotLoaded
@@ -37,6 +38,7 @@ from statestream.store.node_state import NodeState
 from statestream.store.past import PastValues
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Grant, Rights
+from statestream.store.schemas import NAME as NOTES
 from statestream.store.shown import ShownStates, without_payload
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import accept
@@ -393,6 +395,28 @@ class StoreView:
         self._check_open()
         result = await self._writer.submit(request)
         return result if self.reads_everything else await self.complete(lambda: self._visible(result))
+
+    async def erase(self, names: Iterable[str]) -> Position:
+        """Erases instances as this principal; see `Store.erase`. Returns how far this node is then.
+
+        Raises Forbidden, and UnknownSlice for what may not be read.
+        """
+        erased = frozenset(names)
+        await self.complete(lambda: self._check_erase(erased))
+        self._check_open()
+        journal = self._state.journal
+        if not isinstance(journal, Erasable):
+            raise Refused("not_erasable", "The journal of this server cannot erase anything.")
+        if erased:
+            await journal.erase(erased, self.principal.subject)
+        return await self.caught_up()
+
+    def _check_erase(self, names: Iterable[str]) -> None:
+        for name in names:
+            family, key = split_name(name)
+            if key is None or family == NOTES:
+                raise Malformed(f"expected the name of an instance, such as room/42, got {name}; only those are erased")
+            self._rights.check_erase(name, self._value_of)
 
     def limit_creations(self, allowances: Allowances | None) -> None:
         """From now on, each identity may create only so many instances."""

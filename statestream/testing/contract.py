@@ -505,6 +505,7 @@ class JournalContract:
                 records = await journal.lookup([("ada", "both"), ("ada", "other")])
                 assert records["ada", "both"].changes == (("a", before.seq),)
                 assert (records["ada", "both"].digest, records["ada", "other"].digest) == (b"", b"digest")
+            assert isinstance(journal, Erasable)
             assert await journal.erase(["r/1"]) is None, "nothing is left to erase"
             [made] = await write(journal, entry(value("r/1", "again")))
             assert plain(await History(journal).load())["r/1"] == ("again", made.position)

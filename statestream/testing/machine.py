@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from statestream.core.change import START, Change, PendingChange, Position
+from statestream.core.erasing import without_erased
 from statestream.core.errors import Expired, Forked
 from statestream.core.patch import apply_patch
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Batch, Checkpoints, Conflict, Duplicate, Erasable, Journal, Retention
-from statestream.journal.erasing import without_erased
 from statestream.journal.history import History, state_after
 from statestream.testing.journals import SMALL, changes_after, entry, patches, plain, raised, removed, value
 

@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 import orjson
 
 from statestream.core.change import ERASED, Change, Position
+from statestream.core.erasing import without_erased
 from statestream.core.errors import Unavailable
-from statestream.journal.erasing import erasure, names_erased, record_after, without_erased
+from statestream.journal.erasing import erasure, names_erased, record_after
 from statestream.journal.sqlite import changes, checkpoints, space
 from statestream.journal.sqlite.checksums import Ledger
 from statestream.journal.sqlite.worker import SqliteWorker
