@@ -32,6 +32,7 @@ from statestream.chat.settings import Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.deleted_chats import deleted_slice
+from statestream.chat.slices.erasures import erasures_slice
 from statestream.chat.slices.listing import chats_slice
 from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
@@ -84,6 +85,7 @@ class Chat:
             runs_slice,
             people_slice,
             deleted_slice,
+            erasures_slice,
             presence_slice,
             nodes_slice,
         )

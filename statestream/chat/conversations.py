@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -30,13 +31,15 @@ from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, deleted_chats, listing
+from statestream.chat.slices import archive, conversation, deleted_chats, erasures, listing
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
 from statestream.core.change import Action
-from statestream.core.errors import Refused, Unavailable, VersionConflict
+from statestream.core.errors import Refused, StatestreamError, Unavailable, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
 from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
 
 T = TypeVar("T")
 
@@ -72,6 +75,7 @@ class Conversations:
         self._tasks = [
             asyncio.create_task(self._lease.keep(self._recovery.recover), name=f"chat {self.node} lease"),
             asyncio.create_task(self.presence.run(), name=f"chat {self.node} presence"),
+            asyncio.create_task(self._erase_deleted(), name=f"chat {self.node} erasing"),
         ]
         return self
 
@@ -86,6 +90,12 @@ class Conversations:
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         await self._held.aclose()
+
+    async def _erase_deleted(self) -> None:
+        try:
+            await self.people.erase_deleted()
+        except StatestreamError as error:
+            log.warning("deleted chats could not be erased, trying again at the next start: %s", error)
 
     async def stop_all(self) -> None:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""
@@ -245,7 +255,7 @@ class Conversations:
             author = question.get("author")
             owner = None if author is None else person_key(author)
             create = [conversation.created(key, **optional(user=owner))]
-            expect = {f"{deleted_chats.NAME}/{key}": 0}
+            expect = {f"{deleted_chats.NAME}/{key}": 0, f"{erasures.NAME}/{key}": 0}
 
         def actions(reply: ReplyPayload) -> list[Action]:
             more = optional(user=owner, leaf=leaf)

@@ -1,12 +1,14 @@
 """Who belongs to a chat, changed: invite, remove, delete.
 
 Invariants: the actions decide whether the person behind them may do this. Deleting removes everything that the store
-has of a chat, in one request, so that a crash leaves all of it or nothing.
+has of a chat, in one request, so that a crash leaves all of it or nothing. It is then erased from the journal; if a
+crash comes in between, by the next process that starts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 
 from typing_extensions import NotRequired, TypedDict
 
@@ -14,11 +16,13 @@ from statestream.chat.chats import exists, missing, owner_in, owner_of, state_of
 from statestream.chat.members import participants_of, person_key, subject_of
 from statestream.chat.messages import streaming
 from statestream.chat.replies.reply_run import STOPPED, end_reply
-from statestream.chat.slices import archive, conversation, listing
+from statestream.chat.slices import archive, conversation, erasures, listing
 from statestream.chat.slices.conversation import name_of, optional
 from statestream.core.errors import Refused, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.view import StoreView
+
+log = logging.getLogger("statestream")
 
 
 class PeopleAnswer(TypedDict):
@@ -67,7 +71,8 @@ class People:
             state = await self._view.complete(lambda: self._view.get(name_of(key)))
             if state is None:
                 return
-            deleted = conversation.deleted(key, **optional(user=owner_in(state.value)))
+            pages = archive.count_pages(self._view, key)
+            deleted = conversation.deleted(key, pages=pages, **optional(user=owner_in(state.value)))
             lists = [listing.unlisted(person, chat=key) for person in participants_of(state.value)]
             actions = [deleted, *archive.erasing(self._view, key), *lists]
             try:
@@ -75,7 +80,24 @@ class People:
             except VersionConflict:
                 await self._quieten(key)
             else:
+                await self._erase(key)
                 return
+
+    async def erase_deleted(self) -> None:
+        """Erases the chats that were deleted by a process that ended before it could erase them."""
+        for key in erasures.pending(self._view):
+            await self._erase(key)
+
+    async def _erase(self, key: str) -> None:
+        """Erases a deleted chat. A journal that cannot erase has it in its history for as long as it keeps that."""
+        names = await self._view.complete(lambda: erasures.names_left(self._view, key))
+        if not names:
+            return
+        try:
+            await self._view.erase(names)
+        except Refused:
+            log.info("the journal cannot erase a deleted chat")
+        await self._view.dispatch(erasures.erased(key))
 
     async def _quieten(self, key: str) -> None:
         """Ends the reply in progress, which changes the chat all the time."""

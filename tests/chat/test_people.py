@@ -17,8 +17,10 @@ from statestream import Store
 from statestream.chat import Chat, Question
 from statestream.chat.models.demo import DemoModel
 from statestream.chat.slices import conversation
+from statestream.core.change import START
 from statestream.core.errors import NotFound, Refused
 from statestream.core.principal import Identity
+from statestream.journal import MemoryJournal
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
 from tests.support.chats import chatty, received
 from tests.support.provider import open_gate, script
@@ -466,7 +468,9 @@ async def test_nothing_is_left_of_a_deleted_chat(upstream: str, people: People, 
             await asyncio.to_thread(owner.read_until, lambda _: f"presence/{chat}" in owner.state)
             assert f"chat_archive/{chat}:0" in owner.state
             asking = asyncio.create_task(send(bob, server, "POST", "/api/chat", body))
+            assert any(b"A q17" in file.read_bytes() for file in tmp_path.iterdir())
             assert await send(ann, server, "DELETE", f"/api/chats/{chat}") == (200, {})
+            assert not any(b"A q17" in file.read_bytes() for file in tmp_path.iterdir())
             assert (await send(ann, server, "DELETE", f"/api/chats/{chat}"))[0] == 404
             await asyncio.to_thread(owner.read_until, lambda _: not owner.state)
         await open_gate(ann, upstream, gate)
@@ -487,9 +491,24 @@ async def test_nothing_is_left_of_a_deleted_chat(upstream: str, people: People, 
             f"provider/{chat}",
             f"chat_people/{chat}",
             f"chat_run/{chat}",
+            f"chat_erasure/{chat}",
         ):
             assert await store.read(name) is None, name
         assert (await store.read(f"deleted_chat/{chat}")).keys() == {"at"}
+
+
+async def test_a_chat_that_was_deleted_before_a_crash_is_erased_at_the_next_start() -> None:
+    """The process has ended between the two."""
+    chat, journal = Chat(model=DemoModel(), titles=False), MemoryJournal()
+    async with Store(chat.slices, journal=journal) as store, chat.conversations(store) as chats:
+        key = await chats.create()
+        await chats.ask(key, Question.text("A canary."))
+        await eventually(lambda: chats.view.get(f"chat_run/{key}") is None)
+        await store.dispatch(conversation.deleted(key))
+        assert "A canary." in repr(await journal.read(START, 1_000))
+    async with Store(chat.slices, journal=journal) as store, chat.conversations(store) as chats:
+        await eventually(lambda: chats.view.version(f"chat_erasure/{key}") == 0)
+        assert "A canary." not in repr(await journal.read(START, 1_000))
 
 
 async def test_a_chat_can_be_deleted_by_anybody_where_everybody_is_anonymous(upstream: str, http: Http) -> None:

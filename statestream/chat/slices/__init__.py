@@ -6,6 +6,7 @@
     archive        older messages
     provider       opaque data of providers
     deleted_chats  ids that cannot be used again
+    erasures       deleted chats that are still to be erased from the journal
     runs           the replies in progress
 
 The slices that nodes need among themselves are in `nodes`.

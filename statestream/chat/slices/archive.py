@@ -218,5 +218,9 @@ def erasing(view: StoreView, key: str) -> list[Action]:
     return [erased(page_key) for page_key in _page_keys(view, key)]
 
 
+def count_pages(view: StoreView, key: str) -> int:
+    return sum(1 for _ in _page_keys(view, key))
+
+
 def _page_key(key: str, page: int) -> str:
     return f"{key}:{page}"

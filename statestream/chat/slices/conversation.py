@@ -277,8 +277,8 @@ def removed(state: Any, action: Action, *, person: str) -> None:
 
 
 @chat_slice.action
-def deleted(state: Any, action: Action, *, user: str | None = None) -> Any:
-    """The owner deleted the chat. `user` is the owner."""
+def deleted(state: Any, action: Action, *, user: str | None = None, pages: int = 0) -> Any:
+    """The owner deleted the chat, whose archive has so many pages. `user` is the owner."""
     _check_owner(state, action)
     return REMOVED
 
