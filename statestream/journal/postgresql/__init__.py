@@ -7,6 +7,7 @@
     changes       appends, reads, idempotency records
     adopting      taking over what another journal has numbered
     checkpoints   saved slices
+    erasing       erased slices
     checksums     the proof that a row is as it was written
     wake_ups      how a node learns what others have written
     tidying       trimming, forgetting, the age clock
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from statestream.core.change import PAGE, Change, IdempotencyKey, IdempotencyRecord, Page, Position, SliceState
@@ -34,7 +35,7 @@ from statestream.core.clock import AgeClock
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Appended, Batch, Checkpoint, KeptRecord, Retention, SavedSlice
-from statestream.journal.postgresql import adopting, changes, schema
+from statestream.journal.postgresql import adopting, changes, erasing, schema
 from statestream.journal.postgresql import checkpoints as keeping
 from statestream.journal.postgresql.address import Address
 from statestream.journal.postgresql.connection import Connection, driver_errors
@@ -166,6 +167,13 @@ class PostgresqlJournal:
 
     async def adopt(self, adopted: Sequence[Change], records: Sequence[KeptRecord]) -> None:
         self._wake_ups.written = await adopting.adopt(self._writing, self._statements, adopted, records)
+
+    async def erase(self, names: Collection[str], actor: str | None = None) -> Position | None:
+        """Replaces the rows. The database keeps dead ones until a VACUUM; see `erasing`."""
+        erased = await erasing.erase(self._upkeep, self._statements, names, actor, self.clock.now())
+        if erased is not None:
+            self._wake_ups.written = erased
+        return erased
 
     async def check_writable(self, *, by_writing: bool) -> None:
         """Raises Unavailable if the database is away or accepts no writes. Writes the time after a failed append."""

@@ -30,7 +30,7 @@ async def begin_at(sql: Connection, statements: Statements, position: Position, 
 
     async def work(driver: Any) -> None:
         async with driver.transaction():
-            newest = await _lock(driver, statements)
+            newest = await lock(driver, statements)
             if newest != START:
                 raise Forked(f"expected an empty journal, got one that ends at {newest}")
             await driver.execute(statements["set_versions"], [*versions], [*versions.values()])
@@ -46,7 +46,7 @@ async def adopt(
 
     async def work(driver: Any) -> Position:
         async with driver.transaction():
-            newest = await _lock(driver, statements)
+            newest = await lock(driver, statements)
             await _check_continued(driver, statements, newest, changes)
             if changes:
                 newest = changes[-1].position
@@ -59,7 +59,7 @@ async def adopt(
     return await sql.run(work)
 
 
-async def _lock(driver: Any, statements: Statements) -> Position:
+async def lock(driver: Any, statements: Statements) -> Position:
     """Locks the head for the rest of the transaction."""
     await driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {STALLED_MS}")
     return head_of(await driver.fetchrow(statements["lock_head"]))
@@ -70,7 +70,7 @@ async def _check_continued(driver: Any, statements: Statements, head: Position, 
     for seq, change in enumerate(changes, head.seq + 1):
         if change.version != seq:
             raise Forked(f"expected change {seq}, got {change.version}")
-        first.setdefault(change.slice, change.from_version)
+        first.setdefault(change.slice, 0 if change.is_erased else change.from_version)
     moved = await driver.fetchval(statements["moved"], [*first], [*first.values()])
     if moved:
         raise Forked(f"{moved} has another version here")

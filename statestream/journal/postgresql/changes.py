@@ -78,6 +78,16 @@ async def append(sql: Connection, statements: Statements, batch: Batch, now: int
     raise damaged("the record of a request")  # it is there for the one statement, and not for the other
 
 
+async def append_in(driver: Any, statements: Statements, batch: Batch, now: int) -> Position:
+    """Appends a batch without keys in a transaction that has locked the head, and returns its end."""
+    tag = new_tag()
+    values = (batch.read.seq, batch.read.tag, tag, now, now - IDEMPOTENCY_MS, *_columns(batch))
+    row = await driver.fetchrow(statements["append"], *values)
+    if row["outcome"] != "appended":
+        raise damaged("the head of the journal")  # which is locked, as are the versions
+    return number(batch, batch.read, tag)[-1].position
+
+
 def _columns(batch: Batch) -> list[Sequence[Any]]:
     """The batch as the arrays that the function in the database takes."""
     changes: list[tuple[Any, ...]] = []
@@ -156,13 +166,18 @@ def record_of(row: Any) -> IdempotencyRecord:
     return IdempotencyRecord(
         digest=row["digest"],
         position=Position(seq=seq, tag=row["tag"]),
-        changes=tuple((name, seq) for seq, name in enumerate(names, first)),
+        changes=tuple((name, seq) for seq, name in enumerate(names, first) if name),  # others were erased
     )
 
 
 def slices_text(record: IdempotencyRecord) -> str:
-    """The column `slices` of a record: names, because the changes of a request have consecutive numbers."""
-    return orjson.dumps([name for name, _ in record.changes]).decode()
+    """The column `slices` of a record: names, because the changes of a request have consecutive numbers.
+
+    An erased slice has an empty name.
+    """
+    names = {seq: name for name, seq in record.changes}
+    last = record.position.seq
+    return orjson.dumps([names.get(seq, "") for seq in range(min(names, default=last + 1), last + 1)]).decode()
 
 
 async def read(sql: Connection, statements: Statements, after: Position, limit: int, selection: Selection) -> Page:
@@ -173,7 +188,7 @@ async def read(sql: Connection, statements: Statements, after: Position, limit: 
     first = rows[0]
     newest = {"seq": first["head_seq"], "tag": first["head_tag"]}
     check_place({**newest, **{name: first[name] for name in ("floor_seq", "floor_tag", "found")}}, after)
-    changes = [_change(row) for row in rows] if first["seq"] is not None else []
+    changes = [change_of(tuple(row)[6:18]) for row in rows] if first["seq"] is not None else []
     complete = not changes or len(changes) == first["selected"]
     until = _until(first, after, limit) if complete else changes[-1].position
     if selection.everything:
@@ -203,9 +218,9 @@ def _check_numbers(changes: Sequence[Change], after: Position, until: Position) 
         raise damaged(f"the history after change {last}")
 
 
-def _change(row: Any) -> Change:
+def change_of(columns: tuple[Any, ...]) -> Change:
     """Raises JournalUnusable if it is damaged."""
-    seq, before, at, crc, tag, name, kind, type_, request, actor, data, payload = row[6:18]
+    seq, before, at, crc, tag, name, kind, type_, request, actor, data, payload = columns
     if change_checksum(name, kind, type_, request, actor, at, data, payload) != crc:
         raise damaged(f"change {seq} of the journal")
     return Change(

@@ -116,7 +116,8 @@ async def _save(
         if before >= position.seq:
             return
         size = 0
-        for rows in portions(position, slices):
+        erased = {row["slice"] for row in await driver.fetch(statements["erased_since"], position.seq)}
+        for rows in portions(position, {name: slices[name] for name in slices.keys() - erased} if erased else slices):
             replaced = await driver.fetchrow(statements["save"], position.seq, *zip(*rows, strict=True))
             new = [row for row in rows if row[4] is not None]
             count += len(new) - replaced["slices"]

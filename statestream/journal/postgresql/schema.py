@@ -21,10 +21,10 @@ MIGRATION_SECONDS: Final = 3600.0
 RIGHTS: Final = {
     "about": ("SELECT",),
     "head": ("SELECT", "UPDATE"),
-    "changes": ("SELECT", "INSERT", "DELETE"),
+    "changes": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "versions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "requests": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "checkpoints": ("SELECT", "INSERT", "DELETE"),
+    "checkpoints": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "snapshots": ("SELECT", "INSERT", "DELETE"),
     "clock": ("SELECT", "INSERT", "UPDATE"),
 }

@@ -76,8 +76,9 @@ class Transfer:
         before: dict[str, int] = {}
         after: dict[str, int] = {}
         for number, change in enumerate(changes):
-            continued = after.setdefault(change.slice, before.setdefault(change.slice, change.from_version))
-            if change.from_version != continued or change.version != changes[0].version + number:
+            expected = 0 if change.is_erased else change.from_version
+            continued = after.setdefault(change.slice, before.setdefault(change.slice, expected))
+            if expected != continued or change.version != changes[0].version + number:
                 raise Forked("the changes do not continue each other")
             after[change.slice] = 0 if change.kind == "removed" else change.version
         verified(await self._writing.run(ADOPT, *packed_adoption(changes, records, before, after, self._clock.now())))

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.snapshots WHERE slice = ANY ($1::text[])

@@ -1,0 +1,1 @@
+SELECT slice, version FROM {schema}.versions WHERE slice = ANY ($1::text[])
