@@ -43,6 +43,7 @@ USED = {
     "howto/proxies.md": {"statestream.conf", "Caddyfile"},
     "howto/authenticate.md": {"board.py", "auth.py", "people.py", "proxied.py", "sessions.py"},  # test_authenticate.py
     "howto/client.md": {"board.py", "worker.py", "diary.py", "tidy.py"},
+    "howto/erase.md": {"forget.py"},
     "howto/evolve.md": {"board.py"},  # by tests/tools/test_check.py
     "howto/origins.md": {"live.py", "front.html"},
     "howto/testing.md": {"board.py", "test_board.py"},
