@@ -170,7 +170,11 @@ async def test_a_server_needs_no_more_rights_than_documented(url: str) -> None:
     )
     assert sorted(held) == sorted(f"{table} {right}" for table, rights in schema.RIGHTS.items() for right in rights)
     driver = await shared().connect(app)
-    for forbidden in (f"CREATE TABLE {name}.x ()", f"DROP TABLE {name}.head", f"UPDATE {name}.snapshots SET version = 1"):
+    for forbidden in (
+        f"CREATE TABLE {name}.x ()",
+        f"DROP TABLE {name}.head",
+        f"UPDATE {name}.snapshots SET version = 1",
+    ):
         with pytest.raises(Exception, match=r"permission denied|must be owner"):
             await driver.execute(forbidden)
     await driver.close()
