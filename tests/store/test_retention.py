@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.support import ROOT, Server, dispatch, eventually, get_state, postgresql, redis_journals
+from tests.support import ROOT, Server, dispatch, eventually, get_state, moved_clock, postgresql, redis_journals
 
 Http = aiohttp.ClientSession
 KEPT = f"{ROOT / 'tests/apps/kept.py'}:store"
@@ -37,12 +37,6 @@ def serving(tmp_path: Path, journal: str, **retention: Any) -> Server:
     if retention:
         env["RETENTION"] = orjson.dumps(retention).decode()
     return Server.serving(KEPT, env=env)
-
-
-def jump(tmp_path: Path, seconds: int) -> None:
-    """Sets the server's wall clock that far ahead of the real one."""
-    (tmp_path / "ahead.new").write_text(str(seconds))
-    (tmp_path / "ahead.new").rename(tmp_path / "ahead")
 
 
 async def counted(http: Http, server: Server, id: str) -> bool:
@@ -173,7 +167,7 @@ async def test_a_jump_of_the_clock_forgets_no_id(tmp_path: Path, http: Http, jou
     with serving(tmp_path, journal) as server:
         assert not await counted(http, server, "once")
         for seconds in (25 * 3600, -25 * 3600, 0):
-            jump(tmp_path, seconds)
+            moved_clock.move(tmp_path / "ahead", seconds)
             assert not await counted(http, server, f"at {seconds}".replace(" ", "-"))
             assert await counted(http, server, "once"), seconds
         state = await get_state(http, server.url)
@@ -184,7 +178,7 @@ async def test_a_restart_under_a_wrong_clock_forgets_no_id(tmp_path: Path, http:
     with serving(tmp_path, "sqlite") as server:
         assert not await counted(http, server, "once")
         for number, seconds in enumerate((1000 * DAY, -1000 * DAY)):
-            jump(tmp_path, seconds)
+            moved_clock.move(tmp_path / "ahead", seconds)
             (server.kill if number % 2 else server.stop)()
             server.start()
             assert not await counted(http, server, f"after-{number}")

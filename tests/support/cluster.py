@@ -1,0 +1,83 @@
+"""A few nodes on one journal, and what can happen to them.
+
+Invariants: a node keeps its port, so that clients find it again. All of them have ended when the block has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from statestream.core.change import START
+from statestream.journal import from_url
+from tests.support.callers import Callers
+from tests.support.paths import ROOT
+from tests.support.server import Server
+from tests.support.verdict import Broken, Row, verdict
+
+TALLIED = f"{ROOT / 'tests/apps/tallied.py'}:app"
+
+
+@contextmanager
+def cluster(journal: str, nodes: int = 3, app: str = TALLIED, **environment: str) -> Iterator[Sequence[Server]]:
+    """Running nodes."""
+    with ExitStack() as stack:
+        servers = [Server.serving(app, env={"JOURNAL": journal, **environment}) for _ in range(nodes)]
+        for server in servers:
+            stack.enter_context(server)
+        yield servers
+
+
+async def restart(node: Server) -> None:
+    """kill -9, and a new process on the same port."""
+    await asyncio.to_thread(node.kill)
+    await asyncio.to_thread(node.start)
+
+
+@asynccontextmanager
+async def stopped(node: Server) -> AsyncIterator[None]:
+    """SIGSTOP until the end of the block, as when a virtual machine is paused."""
+    assert node.process
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+
+
+async def rows(url: str) -> list[Row]:
+    """The whole history of a journal, which nobody else needs to have open."""
+    journal = from_url(url)
+    await journal.open()
+    try:
+        found: list[Row] = []
+        after = START
+        while (page := await journal.read(after)).until != after:
+            found += map(_row, page.changes)
+            after = page.until
+        return found
+    finally:
+        await journal.close()
+
+
+def _row(change: Any) -> Row:
+    return Row(
+        seq=change.version,
+        tag=change.position.tag,
+        slice=change.slice,
+        from_version=change.from_version,
+        kind=change.kind,
+        content=change.patches if change.kind == "patches" else change.value,
+        type=change.cause.type,
+        id=change.cause.id,
+    )
+
+
+async def judged(callers: Callers, journal: str) -> list[Broken]:
+    """Ends the writers, and returns what the evidence proves to be broken."""
+    await callers.finish()
+    await callers.end()
+    return verdict(callers.evidence, await rows(journal))
