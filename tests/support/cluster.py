@@ -22,10 +22,10 @@ TALLIED = f"{ROOT / 'tests/apps/tallied.py'}:app"
 
 
 @contextmanager
-def cluster(journal: str, nodes: int = 3, app: str = TALLIED, **environment: str) -> Iterator[Sequence[Server]]:
-    """Running nodes."""
+def cluster(journal: str, apps: Sequence[str] = (TALLIED,) * 3, **environment: str) -> Iterator[Sequence[Server]]:
+    """Running nodes, one of each application."""
     with ExitStack() as stack:
-        servers = [Server.serving(app, env={"JOURNAL": journal, **environment}) for _ in range(nodes)]
+        servers = [Server.serving(app, env={"JOURNAL": journal, **environment}) for app in apps]
         for server in servers:
             stack.enter_context(server)
         yield servers

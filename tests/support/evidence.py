@@ -210,6 +210,8 @@ class Evidence:
     newest: dict[int, int] = field(default_factory=dict)
     unavailable: list[tuple[int, str | None]] = field(default_factory=list)
     """Of each answer with status 503, the node and Retry-After."""
+    failures: list[str] = field(default_factory=list)
+    """Answers that no client expects."""
     lost: int = 0
     """Requests whose connection ended, or that were given up, before there was an answer."""
 

@@ -1,5 +1,6 @@
 """What recorded evidence proves about a history: every promise that it shows to be broken.
 
+    answered       a request is answered with its outcome, or with 503 and a time after which to try again
     acknowledged   what was acknowledged is in the journal, with the changes and at the position that the answer says
     once           an id took effect at most once, whatever became of its tries; a refused one not at all
     whole          the changes of a request are together, and are those of its actions
@@ -23,7 +24,7 @@ from typing import Any, Literal
 
 from tests.support.evidence import REMOVED, Answer, Evidence, History, Look, Request, Shown, mark, patched, seq_of
 
-Promise = Literal["acknowledged", "once", "whole", "meaning", "order", "gapless", "identical", "fresh"]
+Promise = Literal["answered", "acknowledged", "once", "whole", "meaning", "order", "gapless", "identical", "fresh"]
 NAMED = 10
 """How many broken promises of one reader are told: one fault may show in everything after it."""
 
@@ -72,7 +73,10 @@ class Order:
                 Broken("meaning", f"change {row.seq} of {row.slice} is based on {row.from_version}, not {held}")
             )
         before = self._values.pop(row.slice, None)
-        after = patched(before, row.content) if row.kind == "patches" else row.content
+        try:
+            after = patched(before, row.content) if row.kind == "patches" else row.content
+        except (LookupError, TypeError):
+            after = None
         if fault := _fault(row, before, after):
             self.broken.append(Broken("meaning", f"change {row.seq} of {row.slice} by {row.id}: {fault}"))
         if row.kind == "removed":
@@ -90,6 +94,8 @@ def _fault(row: Row, before: Any, after: Any) -> str:
         return "" if before is None else "an initial value replaces another one"
     if row.type == "tally/ended":
         return "" if row.kind == "removed" and before is not None else "it does not end the tally"
+    if after is None:
+        return "its patch does not fit"
     count = (before["count"] if before else 0) + 1
     if (after["count"], after["last"]) == (count, row.id):
         return ""
@@ -99,11 +105,25 @@ def _fault(row: Row, before: Any, after: Any) -> str:
 def verdict(evidence: Evidence, rows: Iterable[Row]) -> list[Broken]:
     """Every promise that the evidence shows to be broken, once the journal is read to its end."""
     order = Order(rows)
-    found = [*order.broken, *_sightings(evidence, order), *_requests(evidence, order), *_real_time(evidence, order)]
+    found = [
+        *_answers(evidence),
+        *order.broken,
+        *_sightings(evidence, order),
+        *_requests(evidence, order),
+        *_real_time(evidence, order),
+    ]
     for history in evidence.histories:
         found += [Broken("gapless", f"{history.name}: {wrong}") for wrong in history.wrong[:NAMED]]
         found += _Run(history, order).broken()[:NAMED]
     return [*found, *_looks(evidence.looks, order)]
+
+
+def _answers(evidence: Evidence) -> Iterator[Broken]:
+    for failure in evidence.failures:
+        yield Broken("answered", failure)
+    for node, after in evidence.unavailable:
+        if after is None or int(after) < 1:
+            yield Broken("answered", f"node {node} was unavailable with Retry-After {after}")
 
 
 def _sightings(evidence: Evidence, order: Order) -> Iterator[Broken]:
