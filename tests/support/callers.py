@@ -116,10 +116,11 @@ class Callers:
         enough = count() + requests
         await self.until(lambda: count() >= enough)
 
-    async def unavailable(self, requests: int) -> None:
-        """Returns once so many more were answered with 503."""
-        enough = len(self.evidence.unavailable) + requests
-        await self.until(lambda: len(self.evidence.unavailable) >= enough)
+    async def refused(self, node: int) -> None:
+        """Returns once a node has answered a few more requests with 503."""
+        count = lambda: sum(1 for each, _ in self.evidence.unavailable if each == node)  # noqa: E731
+        enough = count() + 5
+        await self.until(lambda: count() >= enough)
 
     async def finish(self) -> None:
         """Ends the writers, and returns once every reader has everything."""
@@ -138,6 +139,11 @@ class Callers:
         finally:
             close(wires)
         return max(self.evidence.newest.values())
+
+    def streams_stayed_open(self) -> None:
+        """Fails unless each reader has had one stream, which never began anew."""
+        for history in self.evidence.histories:
+            assert (self.opened[history], history.reasons) == (1, ["start"]), history.name
 
     async def current(self, seq: int) -> None:
         """Returns once every reader has a position."""

@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from statestream.core.change import START
@@ -22,12 +23,16 @@ TALLIED = f"{ROOT / 'tests/apps/tallied.py'}:app"
 
 
 @contextmanager
-def cluster(journal: str, apps: Sequence[str] = (TALLIED,) * 3, **environment: str) -> Iterator[Sequence[Server]]:
-    """Running nodes, one of each application."""
+def cluster(
+    journal: str, apps: Sequence[str] = (TALLIED,) * 3, clocks: Path | None = None, **environment: str
+) -> Iterator[Sequence[Server]]:
+    """Running nodes, one of each application. In `clocks`, the file with the number of a node moves its clock."""
     with ExitStack() as stack:
-        servers = [Server.serving(app, env={"JOURNAL": journal, **environment}) for app in apps]
-        for server in servers:
-            stack.enter_context(server)
+        servers = []
+        for number, app in enumerate(apps):
+            more = {} if clocks is None else {"AHEAD": str(clocks / str(number))}
+            servers.append(Server.serving(app, env={"JOURNAL": journal, **environment, **more}))
+            stack.enter_context(servers[-1])
         yield servers
 
 

@@ -58,6 +58,8 @@ class PostgreSQL:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: tuple[str, ...] = ()
+        """What precedes each command, such as one that enters a name space."""
 
     def url(self, schema: str = "statestream", *, role: str = "owner", port: int | None = None, **more: str) -> str:
         parameters = "&".join(f"{name}={value}" for name, value in {"schema": schema, **more}.items())
@@ -87,7 +89,7 @@ class PostgreSQL:
         words = [f"-c{name}={value}" for name, value in self.settings.items()]
         sockets = f"-cunix_socket_directories={self.folder}"
         words += [f"-cport={self.port}", "-clisten_addresses=127.0.0.1", sockets, "-cpassword_encryption=scram-sha-256"]
-        command = [*self._as_user("--pdeathsig=INT"), programs() / "postgres", "-D", self.data, *words]
+        command = [*self.prefix, *self._as_user("--pdeathsig=INT"), programs() / "postgres", "-D", self.data, *words]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + 60
@@ -160,7 +162,7 @@ class PostgreSQL:
         return [setpriv, *other, *options]
 
     def _run(self, program: str, *arguments: Any, check: bool = True) -> int:
-        command = [*self._as_user("--nnp"), programs() / program, *map(str, arguments)]
+        command = [*self.prefix, *self._as_user("--nnp"), programs() / program, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, check=False, cwd=self.folder)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.returncode

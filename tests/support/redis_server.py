@@ -31,6 +31,8 @@ class RedisServer:
         self.arguments, self.password, self.port = arguments, password, free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="statestream-redis-"))
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: tuple[str, ...] = ()
+        """What precedes the command, such as one that enters a name space."""
 
     @property
     def url(self) -> str:
@@ -40,8 +42,8 @@ class RedisServer:
     def start(self) -> Self:
         """Returns when it answers."""
         secret = ("--requirepass", self.password) if self.password else ()
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command += ["--save", "", "--enable-debug-command", "yes", *secret, *self.arguments]
+        command = [*self.prefix, "redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--dir", str(self.folder), "--save", "", "--enable-debug-command", "yes", *secret, *self.arguments]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + START_SECONDS
