@@ -1,9 +1,9 @@
 """The application under test for the chat: its model is wherever CHATTY_UPSTREAM says, through the openai package.
 
 CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL,
-CHATTY_TITLES and CHATTY_AUTH (people have names, see `by_name`) come from the environment too: an application has no
-options on the command line. The key is
-OPENAI_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that name.
+CHATTY_TITLES, CHATTY_AUTH (people have names, see `by_name`) and AHEAD (see `moved_clock`) come from the environment
+too: an application has no options on the command line. The key is OPENAI_API_KEY, as in production. A tool that waits
+is let go on by the upstream's gate of that name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from statestream import Refused, Store, create_app
 from statestream.chat import Chat, Timeouts
 from statestream.chat.models.openai import OpenAIModel
 from tests.apps.by_name import auth
+from tests.support import moved_clock
+
+if "AHEAD" in os.environ:
+    moved_clock.follow(os.environ["AHEAD"])
 
 UPSTREAM = os.environ["CHATTY_UPSTREAM"]
 
