@@ -18,6 +18,7 @@ from statestream.journal.history import History
 from statestream.journal.postgresql import checkpoints, connection, wake_ups
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
 from tests.support import eventually
+from tests.support.cutting import Proxy
 from tests.support.postgresql import PostgreSQL, Relay, shared
 
 
@@ -234,6 +235,26 @@ async def test_a_network_that_swallows_everything_is_given_up(url: str, monkeypa
             await asyncio.wait_for(waiting, 10)
             relay.passes.set()
             await eventually(lambda: works(journal))
+
+
+async def test_when_one_connection_was_silent_the_others_are_made_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that listens has lost a notification and all that follows: it would wait for an answer for an hour."""
+    monkeypatch.setattr(wake_ups, "ANSWER_SECONDS", 3600.0)
+    async with Proxy(shared().port) as network:
+        through = url.replace(f":{shared().port}/", f":{network.url.rpartition(':')[2]}/")
+        async with nodes(1, through) as [journal], nodes(1, url) as [other]:
+            monkeypatch.setattr(connection, "STATEMENT_SECONDS", 0.5)
+            await journal._reading.close()
+            await journal._reading.connect()
+            network.swallow = "all"
+            await write(other, entry(value("a", 1)))
+            await eventually(lambda: network.swallowed == 1)
+            await raised(Unavailable, journal.read(START))
+            network.swallow = "nothing"
+            await asyncio.wait_for(journal.wait(START), 30)
+            assert len(await changes_after(journal, START, 10)) == 1
 
 
 async def works(journal: PostgresqlJournal) -> bool:

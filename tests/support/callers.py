@@ -217,7 +217,7 @@ class Callers:
         self.acknowledged[node] += 1
 
     async def _look(self, wire: Wire, node: int) -> None:
-        at_least = self.evidence.newest[node]
+        at_least = self.evidence.newest.get(node, 0)
         wire.send("GET", "/state?slices=*")
         status, _, state = await wire.answer()
         if status != 200:

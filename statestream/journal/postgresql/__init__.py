@@ -63,10 +63,9 @@ class PostgresqlJournal:
         self.retention = retention or Retention()
         self.clock = AgeClock()
         self._statements = Statements(self._address.schema)
-        self._writing, self._reading = Connection(self._address), Connection(self._address)
-        self._upkeep = Connection(self._address)
-        """For checkpoints and trimming, during which the others stay free."""
-        self._wake_ups = WakeUps(self._address, self._statements, lambda: self._writing.pid)
+        self._writing, self._reading, self._upkeep = (Connection(self._address, self._doubt) for _ in range(3))
+        """The last one is for checkpoints and trimming, during which the others stay free."""
+        self._wake_ups = WakeUps(self._address, self._statements, lambda: self._writing.pid, self._doubt)
         self._tidying = Tidying(self._statements, self.clock, self.retention.id_bytes)
         self._is_open = False
 
@@ -113,6 +112,11 @@ class PostgresqlJournal:
                 await self._tidying.note_time(self._writing)
         for connection in (self._wake_ups, self._upkeep, self._reading, self._writing):
             await connection.close()
+
+    def _doubt(self) -> None:
+        """One of the connections was silent: the network may have lost the others with it."""
+        for connection in (self._wake_ups, self._writing, self._reading, self._upkeep):
+            connection.doubt()
 
     async def head(self) -> Position:
         return await changes.head(self._reading, self._statements)

@@ -28,10 +28,19 @@ Prepare = Callable[[Any], Awaitable[None]]
 
 
 class Connection:
-    """See the module. `prepare` is called with each connection of the driver that is made."""
+    """See the module. `prepare` is called with each connection of the driver that is made.
 
-    def __init__(self, address: Address, prepare: Prepare | None = None) -> None:
-        self._address, self._prepare = address, prepare
+    A statement may take `seconds`, or STATEMENT_SECONDS. If one takes longer, `silent` is called.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        silent: Callable[[], None],
+        prepare: Prepare | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self._address, self._silent, self._prepare, self._seconds = address, silent, prepare, seconds
         self._driver: Any = None
         self._lock = asyncio.Lock()
         self._closed = False
@@ -74,15 +83,25 @@ class Connection:
                 raise
             except driver_errors() as error:
                 self._give_up()
+                if isinstance(error, TimeoutError):
+                    self._silent()
                 raise translated(error) from error
             except BaseException:
                 self._give_up()
                 raise
 
+    def doubt(self) -> None:
+        """Gives the connection up unless it is in use, because another one to the same server was silent.
+
+        If the network has lost them all, the next statement must not wait to find out.
+        """
+        if not self._lock.locked():
+            self._give_up()
+
     async def _connected(self) -> Any:
         self._check_open()
         if self._driver is None or self._driver.is_closed():
-            driver = self._driver = await _connect(self._address)
+            driver = self._driver = await _connect(self._address, self._seconds or STATEMENT_SECONDS)
             self._check_open()
             self.pid = driver.get_server_pid()
             if self._prepare is not None:
@@ -100,13 +119,13 @@ class Connection:
             driver.terminate()
 
 
-async def _connect(address: Address) -> Any:
+async def _connect(address: Address, seconds: float) -> Any:
     import asyncpg
 
     return await asyncpg.connect(
         address.dsn,
         timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
+        command_timeout=seconds,
         target_session_attrs="primary" if address.primary else None,
     )
 

@@ -24,14 +24,21 @@ from statestream.journal.postgresql.statements import Statements
 
 POLL_SECONDS: Final = 0.5
 DEAF_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 2.0
+"""How long a poll may take: it is small, so the network has lost a connection on which it takes longer."""
 
 
 class WakeUps:
-    """The connection that listens. `own` is the process of the server whose notifications are this node's own."""
+    """The connection that listens. `own` is the process of the server whose notifications are this node's own.
 
-    def __init__(self, address: Address, statements: Statements, own: Callable[[], int | None]) -> None:
+    `silent` is called if a poll is not answered.
+    """
+
+    def __init__(
+        self, address: Address, statements: Statements, own: Callable[[], int | None], silent: Callable[[], None]
+    ) -> None:
         self._statements, self._own = statements, own
-        self._connection = Connection(address, self._listen)
+        self._connection = Connection(address, silent, self._listen, ANSWER_SECONDS)
         self._woken = asyncio.Event()
         self._news = False
         """Whether another node has written since the last wait."""
@@ -46,6 +53,10 @@ class WakeUps:
 
     async def close(self) -> None:
         await self._connection.close()
+
+    def doubt(self) -> None:
+        """Listens on a new connection, because another one to the same server was silent."""
+        self._connection.doubt()
 
     async def wait(self, after: Position) -> None:
         """Returns once another node has written, or the head is not where this node knows it. Raises Unavailable.
