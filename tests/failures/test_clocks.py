@@ -18,6 +18,7 @@ from tests.support.provider import open_gate, script
 
 Http = aiohttp.ClientSession
 DAY = 24 * 3600 + 60
+pytestmark = pytest.mark.timeout(300)  # a busy machine takes long
 
 
 async def is_repeated(http: Http, node: Server) -> bool:

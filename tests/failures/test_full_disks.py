@@ -20,6 +20,7 @@ from tests.support.small_disk import AVAILABLE, SmallDisk
 Trouble = tuple[str, Callable[[], Any], Callable[[], Any]]
 """A journal's URL, what leaves it without room, and what gives it room again."""
 on_small_disks = pytest.mark.skipif(not AVAILABLE, reason="mounts a file system, which takes root on Linux")
+pytestmark = pytest.mark.timeout(300)  # a busy machine takes long
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import pytest
 from tests.support.callers import Callers, calling
 from tests.support.cluster import cluster, judged, restart
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine takes long
+
 
 async def killed(callers: Callers, kills: int, chance: random.Random) -> float:
     """Kills a random node so often, at random moments. Returns how many were acknowledged per second in between."""

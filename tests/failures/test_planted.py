@@ -22,6 +22,7 @@ PLANTED = {
     "changes_are_shown_before_they_are_durable": "identical",
     "a_state_is_half_a_second_old": "fresh",
 }
+pytestmark = pytest.mark.timeout(300)  # a busy machine takes long
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ import pytest
 from tests.support.callers import calling
 from tests.support.cluster import cluster, judged, stopped
 
+pytestmark = pytest.mark.timeout(300)  # a busy machine takes long
+
 
 async def stands_still(journal: str, seconds: float, *, writers: int, readers_of_each: int) -> str:
     with cluster(journal) as nodes:

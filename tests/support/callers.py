@@ -153,22 +153,22 @@ class Callers:
 
     async def _write(self, number: int, chance: random.Random) -> None:
         wires: dict[int, Wire] = {}
-        node, sent = number % len(self.nodes), 0
+        home, sent = number % len(self.nodes), 0
         try:
             while not self._over.is_set():
                 request = _request(number, sent, chance)
                 self.evidence.requests[request.id] = request
-                node = await self._send(request, node, wires, chance)
+                await self._send(request, home, wires, chance)
                 sent += 1
         finally:
             close(wires)
 
     async def _send(
         self, request: Request, node: int, wires: dict[int, Wire], chance: random.Random, patience: float = 0.9
-    ) -> int:
-        """Sends a request until its outcome is known, or nobody cares any more. Returns the node to go on with."""
+    ) -> None:
+        """Sends a request until its outcome is known, or nobody cares any more: to a node first, then to any."""
         known = False
-        while not known or chance.random() < REPEATED:
+        while True:
             try:
                 wire = wires.get(node) or wires.setdefault(node, await Wire.to(self.nodes[node].port))
                 known = await self._try(wire, node, request) or known
@@ -177,14 +177,13 @@ class Callers:
             except GONE:
                 self.evidence.lost += node in wires
                 close({node: wires.pop(node)} if node in wires else {})
-            if request.refused:
-                break
+            if request.refused or (known and chance.random() > REPEATED):
+                return
             if not known:
                 await asyncio.sleep(REST)
-            if (not known and chance.random() > patience) or (self._over.is_set() and patience < 1):
-                break
             node = chance.randrange(len(self.nodes))
-        return node
+            if (not known and chance.random() > patience) or (self._over.is_set() and patience < 1):
+                return
 
     async def _try(self, wire: Wire, node: int, request: Request) -> bool:
         """Sends it once. Whether its outcome is known."""
