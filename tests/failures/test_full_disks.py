@@ -76,7 +76,7 @@ async def fills_and_empties(callers: Callers, http: aiohttp.ClientSession, troub
         await callers.more(20, number)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [each if "memory" in each else pytest.param(each, marks=on_small_disks)
                                   for each in TROUBLES])  # fmt: skip
 async def test_a_journal_without_room_loses_nothing(kind: str, http: aiohttp.ClientSession) -> None:
