@@ -45,7 +45,7 @@ class WakeUps:
         self._hears = True
         self._next_poll = 0.0
         self.written: Position | None = None
-        """The newest position that this node has written during the current wait, which it need not be told of."""
+        """The newest position that this node has written during the current wait: no notification told of it."""
 
     async def open(self) -> None:
         """Connects and listens. Raises what the driver raises."""
@@ -59,10 +59,10 @@ class WakeUps:
         self._connection.doubt()
 
     async def wait(self, after: Position) -> None:
-        """Returns once another node has written, or the head is not where this node knows it. Raises Unavailable.
+        """Returns once there may be changes after a position, or the head is not where this node knows it.
 
-        That is at `after`, or where this node's own writes have moved it since: a restored backup may bring it back to
-        `after`.
+        Another node's writes end the wait at once, those of this node at the next poll. A restored backup may bring
+        the head back to `after` while this node knows of a later one. Raises Unavailable.
         """
         self.written = None
         while True:
@@ -71,10 +71,12 @@ class WakeUps:
                 self._news = False
                 self._woken.clear()
                 return
-            expected = self.written or after
-            if await self._head() not in (expected, self.written):
-                if polled:
-                    self._hears = False
+            before = self.written or after
+            head = await self._head()
+            known = head in (before, self.written)  # this node may have written while it asked
+            if polled and not known:
+                self._hears = False
+            if head != after or not known:
                 return
 
     async def _pause(self) -> bool:
