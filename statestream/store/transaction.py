@@ -119,8 +119,8 @@ def _digest(actions: Sequence[Action]) -> bytes:
 class Transaction:
     """The committed state with what a batch has done to it so far. `run` raises NotLoaded for what is away.
 
-    The committed state must not change between the first run and the last: a transaction knows by identity which
-    containers it has made itself, and writes to those in place.
+    The committed state must not change between the first run and the last, or `resume` must be called and what was
+    used be the same: a transaction knows by identity which containers it has made itself, and writes to those in place.
     """
 
     def __init__(
@@ -144,12 +144,22 @@ class Transaction:
 
     def run(self, request: Request) -> list[PendingChange]:
         """Runs a request and returns its changes, which the next request sees. Raises what to answer it with."""
+        self.begin(request)
+        changes = self.part(request, 0, len(request.actions))
+        self.end(request, changes)
+        return changes
+
+    def begin(self, request: Request) -> None:
+        """Call it before the first `part` of a request. Raises VersionConflict."""
         self._check(request)
         self._undo, self._unchanged = {}, []
         self._scratch.settle()
+
+    def part(self, request: Request, begin: int, end: int) -> list[PendingChange]:
+        """Runs some of the actions of a request. If it raises, the request has had no effect."""
         changes: list[PendingChange] = []
         try:
-            for action, payload in zip(request.actions, request.payloads, strict=True):
+            for action, payload in zip(request.actions[begin:end], request.payloads[begin:end], strict=True):
                 if request.rights is not None:
                     self._check_right(request.rights, action)
                 cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
@@ -157,14 +167,17 @@ class Transaction:
                     pending = self._handle(handler, action, payload, cause)
                     if pending is not None:
                         changes.append(pending)
+        except BaseException:
+            self._take_back()
+            raise
+        return changes
+
+    def end(self, request: Request, changes: Sequence[PendingChange]) -> None:
+        """Call it after the last `part` of a request, with all of its changes. Raises RateLimited."""
+        try:
             self._count_created(request.creator, changes)
         except BaseException:
-            self._scratch.undo()
-            for name, value in self._undo.items():
-                if value is _UNTOUCHED:
-                    del self._values[name]
-                else:
-                    self._values[name] = value
+            self._take_back()
             raise
         # with what was left unchanged: if another node has changed it meanwhile, its handler must run again
         for name in (*request.expect, *(pending.slice for pending in changes), *self._unchanged):
@@ -172,7 +185,23 @@ class Transaction:
         for pending in changes:
             family = pending.slice.partition("/")[0]
             self.based_on[note_of(family, self._registry.slices[family].upgrades.version + 1)] = 0
-        return changes
+
+    def _take_back(self) -> None:
+        """Takes back what a request has done so far."""
+        self._scratch.undo()
+        for name, value in self._undo.items():
+            if value is _UNTOUCHED:
+                del self._values[name]
+            else:
+                self._values[name] = value
+
+    def used(self, request: Request) -> set[str]:
+        """The slices and instances of which a request has seen something so far."""
+        return {*self._values, *self._unchanged, *self.based_on, *request.expect}
+
+    def resume(self) -> None:
+        """Call it before a `part` if other code has run since the last one: what was made is copied for new writes."""
+        self._scratch.forget()
 
     def value(self, change: Change) -> Any:
         """The value that the batch leaves in the slice of one of its changes."""

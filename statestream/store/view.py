@@ -380,7 +380,7 @@ class StoreView:
         `creator`: for the server's own code, the identity for which instances count. Raises RateLimited.
         """
         actions = [action] if isinstance(action, Action) else submission.actions_of(action)
-        await self.complete(lambda: self._check_dispatch(actions, expect or {}))
+        await self.complete(partial(self._check_dispatch, actions, expect or {}))
         request = accept(
             actions,
             id=check_id(id) if id is not None else new_id(),
@@ -392,6 +392,7 @@ class StoreView:
             rights=None if self._rights.unlimited else self._rights,
             creator=creator if self.principal.internal else self.principal.subject,
         )
+        del action, actions  # a request of many may wait for a while, and has copies
         self._check_open()
         result = await self._writer.submit(request)
         return result if self.reads_everything else await self.complete(lambda: self._visible(result))

@@ -2,7 +2,8 @@
 
 The writer takes the waiting requests, runs them in a transaction, and appends what they change in one batch. Then it
 swaps the committed state, announces the changes and answers the callers, in that order and without an await in between.
-While an append waits for the disk, new requests gather: that is group commit.
+While an append waits for the disk, new requests gather: that is group commit. A bulk request runs in portions, between
+which small requests are committed.
 
 Invariants: one lock owns the committed state. Whoever holds it is the only one that changes it: the commit loop, or the
 loop that reads what other nodes have written. Every request is answered, one way or another; its outcome is unknown
@@ -15,21 +16,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from time import monotonic, perf_counter
 from typing import Final
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from statestream.core.allowances import Allowances
-from statestream.core.change import IdempotencyKey, IdempotencyRecord, PendingChange, Position, Result
+from statestream.core.change import IdempotencyKey, IdempotencyRecord, Position, Result
 from statestream.core.errors import ActionIdReused, Expired, Forked, StatestreamError, Unavailable
-from statestream.core.histogram import Histogram
 from statestream.journal.contract import Appended, Conflict, Duplicate, Entry
 from statestream.store import tracing
+from statestream.store.bulk import BulkRun
 from statestream.store.node_state import NodeState
 from statestream.store.pause import Pause
+from statestream.store.pending import Pending
 from statestream.store.registry import HandlerRegistry
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.tracing import Span
@@ -40,11 +40,6 @@ log = logging.getLogger("statestream")
 MAX_BATCH: Final = 256
 MAX_BATCH_ACTIONS: Final = 1_000
 """A batch runs without a pause, so it ends at either of these limits."""
-BULK_ACTIONS: Final = 50
-BULK_BYTES: Final = 64 << 10
-"""A request beyond these is bulk: it is a batch of its own, with a pause after it, so that small requests do not wait
-for it twice, nor for many of them.
-"""
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
@@ -54,60 +49,20 @@ FOLLOW_SECONDS: Final = 0.01
 UNKNOWN_OUTCOME: Final = "the outcome is unknown; try again with the same id"
 
 
-class _Pending(Struct, kw_only=True, eq=False):
-    """A request in progress, and the future that its callers wait for."""
-
-    request: Request
-    future: asyncio.Future[Result]
-    changes: list[PendingChange] = field(default_factory=list)
-    error: StatestreamError | None = None
-    taking: Histogram
-    """Of the times from a request to its answer."""
-    since: float = field(default_factory=perf_counter)
-    span: Span | None = None
-
-    @property
-    def bulk(self) -> bool:
-        return len(self.request.actions) > BULK_ACTIONS or self.request.size > BULK_BYTES
-
-    def answer(self, result: Result) -> None:
-        if not self.future.done():
-            self.taking.observe(perf_counter() - self.since)
-            self.future.set_result(result)
-        if self.span is not None:
-            self.span.note(position=str(result.position), duplicate=result.duplicate)
-            self._end_span()
-
-    def fail(self, error: StatestreamError) -> None:
-        self.error = None
-        _forget_frames(error)
-        if not self.future.done():
-            self.taking.observe(perf_counter() - self.since)
-            self.future.set_exception(error)
-            self.future.exception()  # mark it as retrieved: the caller may have left
-        if self.span is not None:
-            self.span.fail(error.why, ours=error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
-            self._end_span()
-
-    def _end_span(self) -> None:
-        """Once: what was answered may be failed afterwards, which does nothing."""
-        if self.span is not None:
-            self.span.end()
-            self.span = None
-
-
 class Writer:
     """The requests of one node on their way into the journal. `run` and `follow` are its tasks."""
 
     def __init__(self, registry: HandlerRegistry, state: NodeState, slow_calls: SlowCalls) -> None:
         self._registry, self._state, self._slow_calls = registry, state, slow_calls
-        self._waiting: deque[_Pending] = deque()
-        self._waiting_bulk: deque[_Pending] = deque()
+        self._waiting: deque[Pending] = deque()
+        self._waiting_bulk: deque[Pending] = deque()
         self._waiting_bytes = 0
+        self._bulk: BulkRun | None = None
+        """The bulk request that has run in part."""
         self._pause = Pause()
-        """Since the last bulk request, which took `_bulk_seconds`."""
+        """Since the last portion of a bulk request, which took `_bulk_seconds`."""
         self._bulk_seconds = 0.0
-        self._in_progress: dict[IdempotencyKey, _Pending] = {}
+        self._in_progress: dict[IdempotencyKey, Pending] = {}
         self._catching_up: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -140,7 +95,7 @@ class Writer:
             raise _too_many(f"{MAX_WAITING_BYTES >> 20} MiB")
         future = asyncio.get_running_loop().create_future()
         span = _begin(request) if tracing.is_on() else None
-        pending = _Pending(request=request, future=future, taking=self._state.vitals.dispatch, span=span)
+        pending = Pending(request=request, future=future, taking=self._state.vitals.dispatch, span=span)
         (self._waiting_bulk if pending.bulk else self._waiting).append(pending)
         self._waiting_bytes += request.size
         self._wanted.set()
@@ -168,10 +123,15 @@ class Writer:
     async def drain(self) -> None:
         """Answers everything that waits."""
         async with self._lock:
-            while self._waiting or self._waiting_bulk or self._catching_up:
+            while self._waits or self._catching_up:
                 await self._round()
-                if self._waiting or self._waiting_bulk:
+                if self._waits:
                     await asyncio.sleep(0)  # an append to memory never waits, nor does a pause, so others would have to
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a request waits, or has run in part."""
+        return bool(self._waiting or self._waiting_bulk or self._bulk)
 
     async def _catch_up(self) -> None:
         """Reads what others have written, for those who asked for it."""
@@ -192,16 +152,21 @@ class Writer:
                     future.set_exception(Unavailable("the journal cannot be read now; try again"))
 
     async def _round(self) -> None:
-        """Answers a batch of what waits, one way or another."""
+        """Answers a batch of what waits, one way or another, or runs a portion of a bulk request."""
         if self._catching_up:
             await self._catch_up()
-        batch = self._next_batch()
+        began, bulk = perf_counter(), self._next_bulk()
+        batch = self._next_batch() if bulk is None else [bulk.pending]
         if not batch:
             return
         try:
             if self._state.stale:
                 await self._state.catch_up()
-            await self._commit(list(batch))  # a copy: what it answers it removes, and on an error all must be answered
+            if bulk is not None and not bulk.advance():
+                self._bulk = bulk
+                return
+            ran = None if bulk is None else bulk.transaction
+            await self._commit(list(batch), ran)  # a copy: it removes what it answers, and an error is for all of them
         except StatestreamError as error:
             requests = "request" if len(batch) == 1 else "requests"
             log.warning("the outcome of %d %s is unknown: %s", len(batch), requests, error)
@@ -212,17 +177,28 @@ class Writer:
         except asyncio.CancelledError:
             _fail(batch, Unavailable("the store was closed; try again with the same id"))
             raise
+        finally:
+            if bulk is not None:
+                self._pause, self._bulk_seconds = Pause(), perf_counter() - began
 
-    def _next_batch(self) -> list[_Pending]:
-        """A bulk request if one waits and the pause after the last one is over, else small requests as they arrived."""
-        if self._waiting_bulk and self._pause.over(self._bulk_seconds):
-            batch = [self._waiting_bulk.popleft()]
-        else:
-            batch = []
-            actions = 0
-            while self._waiting and len(batch) < MAX_BATCH and actions < MAX_BATCH_ACTIONS:
-                batch.append(self._waiting.popleft())
-                actions += len(batch[-1].request.actions)
+    def _next_bulk(self) -> BulkRun | None:
+        """The bulk request that has run in part, or the next one, if the pause after the last portion is over."""
+        if not (self._bulk or self._waiting_bulk) or not self._pause.over(self._bulk_seconds):
+            return None
+        bulk, self._bulk = self._bulk, None
+        if bulk is None:
+            pending = self._waiting_bulk.popleft()
+            self._waiting_bytes -= pending.request.size
+            bulk = BulkRun(pending, self._transaction, self._state.slices)
+        return bulk
+
+    def _next_batch(self) -> list[Pending]:
+        """Small requests as they arrived."""
+        batch: list[Pending] = []
+        actions = 0
+        while self._waiting and len(batch) < MAX_BATCH and actions < MAX_BATCH_ACTIONS:
+            batch.append(self._waiting.popleft())
+            actions += len(batch[-1].request.actions)
         self._waiting_bytes -= sum(pending.request.size for pending in batch)
         return batch
 
@@ -231,11 +207,15 @@ class Writer:
         slices = self._state.slices
         return set() if slices.complete else slices.missing(self._registry.targets(request.actions))
 
-    async def _commit(self, batch: list[_Pending]) -> None:
-        """Runs, appends, applies, announces and answers; starts over as often as another node was first."""
+    async def _commit(self, batch: list[Pending], ran: Transaction | None) -> None:
+        """Runs, appends, applies, announces and answers; starts over as often as another node was first.
+
+        `ran`: the batch has run already, in this transaction.
+        """
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
-            transaction = await self._state.complete(lambda: self._run(batch))
+            transaction = await self._state.complete(lambda: self._run(batch)) if ran is None else ran
+            ran = None
             if not caught_up and not all(pending.changes for pending in batch):
                 # before a caller is told that it failed or changed nothing, know what others have written
                 caught_up, before = True, self._state.position
@@ -263,18 +243,18 @@ class Writer:
                 return
         raise Unavailable(f"other nodes were first {MAX_ATTEMPTS} times in a row; try again later")
 
-    def _run(self, batch: Sequence[_Pending]) -> Transaction:
+    def _transaction(self) -> Transaction:
+        state = self._state
+        return Transaction(self._registry, state.slices, self._slow_calls, state.schemas, self.creations)
+
+    def _run(self, batch: Sequence[Pending]) -> Transaction:
         """What a batch would change. Raises NotLoaded."""
-        slices, schemas = self._state.slices, self._state.schemas
-        transaction = Transaction(self._registry, slices, self._slow_calls, schemas, self.creations)
-        began = perf_counter()
+        transaction = self._transaction()
         for pending in batch:
             _run(transaction, pending)
-        if batch and batch[0].bulk:
-            self._pause, self._bulk_seconds = Pause(), perf_counter() - began
         return transaction
 
-    async def _answer_repeats(self, batch: list[_Pending]) -> None:
+    async def _answer_repeats(self, batch: list[Pending]) -> None:
         """Answers those that fail now but have succeeded before: a repeat is a duplicate, whatever the state is now."""
         failed = [p.request.key for p in batch if p.error and p.request.idempotent]
         records = await self._state.journal.lookup(failed) if failed else {}
@@ -282,7 +262,7 @@ class Writer:
             await self._answer_duplicates(batch, records)
 
     async def _answer_duplicates(
-        self, batch: list[_Pending], records: Mapping[IdempotencyKey, IdempotencyRecord]
+        self, batch: list[Pending], records: Mapping[IdempotencyKey, IdempotencyRecord]
     ) -> None:
         """Answers what is recorded already, once this node shows it too, and takes it out of the batch."""
         await self._state.catch_up()
@@ -300,7 +280,7 @@ class Writer:
                     Result(id=pending.request.id, position=record.position, duplicate=True, changes=record.changes)
                 )
 
-    async def _append(self, transaction: Transaction, written: Sequence[_Pending]) -> list[Appended]:
+    async def _append(self, transaction: Transaction, written: Sequence[Pending]) -> list[Appended]:
         if not written:
             return []
         entries = [
@@ -321,7 +301,7 @@ class Writer:
             for creator, instances in transaction.created.items():
                 self.creations.spend(creator, instances, monotonic())
 
-    def _finish(self, batch: Sequence[_Pending], outcomes: Mapping[_Pending, Appended], before: Position) -> None:
+    def _finish(self, batch: Sequence[Pending], outcomes: Mapping[Pending, Appended], before: Position) -> None:
         """Answers a batch, which began at `before`. What has changed nothing is answered with where it found that."""
         last = before
         for pending in batch:
@@ -375,7 +355,7 @@ def _begin(request: Request) -> Span | None:
     return span
 
 
-def _run(transaction: Transaction, pending: _Pending) -> None:
+def _run(transaction: Transaction, pending: Pending) -> None:
     pending.changes, pending.error = [], None
     began = 0 if pending.span is None else tracing.now()
     try:
@@ -386,19 +366,11 @@ def _run(transaction: Transaction, pending: _Pending) -> None:
         pending.span.part("statestream.handlers", began, tracing.now())
 
 
-def _forget_frames(error: BaseException) -> None:
-    """Drops the tracebacks, which the log has if they matter: their frames have the request, which has the error."""
-    chain: BaseException | None = error
-    while chain is not None:
-        chain.__traceback__ = None
-        chain = chain.__cause__ or chain.__context__
-
-
 def _check_same(request: Request, digest: bytes) -> None:
     if digest and request.digest != digest:  # there is none if what the request was about has been erased
         raise ActionIdReused("the id belongs to another request already; use a new one")
 
 
-def _fail(batch: Sequence[_Pending], error: Unavailable) -> None:
+def _fail(batch: Sequence[Pending], error: Unavailable) -> None:
     for pending in batch:
         pending.fail(error)

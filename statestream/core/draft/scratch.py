@@ -1,7 +1,7 @@
 """The containers that the recipes of a batch have made together, and how to take back what was written to them.
 
 Invariants: knows containers by their ids only. An id means nothing for a container that came from elsewhere while the
-batch ran, so none may be added; see `store.transaction.Transaction`.
+batch ran, so none may be added before `forget`; see `store.transaction.Transaction`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Scratch:
     def settle(self) -> None:
         """Everything that was written stays."""
         self._undo.clear()
+
+    def forget(self) -> None:
+        """From now on, nothing is written in place that was made before."""
+        self.made.clear()
 
     def wrote(self, undo: Callable[[], object]) -> None:
         """Something was written; `undo` takes it back."""
