@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,32 @@ async def test_a_thousand_chats_do_not_hear_of_each_other(descriptors: None, ser
     assert await server.metric(http, "deliveries_total") - before == 6
     for client in clients:
         client.cut()
+
+
+async def test_a_change_for_several_audiences_reaches_each_whatever_others_do(
+    each_mode: str, server: Server, http: Http
+) -> None:
+    """One call sends to all of them. In each audience, one reader is frozen, and another leaves in the middle."""
+    queries = ("slices=board", "slices=board,counter", "slices=board&cause=full")
+    frozen, leaving, *reading = zip(*(joined(server, 6, query) for query in queries), strict=True)
+    for n in range(40):
+        await dispatch(http, server.url, "board/filled", {"size": 150_000 + n})
+        if n == 20:
+            for client in leaving:
+                client.cut()
+        if n % 10 == 9:
+            truth = await get_state(http, server.url)
+            await asyncio.to_thread(all_read_to, truth["position"], [each for several in reading for each in several])
+    await eventually(lambda: has(http, server, "subscribers_behind", 3))
+    await asyncio.to_thread(all_read_to, truth["position"], frozen)
+    for client in (each for several in (frozen, *reading) for each in several):
+        assert client.state["board"] == truth["slices"]["board"]
+        client.cut()
+
+
+def all_read_to(position: str, clients: Iterable[PlainClient]) -> None:
+    for client in clients:
+        client.read_to(position)
 
 
 async def test_what_became_of_slow_readers_is_counted(server: Server, http: Http) -> None:
