@@ -192,10 +192,9 @@ class Oracle:
             changes = [(change["slice"], change["version"]) for change in answer["changes"]]
             assert seq_of(answer["position"]) == changes[-1][1], answer
             self.model.apply(request.actions, changes, answer["position"].partition(".")[2])
-        for request, answer in nothing:
+            self._knows(request.node, changes[-1][1])
+        for request, answer in nothing:  # the position is one of the journal, which the server may not have reached
             self.model.apply_nothing(request.actions, seq_of(answer["position"]))
-        for request, answer in answers:
-            self._knows(request.node, seq_of(answer["position"]))
         self.counts["requests"] += len(answers)
 
     def _knows(self, node: int, seq: int) -> None:
