@@ -1,7 +1,8 @@
 """The board and a chat on the journal JOURNAL, which keeps little, in a process that tells what it has in memory.
 
 GET /remembered has the number of entries in everything that the chats remember. The model answers with three words, so
-that a reply leaves little behind in the state.
+that a reply leaves little behind in the state. The bus keeps so few changes that all of them are replaced within a
+minute or two: while large ones replace small ones, memory grows, and after that it does not.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from statestream.chat import Chat, Conversations
 from statestream.chat.models import Finish, Piece, ToolSpec, Turn
 from statestream.chat.replies.quota import Quota
 from statestream.journal import Retention, SqliteJournal
+from statestream.store import bus
 from tests.apps.board import board, counter, room
 from tests.support.census import entries
 from tests.support.objects import tell_objects
+
+bus.TAIL_CHANGES = 300
 
 
 class Terse:

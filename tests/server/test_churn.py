@@ -114,7 +114,6 @@ async def test_nothing_is_left_of_clients_that_come_and_go(server: Server, http:
 @pytest.mark.soak
 @pytest.mark.timeout(3 * 3600)
 async def test_an_hour_of_clients_that_come_and_go_costs_no_memory(server: Server, http: aiohttp.ClientSession) -> None:
-    await asyncio.to_thread(Churn(server, seed=0).fill)
     before = await begun(server, http)
     seconds = float(os.environ.get("CHURN_SECONDS", "3600")) / EPISODES
     sizes = []

@@ -27,8 +27,6 @@ REST: Final = (0.3, 1.0)
 ANSWER_SECONDS: Final = 30.0
 STALL_SECONDS: Final = 60.0
 QUESTION_SECONDS: Final = 60.0
-TAIL: Final = 12_000
-"""More changes than a server keeps in memory."""
 CHATS: Final = ("one", "two", "three")
 SELECTIONS: Final = (
     "*",
@@ -125,12 +123,6 @@ class Churn:
         assert not [thread for thread in self._threads if thread.is_alive()], "a client still waits for an answer"
         if self._errors:
             raise self._errors[0]
-
-    def fill(self) -> None:
-        """Makes as many changes as the server keeps in memory, so that their number does not grow any more."""
-        actions = [{"type": "board/counted", "payload": {}}] * 250  # each changes the board and the counter
-        for _ in range(TAIL // 500):
-            self._answered(posted("/dispatch", {"actions": actions}))
 
     def _chance(self) -> random.Random:
         return random.Random(self._seeds.random())
