@@ -1,8 +1,8 @@
 """The board and a chat on the journal JOURNAL, which keeps little, in a process that tells what it has in memory.
 
 GET /remembered has the number of entries in everything that the chats remember. The model answers with three words, so
-that a reply leaves little behind in the state. The bus keeps so few changes that all of them are replaced within a
-minute or two: while large ones replace small ones, memory grows, and after that it does not.
+that a reply leaves little behind in the state. The bus and the journal keep so little that they are full within a
+minute or two: until then memory grows, with the tail of the bus and with what SQLite caches of its file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ async def remembered(_: web.Request) -> web.Response:
 
 
 chat = Known(model=Terse(), keep=20, titles=False)
-journal = SqliteJournal(os.environ["JOURNAL"], Retention(changes=4_000, id_bytes=1 << 20))
+journal = SqliteJournal(os.environ["JOURNAL"], Retention(changes=400, id_bytes=64 << 10))
 heartbeat = float(os.environ.get("HEARTBEAT", "15"))
 app = create_app(Store([board, room, counter, *chat.slices], journal=journal), heartbeat=heartbeat)
 chat.setup(app)
