@@ -155,6 +155,8 @@ class NodeState:
                 await self.catch_up(before=changes[0].version)
             if changes and changes[0].version == self.position.seq + 1:  # else catching up has loaded these as well
                 self._apply_parts(changes, value_of, traced)
+            elif not changes and outcomes and outcomes[-1].position.seq > self.position.seq:
+                await self.catch_up()  # what is acknowledged is at the head: nobody may find this node behind it
         except (Forked, Expired, Duplicate, Conflict):
             raise
         except BaseException:

@@ -195,6 +195,7 @@ async def test_without_options_only_denials_are_logged(target: str, http: Http) 
 AUTHENTICATED = """
 from statestream import Slice, Store, create_app
 from statestream.core.errors import Unauthenticated
+from statestream.core.rules import signed_in
 from statestream.server import audit
 
 async def auth(request):
@@ -202,7 +203,7 @@ async def auth(request):
         return None
     raise Unauthenticated("canary", kind="unknown_token")
 
-app = create_app(Store([Slice("board", initial={})]), auth=auth)
+app = create_app(Store([Slice("board", initial={}, read=signed_in)]), auth=auth)
 audit.revoked("ada", by="root")
 """
 

@@ -56,7 +56,8 @@ async def asked(http: Http, url: str, path: str, *, method: str = "GET", body: A
         (
             "/nowhere/else/at/all",
             404,
-            "the routes are /asyncapi.json, /dispatch, /history, /openapi.json, /state, /stream/state",
+            "the routes are /asyncapi.json, /dispatch, /history, /openapi.json, /state, /state/{slice}/{key}, "
+            "/stream/state",
         ),
         ("/dispatch", 405, "it takes POST"),
     ],

@@ -90,6 +90,8 @@ async def test_a_key_may_be_any_text_in_its_one_spelling(server: Server, http: H
 async def test_updates_say_what_changed_and_why(server: Server, http: Http) -> None:
     await act(http, server, "board/task_added", {"id": "1", "title": "first " * 30})
     with PlainClient(server.port, "slices=board") as brief, PlainClient(server.port, "slices=board&cause=full") as full:
+        for client in (brief, full):
+            client.read_until(lambda f: f.event == "state.initial")
         payload = {"id": "2", "title": "é"}
         body = await act(http, server, "board/task_added", payload, id="mine")
         one, other = (c.read_until(lambda f: f.event == "state.update")[-1] for c in (brief, full))

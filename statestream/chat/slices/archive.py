@@ -71,13 +71,14 @@ class _Past:
         known = (self.numbers.get(message["id"]) for message in live)
         return [next(free) if number is None else number for number in known]
 
-    def above(self, message: Message, most: int) -> list[Message]:
-        """Up to `most` messages above that one, oldest first, up to the first that the archive does not have."""
+    def above(self, message: Message, live: Iterable[Message], most: int) -> list[Message]:
+        """Up to `most` messages above that one, oldest first, live or archived, up to the first that is neither."""
+        known = {each["id"]: each for each in (*self.messages.values(), *live)}
         found: list[Message] = []
-        number = self.numbers.get(message.get("parent", ""))
-        while number is not None and len(found) < most:
-            found.append(self.messages[number])
-            number = self.numbers.get(found[-1].get("parent", ""))
+        parent = known.get(message.get("parent", ""))
+        while parent is not None and len(found) < most:
+            found.append(parent)
+            parent = known.get(parent.get("parent", ""))
         return found[::-1]
 
 
@@ -156,7 +157,7 @@ def restoring(view: StoreView, key: str, message_id: str, keep: int) -> Dispatch
         return (), {}
     past, live = _Past(view, key), chat.value["messages"]
     held = {message["id"] for message in live}
-    above = [message for message in past.above(shown[0], keep - len(shown)) if message["id"] not in held]
+    above = [message for message in past.above(shown[0], live, keep - len(shown)) if message["id"] not in held]
     back = _newest(above, MAX_LIVE - len(chat.encoded()))
     if not back:
         return (), {}
@@ -181,9 +182,9 @@ def shown_path(view: StoreView, key: str, least: int) -> list[Message]:
     """The shown messages, oldest first: at least `least` of them, live or archived, if there are that many."""
     chat = view.get(conversation.name_of(key))
     shown = [] if chat is None else path(chat.value)
-    if not shown or len(shown) >= least or "parent" not in shown[0]:
+    if chat is None or not shown or len(shown) >= least or "parent" not in shown[0]:
         return shown
-    return _Past(view, key).above(shown[0], least - len(shown)) + shown
+    return _Past(view, key).above(shown[0], chat.value["messages"], least - len(shown)) + shown
 
 
 def older(view: StoreView, key: str, *, before: str, limit: int) -> list[Any]:
