@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
 from statestream.chat.members import belongs, person_key
-from statestream.chat.messages import State, find, leaf_below, path, reply_to, streaming
+from statestream.chat.messages import State, find, path, reply_to, streaming
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -179,14 +179,23 @@ class Conversations:
             return False
         return await self.view.complete(lambda: archive.is_archived(self.view, key, message))
 
+    async def newest_below(self, key: str, message: str) -> str:
+        """The id of the newest live message at or below that one: the leaf if `message` is chosen. Raises NotFound.
+
+        If there is none, this is the id of `message`.
+        """
+        await self.existing(key)
+        return await self.view.complete(lambda: archive.newest_below(self.view, key, message))
+
     async def branch(self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None) -> None:
-        """Shows the branch with that message to everybody.
+        """Shows the branch with that message to everybody, down to its newest live message.
 
         `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
         Refused.
         """
-        await self._restore(key, leaf_below(await self.existing(key), message))
-        await self.view.on_behalf_of(by).dispatch(conversation.branched(key, message=message, **optional(leaf=leaf)))
+        newest = await self.newest_below(key, message)
+        await self._restore(key, newest)
+        await self.view.on_behalf_of(by).dispatch(conversation.branched(key, message=newest, **optional(leaf=leaf)))
         actions, expect = await self.view.complete(lambda: archive.archiving(self.view, key, self._keep))
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the next reply archives them

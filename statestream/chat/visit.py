@@ -122,6 +122,11 @@ class Visit:
         with self._acting():
             return await self._conversations.stop(key, reply, by=self._by)
 
+    async def newest_below(self, key: str, message: str) -> str:
+        """The leaf if that message is chosen, see Conversations. Raises NotFound."""
+        await self.existing(key)
+        return await self._conversations.newest_below(key, message)
+
     async def branch(self, key: str, message: str, *, leaf: str | None = None) -> None:
         """Shows another branch to everybody, see Conversations. Raises NotFound, Refused."""
         await self.existing(key)

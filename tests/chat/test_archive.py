@@ -186,13 +186,18 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 STEPS = st.tuples(st.sampled_from(["ask", "ask", "regenerate", "edit", "branch"]), st.integers(0, 60))
 EXCHANGES = [("ask", 0)] * 3
 AGAIN = [("regenerate", 32), ("regenerate", 1)]
+A_GAP = [
+    *[("ask", 0), ("regenerate", 3), *[("ask", 0)] * 3, ("branch", 12), ("branch", 27), ("regenerate", 37), ("ask", 0)],
+    *[("edit", 30), *[("ask", 0)] * 3, ("regenerate", 45), ("ask", 0), ("edit", 52), ("branch", 23)],
+    *[("regenerate", 58), ("regenerate", 29), ("branch", 22), ("branch", 14)],
+]
+"""At its end, what is between a chosen message and the newest one below it is archived."""
 
 
-# The same examples each time: of random ones, about one in a thousand shows another leaf than the one that was chosen,
-# after a branch was restored in parts because the chat is nearly full. That is a fault to be mended.
-@settings(max_examples=often(12), deadline=None, derandomize=True)
+@settings(max_examples=often(12), deadline=None)
 @given(steps=st.lists(STEPS, max_size=30), size=st.integers(500, 3_000))
 @example(steps=[*[("ask", 0)] * 5, ("regenerate", 0), ("ask", 0), ("ask", 0)], size=2_550)
+@example(steps=A_GAP, size=2_487)
 def test_a_chat_stays_small_enough_to_be_opened(steps: list[tuple[str, int]], size: int) -> None:
     with mock.patch.object(archive, "MAX_LIVE", size):
         timeless(live_through(steps, keep=30))

@@ -170,8 +170,8 @@ def check_sane(store: Store, key: str) -> None:
     assert all(message["id"] == state["leaf"] for message in growing)
 
 
-def newest_below(messages: Sequence[Any], top: str) -> str:
-    """By walking up from each message."""
+def newest_below(messages: Sequence[Any], live: Sequence[Any], top: str) -> str:
+    """The newest live message at or below that one, by walking up from each."""
     parents = {message["id"]: message.get("parent") for message in messages}
 
     def ancestors(at: str | None) -> Iterator[str]:
@@ -179,7 +179,7 @@ def newest_below(messages: Sequence[Any], top: str) -> str:
             yield at
             at = parents[at]
 
-    return next(str(message["id"]) for message in reversed(messages) if top in ancestors(message["id"]))
+    return next(str(message["id"]) for message in reversed(live) if top in ancestors(message["id"]))
 
 
 QUESTIONS = st.integers(0, 9)
@@ -262,7 +262,8 @@ class Conversing(RuleBasedStateMachine):
         chosen, chats = self.a_message(number), self.nodes[node].chats
         if self.run(self.trying(chats.branch(KEY, chosen))) is None:
             state = self.run(chats.find(KEY))
-            assert state["leaf"] == newest_below(state["messages"], chosen)
+            messages = everything(self.nodes[node].store, KEY)
+            assert state["leaf"] == newest_below(messages, state["messages"], chosen)
 
     @rule(node=node)
     def stop(self, node: int) -> None:

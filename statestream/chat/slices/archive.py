@@ -71,6 +71,10 @@ class _Past:
         known = (self.numbers.get(message["id"]) for message in live)
         return [next(free) if number is None else number for number in known]
 
+    def everything(self, live: Sequence[Message]) -> dict[int, Message]:
+        """All messages of the chat, live or archived, by their numbers."""
+        return self.messages | dict(zip(self.numbered(live), live, strict=True))
+
     def above(self, message: Message, live: Iterable[Message], most: int) -> list[Message]:
         """Up to `most` messages above that one, oldest first, live or archived, up to the first that is neither."""
         known = {each["id"]: each for each in (*self.messages.values(), *live)}
@@ -178,6 +182,23 @@ def _newest(messages: Sequence[Message], size: int) -> list[Message]:
     return kept[::-1]
 
 
+def newest_below(view: StoreView, key: str, message_id: str) -> str:
+    """The newest live message at or below that one, whether or not what is between them is archived; else its own id.
+
+    Messages that are not shown leave the chat one by one, so a live message may be below an archived one.
+    """
+    chat = view.get(conversation.name_of(key))
+    live = [] if chat is None else chat.value["messages"]
+    held, everything = {message["id"] for message in live}, _Past(view, key).everything(live)
+    newest, below = message_id, {message_id}
+    for number in sorted(everything):
+        message = everything[number]
+        if message.get("parent") in below:
+            below.add(message["id"])
+            newest = message["id"] if message["id"] in held else newest
+    return newest
+
+
 def shown_path(view: StoreView, key: str, least: int) -> list[Message]:
     """The shown messages, oldest first: at least `least` of them, live or archived, if there are that many."""
     chat = view.get(conversation.name_of(key))
@@ -191,7 +212,7 @@ def older(view: StoreView, key: str, *, before: str, limit: int) -> list[Any]:
     """Up to `limit` messages that were created before that one, oldest first, live or archived. Raises NotFound."""
     past, chat = _Past(view, key), view.get(conversation.name_of(key))
     live = [] if chat is None else chat.value["messages"]
-    everything = past.messages | dict(zip(past.numbered(live), live, strict=True))
+    everything = past.everything(live)
     at = next((number for number, message in everything.items() if message["id"] == before), None)
     if at is None:
         raise NotFound("`before` is not the id of a message of this chat")

@@ -188,8 +188,9 @@ def routes(conversations: Conversations) -> list[Route]:
         body = checked(Branch, await read_json(request))
         await chats.caught_up()
         state = await chats.existing(key)
-        hidden = hidden_by_branch(state, body.message) if find(state, body.message) is not None else ()
-        await chats.branch(key, body.message, leaf=leaf_seen(state, body.leaf, hidden))
+        newest = await chats.newest_below(key, body.message)
+        hidden = hidden_by_branch(state, newest) if find(state, newest) is not None else ()
+        await chats.branch(key, newest, leaf=leaf_seen(state, body.leaf, hidden))
         return json_response({})
 
     async def typing(request: web.Request) -> web.Response:
