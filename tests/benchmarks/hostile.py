@@ -203,7 +203,8 @@ async def measured(name: str, server: Server) -> Latencies:
             attacker = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.benchmarks.hostile", name, str(server.port), cwd=ROOT
             )
-            await attacker.wait()
+            if await attacker.wait() != 0:
+                raise RuntimeError(f"the attack {name!r} has failed: what was measured says nothing")
             await asyncio.sleep(1.0)
         finally:
             for task in (reading, ticking):
