@@ -26,7 +26,8 @@ class Counters(Struct, kw_only=True):
 
     `ended` counts every stream once, by how it ended: with the reason of its `stream.end` if the server sent one; else
     `unread`, if its client read nothing for too long; `lost`, if the kernel closed its connection; `failed`, after an
-    error in the server; or `left`, in all other cases. Refused streams count as well.
+    error in the server; `polled`, if it was a long poll that has its answer; or `left`, in all other cases. Refused
+    streams count as well.
 
     `lagged` counts slow subscribers by what they received when they read again: `catchup` or `initial`. `deliveries` is
     changes times subscribers. `bytes` counts the bytes sent to live subscribers, without the frames that brought them

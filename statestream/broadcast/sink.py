@@ -1,7 +1,7 @@
 """Where a subscriber's bytes go: the sink, and the sink on a transport that aiohttp keeps.
 
 The broadcast writes through a Sink and knows nothing else of connections. The other sinks are sockets of our own, see
-`sockets.py`.
+`sockets.py`, and the answer to a long poll, see `answer_sink.py`.
 
 Invariants: `write` never waits and never calls back. It takes the bytes as a whole and returns whether more may follow.
 Bytes that wait for a client count against the Budget.
@@ -18,9 +18,9 @@ from aiohttp.base_protocol import BaseProtocol
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.kernel_limits import unacknowledged
 
-Ending = Literal["left", "lost", "unread", "failed"]
+Ending = Literal["left", "lost", "unread", "failed", "polled"]
 """How a connection ended if no `stream.end` was sent: see `counters`."""
-ENDINGS: Final[tuple[Ending, ...]] = ("left", "lost", "unread", "failed")
+ENDINGS: Final[tuple[Ending, ...]] = ("left", "lost", "unread", "failed", "polled")
 
 
 class Sink(Protocol):

@@ -1,8 +1,11 @@
 """The task that keeps a replica up to date: it reads, applies, and after a loss resumes where it stopped.
 
+Something on the way may hold streams back. A connection that falls silent is therefore followed by a long poll, whose
+answer ends. If it arrives, the client goes on polling until a stream passes again, which a probe finds out meanwhile.
+
 Invariants: only a permanent refusal ends it. After anything else it reconnects, first after the server's own `retry`,
 then after twice that, and so on. After a gap it reconnects without a cursor. Every wait has a limit: by the heartbeat
-that the server has announced, and until it has announced one, by FIRST_FRAME_SECONDS.
+that the server has announced, and until it has announced one, by FIRST_FRAME_SECONDS. A probe applies nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import aiohttp
@@ -37,7 +41,14 @@ MIN_FIRST_FRAME_SECONDS: Final = 5.0
 """The same if the previous connection had a short heartbeat: a server needs some time for the first frame."""
 FIRST_FRAME_TOTAL: Final = 300.0
 """How long the first frame may take in total: a server that only sends comments will never send a state."""
+PROBE_SECONDS: Final = 60.0
+MAX_PROBE_SECONDS: Final = 900.0
+"""How long a client that polls waits before it tries a stream once more: at first, and after many attempts."""
+MIN_POLL_SECONDS: Final = 1.0
+"""The least time between two polls that bring nothing new. A server answers such a poll after a heartbeat."""
 FIRST_EVENTS: Final = ("state.initial", "state.resumed")
+BAD_REQUEST: Final = 400
+Opened = AbstractAsyncContextManager[tuple[aiohttp.ClientResponse, asyncio.Timeout]]
 HEADERS: Final = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
 
 
@@ -66,21 +77,28 @@ class Connection:
         self._token = token
         self._failures = 0
         self._began = False  # whether the current connection has had its first frame
+        self.polls = False
+        """Whether it polls, because streams do not pass."""
 
     async def run(self, session: aiohttp.ClientSession) -> StatestreamError:
         """Runs until the server refuses permanently, and returns the reason."""
         while True:
             delay = None
             try:
-                await self._follow(session)
+                if self.polls:
+                    await self._poll(session)
+                    delay = 0.0
+                else:
+                    await self._follow(session)
                 self.trouble = "the server has ended the stream"
-                delay = self._requested_delay()
+                delay = self._requested_delay() if self._replica.end is not None else delay
             except (StreamRefused, TooLarge) as error:
                 return error
             except Gap:
                 self._replica.forget_position()
             except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.trouble = str(error) if isinstance(error, Unavailable) else trouble(error)
+                self.polls = self.polls or isinstance(error, TimeoutError)
             except Exception as error:
                 log.exception("following %s failed", self._url)
                 return StreamRefused(f"following {self._url} failed: {error!r}", reason="failed")
@@ -109,28 +127,90 @@ class Connection:
 
     async def _follow(self, session: aiohttp.ClientSession) -> None:
         """One connection, until it ends, or until the server announces its end."""
-        headers = dict(HEADERS)
-        if self._replica.position:
-            headers["Last-Event-ID"] = self._replica.position
         self._replica.end, self._began = None, False
-        url = URL(f"{self._url}/stream/state").with_query(self._query)
-        loop, first = asyncio.get_running_loop(), self._first_frame_limit()
-        last = loop.time() + FIRST_FRAME_TOTAL
+        async with self._streaming(session) as (response, watchdog):
+            self.opened, self.is_open = self.opened + 1, True
+            await self._read(response, watchdog)
+
+    async def _poll(self, session: aiohttp.ClientSession) -> None:
+        """Polls until a stream passes again, or until the server announces its end."""
+        await self._poll_once(session)
+        probe = asyncio.create_task(self._probe(session))
+        try:
+            while self._replica.end is None and not probe.done():
+                await self._poll_once(session)
+            self.polls = not probe.done()
+        finally:
+            probe.cancel()
+            await asyncio.gather(probe, return_exceptions=True)
+
+    async def _poll_once(self, session: aiohttp.ClientSession) -> None:
+        """Applies one answer. It takes a second at least if there is nothing new in it."""
+        before, began = self._replica.position, asyncio.get_running_loop().time()
+        self._replica.end, self._began = None, False
+        query = {**self._query, "live": "long-poll"} | ({"after": before} if before else {})
+        heartbeat = (self._replica.heartbeat_ms or 0) / 1000
+        try:
+            limit = max(self._first_frame_limit(), FAILED * heartbeat)
+            async with self._opened(session, query, HEADERS, limit) as (response, watchdog):
+                self.opened, self.is_open = self.opened + (not self.is_open), True
+                await self._read(response, watchdog)
+        except StreamRefused as error:
+            if error.status != BAD_REQUEST:
+                raise
+            self.polls = False
+            raise Unavailable(f"nothing arrives from {self._url}, and it does not know long polling") from None
+        if self._replica.position == before and self._replica.end is None:
+            await asyncio.sleep(began + MIN_POLL_SECONDS - asyncio.get_running_loop().time())
+
+    async def _probe(self, session: aiohttp.ClientSession) -> None:
+        """Returns once a stream passes: once its first frame arrives in time, which is all that is read of it."""
+        pause = PROBE_SECONDS
+        while not await self._passes(session):
+            await asyncio.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311  # spreads clients, protects nothing
+            pause = min(MAX_PROBE_SECONDS, 2 * pause)
+
+    async def _passes(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with self._streaming(session) as (response, _):
+                decoder = Decoder()
+                async for chunk in response.content.iter_any():
+                    if any(event.event in FIRST_EVENTS for event in decoder.feed(chunk)):
+                        return True
+        except (StatestreamError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.debug("streams do not pass yet: %s", error)
+        return False
+
+    def _streaming(self, session: aiohttp.ClientSession) -> Opened:
+        cursor = {"Last-Event-ID": self._replica.position} if self._replica.position else {}
+        return self._opened(session, self._query, {**HEADERS, **cursor}, self._first_frame_limit())
+
+    @asynccontextmanager
+    async def _opened(
+        self, session: aiohttp.ClientSession, query: Mapping[str, str], headers: Mapping[str, str], limit: float
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
+        """A response to read frames from, and the timeout that each of its chunks puts off."""
+        url = URL(f"{self._url}/stream/state").with_query(query)
         async with (
-            asyncio.timeout(first) as watchdog,
+            asyncio.timeout(limit) as watchdog,
             self._token.request(session, "GET", url, headers=headers, new_connection=True) as response,
         ):
-            watchdog.reschedule(min(last, loop.time() + first))
             await self._verify(response)
-            self.opened, self.is_open = self.opened + 1, True
-            decoder = Decoder(last_id=self._replica.position or "")
-            async for chunk in response.content.iter_any():
-                events = decoder.feed(chunk)
-                if decoder.retry is not None:
-                    self.retry_ms = decoder.retry
-                if not all(map(self._apply, events)):
-                    return
-                watchdog.reschedule(self._deadline(loop.time(), first, last))
+            yield response, watchdog
+
+    async def _read(self, response: aiohttp.ClientResponse, watchdog: asyncio.Timeout) -> None:
+        """Applies what arrives."""
+        loop, first = asyncio.get_running_loop(), self._first_frame_limit()
+        last = loop.time() + FIRST_FRAME_TOTAL
+        watchdog.reschedule(min(last, loop.time() + first))
+        decoder = Decoder(last_id=self._replica.position or "")
+        async for chunk in response.content.iter_any():
+            events = decoder.feed(chunk)
+            if decoder.retry is not None:
+                self.retry_ms = decoder.retry
+            if not all(map(self._apply, events)):
+                return
+            watchdog.reschedule(self._deadline(loop.time(), first, last))
 
     def _first_frame_limit(self) -> float:
         """The seconds that a new connection may be silent, by the heartbeat of the previous connection if known."""

@@ -10,30 +10,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
-from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.hub import Hub
 from statestream.broadcast.kernel_limits import bound_socket
 from statestream.broadcast.sink import TransportSink
-from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, StreamEnd, Wanted
-from statestream.core.change import Position
-from statestream.core.errors import JournalUnusable, Malformed, TooLarge, TooManyStreams, UnknownSlice
+from statestream.broadcast.subscribers import StreamEnd
+from statestream.core.errors import JournalUnusable, TooLarge, TooManyStreams, UnknownSlice
 from statestream.core.selection import Selection
 from statestream.protocol.frame_types import FRAMES
 from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, SESSIONS, hold
 from statestream.server.contract import CAUSE, SLICES, Answer, Contract, Messages, Parameter, Route
+from statestream.server.long_poll import LONG_POLL, is_long_poll, long_poll
 from statestream.server.problems import OUTCOME
-from statestream.server.request import MOUNT, asked_of, check_query, view_of, wants_payloads
+from statestream.server.request import check_query, view_of
+from statestream.server.subscription import cursor_of, cursor_of_poll, wanted_by
 from statestream.server.transfer import BUDGET
-from statestream.store.rights import Grant
-from statestream.store.view import StoreView
 
 HUB: Final = web.AppKey("statestream_hub", Hub)
 HANDOFF: Final = web.AppKey("statestream_handoff", bool)
@@ -71,10 +68,13 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     """Raises Malformed, UnknownSlice, TooManyStreams and, without a cursor, TooLarge. After that, errors end the
     stream.
     """
-    check_query(request, "slices", "cause", "after")
+    check_query(request, "slices", "cause", "after", "live")
     hub, view = request.config_dict[HUB], view_of(request)
-    cursor = _cursor(request)
-    wanted = await _wanted(request, view, cursor)
+    polls = is_long_poll(request)
+    cursor = cursor_of_poll(request) if polls else cursor_of(request)
+    wanted = await wanted_by(request, view, cursor, whole=polls)
+    if polls:
+        return await long_poll(request, hub, view, wanted, cursor)
     response = StreamResponse()
     session = hold(request)
     try:
@@ -112,38 +112,6 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
             hub.leave(subscriber)
         response.describe()
     return response
-
-
-def _granted(view: StoreView, asked: Selection, *, whole: bool) -> Grant:
-    """Raises TooLarge if the stream cannot begin, with the whole state or at all."""
-    grant = view.grant(asked)
-    if whole:
-        view.snapshot(grant.selection)
-    return grant
-
-
-async def _wanted(request: web.Request, view: StoreView, cursor: Cursor) -> Wanted:
-    """Raises Malformed, UnknownSlice, Unavailable, and TooLarge now, while a status can still be sent."""
-    asked = await asked_of(request, view)
-    grant = await view.complete(partial(_granted, view, asked, whole=cursor == "start"))
-    return Wanted(
-        selection=asked,
-        lasting=grant if grant.lasting else None,
-        detail=Detail(payloads=wants_payloads(request), every_change=request.query.get("after") == EARLIEST),
-        encoding=Encoding.CHUNKED if request.version >= HttpVersion11 and MOUNT not in request else Encoding.RAW,
-    )
-
-
-def _cursor(request: web.Request) -> Cursor:
-    """The header's position if there is one: EventSource returns with it to the URL that it first opened."""
-    after = request.query.get("after") or None
-    text = request.headers.get("Last-Event-ID") or (None if after == EARLIEST else after)
-    if text is None:
-        return EARLIEST if after == EARLIEST else "start"
-    try:
-        return Position.parse(text)
-    except Malformed:
-        return "invalid"
 
 
 async def _opened(
@@ -199,6 +167,11 @@ AFTER_CURSOR: Final = Parameter(
     description="The position to resume at, or `earliest` for the whole history.",
     schema={"type": "string"},
 )
+LIVE: Final = Parameter(
+    name="live",
+    description="`sse` for a stream; `long-poll` for one answer, as soon as there is something new.",
+    schema={"enum": ["sse", LONG_POLL]},
+)
 STREAM: Final = Route(
     method="GET",
     path="/stream/state",
@@ -206,7 +179,7 @@ STREAM: Final = Route(
     contract=Contract(
         name="follow",
         summary="The state, and every change to it.",
-        parameters=(SLICES, CAUSE, AFTER_CURSOR, LAST_EVENT_ID),
+        parameters=(SLICES, CAUSE, AFTER_CURSOR, LIVE, LAST_EVENT_ID),
         answers=(Answer(description="A stream that does not end by itself.", media_type="text/event-stream"),),
         errors=(UnknownSlice, TooLarge, TooManyStreams, JournalUnusable),
         cookie=True,

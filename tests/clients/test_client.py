@@ -456,7 +456,7 @@ async def scripted(*connections: list[bytes]) -> AsyncIterator[tuple[str, list[A
     asked: list[Any] = []
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        asked.append(request.headers.get("Last-Event-ID"))
+        asked.append(request.headers.get("Last-Event-ID") or request.query.get("after"))  # it may poll
         script = connections[min(len(asked), len(connections)) - 1]
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

@@ -82,6 +82,69 @@ async def test_a_stream_that_comes_back_into_silence_is_tried_again(
         await stream.wait_for(lambda state: state["counter"] == 1, timeout=60)
 
 
+async def test_a_client_behind_a_proxy_that_holds_streams_back_polls_until_one_passes(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 0.2)
+    async with Proxy(server.port) as proxy:
+        proxy.swallow = "streams"
+        async with statestream.connect(proxy.url, slices=["board", "counter"], timeout=60) as stream:
+            assert stream._connection.polls
+            for number in range(1, 6):
+                await stream.dispatch("board/counted", {})
+                await stream.wait_for(lambda state, number=number: state["counter"] == number, timeout=60)  # type: ignore[misc]
+            await eventually(lambda: proxy.swallowed >= 3)
+            proxy.swallow = "nothing"
+            await eventually(lambda: not stream._connection.polls)
+            await stream.dispatch("board/counted", {})
+            await stream.wait_for(lambda state: state["counter"] == 6, timeout=60)
+            assert [update.reason async for update in first_of(stream, 1)] == ["start"]
+
+
+async def first_of(stream: statestream.Stream, number: int) -> AsyncIterator[statestream.Update]:
+    async for update in stream:
+        yield update
+        if (number := number - 1) == 0:
+            return
+
+
+async def test_a_client_whose_stream_falls_silent_polls_with_its_cursor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PROBE_SECONDS", 60.0)
+    with Server.serving(f"{ROOT / 'tests/apps/quick.py'}:app", env={"HEARTBEAT": "0.3"}) as server:
+        async with Proxy(server.port) as proxy, statestream.connect(proxy.url, slices=["counter"]) as stream:
+            stream._connection.retry_ms = 10
+            proxy.swallow = "streams"
+            await eventually(lambda: stream._connection.polls)
+            for number in range(1, 4):
+                await stream.dispatch("counter/added", {"by": 1})
+                await stream.wait_for(lambda state, number=number: state["counter"] == number, timeout=60)  # type: ignore[misc]
+            initial = [update async for update in first_of(stream, 4) if update.kind == "initial"]
+            assert [update.reason for update in initial] == ["start"], "polling resumes, and begins nothing anew"
+
+
+async def test_a_server_that_does_not_know_long_polling_is_asked_for_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.3)
+    streams = 0
+
+    async def older(request: web.Request) -> web.StreamResponse:
+        nonlocal streams
+        if "live" in request.query:
+            return web.json_response({"code": "malformed"}, status=400)
+        streams += 1
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        if streams > 2:
+            await response.write(initial())
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(older) as url, statestream.connect(url, timeout=60) as stream:
+        assert (stream.state, streams) == ({"s": 1}, 3)
+
+
 async def test_a_large_first_frame_may_take_longer_than_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.5)
     asked = 0

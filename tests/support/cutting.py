@@ -16,15 +16,16 @@ HEAD_END = b"\r\n\r\n"
 class Proxy:
     """`async with Proxy(port) as proxy:`; clients go to `proxy.url`.
 
-    While `swallow` is set, bytes of the server are lost without an error: all of them, or what follows the head of an
-    answer. A connection that has lost bytes stays silent for ever. `swallowed` counts those.
+    While `swallow` is set, bytes of the server are lost without an error: all of them, what follows the head of an
+    answer, or all of the answers whose length is unknown when they begin. A connection that has lost bytes stays silent
+    for ever. `swallowed` counts those.
     """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.cuts = self.swallowed = 0
-        self.swallow: Literal["nothing", "all", "bodies"] = "nothing"
+        self.swallow: Literal["nothing", "all", "bodies", "streams"] = "nothing"
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
@@ -68,7 +69,8 @@ class Proxy:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         silent = False
         while data := await reader.read(1 << 16):
-            if not silent and self.swallow != "nothing":
+            known = self.swallow == "streams" and b"content-length:" in data.partition(HEAD_END)[0].lower()
+            if not silent and self.swallow != "nothing" and not known:
                 silent, self.swallowed = True, self.swallowed + 1
                 head, end, _ = data.partition(HEAD_END)
                 data = head + end if self.swallow == "bodies" and data.startswith(b"HTTP/") else b""

@@ -278,6 +278,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("header-wins", "state.resumed", Fault(ask=after_wins)),
     ("unreadable-cursor", "400", Fault(answer=unreadable_is_400)),
     ("forked-cursor", "forked", frames(b'"reason":"forked"', b'"reason":"invalid"')),
+    ("poll-again-and-again", "everything that was missed", frames(rb"event: state.update\n.*\n.*\n\n", b"")),
+    ("poll-by-url", "got none", Fault(ask=without("live"))),
     ("answers", "duplicate", said(rb'"duplicate":false', b'"duplicate":true')),
     ("answers", "the last version", said(rb'"position":"(\d+)\.', rb'"position":"\g<1>9.', "/dispatch")),
     ("repeated-id", "duplicate", forgetful()),

@@ -17,6 +17,7 @@ from statestream.tools.conformance.checks import Outcome, select
 from statestream.tools.conformance.servers.cursor_checks import CURSORS
 from statestream.tools.conformance.servers.dispatch_checks import DISPATCH, ERRORS, LIMITS
 from statestream.tools.conformance.servers.origin_checks import ORIGINS
+from statestream.tools.conformance.servers.poll_checks import POLLS
 from statestream.tools.conformance.servers.server_check import ServerCheck
 from statestream.tools.conformance.servers.server_under_test import ServerUnderTest
 from statestream.tools.conformance.servers.state_checks import STATES
@@ -26,7 +27,7 @@ from statestream.tools.conformance.servers.violation import Violation
 from statestream.tools.target import Target
 from statestream.tools.template import ActionTemplate
 
-SECTIONS: Final = (STREAM, CURSORS, DISPATCH, STATES, ERRORS, LIMITS, ORIGINS, TICKETS)
+SECTIONS: Final = (STREAM, CURSORS, POLLS, DISPATCH, STATES, ERRORS, LIMITS, ORIGINS, TICKETS)
 CHECKS: Final[Sequence[ServerCheck]] = tuple(check for section in SECTIONS for check in section.checks)
 CHECK_SECONDS: Final = 300.0
 

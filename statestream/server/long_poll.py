@@ -1,0 +1,63 @@
+"""GET /stream/state?live=long-poll: what a client has missed, as one answer, as soon as there is any.
+
+A proxy may hold a stream back until it ends. An answer ends. Its frames are those of a stream, and the last id in it is
+the cursor of the next request. All that the answer depends on is in the URL, so a cache can serve many clients.
+
+Invariants: a poll is a subscriber like any other, as far as rights, limits and revocations are concerned. A shared
+cache may keep only what everybody may read, and only for a moment: nothing that was erased comes back from it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from statestream.broadcast.answer_sink import AnswerSink, has_changes
+from statestream.broadcast.hub import Hub
+from statestream.broadcast.subscribers import Cursor, Wanted
+from statestream.core.errors import Malformed
+from statestream.server.access_log import stream_logger
+from statestream.server.authentication import SESSION, hold
+from statestream.server.problems import OUTCOME
+from statestream.server.request import PRINCIPAL
+from statestream.server.transfer import BUDGET, send
+from statestream.store.view import StoreView
+
+LONG_POLL: Final = "long-poll"
+TYPE: Final = "text/event-stream; charset=utf-8"
+SHARED: Final = "public, max-age=1"
+"""A second is enough for a cache to answer all who ask at the same cursor."""
+PRIVATE: Final = "no-store"
+
+
+def is_long_poll(request: web.Request) -> bool:
+    """What the query's `live` says. Raises Malformed."""
+    live = request.query.get("live", "sse")
+    if live not in ("sse", LONG_POLL):
+        raise Malformed(f"expected live=sse or live={LONG_POLL}")
+    return live == LONG_POLL
+
+
+async def long_poll(
+    request: web.Request, hub: Hub, view: StoreView, wanted: Wanted, cursor: Cursor
+) -> web.StreamResponse:
+    """Answers within a heartbeat. Raises TooManyStreams, and Unavailable if too much waits for slow clients."""
+    transport = request.transport
+    request[OUTCOME] = "ok"
+    if transport is None:
+        request[OUTCOME] = "left"
+        return web.Response()
+    session = hold(request)
+    sink = AnswerSink(transport, request.config_dict[BUDGET])
+    request.pop(SESSION, None)  # from here on it is the hub that ends the poll, and closes the session
+    subscriber = hub.join(sink, view, wanted, cursor, session, stream_logger(request))
+    try:
+        await sink.news
+    finally:
+        answer = sink.take()
+        if subscriber is not None:
+            hub.leave(subscriber)
+    shared = PRINCIPAL not in request and has_changes(answer)
+    headers = {"Content-Type": TYPE, "Cache-Control": SHARED if shared else PRIVATE, "X-Accel-Buffering": "no"}
+    return await send(request, [answer], headers)
