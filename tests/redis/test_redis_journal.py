@@ -122,7 +122,7 @@ async def test_what_is_not_a_journal_is_refused_and_left_alone(redis_server: Red
     before = [redis_server("DUMP", name) for name in ("{a}:meta", "{b}:meta", "{c}:meta", "{d}:changes")]
     assert "holds something else" in await refused(f"{redis_server.url}?namespace=a")
     assert "damaged or missing" in await refused(f"{redis_server.url}?namespace=b")
-    assert "expected format 1, got 99; upgrade statestream" in await refused(f"{redis_server.url}?namespace=c")
+    assert "expected format 1 or 2, got 99; upgrade statestream" in await refused(f"{redis_server.url}?namespace=c")
     assert "damaged or missing" in await refused(f"{redis_server.url}?namespace=d")
     assert [redis_server("DUMP", name) for name in ("{a}:meta", "{b}:meta", "{c}:meta", "{d}:changes")] == before
     journal = await opened(redis_server, "e")

@@ -83,6 +83,17 @@ async def test_the_privileges_on_the_page_are_enough(redis_server: RedisServer) 
     await asyncio.wait_for(journal.wait(START), 5)
     await raised(Duplicate, write(journal, entry(id="x5")))
     assert len(await journal.lookup([("ada", "x5")])) == 1
+    redis_server("CONFIG", "SET", "appendonly", "yes")
+    for without in ("", "-bgrewriteaof"):
+        await eventually(lambda: not redis_server("INFO", "persistence")["aof_rewrite_in_progress"])
+        await write(journal, entry(value("r/1", "secret")))
+        if without:
+            redis_server("ACL", "SETUSER", user, without)
+        assert await journal.erase(["r/1"]) == await journal.head()
+        assert "secret" not in repr(await journal.read(await journal.earliest()))
+        assert redis_server("HEXISTS", key(journal, "meta"), "compact") == 0, "asked for, or given up"
+    refusals = repr(redis_server("ACL", "LOG"))
+    assert (refusals.count("'object'"), "bgrewriteaof" in refusals) == (2, True), "that, and the other namespace"
     await journal.close()
 
 
@@ -177,6 +188,7 @@ async def test_a_journal_moves_to_sqlite_and_back_with_its_positions_and_ids(
         changes = (value("a", number), value("room/1", [number]), value("room/2", {}))
         await write(journal, entry(*changes, id=f"id-{number}"), entry(removed("room/2")))
         await keep(journal)
+    await journal.erase(["room/1"])
     truth, earliest = plain(await History(journal).load()), await journal.earliest()
     kept = await changes_after(journal, earliest, 999)
     keys = [("ada", f"id-{number}") for number in range(9)]

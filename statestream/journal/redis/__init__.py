@@ -6,15 +6,16 @@ crash of the machine loses about the last second, and a crash of the process not
 the replica has not received; with `wait=N` in the URL, N replicas have received the batch. Whatever is lost in any of
 these ways is lost from the end of the history, and every node and client that has seen it is told.
 
-Invariants: every coroutine runs scripts, each of which is a transaction; `append` runs one. Only `save`, `trim` and
-`tidy` run several, each of them short, because everybody else waits for a script. Positions are compared inside of the
-scripts, by seq and tag. A node that was frozen or cut off can therefore write nothing but what fits the history.
+Invariants: every coroutine runs scripts, each of which is a transaction; `append` runs one. Only `save`, `trim`, `tidy`
+and `erase` run several, each of them short, because everybody else waits for a script. Positions are compared inside
+of the scripts, by seq and tag. A node that was frozen or cut off can therefore write nothing but what fits the history.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from statestream.core.change import (
@@ -46,16 +47,20 @@ from statestream.journal.contract import (
 )
 from statestream.journal.redis.address import Address
 from statestream.journal.redis.checkpoints import KeptCheckpoints
+from statestream.journal.redis.erasing import Erasing
 from statestream.journal.redis.link import Argument, Link
 from statestream.journal.redis.packing import packed, packed_arguments, packed_key, unpacked, unpacked_record
-from statestream.journal.redis.scripts import APPEND, FORMAT, HEAD, LOOKUP, READ, TIDY, WRITABLE, Script
+from statestream.journal.redis.scripts import APPEND, ERASED_FORMAT, FORMAT, HEAD, LOOKUP, READ, TIDY, WRITABLE, Script
 from statestream.journal.redis.server_info import ServerInfo
 from statestream.journal.redis.transfer import Transfer
 from statestream.journal.redis.translation import damaged
+from statestream.journal.redis.unfinished import Erasures, changes_left, erasures_of, records_left
 from statestream.journal.redis.verdicts import verified
 from statestream.journal.redis.waking import Waking
 
 __all__ = ["RedisJournal"]
+
+log = logging.getLogger("statestream")
 
 WAIT_MS: Final = 2_000
 """How long a batch may take to reach as many replicas as the URL asks for."""
@@ -78,6 +83,7 @@ class RedisJournal:
         self._waking = Waking(self._address)
         self._checkpoints = KeptCheckpoints(self._writing, self._reading, self.clock, self._read)
         self._transfer = Transfer(self._writing, self._reading, self.clock)
+        self._erasing = Erasing(self._writing, self._reading, self._confirmed)
         self._is_open = False
 
     @classmethod
@@ -110,11 +116,17 @@ class RedisJournal:
     async def _prepare(self) -> None:
         *_, clock, found = verified(await self._writing.run(HEAD))  # first: a cluster may have the keys elsewhere
         ServerInfo.parse(await self._writing.command("INFO")).check()
-        if found not in (b"", str(FORMAT).encode()):
-            raise JournalUnusable(f"expected format {FORMAT}, got {found.decode()}; upgrade statestream")
+        if found.decode() not in ("", str(FORMAT), str(ERASED_FORMAT)):
+            raise JournalUnusable(
+                f"expected format {FORMAT} or {ERASED_FORMAT}, got {found.decode()}; upgrade statestream"
+            )
         if found:
             self.clock.continue_from(int(clock))
         await self._note_time()
+        try:
+            await self._erasing.finish()
+        except Unavailable as error:
+            log.warning("what was erased before the last stop is still on the server, trying again later: %s", error)
 
     async def close(self) -> None:
         if self._is_open:
@@ -143,8 +155,8 @@ class RedisJournal:
         arguments = packed_arguments(batch, tag, limits, packed(batch, tag))
         answer = verified(await self._confirmed(APPEND, arguments))
         match answer:
-            case [b"duplicate", found]:
-                raise Duplicate(_records_of(batch, found))
+            case [b"duplicate", found, erasures]:
+                raise Duplicate(_records_of(batch, found, erasures_of(erasures)))
             case [b"conflict", name]:
                 raise Conflict(f"{name.decode()} changed since it was read; reload and retry")
         _, seq, base_tag, clock = answer
@@ -157,7 +169,7 @@ class RedisJournal:
         if not replicas:
             return await self._writing.run(script, *arguments)
         answer, [received] = await self._writing.run_with(script, arguments, ("WAIT", replicas, WAIT_MS))
-        if received < replicas and answer[0] in (b"appended", b"duplicate", b"tidied"):
+        if received < replicas and answer[0] in (b"appended", b"duplicate", b"tidied", b"finished"):
             raise Unavailable(f"{received} of {replicas} replicas have received the change; try again with the same id")
         return answer
 
@@ -165,10 +177,10 @@ class RedisJournal:
         wanted = list(keys)
         if not wanted:
             return {}
-        _, values = verified(await self._reading.run(LOOKUP, *map(packed_key, wanted)))
+        _, values, erasures = verified(await self._reading.run(LOOKUP, *map(packed_key, wanted)))
         oldest = self.clock.now() - IDEMPOTENCY_MS
         found = {}
-        for key, value in zip(wanted, values, strict=True):
+        for key, value in zip(wanted, records_left(values, erasures_of(erasures)), strict=True):
             at, record = unpacked_record(value) if value else (0, None)
             if record is not None and at >= oldest:
                 found[key] = record
@@ -181,12 +193,14 @@ class RedisJournal:
         return await self._read(after, limit, selection)
 
     async def _read(self, after: Position, limit: int, selection: Selection = EVERYTHING) -> Page:
-        _, found = verified(await self._reading.run(READ, after.seq, after.tag, limit, PAGE_BYTES))
+        _, found, enough, erasures = verified(await self._reading.run(READ, after.seq, after.tag, limit, PAGE_BYTES))
         changes: list[Change] = []
         each = iter(found)
         for last, base, tag, data in zip(each, each, each, each, strict=True):
             changes += unpacked(int(last), int(base), tag.decode(), data)
-        changes = [change for change in changes if after.seq < change.version <= after.seq + limit]
+        if erasures:
+            changes = changes_left(changes, erasures_of(erasures))
+        changes = [change for change in changes if after.seq < change.version <= int(enough)]
         if changes and changes[-1].version - after.seq != len(changes):
             raise damaged(f"the history after change {after.seq}")
         page = page_of(changes, changes[-1].position if changes else after)
@@ -225,6 +239,7 @@ class RedisJournal:
         while more:
             more = await self._note_time(FORGET_AT_ONCE)
         await self._checkpoints.clear()
+        await self._erasing.finish()
 
     async def _note_time(self, forget: int = 0) -> int:
         """Records the time, and adopts a later one. Forgets up to so many ids; 1 if there may be more to forget."""
@@ -236,6 +251,15 @@ class RedisJournal:
         """What `lua/tidy.lua` expects."""
         now = self.clock.now()
         return now, now - IDEMPOTENCY_MS, self.retention.id_bytes, forget
+
+    # erasing
+
+    async def erase(self, names: Collection[str], actor: str | None = None) -> Position | None:
+        """Returns once the server's memory does not contain what was erased either, see `erasing`."""
+        erased = await self._erasing.erase(names, actor, self.clock.now())
+        if erased is None and self._address.replicas:  # they must have received the erasure that was before
+            await self._confirmed(TIDY, self._times(forget=0))
+        return erased
 
     # to and from other journals
 
@@ -256,10 +280,10 @@ class RedisJournal:
             await self._note_time()
 
 
-def _records_of(batch: Batch, found: Sequence[bytes]) -> dict[IdempotencyKey, IdempotencyRecord]:
+def _records_of(batch: Batch, found: Sequence[bytes], erasures: Erasures) -> dict[IdempotencyKey, IdempotencyRecord]:
     """The records among the answers to a batch, by the keys of its requests."""
     keys = {
         packed_key(entry.idempotency_key): entry.idempotency_key for entry in batch.entries if entry.idempotency_key
     }
-    each = iter(found)
-    return {keys[key]: unpacked_record(record)[1] for key, record in zip(each, each, strict=True)}
+    records = records_left(found[1::2], erasures)
+    return {keys[key]: unpacked_record(record)[1] for key, record in zip(found[::2], records, strict=True) if record}

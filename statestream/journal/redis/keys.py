@@ -10,7 +10,10 @@ import re
 from typing import Final
 
 NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
-_PARTS: Final = ("meta", "changes", "versions", "ids", "ages", "rows", "values", "checkpoints", "superseded")
+_PARTS: Final = (
+    *("meta", "changes", "versions", "ids", "ages", "rows", "values"),
+    *("checkpoints", "superseded", "replaced", "erased"),
+)
 
 
 def keys_of(namespace: str) -> list[bytes]:

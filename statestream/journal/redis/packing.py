@@ -11,11 +11,12 @@ with a CRC-32, and its contents have the types that they must have.
 from __future__ import annotations
 
 from binascii import crc32
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from statestream.core.change import (
     Cause,
@@ -33,6 +34,8 @@ from statestream.journal.redis.translation import damaged
 CHUNK_BYTES: Final = 16 << 10
 """A chunk ends after the change that reaches this size. Those who wait for changes are sent one chunk."""
 _CRC_BYTES: Final = 4
+HOLE: Final = 2**63 - 1
+"""Stands for a version that only the script knows. Nothing else in a row is written as it is: no text has its bytes."""
 
 
 class _Row(Struct, frozen=True, array_like=True, gc=False):
@@ -72,6 +75,7 @@ class Packed(Struct, frozen=True, kw_only=True):
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
+_HOLE: Final = _encoder.encode(HOLE)
 _rows: Final = msgspec.msgpack.Decoder(list[_Row])
 _key: Final = msgspec.msgpack.Decoder(tuple[str, str])
 _record: Final = msgspec.msgpack.Decoder(_Record)
@@ -119,9 +123,19 @@ def _row(pending: PendingChange, origin: int, at: int) -> _Row:
     )
 
 
+def _changed(change: Change) -> _Row:
+    """Of a change that has its number."""
+    pending = PendingChange(slice=change.slice, kind=change.kind, data=change.data, cause=change.cause)
+    return _row(pending, change.from_version, change.at)
+
+
 def _chunk(last: int, size: int, rows: list[_Row]) -> Chunk:
+    return Chunk(last=last, size=size, data=_data(rows))
+
+
+def _data(rows: list[_Row]) -> bytes:
     data = _encoder.encode(rows)
-    return Chunk(last=last, size=size, data=crc32(data).to_bytes(_CRC_BYTES, "big") + data)
+    return crc32(data).to_bytes(_CRC_BYTES, "big") + data
 
 
 def unpacked(last: int, base: int, tag: str, data: bytes) -> list[Change]:
@@ -148,6 +162,11 @@ def unpacked(last: int, base: int, tag: str, data: bytes) -> list[Change]:
     ]
 
 
+def repacked(changes: Sequence[Change]) -> bytes:
+    """The changes of a chunk as its data."""
+    return _data([_changed(change) for change in changes])
+
+
 def packed_arguments(batch: Batch, tag: str, limits: tuple[int, int, int], content: Packed) -> list[bytes]:
     """What `lua/append.lua` expects. `limits` are the time, that before which ids are forgotten, and their bytes."""
     read, chunks, records = batch.read, content.chunks, content.records
@@ -160,6 +179,14 @@ def packed_arguments(batch: Batch, tag: str, limits: tuple[int, int, int], conte
         )
     )
     return [head, *(text for record in records for text in record), *(chunk.data for chunk in chunks)]
+
+
+def packed_erasure(batch: Batch, tag: str, now: int) -> list[bytes]:
+    """What `lua/erase.lua` expects, of a batch whose slices have HOLE as their version: the script fills it in."""
+    chunks = packed(batch, tag).chunks
+    lasts, sizes = [chunk.last for chunk in chunks], [chunk.size for chunk in chunks]
+    head = _encoder.encode((tag, now, list(batch.versions), lasts, sizes))
+    return [head, *(text for chunk in chunks for text in chunk.data[_CRC_BYTES:].split(_HOLE))]
 
 
 def packed_beginning(position: Position, versions: dict[str, int], now: int, *, first: bool) -> bytes:
@@ -179,8 +206,7 @@ def packed_adoption(
     rows: list[_Row] = []
     size = 0
     for change, following in zip(changes, (*changes[1:], None), strict=True):
-        pending = PendingChange(slice=change.slice, kind=change.kind, data=change.data, cause=change.cause)
-        rows.append(_row(pending, change.from_version, change.at))
+        rows.append(_changed(change))
         size += change.size
         if following is None or following.position.tag != change.position.tag or size >= CHUNK_BYTES:
             chunks.append((change.position, _chunk(change.version, size, rows)))
@@ -215,6 +241,23 @@ def unpacked_key(key: bytes) -> IdempotencyKey:
         return _key.decode(key)
     except msgspec.DecodeError:
         raise damaged("the key of a request") from None
+
+
+def packed_name(name: str) -> bytes:
+    """What every chunk and record that names a slice contains."""
+    return _encoder.encode(name)
+
+
+def record_without(value: bytes, erasures: Mapping[str, float]) -> bytes:
+    """The record without what it says of slices before their erasure, given by seq. Raises JournalUnusable."""
+    _, changed = unpacked_record(value)
+    left = [version >= erasures.get(name, 0) for name, version in changed.changes]
+    if all(left):
+        return value
+    *head, content = value.split(b" ", 4)
+    record = _record.decode(content)
+    changes = tuple(pair for pair, stays in zip(record.changes, left, strict=True) if stays)
+    return b" ".join((*head, _encoder.encode(replace(record, digest=b"", changes=changes))))
 
 
 def unpacked_record(value: bytes) -> tuple[int, IdempotencyRecord]:

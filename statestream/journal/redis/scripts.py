@@ -5,7 +5,8 @@ statestream can share a server, and a server that has lost its scripts, in a res
 
 Invariants: every access to data is a script without the flag `no-writes`, reads included. A replica refuses such
 scripts, and a replica may lag behind, which must not look like a history that lost its tail. Scripts that need no
-memory may run when it is exhausted. No script loops longer than its arguments say.
+memory may run when it is exhausted. No script loops longer than its arguments say, or than a few nodes of the stream
+have entries.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Final
 
 FORMAT: Final = 1
 """The version of what the keys hold."""
+ERASED_FORMAT: Final = 2
+"""The version once something was erased. Code that does not know it would take replaced chunks for missing ones."""
 RECORD_BYTES: Final = 200
 """The memory that an idempotency record takes beside its contents, in the hash and in the list."""
-_CONSTANTS: Final = f'local FORMAT, RECORD_BYTES = "{FORMAT}", {RECORD_BYTES}\n'
+_CONSTANTS: Final = f'local FORMAT, ERASED_FORMAT, RECORD_BYTES = "{FORMAT}", "{ERASED_FORMAT}", {RECORD_BYTES}\n'
 
 
 class Script:
@@ -32,18 +35,34 @@ class Script:
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-APPEND: Final = Script("append", "position", "slices", "forgetting")
-READ: Final = Script("read", "position", allow_oom=True)
-HEAD: Final = Script("head", "position", allow_oom=True)
-LOOKUP: Final = Script("lookup", allow_oom=True)
+_PLACE: Final = ("chunks", "position")
+_ERASURES: Final = (*_PLACE, "unfinished")
+_KNOWN: Final = (*_PLACE, "known")
+
+APPEND: Final = Script("append", *_ERASURES, "slices", "forgetting")
+READ: Final = Script("read", *_ERASURES, allow_oom=True)
+HEAD: Final = Script("head", *_PLACE, allow_oom=True)
+LOOKUP: Final = Script("lookup", "unfinished", allow_oom=True)
 POINTS: Final = Script("points", allow_oom=True)
-SAVE: Final = Script("save", "position")
-COMPLETE: Final = Script("complete", "position")
+SAVE: Final = Script("save", *_PLACE)
+COMPLETE: Final = Script("complete", *_PLACE)
 SAVED: Final = Script("saved", allow_oom=True)
-TRIM: Final = Script("trim", "position", allow_oom=True)
+TRIM: Final = Script("trim", *_PLACE, allow_oom=True)
 CLEAR: Final = Script("clear", allow_oom=True)
-TIDY: Final = Script("tidy", "position", "forgetting", allow_oom=True)
-BEGIN: Final = Script("begin", "position", "slices")
-ADOPT: Final = Script("adopt", "position", "slices", "forgetting")
+TIDY: Final = Script("tidy", *_PLACE, "forgetting", allow_oom=True)
+BEGIN: Final = Script("begin", *_PLACE, "slices")
+ADOPT: Final = Script("adopt", *_PLACE, "slices", "forgetting")
 SCAN: Final = Script("scan", allow_oom=True)
 WRITABLE: Final = Script("writable")
+
+HELD: Final = Script("held", allow_oom=True)
+ERASE: Final = Script("erase", *_PLACE, "slices")
+PENDING: Final = Script("pending", *_ERASURES, allow_oom=True)
+SEARCH: Final = Script("search", *_PLACE, allow_oom=True)
+BATCH: Final = Script("batch", *_PLACE, allow_oom=True)
+REPLACE: Final = Script("replace", *_KNOWN)
+UNSAVE: Final = Script("unsave", *_KNOWN, allow_oom=True)
+NAMED: Final = Script("named", allow_oom=True)
+REWRITE: Final = Script("rewrite", *_KNOWN)
+FINISH: Final = Script("finish", *_KNOWN, allow_oom=True)
+COMPACTED: Final = Script("compacted", allow_oom=True)

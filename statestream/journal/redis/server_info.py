@@ -21,6 +21,8 @@ class ServerInfo(Struct, frozen=True, kw_only=True):
     role: str
     maxmemory: int
     policy: str
+    appends: bool
+    """Whether it writes an append-only file."""
 
     @classmethod
     def parse(cls, info: bytes) -> ServerInfo:
@@ -31,6 +33,7 @@ class ServerInfo(Struct, frozen=True, kw_only=True):
             role=found.get("role", "master"),
             maxmemory=int(found.get("maxmemory", "0")),
             policy=found.get("maxmemory_policy", "noeviction"),
+            appends=found.get("aof_enabled") == "1",
         )
 
     def check(self) -> None:

@@ -27,6 +27,7 @@ from statestream.journal.redis.packing import (
     unpacked_record,
 )
 from statestream.journal.redis.scripts import ADOPT, BEGIN, LOOKUP, SCAN
+from statestream.journal.redis.unfinished import erasures_of, records_left
 from statestream.journal.redis.verdicts import verified
 
 PORTION: Final = 1_000
@@ -48,8 +49,8 @@ class Transfer:
         found: list[KeptRecord] = []
         while begin < len(self._keys) and not found:
             keys = self._keys[begin : begin + PORTION]
-            _, values = verified(await self._reading.run(LOOKUP, *map(packed_key, keys)))
-            for key, value in zip(keys, values, strict=True):
+            _, values, erasures = verified(await self._reading.run(LOOKUP, *map(packed_key, keys)))
+            for key, value in zip(keys, records_left(values, erasures_of(erasures)), strict=True):
                 if value is not None:  # otherwise it was forgotten meanwhile
                     at, record = unpacked_record(value)
                     found += [KeptRecord(key=key, record=record, at=at)] if at >= oldest else []

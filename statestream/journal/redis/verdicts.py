@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from statestream.core.errors import Expired, Forked
+from statestream.core.errors import Expired, Forked, Unavailable
 from statestream.journal.redis.translation import damaged
 
 
 def verified(answer: Sequence[Any]) -> Sequence[Any]:
-    """The answer. Raises Forked, Expired, and JournalUnusable if the script found something damaged."""
+    """The answer. Raises Forked, Expired, Unavailable, and JournalUnusable if the script found something damaged."""
     match answer[0]:
         case b"forked":
             raise Forked("the position is not part of this history; start without a position")
@@ -21,4 +21,6 @@ def verified(answer: Sequence[Any]) -> Sequence[Any]:
             raise Expired(f"the journal goes back to {answer[1].decode()} only; start without a position")
         case b"damaged":
             raise damaged(answer[1].decode())
+        case b"unknown":
+            raise Unavailable("the history does not have the erasure any more, as after a failover; try again")
     return answer

@@ -27,7 +27,7 @@ for at = 2, id_last, 2 do
 end
 if #duplicates > 0 then
   redis.call("HSET", META, "clock", integer(now)) -- a write, so that WAIT covers the one that is repeated
-  return { "duplicate", duplicates }
+  return { "duplicate", duplicates, unfinished(meta) }
 end
 
 local moved = differing(names, versions)
@@ -35,12 +35,7 @@ if moved then
   return { "conflict", moved }
 end
 
-local bytes = meta.bytes
-for at, last in ipairs(lasts) do
-  bytes = bytes + sizes[at]
-  local id, data = integer(meta.seq + last) .. "-0", ARGV[1 + id_last + at]
-  redis.call("XADD", CHANGES, id, "b", integer(meta.seq), "t", batch_tag, "z", integer(bytes), "d", data)
-end
+local bytes = add_chunks(meta, batch_tag, lasts, sizes, ARGV, 1 + id_last)
 
 set_versions(changed, offsets, meta.seq)
 

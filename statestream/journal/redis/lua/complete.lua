@@ -20,8 +20,8 @@ end
 if newest < base then
   return { "lost" }
 end
-local chunk = chunk_with(seq)
-local reached = chunk and chunk.bytes or meta.bytes
+local _, _, _, reached = chunk_from(meta, seq)
+reached = tonumber(reached or meta.bytes)
 local size = reached - bytes + saved
 now = math.max(now, meta.clock)
 local point = { integer(seq), tag, integer(now), integer(size), integer(reached) }

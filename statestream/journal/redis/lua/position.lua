@@ -1,7 +1,10 @@
 -- Whether a position is part of the history. Two positions with the same seq and tag are the same.
 
 local function read_meta()
-  local found = redis.call("HMGET", META, "seq", "tag", "floor", "floor_tag", "bytes", "floor_bytes", "clock")
+  local found = redis.call(
+    "HMGET", META, "seq", "tag", "floor", "floor_tag", "bytes", "floor_bytes", "clock", "erased", "overwritten",
+    "replaced"
+  )
   return {
     exists = found[1] ~= false,
     seq = tonumber(found[1] or "0"),
@@ -11,12 +14,18 @@ local function read_meta()
     bytes = tonumber(found[5] or "0"),
     floor_bytes = tonumber(found[6] or "0"),
     clock = tonumber(found[7] or "0"),
+    erased = tonumber(found[8] or "0"),
+    overwritten = tonumber(found[9] or "0"),
+    replaced = tonumber(found[10] or "0"),
   }
 end
 
 -- What a script has to return if there is a journal without its head; nil if that is there, or nothing is.
 local function headless(meta)
-  if not meta.exists and redis.call("EXISTS", CHANGES, VERSIONS, IDS, AGES, ROWS, VALUES, CHECKPOINTS) > 0 then
+  if meta.exists then
+    return nil
+  end
+  if redis.call("EXISTS", CHANGES, VERSIONS, IDS, AGES, ROWS, VALUES, CHECKPOINTS, REPLACED, ERASED) > 0 then
     return { "damaged", "the head of the journal" }
   end
   return nil
@@ -31,16 +40,6 @@ local function write_head(meta, head)
   end
 end
 
--- The fields of the chunk with a change: base, tag, bytes, data.
-local function chunk_with(seq)
-  local entry = redis.call("XRANGE", CHANGES, integer(seq), "+", "COUNT", 1)[1]
-  if not entry then
-    return nil
-  end
-  local fields = entry[2]
-  return { base = fields[2], tag = fields[4], bytes = tonumber(fields[6]), data = fields[8] }
-end
-
 -- What is wrong with a position: nil, or what the script has to return.
 local function refusal(meta, seq, tag)
   if seq < meta.floor then
@@ -52,11 +51,11 @@ local function refusal(meta, seq, tag)
   elseif seq == meta.seq then
     known = meta.tag
   elseif seq < meta.seq then
-    local chunk = chunk_with(seq)
-    if not chunk then
+    local last, _, found = chunk_from(meta, seq)
+    if not last then
       return { "damaged", "the history at change " .. integer(seq) }
     end
-    known = chunk.tag
+    known = found
   end
   if known ~= tag then
     return { "forked" }

@@ -1,9 +1,10 @@
 -- Stores some slices as of a position, which a checkpoint needs. Rows are facts: they are true also if the checkpoint
--- is never completed.
+-- is never completed. A slice that was erased after the position did not exist there.
 -- ARGV: the position (seq, tag); the seq in 16 digits; then slice and value of each row.
 
 local seq, tag, digits = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local wrong = refusal(read_meta(), seq, tag)
+local meta = read_meta()
+local wrong = refusal(meta, seq, tag)
 if wrong then
   return wrong
 end
@@ -16,8 +17,7 @@ local function neighbour(command, from, to, name) -- the next row of the same sl
   return nil
 end
 
-for at = 4, #ARGV, 2 do
-  local name, value = ARGV[at], ARGV[at + 1]
+local function store(name, value)
   local row = name .. "\0" .. digits
   redis.call("ZADD", ROWS, 0, row)
   redis.call("HSET", VALUES, row, value)
@@ -30,6 +30,12 @@ for at = 4, #ARGV, 2 do
     redis.call("ZADD", SUPERSEDED, "LT", string.sub(after, -16), row)
   elseif value == "" then
     redis.call("ZADD", SUPERSEDED, "LT", integer(seq), row)
+  end
+end
+
+for at = 4, #ARGV, 2 do
+  if meta.erased <= seq or tonumber(redis.call("ZSCORE", ERASED, ARGV[at]) or "0") <= seq then
+    store(ARGV[at], ARGV[at + 1])
   end
 end
 return { "saved" }

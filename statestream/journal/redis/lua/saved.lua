@@ -11,6 +11,12 @@ if not kept or string.match(kept, "^%d+ (%w+) ") ~= tag then
   return { "gone" }
 end
 
+local erased = tonumber(redis.call("HGET", META, "erased") or "0") > seq -- since then
+
+local function is_erased(name)
+  return erased and tonumber(redis.call("ZSCORE", ERASED, name) or "0") > seq
+end
+
 local found, size, looked = {}, 0, 0
 local from = ARGV[7]
 for range = 8, #ARGV, 2 do
@@ -26,7 +32,7 @@ for range = 8, #ARGV, 2 do
       return { "saved", found, (range - 8) / 2, from }
     end
     local name = string.sub(row, 1, -18)
-    local newest = redis.call(
+    local newest = not is_erased(name) and redis.call(
       "ZREVRANGEBYLEX", ROWS, "[" .. name .. "\0" .. digits, "[" .. name .. "\0", "LIMIT", 0, 1
     )[1]
     local value = newest and redis.call("HGET", VALUES, newest)
