@@ -44,7 +44,7 @@ from statestream.core.change import (
     SliceState,
 )
 from statestream.core.clock import AgeClock
-from statestream.core.errors import StatestreamError
+from statestream.core.errors import StatestreamError, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
 
 IDEMPOTENCY_MS: Final = 24 * 3600 * 1000
@@ -64,6 +64,13 @@ class Duplicate(StatestreamError):
     def __init__(self, records: Mapping[IdempotencyKey, IdempotencyRecord]) -> None:
         self.records = dict(records)
         super().__init__(f"{len(self.records)} of the batch's requests have been recorded before")
+
+
+class CheckpointClaimed(Unavailable):
+    """Another process is making a checkpoint of this journal. That is no failure: the store tries again later."""
+
+    def __init__(self) -> None:
+        super().__init__("another process is making a checkpoint of this journal")
 
 
 class Retention(Struct, frozen=True, kw_only=True):
@@ -202,7 +209,8 @@ class Checkpoints(Protocol):
         """Makes a checkpoint of what changed since the last one (None: the slice was removed).
 
         Does nothing if a checkpoint at `position` or later exists. Appends go on meanwhile. A checkpoint that was
-        interrupted is never visible. Raises Forked, Unavailable.
+        interrupted is never visible. Raises Forked, Unavailable, and CheckpointClaimed if another process is
+        making one.
         """
 
     async def trim(self, until: Position) -> None:

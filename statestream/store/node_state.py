@@ -43,17 +43,24 @@ T = TypeVar("T")
 class NodeState:
     """`slices` stays the same object. Values that are away are fetched with `fetch`.
 
+    `forget_shown` is called with the names of slices that were erased, before that is announced.
     Instances are unloaded that were not used for `idle` seconds; None: never, and all are loaded at the start.
     """
 
-    def __init__(self, registry: HandlerRegistry, journal: Journal, bus: Bus, idle: float | None = None) -> None:
+    def __init__(
+        self,
+        registry: HandlerRegistry,
+        journal: Journal,
+        bus: Bus,
+        forget_shown: Callable[[Collection[str]], None],
+        idle: float | None = None,
+    ) -> None:
         self.bus, self._registry, self._idle = bus, registry, idle
+        self._forget_shown = forget_shown
         self.slices = LoadedSlices()
         self.schemas = Schemas(registry.slices)
         self.position = START
         self.stale = False
-        self.on_erased: list[Callable[[Collection[str]], None]] = []
-        """Are called with the names of slices that were erased, before that is announced."""
         self._begun = False
         """Whether the history that was loaded has what the code has to write before it serves."""
         self.vitals = Vitals(journal)
@@ -173,8 +180,8 @@ class NodeState:
             outcomes = await self.journal.append(batch)
         except (Forked, Expired, Duplicate, Conflict):
             raise
-        except Exception:
-            self.vitals.append_failed()
+        except Exception as error:
+            self.vitals.append_failed(error)
             raise
         self.vitals.appended(perf_counter() - began)
         for span in traced:
@@ -248,8 +255,7 @@ class NodeState:
         """Leaves nothing in memory of what these slices were."""
         self.bus.erase(names)
         self.upkeep.erased(names)
-        for forget in self.on_erased:
-            forget(names)
+        self._forget_shown(names)
 
     def _set(self, change: Change, value: Any) -> None:
         before = self.slices.peek(change.slice)

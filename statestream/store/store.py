@@ -69,9 +69,9 @@ class Store:
         self._slow_calls = SlowCalls(slow)
         if idle is not None and not idle > 0:
             raise ValueError("expected `idle` to be a number of seconds, or None to keep everything in memory")
-        self._state = NodeState(self._registry, _journal(journal), Bus(self._slow_calls), idle)
         self._shown = ShownStates(self._registry, self._slow_calls)
-        self._state.on_erased.append(self._shown.erased)
+        bus = Bus(self._slow_calls)
+        self._state = NodeState(self._registry, _journal(journal), bus, self._shown.erased, idle)
         self._writer = Writer(self._registry, self._state, self._slow_calls)
         self._tasks: list[asyncio.Task[None]] = []
         self._view = self.view(SERVER)

@@ -1,17 +1,19 @@
 """What is wrong with a node now, by cause.
 
-Invariants: whoever notices a trouble reports it, and reports its end. A trouble whose end nobody would notice is
-reported for a time, and again while it lasts. The sentences are for anybody who asks: they contain no path, no error
-of a library and nothing of a client.
+Invariants: whoever notices a trouble reports it, and reports its end. The log has one line when it begins and one when
+it is over, however often somebody tries in between. The sentences are for anybody who asks: they contain no path, no
+error of a library and nothing of a client.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import time
 from typing import Final, Literal
 
 from msgspec import Struct
+
+log = logging.getLogger("statestream")
 
 Status = Literal["healthy", "degraded", "failed"]
 Cause = Literal["journal", "following", "checkpoints", "trimming", "outdated"]
@@ -44,18 +46,22 @@ class Troubles:
     """The troubles of one node."""
 
     def __init__(self) -> None:
-        self._until: dict[Cause, float] = {}
+        self._since: dict[Cause, float] = {}
 
-    def begin(self, cause: Cause, seconds: float = math.inf) -> None:
-        """There is such a trouble, for so many seconds at least."""
-        self._until[cause] = time.monotonic() + seconds
+    def begin(self, cause: Cause, why: str = "") -> None:
+        """There is such a trouble. The log says why, if it is a new one."""
+        if cause not in self._since:
+            self._since[cause] = time.monotonic()
+            log.warning("%s%s", TROUBLES[cause].sentence, f": {why}" if why else "")
 
     def end(self, cause: Cause) -> None:
         """There is no such trouble any more."""
-        self._until.pop(cause, None)
+        since = self._since.pop(cause, None)
+        if since is not None:  # a warning as well: whoever is shown how it began needs to know that it is over
+            log.warning("over after %.1f seconds: %s", time.monotonic() - since, TROUBLES[cause].sentence)
 
     def __contains__(self, cause: Cause) -> bool:
-        return self._until.get(cause, 0.0) > time.monotonic()
+        return cause in self._since
 
     def by_cause(self) -> dict[str, int]:
         """1 for each cause of a current trouble, 0 for the others."""

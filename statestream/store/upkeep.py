@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from statestream.core.change import START, Change, Position, SliceState, Snapshot, total_size
 from statestream.core.errors import Expired, StatestreamError
 from statestream.core.selection import Selection
-from statestream.journal.contract import Journal
+from statestream.journal.contract import CheckpointClaimed, Journal
 from statestream.journal.history import History
 from statestream.store.loaded import LoadedSlices
 from statestream.store.troubles import Troubles
@@ -157,8 +157,7 @@ class Upkeep:
             try:
                 await self._look()
             except StatestreamError as error:
-                self._troubles.begin("trimming")
-                log.warning("the journal could not be trimmed, trying again soon: %s", error)
+                self._troubles.begin("trimming", str(error))
             except Exception:
                 self._troubles.begin("trimming")
                 log.exception("the journal could not be trimmed, trying again soon")
@@ -171,6 +170,8 @@ class Upkeep:
         if self._is_due():
             return
         least, most = LOOK_SECONDS
+        if "trimming" in self._troubles or time.monotonic() < self._not_before:
+            most = RETRY_SECONDS
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(max((self._retention.age or math.inf) / (4 * SLACK), least), most)):
                 await self._due.wait()
@@ -194,6 +195,7 @@ class Upkeep:
         """Another node may have made a checkpoint of what this one would have to save."""
         if self._captured is not None or not self._saved < newest.seq <= self._position.seq:
             return
+        self._troubles.end("checkpoints")
         since, left = self._since, self._bytes
         dirty = {name for name in self._dirty if not 0 < self._slices.version(name) <= newest.seq}
         self._saved_until(newest.seq)
@@ -220,8 +222,10 @@ class Upkeep:
             try:
                 await self._history.save(captured.position, await self._states(captured))
                 saved = True
+            except CheckpointClaimed:
+                pass  # what is due is in that one, or is saved later
             except StatestreamError as error:
-                log.warning("no checkpoint could be made, a restart will take longer: %s", error)
+                self._troubles.begin("checkpoints", str(error))
             finally:
                 self._took = time.monotonic() - began
                 if self._captured is captured:  # otherwise the state was replaced meanwhile
@@ -244,7 +248,6 @@ class Upkeep:
             self._troubles.end("checkpoints")
             self._saved = captured.position.seq
         else:
-            self._troubles.begin("checkpoints")
             self._dirty |= captured.slices.keys() | captured.away
             self._bytes += captured.bytes
             self._since = captured.since

@@ -60,10 +60,10 @@ class Vitals:
         self.journal.observe(seconds)
         self.troubles.end("journal")
 
-    def append_failed(self) -> None:
+    def append_failed(self, error: Exception) -> None:
         """The outcome of an append is unknown."""
         self.appends_failed += 1
-        self.troubles.begin("journal")
+        self.troubles.begin("journal", _why(error))
 
     async def look(self) -> Troubles:
         """The troubles, after a look at the journal unless the last one was a moment ago."""
@@ -83,9 +83,7 @@ class Vitals:
                 else:
                     await journal.head()
         except (StatestreamError, TimeoutError) as error:
-            if "journal" not in self.troubles:
-                log.warning("the journal cannot be written to: %s", str(error) or "it does not answer")
-            self.troubles.begin("journal")
+            self.troubles.begin("journal", _why(error))
         except Exception:
             log.exception("the journal could not be checked")
             self.troubles.begin("journal")
@@ -99,3 +97,14 @@ class Vitals:
                 return max(0, (await self._journal.head()).seq - position.seq)
         except (StatestreamError, TimeoutError):
             return None
+
+
+def _why(error: Exception) -> str:
+    """For the log. Errors that are not ours are logged where they arrive."""
+    return (
+        str(error)
+        if isinstance(error, StatestreamError)
+        else "it does not answer"
+        if isinstance(error, TimeoutError)
+        else ""
+    )

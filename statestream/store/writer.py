@@ -139,7 +139,8 @@ class Writer:
         try:
             await self._state.catch_up()
         except StatestreamError as error:
-            log.info("what other nodes have written could not be read: %s", error)
+            if not any(cause in self._state.vitals.troubles for cause in ("journal", "following")):
+                log.info("what other nodes have written could not be read: %s", error)
         except Exception:
             log.exception("what other nodes have written could not be read")
         else:
@@ -168,8 +169,9 @@ class Writer:
             ran = None if bulk is None else bulk.transaction
             await self._commit(list(batch), ran)  # a copy: it removes what it answers, and an error is for all of them
         except StatestreamError as error:
-            requests = "request" if len(batch) == 1 else "requests"
-            log.warning("the outcome of %d %s is unknown: %s", len(batch), requests, error)
+            if "journal" not in self._state.vitals.troubles:  # of which the log has a line
+                requests = "request" if len(batch) == 1 else "requests"
+                log.warning("the outcome of %d %s is unknown: %s", len(batch), requests, error)
             _fail(batch, Unavailable(UNKNOWN_OUTCOME))
         except Exception:
             log.exception("the writer failed; it reads the journal before the next batch")
@@ -321,8 +323,12 @@ class Writer:
 
     async def follow(self) -> None:
         """Applies what other nodes write while this one is idle, until cancelled."""
+        troubles = self._state.vitals.troubles
         while True:
             try:
+                if "following" in troubles:  # nothing would tell that it is over while nobody writes
+                    await self._state.journal.head()
+                    troubles.end("following")
                 seen = self._state.position
                 await self._state.journal.wait(seen)
                 if self._state.position == seen:
@@ -332,16 +338,12 @@ class Writer:
                             continue
                 await asyncio.sleep(FOLLOW_SECONDS)
             except StatestreamError as error:
-                log.warning("the journal cannot be followed, trying again in %s s: %s", RETRY_SECONDS, error)
-                await self._pause_following()
+                troubles.begin("following", str(error))
+                await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 log.exception("following the journal failed, trying again in %s s", RETRY_SECONDS)
-                await self._pause_following()
-
-    async def _pause_following(self) -> None:
-        # an idle journal reports no success: if nothing fails for as long as this, it has recovered
-        self._state.vitals.troubles.begin("following", 3 * RETRY_SECONDS)
-        await asyncio.sleep(RETRY_SECONDS)
+                troubles.begin("following")
+                await asyncio.sleep(RETRY_SECONDS)
 
 
 def _too_many(waiting: str) -> Unavailable:

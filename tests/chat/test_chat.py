@@ -544,6 +544,18 @@ async def test_a_provider_that_says_with_every_chunk_that_it_is_done_is_read_to_
     assert_failed(await ended(http, patient, chat), "connection", "One, ")
 
 
+async def test_a_reply_that_failed_is_no_answer_that_the_server_cut(
+    patient: Server, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    """Plain text can say it by an abort only; the metrics know one from the other."""
+    before = await patient.metric(http, 'requests_total{outcome="cut"}')
+    chat = await new_chat(http, patient)
+    answer = await ask(http, patient, chat, await script(http, upstream, "Cut.", *WORDS, {"cut": True}))
+    assert answer.cut
+    assert_failed(await ended(http, patient, chat), "connection", KEPT)
+    assert await patient.metric(http, 'requests_total{outcome="cut"}') == before
+
+
 UNENDED: dict[str, list[Any]] = {
     "silence": [{"last": "stop"}, {"wait": "never"}],
     "silence after the figures": [

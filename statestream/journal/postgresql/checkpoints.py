@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.core.change import Position, SliceState
-from statestream.core.errors import Expired, Unavailable
+from statestream.core.errors import Expired
 from statestream.core.selection import Selection
-from statestream.journal.contract import Checkpoint, SavedSlice
+from statestream.journal.contract import Checkpoint, CheckpointClaimed, SavedSlice
 from statestream.journal.postgresql.changes import check_place
 from statestream.journal.postgresql.checksums import damaged, slice_checksum
 from statestream.journal.postgresql.connection import Connection
@@ -99,7 +99,7 @@ def _saved(row: Any) -> SavedSlice:
 async def save(
     sql: Connection, statements: Statements, position: Position, slices: Mapping[str, SliceState | None], at: int
 ) -> None:
-    """Raises Unavailable also while another node makes a checkpoint."""
+    """Raises CheckpointClaimed while another node makes a checkpoint."""
     await sql.run(lambda driver: _save(driver, statements, position, slices, at))
 
 
@@ -110,7 +110,7 @@ async def _save(
         await driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {STALLED_MS}")
         check_place(await driver.fetchrow(statements["place"], position.seq), position)
         if not await driver.fetchval(statements["lock_checkpoints"]):
-            raise Unavailable("another process is making a checkpoint of this journal")
+            raise CheckpointClaimed
         previous = await driver.fetch(statements["checkpoints"])  # as of now, because the lock has just been taken
         before, count, total = (previous[-1][each] for each in ("seq", "slices", "total")) if previous else (0, 0, 0)
         if before >= position.seq:

@@ -146,7 +146,7 @@ class SqliteJournal:
     async def save(self, position: Position, slices: Mapping[str, SliceState | None]) -> None:
         """In portions: a row in `checkpoints` claims the position first, and counts from its completion on.
 
-        Raises Unavailable also while another process makes a checkpoint.
+        Raises CheckpointClaimed while another process makes a checkpoint.
         """
         claim = await self._writing.run(keeping.claim, position, self.clock.now(), self._claims)
         if claim is None:

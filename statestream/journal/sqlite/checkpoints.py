@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from statestream.core.change import ERASED, Position, SliceState
-from statestream.core.errors import Expired, JournalUnusable, Unavailable
+from statestream.core.errors import Expired, JournalUnusable
 from statestream.core.selection import Selection
-from statestream.journal.contract import Checkpoint, SavedSlice
+from statestream.journal.contract import Checkpoint, CheckpointClaimed, SavedSlice
 from statestream.journal.sqlite.changes import condition_of, earliest, newest, set_floor, verify
 from statestream.journal.sqlite.checksums import Checked, checksum, damaged, fits
 from statestream.journal.sqlite.claims import Claims
@@ -183,7 +183,7 @@ def claim(sql: sqlite3.Connection, position: Position, now: int, others: Claims)
         return None
     claims = [(point.seq, point.at) for point in points(sql) if point.bytes < 0]
     if not others.all_abandoned(claims):
-        raise Unavailable("another process is making a checkpoint of this journal")
+        raise CheckpointClaimed
     for seq, _ in claims:
         sql.execute("DELETE FROM snapshots WHERE checkpoint = ?", (seq,))
         sql.execute("DELETE FROM checkpoints WHERE seq = ?", (seq,))
@@ -238,10 +238,10 @@ def _renew(
     size: int,
     instead: Sequence[tuple[int | None, Row]] = (),
 ) -> None:
-    """Renews a claim, given the rows that it adds. Raises Unavailable if another process has it meanwhile."""
+    """Renews a claim, given the rows that it adds. Raises CheckpointClaimed if another process has one meanwhile."""
     point = next((point for point in points(sql) if point.seq == position.seq), None)
     if point is None or point.bytes >= 0 or point.at != claim:
-        raise Unavailable("the checkpoint took so long that another process has begun one")
+        raise CheckpointClaimed  # this one took so long that another process has begun one
     slices, total = point.slices, point.total
     for before, (*_, value, crc) in instead:
         if before is not None:

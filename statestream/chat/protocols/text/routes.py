@@ -23,6 +23,7 @@ from statestream.chat.viewing.viewers import Viewer
 from statestream.core.errors import HandlerFailed, NotFound, RateLimited, Refused, TooManyStreams
 from statestream.server.bodies import checked, read_json
 from statestream.server.contract import Answer, Contract, Messages, Route
+from statestream.server.problems import OUTCOME
 from statestream.server.request import check_query
 
 PATH: Final = "/api/chats/{id}/stream"
@@ -35,7 +36,7 @@ class TextProjection:
     def __init__(self, reply: str) -> None:
         self._reply = reply
         self._text = GrowingText()
-        self.over = self.truncated = False
+        self.over = self.truncated = self.failed = False
 
     def new(self, look: Look) -> list[Item]:
         """The text that follows that of the last look, if there is any."""
@@ -44,7 +45,8 @@ class TextProjection:
             self.over = self.truncated = True
             return []
         self.over = message["status"] != "streaming"
-        self.truncated = message["status"] == "error" or (look.last and not self.over)
+        self.failed = message["status"] == "error"
+        self.truncated = self.failed or (look.last and not self.over)
         text = self._text.new(message)
         return [text] if text else []
 
@@ -54,8 +56,12 @@ def routes(conversations: Conversations) -> list[Route]:
         check_query(request)
         chats, key = visit(request, conversations), key_of(request)
         post = checked(Post, await read_json(request))
-        viewer = Viewer(chats, key, TextProjection(await answer(chats, key, post, create=False)))
-        return await respond(request, chats.notifier, viewer, _encode, headers=HEADERS, keep_alive=b"")
+        reply = TextProjection(await answer(chats, key, post, create=False))
+        viewer = Viewer(chats, key, reply)
+        response = await respond(request, chats.notifier, viewer, _encode, headers=HEADERS, keep_alive=b"")
+        if reply.failed:  # which the protocol can only say by an abort: the server has shown all there is
+            request[OUTCOME] = "ok"
+        return response
 
     async def resume(request: web.Request) -> web.Response:
         """Tells a client that there is nothing to resume, whether or not the chat exists. Raises Malformed."""
