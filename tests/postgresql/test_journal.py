@@ -15,7 +15,7 @@ from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal import PostgresqlJournal, Retention
 from statestream.journal.contract import Batch, Conflict, Duplicate
 from statestream.journal.history import History
-from statestream.journal.postgresql import checkpoints, connection, wake_ups
+from statestream.journal.postgresql import checkpoints, connection, connector, wake_ups
 from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
 from tests.support import eventually
 from tests.support.cutting import Proxy
@@ -219,8 +219,8 @@ async def test_connections_that_were_cut_are_made_again(url: str) -> None:
 
 
 async def test_a_network_that_swallows_everything_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONNECT_SECONDS", "STATEMENT_SECONDS"):
-        monkeypatch.setattr(connection, name, 0.5)
+    monkeypatch.setattr(connector, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 0.5)
     async with Relay(shared()) as relay:
         through = url.replace(f":{shared().port}/", f":{relay.port}/")
         async with nodes(1, through) as [journal], nodes(1, url) as [other]:

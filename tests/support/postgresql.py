@@ -89,15 +89,19 @@ class PostgreSQL:
         words = [f"-c{name}={value}" for name, value in self.settings.items()]
         sockets = f"-cunix_socket_directories={self.folder}"
         words += [f"-cport={self.port}", "-clisten_addresses=127.0.0.1", sockets, "-cpassword_encryption=scram-sha-256"]
-        command = [*self.prefix, *self._as_user("--pdeathsig=INT"), programs() / "postgres", "-D", self.data, *words]
+        command = [*self.prefix, *self.as_user("--pdeathsig=INT"), programs() / "postgres", "-D", self.data, *words]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + 60
-        while self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", self.port, check=False):
+        while not self.answers(self.port):
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
         return self
+
+    def answers(self, port: int) -> bool:
+        """Whether a server, or a pooler in front of it, accepts connections at a port."""
+        return self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", port, check=False) == 0
 
     def promote(self) -> None:
         self._run("pg_ctl", "promote", "-D", self.data, "-w")
@@ -153,7 +157,7 @@ class PostgreSQL:
         finally:
             await driver.close()
 
-    def _as_user(self, *options: str) -> list[str]:
+    def as_user(self, *options: str) -> list[str]:
         """What precedes a command so that it runs as somebody who is not root, and ends with this process."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
@@ -162,7 +166,7 @@ class PostgreSQL:
         return [setpriv, *other, *options]
 
     def _run(self, program: str, *arguments: Any, check: bool = True) -> int:
-        command = [*self.prefix, *self._as_user("--nnp"), programs() / program, *map(str, arguments)]
+        command = [*self.prefix, *self.as_user("--nnp"), programs() / program, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, check=False, cwd=self.folder)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.returncode

@@ -2,6 +2,7 @@
 
     address       the URL
     connection    a connection that is made again after it was lost
+    connector     how one is made, also through a pooler
     statements    the SQL, of which `sql` has one file per statement
     schema        the tables, their versions, and the rights that a role needs
     changes       appends, reads, idempotency records
@@ -39,6 +40,7 @@ from statestream.journal.postgresql import adopting, changes, erasing, schema
 from statestream.journal.postgresql import checkpoints as keeping
 from statestream.journal.postgresql.address import Address
 from statestream.journal.postgresql.connection import Connection, driver_errors
+from statestream.journal.postgresql.connector import Connector
 from statestream.journal.postgresql.statements import RECORD_BYTES, Statements
 from statestream.journal.postgresql.tidying import Tidying
 from statestream.journal.postgresql.wake_ups import WakeUps
@@ -63,9 +65,10 @@ class PostgresqlJournal:
         self.retention = retention or Retention()
         self.clock = AgeClock()
         self._statements = Statements(self._address.schema)
-        self._writing, self._reading, self._upkeep = (Connection(self._address, self._doubt) for _ in range(3))
+        connector = Connector(self._address)
+        self._writing, self._reading, self._upkeep = (Connection(connector, self._doubt) for _ in range(3))
         """The last one is for checkpoints and trimming, during which the others stay free."""
-        self._wake_ups = WakeUps(self._address, self._statements, lambda: self._writing.pid, self._doubt)
+        self._wake_ups = WakeUps(connector, self._statements, lambda: self._writing.pid, self._doubt)
         self._tidying = Tidying(self._statements, self.clock, self.retention.id_bytes)
         self._is_open = False
 

@@ -16,10 +16,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from statestream.core.errors import StatestreamError, Unavailable
-from statestream.journal.postgresql.address import Address
+from statestream.journal.postgresql.connector import Connector
 
 T = TypeVar("T")
-CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 2.0
 
@@ -35,17 +34,17 @@ class Connection:
 
     def __init__(
         self,
-        address: Address,
+        connector: Connector,
         silent: Callable[[], None],
         prepare: Prepare | None = None,
         seconds: float | None = None,
     ) -> None:
-        self._address, self._silent, self._prepare, self._seconds = address, silent, prepare, seconds
+        self._connector, self._silent, self._prepare, self._seconds = connector, silent, prepare, seconds
         self._driver: Any = None
         self._lock = asyncio.Lock()
         self._closed = False
         self.pid: int | None = None
-        """The process of the server that serves this connection."""
+        """The process of the server that serves this connection. Behind a pooler, there is none."""
 
     async def connect(self) -> None:
         """Connects, or raises what the driver raises, for those who explain it better than Unavailable does."""
@@ -101,11 +100,10 @@ class Connection:
     async def _connected(self) -> Any:
         self._check_open()
         if self._driver is None or self._driver.is_closed():
-            driver = self._driver = await _connect(self._address, self._seconds or STATEMENT_SECONDS)
+            self._driver, self.pid = await self._connector.connect(self._seconds or STATEMENT_SECONDS)
             self._check_open()
-            self.pid = driver.get_server_pid()
             if self._prepare is not None:
-                await self._prepare(driver)
+                await self._prepare(self._driver)
         return self._driver
 
     def _check_open(self) -> None:
@@ -117,17 +115,6 @@ class Connection:
         driver, self._driver = self._driver, None
         if driver is not None:
             driver.terminate()
-
-
-async def _connect(address: Address, seconds: float) -> Any:
-    import asyncpg
-
-    return await asyncpg.connect(
-        address.dsn,
-        timeout=CONNECT_SECONDS,
-        command_timeout=seconds,
-        target_session_attrs="primary" if address.primary else None,
-    )
 
 
 def driver_errors() -> tuple[type[Exception], ...]:

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from statestream.core.change import Position
 from statestream.journal.postgresql import changes
-from statestream.journal.postgresql.address import Address
 from statestream.journal.postgresql.connection import Connection
+from statestream.journal.postgresql.connector import Connector
 from statestream.journal.postgresql.statements import Statements
 
 POLL_SECONDS: Final = 0.5
@@ -35,10 +35,10 @@ class WakeUps:
     """
 
     def __init__(
-        self, address: Address, statements: Statements, own: Callable[[], int | None], silent: Callable[[], None]
+        self, connector: Connector, statements: Statements, own: Callable[[], int | None], silent: Callable[[], None]
     ) -> None:
         self._statements, self._own = statements, own
-        self._connection = Connection(address, silent, self._listen, ANSWER_SECONDS)
+        self._connection = Connection(connector, silent, self._listen, ANSWER_SECONDS)
         self._woken = asyncio.Event()
         self._news = False
         """Whether another node has written since the last wait."""
