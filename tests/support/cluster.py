@@ -25,14 +25,18 @@ TALLIED = f"{ROOT / 'tests/apps/tallied.py'}:app"
 
 @contextmanager
 def cluster(
-    journal: str, apps: Sequence[str] = (TALLIED,) * 3, clocks: Path | None = None, **environment: str
+    journal: str | Sequence[str], apps: Sequence[str] = (TALLIED,) * 3, clocks: Path | None = None, **environment: str
 ) -> Iterator[Sequence[Server]]:
-    """Running nodes, one of each application. In `clocks`, the file with the number of a node moves its clock."""
+    """Running nodes, one of each application. In `clocks`, the file with the number of a node moves its clock.
+
+    `journal` is the URL of all of them, or one for each.
+    """
+    urls = [journal] * len(apps) if isinstance(journal, str) else journal
     with ExitStack() as stack:
         servers = []
-        for number, app in enumerate(apps):
+        for number, (app, url) in enumerate(zip(apps, urls, strict=True)):
             more = {} if clocks is None else {"AHEAD": str(clocks / str(number))}
-            servers.append(Server.serving(app, env={"JOURNAL": journal, **environment, **more}))
+            servers.append(Server.serving(app, env={"JOURNAL": url, **environment, **more}))
             stack.enter_context(servers[-1])
         yield servers
 

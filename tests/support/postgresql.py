@@ -60,10 +60,14 @@ class PostgreSQL:
         self.process: subprocess.Popen[bytes] | None = None
         self.prefix: tuple[str, ...] = ()
         """What precedes each command, such as one that enters a name space."""
+        self.hosts: tuple[str, ...] = ("127.0.0.1",)
+        """Its addresses. With others than the first it must be in a network of its own."""
 
-    def url(self, schema: str = "statestream", *, role: str = "owner", port: int | None = None, **more: str) -> str:
+    def url(
+        self, schema: str = "statestream", *, role: str = "owner", host: str = "", port: int | None = None, **more: str
+    ) -> str:
         parameters = "&".join(f"{name}={value}" for name, value in {"schema": schema, **more}.items())
-        return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{port or self.port}/postgres?{parameters}"
+        return f"postgresql://{role}:{PASSWORD}@{host or self.hosts[0]}:{port or self.port}/postgres?{parameters}"
 
     def new_url(self, **more: Any) -> str:
         """The URL of a journal that nobody has used."""
@@ -86,9 +90,12 @@ class PostgreSQL:
         return self
 
     def start(self) -> Self:
+        access = self.folder / "access"
+        access.write_text("".join(f"host {what} all all scram-sha-256\n" for what in ("all", "replication")))
         words = [f"-c{name}={value}" for name, value in self.settings.items()]
         sockets = f"-cunix_socket_directories={self.folder}"
-        words += [f"-cport={self.port}", "-clisten_addresses=127.0.0.1", sockets, "-cpassword_encryption=scram-sha-256"]
+        words += [f"-cport={self.port}", f"-clisten_addresses={','.join(self.hosts)}", sockets, "-cpassword_encryption=scram-sha-256"]
+        words += [f"-chba_file={access}"]
         command = [*self.prefix, *self.as_user("--pdeathsig=INT"), programs() / "postgres", "-D", self.data, *words]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -101,7 +108,7 @@ class PostgreSQL:
 
     def answers(self, port: int) -> bool:
         """Whether a server, or a pooler in front of it, accepts connections at a port."""
-        return self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", port, check=False) == 0
+        return self._run("pg_isready", "-q", "-h", self.hosts[0], "-p", port, check=False) == 0
 
     def promote(self) -> None:
         self._run("pg_ctl", "promote", "-D", self.data, "-w")
@@ -114,7 +121,7 @@ class PostgreSQL:
         self._piped("psql", "-v", "ON_ERROR_STOP=1", "-q", given=backup)
 
     def _piped(self, program: str, *options: str, given: str = "") -> str:
-        words = [programs() / program, *options, "-d", f"postgresql://owner:{PASSWORD}@127.0.0.1:{self.port}/postgres"]
+        words = [programs() / program, *options, "-d", f"postgresql://owner:{PASSWORD}@{self.hosts[0]}:{self.port}/postgres"]
         done = subprocess.run(words, capture_output=True, check=False, text=True, cwd=self.folder, input=given)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -139,7 +146,7 @@ class PostgreSQL:
 
     async def connect(self, role: str = "owner") -> Any:
         return await asyncpg.connect(
-            host="127.0.0.1", port=self.port, user=role, password=PASSWORD, database="postgres"
+            host=self.hosts[0], port=self.port, user=role, password=PASSWORD, database="postgres"
         )
 
     async def execute(self, *statements: str) -> None:

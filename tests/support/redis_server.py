@@ -33,16 +33,22 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.prefix: tuple[str, ...] = ()
         """What precedes the command, such as one that enters a name space."""
+        self.hosts: tuple[str, ...] = ("127.0.0.1",)
+        """Its addresses. With others than the first it must be in a network of its own."""
 
     @property
     def url(self) -> str:
+        return self.url_at(self.hosts[0])
+
+    def url_at(self, host: str) -> str:
         login = f":{self.password}@" if self.password else ""
-        return f"redis://{login}127.0.0.1:{self.port}"
+        return f"redis://{login}{host}:{self.port}"
 
     def start(self) -> Self:
         """Returns when it answers."""
         secret = ("--requirepass", self.password) if self.password else ()
-        command = [*self.prefix, "redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [*self.prefix, "redis-server", "--port", str(self.port), "--bind", *self.hosts]
+        command += ["--protected-mode", "no"]
         command += ["--dir", str(self.folder), "--save", "", "--enable-debug-command", "yes", *secret, *self.arguments]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -63,7 +69,7 @@ class RedisServer:
     def __call__(self, *command: Any) -> Any:
         """The answer to a command, on a connection of its own."""
         retry = Retry(NoBackoff(), 0)
-        with Redis(port=self.port, password=self.password, retry=retry, socket_timeout=10, protocol=2) as client:
+        with Redis(self.hosts[0], self.port, password=self.password, retry=retry, socket_timeout=10, protocol=2) as client:
             return client.execute_command(*command)
 
     def kill(self) -> None:
