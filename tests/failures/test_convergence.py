@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from tests.support.callers import Callers, calling
-from tests.support.cluster import cluster_behind, judged, restart, stopped
+from tests.support.cluster import cluster, judged, restart, stopped
 from tests.support.crowd import Crowd
-from tests.support.cutting import Proxy
+from tests.support.network import Network, why_not
 from tests.support.postgresql import PostgreSQL
 from tests.support.redis_server import DURABLE, RedisServer
 from tests.support.small_disk import AVAILABLE, SmallDisk
@@ -29,12 +29,9 @@ STAYS = 3.0
 class Engine:
     """A database on a small disk, and the network between it and the nodes."""
 
-    def __init__(self, server: Any, disk: SmallDisk, network: Proxy) -> None:
+    def __init__(self, server: Any, disk: SmallDisk, network: Network) -> None:
         self.server, self.disk, self.network = server, disk, network
-        port = int(network.url.rpartition(":")[2])
-        postgresql = isinstance(server, PostgreSQL)
-        self.direct = server.url() if postgresql else server.url
-        self.url = server.url(port=port) if postgresql else f"redis://127.0.0.1:{port}"
+        self.url = server.url() if isinstance(server, PostgreSQL) else server.url
 
     async def is_killed(self) -> None:
         await asyncio.to_thread(self.server.kill)
@@ -42,10 +39,9 @@ class Engine:
         await asyncio.to_thread(self.server.start)
 
     async def is_cut_off(self) -> None:
-        """What is sent meanwhile is lost; connections stay as they are."""
-        self.network.swallow = "all"
+        await asyncio.to_thread(self.network.cut)
         await asyncio.sleep(STAYS)
-        self.network.swallow = "nothing"
+        await asyncio.to_thread(self.network.restore)
 
     async def is_full(self) -> None:
         await asyncio.to_thread(self.disk.fill)
@@ -56,16 +52,16 @@ class Engine:
 
 
 @pytest.fixture(params=["postgresql", "redis"])
-async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     server: Any = PostgreSQL() if request.param == "postgresql" else RedisServer(*DURABLE)
     owner = server.user.pw_uid if request.param == "postgresql" and server.user else 0
     folder = server.data if request.param == "postgresql" else server.folder
     folder.mkdir(exist_ok=True)
-    async with AsyncExitStack() as stack:
+    with ExitStack() as stack:
+        network = stack.enter_context(Network())
         disk = stack.enter_context(SmallDisk(folder, "256m", owner))
-        server.prefix = disk.prefix
+        server.prefix, server.hosts = (*network.prefix, *disk.prefix), network.hosts
         stack.enter_context(server)
-        network = await stack.enter_async_context(Proxy(server.port))
         yield Engine(server, disk, network)
 
 
@@ -88,9 +84,10 @@ async def writing(callers: Callers) -> AsyncIterator[None]:
 
 @pytest.mark.soak
 @pytest.mark.skipif(not AVAILABLE, reason="mounts a file system, which takes root on Linux")
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
 async def test_all_readers_have_what_was_acknowledged_last(engine: Engine) -> None:
     readers = int(os.environ.get("READERS", "300"))
-    async with cluster_behind(engine.url) as nodes:
+    with cluster(engine.url) as nodes:
 
         async def stands_still() -> None:
             async with stopped(nodes[1]):
@@ -119,4 +116,4 @@ async def test_all_readers_have_what_was_acknowledged_last(engine: Engine) -> No
                     f"{name}: {written:.2f} s until the next acknowledgement, {whole:.2f} s until {len(crowd.readers)} "
                     f"readers have it, {crowd.reconnects - before} of them on another connection"
                 )
-            assert await judged(callers, engine.direct) == []
+            assert await judged(callers, engine.url) == []

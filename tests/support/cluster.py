@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -39,17 +38,6 @@ def cluster(
             servers.append(Server.serving(app, env={"JOURNAL": url, **environment, **more}))
             stack.enter_context(servers[-1])
         yield servers
-
-
-@asynccontextmanager
-async def cluster_behind(journal: str) -> AsyncIterator[Sequence[Server]]:
-    """The same, where the journal is reached through this event loop: it must run while nodes start and stop."""
-    nodes = cluster(journal)
-    running = await asyncio.to_thread(nodes.__enter__)
-    try:
-        yield running
-    finally:
-        await asyncio.to_thread(nodes.__exit__, *sys.exc_info())
 
 
 async def restart(node: Server) -> None:

@@ -94,7 +94,12 @@ class PostgreSQL:
         access.write_text("".join(f"host {what} all all scram-sha-256\n" for what in ("all", "replication")))
         words = [f"-c{name}={value}" for name, value in self.settings.items()]
         sockets = f"-cunix_socket_directories={self.folder}"
-        words += [f"-cport={self.port}", f"-clisten_addresses={','.join(self.hosts)}", sockets, "-cpassword_encryption=scram-sha-256"]
+        words += [
+            f"-cport={self.port}",
+            f"-clisten_addresses={','.join(self.hosts)}",
+            sockets,
+            "-cpassword_encryption=scram-sha-256",
+        ]
         words += [f"-chba_file={access}"]
         command = [*self.prefix, *self.as_user("--pdeathsig=INT"), programs() / "postgres", "-D", self.data, *words]
         with (self.folder / "log").open("ab") as log:
@@ -121,7 +126,12 @@ class PostgreSQL:
         self._piped("psql", "-v", "ON_ERROR_STOP=1", "-q", given=backup)
 
     def _piped(self, program: str, *options: str, given: str = "") -> str:
-        words = [programs() / program, *options, "-d", f"postgresql://owner:{PASSWORD}@{self.hosts[0]}:{self.port}/postgres"]
+        words = [
+            programs() / program,
+            *options,
+            "-d",
+            f"postgresql://owner:{PASSWORD}@{self.hosts[0]}:{self.port}/postgres",
+        ]
         done = subprocess.run(words, capture_output=True, check=False, text=True, cwd=self.folder, input=given)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -69,7 +69,9 @@ class RedisServer:
     def __call__(self, *command: Any) -> Any:
         """The answer to a command, on a connection of its own."""
         retry = Retry(NoBackoff(), 0)
-        with Redis(self.hosts[0], self.port, password=self.password, retry=retry, socket_timeout=10, protocol=2) as client:
+        with Redis(
+            self.hosts[0], self.port, password=self.password, retry=retry, socket_timeout=10, protocol=2
+        ) as client:
             return client.execute_command(*command)
 
     def kill(self) -> None:
