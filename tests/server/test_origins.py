@@ -177,7 +177,8 @@ READS: dict[str, tuple[str, dict[str, str], bytes, int]] = {
 
 def shared(answer: Answer) -> dict[str, str]:
     """The headers of CORS."""
-    return {name: value for name, value in answer.headers.items() if name.startswith("Access-Control-")}
+    headers = ((name.title(), value) for name, value in answer.headers.items())  # an ASGI server may send lower case
+    return {name: value for name, value in headers if name.startswith("Access-Control-")}
 
 
 @pytest.mark.usefixtures("each_mode")

@@ -9,6 +9,9 @@ PARSED: str = "the ASGI server parses requests, and answers what is not HTTP in 
 HANDED_OFF: str = "no socket is handed off"
 FRAMED: str = "the ASGI server reads and writes the frames of WebSockets, and answers pings"
 CUT: str = "the ASGI server logs that a response was cut"
+GARBAGE: str = "counts the objects of the ASGI server too"
+LISTENS: str = "an ASGI application is not told on which names its server listens"
+STOPS: str = "the ASGI server closes idle connections at once when it stops, and WebSockets with a code of its own"
 _INPUT = "tests/server/test_bad_inputs.py::test_each_input_has_its_answer_and_the_server_serves_on"
 
 EXCEPTIONS: dict[str, str] = {
@@ -21,8 +24,26 @@ EXCEPTIONS: dict[str, str] = {
     "tests/server/test_edge.py::test_an_expectation_that_nobody_knows_is_a_problem": PARSED,
     "tests/server/test_edge.py::test_a_compressed_body_without_its_end_is_refused": "waits for the end of connections, "
     "which the ASGI server keeps open",
-    "tests/server/test_edge.py::test_clients_that_leave_leave_no_word_and_no_garbage": "counts the objects of the "
-    "ASGI server too",
+    "tests/server/test_edge.py::test_clients_that_leave_leave_no_word_and_no_garbage": GARBAGE,
+    "tests/chat/test_sockets.py::test_nothing_is_left_of_a_connection": GARBAGE,
+    "tests/chat/test_sockets.py::test_a_request_that_is_no_handshake_is_malformed": PARSED,
+    "tests/server/test_origins.py::test_no_answer_names_the_software": "the ASGI server names itself",
+    "tests/server/test_origins.py::test_a_server_for_everybody_answers_to_any_name_unless_names_are_given": LISTENS,
+    "tests/server/test_origins.py::test_a_part_of_another_application_answers_to_its_own_names_as_well": LISTENS,
+    "tests/server/test_origins.py::test_the_name_that_it_listens_on_is_its_own": LISTENS,
+    "tests/server/test_origins.py::test_a_request_without_a_host_is_a_programs": PARSED,
+    "tests/server/test_logs.py::test_no_line_has_content": PARSED,
+    "tests/server/test_logs.py::test_a_stream_has_one_line_when_it_has_ended": "the ASGI server adds the bytes of "
+    "chunks to a stream",
+    "tests/server/test_identity_limits.py::test_a_head_that_does_not_arrive_and_an_idle_connection_are_ended": "the "
+    "ASGI server has limits of its own for these",
+    "tests/server/test_health.py::test_a_server_that_stops_is_not_ready_but_alive": STOPS,
+    "tests/server/test_workers.py::test_a_stop_answers_connections_that_nobody_has_accepted_yet": STOPS,
+    "tests/chat/test_phases.py::test_a_server_that_stops_says_how_the_reply_ended_and_then_that_it_goes": STOPS,
+    "tests/chat/test_phases.py::test_a_client_that_does_not_read_does_not_keep_the_server_from_stopping": CUT,
+    "tests/server/test_server.py::test_a_client_that_does_not_read_cannot_keep_the_server_from_ending": CUT,
+    "tests/chat/test_tools.py::test_a_server_stops_though_a_tool_does_not_end": CUT,
+    "tests/chat/test_conversations.py::test_a_stream_whose_reply_goes_on_elsewhere_does_not_look_whole": CUT,
     "tests/server/test_edge.py::test_requests_that_are_arriving_at_sigterm_are_answered": "the ASGI server closes idle "
     "connections and those on which a request has only begun",
     "tests/server/test_bad_inputs.py::test_a_bug_of_the_application_is_logged_without_the_request": CUT,
@@ -66,8 +87,6 @@ EXCEPTIONS: dict[str, str] = {
 UNDER: dict[str, dict[str, str]] = {
     "hypercorn": {
         "tests/server/test_server.py::test_broken_requests_are_answered_with_400": PARSED,
-        "tests/server/test_server.py::test_a_client_that_does_not_read_cannot_keep_the_server_from_ending": "hypercorn "
-        "waits for such a client, and then fails",
     }
 }
 """Those that do not apply to one of them."""

@@ -28,7 +28,12 @@ async def _uvicorn(app: Any, listening: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_SECONDS
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        proxy_headers=False,  # otherwise whoever is on this machine says which address it has
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal once more when it is done
     await uvicorn.Server(config).serve(sockets=[listening])
