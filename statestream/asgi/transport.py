@@ -4,8 +4,8 @@ aiohttp writes the head of a response with `begin`, its body with `write`, and s
 WebSocket, the body is frames.
 
 Invariants: `write` never waits. What was written counts as waiting until the ASGI server has taken it; if that is too
-much, the protocol is told to pause, as by a transport of asyncio. After `close`, what was written is still delivered;
-after `abort` nothing is.
+much, the protocol is told to pause, as by a transport of asyncio. After `close`, what was written is still delivered.
+After `abort` it is as well if the ASGI server takes it soon: on a socket, the kernel would have taken it by then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from statestream.asgi.scope import Place
 HIGH_WATER: Final = 64 << 10
 LOW_WATER: Final = 16 << 10
 """The limits of asyncio's own transports, in bytes."""
+ABORT_SECONDS: Final = 0.5
+"""How long a client whose connection is aborted may take to read what was written before."""
 PIECE: Final = 64 << 10
 """How much of a body is given to the ASGI server at once: what it has taken, it may have copied for this client."""
 
@@ -54,7 +56,7 @@ class AsgiTransport(asyncio.Transport):
         self.ended = False
         """Whether the body is complete."""
         self.interrupt: asyncio.Timeout | None = None
-        """What ends the delivery at once."""
+        """What ends the delivery, whatever the ASGI server waits for."""
         self._protocol = protocol
         self._written: deque[bytes] = deque()
         self._waiting = self._taken = self._offset = 0
@@ -94,12 +96,11 @@ class AsgiTransport(asyncio.Transport):
         self._wake()
 
     def abort(self) -> None:
-        self._closing, self.ended, self.head = True, False, None
-        self._written.clear()
-        self._waiting = self._taken = self._offset = 0
+        self._closing, self.ended = True, False
         if self.interrupt is not None:
-            self.interrupt.reschedule(asyncio.get_running_loop().time())
+            self.interrupt.reschedule(asyncio.get_running_loop().time() + ABORT_SECONDS)
             self.interrupt = None
+        self._wake()
 
     def is_closing(self) -> bool:
         return self._closing

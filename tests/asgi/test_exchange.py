@@ -10,6 +10,7 @@ from aiohttp import web
 
 from statestream import Store, create_app
 from statestream.asgi import AsgiApp, asgi_app
+from statestream.server.abort import abort_response
 from tests.apps.board import board
 
 
@@ -47,9 +48,18 @@ async def slowly(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"as far as this")
+    abort_response(request)
+    return response
+
+
 def app_under_test() -> AsgiApp:
     inner = create_app(Store([board]))
     inner.router.add_get("/slowly", slowly)
+    inner.router.add_get("/cut", cut)
     return asgi_app(inner)
 
 
@@ -62,6 +72,15 @@ async def test_a_response_is_ended_once_however_long_the_server_takes() -> None:
     assert b"".join(body["body"] for body in bodies) == b"one" + b"x" * 200_000
     assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
     assert max(len(body["body"]) for body in bodies) <= 64 << 10
+
+
+async def test_what_was_written_before_a_cut_arrives() -> None:
+    app, request = app_under_test(), Request("/cut")
+    async with app.lifespan():
+        with pytest.raises(ConnectionAbortedError):
+            await request.ask(app)
+    assert b"".join(each.get("body", b"") for each in request.sent) == b"as far as this"
+    assert all(each["more_body"] for each in request.sent[1:])
 
 
 async def test_a_client_that_leaves_ends_its_stream_quietly() -> None:
