@@ -44,6 +44,8 @@ MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 << 20
 MAX_ATTEMPTS: Final = 100
 RETRY_SECONDS: Final = 1.0
+RECOVERED_SECONDS: Final = 7.0
+"""Longer than any attempt to follow the journal takes to fail, with the pause before it."""
 FOLLOW_SECONDS: Final = 0.01
 """How long a node that is writing itself leaves others' changes unread. Its own appends read them anyway."""
 UNKNOWN_OUTCOME: Final = "the outcome is unknown; try again with the same id"
@@ -66,6 +68,7 @@ class Writer:
         self._catching_up: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._recovery: asyncio.TimerHandle | None = None
         self.creations: Allowances | None = None
         """How many instances each identity may create; None means no limit."""
 
@@ -133,14 +136,15 @@ class Writer:
         """Whether a request waits, or has run in part."""
         return bool(self._waiting or self._waiting_bulk or self._bulk)
 
-    async def _catch_up(self) -> None:
-        """Reads what others have written, for those who asked for it."""
+    async def _catch_up(self) -> StatestreamError | None:
+        """Reads what others have written, for those who asked for it. Returns why that failed."""
         asking, self._catching_up = self._catching_up, []
         try:
             await self._state.catch_up()
         except StatestreamError as error:
             if not any(cause in self._state.vitals.troubles for cause in ("journal", "following")):
                 log.info("what other nodes have written could not be read: %s", error)
+            return error
         except Exception:
             log.exception("what other nodes have written could not be read")
         else:
@@ -151,17 +155,19 @@ class Writer:
             for future in asking:
                 if not future.done():
                     future.set_exception(Unavailable("the journal cannot be read now; try again"))
+        return None
 
     async def _round(self) -> None:
         """Answers a batch of what waits, one way or another, or runs a portion of a bulk request."""
-        if self._catching_up:
-            await self._catch_up()
+        unread = await self._catch_up() if self._catching_up else None
         began, bulk = perf_counter(), self._next_bulk()
         batch = self._next_batch() if bulk is None else [bulk.pending]
         if not batch:
             return
         try:
             if self._state.stale:
+                if unread is not None:  # the batch need not wait as long once more
+                    raise unread
                 await self._state.catch_up()
             if bulk is not None and not bulk.advance():
                 self._bulk = bulk
@@ -323,12 +329,8 @@ class Writer:
 
     async def follow(self) -> None:
         """Applies what other nodes write while this one is idle, until cancelled."""
-        troubles = self._state.vitals.troubles
         while True:
             try:
-                if "following" in troubles:  # nothing would tell that it is over while nobody writes
-                    await self._state.journal.head()
-                    troubles.end("following")
                 seen = self._state.position
                 await self._state.journal.wait(seen)
                 if self._state.position == seen:
@@ -338,12 +340,19 @@ class Writer:
                             continue
                 await asyncio.sleep(FOLLOW_SECONDS)
             except StatestreamError as error:
-                troubles.begin("following", str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._pause_following(str(error))
             except Exception:
                 log.exception("following the journal failed, trying again in %s s", RETRY_SECONDS)
-                troubles.begin("following")
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._pause_following()
+
+    async def _pause_following(self, why: str = "") -> None:
+        # an idle journal reports no success: if nothing fails for as long as this, it has recovered
+        troubles = self._state.vitals.troubles
+        troubles.begin("following", why)
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self._recovery = asyncio.get_running_loop().call_later(RECOVERED_SECONDS, troubles.end, "following")
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def _too_many(waiting: str) -> Unavailable:
