@@ -15,17 +15,20 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
 from statestream.client.health import Health
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Update
+from statestream.client.selection import value_of
 from statestream.client.stream import Stream, connect
 from statestream.client.token import TokenSource
 from statestream.core.change import Action, Result
 from statestream.core.errors import Unavailable
+from statestream.core.slices import Slice
 
 T = TypeVar("T")
+V = TypeVar("V")
 NOT_OPEN: Final = "the stream is not open; use `with connect_sync(…)`"
 
 
@@ -129,6 +132,14 @@ class BlockingStream:
     def state(self) -> Mapping[str, Any]:
         """The newest value of each slice, by name. A value that you hold never changes."""
         return self._stream.state
+
+    @overload
+    def get(self, name: Slice[V], key: str | None = None) -> V | None: ...
+    @overload
+    def get(self, name: str) -> Any: ...
+    def get(self, name: str | Slice[Any], key: str | None = None) -> Any:
+        """The newest value of a slice or instance, as from `Stream.get`."""
+        return value_of(self.state, name, key)
 
     @property
     def versions(self) -> Mapping[str, int]:

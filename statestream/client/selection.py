@@ -1,4 +1,4 @@
-"""The selection that a client asks for: names, `name/*` for a family, `*` for everything.
+"""What a client asks for: a selection by names, `name/*` for a family and `*` for everything, or one value.
 
 Invariants: a client does not know which slices a server declares, so the names are not verified here. The server
 refuses the ones that it does not know.
@@ -6,9 +6,11 @@ refuses the ones that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from statestream.core.selection import EVERYTHING, Selection
+from statestream.core.slices import Slice
 
 
 def selection_of(items: Iterable[str]) -> Selection:
@@ -22,3 +24,13 @@ def selection_of(items: Iterable[str]) -> Selection:
         else:
             names.add(item)
     return Selection(names=frozenset(names), families=frozenset(families))
+
+
+def value_of(state: Mapping[str, Any], name: str | Slice[Any], key: str | None) -> Any:
+    """The value of a slice or instance in a client's state; None if it is not there. Raises TypeError, InvalidValue."""
+    if isinstance(name, str):
+        if key is not None:
+            raise TypeError("expected a key with a slice only; write the full name of an instance, such as room/42")
+        return state.get(name)
+    full_name = name.full_name(key)
+    return name.of(state[full_name]) if full_name in state else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
 import aiohttp
 
@@ -19,15 +19,17 @@ from statestream.client.dispatch import dispatch
 from statestream.client.health import Health, HeartbeatMonitor
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Replica, Update
-from statestream.client.selection import selection_of
+from statestream.client.selection import selection_of, value_of
 from statestream.client.token import Token, TokenSource
 from statestream.client.update_queue import UpdateQueue
 from statestream.core.change import Action, Result
 from statestream.core.errors import Malformed, StatestreamError, TimedOut, Unavailable
 from statestream.core.functions import check_plain
+from statestream.core.slices import Slice
 from statestream.protocol.sse import Event
 
 T = TypeVar("T")
+V = TypeVar("V")
 CONNECT_SECONDS: Final = 10.0
 
 
@@ -92,6 +94,19 @@ class Stream:
     def state(self) -> Mapping[str, Any]:
         """The newest value of each slice, by name. A value that you hold never changes."""
         return self._replica.state
+
+    @overload
+    def get(self, name: Slice[V], key: str | None = None) -> V | None: ...
+    @overload
+    def get(self, name: str) -> Any: ...
+    def get(self, name: str | Slice[Any], key: str | None = None) -> Any:
+        """The newest value of a slice or instance; None if this copy does not have it.
+
+        Name it in full (`"room/42"`), or pass the slice that your server declares, and the key of an instance:
+        `get(room, "42")`. Then type checkers know the value, and it is an object if the slice has such a type. Raises
+        InvalidValue.
+        """
+        return value_of(self.state, name, key)
 
     @property
     def versions(self) -> Mapping[str, int]:

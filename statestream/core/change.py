@@ -34,14 +34,16 @@ _LETTERS_ONLY: Final = bytes.maketrans(b"+/", b"xy")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
-class _Removed(Enum):
+class Removed(Enum):
+    """The type of `REMOVED`."""
+
     REMOVED = "removed"
 
     def __repr__(self) -> str:
         return "REMOVED"
 
 
-REMOVED: Final = _Removed.REMOVED
+REMOVED: Final = Removed.REMOVED
 """A handler of a keyed slice returns this to remove the instance."""
 
 ERASED: Final = "statestream/erased"

@@ -25,6 +25,7 @@
     ├── JournalUnusable       500 journal_unusable        another program's file, a damaged or read-only one
     ├── Unavailable           503 unavailable             retryable: the journal is down, or the outcome unknown
     ├── NotInMemory           an instance must be awaited: `store.read`, not `store.get`
+    ├── InvalidValue          a value does not fit the type of its slice
     ├── Gap                   a frame does not fit what a replica holds: it must start again
     ├── TimedOut              client: something did not happen in time
     ├── RecordingFailed       client: a recording cannot be written or read
@@ -244,6 +245,13 @@ class Unavailable(StatestreamError):
 
 class NotInMemory(StatestreamError):
     """An instance has left the memory because nobody used it. Use `await store.read(…)` instead of `store.get`."""
+
+
+class InvalidValue(StatestreamError):
+    """A value does not fit the type that its slice is declared with. The message has the place.
+
+    A handler that leaves such a value fails with `HandlerFailed` instead.
+    """
 
 
 class Gap(StatestreamError):

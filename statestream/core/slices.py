@@ -3,138 +3,37 @@
 A decorated handler becomes a typed action creator: calling it checks the arguments against the handler's annotations
 and returns an Action. The store runs the handler itself when it applies the action.
 
-Invariants: declarations only. Nothing here holds state or uses the store. The signature of a handler is its contract
-with clients: `state` first, then the fields of the payload, and `action` if the handler wants it.
+Invariants: declarations only. Nothing here holds state or uses the store. Type checkers know the value of a slice by
+`Slice[T]`; a slice without a type is a `Slice[Any]`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, cast, get_type_hints, overload
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, get_type_hints, overload
 
+import orjson
 from msgspec import Struct
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
-from typing_extensions import NotRequired, Required, TypedDict
+from typing_extensions import TypeVar
 
-from statestream.core.change import Action
-from statestream.core.errors import InvalidPayload, Malformed, NotJSON, UnknownSlice
+from statestream.core.change import Action, Removed
+from statestream.core.errors import InvalidValue, Malformed, NotJSON, UnknownSlice
 from statestream.core.functions import check_plain
 from statestream.core.names import check_key, check_name
 from statestream.core.principal import Identity
 from statestream.core.rules import Rule
+from statestream.core.signature import Signature
 from statestream.core.suggestions import instead, named
 from statestream.core.upgrades import Upgrade, Upgrades
-from statestream.core.values import escape, plain, scalar_of
+from statestream.core.value_type import ValueType
+from statestream.core.values import plain
 
+T = TypeVar("T", default=Any)
+V = TypeVar("V")
 P = ParamSpec("P")
 KeyOf = Callable[[Action], str | None]
 """Returns the key of the instance that an action of another slice concerns; None if it concerns none."""
-
-
-class Signature:
-    """The payload of an action that a handler expects, from its annotations.
-
-    `ignore_extra` is for handlers of another slice's action, which name only the fields that they need.
-    """
-
-    def __init__(self, handler: Callable[..., object], action_type: str, *, ignore_extra: bool) -> None:
-        self._action_type = action_type
-        fields: dict[str, Any] = {}
-        extra = "ignore" if ignore_extra else "forbid"
-        self.wants_action = False
-        self._reserved: set[str] = set()
-        parameters = list(inspect.signature(handler).parameters.values())
-        if not parameters or parameters[0].kind not in (
-            parameters[0].POSITIONAL_ONLY,
-            parameters[0].POSITIONAL_OR_KEYWORD,
-        ):
-            raise TypeError(f"the first parameter of the handler {handler.__qualname__} must be the state")
-        try:
-            hints = get_type_hints(handler, include_extras=True)
-        except NameError as error:
-            raise TypeError(
-                f"an annotation of {handler.__qualname__} cannot be resolved where it is written: {error}"
-            ) from None
-        for parameter in parameters[1:]:
-            if parameter.name == "action":
-                self.wants_action = True
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                extra = "allow"
-                self._reserved = {parameters[0].name, "action"}
-            elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-                raise TypeError(
-                    f"the parameter {parameter} of {handler.__qualname__} cannot be a payload's field: it has no name"
-                )
-            else:
-                need = Required if parameter.default is parameter.empty else NotRequired
-                fields[parameter.name] = need[hints.get(parameter.name, Any)]
-        make_typed_dict: Any = TypedDict
-        self._fields = tuple(fields)
-        payload = make_typed_dict(handler.__name__, fields)
-        payload.__pydantic_config__ = ConfigDict(extra=cast("Any", extra), strict=True)
-        try:
-            self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(payload)
-        except PydanticSchemaGenerationError as error:
-            raise TypeError(f"the annotations of {handler.__qualname__} cannot be filled from JSON: {error}") from error
-
-    def load(self, payload: bytes) -> dict[str, Any]:
-        """New keyword arguments from the JSON of a payload. Raises InvalidPayload with the place."""
-        try:
-            arguments = self._adapter.validate_json(payload)
-        except ValidationError as error:
-            raise self._invalid(error) from None
-        for name in self._reserved & arguments.keys():
-            raise InvalidPayload(
-                f"{self._action_type}: at /{name}: the name is reserved by the handler; use another one"
-            )
-        return arguments
-
-    def schema(self) -> dict[str, Any]:
-        """The payload as JSON Schema."""
-        return self._adapter.json_schema()
-
-    def dump(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The payload of keyword arguments as plain JSON. Raises InvalidPayload, NotJSON."""
-        try:
-            checked = self._adapter.validate_python(arguments)
-        except ValidationError:
-            try:  # a state may also contain the scalars of other libraries
-                checked = self._adapter.validate_python(_with_scalars(arguments))
-            except ValidationError as error:
-                raise self._invalid(error) from None
-        return cast("dict[str, Any]", plain(self._adapter.dump_python(checked, mode="json")))
-
-    def _invalid(self, error: ValidationError) -> InvalidPayload:
-        return InvalidPayload(f"{self._action_type}: {first_problem(error, lambda _: self._fields)}")
-
-
-def _with_scalars(value: Any) -> Any:
-    """The same with Python's own numbers instead of those of other libraries."""
-    if type(value) is dict:
-        return {key: _with_scalars(item) for key, item in value.items()}
-    if type(value) is list:
-        return [_with_scalars(item) for item in value]
-    return scalar_of(value)
-
-
-def first_problem(error: ValidationError, fields_at: Callable[[Sequence[Any]], Collection[str]] | None = None) -> str:
-    """The first problem that pydantic found, with its place but without the value that was given.
-
-    An unknown field comes first: it is often the misspelt name of a missing one. `fields_at` returns the names of those
-    that do exist at a place.
-    """
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
-    place = "".join(f"/{escape(str(part))}" for part in first["loc"])
-    what = first["msg"]
-    if first["type"] == "extra_forbidden":
-        *around, name = first["loc"]
-        what = f"there is no such field{instead(str(name), fields_at(around), 'fields') if fields_at else ''}"
-    elif first["type"] in ("model_type", "dict_type"):
-        what = "expected a JSON object"
-    return f"at {place or 'the root'}: {what}"
 
 
 class Handler(Struct, frozen=True, kw_only=True):
@@ -189,25 +88,34 @@ class ActionCreator(Generic[P]):
 
 
 class View(Struct, frozen=True, kw_only=True):
-    """What some readers see in place of a slice's value. No roles: everybody."""
+    """What some readers see in place of a slice's value. No roles: everybody. `shows` is the type of it, if known."""
 
     function: Callable[[Any], Any]
     roles: frozenset[str]
+    shows: ValueType | None = None
 
     def concerns(self, identity: Identity | None) -> bool:
         return not self.roles or (identity is not None and not self.roles.isdisjoint(identity.roles))
 
 
-class _Declare(Protocol):
+class _Declare(Protocol[T]):
     """What `@slice.action(dispatch=…)` returns."""
 
     @overload
-    def __call__(self, handler: Callable[Concatenate[Any, Action, P], object], /) -> ActionCreator[P]: ...
+    def __call__(self, handler: Callable[Concatenate[T, Action, P], T | Removed | None], /) -> ActionCreator[P]: ...
     @overload
-    def __call__(self, handler: Callable[Concatenate[Any, P], object], /) -> ActionCreator[P]: ...
+    def __call__(self, handler: Callable[Concatenate[T, P], T | Removed | None], /) -> ActionCreator[P]: ...
 
 
-class Slice:
+class _DeclareOther(Protocol[T]):
+    """What `@slice.on(…)` returns."""
+
+    def __call__(
+        self, handler: Callable[Concatenate[T, P], T | Removed | None], /
+    ) -> Callable[Concatenate[T, P], T | Removed | None]: ...
+
+
+class Slice(Generic[T]):
     """A named part of the state, the handlers that change it, and the rules about who may do what.
 
     `initial` is the JSON value that the slice begins with (if it is keyed: each instance). `keyed=True` makes it a
@@ -223,13 +131,53 @@ class Slice:
 
     `version` grows by one whenever the shape of the value changes; `upgrade` then declares how. `was` is an earlier
     name of the slice, under which a journal may still have it.
+
+    `type` is the type of the value: a TypedDict, a dataclass, a Struct, a Pydantic model, or anything else that can be
+    read from JSON. Type checkers know it then, and so do the documents for programs. With `validate=True`, an action
+    whose handler leaves a value of another type fails.
     """
 
+    @overload
     def __init__(
         self,
         name: str,
         *,
         initial: Any,
+        type: type[T],
+        validate: bool = False,
+        keyed: bool = False,
+        internal: bool = False,
+        hidden: bool = False,
+        read: Callable[..., bool] | None = None,
+        dispatch: Callable[..., bool] | None = None,
+        erase: Callable[..., bool] | None = None,
+        version: int = 1,
+        was: str | None = None,
+    ) -> None: ...
+    @overload  # no class, such as int | None: annotate the variable, Slice[int | None]
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: Any,
+        type: Any = None,
+        validate: bool = False,
+        keyed: bool = False,
+        internal: bool = False,
+        hidden: bool = False,
+        read: Callable[..., bool] | None = None,
+        dispatch: Callable[..., bool] | None = None,
+        erase: Callable[..., bool] | None = None,
+        version: int = 1,
+        was: str | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: Any,
+        type: Any = None,
+        validate: bool = False,
         keyed: bool = False,
         internal: bool = False,
         hidden: bool = False,
@@ -241,10 +189,19 @@ class Slice:
     ) -> None:
         self.name, self.keyed, self.internal, self.hidden = check_name(name), keyed, internal, hidden
         self.upgrades, self.was = Upgrades(name, version), None if was is None else check_name(was)
+        if validate and type is None:
+            raise TypeError(
+                f"expected `validate` with `type` only: {name} has no type that a value could be checked by"
+            )
+        self.type = None if type is None else ValueType(type, f"the value of {name}")
+        self.validate = self.type is not None and validate and self.type.plain
+        """Whether the store has to check values. Objects are checked as JSON is made of them."""
         try:
-            self.initial = plain(initial)
+            self.initial = plain(initial) if self.type is None else self.type.first(initial)
         except NotJSON as error:
             raise NotJSON(f"{error.problem} (in the initial value of the slice {name})", error.place) from None
+        except InvalidValue as error:
+            raise ValueError(f"in `initial` of the slice {name}: {error}") from None
         self.handlers: list[Handler] = []
         self.views: list[View] = []
         self.read = None if read is None else self.rule(read, "read")
@@ -270,12 +227,39 @@ class Slice:
         """Who may dispatch one of its actions; None if there is no rule."""
         return self._dispatch_of.get(action_type, self._dispatch)
 
+    @property
+    def checked(self) -> bool:
+        """Whether every new value fits the type: because that was asked for, or because it was made of an object."""
+        return self.type is not None and (self.validate or not self.type.plain)
+
+    def full_name(self, key: str | None) -> str:
+        """The name of the slice, or of the instance with a key. Raises TypeError, Malformed."""
+        if self.keyed and key is None:
+            raise TypeError(f"expected a key beside {self.name}, which is a keyed slice, as in get({self.name}, '42')")
+        if key is not None and not self.keyed:
+            raise TypeError(f"expected {self.name} without a key, because it is a plain slice")
+        return self.name if key is None else f"{self.name}/{check_key(key)}"
+
+    def of(self, value: Any) -> T:
+        """What a program sees of a plain value of the slice. Raises InvalidValue."""
+        seen: T = value if self.type is None else self.type.of(value)
+        return seen
+
+    def load(self, data: bytes) -> T:
+        """The same of the JSON of a value, and shared with nobody."""
+        loaded: T = orjson.loads(data) if self.type is None else self.type.load(data)
+        return loaded
+
+    def seen(self, number: int | None) -> ValueType | None:
+        """The type of what a view shows, by its number; without one, of the value itself. None if it is not known."""
+        return self.type if number is None else self.views[number].shows
+
     @overload
-    def action(self, handler: Callable[Concatenate[Any, Action, P], object]) -> ActionCreator[P]: ...
+    def action(self, handler: Callable[Concatenate[T, Action, P], T | Removed | None]) -> ActionCreator[P]: ...
     @overload
-    def action(self, handler: Callable[Concatenate[Any, P], object]) -> ActionCreator[P]: ...
+    def action(self, handler: Callable[Concatenate[T, P], T | Removed | None]) -> ActionCreator[P]: ...
     @overload
-    def action(self, *, dispatch: Callable[..., bool]) -> _Declare: ...
+    def action(self, *, dispatch: Callable[..., bool]) -> _Declare[T]: ...
     def action(self, handler: Any = None, *, dispatch: Callable[..., bool] | None = None) -> Any:
         """Declares the handler of the action `<slice>/<function name>`, and returns the action creator.
 
@@ -310,7 +294,7 @@ class Slice:
 
         return declare
 
-    def view(self, *roles: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    def view(self, *roles: str) -> Callable[[Callable[[T], V]], Callable[[T], V]]:
         """Declares what identities with one of the roles see in place of the value: a pure function of it.
 
         Without roles, everybody sees it who may read the slice. The first view that is declared for a reader counts. A
@@ -319,16 +303,28 @@ class Slice:
         if not all(isinstance(role, str) for role in roles):
             raise TypeError(f'expected the names of roles, as in @{self.name}.view("viewer")')
 
-        def declare(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def declare(function: Callable[[T], V]) -> Callable[[T], V]:
             check_plain(function, f"the view of {self.name}", "which returns what is seen")
-            self.views.append(View(function=function, roles=frozenset(roles)))
+            self.views.append(self._view(function, frozenset(roles)))
             return function
 
         return declare
 
-    def on(
-        self, other: ActionCreator[Any] | str, *, key: KeyOf | None = None
-    ) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    def _view(self, function: Callable[[Any], Any], roles: frozenset[str]) -> View:
+        """Annotations count for slices with a type only: others may have them for readers."""
+        kind = self.type
+        shows = None if kind is None else _shown(function, f"what a view of {self.name} shows")
+        if kind is None or (kind.plain and (shows is None or shows.plain)):
+            return View(function=function, roles=roles, shows=shows)
+
+        @functools.wraps(function)
+        def showing(value: Any) -> Any:
+            result = function(kind.of(value))
+            return result if shows is None else shows.dump(result)
+
+        return View(function=showing, roles=roles, shows=shows)
+
+    def on(self, other: ActionCreator[Any] | str, *, key: KeyOf | None = None) -> _DeclareOther[T]:
         """Declares how this slice handles another slice's action.
 
         The handler names only the payload fields that it needs. `key` returns the instance of a keyed slice; without
@@ -341,7 +337,7 @@ class Slice:
             )
         action_type = other if isinstance(other, str) else other.type
 
-        def declare(handler: Callable[..., object]) -> Callable[..., object]:
+        def declare(handler: Any) -> Any:
             _check_handler(handler, f"@{self.name}.on({action_type})", named=False)
             self._add(action_type, handler, key_of=key, ignore_extra=True)
             return handler
@@ -359,6 +355,8 @@ class Slice:
         if any(handler.action_type == action_type for handler in self.handlers):
             raise ValueError(f"{self.name} handles {action_type} already")
         signature = Signature(function, action_type, ignore_extra=ignore_extra)
+        if self.type is not None:
+            function = self.type.handling(function)
         self.handlers.append(
             Handler(slice=self, action_type=action_type, function=function, signature=signature, key_of=key_of)
         )
@@ -366,6 +364,15 @@ class Slice:
 
     def __repr__(self) -> str:
         return f"Slice({self.name!r}{', keyed=True' if self.keyed else ''})"
+
+
+def _shown(function: Callable[[Any], Any], what: str) -> ValueType | None:
+    """The type of what a view shows, from its annotation; None if that says nothing. Raises TypeError."""
+    try:
+        shown = get_type_hints(function, include_extras=True).get("return", Any)
+    except (NameError, TypeError):  # it has none, or names what only type checkers know
+        return None
+    return None if shown in (Any, object) else ValueType(shown, what)
 
 
 def _check_handler(handler: Any, decorator: str, *, named: bool = True) -> None:

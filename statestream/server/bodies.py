@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from statestream.broadcast.budget import Share
 from statestream.core.errors import Malformed, TooLarge, Unavailable, UnsupportedMediaType
-from statestream.core.slices import first_problem
+from statestream.core.signature import first_problem
 from statestream.core.values import loads
 from statestream.server.transfer import BUDGET
 from statestream.store.pause import Pause

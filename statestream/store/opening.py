@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from statestream.core.change import Cause, PendingChange, SliceState
-from statestream.core.errors import HandlerFailed, JournalUnusable
+from statestream.core.errors import HandlerFailed, InvalidValue, JournalUnusable
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.core.slices import Slice
 from statestream.core.values import encode
@@ -134,6 +134,9 @@ def upgraded(declared: Slice, name: str, state: SliceState, version: int) -> byt
     if version >= declared.upgrades.version:
         return state.encoded()
     try:
-        return encode(declared.upgrades.run(state.value, version))
-    except HandlerFailed as error:
+        data = encode(declared.upgrades.run(state.value, version))
+        if declared.type is not None and declared.checked:
+            declared.type.check(data)
+    except (HandlerFailed, InvalidValue) as error:
         raise JournalUnusable(f"{name} of the journal cannot be upgraded: {error}; it stays as it was") from error
+    return data

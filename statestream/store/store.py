@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Final, Never, Self
+from typing import Any, Final, Never, Self, TypeVar, overload
 
 import orjson
 
-from statestream.core.change import Action, Change, Position, Result
-from statestream.core.errors import NotInMemory
+from statestream.core.change import Action, Change, Position, Result, SliceState
+from statestream.core.errors import NotInMemory, UnknownSlice
 from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER, Identity, Principal
 from statestream.core.slices import Slice
@@ -34,6 +34,7 @@ from statestream.store.tickets import ticket_slice
 from statestream.store.view import StoreView
 from statestream.store.writer import Writer
 
+V = TypeVar("V")
 OWN_SLICES: Final = {each.name: each for each in (revocation_slice, ticket_slice, NOTES)}
 """Those of a server that authenticates, and of stores with versions. Their names are reserved in every store, so that a
 journal of one that does not need them can be served by one that does.
@@ -206,28 +207,52 @@ class Store:
         """
         return await self._view.caught_up()
 
-    async def read(self, name: str) -> Any:
+    @overload
+    async def read(self, name: Slice[V]) -> V: ...
+    @overload
+    async def read(self, name: Slice[V], key: str) -> V | None: ...
+    @overload
+    async def read(self, name: str) -> Any: ...
+    async def read(self, name: str | Slice[Any], key: str | None = None) -> Any:
         """A copy of the committed value of a slice or instance; None if it does not exist.
 
-        The copy is yours: changing it changes nothing else. An instance that is not in memory comes from the journal.
-        Raises Unavailable.
+        Name it in full (`"room/42"`), or pass the slice, and the key of an instance: `read(room, "42")`. Then type
+        checkers know the value, and it is an object if the slice has such a type. The copy is yours: changing it
+        changes nothing else. An instance that is not in memory comes from the journal. Raises Unavailable,
+        UnknownSlice, InvalidValue.
         """
-        return await self._view.complete(lambda: self._copy(name))
+        full_name = self._full_name(name, key)
+        return _copy(name, await self._view.complete(lambda: self._state.slices.get(full_name)))
 
-    def get(self, name: str) -> Any:
+    @overload
+    def get(self, name: Slice[V]) -> V: ...
+    @overload
+    def get(self, name: Slice[V], key: str) -> V | None: ...
+    @overload
+    def get(self, name: str) -> Any: ...
+    def get(self, name: str | Slice[Any], key: str | None = None) -> Any:
         """The same at once, for code that cannot await.
 
         Raises NotInMemory for an instance that has left the memory because nobody used it. A plain slice never does,
         and with `idle=None` nothing does.
         """
+        full_name = self._full_name(name, key)
         try:
-            return self._copy(name)
+            return _copy(name, self._state.slices.get(full_name))
         except NotLoaded:
-            raise NotInMemory(f"{name} is not in memory; use `await store.read(…)`, or Store(…, idle=None)") from None
+            raise NotInMemory(
+                f"{full_name} is not in memory; use `await store.read(…)`, or Store(…, idle=None)"
+            ) from None
 
-    def _copy(self, name: str) -> Any:
-        state = self._state.slices.get(name)
-        return None if state is None else orjson.loads(state.encoded())
+    def _full_name(self, name: str | Slice[Any], key: str | None) -> str:
+        """Raises TypeError, UnknownSlice, Malformed."""
+        if isinstance(name, str):
+            if key is not None:
+                raise TypeError("expected a key with a slice only; write the full name of an instance, such as room/42")
+            return name
+        if not self._view.declares(name):
+            raise UnknownSlice(f"expected a slice of this store, got another one with the name {name.name}")
+        return name.full_name(key)
 
     def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Calls `listener` with every change, in order, once it is committed. Call the result to unsubscribe.
@@ -236,6 +261,15 @@ class Store:
         """
         check_plain(listener, "the listener", "which may start a task or fill a queue")
         return self._state.bus.subscribe(EachChange(listener))
+
+
+def _copy(name: str | Slice[Any], state: SliceState | None) -> Any:
+    """Raises UnknownSlice, InvalidValue."""
+    if isinstance(name, str):
+        return None if state is None else orjson.loads(state.encoded())
+    if state is None and not name.keyed:
+        raise UnknownSlice(f"{name.name} has no value: the store is not open, or another program has removed the slice")
+    return None if state is None else name.load(state.encoded())
 
 
 def _check_reserved(slices: Iterable[Slice]) -> None:

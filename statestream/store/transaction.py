@@ -271,6 +271,8 @@ class Transaction:
             if value is REMOVED and not handler.slice.keyed:
                 raise HandlerFailed("it returned REMOVED, but only instances of a keyed slice can be removed")
             pending = _pending_change(name, exists, value, operations, cause, self._committed.get(name))
+            if pending is not None and handler.slice.validate:
+                _check(handler.slice, pending, value)
         except (Refused, NotLoaded, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a handler's CancelledError must not end the writer
@@ -293,6 +295,12 @@ class Transaction:
             return (False, declared.initial) if value is REMOVED else (True, value)
         state = self._committed.get(name)
         return (False, declared.initial) if state is None else (True, state.value)
+
+
+def _check(declared: Slice, pending: PendingChange, value: Any) -> None:
+    """Raises InvalidValue if the value that a change leads to is not of the type of its slice."""
+    if declared.type is not None and pending.kind != "removed":
+        declared.type.check(pending.data if pending.kind == "value" else encode(value))
 
 
 def _failure(handler: Handler, action: Action, error: BaseException) -> StatestreamError:

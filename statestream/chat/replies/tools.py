@@ -36,7 +36,7 @@ from statestream.chat.models import ToolSpec
 from statestream.chat.slices.conversation import ToolOutcome
 from statestream.core.errors import NotJSON, Refused
 from statestream.core.functions import code_of, kind_of
-from statestream.core.slices import first_problem
+from statestream.core.signature import first_problem
 from statestream.core.values import loads, plain
 from statestream.store.slow_calls import SlowCalls, Stepped, name_of
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, Refused
-from statestream.core.slices import first_problem
+from statestream.core.signature import first_problem
 from statestream.server.bodies import Body
 
 MAX_RUN_ID: Final = 256
