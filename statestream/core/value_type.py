@@ -18,8 +18,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import orjson
+from msgspec import inspect
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from statestream.core.change import REMOVED
@@ -39,6 +41,14 @@ NAMED: Final = ("choices", "definitions", "fields")
 """The members of core schemas in which other ones stand: one each, and several, which may have names."""
 _QUOTES: Final = re.compile(r"(?<=value) .*", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+class _AsWritten(GenerateJsonSchema):
+    """Fields with a default are there as well: they are written like any others."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        omitted = field.get("serialization_exclude_if") is not None
+        return super().field_is_required(field, total) or not (omitted or field["type"] == "typed-dict-field")
 
 
 class Reader(Protocol):
@@ -75,7 +85,9 @@ class ByPydantic:
             raise InvalidValue("it has something that cannot become JSON") from None
 
     def schema(self) -> dict[str, Any]:
-        return self._adapter.json_schema(mode="validation" if self.plain else "serialization")
+        if self.plain:
+            return self._adapter.json_schema()
+        return self._adapter.json_schema(mode="serialization", schema_generator=_AsWritten)
 
 
 class ByMsgspec:
@@ -102,7 +114,8 @@ class ByMsgspec:
             raise InvalidValue("it has something that cannot become JSON") from None
 
     def schema(self) -> dict[str, Any]:
-        return msgspec.json.schema(self._kind)
+        schema = msgspec.json.schema(self._kind)
+        return schema if _omits(inspect.type_info(self._kind), set()) else _as_written(schema)
 
 
 class ValueType:
@@ -227,3 +240,28 @@ def _first_problem(message: str) -> str:
     steps = _STEP.findall(path.rstrip("`"))
     place = "".join(f"/{name or index}" for name, index in steps)
     return f"at {place or 'the root'}: {_QUOTES.sub('', what)}"
+
+
+def _omits(info: Any, seen: set[int]) -> bool:
+    """Whether a type of msgspec has a Struct whose fields are not written if they have their default."""
+    if id(info) in seen or not isinstance(info, (tuple, inspect.Type, inspect.Field)):
+        return False
+    seen.add(id(info))
+    if isinstance(info, inspect.StructType) and info.cls.__struct_config__.omit_defaults:
+        return True
+    parts = info if isinstance(info, tuple) else [getattr(info, name) for name in info.__struct_fields__]
+    return any(_omits(part, seen) for part in parts)
+
+
+def _as_written(schema: Any) -> Any:
+    """A schema of msgspec in which fields with a default are there as well: they are written like any others."""
+    if isinstance(schema, list):
+        return [_as_written(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _as_written(each) for key, each in schema.items() if key != "default"}
+    if isinstance(fields := schema.get("properties"), dict):
+        always = {name for name, each in fields.items() if isinstance(each, dict) and "default" in each}
+        found["required"] = [name for name in fields if name in always or name in schema.get("required", ())]
+        found["properties"] = {name: _as_written(each) for name, each in fields.items()}
+    return found

@@ -45,7 +45,11 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """One answer that is no error. `model` is the type of the body; None if it is not JSON."""
+    """One answer that is no error.
+
+    `model` is the type of the body, or a function that returns the schema of the body for a reader, who may know some
+    slices; None if it is not JSON.
+    """
 
     description: str
     status: int = 200
@@ -70,8 +74,8 @@ class Messages(Struct, frozen=True, kw_only=True):
 class Contract(Struct, frozen=True, kw_only=True):
     """What a route takes and answers. `errors` are those that not every route of its kind can answer with.
 
-    `body` is a model, or a function that returns the schema of the body for a reader. `cookie`: the cookie of a ticket
-    counts as credentials. `sentences`: the route's own errors are plain text.
+    `body` is a model, or a function that returns the schema of the body for a reader, who may know some actions.
+    `cookie`: the cookie of a ticket counts as credentials. `sentences`: the route's own errors are plain text.
     """
 
     name: str

@@ -14,7 +14,7 @@ from statestream.core.change import Action
 from statestream.core.slices import Handler
 from statestream.server.bodies import Body
 from statestream.server.contract import Schema
-from statestream.server.schemas import ID, KEY, PLACE, VERSIONS, Schemas, limited, reference
+from statestream.server.schemas import ID, KEY, VERSIONS, Schemas, limited, reference
 
 MAX_ACTIONS: Final = 1_000
 NEVER: Final[Schema] = {"not": {}}
@@ -69,7 +69,7 @@ def _name(handler: Handler) -> str:
 def _described(handler: Handler, schemas: Schemas) -> Schema:
     """One action as it stands in a body."""
     name = f"{_name(handler)}.payload"
-    payload = schemas.add(name, _inside(limited(handler.signature.schema()), name))
+    payload = schemas.own(name, limited(handler.signature.schema()))
     keyed: Schema = {"key": KEY} if handler.slice.keyed else {}
     return {
         "type": "object",
@@ -94,15 +94,3 @@ def _several(actions: list[Schema]) -> Schema:
         "expect": VERSIONS,
     }
     return {"type": "object", "required": model["required"], "properties": properties, "additionalProperties": False}
-
-
-def _inside(value: Any, name: str) -> Any:
-    """The schema with references to its own definitions that are true where the document has it."""
-    if isinstance(value, list):
-        return [_inside(each, name) for each in value]
-    if not isinstance(value, dict):
-        return value
-    found = {key: _inside(each, name) for key, each in value.items()}
-    if isinstance(target := found.get("$ref"), str) and target.startswith("#/$defs/"):
-        found["$ref"] = target.replace("#/", f"{PLACE}{name}/")
-    return found

@@ -1,7 +1,7 @@
 """GET /openapi.json: the routes of an application as OpenAPI 3.1, for generated clients and for tests.
 
 Invariants: every route that this package has added to the application is described, by its own declaration. Everybody
-sees the actions of the slices that they may know, and no others. What a schema cannot say, such as how deep JSON may
+sees the slices that they may know and their actions, and no others. What a schema cannot say, such as how deep JSON may
 be, is on the page about the protocol. What travels in streams and WebSockets is in the other document. A document is
 made in a thread, because the first one takes long.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from types import FunctionType
 from typing import Any, Final
 
 from aiohttp import web
 from msgspec import Struct
 
-from statestream.core.slices import Handler
+from statestream.core.slices import Handler, Slice
+from statestream.core.value_type import ValueType
 from statestream.server.contract import ROUTES, Answer, Contract, Parameter, Route, Schema
 from statestream.server.refusals import refusals, responses
 from statestream.server.request import check_query, view_of
@@ -35,7 +37,8 @@ DOCUMENT: Final = Contract(
 async def openapi(request: web.Request) -> web.Response:
     check_query(request)
     view, routes, security = view_of(request), request.config_dict[ROUTES], Security.of(request.config_dict)
-    described = Described(routes=routes, actions=await view.complete(view.actions), security=security)
+    actions, slices = await view.complete(view.actions), await view.complete(view.described)
+    described = Described(routes=routes, actions=actions, slices=slices, security=security)
     return json_response(await asyncio.to_thread(described.document))
 
 
@@ -43,10 +46,11 @@ OPENAPI: Final = Route(method="GET", path="/openapi.json", handler=openapi, cont
 
 
 class Described(Struct, frozen=True, kw_only=True):
-    """What a document describes: routes, the actions that its reader may know, and what credentials there are."""
+    """What a document describes: routes, the actions and slices that its reader may know, and the credentials."""
 
     routes: list[Route]
     actions: list[Handler]
+    slices: list[tuple[Slice, ValueType | None]]
     security: Security
 
     def document(self) -> Schema:
@@ -86,13 +90,28 @@ class Described(Struct, frozen=True, kw_only=True):
         return schema
 
     def _responses(self, route: Route, schemas: Schemas) -> Schema:
-        answers = {str(each.status): _answer(each, schemas) for each in route.contract.answers}
+        answers = {str(each.status): self._answer(each, schemas) for each in route.contract.answers}
         refused = refusals(route, authenticates=self.security.authenticates)
         for status, response in responses(refused, schemas, sentences=route.contract.sentences).items():
             known = answers.get(status, {})
             content = known.get("content", {}) | response["content"]
             answers[status] = response | known | {"content": content}
         return dict(sorted(answers.items()))
+
+    def _answer(self, answer: Answer, schemas: Schemas) -> Schema:
+        found: Schema = {"description": answer.description}
+        if answer.headers:
+            found["headers"] = {name: {"required": True, "schema": {"type": "string"}} for name in answer.headers}
+        if answer.media_type is not None and answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            schema = {} if answer.model is None else {"schema": self._sent(answer.model, schemas)}
+            found["content"] = {answer.media_type: schema}
+        return found
+
+    def _sent(self, model: Any, schemas: Schemas) -> Schema:
+        if isinstance(model, FunctionType):
+            schema: Schema = model(schemas, self.slices)
+            return schema
+        return schemas.sent(model)
 
     def _security(self, contract: Contract) -> Schema:
         if not self.security.authenticates:
@@ -111,16 +130,6 @@ def _parameter(parameter: Parameter) -> Schema:
         **({"required": True} if required else {}),
         "schema": schema,
     }
-
-
-def _answer(answer: Answer, schemas: Schemas) -> Schema:
-    found: Schema = {"description": answer.description}
-    if answer.headers:
-        found["headers"] = {name: {"required": True, "schema": {"type": "string"}} for name in answer.headers}
-    if answer.media_type is not None and answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-        schema = {} if answer.model is None else {"schema": schemas.sent(answer.model)}
-        found["content"] = {answer.media_type: schema}
-    return found
 
 
 def _without_bodies(operation: Schema) -> Schema:

@@ -46,6 +46,7 @@ from statestream.server.dispatch_body import One, Several, dispatch_body
 from statestream.server.dispatch_rate import admit, charge
 from statestream.server.request import asked_of, check_query, position_of, view_of, wants_payloads
 from statestream.server.schemas import ID
+from statestream.server.state_body import selected
 from statestream.server.transfer import send
 
 IF_NONE_MATCH: Final = Parameter(
@@ -84,14 +85,6 @@ class Dispatched(TypedDict):
     position: PositionText
     duplicate: bool
     changes: list[ChangedSlice]
-
-
-class Selected(TypedDict):
-    """The selected slices at one position."""
-
-    position: PositionText
-    slices: dict[FullName, Any]
-    versions: dict[FullName, Version]
 
 
 class Erased(TypedDict):
@@ -246,7 +239,7 @@ ROUTES: Final = (
             summary="The state now, or as it was.",
             parameters=(SLICES, AT, IF_NONE_MATCH),
             answers=(
-                Answer(description="The selected slices.", model=Selected, headers=("ETag",)),
+                Answer(description="The selected slices.", model=selected, headers=("ETag",)),
                 Answer(description="It is still what `If-None-Match` names.", status=304, headers=("ETag",)),
             ),
             errors=(UnknownSlice, Expired, Forked, TooLarge, JournalUnusable),

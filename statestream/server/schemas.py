@@ -26,6 +26,7 @@ VERSIONS: Final[Schema] = {
 NUMBER: Final[Schema] = {"minimum": -MAX_INT, "maximum": MAX_INT}
 NAMES: Final[Schema] = {"not": {"const": "__proto__"}}
 PLACE: Final = "#/components/schemas/"
+OWN: Final = "#/$defs/"
 JSON: Final = {"$ref": f"{PLACE}JSON"}
 ANY: Final[Schema] = {
     "anyOf": [
@@ -50,11 +51,15 @@ class Schemas:
 
     def sent(self, model: Any) -> Schema:
         """The schema of what the server sends: a reference to a component, unless the type has no name."""
-        return self._add(_schema_of(model, _untitled))
+        return self._add(_schema_of(model, untitled))
 
     def taken(self, model: Any) -> Schema:
         """The schema of what a client sends."""
         return self._add(_schema_of(model, limited))
+
+    def own(self, name: str, schema: Schema) -> Schema:
+        """A reference to a schema with its own definitions, which becomes a component."""
+        return self.add(name, _inside(schema, name))
 
     def add(self, name: str, schema: Schema) -> Schema:
         """A reference to this schema, which becomes a component."""
@@ -86,13 +91,26 @@ def _schema_of(model: Any, adapt: Callable[[Any], Any]) -> _Found:
     return _Found(schema=reference(model.__name__), components={**components, model.__name__: schema})
 
 
-def _untitled(value: Any) -> Any:
-    """The schema without the titles that pydantic makes from names."""
+def _inside(value: Any, name: str) -> Any:
+    """The schema with references to its own definitions that are true where the document has it."""
     if isinstance(value, list):
-        return [_untitled(each) for each in value]
+        return [_inside(each, name) for each in value]
     if not isinstance(value, dict):
         return value
-    return {key: _untitled(each) for key, each in value.items() if key != "title" or not isinstance(each, str)}
+    found = {key: _inside(each, name) for key, each in value.items()}
+    for key, target in found.items():  # beside references, those of a discriminator
+        if isinstance(target, str) and target.startswith(OWN) and key != "default":
+            found[key] = target.replace(OWN, f"{PLACE}{name}{OWN[1:]}", 1)
+    return found
+
+
+def untitled(value: Any) -> Any:
+    """The schema without the titles that pydantic makes from names."""
+    if isinstance(value, list):
+        return [untitled(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: untitled(each) for key, each in value.items() if key != "title" or not isinstance(each, str)}
 
 
 def limited(value: Any) -> Any:

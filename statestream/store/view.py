@@ -30,6 +30,7 @@ from statestream.core.names import check_id, split_name
 from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded, check_count
 from statestream.core.slices import Handler, Slice
+from statestream.core.value_type import ValueType
 from statestream.journal.contract import Erasable
 from statestream.store import submission
 from statestream.store.bus import Listener, Parts
@@ -429,6 +430,14 @@ class StoreView:
         Raises NotLoaded.
         """
         return self._registry.actions(self._rights.tellable(self._value_of))
+
+    def described(self) -> list[tuple[Slice, ValueType | None]]:
+        """The slices that this principal may know, each with the type of what it sees of them, if that is known.
+
+        Raises NotLoaded.
+        """
+        known = self._rights.readable(self._value_of)
+        return [(each, each.seen(self._rights.view_of(name))) for name, each in known.items()]
 
     def _visible(self, result: Result) -> Result:
         """The result without the slices that this principal may not read."""

@@ -31,12 +31,14 @@ from statestream.tools.commands.replay import replay
 from statestream.tools.commands.serve import serve
 from statestream.tools.commands.state import state
 from statestream.tools.commands.transcripts import transcripts
+from statestream.tools.commands.types import types
 from statestream.tools.commands.watch import watch
 
 COMMANDS = (
     serve,
     demo,
     check,
+    types,
     migrate,
     bench,
     watch,
