@@ -5,7 +5,7 @@ The public names of the server and its client. `statestream.chat` has chats, `st
 """
 
 from statestream.client import BlockingStream, Health, Stream, Update, connect, connect_sync
-from statestream.core.change import REMOVED, Action, Change, Position, Result
+from statestream.core.change import REMOVED, Action, Change, Position, Removed, Result
 from statestream.core.errors import (
     ActionIdReused,
     Expired,
@@ -49,6 +49,7 @@ __all__ = [
     "Position",
     "RateLimited",
     "Refused",
+    "Removed",
     "Result",
     "Slice",
     "StatestreamError",

@@ -269,14 +269,14 @@ class Slice(Generic[T]):
             return self._action(handler)
         rule = self.rule(dispatch, "dispatch")
 
-        def declare(handler: Any) -> ActionCreator[Any]:
+        def declare(handler: Any) -> ActionCreator[...]:
             creator = self._action(handler)
             self._dispatch_of[creator.type] = rule
             return creator
 
         return declare
 
-    def _action(self, handler: Any) -> ActionCreator[Any]:
+    def _action(self, handler: Any) -> ActionCreator[...]:
         _check_handler(handler, f"@{self.name}.action")
         action_type = f"{self.name}/{handler.__name__}"
         signature = self._add(action_type, handler, key_of=None, ignore_extra=False)
@@ -324,7 +324,7 @@ class Slice(Generic[T]):
 
         return View(function=showing, roles=roles, shows=shows)
 
-    def on(self, other: ActionCreator[Any] | str, *, key: KeyOf | None = None) -> _DeclareOther[T]:
+    def on(self, other: ActionCreator[...] | str, *, key: KeyOf | None = None) -> _DeclareOther[T]:
         """Declares how this slice handles another slice's action.
 
         The handler names only the payload fields that it needs. `key` returns the instance of a keyed slice; without

@@ -11,6 +11,7 @@ No message contains a value.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,7 @@ import msgspec
 import orjson
 from msgspec import inspect
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError
 
@@ -35,7 +36,12 @@ JSON_KINDS: Final = {
     *("nullable", "str", "tagged-union", "typed-dict", "typed-dict-field", "union"),
 }
 """The kinds of pydantic's core schemas whose Python values are the JSON itself."""
-UNREADABLE: Final = (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError, TypeError)
+HINTS: Final[Mapping[Any, str]] = {
+    "typed-dict-version": "import TypedDict from typing_extensions, because Python has all of it only from 3.12 on",
+    "class-not-fully-defined": "it names a type that is not known there; declare types at the top of a module, "
+    "before the slice",
+}
+"""What to do about a problem, by pydantic's code of it."""
 PARTS: Final = {"extras_schema", "items_schema", "keys_schema", "schema", "values_schema"}
 NAMED: Final = ("choices", "definitions", "fields")
 """The members of core schemas in which other ones stand: one each, and several, which may have names."""
@@ -197,18 +203,15 @@ def _reader(kind: Any, what: str) -> Reader:
     """Raises TypeError."""
     try:
         return ByPydantic(kind)
-    except UNREADABLE as error:
+    except PydanticSchemaGenerationError as error:
+        problem: Exception = error
+        with contextlib.suppress(TypeError, NameError):
+            return ByMsgspec(kind)
+    except (PydanticUserError, NameError, TypeError) as error:
         problem = error
-    try:
-        return ByMsgspec(kind)
-    except (TypeError, NameError):
-        pass
-    if isinstance(problem, PydanticUndefinedAnnotation):
-        hint = f"{problem.name} is not known where it is written; declare types at the top of a module"
-    elif isinstance(problem, PydanticUserError) and problem.code == "typed-dict-version":
-        hint = "import TypedDict from typing_extensions, as Python has a complete one only from 3.12 on"
-    else:
-        hint = "use what JSON has, TypedDicts, dataclasses, Pydantic models, or Structs without models"
+    hint = HINTS.get(getattr(problem, "code", None), "use what JSON has, or TypedDicts, dataclasses, models or Structs")
+    if isinstance(problem, NameError):
+        hint = HINTS["class-not-fully-defined"]
     raise TypeError(f"the type of {what} cannot be read from JSON: {hint}") from problem
 
 

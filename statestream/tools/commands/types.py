@@ -97,8 +97,9 @@ def _show(before: str, after: str, name: str) -> None:
         write(line.encode())
     if len(lines) > SHOWN_LINES:
         write(f"… {len(lines) - SHOWN_LINES} more lines".encode())
-    write(f"{_count(lines[2:], '+')} lines to add, {_count(lines[2:], '-')} to remove".encode())
+    write(f"{_count(lines[2:], '+')} to add, {_count(lines[2:], '-')} to remove".encode())
 
 
-def _count(lines: Iterable[str], sign: str) -> int:
-    return sum(line.startswith(sign) for line in lines)
+def _count(lines: Iterable[str], sign: str) -> str:
+    number = sum(line.startswith(sign) for line in lines)
+    return f"{number} line" if number == 1 else f"{number} lines"
