@@ -6,6 +6,8 @@ about the actions of the slices that they may know, and about no others.
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any, Final
 
 from pydantic import Field
@@ -63,7 +65,8 @@ def dispatch_body(schemas: Schemas, actions: list[Handler]) -> Schema:
 
 
 def _name(handler: Handler) -> str:
-    return handler.action_type.replace("/", ".")
+    """A name for a component, which has fewer letters than Python allows in the name of a function."""
+    return re.sub(r"[^A-Za-z0-9_.]", lambda other: f"-{ord(other[0]):x}", handler.action_type.replace("/", "."))
 
 
 def _described(handler: Handler, schemas: Schemas) -> Schema:
@@ -73,7 +76,7 @@ def _described(handler: Handler, schemas: Schemas) -> Schema:
     keyed: Schema = {"key": KEY} if handler.slice.keyed else {}
     return {
         "type": "object",
-        "description": (handler.function.__doc__ or "").strip(),
+        "description": inspect.cleandoc(handler.function.__doc__ or ""),
         "required": ["type", "payload", *keyed],
         "properties": {"type": {"const": handler.action_type}, "payload": payload, **keyed},
         "additionalProperties": False,

@@ -1,0 +1,116 @@
+"""Slices with types through the front door: refusals, the document for programs, and the clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from statestream import connect, connect_sync
+from tests.apps import typed
+from tests.support import ROOT, Server
+from tests.support.exchange import JSON, Answer, exchange
+
+TYPED = f"{ROOT / 'tests/apps/typed.py'}:store"
+PATHS = {"PYTHONPATH": str(ROOT)}
+GUARDED = """
+from statestream import create_app
+from statestream.auth import Tokens
+from tests.apps.typed import store
+
+PEOPLE = {"chief": ["chief"], "both": ["chief", "viewer"], "nobody": []}
+TOKENS = {f"token-of-{who}-0123456789-0123456789-0123456789": who for who in PEOPLE}
+app = create_app(store, auth=Tokens({t: {"subject": who, "roles": PEOPLE[who]} for t, who in TOKENS.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server.serving(TYPED, env=PATHS) as running:
+        yield running
+
+
+def dispatch(server: Server, type: str, payload: Any, **more: Any) -> Answer:
+    return exchange(
+        server.port, "POST", "/dispatch", JSON, json.dumps({"type": type, "payload": payload} | more).encode()
+    )
+
+
+def document(server: Server, who: str | None = None) -> Any:
+    token = {} if who is None else {"Authorization": f"Bearer token-of-{who}-0123456789-0123456789-0123456789"}
+    answer = exchange(server.port, "GET", "/openapi.json", token)
+    assert answer.status == 200
+    return json.loads(answer.body)
+
+
+def test_a_value_of_another_type_is_refused_as_a_failure_of_its_handler(server: Server) -> None:
+    for type, place in (("todo/added", "/items/"), ("board/miswritten", "/tasks/x")):
+        answer = dispatch(server, type, {"text": "x", "done": "a secret"} if type == "todo/added" else {})
+        problem = json.loads(answer.body)
+        assert (answer.status, problem["code"]) == (500, "handler_failed")
+        assert f"does not fit its type: at {place}" in problem["detail"]
+        assert "secret" not in problem["detail"]
+
+
+def test_the_document_describes_the_values_that_the_server_sends(server: Server) -> None:
+    assert dispatch(server, "todo/added", {"text": "x"}).status == 200
+    task = {"id": "12345678123456781234567812345678", "title": "x", "kind": "bug", "labels": ["a"]}
+    assert dispatch(server, "board/put", {"task": task}).status == 200
+    assert dispatch(server, "room/joined", {"name": "Ada"}, key="42").status == 200
+    assert dispatch(server, "drawing/drew", {"shape": {"kind": "circle", "radius": 1}}).status == 200
+    found = document(server)
+    validate(found)
+    body = found["paths"]["/state"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    schema = {**body, "components": found["components"]}
+    answer = exchange(server.port, "GET", "/state?slices=*")
+    state = json.loads(answer.body)
+    assert {"room/42", "board", "audit"} <= state["slices"].keys()
+    jsonschema.validate(state, schema)
+    for name, value in (("room/42", {"members": [{"name": 1}]}), ("board", {"tasks": []}), ("todo", [])):
+        wrong = {**state, "slices": {**state["slices"], name: value}}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+    assert found["components"]["schemas"]["untyped.value"] == {}
+    assert "secret" not in json.dumps(found)
+
+
+def test_the_document_describes_what_its_reader_may_see(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(GUARDED)
+    with Server.serving(f"{tmp_path / 'app.py'}:app", env=PATHS) as server:
+        seen = {who: document(server, who)["components"]["schemas"] for who in ("chief", "both", "nobody")}
+        seen["without"] = document(server)["components"]["schemas"]
+    values = {who: {name for name in found if name.endswith(".value")} for who, found in seen.items()}
+    assert values == {"chief": {"salary.value"}, "both": {"salary.value"}, "nobody": set(), "without": set()}
+    assert "people" not in json.dumps(seen["chief"]["salary.value"])
+    assert seen["both"]["salary.value"]["properties"] == {"people": {"type": "integer"}}
+
+
+async def test_clients_read_a_slice_by_its_declaration(server: Server) -> None:
+    dispatch(server, "room/joined", {"name": "Ada"}, key="lobby")
+    async with connect(server.url, slices="*") as stream:
+        await stream.wait_for(lambda state: "room/lobby" in state, 30)
+        lobby, board, todo = (
+            stream.get(typed.room, "lobby"),
+            stream.get(typed.board),
+            stream.get(typed.todo),
+        )
+        assert lobby is not None
+        assert [member.name for member in lobby.members] == ["Ada"]
+        assert isinstance(board, typed.Board)
+        assert todo is stream.state["todo"] is stream.get("todo")
+        assert stream.get(typed.room, "elsewhere") is None
+        assert stream.get(typed.secret) is None
+        with pytest.raises(TypeError, match="a key beside room"):
+            stream.get(typed.room)
+
+
+def test_a_client_without_a_loop_reads_it_too(server: Server) -> None:
+    with connect_sync(server.url) as stream:
+        drawing = stream.get(typed.drawing)
+        assert isinstance(drawing, typed.Group)
+        assert stream.get("drawing") == stream.state["drawing"]
