@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
@@ -80,7 +80,7 @@ def put(state: Board, action: Action, *, task: Task) -> None:
     """
     state.tasks[str(task.id)] = task
     state.by_kind.setdefault(task.kind, []).append(str(task.id))
-    state.changed = datetime.fromtimestamp(action.at / 1000)  # noqa: DTZ006
+    state.changed = datetime.fromtimestamp(action.at / 1000, UTC)
 
 
 @board.action
@@ -110,7 +110,7 @@ room = Slice("room", initial=Room(members=[]), type=Room, keyed=True)
 
 @room.action
 def joined(state: Room, action: Action, *, name: str) -> None:
-    state.members.append(Member(name=name, joined=datetime.fromtimestamp(action.at / 1000)))  # noqa: DTZ006
+    state.members.append(Member(name=name, joined=datetime.fromtimestamp(action.at / 1000, UTC)))
 
 
 class Circle(BaseModel):

@@ -43,6 +43,7 @@ COMMANDS = {
     "demo": "operations.md#The command",
     "check": "howto/evolve.md#Look before you deploy",
     "journal": "operations.md#The journal as a whole",
+    "types": "howto/types.md#Write TypeScript",
     "migrate": "operations.md#Journals",
     "bench": "operations.md#Measuring it",
     "watch": "watching.md#watch",

@@ -47,6 +47,7 @@ USED = {
     "howto/evolve.md": {"board.py"},  # by tests/tools/test_check.py
     "howto/origins.md": {"live.py", "front.html"},
     "howto/testing.md": {"board.py", "test_board.py"},
+    "howto/types.md": {"app.py", "follow.py", "page.ts"},  # by tests/tools/test_types.py
     "operations.md": {"roles.sql", "grants.sql"},  # by tests/postgresql/test_schema.py
     "tutorial.md": {"follow.py", "at the end of app.py", "index.html"},  # by tests/docs/test_walkthroughs.py
 }

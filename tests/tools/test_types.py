@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,9 +13,13 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.nursery import finished
+from tests.support.pages import fences_of, write_files
 from tests.support.paths import NODE
 from tests.support.ran import Ran
+from tests.support.typed import Desk
 
+BROWSER = ROOT / "statestream/browser"
+PAGE = "howto/types.md"
 TYPED = f"{ROOT / 'tests/apps/typed.py'}:store"
 OF_AN_APPLICATION = f"{ROOT / 'tests/apps/contracted.py'}:app"
 STRICT = (
@@ -202,6 +207,46 @@ def test_what_cannot_be_is_said_in_a_sentence(small: Path) -> None:
         ran = types(small, *arguments)
         assert ran.code == code
         assert sentence in " ".join(ran.err.replace("│", " ").split())
+
+
+async def test_the_how_to_says_what_is_written_and_its_client_reads_objects(tmp_path: Path) -> None:
+    write_files(PAGE, tmp_path)
+    desk = Desk(tmp_path)
+    async with desk.types("statestream types app.py:store -o state.d.ts && cat state.d.ts") as typed:
+        written = "\n".join(await typed.ends()).partition("\n\n")[2]
+    assert fences_of(PAGE, "ts") == [written + "\n"]
+    async with desk.types("statestream serve app.py:store") as server:
+        await server.says("serving on")
+        async with desk.types(f"python follow.py {desk.url}") as follow:
+            await follow.says(r"^\[\]$")
+            for type, more in (("board/task_added", ["1", "Ship it"]), ("room/joined", ["Ada"])):
+                payload = dict(zip(("id", "title") if len(more) == 2 else ("name",), more, strict=True))
+                key = "--key 42" if type == "room/joined" else ""
+                line = f"statestream dispatch {desk.url} {type} '{json.dumps(payload)}' {key}"
+                async with desk.types(line) as dispatched:
+                    await dispatched.ends()
+            await follow.says(r"^\['Ship it'\]$")
+            await follow.says(r"^Ada since \d\d:\d\d$")
+
+
+@pytest.mark.skipif(not (BROWSER / "statestream.d.ts").exists(), reason="the web client has no types")
+def test_the_page_of_the_how_to_compiles_with_the_web_client(tmp_path: Path) -> None:
+    write_files(PAGE, tmp_path)
+    assert types(tmp_path, "app.py:store", "-o", "state.d.ts").code == 0
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/statestream").symlink_to(BROWSER)
+    assert compiled(tmp_path, "page.ts", "--lib", "es2022,dom", "--types", "") == ""
+    page = (tmp_path / "page.ts").read_text()
+    for right, wrong in (
+        ("board/task_added", "board/task_aded"),
+        ("crypto.randomUUID(), title", "crypto.randomUUID()"),
+        ("state.board?.tasks", "state.bord?.tasks"),
+        ("member.name", "member.nme"),
+        ("`room/", "`rom/"),
+    ):
+        assert right in page
+        (tmp_path / "page.ts").write_text(page.replace(right, wrong))
+        assert "page.ts(" in compiled(tmp_path, "page.ts", "--lib", "es2022,dom", "--types", "")
 
 
 def test_a_type_that_json_cannot_have_is_refused_where_it_is_declared(small: Path) -> None:
