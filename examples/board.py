@@ -1,14 +1,31 @@
 """A shared board. Serve it: statestream serve examples/board.py:store --journal sqlite:///board.db"""
 
-from typing import Any
+from typing_extensions import TypedDict
 
 from statestream import Refused, Slice, Store
 
-board = Slice("board", initial={"tasks": []})
+
+class Task(TypedDict):
+    """Something to do."""
+
+    id: str
+    title: str
+    done: bool
+
+
+class Board(TypedDict):
+    tasks: list[Task]
+
+
+class Room(TypedDict):
+    members: list[str]
+
+
+board = Slice("board", initial={"tasks": []}, type=Board)
 
 
 @board.action
-def task_added(state: Any, *, id: str, title: str) -> None:
+def task_added(state: Board, *, id: str, title: str) -> None:
     """A task was put on the board."""
     if any(task["id"] == id for task in state["tasks"]):
         raise Refused("exists", f"There is a task {id} already.")
@@ -16,18 +33,18 @@ def task_added(state: Any, *, id: str, title: str) -> None:
 
 
 @board.action
-def task_done(state: Any, *, id: str) -> None:
+def task_done(state: Board, *, id: str) -> None:
     """A task was done."""
     for task in state["tasks"]:
         if task["id"] == id:
             task["done"] = True
 
 
-room = Slice("room", initial={"members": []}, keyed=True)  # room/42, room/lobby …
+room = Slice("room", initial={"members": []}, type=Room, keyed=True)  # room/42, room/lobby …
 
 
 @room.action
-def joined(state: Any, *, name: str) -> None:
+def joined(state: Room, *, name: str) -> None:
     """Somebody entered the room."""
     state["members"].append(name)
 

@@ -4,7 +4,7 @@ import asyncio
 
 from statestream import Change, Slice, Store
 
-counter = Slice("counter", initial=0)
+counter = Slice("counter", initial=0, type=int)
 
 
 @counter.action
@@ -18,7 +18,7 @@ async def main() -> None:
     async with Store([counter]) as store:
         store.on_change(changes.append)
         await asyncio.gather(*(store.dispatch(added(by=n)) for n in range(1, 11)))
-        print("value:", store.get("counter"), "after", len(changes), "changes")
+        print("value:", store.get(counter), "after", len(changes), "changes")
 
 
 if __name__ == "__main__":

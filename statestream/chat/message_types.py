@@ -1,4 +1,4 @@
-"""A message of a chat as a type: what the documents for programs say of messages.
+"""Messages, chats and lists of them as types: what type checkers and the documents for programs know of them.
 
 Invariants: `messages` says what each member means; these types say the same. Tests validate by them what chats contain.
 """
@@ -99,3 +99,28 @@ class ChatMessage(TypedDict):
     error: NotRequired[Failure]
     created_at: Milliseconds
     updated_at: Milliseconds
+
+
+class Conversation(TypedDict):
+    """A chat, as its slice has it. `leaf` is the newest message that is shown, `user` the owner."""
+
+    messages: list[ChatMessage]
+    leaf: NotRequired[Id]
+    title: NotRequired[str]
+    user: NotRequired[str]
+    participants: NotRequired[list[str]]
+
+
+class ListedChat(TypedDict):
+    """The entry of a chat in the list of a person."""
+
+    created_at: Milliseconds
+    updated_at: Milliseconds
+    status: Literal["idle", "streaming"]
+    title: NotRequired[str]
+
+
+class ChatList(TypedDict):
+    """The newest chats of a person, by their ids."""
+
+    chats: dict[str, ListedChat]

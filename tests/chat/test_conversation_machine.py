@@ -28,12 +28,13 @@ from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.text.routes import TextProjection
 from statestream.chat.slices import archive as archives
-from statestream.chat.slices.conversation import created
+from statestream.chat.slices.conversation import chat_slice, created
 from statestream.chat.viewing.response import event_stream
 from statestream.core.change import Position
 from statestream.core.errors import NotFound
 from statestream.core.principal import SERVER
 from statestream.core.selection import EVERYTHING
+from statestream.core.values import encode
 from statestream.journal import MemoryJournal
 from statestream.store.unloading import Unloading
 from tests.dialogues import look_at
@@ -157,6 +158,8 @@ def check_sane(store: Store, key: str) -> None:
     state = now(store, f"chat/{key}")
     if state is None:
         return
+    assert chat_slice.type is not None
+    chat_slice.type.check(encode(state))
     live, messages = state["messages"], everything(store, key)
     ids = [message["id"] for message in messages]
     assert len(ids) == len(set(ids)), "a message stands twice"

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
 from statestream import connect, connect_sync
 from tests.apps import typed
+from tests.apps.contracted import ADA
 from tests.support import ROOT, Server
 from tests.support.exchange import JSON, Answer, exchange
 
 TYPED = f"{ROOT / 'tests/apps/typed.py'}:store"
+CONTRACTED = f"{ROOT / 'tests/apps/contracted.py'}:app"
 PATHS = {"PYTHONPATH": str(ROOT)}
 GUARDED = """
 from statestream import create_app
@@ -88,6 +91,30 @@ def test_the_document_describes_what_its_reader_may_see(tmp_path: Path) -> None:
     assert values == {"chief": {"salary.value"}, "both": {"salary.value"}, "nobody": set(), "without": set()}
     assert "people" not in json.dumps(seen["chief"]["salary.value"])
     assert seen["both"]["salary.value"]["properties"] == {"people": {"type": "integer"}}
+
+
+async def test_the_document_describes_chats_and_their_lists_as_they_are(http: aiohttp.ClientSession) -> None:
+    login = {"Authorization": f"Bearer {ADA}"}
+    question = {"id": "42", "messages": [{"role": "user", "content": "What is it?"}]}
+    with Server.serving(CONTRACTED, env=PATHS) as server:
+        async with http.post(f"{server.url}/api/chat", json=question, headers=login) as response:
+            assert (await response.text()).rstrip().endswith("[DONE]")
+        async with http.get(f"{server.url}/openapi.json", headers=login) as response:
+            found = await response.json()
+        async with http.get(f"{server.url}/state?slices=chat/*,chats/*", headers=login) as response:
+            state = await response.json()
+    assert {name.partition("/")[0] for name in state["slices"]} == {"chat", "chats"}
+    body = found["paths"]["/state"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    schema = {**body, "components": found["components"]}
+    jsonschema.validate(state, schema)
+    for value in state["slices"].values():
+        for each in value.get("messages", ()):
+            each["status"] = "unheard of"
+        for each in value.get("chats", {}).values():
+            each["status"] = "unheard of"
+    for name, value in state["slices"].items():
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**state, "slices": {name: value}}, schema)
 
 
 async def test_clients_read_a_slice_by_its_declaration(server: Server) -> None:

@@ -116,6 +116,22 @@ dispatch("audit/noted", {});
 // @ts-expect-error
 dispatch("secret/whispered", {});
 """
+USED_CHAT = """
+import type { State } from "./state.js";
+
+declare const state: State;
+
+const said = state["chat/42"]?.messages.flatMap((message) =>
+  message.parts.map((part) => {
+    if (part.type === "text" || part.type === "reasoning") return part.text + (part.chunks ?? []).join("");
+    if (part.type === "tool") return part.name;
+    return part.type === "file" ? part.url : part.type.slice("data-".length);
+  }),
+);
+const titles: (string | undefined)[] = Object.values(state["chats/ada"]?.chats ?? {}).map((chat) => chat.title);
+// @ts-expect-error
+state["chat/42"]?.messages[0]?.status === "done";
+"""
 
 
 def types(folder: Path, *arguments: str) -> Ran:
@@ -152,10 +168,11 @@ def test_an_application_has_the_types_of_its_store(tmp_path: Path) -> None:
     ran = types(tmp_path, OF_AN_APPLICATION)
     assert ran.code == 0
     assert '"board/added": { id: string; kind?: "bug" | "wish" };' in ran.out
-    assert "[key: `chat/${string}`]: unknown;" in ran.out
+    assert "[key: `chat/${string}`]: Conversation;" in ran.out
     assert not any(name in ran.out for name in ("chat_people", "chat/grew", "revocation"))
     (tmp_path / "state.d.ts").write_text(ran.out)
-    assert compiled(tmp_path, "state.d.ts") == ""
+    (tmp_path / "used.ts").write_text(USED_CHAT)
+    assert compiled(tmp_path, "state.d.ts", "used.ts") == ""
 
 
 def test_the_text_is_the_same_in_each_process(tmp_path: Path) -> None:

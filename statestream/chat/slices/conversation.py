@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.members import MAX_PARTICIPANTS, belongs, participants_of, person_key
+from statestream.chat.message_types import Conversation
 from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming
 from statestream.core.change import REMOVED, Action
 from statestream.core.errors import Refused
@@ -38,7 +39,7 @@ STALE: Final = "stale"
 NOT_MEMBER: Final = "not_member"
 """The code of the refusal if the actor does not belong to the chat, which must look as if it did not exist."""
 
-chat_slice = Slice(NAME, initial={"messages": []}, keyed=True, internal=True)
+chat_slice = Slice(NAME, initial={"messages": []}, type=Conversation, keyed=True, internal=True)
 
 
 class QuestionPayload(TypedDict):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from statestream.chat.members import participants_of
+from statestream.chat.message_types import ChatList
 from statestream.chat.messages import streaming
 from statestream.chat.slices import conversation
 from statestream.chat.slices.conversation import Listed, name_of
@@ -26,7 +27,7 @@ IDLE: Final = "idle"
 STREAMING: Final = "streaming"
 MAX_LISTED: Final = 500
 
-chats_slice = Slice(NAME, initial={"chats": {}}, keyed=True, internal=True)
+chats_slice = Slice(NAME, initial={"chats": {}}, type=ChatList, keyed=True, internal=True)
 
 
 def _owner(action: Action) -> str | None:

@@ -6,6 +6,7 @@ allows more; `unknown` is any JSON. No type of the global scope is used, so a de
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
@@ -16,6 +17,8 @@ from statestream.tools.typescript.identifiers import comment, identifier, litera
 Schema = Any
 """A JSON Schema: a dict, or True for anything, or False for nothing."""
 SCALARS: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
+_PREFIX: Final = re.compile(r"\^([A-Za-z0-9_/:-]+)", re.ASCII)
+"""The pattern of a text that begins in some way."""
 NARROW: Final = 90
 """An object without comments that is not wider stands in one line."""
 
@@ -81,7 +84,8 @@ class _Types:
             return self._array(schema)
         if kind == "object" or "properties" in schema:
             return self._object(schema)
-        return SCALARS.get(str(kind), "unknown")
+        prefix = _PREFIX.fullmatch(schema.get("pattern", "")) if kind == "string" else None
+        return f"`{prefix[1]}${{string}}`" if prefix else SCALARS.get(str(kind), "unknown")
 
     def _array(self, schema: Schema) -> str:
         first = schema.get("prefixItems")
