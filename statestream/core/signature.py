@@ -133,9 +133,9 @@ def first_problem(
 def _steps(location: Sequence[str | int], value: Any) -> Iterator[str | int]:
     """The steps of a location that lead from container to container, and the name of a missing member."""
     for number, step in enumerate(location, 1):
-        if isinstance(value, dict) and (step in value or number == len(location)):
+        if isinstance(value, dict) and (str(step) in value or number == len(location)):
             yield step
-            value = value.get(step)
+            value = value.get(str(step))
         elif isinstance(value, list) and isinstance(step, int):
             yield step
             value = value[step] if step < len(value) else None

@@ -8,6 +8,7 @@
     watch/        the state on a terminal while it changes
     bench/        a load on a server, and measurements of it
     conformance/  whether a server or a client keeps the protocol's promises
+    typescript/   what a store declares, as types of TypeScript
     playback/     a recording, served as if it happened now
     demo          a board, a chat, and a page for both
 

@@ -183,6 +183,7 @@ WRONG: list[tuple[Any, Any, str]] = [
     (list[int | str], [1, [SECRET]], "at /1: Input should be a valid integer"),
     (dict[str, list[int] | int], {"list[int]": [1, SECRET]}, "at /list[int]/1: Input should be a valid integer"),
     (dict[str, Item | int], {"a": {}}, "at /a/text: Field required"),
+    (dict[int, list[Point]], {"7": [{"x": 1, "y": SECRET}]}, "at /7/0/y: Input should be a valid number"),
     (Closed, {"a": 1, "b": SECRET}, "at /b: there is no such field"),
     (Tree, {"value": 1, "children": [{"value": 1.0, "children": [{"value": SECRET, "children": []}]}]},
      "at /children/0/children/0/value: Input should be a valid number"),

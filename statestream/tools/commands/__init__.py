@@ -1,6 +1,6 @@
 """The commands, one file each; `cli` registers them.
 
-    serve, demo, check, journal, migrate, bench, watch, dispatch, state
+    serve, demo, check, types, journal, migrate, bench, watch, dispatch, state
     history, record, replay, conformance, transcripts
 
 Invariants: arguments, messages and exit codes only; the work is done by the packages beside this one. Commands that
