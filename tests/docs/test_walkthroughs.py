@@ -23,6 +23,7 @@ ELSEWHERE = {
     "howto/ai-sdk.md": "the bundle is made by tests/docs/test_howtos.py, with what npm installed for the tests",
     "howto/proxies.md": "tests/server/test_proxies.py asks with curl, through proxies with other ports",
     "howto/origins.md": "tests/docs/test_howtos.py serves both, on free ports",
+    "howto/types.md": "tests/tools/test_types.py, with the page's files",
     "howto/deploy.md": "it needs systemd, Docker and a cluster; tests/docs/test_deploy.py checks the files",
     "operations.md": "tests/tools/test_bench.py: here it would take the machine from others for ten seconds",
     "conformance.md": "tests/tools/test_conformance.py: it waits for two heartbeats, of 15 seconds",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.nursery import finished
-from tests.support.pages import fences_of, write_files
+from tests.support.pages import fences_of, terminals_of, write_files
 from tests.support.paths import NODE
 from tests.support.ran import Ran
 from tests.support.typed import Desk
@@ -229,7 +229,8 @@ def test_what_cannot_be_is_said_in_a_sentence(small: Path) -> None:
 async def test_the_how_to_says_what_is_written_and_its_client_reads_objects(tmp_path: Path) -> None:
     write_files(PAGE, tmp_path)
     desk = Desk(tmp_path)
-    async with desk.types("statestream types app.py:store -o state.d.ts && cat state.d.ts") as typed:
+    [[writes], [checks]] = terminals_of(PAGE)
+    async with desk.types(f"{writes.strip()} && cat state.d.ts && {checks.strip()}") as typed:
         written = "\n".join(await typed.ends()).partition("\n\n")[2]
     assert fences_of(PAGE, "ts") == [written + "\n"]
     async with desk.types("statestream serve app.py:store") as server:
