@@ -253,6 +253,10 @@ class InvalidValue(StatestreamError):
     A handler that leaves such a value fails with `HandlerFailed` instead.
     """
 
+    def __init__(self, problem: str, what: str = "the value") -> None:
+        self.problem, self.what = problem, what
+        super().__init__(f"{what} does not fit its type: {problem}")
+
 
 class Gap(StatestreamError):
     """A frame does not continue what a replica holds. It must start again without a cursor."""

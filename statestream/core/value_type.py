@@ -196,7 +196,7 @@ class ValueType:
             raise self._invalid(error) from None
 
     def _invalid(self, error: InvalidValue) -> InvalidValue:
-        return InvalidValue(f"{self._what} does not fit its type: {error}")
+        return InvalidValue(error.problem, self._what)
 
 
 def _reader(kind: Any, what: str) -> Reader:

@@ -194,6 +194,10 @@ class Rights:
         """Whether a slice or instance may be read."""
         return self.unlimited or self._reads(name, Observed(value_of))
 
+    def reads_whole(self, name: str, value_of: ValueOf) -> bool:
+        """Whether a slice or instance may be read as it is, not through a view."""
+        return self.reads(name, value_of) and self.view_of(name) is None
+
     def among(self, names: Iterable[str], value_of: ValueOf) -> set[str]:
         """Those that may be read. Raises NotLoaded for all values at once that are needed to know this."""
         away: set[str] = set()

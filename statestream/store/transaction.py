@@ -22,6 +22,7 @@ from statestream.core.draft import Scratch, patched, recorded
 from statestream.core.errors import (
     HandlerFailed,
     InvalidPayload,
+    InvalidValue,
     Malformed,
     NotJSON,
     RateLimited,
@@ -164,7 +165,7 @@ class Transaction:
                     self._check_right(request.rights, action)
                 cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
                 for handler in self._registry.handlers(action):
-                    pending = self._handle(handler, action, payload, cause)
+                    pending = self._handle(handler, action, payload, cause, request.rights)
                     if pending is not None:
                         changes.append(pending)
         except BaseException:
@@ -252,7 +253,9 @@ class Transaction:
             return 0 if self._values[name] is REMOVED else PENDING
         return self._committed_version(name)
 
-    def _handle(self, handler: Handler, action: Action, payload: bytes, cause: Cause) -> PendingChange | None:
+    def _handle(
+        self, handler: Handler, action: Action, payload: bytes, cause: Cause, rights: Rights | None
+    ) -> PendingChange | None:
         if self._schemas.noted and self._schemas.is_outdated(handler.slice.name):
             raise Unavailable(
                 f"newer code has taken over {handler.slice.name}, and this process still runs the old; try again, "
@@ -276,7 +279,7 @@ class Transaction:
         except (Refused, NotLoaded, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a handler's CancelledError must not end the writer
-            raise _failure(handler, action, error) from error
+            raise _failure(handler, action, error, shown=self._shows(handler, action, rights)) from error
         finally:
             seconds = perf_counter() - began
             self._slow_calls.handlers.observe(seconds)
@@ -288,6 +291,16 @@ class Transaction:
             self._undo.setdefault(name, self._values.get(name, _UNTOUCHED))
             self._values[name] = value
         return pending
+
+    def _shows(self, handler: Handler, action: Action, rights: Rights | None) -> bool:
+        """Whether who dispatched an action may read what its handler changes. Raises NotLoaded."""
+        if rights is None:
+            return not handler.slice.hidden
+        try:
+            name = handler.target(action)
+        except Exception:  # this is what failed
+            return False
+        return name is not None and rights.reads_whole(name, self._current)
 
     def _value(self, name: str, declared: Slice) -> tuple[bool, Any]:
         if name in self._values:
@@ -303,16 +316,27 @@ def _check(declared: Slice, pending: PendingChange, value: Any) -> None:
         declared.type.check(pending.data if pending.kind == "value" else encode(value))
 
 
-def _failure(handler: Handler, action: Action, error: BaseException) -> StatestreamError:
-    """The error for a request whose handler raised. A value that only a client can have chosen is its fault."""
+def _failure(handler: Handler, action: Action, error: BaseException, *, shown: bool) -> StatestreamError:
+    """The error for a request whose handler raised. A value that only a client can have chosen is its fault.
+
+    A place in a value consists of names that it contains, so it is for those who are `shown` the value.
+    """
+    name = handler.slice.name if shown or action.type.startswith(f"{handler.slice.name}/") else "another slice"
     if isinstance(error, NotJSON) and error.limit:
-        return InvalidPayload(f"{action.type} would make {handler.slice.name} a state that is not allowed: {error}")
+        said = str(error) if shown else error.problem
+        return InvalidPayload(f"{action.type} would make {name} a state that is not allowed: {said}")
     if isinstance(error, Malformed) and not isinstance(error, NotJSON):
-        return InvalidPayload(f"{action.type} does not fit {handler.slice.name}: {error}")
+        return InvalidPayload(f"{action.type} does not fit {name}: {error}")
     log.error("the handler of %s for %s failed", handler.slice.name, action.type, exc_info=error)
     ours = isinstance(error, StatestreamError)
-    how = f"failed: {error}" if ours else f"raised {type(error).__name__}; its changes are discarded"
-    return HandlerFailed(f"the handler of {handler.slice.name} for {action.type} {how}")
+    said = str(error) if shown or not isinstance(error, (InvalidValue, NotJSON)) else _without_place(error)
+    how = f"failed: {said}" if ours else f"raised {type(error).__name__}; its changes are discarded"
+    return HandlerFailed(f"the handler of {name} for {action.type} {how}")
+
+
+def _without_place(error: InvalidValue | NotJSON) -> str:
+    problem = error.problem if isinstance(error, NotJSON) else "its value does not fit its type"
+    return f"{problem}; the log of the server has the place"
 
 
 def value_after(base: Any, change: Change) -> Any:

@@ -44,8 +44,12 @@ def dispatch(server: Server, type: str, payload: Any, **more: Any) -> Answer:
     )
 
 
+def token_of(who: str) -> str:
+    return f"token-of-{who}-0123456789-0123456789-0123456789"
+
+
 def document(server: Server, who: str | None = None) -> Any:
-    token = {} if who is None else {"Authorization": f"Bearer token-of-{who}-0123456789-0123456789-0123456789"}
+    token = {} if who is None else {"Authorization": f"Bearer {token_of(who)}"}
     answer = exchange(server.port, "GET", "/openapi.json", token)
     assert answer.status == 200
     return json.loads(answer.body)
@@ -58,6 +62,68 @@ def test_a_value_of_another_type_is_refused_as_a_failure_of_its_handler(server: 
         assert (answer.status, problem["code"]) == (500, "handler_failed")
         assert f"does not fit its type: at {place}" in problem["detail"]
         assert "secret" not in problem["detail"]
+
+
+SHUT = """
+from typing import Any
+from typing_extensions import TypedDict
+from statestream import Slice, Store, create_app
+from statestream.auth import Tokens, anyone, role
+
+class Salary(TypedDict):
+    euros: int
+
+made = dict(initial={}, type=dict[str, Salary], validate=True)
+shut = Slice("shut", read=role("chief"), dispatch=anyone, **made)
+viewed = Slice("viewed", read=anyone, dispatch=anyone, **made)
+hidden = Slice("hidden", hidden=True, **made)
+opened = Slice("opened", read=anyone, dispatch=anyone, **made)
+
+def paid(state: Any, *, euros: Any) -> None:
+    state["somebody"] = {"euros": {1, 2} if euros == "not JSON" else euros}
+
+for each in (shut, viewed, opened):
+    each.action(paid)
+
+@opened.action
+def hid(state: Any, *, euros: Any) -> None: ...
+
+hidden.on(hid)(paid)
+
+@viewed.view()
+def nothing(state: Any) -> int:
+    return 0
+
+people = Tokens({f"token-of-{who}-0123456789-0123456789-0123456789": {"subject": who, "roles": [who]}
+                 for who in ("chief", "both")})
+app = create_app(Store([shut, viewed, hidden, opened]), auth=people)
+without = create_app(Store([viewed, hidden, opened]))
+"""
+IN_WRONG_PLACES = [
+    ("app", None, "shut/paid", False), ("app", "both", "shut/paid", False), ("app", "chief", "shut/paid", True),
+    ("app", "chief", "viewed/paid", False), ("app", "chief", "opened/paid", True),
+    ("app", "chief", "opened/hid", False),
+    ("without", None, "opened/paid", True), ("without", None, "opened/hid", False),
+    ("without", None, "viewed/paid", False),
+]  # fmt: skip
+
+
+def test_who_may_not_read_a_value_learns_nothing_of_it_from_a_failure(tmp_path: Path) -> None:
+    """Neither the names of its members, nor those that JSON cannot have, nor of a slice that they may not know."""
+    (tmp_path / "app.py").write_text(SHUT)
+    for name in ("app", "without"):
+        with Server.serving(f"{tmp_path / 'app.py'}:{name}", env=PATHS) as server:
+            for _, who, type, shown in (each for each in IN_WRONG_PLACES if each[0] == name):
+                login = (
+                    {} if who is None else {"Authorization": f"Bearer token-of-{who}-0123456789-0123456789-0123456789"}
+                )
+                for euros in ("many", "not JSON"):
+                    body = json.dumps({"type": type, "payload": {"euros": euros}}).encode()
+                    answer = exchange(server.port, "POST", "/dispatch", login | JSON, body)
+                    assert answer.code == "handler_failed", answer.body
+                    said = json.loads(answer.body)["detail"]
+                    assert ("somebody" in said) == shown, (who, type, said)
+                    assert "hidden" not in said
 
 
 def test_the_document_describes_the_values_that_the_server_sends(server: Server) -> None:
