@@ -28,6 +28,7 @@ from pydantic_core import PydanticSerializationError
 from statestream.core.change import REMOVED
 from statestream.core.draft.tracker import bare
 from statestream.core.errors import InvalidValue, NotJSON
+from statestream.core.patch import apply_patch, diff
 from statestream.core.signature import first_problem
 from statestream.core.values import SCALARS, encode, plain
 
@@ -42,6 +43,7 @@ HINTS: Final[Mapping[Any, str]] = {
     "before the slice",
 }
 """What to do about a problem, by pydantic's code of it."""
+NO_JSON: Final = "it has something that cannot become JSON"
 PARTS: Final = {"extras_schema", "items_schema", "keys_schema", "schema", "values_schema"}
 NAMED: Final = ("choices", "definitions", "fields")
 """The members of core schemas in which other ones stand: one each, and several, which may have names."""
@@ -65,8 +67,8 @@ class Reader(Protocol):
     def load(self, data: bytes) -> Any:
         """A Python value of JSON. Raises InvalidValue."""
 
-    def dump(self, value: Any) -> Any:
-        """The same as JSON, if it is a value of the type; otherwise anything. Raises InvalidValue, NotJSON."""
+    def dump(self, value: Any) -> bytes:
+        """The JSON of a Python value. It need not be of the type, if that was not one either. Raises InvalidValue."""
 
     def schema(self) -> dict[str, Any]: ...
 
@@ -84,11 +86,11 @@ class ByPydantic:
         except ValidationError as error:
             raise InvalidValue(first_problem(error, within=orjson.loads(data))) from None
 
-    def dump(self, value: Any) -> Any:
+    def dump(self, value: Any) -> bytes:
         try:
-            return plain(self._adapter.dump_python(value, mode="json", by_alias=True, warnings=False))
+            return self._adapter.dump_json(value, by_alias=True, warnings=False)
         except PydanticSerializationError:
-            raise InvalidValue("it has something that cannot become JSON") from None
+            raise InvalidValue(NO_JSON) from None
 
     def schema(self) -> dict[str, Any]:
         if self.plain:
@@ -111,13 +113,11 @@ class ByMsgspec:
         except msgspec.ValidationError as error:
             raise InvalidValue(_first_problem(str(error))) from None
 
-    def dump(self, value: Any) -> Any:
+    def dump(self, value: Any) -> bytes:
         try:
-            return plain(msgspec.to_builtins(value, str_keys=True))
-        except NotJSON:
-            raise
-        except (TypeError, ValueError):
-            raise InvalidValue("it has something that cannot become JSON") from None
+            return msgspec.json.encode(value)
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidValue(NO_JSON) from None
 
     def schema(self) -> dict[str, Any]:
         schema = msgspec.json.schema(self._kind)
@@ -153,14 +153,7 @@ class ValueType:
 
     def dump(self, value: Any) -> Any:
         """The plain value of what a program has made. Raises InvalidValue, NotJSON."""
-        if self.plain:
-            return plain(value)
-        try:
-            dumped = self._reader.dump(value)
-        except InvalidValue as error:
-            raise self._invalid(error) from None
-        self.check(encode(dumped))
-        return dumped
+        return plain(value if self.plain else orjson.loads(self._dump(value)))
 
     def first(self, initial: Any) -> Any:
         """The plain value that a slice begins with, given as JSON or as an object. Raises InvalidValue, NotJSON."""
@@ -179,11 +172,27 @@ class ValueType:
 
         @functools.wraps(handler)
         def handling(draft: Any, **arguments: Any) -> object:
-            value = self._load(encode(bare(draft)))
+            before = bare(draft)
+            value = self._load(encode(before))
             result = handler(value, **arguments)
-            return result if result is REMOVED else self.dump(value if result is None else result)
+            if result is REMOVED:
+                return REMOVED
+            after = orjson.loads(self._dump(value if result is None else result))
+            operations = diff(before, after)
+            if before is draft or any(op["path"] == "" for op in operations):  # a scalar, or all of it is new
+                return after
+            return apply_patch(draft, operations)  # what did not change is shared with the value before
 
         return handling
+
+    def _dump(self, value: Any) -> bytes:
+        """The JSON of an object that fits the type. Raises InvalidValue."""
+        try:
+            data = self._reader.dump(value)
+            self._reader.load(data)
+        except InvalidValue as error:
+            raise self._invalid(error) from None
+        return data
 
     def _checked(self, value: Any) -> Any:
         self.check(encode(value))

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 from statestream import Slice
+from statestream.core.draft import patched, produce
 from statestream.core.errors import InvalidValue
 from statestream.core.value_type import ValueType
 from statestream.core.values import encode, plain
@@ -274,6 +275,50 @@ def test_no_value_is_in_a_message_and_what_fits_comes_back(value: Any) -> None:
             assert place == "the root" or place.startswith("/")
         else:
             assert declared.plain or declared.of(declared.dump(seen)) == seen
+
+
+@dataclass
+class Branch:
+    value: float
+    name: str | None
+    by_name: dict[str, list[int]]
+    children: list[Branch]
+
+
+branches = st.recursive(
+    st.builds(
+        Branch,
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.none() | st.text(max_size=3),
+        st.dictionaries(st.text(max_size=2).filter(lambda key: key != "__proto__"), st.lists(st.integers(0, 3))),
+        st.just([]),
+    ),
+    lambda inner: st.builds(Branch, st.just(0.0), st.none(), st.just({}), st.lists(inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+@given(st.lists(branches, min_size=2, max_size=4))
+@settings(max_examples=often(60), deadline=None)
+def test_what_a_handler_leaves_becomes_the_value_and_its_operations_lead_there(states: list[Branch]) -> None:
+    declared = ValueTypes.of(Branch)
+    value = declared.dump(states[0])
+    for following in states[1:]:
+
+        def returned(state: Branch, following: Branch = following) -> Branch:
+            return following
+
+        def changed(state: Branch, following: Branch = following) -> None:
+            vars(state).update(vars(following))
+
+        outcomes = [produce(value, declared.handling(handler)) for handler in (returned, changed)]
+        assert outcomes[0] == outcomes[1]
+        after, operations = outcomes[0]
+        assert after == declared.dump(following)
+        assert declared.of(after) == following
+        assert patched(value, operations) == after
+        assert produce(after, declared.handling(lambda state: None)) == (after, [])
+        value = after
 
 
 class ValueTypes:
