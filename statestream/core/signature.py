@@ -127,6 +127,8 @@ def first_problem(
         what = f"there is no such field{instead(str(name), fields_at(around), 'fields') if fields_at else ''}"
     elif first["type"] in ("model_type", "dict_type"):
         what = "expected a JSON object"
+    elif first["type"] == "union_tag_invalid":  # it quotes the tag that was given
+        what = f"expected one of the tags {what.rpartition(' tags: ')[2]}"
     return f"at {place or 'the root'}: {what}"
 
 

@@ -22,7 +22,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from statestream import Slice
 from statestream.core.draft import patched, produce
-from statestream.core.errors import InvalidValue
+from statestream.core.errors import InvalidPayload, InvalidValue
 from statestream.core.value_type import ValueType
 from statestream.core.values import encode, plain
 from tests.support.often import often
@@ -181,6 +181,8 @@ WRONG: list[tuple[Any, Any, str]] = [
     (Cat | Dog, {"kind": "dog", "barks": SECRET}, "at /kind: Input should be 'cat'"),
     (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "dog", "barks": SECRET},
      "at /barks: Input should be a valid integer"),
+    (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": SECRET},
+     "at the root: expected one of the tags 'cat', 'dog'"),
     (list[int | str], [1, [SECRET]], "at /1: Input should be a valid integer"),
     (dict[str, list[int] | int], {"list[int]": [1, SECRET]}, "at /list[int]/1: Input should be a valid integer"),
     (dict[str, Item | int], {"a": {}}, "at /a/text: Field required"),
@@ -319,6 +321,17 @@ def test_what_a_handler_leaves_becomes_the_value_and_its_operations_lead_there(s
         assert patched(value, operations) == after
         assert produce(after, declared.handling(lambda state: None)) == (after, [])
         value = after
+
+
+def test_a_tag_of_a_payload_is_not_quoted() -> None:
+    declared = Slice("board", initial={})
+
+    @declared.action
+    def drew(state: Any, *, pet: Annotated[Cat | Dog, Field(discriminator="kind")]) -> None: ...
+
+    with pytest.raises(InvalidPayload) as refused:
+        drew(pet={"kind": SECRET})  # type: ignore[arg-type, typeddict-item]
+    assert str(refused.value) == "board/drew: at /pet: expected one of the tags 'cat', 'dog'"
 
 
 class ValueTypes:
