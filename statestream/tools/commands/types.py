@@ -20,6 +20,7 @@ from statestream.store.store import Store
 from statestream.tools.console.exit_codes import failure
 from statestream.tools.console.output import write
 from statestream.tools.console.program import ProgramObject
+from statestream.tools.console.text import safe
 from statestream.tools.typescript.declarations import declarations
 
 STDOUT: Final = "-"
@@ -94,7 +95,7 @@ def _show(before: str, after: str, name: str) -> None:
     """Prints the beginning of the difference, and how much there is of it."""
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), name, "now", lineterm="", n=1))
     for line in lines[:SHOWN_LINES]:
-        write(line.encode())
+        write(safe(line).encode())
     if len(lines) > SHOWN_LINES:
         write(f"… {len(lines) - SHOWN_LINES} more lines".encode())
     write(f"{_count(lines[2:], '+')} to add, {_count(lines[2:], '-')} to remove".encode())
