@@ -99,7 +99,7 @@ class View(Struct, frozen=True, kw_only=True):
 
 
 class _Declare(Protocol[T]):
-    """What `@slice.action(dispatch=…)` returns."""
+    """What `@slice.action(…)` with options returns."""
 
     @overload
     def __call__(self, handler: Callable[Concatenate[T, Action, P], T | Removed | None], /) -> ActionCreator[P]: ...
@@ -207,6 +207,8 @@ class Slice(Generic[T]):
         self.read = None if read is None else self.rule(read, "read")
         self._dispatch = None if dispatch is None else self.rule(dispatch, "dispatch")
         self._dispatch_of: dict[str, Rule] = {}
+        self.gradual: set[str] = set()
+        """The types of its gradual actions."""
         if erase is not None and not keyed:
             raise TypeError(f"expected `erase` with a keyed slice only: {name} has no instances that could be erased")
         self.erase = None if erase is None else self.rule(erase, "erase")
@@ -259,19 +261,24 @@ class Slice(Generic[T]):
     @overload
     def action(self, handler: Callable[Concatenate[T, P], T | Removed | None]) -> ActionCreator[P]: ...
     @overload
-    def action(self, *, dispatch: Callable[..., bool]) -> _Declare[T]: ...
-    def action(self, handler: Any = None, *, dispatch: Callable[..., bool] | None = None) -> Any:
+    def action(self, *, dispatch: Callable[..., bool] | None = None, gradual: bool = False) -> _Declare[T]: ...
+    def action(self, handler: Any = None, *, dispatch: Callable[..., bool] | None = None, gradual: bool = False) -> Any:
         """Declares the handler of the action `<slice>/<function name>`, and returns the action creator.
 
-        `@slice.action(dispatch=rule)` also says who may dispatch the action.
+        `@slice.action(dispatch=rule)` also says who may dispatch the action. `gradual=True` declares it as one of many
+        small steps, such as the next words of a text, of which nobody needs to know each one for long: the journal does
+        not keep its payload.
         """
-        if dispatch is None:
+        if dispatch is None and not gradual:
             return self._action(handler)
-        rule = self.rule(dispatch, "dispatch")
+        rule = None if dispatch is None else self.rule(dispatch, "dispatch")
 
         def declare(handler: Any) -> ActionCreator[...]:
             creator = self._action(handler)
-            self._dispatch_of[creator.type] = rule
+            if rule is not None:
+                self._dispatch_of[creator.type] = rule
+            if gradual:
+                self.gradual.add(creator.type)
             return creator
 
         return declare

@@ -63,7 +63,8 @@ def _refused(registry: HandlerRegistry, changes: Sequence[Change]) -> dict[str, 
     refused: dict[str, tuple[int, str]] = {}
     for change in changes:
         kind = change.cause.type
-        if kind.startswith("statestream/") or (why := _why_not(registry, change)) is None:
+        unknown = kind.startswith("statestream/") or kind in registry.gradual  # of which no payload is kept
+        if unknown or (why := _why_not(registry, change)) is None:
             continue
         refused[kind] = (refused.get(kind, (0, ""))[0] + 1, why)
     return refused

@@ -46,6 +46,8 @@ class HandlerRegistry:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
         public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
         self.public = public if len(public) < len(self.slices) else self.slices
+        self.gradual = frozenset().union(*(each.gradual for each in self.slices.values()))
+        """The types of the gradual actions."""
         self.viewed = any(each.views for each in self.slices.values())
         self.guarded = bool(self._read) or any(each.guarded for each in self.slices.values())
         self.renamed = {each.was: each for each in self.slices.values() if each.was is not None}

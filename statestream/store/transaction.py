@@ -19,6 +19,7 @@ from msgspec import Struct
 from statestream.core.allowances import Allowances
 from statestream.core.change import REMOVED, Action, Cause, Change, IdempotencyKey, PendingChange, SliceState
 from statestream.core.draft import Scratch, patched, recorded
+from statestream.core.erasing import NOTHING
 from statestream.core.errors import (
     HandlerFailed,
     InvalidPayload,
@@ -163,7 +164,8 @@ class Transaction:
             for action, payload in zip(request.actions[begin:end], request.payloads[begin:end], strict=True):
                 if request.rights is not None:
                     self._check_right(request.rights, action)
-                cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=payload)
+                kept = NOTHING if action.type in self._registry.gradual else payload
+                cause = Cause(type=action.type, id=action.id, actor=action.actor, payload=kept)
                 for handler in self._registry.handlers(action):
                     pending = self._handle(handler, action, payload, cause, request.rights)
                     if pending is not None:

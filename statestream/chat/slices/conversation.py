@@ -150,7 +150,7 @@ def regenerated(
     _add_reply(state, action, reply, question)
 
 
-@chat_slice.action
+@chat_slice.action(gradual=True)
 def grew(state: Any, *, reply: str, pieces: list[PiecePayload]) -> None:
     """The reply got longer."""
     parts = _streaming(state, reply)["parts"]
