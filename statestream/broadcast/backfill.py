@@ -17,6 +17,7 @@ from statestream.broadcast.backlog import page_after
 from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
 from statestream.core.change import Position, Snapshot
 from statestream.core.errors import Expired, Unavailable
+from statestream.core.folding import Merged
 from statestream.protocol import frames
 
 ATTEMPTS: Final = 5
@@ -31,6 +32,7 @@ class Backfill:
     def __init__(self, subscriber: Subscriber, drained: Drained, heartbeat: int) -> None:
         self._subscriber, self._drained, self._heartbeat = subscriber, drained, heartbeat
         self._view, self._asked = subscriber.view, subscriber.followed
+        self._merged = Merged()
 
     async def run(self) -> None:
         """Writes every change that is not in memory any more, after the state at the cursor or its versions.
@@ -46,14 +48,14 @@ class Backfill:
                 continue
             page = await page_after(self._view.history, self._view.position, cursor, self._asked)
             full = subscriber.subscription.detail.payloads
-            updates = b"".join(frames.update(change, full=full) for change in page.changes)
+            updates = b"".join(frames.update(change, full=full) for change in self._merged(page.changes))
             await self._write(updates or frames.heartbeat(page.until))
             if subscriber.cursor == cursor:  # otherwise a reset came in between, and set another one
                 subscriber.cursor = page.until
 
     def _in_memory(self, position: Position) -> bool:
-        """Whether what follows is in memory, in single changes: not if it is seen through views."""
-        single = not self._subscriber.subscription.scope.views
+        """Whether what follows is in memory, in single changes: not if it is seen through views, or folded."""
+        single = not self._subscriber.subscription.scope.views and not self._merged.open
         return position.seq >= self._view.position.seq or (single and self._view.in_memory(position))
 
     async def _begin(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from statestream.core.change import PAGE, Change, Page, Position, total_size
 from statestream.core.erasing import scrubbed
 from statestream.core.errors import Forked, StatestreamError, Unavailable
+from statestream.core.folding import Merged
 from statestream.core.principal import Scope
 from statestream.core.selection import Selection
 from statestream.store.view import StoreView
@@ -37,7 +38,8 @@ class Backlogs:
 
     def in_memory(self, view: StoreView, cursor: Position, selection: Selection) -> Backlog | None:
         """The selected changes from the cursor to the head; None if that takes the journal. Raises Forked."""
-        return None if cursor.seq > view.position.seq else view.recent(cursor, selection)
+        found = None if cursor.seq > view.position.seq else view.recent(cursor, selection)
+        return None if found is None else Merged()(found)
 
     async def missed(self, view: StoreView, scope: Scope, cursor: Position, selection: Selection) -> Backlog:
         """The same, however far back it is. Views of equal scopes share the reading.
@@ -99,11 +101,11 @@ async def _outcome(view: StoreView, cursor: Position, selection: Selection) -> _
 async def _from_journal(view: StoreView, cursor: Position, selection: Selection) -> _Found:
     found: Backlog = []
     size = 0
-    position = cursor
-    while not view.in_memory(position):
+    position, merged = cursor, Merged()
+    while not view.in_memory(position) or (merged.open and position != view.position):  # memory has them unfolded
         page = await page_after(view.changes, view.position, position, selection)
         position = page.until
-        found.extend(page.changes)
+        found.extend(merged(page.changes))
         size += total_size(page.changes)
         if size > MAX_BACKLOG:
             raise TooFarBehind("the backlog is larger than its limit")

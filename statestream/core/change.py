@@ -48,6 +48,8 @@ REMOVED: Final = Removed.REMOVED
 
 ERASED: Final = "statestream/erased"
 """The type of the cause of a change that was erased."""
+FOLDED: Final = "statestream/folded"
+"""The type of the cause of a change that was folded."""
 
 Kind = Literal["patches", "value", "removed"]
 IdempotencyKey = tuple[str, str]
@@ -173,6 +175,11 @@ class Change(Struct, frozen=True, kw_only=True, gc=False):
     def is_erasure(self) -> bool:
         """Whether this is the change that erased its slice, and not one that was erased."""
         return self.is_erased and bool(self.cause.id)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether what it did is part of a later change. Then it does nothing."""
+        return self.cause.type == FOLDED
 
     @property
     def size(self) -> int:

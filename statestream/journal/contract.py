@@ -89,6 +89,9 @@ class Retention(Struct, frozen=True, kw_only=True):
 
     A checkpoint is made at least every `checkpoint` changes, and a restart reads about that many at most. If `changes`
     is less than `checkpoint`, a checkpoint is made after every eighth of `changes`.
+
+    Changes of gradual actions that follow each other are folded into one, `fold_after` seconds after the first
+    checkpoint behind them; None: never. Readers resume as before. The states in between are lost.
     """
 
     changes: int = 0
@@ -96,6 +99,7 @@ class Retention(Struct, frozen=True, kw_only=True):
     bytes: int = 1 << 30
     id_bytes: int = 256 << 20
     checkpoint: int = 1_000
+    fold_after: float | None = 600.0
 
 
 class Entry(Struct, frozen=True, kw_only=True, gc=False):
@@ -277,6 +281,24 @@ class Erasable(Protocol):
         space is finished by the next `open` if it was interrupted. No checkpoint from before has these slices, not even
         one that is being made. It runs beside appends, of the same store too. Raises Unavailable.
         """
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """What an engine adds whose history can be folded. `folding.py` does it."""
+
+    async def rewrite(self, changes: Sequence[tuple[Change, Change]]) -> bool:
+        """Replaces changes of the past by others with the same position, slice and `from_version`.
+
+        All of them, if each is as it was read, the first of its pair; otherwise none, and the answer is False. It holds
+        up appends no longer than a batch does. Raises Unavailable.
+        """
+
+    async def folded_until(self) -> Position:
+        """The last position that was noted; the start if there is none. It may be trimmed meanwhile."""
+
+    async def note_folded(self, position: Position) -> None:
+        """Notes up to where the history was looked through, unless a later position is noted. Raises Unavailable."""
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ import orjson
 
 from statestream.core.change import PAGE, START, Change, Position, SliceState, Snapshot
 from statestream.core.errors import Expired, Gap, JournalUnusable
+from statestream.core.folding import Merged
 from statestream.core.patch import apply_patch
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Checkpoint, Checkpoints, Journal, Retention
@@ -70,16 +71,17 @@ class History:
         checkpoint = points[-1].position
         since = checkpoint if at else _reaching_back(points, position.seq - RECENT)
         changes: list[Change] = []
+        merged = Merged()
         if at is not None and is_few(selection):
             async for page in self._pages(checkpoint, position, selection):
                 changes += page
             held = await self.saved(checkpoint, selection.names - created(changes))
-            advance(held, changes)
+            advance(held, merged(changes))
             changes = []
         else:
             held = await self._saved(checkpoint, selection)
             async for page in self._pages(since, position, selection):
-                advance(held, (change for change in page if change.version > checkpoint.seq))
+                advance(held, merged(change for change in page if change.version > checkpoint.seq))
                 if at is None:
                     changes += page
         return Snapshot(
@@ -106,10 +108,12 @@ class History:
         else:
             held = await self.saved(checkpoint, {n for n in versions if "/" not in n or wanted.matches(n)})
         changes: list[Change] = []
+        merged = Merged()
         async for page in self._pages(since, position, EVERYTHING):
             newer = [change for change in page if change.version > checkpoint.seq]
             _move(versions, newer)
-            advance(held, (change for change in newer if "/" not in change.slice or wanted.matches(change.slice)))
+            known = (change for change in newer if "/" not in change.slice or wanted.matches(change.slice))
+            advance(held, merged(known))
             changes += page
         return Snapshot(
             position=position,
@@ -133,6 +137,10 @@ class History:
     async def checkpoint(self, until: Position) -> Position:
         """The newest checkpoint that is not after a position. Raises Forked, Expired, Unavailable."""
         return (await self._points_until(until))[-1].position
+
+    async def older_checkpoint(self, latest: float) -> Position | None:
+        """The newest checkpoint that was made at a time or before it, if there is one. Raises Unavailable."""
+        return next((point.position for point in reversed(await self._points()) if 0 < point.at <= latest), None)
 
     async def _points_until(self, position: Position) -> Sequence[Checkpoint]:
         """Where a load of the state at a position can start, oldest first. Raises Forked, Expired."""
@@ -219,7 +227,7 @@ def _reaching_back(points: Sequence[Checkpoint], seq: int) -> Position:
 
 
 def advance(held: Held, changes: Iterable[Change]) -> None:
-    """Applies changes to values that nobody else holds: they are changed in place."""
+    """Applies changes, as `Merged` makes them, to values that nobody else holds: they are changed in place."""
     for change in changes:
         before = held.get(change.slice)
         _check_continues(change, before[1].seq if before else 0)
@@ -271,7 +279,7 @@ def states_of(held: Held) -> dict[str, SliceState]:
 def state_after(changes: Iterable[Change]) -> dict[str, SliceState]:
     """The state that changes from the beginning of a history lead to."""
     held: Held = {}
-    advance(held, changes)
+    advance(held, Merged()(changes))
     return states_of(held)
 
 

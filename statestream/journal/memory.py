@@ -13,6 +13,8 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Self
 
+from msgspec.structs import replace
+
 from statestream.core.change import (
     PAGE,
     START,
@@ -70,6 +72,7 @@ class MemoryJournal:
         """The slices in `_saved` of which a trim may remove something. A trim looks at no others."""
         self._erased: dict[str, int] = {}
         """Where slices were erased, for checkpoints before that are made later."""
+        self._folded_until = START
         self._waiting: set[asyncio.Future[None]] = set()
 
     @classmethod
@@ -226,6 +229,34 @@ class MemoryJournal:
             self._erased[name] = outcome.position.seq
         self._records.erase(gone)
         return outcome.position
+
+    # folding
+
+    async def rewrite(self, changes: Sequence[tuple[Change, Change]]) -> bool:
+        places = [before.version - self._earliest.seq - 1 for before, _ in changes]
+        if any(
+            not 0 <= place < len(self._changes) or self._changes[place] != before
+            for place, (before, _) in zip(places, changes, strict=True)
+        ):
+            return False
+        for place, (before, after) in zip(places, changes, strict=True):
+            self._changes[place] = after
+            self._shrink(before.version, before.size - after.size)
+        return True
+
+    def _shrink(self, seq: int, by: int) -> None:
+        """A change takes fewer bytes now, and so does the checkpoint that covers it."""
+        for at, point in enumerate(self._checkpoints):
+            if point.position.seq >= seq:
+                self._checkpoints[at] = replace(point, bytes=point.bytes - by)
+                return
+
+    async def folded_until(self) -> Position:
+        return self._folded_until
+
+    async def note_folded(self, position: Position) -> None:
+        if position.seq > self._folded_until.seq:
+            self._folded_until = position
 
     def _has_saved(self, names: Collection[str]) -> bool:
         return any(state is not None for name in names for _, state in self._saved.get(name, ()))

@@ -33,6 +33,7 @@ from statestream.core.errors import (
     UnknownSlice,
     VersionConflict,
 )
+from statestream.core.folding import Merged
 from statestream.core.names import escape_key
 from statestream.core.values import MAX_INT
 from statestream.protocol import frames
@@ -170,12 +171,12 @@ async def history(request: web.Request) -> web.StreamResponse:
     asked, full, left = await asked_of(request, view), wants_payloads(request), _limit(request)
     position = position_of(request, "after") or await view.earliest()
     page = await view.history(position, asked)
-    end = view.position.seq
+    end, merged = view.position.seq, Merged()
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
     try:
         while page.until != position and left > 0:
-            kept = [change for change in page.changes if change.version <= end][:left]
+            kept = merged(change for change in page.changes if change.version <= end)[:left]
             if kept:
                 await response.write(b"".join(frames.line(change, full=full) for change in kept))
             left -= len(kept)

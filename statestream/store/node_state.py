@@ -64,7 +64,7 @@ class NodeState:
         self._begun = False
         """Whether the history that was loaded has what the code has to write before it serves."""
         self.vitals = Vitals(journal)
-        self.upkeep = Upkeep(self.slices, journal, self.vitals.troubles)
+        self.upkeep = Upkeep(self.slices, journal, self.vitals.troubles, lambda: registry.gradual)
         self.unloading = Unloading(self.slices, self.upkeep.is_dirty)
         self._fetching = Fetching(self.slices, bus, lambda: self.position)
         self.use(journal)
@@ -199,6 +199,8 @@ class NodeState:
                 page = await self.journal.read(self.position, limit)
                 if page.changes and not beginning:
                     self.vitals.follow.observe(max(0, now_ms() - page.changes[0].at) / 1000)
+                if any(change.is_folded for change in page.changes):
+                    raise Expired("this node is so far behind that what it has missed was folded")
                 for change in page.changes:
                     self._apply([change], self._value_after)
                 if not page.changes:

@@ -1,7 +1,7 @@
 """Upkeep: the work of a node beside its requests that keeps restarts quick and the journal within its retention.
 
-It makes checkpoints, has the history trimmed, and has the journal tidied. A checkpoint is due after a number of
-changes, after a number of bytes, or after a time; each of these bounds what lies after the newest checkpoint, which
+It makes checkpoints, has the history trimmed and folded, and has the journal tidied. A checkpoint is due after a number
+of changes, after a number of bytes, or after a time; each of these bounds what lies after the newest checkpoint, which
 cannot be trimmed. The upkeep looks for history to trim after each checkpoint and periodically, so that a quiet store
 forgets as well.
 
@@ -17,7 +17,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -27,6 +27,7 @@ from statestream.core.change import START, Change, Position, SliceState, Snapsho
 from statestream.core.errors import Expired, StatestreamError
 from statestream.core.selection import Selection
 from statestream.journal.contract import CheckpointClaimed, Journal
+from statestream.journal.folding import Folding
 from statestream.journal.history import History
 from statestream.store.loaded import LoadedSlices
 from statestream.store.troubles import Troubles
@@ -42,6 +43,7 @@ MOST_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 5.0
 FINISH_SECONDS: Final = 2.0
 """A store that is closing trims for at most this long; the next start continues."""
+FOLD_SECONDS: Final = 0.5
 PACE: Final = 10
 """A checkpoint that is due only by age waits this many times longer than the last checkpoint took."""
 
@@ -60,10 +62,19 @@ class Captured(Struct, frozen=True, kw_only=True):
 
 
 class Upkeep:
-    """The upkeep of a node's journal. `slices` are the committed states, which `applied` reports changes of."""
+    """The upkeep of a node's journal. `slices` are the committed states, which `applied` reports changes of.
 
-    def __init__(self, slices: LoadedSlices, journal: Journal, troubles: Troubles) -> None:
-        self._slices, self._troubles = slices, troubles
+    `gradual` returns the actions whose changes are folded.
+    """
+
+    def __init__(
+        self,
+        slices: LoadedSlices,
+        journal: Journal,
+        troubles: Troubles,
+        gradual: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
+        self._slices, self._troubles, self._gradual = slices, troubles, gradual
         self._due = asyncio.Event()
         self._saving = asyncio.Lock()
         self._position = START
@@ -78,6 +89,7 @@ class Upkeep:
     def use(self, journal: Journal) -> None:
         """Sets the journal, until the state is first loaded."""
         self._history, self._retention = History(journal), journal.retention
+        self._folding = Folding(self._history)
         few = 0 < self._retention.changes < self._retention.checkpoint
         self._every = max(1, self._retention.changes // SLACK) if few else self._retention.checkpoint
 
@@ -183,7 +195,22 @@ class Upkeep:
             self._capture()
         await self._save()
         self._saved_by_others(await self._history.trim())
+        await self._fold()
         await self._history.tidy()
+
+    async def _fold(self) -> None:
+        """Folds what is due, for a moment: the rest must not keep a checkpoint waiting."""
+        began = turn = time.monotonic()
+        try:
+            while await self._folding.fold(self._gradual()):
+                now = time.monotonic()
+                if self._is_due() or now - began > FOLD_SECONDS:
+                    self._due.set()
+                    return
+                await asyncio.sleep(now - turn)
+                turn = time.monotonic()
+        except StatestreamError as error:
+            log.warning("the history could not be folded, trying again soon: %s", error)
 
     def _is_due_by_age(self) -> bool:
         now = time.monotonic()

@@ -332,7 +332,7 @@ class StoreView:
         Unavailable.
         """
         page = await self._state.journal.read(after, limit, selection)
-        return page if self._rights.unlimited else await self._seen_then(after, page)
+        return page if self._rights.unlimited else await self._seen_then(after, page, selection)
 
     async def history(self, after: Position, asked: Selection, limit: int = PAGE) -> Page:
         """The same, of what may be read now of what was asked for."""
@@ -343,11 +343,15 @@ class StoreView:
         readable = await self.complete(lambda: self._readable(names))
         return Page(changes=[change for change in page.changes if change.slice in readable], until=page.until)
 
-    async def _seen_then(self, after: Position, page: Page) -> Page:
+    async def _seen_then(self, after: Position, page: Page, selection: Selection) -> Page:
         """The page as this principal sees it. Raises Forked, Expired, Unavailable."""
         names = {change.slice for change in page.changes}
         viewed = {name: number for name in names if (number := self._rights.view_of(name)) is not None}
-        before = await self.values_at(after, viewed.keys()) if viewed else {}
+        before: Mapping[str, Any] = {}
+        if viewed:
+            before = await self.values_at(after, viewed.keys())
+            # some of it may have been folded meanwhile: what follows a state must not have been read before it
+            page = await self._state.journal.read(after, page.until.seq - after.seq, selection)
         changes = [self.caused(change) for change in page.changes]
         return Page(changes=self._shown.history(viewed, before, changes), until=page.until)
 

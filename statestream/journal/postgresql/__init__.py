@@ -9,6 +9,7 @@
     adopting      taking over what another journal has numbered
     checkpoints   saved slices
     erasing       erased slices
+    folding       folded changes
     checksums     the proof that a row is as it was written
     wake_ups      how a node learns what others have written
     tidying       trimming, forgetting, the age clock
@@ -36,7 +37,7 @@ from statestream.core.clock import AgeClock
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Appended, Batch, Checkpoint, KeptRecord, Retention, SavedSlice
-from statestream.journal.postgresql import adopting, changes, erasing, schema
+from statestream.journal.postgresql import adopting, changes, erasing, folding, schema
 from statestream.journal.postgresql import checkpoints as keeping
 from statestream.journal.postgresql.address import Address
 from statestream.journal.postgresql.connection import Connection, driver_errors
@@ -181,6 +182,15 @@ class PostgresqlJournal:
         if erased is not None:
             self._wake_ups.written = erased
         return erased
+
+    async def rewrite(self, changes: Sequence[tuple[Change, Change]]) -> bool:
+        return await folding.rewrite(self._upkeep, self._statements, changes)
+
+    async def folded_until(self) -> Position:
+        return await folding.folded_until(self._upkeep, self._statements)
+
+    async def note_folded(self, position: Position) -> None:
+        await folding.note(self._upkeep, self._statements, position)
 
     async def check_writable(self, *, by_writing: bool) -> None:
         """Raises Unavailable if the database is away or accepts no writes. Writes the time after a failed append."""

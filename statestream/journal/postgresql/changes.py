@@ -21,6 +21,7 @@ from statestream.core.change import (
     new_tag,
 )
 from statestream.core.errors import Expired, Forked
+from statestream.core.folding import folded
 from statestream.core.selection import Selection
 from statestream.journal.contract import IDEMPOTENCY_MS, PAGE_BYTES, Appended, Batch, Conflict, Duplicate, Entry, number
 from statestream.journal.postgresql.checksums import change_checksum, damaged, request_checksum
@@ -223,7 +224,7 @@ def change_of(columns: tuple[Any, ...]) -> Change:
     seq, before, at, crc, tag, name, kind, type_, request, actor, data, payload = columns
     if change_checksum(name, kind, type_, request, actor, at, data, payload) != crc:
         raise damaged(f"change {seq} of the journal")
-    return Change(
+    change = Change(
         position=Position(seq=seq, tag=tag),
         slice=name,
         from_version=before,
@@ -232,3 +233,25 @@ def change_of(columns: tuple[Any, ...]) -> Change:
         cause=Cause(type=type_, id=request, actor=actor, payload=payload),
         at=at,
     )
+    return change if kind else folded(change)
+
+
+def change_columns(change: Change) -> tuple[Any, ...]:
+    """What may be replaced in the row of a change: from `kind` to `payload`, and the CRC.
+
+    There are many folded changes, so what they have in common is not in their rows.
+    """
+    cause = change.cause
+    if change.is_folded:
+        kind, type_, request, actor, data, payload = "", "", "", None, b"", b""
+    else:
+        kind, type_, request, actor, data, payload = (
+            change.kind,
+            cause.type,
+            cause.id,
+            cause.actor,
+            change.data,
+            cause.payload,
+        )
+    crc = change_checksum(change.slice, kind, type_, request, actor, change.at, data, payload)
+    return kind, type_, request, actor, data, payload, crc

@@ -19,8 +19,8 @@ from statestream.core.change import IdempotencyKey, Position
 from statestream.core.erasing import without_erased
 from statestream.journal.erasing import erasure
 from statestream.journal.postgresql.adopting import lock
-from statestream.journal.postgresql.changes import append_in, change_of, head
-from statestream.journal.postgresql.checksums import change_checksum, request_checksum
+from statestream.journal.postgresql.changes import append_in, change_columns, change_of, head
+from statestream.journal.postgresql.checksums import request_checksum
 from statestream.journal.postgresql.connection import Connection
 from statestream.journal.postgresql.statements import Statements
 
@@ -71,12 +71,8 @@ async def _erase_changes(
         rows = await driver.fetch(statements["affected"], seqs[begin : begin + PORTION])
         changes = [change_of(tuple(row)) for row in rows]
         keys.update((change.cause.actor or "", change.cause.id) for change in changes)
-        replaced = []
-        for change in without_erased(changes, names).values():
-            cause = change.cause
-            where = (cause.type, cause.id, cause.actor)
-            crc = change_checksum(change.slice, change.kind, *where, change.at, change.data, cause.payload)
-            replaced.append((change.version, change.kind, *where, change.data, cause.payload, crc))
+        gone = without_erased(changes, names)
+        replaced = [(change.version, *change_columns(change)) for change in gone.values()]
         if replaced:
             await driver.execute(statements["replace_changes"], *zip(*replaced, strict=True))
     return keys

@@ -15,7 +15,7 @@ from statestream.journal.postgresql.statements import Statements
 
 log = logging.getLogger("statestream")
 
-VERSION: Final = 1
+VERSION: Final = 2
 OLDEST_RELEASE: Final = 130_000
 MIGRATION_SECONDS: Final = 3600.0
 RIGHTS: Final = {
@@ -27,6 +27,7 @@ RIGHTS: Final = {
     "checkpoints": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "snapshots": ("SELECT", "INSERT", "DELETE"),
     "clock": ("SELECT", "INSERT", "UPDATE"),
+    "folding": ("SELECT", "INSERT", "UPDATE"),
 }
 """What a running journal needs of each table."""
 

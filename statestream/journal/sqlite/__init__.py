@@ -29,7 +29,7 @@ from statestream.core.clock import AgeClock
 from statestream.core.errors import JournalUnusable, Unavailable
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Appended, Batch, Checkpoint, KeptRecord, Retention, SavedSlice
-from statestream.journal.sqlite import changes, noted_time, space
+from statestream.journal.sqlite import changes, folding, noted_time, space
 from statestream.journal.sqlite import checkpoints as keeping
 from statestream.journal.sqlite.checksums import Checked, Ledger
 from statestream.journal.sqlite.claims import Claims
@@ -173,6 +173,18 @@ class SqliteJournal:
     async def erase(self, names: Collection[str], actor: str | None = None) -> Position | None:
         """Returns once the files do not contain what was erased either, see `erasing`."""
         return await self._erasing.erase(names, actor, self.clock.now(), self._confirm)
+
+    async def rewrite(self, changes: Sequence[tuple[Change, Change]]) -> bool:
+        return await self._writing.run(folding.rewrite, changes)
+
+    async def folded_until(self) -> Position:
+        return await self._reading.run(folding.folded_until)
+
+    async def note_folded(self, position: Position) -> None:
+        after = (await self.folded_until()).seq
+        while after < position.seq:
+            after = await self._writing.run(folding.pack, after, position.seq)
+        await self._writing.run(folding.note, position)
 
     async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:
         return await self._reading.run(changes.records, after or ("", ""), self.clock.now())

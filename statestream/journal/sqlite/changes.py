@@ -24,6 +24,7 @@ from statestream.core.change import (
     new_tag,
 )
 from statestream.core.errors import Expired, Forked
+from statestream.core.folding import folded
 from statestream.core.selection import Selection
 from statestream.journal.contract import (
     IDEMPOTENCY_MS,
@@ -50,6 +51,8 @@ from statestream.journal.sqlite.checksums import (
 
 COMPARED: Final = 500
 """Versions in one query. SQLite allows at least 999 values."""
+_FOLDED: Final = ("", b"", "", "", None, b"")
+"""The columns of a folded change between its `from_version` and its time. There are many of them, so they are short."""
 _COLUMNS: Final = "seq, tag, slice, from_version, kind, data, type, request, actor, payload, at"
 
 
@@ -333,8 +336,9 @@ def condition_of(selection: Selection) -> tuple[str, list[str]]:
 def row_of(change: Change) -> tuple[Any, ...]:
     """With its CRC, and without a ledger."""
     cause = change.cause
-    where = (change.position.seq, change.position.tag, change.slice, change.from_version, change.kind, change.data)
-    row = (*where, cause.type, cause.id, cause.actor, cause.payload, change.at)
+    where = (change.position.seq, change.position.tag, change.slice, change.from_version)
+    what: tuple[Any, ...] = (change.kind, change.data, cause.type, cause.id, cause.actor, cause.payload)
+    row = (*where, *(_FOLDED if change.is_folded else what), change.at)
     return (*row, change_checksum(row), None)
 
 
@@ -342,7 +346,7 @@ def _change(row: tuple[Any, ...]) -> Change:
     """Of a row with its CRC. Raises JournalUnusable if it is damaged."""
     if not fits(row[11], change_checksum, row[:11]):
         raise damaged(f"change {row[0]} of the journal")
-    return Change(
+    change = Change(
         position=Position(seq=row[0], tag=row[1]),
         slice=row[2],
         from_version=row[3],
@@ -351,3 +355,4 @@ def _change(row: tuple[Any, ...]) -> Change:
         cause=Cause(type=row[6], id=row[7], actor=row[8], payload=row[9]),
         at=row[10],
     )
+    return change if change.kind else folded(change)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from statestream.core.change import START, Position
 from statestream.core.errors import JournalUnusable
-from statestream.journal.sqlite import changes, checkpoints, space
+from statestream.journal.sqlite import changes, checkpoints, folding, space
 from statestream.journal.sqlite.checksums import Ledger, change_checksum, checksum, damaged, fits, request_checksum
 from statestream.journal.sqlite.head_file import Acknowledged, head_path
 from statestream.journal.sqlite.worker import transaction
@@ -24,7 +24,7 @@ from statestream.journal.sqlite.worker import transaction
 log = logging.getLogger("statestream")
 
 APPLICATION_ID: Final = 0x53745374  # "StSt"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _UPGRADE: Final = """
 ALTER TABLE changes ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE changes ADD COLUMN ledger BLOB;
@@ -79,7 +79,10 @@ class Schema:
             elif version == 1:
                 log.info("upgrading the journal %s, which can take a minute for each gigabyte", self._path)
                 self._upgrade()
+            if version < SCHEMA_VERSION:  # version 2 had no folded changes
+                self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._sql.execute(_ERASURES)
+            self._sql.execute(folding.TABLE)
             self._check_fit()
             head, ledger = changes.newest(self._sql)
             if acknowledged is not None:
@@ -110,7 +113,6 @@ class Schema:
             self._sql.execute(statement)
         changes.set_floor(self._sql, START, Ledger())
         self._sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _upgrade(self) -> None:
         """Upgrades version 1, which had no checksums: its contents are assumed to be intact."""
@@ -133,7 +135,6 @@ class Schema:
         if last:
             changes.set_ledger(self._sql, Position(seq=last[0], tag=last[1]), ledger)
         self._sum_up()
-        self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _sum_up(self) -> None:
         """Gives the checkpoints their sums."""

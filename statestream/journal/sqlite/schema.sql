@@ -1,7 +1,8 @@
--- The tables of a SQLite journal, version 2. `application_id` and `user_version` mark the file as ours. `crc` is the
+-- The tables of a SQLite journal, version 3. `application_id` and `user_version` mark the file as ours. `crc` is the
 -- CRC-32 of the other columns; `checksums.py` says what else is counted, and why.
 
--- `ledger` is set in the last change of each batch.
+-- `ledger` is set in the last change of each batch. `kind` is empty, and with it all columns up to `payload`, if the
+-- change was folded.
 CREATE TABLE changes (
     seq          INTEGER PRIMARY KEY,
     tag          TEXT NOT NULL,
@@ -74,5 +75,7 @@ CREATE TABLE floor (
 
 -- `schema.py` adds the table `erasures`: which slices were erased at which seq, for checkpoints before it that are made
 -- later, and whether their bytes were overwritten. Rows before the earliest position are deleted.
+
+-- `folding.py` adds the table `folding`: up to where the history was looked through for what can be folded.
 
 -- `noted_time.py` adds the table `clock`, also to files from before there was one.

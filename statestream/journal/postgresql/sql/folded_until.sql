@@ -1,0 +1,1 @@
+SELECT seq, tag FROM {schema}.folding
