@@ -16,11 +16,14 @@ from statestream.core.change import Cause, Change, PendingChange, Position, Slic
 from statestream.core.errors import StatestreamError
 from statestream.core.selection import EVERYTHING, Selection
 from statestream.journal.contract import Appended, Batch, Entry, Journal, Retention
+from statestream.journal.folding import Folding
 from statestream.journal.history import History
 
 _CAUSE = Cause(type="test/acted", id="cause", actor="ada", payload=b'{"n":1}')
-SMALL = Retention(changes=3, age=0.0, bytes=0, checkpoint=1)
+SMALL = Retention(changes=3, age=0.0, bytes=0, checkpoint=1, fold_after=0.0)
 """Keeps the newest three changes, and what lies between them and the checkpoint before."""
+GRADUAL = frozenset(("a/grew", "b/grew", "r/grew"))
+"""The actions of which `step` makes changes."""
 
 
 def value(name: str, content: Any) -> PendingChange:
@@ -29,6 +32,12 @@ def value(name: str, content: Any) -> PendingChange:
 
 def patches(name: str, *operations: dict[str, Any]) -> PendingChange:
     return PendingChange(slice=name, kind="patches", data=orjson.dumps(operations), cause=_CAUSE)
+
+
+def step(name: str, *operations: dict[str, Any]) -> PendingChange:
+    """A change of a gradual action."""
+    cause = Cause(type=f"{name.partition('/')[0]}/grew", id="step", actor="ada", payload=b"{}")
+    return PendingChange(slice=name, kind="patches", data=orjson.dumps(operations), cause=cause)
 
 
 def removed(name: str) -> PendingChange:
@@ -76,6 +85,13 @@ async def raised(kind: type[StatestreamError], attempt: Awaitable[object]) -> St
     except kind as error:
         return error
     raise AssertionError(f"expected {kind.__name__}, nothing was raised")
+
+
+async def fold(journal: Journal) -> None:
+    """Folds all that can be folded, as a store whose node starts now."""
+    folding = Folding(History(journal))
+    while await folding.fold(GRADUAL):
+        pass
 
 
 async def keep(journal: Journal) -> None:

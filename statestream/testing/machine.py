@@ -8,6 +8,7 @@ Invariants: as in `contract`: only promises of the contract, through its own met
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,11 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from statestream.core.change import START, Change, PendingChange, Position
 from statestream.core.erasing import without_erased
 from statestream.core.errors import Expired, Forked
+from statestream.core.folding import Merged
 from statestream.core.patch import apply_patch
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal.contract import Batch, Checkpoints, Conflict, Duplicate, Erasable, Journal, Retention
-from statestream.journal.history import History, state_after
-from statestream.testing.journals import SMALL, changes_after, entry, patches, plain, raised, removed, value
+from statestream.journal.contract import Batch, Checkpoints, Conflict, Duplicate, Erasable, Foldable, Journal, Retention
+from statestream.journal.history import Held, History, advance
+from statestream.testing.journals import SMALL, changes_after, entry, fold, patches, plain, raised, removed, step, value
 
 NAMES = st.sampled_from(["a", "b", "r/1", "r/2"])
 IDS = st.sampled_from(["i", "j", "k", None])
@@ -43,7 +45,8 @@ def machine(  # noqa: C901  # one class, created for each journal
             self.dirty: set[str] = set()
             self.records: dict[str, tuple[Position, str, int]] = {}
             self.earliest = 0
-            self.checkpoints = [0]
+            self.checkpoints: dict[int, Held] = {0: {}}
+            """What they have of the slices."""
 
         def do(self, work: Awaitable[Any]) -> Any:
             return self.loop.run_until_complete(_awaited(work))
@@ -67,7 +70,7 @@ def machine(  # noqa: C901  # one class, created for each journal
         def append(self, name: str, n: int, id: str | None, twice: bool) -> None:
             pending = [self._pending(name, n)]
             if twice and pending[0].kind != "removed":
-                pending.append(patches(name, {"op": "add", "path": "/0", "value": n}))
+                pending.append(step(name, {"op": "add", "path": "/0", "value": n}))
             versions = {name: self.versions.get(name, 0)}
             batch = Batch(read=self.head, versions=versions, entries=[entry(*pending, id=id)])
             if id in self.records:
@@ -86,7 +89,8 @@ def machine(  # noqa: C901  # one class, created for each journal
         def _pending(self, name: str, n: int) -> PendingChange:
             if name not in self.versions:
                 return value(name, [n])
-            return removed(name) if n == 0 else patches(name, {"op": "add", "path": "/0", "value": n})
+            make = step if n % 2 else patches
+            return removed(name) if n == 0 else make(name, {"op": "add", "path": "/0", "value": n})
 
         def _apply(self, change: Change) -> None:
             assert change.from_version == self.versions.get(change.slice, 0)
@@ -95,7 +99,7 @@ def machine(  # noqa: C901  # one class, created for each journal
             if change.kind == "removed":
                 del self.values[change.slice], self.versions[change.slice]
                 return
-            held = self.values.get(change.slice)
+            held = copy.deepcopy(self.values.get(change.slice))
             self.values[change.slice] = change.value if change.kind == "value" else apply_patch(held, change.patches)
             self.versions[change.slice] = change.version
 
@@ -114,6 +118,8 @@ def machine(  # noqa: C901  # one class, created for each journal
             self.dirty.add(name)
             self.values.pop(name, None)
             self.versions.pop(name, None)
+            for kept in self.checkpoints.values():
+                kept.pop(name, None)
             for id, (position, written, _) in self.records.items():
                 if written == name:
                     self.records[id] = (position, name, 0)
@@ -140,8 +146,26 @@ def machine(  # noqa: C901  # one class, created for each journal
             self.do(self.history.save(self.head, slices))
             self.do(self.history.trim())
             self.dirty.clear()
-            self.checkpoints.append(self.head.seq)
+            self.checkpoints[self.head.seq] = plain(snapshot)
             self.earliest = max(c for c in self.checkpoints if c <= max(self.earliest, self.head.seq - SMALL.changes))
+
+        @precondition(lambda self: isinstance(self.journal, Foldable))
+        @rule()
+        def fold(self) -> None:
+            self.do(fold(self.journal))
+            after = self.do(changes_after(self.journal, self.position(self.earliest), 999))
+            before = self.changes[self.earliest :]
+            unchanged = [(c.position, c.slice, c.from_version, c.at) for c in before]
+            assert [(c.position, c.slice, c.from_version, c.at) for c in after] == unchanged
+            self.changes[self.earliest :] = after
+            newest = max(self.checkpoints)
+            for seq in (seq for seq in self.checkpoints if seq >= self.earliest):
+                assert self._from_checkpoint(seq, newest) == self.checkpoints[newest], f"from {seq}"
+
+        def _from_checkpoint(self, seq: int, until: int) -> Held:
+            held = copy.deepcopy(self.checkpoints[seq])
+            advance(held, Merged()(self.changes[seq:until]))
+            return held
 
         @rule()
         def restart(self) -> None:
@@ -165,8 +189,8 @@ def machine(  # noqa: C901  # one class, created for each journal
                 self.do(raised(Expired, self.history.load(self.position(seq))))
                 return
             snapshot = self.do(self.history.load(self.position(seq)))
-            expected = state_after(self.changes[:seq])
-            assert plain(snapshot) == {name: (state.value, state.position) for name, state in expected.items()}
+            kept = max(each for each in self.checkpoints if each <= seq)
+            assert plain(snapshot) == self._from_checkpoint(kept, seq)
             assert self.do(self.journal.earliest()).seq == self.earliest
 
         @invariant()
