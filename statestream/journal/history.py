@@ -276,13 +276,6 @@ def states_of(held: Held) -> dict[str, SliceState]:
     return {name: SliceState(value, position) for name, (value, position) in held.items()}
 
 
-def state_after(changes: Iterable[Change]) -> dict[str, SliceState]:
-    """The state that changes from the beginning of a history lead to."""
-    held: Held = {}
-    advance(held, Merged()(changes))
-    return states_of(held)
-
-
 def trim_target(points: Sequence[Checkpoint], head: Position, retention: Retention, now: int) -> Position | None:
     """The checkpoint to trim to; None if there is nothing to trim.
 

@@ -1,13 +1,18 @@
-"""Replies that grow by a gradual action, beside a board that counts their pieces."""
+"""Replies that grow by a gradual action, beside a board that counts them.
+
+FOLDED names the file of a journal whose history is folded at once.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from statestream import Slice, Store
+from statestream.journal import Retention, SqliteJournal
 
 reply = Slice("reply", initial={"title": "", "text": "", "chunks": []}, keyed=True)
-board = Slice("board", initial={"pieces": 0})
+board = Slice("board", initial={"replies": 0})
 
 
 @reply.action(gradual=True)
@@ -23,8 +28,15 @@ def done(state: Any, *, title: str) -> None:
 
 
 @board.on(grew)
-def counted(state: Any) -> None:
-    state["pieces"] += 1
+def begun(state: Any, *, index: int) -> None:
+    state["replies"] += index == 0
 
 
-store = Store([reply, board])
+@board.action
+def reset(state: Any, *, replies: int) -> None:
+    state["replies"] = replies
+
+
+folded = os.environ.get("FOLDED", "")
+journal = SqliteJournal(folded, Retention(fold_after=0.0)) if folded else "memory:"
+store = Store([reply, board], journal=journal)

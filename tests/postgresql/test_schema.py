@@ -83,7 +83,8 @@ async def test_the_tables_of_every_older_version_are_migrated(url: str, version:
     statements = Statements(schema_of(url))
     if version:
         scripts = [statements.migration(number) for number in range(1, version + 1)]
-        await shared().execute(statements["create_schema"], *scripts, f"INSERT INTO about VALUES (true, {version})")
+        known = f"INSERT INTO {statements.schema}.about VALUES (true, {version})"
+        await shared().execute(statements["create_schema"], *scripts, known)
     done = command("migrate", url)
     assert done.returncode == 0, done.stderr
     assert f"now version {schema.VERSION}" in done.stdout

@@ -12,9 +12,9 @@ import pytest
 
 from statestream.core.change import START, now_ms
 from statestream.core.errors import Forked, JournalUnusable, Unavailable
-from statestream.journal import SqliteJournal
+from statestream.journal import Retention, SqliteJournal
 from statestream.journal.history import History
-from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
+from statestream.testing.journals import changes_after, entry, fold, keep, patches, plain, raised, step, value, write
 from tests.support import Server, dispatch, get_state
 from tests.support.paths import ROOT
 
@@ -38,6 +38,28 @@ async def test_a_file_that_is_not_empty_and_not_ours_stays_as_it_is(tmp_path: Pa
         await SqliteJournal(path).open()
     assert path.read_bytes() == content
     assert not (tmp_path / "notes.txt-head").exists()
+
+
+async def test_a_journal_of_version_2_is_upgraded_in_place(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "old.db")
+    await journal.open()
+    await write(journal, entry(value("r/1", ["x" * 200])))
+    for number in range(1, 4):
+        await write(journal, entry(step("r/1", {"op": "replace", "path": "/0", "value": f"{number}" * 100})))
+    await write(journal, entry(patches("r/1", {"op": "add", "path": "/1", "value": "end"})))
+    await keep(journal)
+    await journal.close()
+    with sqlite3.connect(journal.path) as sql:  # version 2 lacked this table only
+        sql.execute("DROP TABLE folding")
+        sql.execute("PRAGMA user_version = 2")
+    sql.close()
+    journal = SqliteJournal(journal.path, Retention(fold_after=0.0))
+    await journal.open()
+    await fold(journal)
+    changes = await changes_after(journal, START, 99)
+    assert [change.is_folded for change in changes] == [False, True, True, False, False]
+    assert (await History(journal).load()).slices["r/1"].value == ["3" * 100, "end"]
+    await journal.close()
 
 
 async def test_a_journal_of_version_1_is_upgraded_in_place(tmp_path: Path) -> None:
