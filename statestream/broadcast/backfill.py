@@ -79,6 +79,8 @@ class Backfill:
         snapshot = await self._view.snapshot_at(cursor, self._asked)
         if self._subscriber.cursor != cursor:
             return
+        if snapshot.folded:
+            raise Expired("the changes around the cursor were folded")
         self._subscriber.started(cursor)
         versions = {name: state.version for name, state in snapshot.slices.items()}
         await self._write(

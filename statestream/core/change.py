@@ -251,7 +251,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     A snapshot that was loaded from a journal also has the seq of the checkpoint that it was made from, and the changes
     after `since`, which is that checkpoint or earlier. One of the newest position has the `versions` of all slices, and
-    the states of some.
+    the states of some. One of the past has an earlier state of the slices whose changes around it are `folded`.
     """
 
     position: Position
@@ -260,6 +260,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     since: Position = START
     changes: tuple[Change, ...] = ()
     versions: Mapping[str, int] = field(default_factory=dict)
+    folded: frozenset[str] = frozenset()
 
 
 class Page(Struct, frozen=True, kw_only=True):

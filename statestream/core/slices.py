@@ -267,7 +267,7 @@ class Slice(Generic[T]):
 
         `@slice.action(dispatch=rule)` also says who may dispatch the action. `gradual=True` declares it as one of many
         small steps, such as the next words of a text, of which nobody needs to know each one for long: the journal does
-        not keep its payload.
+        not keep its payload, and folds its changes into one after a while.
         """
         if dispatch is None and not gradual:
             return self._action(handler)

@@ -15,7 +15,16 @@ from importlib.metadata import entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
-from statestream.journal.contract import Checkpoints, Erasable, Journal, Migratable, Portable, Retention, Writable
+from statestream.journal.contract import (
+    Checkpoints,
+    Erasable,
+    Foldable,
+    Journal,
+    Migratable,
+    Portable,
+    Retention,
+    Writable,
+)
 from statestream.journal.memory import MemoryJournal
 from statestream.journal.postgresql import PostgresqlJournal
 from statestream.journal.sqlite import SqliteJournal
@@ -23,6 +32,7 @@ from statestream.journal.sqlite import SqliteJournal
 __all__ = [
     "Checkpoints",
     "Erasable",
+    "Foldable",
     "Journal",
     "MemoryJournal",
     "Migratable",

@@ -85,7 +85,12 @@ class History:
                 if at is None:
                     changes += page
         return Snapshot(
-            position=position, slices=states_of(held), checkpoint=checkpoint.seq, since=since, changes=tuple(changes)
+            position=position,
+            slices=states_of(held),
+            checkpoint=checkpoint.seq,
+            since=since,
+            changes=tuple(changes),
+            folded=frozenset(merged.open),
         )
 
     async def newest(self, wanted: Selection) -> Snapshot:

@@ -84,10 +84,10 @@ class Fetching:
             checkpoint = await self._history.checkpoint(self._position())
             changes = self._since(checkpoint)
         if changes is None:
-            position, versions = self._position(), {name: self._slices.version(name) for name in names}
+            position = self._position()
             then = await self._history.load(position, Selection(names=names))
-            if any(state.version != versions[name] for name, state in then.slices.items()):
-                raise Expired("what happened to a slice around that position was folded")
+            if then.folded:
+                raise Expired("this node is so far behind that what it has missed was folded")
             return position, {name: (state.value, state.position) for name, state in then.slices.items()}
         self._checkpoint = checkpoint
         new = created(change for change in changes if change.slice in names)

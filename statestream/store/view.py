@@ -251,6 +251,7 @@ class StoreView:
         return Snapshot(
             position=then.position,
             slices=bounded((name, self._as_seen(name, state, past=True)) for name, state in found.items()),
+            folded=then.folded & found.keys(),
         )
 
     def _readable(self, names: Iterable[str]) -> set[str]:

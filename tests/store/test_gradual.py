@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -77,12 +79,12 @@ async def lines_of(http: Http, server: Server, query: str) -> list[Any]:
         return [orjson.loads(line) for line in (await response.read()).splitlines()]
 
 
-async def folded(http: Http, server: Server) -> None:
-    """Returns once the reply is one change, beside the first one, which has created it."""
+async def folded(http: Http, server: Server, left: int = 2) -> None:
+    """Returns once so many steps are left: one of each reply, and the first of all, which has created the instance."""
 
     async def is_folded() -> bool:
         lines = await lines_of(http, server, f"slices={NAME}")
-        return sum(line["cause"]["type"] == "reply/grew" for line in lines) == 2
+        return sum(line["cause"]["type"] == "reply/grew" for line in lines) == left
 
     await eventually(is_folded)
 
@@ -189,3 +191,24 @@ async def test_a_kill_while_folding_loses_nothing(http: Http, tmp_path: Path) ->
         await folded(http, server)
         await check_readers(http, server, {"before": early}, "lagged")
         assert (await get_state(http, server.url))["slices"][NAME]["text"] == "".join(WORDS)
+
+
+@pytest.mark.slow
+async def test_a_node_that_was_frozen_while_others_folded_starts_over(http: Http, tmp_path: Path) -> None:
+    files = {"FOLDED": str(tmp_path / "j.db")}
+    with Server.serving(GROWING, env=files) as one, Server.serving(GROWING, env=files) as other:
+        reader = PlainClient(other.port, query=f"slices={NAME}").connect()
+        positions = await grow(http, one, WORDS[:100])
+        reader.read_to(positions[-1])
+        os.kill(other.pid, signal.SIGSTOP)
+        try:
+            await together(http, one, [("reply/grew", KEY, {"index": at, "text": WORDS[at]}) for at in range(300)])
+            end = await together(http, one, [("reply/done", KEY, {"title": "Again"})])
+            await reset(http, one, 999)  # so that there is a checkpoint
+            await folded(http, one, 3)
+        finally:
+            os.kill(other.pid, signal.SIGCONT)
+        reader.read_to(end)
+        assert reader.state[NAME] == {"title": "Again", "text": "".join(WORDS[:300]), "chunks": []}
+        assert reader.reasons == ["start", "expired"]
+        reader.close()
