@@ -27,7 +27,7 @@ MOST: Final = 5_000
 """The changes of one run. Beyond, another begins."""
 SPAN: Final = 50_000
 """A run is folded as it is once so many changes have followed its first one: what is noted does not go beyond it."""
-PORTION: Final = 200
+PORTION: Final = 100
 """The changes that are folded at once. Appends may have to wait for them."""
 
 

@@ -138,6 +138,10 @@ async def test_readers_resume_from_anywhere_around_what_was_folded(http: Http, t
         server.stop()
         server.start()
         await check_readers(http, server, readers)  # from the journal
+        every = PlainClient(server.port, query=f"slices={NAME}&after=earliest")
+        every.connect(cursor=inside.last_id).read_to(positions[-1])
+        every.close()
+        assert (every.reasons, every.state) == (["expired"], readers["after"].state)
         state = await get_state(http, server.url, f"slices={NAME}&at={positions[5]}")
         assert len(state["slices"][NAME]["chunks"]) <= 300
         lines = await lines_of(http, server, f"slices={NAME}&after={positions[5]}")

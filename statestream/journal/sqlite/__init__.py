@@ -183,7 +183,10 @@ class SqliteJournal:
     async def note_folded(self, position: Position) -> None:
         after = (await self.folded_until()).seq
         while after < position.seq:
-            after = await self._writing.run(folding.pack, after, position.seq)
+            end, is_sparse = await self._reading.run(folding.sparse, after, position.seq)
+            if is_sparse:
+                await self._writing.run(folding.pack, after, end)
+            after = end
         await self._writing.run(folding.note, position)
 
     async def records(self, after: IdempotencyKey | None = None) -> Sequence[KeptRecord]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from statestream.core.change import START, Change, Position
 from statestream.journal.sqlite import changes, checkpoints
 
-PORTION: Final = 500
+PORTION: Final = 250
 """The rows that are packed at once. Appends may have to wait for them."""
 PORTION_BYTES: Final = 1 << 18
 _REPLACE: Final = (
@@ -56,24 +56,24 @@ def _shrink(sql: sqlite3.Connection, saved: dict[int, int]) -> None:
         before = point.seq
 
 
-def pack(sql: sqlite3.Connection, after: int, until: int) -> int:
-    """Writes the next rows anew if many of them are folded. Returns the seq of the last of them."""
-    query = "SELECT *, length(data) + length(payload) FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-    rows: list[tuple[Any, ...]] = []
-    size = 0
-    for *row, length in sql.execute(query, (after, until, PORTION)):
-        rows.append(tuple(row))
-        size += length
+def sparse(sql: sqlite3.Connection, after: int, until: int) -> tuple[int, bool]:
+    """The seq up to which the next rows are a portion, and whether many of them are folded."""
+    query = (
+        "SELECT seq, kind, length(data) + length(payload) FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    )
+    end, rows, gone, size = until, 0, 0, 0
+    for seq, kind, length in sql.execute(query, (after, until, PORTION)):
+        end, rows, gone, size = seq, rows + 1, gone + (kind == ""), size + length
         if size > PORTION_BYTES:
             break
-    if not rows:
-        return until
-    first, last = rows[0][0], rows[-1][0]
-    if 2 * sum(row[4] == "" for row in rows) > len(rows):
-        sql.execute("DELETE FROM changes WHERE seq >= ? AND seq <= ?", (first, last))
-        sql.executemany(f"INSERT INTO changes VALUES ({', '.join('?' * len(rows[0]))})", rows)
-    end: int = last
-    return end
+    return end, 2 * gone > rows
+
+
+def pack(sql: sqlite3.Connection, after: int, until: int) -> None:
+    """Writes rows anew, so that they fill their pages."""
+    rows = sql.execute("SELECT * FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq", (after, until)).fetchall()
+    sql.execute("DELETE FROM changes WHERE seq > ? AND seq <= ?", (after, until))
+    sql.executemany("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def folded_until(sql: sqlite3.Connection) -> Position:
