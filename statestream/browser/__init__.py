@@ -1,4 +1,15 @@
-"""What runs in a browser: the replica in JavaScript, and the pages of the demo and of a served recording.
+"""What runs in a browser: the web client, and the pages of the demo and of a served recording.
+
+The client is the package that `npm pack` makes of this folder: `statestream.js` has what is public, and `package.json`
+says what belongs to it. One module builds on those above it:
+
+    errors.js, sharing.js, sse.js     what goes wrong; equal parts of values; events from bytes
+    patch.js, replica.js              the pure core: operations, and frames that become a state
+    deadline.js, refusals.js          limits of waits; what a refusal says
+    token.js, health.js, stream.js    the connection
+    dispatch.js, ticket.js            other requests
+    address.js, notifier.js, wake.js  the URL of a server; who is told of changes; what happens to a page
+    client.js                         `connect`: all of it together
 
 Invariants: no build step; each file is served as it is. A page loads nothing from other servers, runs only the scripts
 that it was written with, and cannot be shown in a frame.
@@ -31,6 +42,23 @@ def file_handler(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
 
     async def serve(_: web.Request) -> web.Response:
         return web.Response(text=text, content_type=content_type, headers=headers)
+
+    return serve
+
+
+def client_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Returns a handler that serves the modules of the web client, at a path that ends with `{name}`.
+
+    After `app.router.add_get("/js/{name}", client_handler())`, a page imports `/js/statestream.js`.
+    """
+    names = (each.name for each in resources.files(__name__).iterdir() if each.name.endswith(".js"))
+    handlers = {name: file_handler(name) for name in names}
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        handler = handlers.get(request.match_info["name"])
+        if handler is None:
+            raise web.HTTPNotFound
+        return await handler(request)
 
     return serve
 

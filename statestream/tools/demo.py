@@ -11,7 +11,7 @@ from aiohttp import web
 
 from statestream import Identity, Refused, Slice, Store, create_app
 from statestream.auth import anyone
-from statestream.browser import file_handler
+from statestream.browser import client_handler, file_handler
 from statestream.chat import Chat
 
 board = Slice("board", initial={"tasks": []}, read=anyone, dispatch=anyone)
@@ -62,5 +62,5 @@ def demo_app(journal: str) -> web.Application:
 
     app.router.add_post("/join/{id}", join)
     app.router.add_get("/", file_handler("demo.html"))
-    app.router.add_get("/statestream.js", file_handler("statestream.js"))
+    app.router.add_get("/js/{name}", client_handler())
     return app

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from statestream import Limits, Slice, Store, create_app
 from statestream.auth import JWT, AnyOf, Tokens, signed_in
-from statestream.browser import file_handler
+from statestream.browser import client_handler
 from statestream.chat import Chat
 from statestream.chat.models.openai import OpenAIModel
 from statestream.journal import MemoryJournal, Retention
@@ -62,5 +62,5 @@ app = create_app(
     limits=Limits(dispatches_per_second=None, streams_per_identity=None),  # the tests send as fast as they can
 )
 chat.setup(app)
-app.router.add_get("/statestream.js", file_handler("statestream.js"))
+app.router.add_get("/js/{name}", client_handler())
 app.router.add_get("/broken/{what}", broken)

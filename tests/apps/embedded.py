@@ -11,7 +11,7 @@ import os
 from aiohttp import web
 
 from statestream import Store, create_app
-from statestream.browser import file_handler
+from statestream.browser import client_handler, file_handler
 from statestream.chat import Chat
 from statestream.chat.models.demo import DemoModel
 from tests.apps.board import board, counter, room
@@ -55,7 +55,7 @@ app.router.add_get("/cookies", cookies)
 app.router.add_get("/fails", fails)
 app.router.add_get("/moved", moved)
 app.router.add_get("/page", file_handler("demo.html"))
-app.router.add_get("/statestream.js", file_handler("statestream.js"))
+app.router.add_get("/js/{name}", client_handler())
 app.on_response_prepare.append(note)
 
 if under := os.environ.get("UNDER"):

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
 from statestream.auth import JWT, AnyOf, ProxyHeader, Tokens, jwks, signed_in
-from statestream.browser import file_handler
+from statestream.browser import client_handler
 from statestream.server.request import identity_of
 from statestream.server.routes import json_response
 
@@ -47,4 +47,4 @@ NAMES = {"JWT": JWT, "AnyOf": AnyOf, "ProxyHeader": ProxyHeader, "Tokens": Token
 app = create_app(Store([board]), auth=eval(os.environ["AUTH"], NAMES))
 app.router.add_get("/me", me)
 app.router.add_get("/", page)
-app.router.add_get("/statestream.js", file_handler("statestream.js"))
+app.router.add_get("/js/{name}", client_handler())

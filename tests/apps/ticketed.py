@@ -14,7 +14,7 @@ from aiohttp import web
 
 from statestream import Identity, Slice, Store, create_app
 from statestream.auth import signed_in
-from statestream.browser import file_handler
+from statestream.browser import client_handler
 from statestream.chat import Chat
 from statestream.chat.models.demo import DemoModel
 from statestream.server.request import identity_of
@@ -69,7 +69,7 @@ origins = [each for each in os.environ.get("ORIGINS", "").split(",") if each]
 app = create_app(store, auth=auth, heartbeat=1.0, handoff=os.environ.get("HANDOFF") != "0", origins=origins)
 chat.setup(app)
 app.router.add_get("/", page)
-app.router.add_get("/statestream.js", file_handler("statestream.js"))
+app.router.add_get("/js/{name}", client_handler())
 app.router.add_get("/who", who)
 app.router.add_post("/revoke/{subject}", revoke)
 if "MOUNT" in os.environ:

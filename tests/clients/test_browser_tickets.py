@@ -17,12 +17,13 @@ from tests.support.node import Node
 
 APP = f"{ROOT / 'tests/apps/ticketed.py'}:app"
 TICKET = """
-import("/statestream.js").then(async ({ ticket }) => {
+import("/js/statestream.js").then(async ({ ticket }) => {
   globalThis.asked = 0;
   await ticket("/tickets", TOKEN);
   return asked;
 })
 """
+WITH_COOKIES = "(url, init) => fetch(url, { ...init, credentials: 'include' })"
 FOLLOW = """
 void (() => {
   globalThis.got = [];
@@ -92,7 +93,7 @@ def test_a_function_is_asked_for_another_token_and_a_refusal_has_a_reason(tab: T
 def followed_elsewhere(browser: Node, page: str, server: Server) -> Any:
     """Whose WebSocket a page of another origin opens, once its stream is open."""
     tab = Tab(browser, "elsewhere", page)
-    script = TICKET.replace('"/', f'"{server.url}/').replace("TOKEN", "'ann', { withCredentials: true }")
+    script = TICKET.replace('"/', f'"{server.url}/').replace("TOKEN", f"'ann', {{ fetch: {WITH_COOKIES} }}")
     tab.look(script)
     path = '"/stream/state?slices=board"'
     tab.look(FOLLOW.replace(path, f'"{server.url}{path[1:]}, {{ withCredentials: true }}'))

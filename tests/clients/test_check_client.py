@@ -279,11 +279,11 @@ async def test_the_browsers_client_passes_as_the_page_says(browser: Node, playin
 async def test_a_wrong_client_in_a_page_is_found_out(
     browser: Node, playing: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    right = (ROOT / "statestream/browser/statestream.js").read_text()
-    wrong = right.replace("    stream.position = event.lastEventId;\n", "")
+    right = (ROOT / "statestream/browser/replica.js").read_text()
+    wrong = right.replace('    if (type !== "stream.end") this.position = lastId || null;\n', "")
     assert wrong != right
     (tmp_path / "wrong.js").write_text(wrong)
-    monkeypatch.setitem(scripted.PAGES, "/statestream.js", tmp_path / "wrong.js")
+    monkeypatch.setitem(scripted.PAGES, "/js/replica.js", tmp_path / "wrong.js")
     problems = await checked_in_a_page(browser, playing.url, 200)
     assert any(problem.startswith("resumed: expected requests with the cursors [-, 2.b], got") for problem in problems)
 

@@ -169,33 +169,31 @@ async def test_a_rebound_name_reads_and_changes_nothing(browser: Node, http: aio
 async def test_a_front_end_elsewhere_follows_with_the_servers_own_client(
     browser: Node, http: aiohttp.ClientSession
 ) -> None:
-    """`withCredentials` sends the cookie with the stream, and with the question why it was refused."""
+    """Cookies are sent as the page's `fetch` says."""
     async with AsyncExitStack() as stack:
         front = await stack.enter_async_context(serving(page))
         server = stack.enter_context(Server.serving(APP, env={"ORIGINS": front, "PYTHONPATH": str(ROOT)}))
         tab = await stack.enter_async_context(window(browser, f"{front}/?server={server.url}"))
         await outcomes(tab, ["login"])
-        follow = f"""import("{server.url}/statestream.js").then(({{ follow }}) => {{
+        follow = f"""import("{server.url}/js/statestream.js").then(({{ connect }}) => {{
           globalThis.seen = [];
-          globalThis.statuses = [];
-          globalThis.follow = (slices, options) => follow(
-            `{server.url}/stream/state?slices=${{slices}}`,
-            (state) => seen.push(state),
-            (text) => statuses.push(text),
-            options,
-          );
+          globalThis.withCookies = (url, init) => fetch(url, {{ ...init, credentials: "include" }});
+          globalThis.follow = (slices, options) => {{
+            globalThis.client = connect("{server.url}", {{ slices, ...options }});
+            client.select((state) => state, (state) => seen.push(state));
+          }};
         }})"""
         await asyncio.to_thread(tab.look, follow)
         await asyncio.to_thread(tab.look, "void globalThis.follow('counter')")
-        await asyncio.to_thread(tab.wait, "seen.length === 1 && statuses.at(-1) === 'live'")
+        await asyncio.to_thread(tab.wait, "seen.length === 1 && client.health.phase === 'live'")
         async with http.get(f"{server.url}/cookies") as response:
             assert await response.json() == []
-        await asyncio.to_thread(tab.look, "void globalThis.follow('counter', { withCredentials: true })")
+        await asyncio.to_thread(tab.look, "void globalThis.follow('counter', { fetch: withCookies })")
         await asyncio.to_thread(tab.wait, "seen.length === 2")
-        await asyncio.to_thread(tab.look, "void globalThis.follow('nothing', { withCredentials: true })")
-        await asyncio.to_thread(tab.wait, "statuses.at(-1) === 'ended: unknown_slice'")
+        await asyncio.to_thread(tab.look, "void globalThis.follow('nothing', { fetch: withCookies })")
+        await asyncio.to_thread(tab.wait, "client.health.error?.code === 'unknown_slice'")
         async with http.get(f"{server.url}/cookies") as response:
-            assert await response.json() == ["GET /stream/state"] * 3
+            assert await response.json() == ["GET /stream/state"] * 2
 
 
 async def test_our_page_works_under_its_policy(browser: Node) -> None:

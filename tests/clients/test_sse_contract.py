@@ -15,12 +15,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from statestream.browser import client_handler
 from statestream.client.connection import Connection
 from statestream.client.health import HeartbeatMonitor
 from statestream.client.replica import Replica, Update
 from statestream.client.token import Token
 from statestream.protocol.sse import Event
-from tests.support import ROOT
 from tests.support.contract_service import ContractService, Tell, suite
 from tests.support.node import Node
 from tests.support.paths import NODE
@@ -33,8 +33,6 @@ pytestmark = [
     ),
     pytest.mark.timeout(600),
 ]
-NAMES = ["message", "greeting", " greeting"]
-"""The events of the suite. An EventSource has a listener for each name."""
 
 
 class AnyEvents(Replica):
@@ -78,11 +76,8 @@ async def test_the_python_client_keeps_the_contract() -> None:
 PAGE = "<!doctype html><link rel=icon href=data:,><title>contract</title><script type=module src=/contract.js></script>"
 
 
-SCRIPTS = {"/statestream.js": ROOT / "statestream/browser/statestream.js", "/contract.js": NODE / "contract.js"}
-
-
 class Window:
-    """The page, which runs a client of `statestream.js` for each stream of the suite."""
+    """The page, which runs a connection of the web client for each stream of the suite."""
 
     def __init__(self, browser: Node) -> None:
         self._browser = browser
@@ -90,15 +85,15 @@ class Window:
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/page", self._page)
-        app.router.add_get("/{name:(statestream|contract)[.]js}", self._script)
+        app.router.add_get("/contract.js", self._script)
+        app.router.add_get("/js/{name}", client_handler())
         app.router.add_post("/told/{number}", self._told)
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
 
-    async def _script(self, request: web.Request) -> web.Response:
-        text = SCRIPTS[request.path].read_text()
-        return web.Response(text=text, content_type="text/javascript")
+    async def _script(self, _: web.Request) -> web.Response:
+        return web.Response(text=(NODE / "contract.js").read_text(), content_type="text/javascript")
 
     async def _told(self, request: web.Request) -> web.Response:
         self._tell[int(request.match_info["number"])](await request.json())
@@ -114,7 +109,7 @@ class Window:
     async def start(self, asked: dict[str, Any], tell: Tell) -> Callable[[], Awaitable[None]]:
         number = len(self._tell)
         self._tell[number] = tell
-        await self._do("look", f"void start({number}, {json.dumps(asked['streamUrl'])}, {json.dumps(NAMES)})")
+        await self._do("look", f"void start({number}, {json.dumps(asked)})")
 
         async def stop() -> None:
             await self._do("look", f"void stop({number})")
@@ -127,7 +122,7 @@ async def test_the_browsers_client_keeps_the_contract() -> None:
     """In a browser that lets the page read from the suite's server, which is of another origin and has no CORS."""
     with Node("browser.mjs", str(shutil.which("chromium")), "--disable-web-security") as browser:
         window = Window(browser)
-        service = ContractService(window.start, [])
+        service = ContractService(window.start, ["bom", "last-event-id", "server-directed-shutdown-request"])
         window.add_to(service.app)
         async with service:
             await window.open(service.url)

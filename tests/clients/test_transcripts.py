@@ -1,15 +1,15 @@
 """The golden transcripts and the event streams of the standard, held against everything that reads them.
 
-The pure replica goes through the transcripts frame by frame; the Python client and `statestream.js` in Chromium
-through a server that plays them. Chromium's own EventSource says what it makes of the event streams that the decoder
-is held to.
+The pure replica goes through the transcripts frame by frame; the Python client, and the web client in Chromium and in
+Node, through a server that plays them. Chromium's own EventSource says what it makes of the event streams that both
+decoders are held to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -224,28 +224,56 @@ async def in_a_page(browser: Node, server: Scripted, script: str) -> Any:
     await asyncio.to_thread(ask, "open", window="page", url=f"{server.url}/page")
     try:
         return await asyncio.to_thread(
-            ask, "look", window="page", script=f"import('/play.js').then((at) => at.{script})"
+            ask, "look", window="page", script=f"import('/play.js').then(async (at) => at.{script})"
         )
     finally:
         await asyncio.to_thread(ask, "close", window="page")
 
 
-@pytest.mark.parametrize("with_token", [{}, {"token": "token"}], ids=["EventSource", "fetch"])
-async def test_the_browsers_replica_asks_holds_and_tells_what_the_transcripts_say(
-    scripted: Scripted, browser: Node, with_token: dict[str, str]
-) -> None:
-    jobs = [
+PARTS = """{
+  ...(await import("/js/stream.js")), ...(await import("/js/health.js")), ...(await import("/js/replica.js")),
+  ...(await import("/js/token.js")),
+}"""
+
+
+@pytest.fixture(scope="module")
+def player() -> Iterator[Node]:
+    """The web client in Node."""
+    with Node("play.mjs") as running:
+        yield running
+
+
+def transcript_jobs(scripted: Scripted, token: str | None) -> list[dict[str, Any]]:
+    return [
         {
             "url": f"{scripted.path}/{one.name}",
             "tellings": len(one.telling),
             "position": one.last.position,
             "asks": len(one.cursors),
             "over": one.last.reason if one.last.kind == "over" else None,
-            **with_token,
+            "token": token,
         }
         for one in TRANSCRIPTS
     ]
-    found = await in_a_page(browser, scripted, f"play({json.dumps(jobs)})")
+
+
+@pytest.mark.parametrize("token", [None, "token"])
+async def test_the_web_client_asks_holds_and_tells_in_a_page_what_the_transcripts_say(
+    scripted: Scripted, browser: Node, token: str | None
+) -> None:
+    jobs = transcript_jobs(scripted, token)
+    found = await in_a_page(browser, scripted, f"play({json.dumps(jobs)}, {PARTS})")
+    check_played(scripted, found)
+
+
+async def test_the_web_client_asks_holds_and_tells_in_node_what_the_transcripts_say(
+    scripted: Scripted, player: Node
+) -> None:
+    jobs = transcript_jobs(scripted, None)
+    check_played(scripted, await asyncio.to_thread(player.ask, "play", jobs=jobs, root=scripted.url))
+
+
+def check_played(scripted: Scripted, found: list[Any]) -> None:
     for transcript, got in zip(TRANSCRIPTS, found, strict=True):
         wanted = [
             {"told": one.told, "state": one.state, "versions": one.versions, "position": one.position}
@@ -276,13 +304,16 @@ async def test_chromiums_eventsource_says_what_the_standard_says(
 
 
 @pytest.mark.parametrize("pieces", ["whole", "bytes"])
-async def test_a_stream_with_a_token_says_what_the_standard_says(
-    scripted: Scripted, browser: Node, pieces: str
+@pytest.mark.parametrize("where", ["page", "node"])
+async def test_the_web_clients_decoder_says_what_the_standard_says(
+    scripted: Scripted, browser: Node, player: Node, pieces: str, where: str
 ) -> None:
-    """Its source does not come back by itself."""
-    types = sorted({"message", *(event[0] for vector in VECTORS for event in vector.events)})
-    jobs = [{"url": f"/vector/{number}/{pieces}", "types": types, "token": "token"} for number in range(len(VECTORS))]
-    found = await in_a_page(browser, scripted, f"hear({json.dumps(jobs)})")
-    for number, (vector, events) in enumerate(zip(VECTORS, found, strict=True)):
-        assert [tuple(event) for event in events] == list(vector.events), vector.name
-        assert scripted.heard[f"{number} {pieces}"] == [""], vector.name
+    """Also what is the cursor after it, and the delay before the next connection."""
+    jobs = [{"url": f"/vector/{number}/{pieces}"} for number in range(len(VECTORS))]
+    if where == "page":
+        found = await in_a_page(browser, scripted, f"decode({json.dumps(jobs)}, await import('/js/sse.js'))")
+    else:
+        found = await asyncio.to_thread(player.ask, "decode", jobs=jobs, root=scripted.url)
+    for vector, got in zip(VECTORS, found, strict=True):
+        assert [tuple(event) for event in got["events"]] == list(vector.events), vector.name
+        assert (got["last"], got["retry"]) == (vector.last_id, vector.retry), vector.name

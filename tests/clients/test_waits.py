@@ -18,8 +18,9 @@ from aiohttp import web
 
 import statestream
 from statestream import StreamRefused, Unavailable
+from statestream.browser import file_handler
 from statestream.client import connection, refusals
-from tests.support import ROOT, Server, eventually, serving
+from tests.support import Server, eventually, serving
 from tests.support.browser import Tab
 from tests.support.cutting import Proxy
 from tests.support.node import Node
@@ -234,13 +235,15 @@ CLOCK = f"""void (globalThis.delays = [], globalThis.statuses = [], globalThis.d
 }})())"""
 
 
-def follow(url: str) -> str:
+def follow(slices: str, url: str = "/") -> str:
     """A script that follows a stream as `other`, with what it says."""
-    said = "(text, detail) => (statuses.at(-1) === text || statuses.push(text), detail && details.push(detail))"
-    return (
-        f"import('/statestream.js').then(({{ follow }}) => "
-        f"void (globalThis.other = follow({json.dumps(url)}, () => {{}}, {said})))"
-    )
+    said = """() => {
+      const { phase, error } = other.health, text = phase === "ended" ? `ended: ${error.code}` : phase;
+      if (statuses.at(-1) !== text) statuses.push(text);
+      if (error) details.push(error.detail);
+    }"""
+    other = f"globalThis.other = connect({json.dumps(url)}, {{ slices: {json.dumps(slices)} }})"
+    return f"import('/js/statestream.js').then(({{ connect }}) => {{ {other}; other.subscribe({said}); }})"
 
 
 async def tab(browser: Node, url: str) -> Tab:
@@ -269,7 +272,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def page(browser: Node, port: int) -> AsyncIterator[tuple[Proxy, Tab]]:
     """A page of the server that follows nothing yet, behind a proxy."""
     async with Proxy(port) as proxy:
-        window = await tab(browser, f"{proxy.url}/statestream.js")
+        window = await tab(browser, f"{proxy.url}/js/statestream.js")
         try:
             yield proxy, window
         finally:
@@ -281,11 +284,11 @@ async def test_a_page_whose_first_stream_is_swallowed_says_so_and_tries_again(
     browser: Node, demo: Server, lost: Any
 ) -> None:
     async with page(browser, demo.port) as (proxy, window):
-        await look(window, "import('/statestream.js').then(() => {})")
+        await look(window, "import('/js/statestream.js').then(() => {})")
         proxy.swallow = lost
-        await look(window, follow("stream/state?slices=board"))
+        await look(window, follow("board"))
         await wait(window, "seen.connections >= 2")
-        assert await look(window, "statuses") == ["reconnecting"]
+        assert set(await look(window, "statuses")) == {"waiting", "connecting"}
         proxy.swallow = "nothing"
         await wait(window, "statuses.at(-1) === 'live'")
         assert await look(window, "other.state.board.tasks") == []
@@ -293,10 +296,10 @@ async def test_a_page_whose_first_stream_is_swallowed_says_so_and_tries_again(
 
 async def test_a_page_whose_stream_falls_silent_says_so_and_resumes(browser: Node, demo: Server) -> None:
     async with page(browser, demo.port) as (proxy, window):
-        await look(window, follow("stream/state?slices=board"))
+        await look(window, follow("board"))
         await wait(window, "statuses.at(-1) === 'live'")
         proxy.swallow = "all"
-        await wait(window, "statuses.at(-1) === 'reconnecting'")
+        await wait(window, "statuses.includes('waiting')")
         proxy.swallow = "nothing"
         await wait(window, "statuses.at(-1) === 'live'")
         events = await look(window, "seen.events.map((event) => event.name)")
@@ -306,16 +309,16 @@ async def test_a_page_whose_stream_falls_silent_says_so_and_resumes(browser: Nod
 
 async def test_a_page_that_is_refused_for_good_ends_with_the_reason(browser: Node, demo: Server) -> None:
     async with page(browser, demo.port) as (_, window):
-        await look(window, follow("stream/state?slice=board"))
+        await look(window, follow("No name"))
         await wait(window, "statuses.at(-1)?.startsWith('ended')")
-        assert await look(window, "statuses") == ["reconnecting", "ended: malformed"]
-        assert "there is no query parameter slice" in await look(window, "details.at(-1)")
+        assert await look(window, "statuses.at(-1)") == "ended: malformed"
+        assert "slice name" in await look(window, "details.at(-1)")
         assert await look(window, "seen.connections") == 1
 
 
 async def test_a_page_waits_as_long_as_the_server_has_said(browser: Node, demo: Server) -> None:
     async with page(browser, demo.port) as (_, window):
-        await look(window, follow("stream/state?slices=board"))
+        await look(window, follow("board"))
         await wait(window, "statuses.at(-1) === 'live'")
         await look(window, "void (other.versions.board = 10 ** 6, delays.length = 0)")
         async with statestream.connect(demo.url, slices=["board"]) as stream:
@@ -333,8 +336,7 @@ async def own_page(request: web.Request) -> web.StreamResponse:
     """A page of a server that is not ours, with our client."""
     if request.path == "/page":
         return web.Response(text=PAGE, content_type="text/html")
-    text = (ROOT / "statestream/browser/statestream.js").read_text()
-    return web.Response(text=text, content_type="text/javascript")
+    return await file_handler(request.path.removeprefix("/js/"))(request)
 
 
 ENDLESS = 2**40
@@ -362,9 +364,9 @@ async def test_a_page_survives_times_that_no_timer_can_take(browser: Node, membe
     async with serving(answering) as url:
         window = await tab(browser, f"{url}/page")
         try:
-            await look(window, follow("/stream/state"))
-            last = "ended: busy" if "retry" in members else "live"
-            await wait(window, f"statuses.at(-1) === {json.dumps(last)} && delays.at(-1) === 2 ** 31 - 1")
+            await look(window, follow("s"))
+            last = "waiting" if "retry" in members else "live"
+            await wait(window, f"statuses.at(-1) === {json.dumps(last)} && delays.includes(2 ** 31 - 1)")
             assert asked == 1
         finally:
             await asyncio.to_thread(window.close)
@@ -390,16 +392,16 @@ async def page_elsewhere(browser: Node) -> AsyncIterator[Tab]:
 async def test_a_page_of_another_origin_is_refused_by_its_browser_and_says_so(browser: Node, demo: Server) -> None:
     """The server sends no headers for other origins (protocol 13.4): its data may be for its own pages only."""
     async with page_elsewhere(browser) as window:
-        await look(window, follow(f"{demo.url}/stream/state?slices=board"))
+        await look(window, follow("board", demo.url))
         await wait(window, "seen.connections >= 2")
-        assert await look(window, "statuses") == ["reconnecting"]
+        assert set(await look(window, "statuses")) == {"waiting", "connecting"}
         assert "another origin" in await look(window, "details.at(-1)")
         assert await look(window, "seen.events") == []
 
 
 async def test_a_page_of_another_origin_that_is_let_in_learns_the_reason(browser: Node, demo: Server) -> None:
     async with Wrong(good=demo.url, fault=Fault(answer=allowing)) as elsewhere, page_elsewhere(browser) as window:
-        await look(window, follow(f"{elsewhere.url}/stream/state?slice=board"))
+        await look(window, follow("No name", elsewhere.url))
         await wait(window, "statuses.at(-1) === 'ended: malformed'")
-        await look(window, follow(f"{elsewhere.url}/stream/state?slices=board"))
+        await look(window, follow("board", elsewhere.url))
         await wait(window, "statuses.at(-1) === 'live'")

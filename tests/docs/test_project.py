@@ -95,10 +95,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = ("journal/sqlite/schema.sql", "journal/redis/lua/append.lua", "browser/statestream.js", "browser/demo.html")
+    data = ("journal/sqlite/schema.sql", "journal/redis/lua/append.lua", "browser/demo.html", "browser/package.json")
     for name in ("py.typed", *data):
         assert f"statestream/{name}" in names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "journal").rglob("*.sql")} <= names
+    assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser").glob("*.*ts")} <= names
+    assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser").glob("*.js")} <= names
     files = (PACKAGE / "tools/conformance").rglob("*.*")
     golden = {str(path.relative_to(ROOT)) for path in files if path.suffix in DATA}
     assert len([name for name in golden if name.endswith(".txt")]) == len(Transcript.all()) > 30

@@ -29,6 +29,27 @@ function record() {
         this.addEventListener(name, (event) => seen.events.push({ name, ...JSON.parse(event.data) }));
     }
   };
+  const request = globalThis.fetch;
+  globalThis.fetch = async (...given) => {
+    if (!String(given[0]).includes("/stream/state")) return request(...given);
+    seen.connections += 1;
+    const response = await request(...given);
+    if (response.status !== 200) return response;
+    const [mine, theirs] = response.body.tee();
+    void hear(mine.pipeThrough(new TextDecoderStream()).getReader()).catch(() => {}); // it was cut
+    return Object.defineProperty(response, "body", { value: theirs });
+  };
+  async function hear(reader) {
+    let text = "";
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      const frames = (text + next.value).split("\n\n");
+      text = frames.pop();
+      for (const frame of frames) {
+        const [, name] = /^event: (.*)$/m.exec(frame) ?? [], [, data] = /^data: (.*)$/m.exec(frame) ?? [];
+        if (name !== undefined && name !== "heartbeat") seen.events.push({ name, ...JSON.parse(data) });
+      }
+    }
+  }
 }
 
 /** `trusting`: whoever made the certificate. */

@@ -1,8 +1,10 @@
-/* contract.js: runs connections of statestream.js for the suite of tests/support/contract_service.py. Runs in a browser.
+/* contract.js: runs connections of the web client for the suite of tests/support/contract_service.py. Runs in a page.
  *
  * Invariants: it knows no expectation. What comes is told to the service in its order, one message after the other.
  */
-import { Connection } from "/statestream.js";
+import { Connection } from "/js/stream.js";
+import { HeartbeatMonitor } from "/js/health.js";
+import { Token } from "/js/token.js";
 
 const connections = new Map();
 let sending = Promise.resolve();
@@ -12,14 +14,32 @@ function tell(number, message) {
   sending = sending.then(post);
 }
 
-globalThis.start = (number, url, names) => {
-  const receive = ({ type, data, lastEventId }) => {
-    connection.received();
-    tell(number, { kind: "event", event: { type, data, id: lastEventId } });
-  };
-  const connection = new Connection(() => new URL(url), names, receive, (text) => tell(number, { kind: "error", comment: text }));
+/** Uses the id of every event as its cursor, and holds no state. */
+class AnyEvents {
+  heartbeat = null;
+  end = null;
+
+  constructor(position) {
+    this.position = position;
+  }
+
+  apply({ lastId }) {
+    this.position = lastId || null;
+    return [];
+  }
+}
+
+globalThis.start = (number, { streamUrl, lastEventId = null }) => {
+  const connection = new Connection({
+    url: new URL(streamUrl),
+    token: new Token(undefined, (...given) => fetch(...given)),
+    replica: new AnyEvents(lastEventId),
+    monitor: new HeartbeatMonitor(() => {}),
+    onEvent: ({ type, data, lastId }) => tell(number, { kind: "event", event: { type, data, id: lastId } }),
+    onPhase: () => connection.phase !== "connecting" && connection.error && tell(number, { kind: "error", comment: connection.error.detail }),
+  });
   connections.set(number, connection);
-  connection.open();
+  void connection.run();
 };
 
 globalThis.stop = (number) => connections.get(number).close();

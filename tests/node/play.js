@@ -1,9 +1,7 @@
-/* play.js: what a page does with scripted streams. Runs in a browser, imported by the page that the tests open.
+/* play.js: what the web client does with scripted streams. Runs in a page, which imports it, and in Node.
  *
  * Invariants: it knows no expectation. It says what came, and ends when it is told what to wait for.
  */
-import { FetchSource, follow } from "/statestream.js";
-
 const AT_ONCE = 4; // a browser opens six connections to a host
 const LOOK_MS = 10;
 const PATIENCE_MS = 20000;
@@ -17,10 +15,10 @@ async function pooled(jobs, work) {
   return results;
 }
 
-/** The events that EventSource makes of each stream, with a token FetchSource: [type, data, lastEventId]. `once`: it is not to come back.
+/** The events that EventSource makes of each stream: [type, data, lastEventId]. `once`: it is not to come back.
  * All at the same time: they end at once, and coming back takes three seconds where the stream does not say. */
-export const hear = (jobs) => Promise.all(jobs.map(({ url, types, once, token }) => new Promise((resolve) => {
-  const events = [], source = token ? new FetchSource(new URL(url, location.href), token) : new EventSource(url);
+export const hear = (jobs) => Promise.all(jobs.map(({ url, types, once }) => new Promise((resolve) => {
+  const events = [], source = new EventSource(url);
   const heard = (event) => event instanceof MessageEvent && events.push([event.type, event.data, event.lastEventId]);
   for (const type of types) source.addEventListener(type, heard);
   source.onerror = (event) => {
@@ -30,24 +28,37 @@ export const hear = (jobs) => Promise.all(jobs.map(({ url, types, once, token })
   };
 })));
 
-const kind = ({ slice, version, removed, ...update }) => {
-  if (slice === undefined) return ["initial", update.reason];
-  return [removed ? "removed" : "value" in update ? "value" : "patches", slice, version];
-};
+/** The events that the client's decoder makes of each stream, and the cursor and the delay after it. */
+export const decode = async (jobs, { Decoder }) => pooled(jobs, async ({ url }) => {
+  const decoder = new Decoder(), events = [], reader = (await fetch(url)).body.getReader();
+  for (let next = await reader.read(); !next.done; next = await reader.read()) events.push(...decoder.feed(next.value));
+  return { events: events.map(({ type, data, lastId }) => [type, data, lastId]), last: decoder.lastId, retry: decoder.retry };
+});
 
-/** What statestream.js tells and holds of each transcript, once it stands at `position` and has asked `asks` times. */
-export const play = (jobs) => pooled(jobs, async ({ url, tellings, position, asks, over, token }) => {
-  const seen = [], statuses = [];
-  const note = (state, updates) => seen.push({ told: updates.map(kind), state, versions: stream.versions, position: stream.position });
-  const stream = follow(`${url}/stream/state`, note, (text) => statuses.push(text), { token });
+const kind = ({ kind, reason, slice, version }) => (kind === "initial" ? [kind, reason] : [kind, slice, version]);
+
+/** What the client tells and holds of each transcript, once it stands at `position` and has asked `asks` times. */
+export const play = (jobs, { Connection, HeartbeatMonitor, Replica, Token }) => pooled(jobs, async ({ url, tellings, position, asks, over, token }) => {
+  const seen = [], replica = new Replica(), server = new URL(url, globalThis.location?.href);
+  const hold = () => ({ state: replica.state, versions: replica.versions, position: replica.position });
+  const connection = new Connection({
+    url: new URL(`${server.pathname}/stream/state`, server),
+    token: new Token(token ?? undefined, (...given) => fetch(...given)),
+    replica,
+    monitor: new HeartbeatMonitor(() => {}),
+    onEvent: (_, updates) => updates.length && seen.push({ told: updates.map(kind), ...hold() }),
+    onPhase: () => {},
+  });
   const given_up = performance.now() + PATIENCE_MS;
   const there = async () => {
-    const held = JSON.stringify({ position: stream.position });
-    const { asked } = await (await fetch(url, { method: "POST", body: held })).json();
-    if (seen.length < tellings || stream.position !== position) return false;
-    return asked.length >= asks && (!over || statuses.at(-1) === `ended: ${over}`);
+    const held = JSON.stringify({ position: replica.position });
+    const { asked } = await (await fetch(server, { method: "POST", body: held })).json();
+    if (seen.length < tellings || replica.position !== position) return false;
+    return asked.length >= asks && (!over || (connection.phase === "ended" && connection.error.code === over));
   };
+  const running = connection.run();
   while (!(await there()) && performance.now() < given_up) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  if (!over) stream.close();
-  return { seen, state: stream.state, versions: stream.versions, position: stream.position };
+  connection.close();
+  await running;
+  return { seen, ...hold() };
 });

@@ -5,7 +5,9 @@
  */
 import { createInterface } from "node:readline";
 import jsonpatch from "fast-json-patch";
-import { apply, patched } from "../../statestream/browser/statestream.js";
+import { patched } from "../../statestream/browser/patch.js";
+import { shared } from "../../statestream/browser/sharing.js";
+import { Replica } from "../../statestream/browser/replica.js";
 
 function frozen(value) {
   if (value !== null && typeof value === "object") {
@@ -69,12 +71,12 @@ function patch({ doc, patch, expected }) {
 
 /** A replica of `state` and `versions` after `frames`: what it holds, what it told, and at which frame it saw a gap. */
 function follow({ state, versions, frames }) {
-  const replica = { state: frozen(state), versions: frozen(versions) };
+  const replica = Object.assign(new Replica(), { state: frozen(state), versions: frozen(versions), position: "1.x" });
   const told = [];
-  for (const [index, frame] of frozen(frames).entries()) {
+  for (const [index, frame] of frames.entries()) {
     const before = { ...replica };
     try {
-      told.push(apply(replica, frame));
+      told.push(replica.apply({ type: frame.type, data: JSON.stringify({ heartbeat: 1, ...frame }), lastId: "1.x" }));
     } catch (error) {
       if (error.constructor.name !== "Gap") throw error;
       const kept = before.state === replica.state && before.versions === replica.versions;
@@ -85,7 +87,15 @@ function follow({ state, versions, frames }) {
   return { ...replica, told, gap: null, kept: true };
 }
 
-const commands = { replay, patch, follow };
+/** `after` as it shares parts with `before`: whether it is `before`, and which members of it are those of `before`. */
+function share({ before, after }) {
+  const result = shared(frozen(before), frozen(after));
+  const isObject = result !== null && typeof result === "object";
+  const kept = isObject ? Object.keys(result).filter((name) => Object.hasOwn(before, name) && result[name] === before[name]) : [];
+  return { same: result === before, kept, text: text(result), expected: text(after) };
+}
+
+const commands = { replay, patch, follow, share };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);

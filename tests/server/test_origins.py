@@ -163,7 +163,7 @@ READS: dict[str, tuple[str, dict[str, str], bytes, int]] = {
     "/fails": ("GET", {}, b"", 500),
     "/moved": ("GET", {}, b"", 302),
     "/cookies": ("GET", {}, b"", 200),
-    "/statestream.js": ("GET", {}, b"", 200),
+    "/js/statestream.js": ("GET", {}, b"", 200),
     "/dispatch": ("POST", JSON, ACTION, 200),
     "/dispatch?": ("POST", JSON, b"{", 400),
     "/dispatch?x=1": ("POST", JSON, ACTION, 400),

@@ -270,8 +270,9 @@ FOREIGN = [
 FILES = [
     bad(f"the file {path!r}", request(path), answer=(404, "not_found"))
     for path in ("/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..\\..\\etc\\passwd", "/../../etc/passwd",
-                 "/statestream.js/../../pyproject.toml", "/.git/config", "/.env", f"/statestream.js%00{CANARY}",
-                 "/statestream.js/", f"/{CANARY}%0d%0aX: 1".replace(" ", "%20"))
+                 "/js/statestream.js/../../pyproject.toml", "/.git/config", "/.env", f"/js/statestream.js%00{CANARY}",
+                 "/js/statestream.js/", f"/js/{CANARY}", "/js/..%2f..%2fpyproject.toml",
+                 f"/{CANARY}%0d%0aX: 1".replace(" ", "%20"))
 ]  # fmt: skip
 
 

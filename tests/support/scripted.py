@@ -7,14 +7,12 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from statestream.browser import client_handler
 from statestream.tools.conformance.clients.sse_vectors import SseVector
 from statestream.tools.conformance.clients.transcript_server import TranscriptServer
-from tests.support import ROOT
+from tests.support.paths import NODE
 
-PAGES = {
-    "/statestream.js": ROOT / "statestream/browser/statestream.js",
-    "/play.js": ROOT / "tests/node/play.js",
-}
+PAGES = {"/play.js": NODE / "play.js"}
 
 
 class Scripted(TranscriptServer):
@@ -32,6 +30,7 @@ class Scripted(TranscriptServer):
         self.app.router.add_get("/page", self.page)
         for path in PAGES:
             self.app.router.add_get(path, self.file)
+        self.app.router.add_get("/js/{name}", client_handler())
 
     def at(self, name: str) -> str:
         return f"{self.url}{self.path}/{name}"

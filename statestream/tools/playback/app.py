@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from statestream.browser import file_handler
+from statestream.browser import client_handler, file_handler
 from statestream.client.recording.replay import Replay, apply_frame, replay
 from statestream.client.replica import Replica
 from statestream.core.errors import Malformed
@@ -47,7 +47,7 @@ def create_playback(
     app[REPLAY], app[SHUTDOWN] = replayed, asyncio.Event()
     app.router.add_get("/stream/state", stream_state, allow_head=False)
     app.router.add_get("/", file_handler("playback.html"))
-    app.router.add_get("/statestream.js", file_handler("statestream.js"))
+    app.router.add_get("/js/{name}", client_handler())
     app.on_response_prepare.append(starting)
     app.on_shutdown.append(_end_streams)
     return app

@@ -1,0 +1,128 @@
+/* client.js: what a page holds: a state that follows the server's, and the way to change it.
+ *
+ *   const board = connect("/", { slices: ["board"] });
+ *   board.select((state) => state.board.tasks, render);
+ *   await board.dispatch("board/task_added", { title: "Ship it" });
+ *
+ * Invariants: the connection alone changes the state; listeners only observe. Each frame makes a new state, which shares
+ * everything that did not change with the one before, so `===` tells what to draw again.
+ */
+import { rootOf } from "./address.js";
+import { Dispatcher } from "./dispatch.js";
+import { StatestreamError } from "./errors.js";
+import { HeartbeatMonitor } from "./health.js";
+import { Notifier } from "./notifier.js";
+import { Replica } from "./replica.js";
+import { Connection } from "./stream.js";
+import { Token } from "./token.js";
+import { watchPage } from "./wake.js";
+
+const MAX_PENDING = 10_000; // updates for listeners; beyond, one that says that everything may be different
+
+/** Follows slices of the server at `url`, its root. Throws a StatestreamError if an argument cannot be right.
+ *
+ * `slices` are names, `name/*` or `*`, as an array or as one string with commas; without them, it follows every plain
+ * slice. `token` is sent as `Authorization: Bearer …`; if it is a function, async or not, it is called for each
+ * connection, and again if the server refuses the token with a 401. `fetch` sends all requests in place of the page's.
+ */
+export function connect(url, { slices, token, fetch = (...args) => globalThis.fetch(...args) } = {}) {
+  const root = rootOf(url), stream = new URL("stream/state", root);
+  if (slices !== undefined) stream.searchParams.set("slices", String(slices)); // an array becomes text with commas
+  const client = new Client(stream, new URL("dispatch", root), new Token(token, fetch));
+  client.open();
+  return client;
+}
+
+class Client {
+  #replica = new Replica();
+  #monitor = new HeartbeatMonitor(() => this.#changed());
+  #notifier = new Notifier(() => this.#pending.splice(0));
+  #pending = [];
+  #health = null;
+  #connection;
+  #dispatcher;
+  #settle;
+  #leave = () => {};
+
+  constructor(stream, dispatch, token) {
+    this.#dispatcher = new Dispatcher(dispatch, token);
+    this.#connection = new Connection({
+      url: stream,
+      token,
+      replica: this.#replica,
+      monitor: this.#monitor,
+      onEvent: (_, updates) => this.#received(updates),
+      onPhase: () => this.#changed(),
+    });
+    this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
+    this.ready.catch(() => {}); // nobody has to wait for it
+  }
+
+  async open() {
+    this.#leave = watchPage(this.#connection);
+    await this.#connection.run();
+    this.#leave();
+    this.#monitor.stop();
+    this.#dispatcher.close();
+    this.#settle.reject(this.health.error ?? new StatestreamError("the client was closed", { code: "closed" }));
+  }
+
+  get state() {
+    return this.#replica.state;
+  }
+
+  get versions() {
+    return this.#replica.versions;
+  }
+
+  get position() {
+    return this.#replica.position;
+  }
+
+  get health() {
+    const { level } = this.#monitor, { phase, error } = this.#connection;
+    const { level: was, phase: before, error: last } = this.#health ?? {};
+    if (this.#health === null || was !== level || before !== phase || last !== error)
+      this.#health = Object.freeze({ level, phase, error }); // the same object until something changes
+    return this.#health;
+  }
+
+  subscribe = (listener) => this.#notifier.add(listener);
+
+  select = (selector, listener) => {
+    let known = { value: undefined, shown: false };
+    const look = () => {
+      if (!this.#replica.begun) return;
+      const { value: before, shown } = known, value = selector(this.state);
+      if (shown && Object.is(value, before)) return;
+      known = { value, shown: true };
+      listener(value, before);
+    };
+    this.#notifier.schedule();
+    return this.#notifier.add(look);
+  };
+
+  dispatch = (type, payload, options) => this.#dispatcher.dispatch(type, payload, options);
+
+  close = () => {
+    this.#notifier.stop();
+    this.#connection.close();
+    this.#dispatcher.close();
+    this.#leave();
+  };
+
+  #received(updates) {
+    this.#settle.resolve(this.state);
+    if (!updates.length) return;
+    const { length } = this.#pending;
+    if (length + updates.length > MAX_PENDING) this.#pending = [{ ...updates.at(-1), ...LAGGED }];
+    else if (this.#notifier.isHeard) this.#pending.push(...updates);
+    this.#changed();
+  }
+
+  #changed() {
+    this.#notifier.schedule();
+  }
+}
+
+const LAGGED = { kind: "initial", reason: "lagged", slice: undefined, patches: undefined, cause: null };

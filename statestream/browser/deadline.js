@@ -1,0 +1,45 @@
+/* deadline.js: a limit for a wait, which can be moved.
+ *
+ * Invariants: once it is aborted, it stays so. Every wait of this client has one. `race` also ends waits for code that
+ * ignores the signal, such as the function that returns a token.
+ */
+import { Lost } from "./errors.js";
+
+export const MAX_MS = 2 ** 31 - 1; // setTimeout fires at once after a longer delay
+
+export class Deadline {
+  #controller = new AbortController();
+  #timer;
+
+  get signal() {
+    return this.#controller.signal;
+  }
+
+  /** From now on, `ms` are left. */
+  extend(ms) {
+    clearTimeout(this.#timer);
+    if (this.signal.aborted) return;
+    this.#timer = setTimeout(() => this.abort(new Lost("nothing was received in time")), Math.min(ms, MAX_MS));
+  }
+
+  abort(reason) {
+    clearTimeout(this.#timer);
+    this.#controller.abort(reason);
+  }
+
+  /** What `promise` gives. Throws the reason once it is aborted. */
+  async race(promise) {
+    const { signal } = this;
+    let abort;
+    const aborted = new Promise((_, reject) => {
+      abort = () => reject(signal.reason);
+      if (signal.aborted) abort();
+      else signal.addEventListener("abort", abort);
+    });
+    try {
+      return await Promise.race([promise, aborted]);
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+}

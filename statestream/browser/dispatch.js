@@ -1,0 +1,92 @@
+/* dispatch.js: dispatching over HTTP, so that an action takes effect once, whatever happens to the connection.
+ *
+ * Invariants: every request has an id, so it is safe to repeat; each repeat is the same bytes. What the server refuses is
+ * thrown as its error, with its code. Every attempt has a limit, and so has the number of attempts.
+ */
+import { Deadline } from "./deadline.js";
+import { Lost, StatestreamError } from "./errors.js";
+import { errorOf } from "./refusals.js";
+
+const ATTEMPTS = 8;
+const FIRST_DELAY_MS = 100;
+const MAX_DELAY_MS = 5_000;
+const MAX_RETRY_AFTER_MS = 60_000; // if the server asks to wait longer, the program decides
+const RESPONSE_MS = 30_000;
+const BUSY = [408, 425, 429, 502, 503, 504]; // statuses after which a retry may succeed; a proxy may send them as well
+
+/** Sends actions of one client. */
+export class Dispatcher {
+  #url;
+  #token;
+  #closed = false;
+
+  constructor(url, token) {
+    [this.#url, this.#token] = [url, token];
+  }
+
+  /** Nothing is sent again from here on. An attempt that is under way runs to its end. */
+  close() {
+    this.#closed = true;
+  }
+
+  /** The result: {id, position, duplicate, changes}. Throws a StatestreamError. */
+  async dispatch(type, payload = {}, { key, id = newId(), expect } = {}) {
+    const body = JSON.stringify({ type, payload, key, id, expect });
+    let last;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      if (this.#closed) throw closed(last);
+      try {
+        return await this.#post(body);
+      } catch (error) {
+        if (!isWorthARetry(error)) throw error;
+        last = error;
+      }
+      const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+      if (attempt < ATTEMPTS - 1) await new Promise((resolve) => setTimeout(resolve, Math.max(delay, last.retryAfter ?? 0)));
+    }
+    if (last.status) throw last;
+    throw new Lost(`the server did not answer in ${ATTEMPTS} attempts; the outcome is unknown`, { cause: last });
+  }
+
+  async #post(body) {
+    const deadline = new Deadline(), headers = { "Content-Type": "application/json" };
+    deadline.extend(RESPONSE_MS);
+    try {
+      const response = await this.#token.request(this.#url, { method: "POST", headers, body }, deadline);
+      if (response.status !== 200) throw await errorOf(response);
+      return resultOf(await deadline.race(response.text()).catch(lost));
+    } finally {
+      deadline.abort(new Lost("the request is over"));
+    }
+  }
+}
+
+function isWorthARetry(error) {
+  if (!(error instanceof Lost) || (error.retryAfter ?? 0) > MAX_RETRY_AFTER_MS) return false;
+  return error.status === 0 || BUSY.includes(error.status);
+}
+
+function closed(last) {
+  const outcome = last === undefined ? "nothing was sent" : "the outcome is unknown";
+  return new StatestreamError(`the client was closed; ${outcome}`, { code: "closed", cause: last });
+}
+
+function lost(cause) {
+  throw cause instanceof StatestreamError ? cause : new Lost("the response was cut off", { cause });
+}
+
+function resultOf(text) {
+  try {
+    const { id, position, duplicate, changes } = JSON.parse(text);
+    if (typeof position === "string" && Array.isArray(changes)) return { id, position, duplicate, changes };
+  } catch {
+    // it is no answer
+  }
+  throw new StatestreamError("another program answered; check the URL", { code: "answer", status: 200 });
+}
+
+/** crypto.randomUUID exists on pages that came over https only. */
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
