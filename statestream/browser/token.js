@@ -58,8 +58,16 @@ export class Token {
   async #next(known) {
     if (typeof this.#source !== "function") return this.#newest;
     if (this.#asking === null && this.#newest !== known) return this.#newest;
-    this.#asking ??= called(this.#source).finally(() => (this.#asking = null));
-    return (this.#newest = await this.#asking);
+    this.#asking ??= this.#ask();
+    return this.#asking;
+  }
+
+  async #ask() {
+    try {
+      return (this.#newest = await called(this.#source));
+    } finally {
+      this.#asking = null; // in the same step: nobody sees neither the question nor the answer
+    }
   }
 }
 
