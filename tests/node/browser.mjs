@@ -8,9 +8,12 @@ import { chromium } from "playwright-core";
 
 const PATIENCE_MS = 15_000;
 const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const [executablePath, ...given] = process.argv.slice(2);
+const kept = given.includes("--enable-features=BackForwardCache") ? ["--disable-back-forward-cache"] : []; // of playwright's own
 const browser = await chromium.launch({
-  executablePath: process.argv[2],
-  args: ["--no-sandbox", "--disable-gpu", ...quiet, ...process.argv.slice(3)],
+  ignoreDefaultArgs: kept,
+  executablePath,
+  args: ["--no-sandbox", "--disable-gpu", ...quiet, ...given],
 });
 const windows = new Map();
 
@@ -53,8 +56,8 @@ function record() {
 }
 
 /** `trusting`: whoever made the certificate. */
-async function open({ window, url, width = 1000, height = 700, trusting = false }) {
-  const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: "light" };
+async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false }) {
+  const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: theme };
   const context = await browser.newContext({ ...look, ignoreHTTPSErrors: trusting });
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
@@ -93,6 +96,9 @@ const commands = {
     await page.press(field, "Enter");
   },
   reload: async ({ page }) => void (await page.reload()),
+  visit: async ({ page, url }) => void (await page.goto(url)),
+  back: async ({ page }) => void (await page.goBack({ waitUntil: "commit" })),
+  unplug: async ({ context, offline }) => void (await context.setOffline(offline)),
   click: ({ page, target }) => page.click(target),
   look: ({ page, script }) => page.evaluate(script),
   wait,
