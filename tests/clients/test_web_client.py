@@ -22,7 +22,8 @@ import("/js/statestream.js").then(({ connect }) => {
   const client = (globalThis.client = connect("/", { slices: SLICES }));
   globalThis.phases = [];
   client.subscribe(() => phases.at(-1) !== client.health.phase && phases.push(client.health.phase));
-  client.select((state) => state.board?.tasks, (tasks) => (shown.textContent = tasks?.map((task) => task.title).join()));
+  const show = (tasks) => (shown.textContent = tasks?.map(({ title }) => title).join());
+  client.select((state) => state.board?.tasks, show);
 })
 """
 PATIENT = """void (() => {

@@ -49,6 +49,7 @@ USED = {
     "howto/testing.md": {"board.py", "test_board.py"},
     "howto/types.md": {"app.py", "follow.py", "page.ts"},  # by tests/tools/test_types.py
     "operations.md": {"roles.sql", "grants.sql"},  # by tests/postgresql/test_schema.py
+    "web-client.md": {"live.py", "index.html"},
     "tutorial.md": {"follow.py", "at the end of app.py", "index.html"},  # by tests/docs/test_walkthroughs.py
 }
 NO_KEY = {"OPENAI_API_KEY": ""}
@@ -88,6 +89,18 @@ async def test_the_dashboard_shows_both_slices_and_redraws_only_what_has_changed
         await dispatch(http, server.url, "machine/left", key="a")
         tab.wait("document.querySelectorAll('#machines li').length === 1")
         assert tab.close() == []
+
+
+def test_the_quick_start_of_the_web_client_adds_a_task_in_two_windows(browser: Node, tmp_path: Path) -> None:
+    with served("web-client.md", "live.py", tmp_path) as server:
+        tabs = [Tab(browser, name, server.url) for name in ("first", "second")]
+        for tab in tabs:
+            tab.wait(text_is("#status", "live"))
+        tabs[0].do("say", field="input", text="Ship it")
+        for tab in tabs:
+            tab.wait(text_is("#tasks", "Ship it"))
+        tabs[0].wait("document.querySelector('input').value === ''")
+        assert [tab.close() for tab in tabs] == [[], []]
 
 
 def test_the_chats_page_shows_a_reply_in_two_windows(browser: Node, tmp_path: Path) -> None:
