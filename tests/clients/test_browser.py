@@ -26,7 +26,7 @@ from statestream.core.draft import produce
 from statestream.core.errors import Gap
 from statestream.protocol.sse import Event
 from tests.support import ROOT, Server
-from tests.support.browser import LEFT, RIGHT, is_of_the_cut
+from tests.support.browser import LEFT, RIGHT, is_of_the_cut, text_is
 from tests.support.chats import INTERRUPTED
 from tests.support.node import Node
 from tests.support.often import often
@@ -165,12 +165,16 @@ def test_a_task_that_one_window_adds_and_ticks_shows_in_the_other(windows: tuple
         assert window.problems == []
 
 
-def test_long_words_fit_into_a_narrow_window(browser: Node, demo: Server) -> None:
-    narrow = Window(browser, LEFT, demo.url, width=390, height=500)
+@pytest.mark.parametrize("width", [320, 390])
+def test_long_words_fit_into_a_narrow_window(browser: Node, demo: Server, width: int) -> None:
+    narrow = Window(browser, LEFT, demo.url, width=width, height=500)
     narrow.add("a" * 150)
     narrow.ask("b" * 150)
     narrow.wait_until_the_reply_is("complete")
-    assert narrow.look("document.documentElement.scrollWidth") == 390
+    assert narrow.look("document.documentElement.scrollWidth") == width
+    demo.kill()
+    narrow.wait(text_is("#status", "reconnecting"))
+    assert narrow.look("document.documentElement.scrollWidth") == width
     narrow.do("close")
 
 
