@@ -34,13 +34,18 @@ POLICY: Final = (
 
 
 def file_handler(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Returns a handler that serves the file `name` of this folder."""
+    """Returns a handler that serves the file `name` of this folder. Browsers ask whether theirs is still the same."""
     path = resources.files(__name__).joinpath(name)
     text = path.read_text(encoding="utf-8")
     content_type = CONTENT_TYPES[f".{name.rpartition('.')[2]}"]
-    headers = {"Content-Security-Policy": policy_of(text)} if content_type == "text/html" else {}
+    tag = hashlib.sha256(text.encode()).hexdigest()[:16]
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{tag}"'}
+    if content_type == "text/html":
+        headers["Content-Security-Policy"] = policy_of(text)
 
-    async def serve(_: web.Request) -> web.Response:
+    async def serve(request: web.Request) -> web.Response:
+        if any(known.value in (tag, "*") for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
         return web.Response(text=text, content_type=content_type, headers=headers)
 
     return serve

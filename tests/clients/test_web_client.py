@@ -62,6 +62,17 @@ def names(tab: Tab) -> list[str]:
     return [event["name"] for event in tab.look("seen.events") if event["name"] != "state.update"]
 
 
+async def test_a_browser_asks_whether_a_module_is_still_the_same(server: Server, http: aiohttp.ClientSession) -> None:
+    for name, status in (("statestream.js", 200), ("__init__.py", 404), ("package.json", 404), ("demo.html", 404)):
+        async with http.get(f"{server.url}/js/{name}") as response:
+            assert response.status == status
+            tag = response.headers.get("ETag", "")
+        if status == 200:
+            assert (response.content_type, response.headers["Cache-Control"]) == ("text/javascript", "no-cache")
+            async with http.get(f"{server.url}/js/{name}", headers={"If-None-Match": tag}) as response:
+                assert (response.status, await response.read()) == (304, b"")
+
+
 async def test_a_page_resumes_where_it_was_when_the_server_is_killed(
     tab: Tab, server: Server, http: aiohttp.ClientSession
 ) -> None:
