@@ -4,8 +4,8 @@
  *   board.select((state) => state.board.tasks, render);
  *   await board.dispatch("board/task_added", { title: "Ship it" });
  *
- * Invariants: the connection alone changes the state; listeners only observe. Each frame makes a new state, which shares
- * everything that did not change with the one before, so `===` tells what to draw again.
+ * Invariants: the connection alone changes the state; listeners only observe. Each frame makes a new state, which
+ * shares everything that did not change with the one before, so `===` tells what to draw again.
  */
 import { rootOf } from "./address.js";
 import { Dispatcher } from "./dispatch.js";

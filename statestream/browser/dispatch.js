@@ -1,7 +1,7 @@
 /* dispatch.js: dispatching over HTTP, so that an action takes effect once, whatever happens to the connection.
  *
- * Invariants: every request has an id, so it is safe to repeat; each repeat is the same bytes. What the server refuses is
- * thrown as its error, with its code. Every attempt has a limit, and so has the number of attempts.
+ * Invariants: every request has an id, so it is safe to repeat; each repeat is the same bytes. What the server refuses
+ * is thrown as its error, with its code. Every attempt has a limit, and so has the number of attempts.
  */
 import { Deadline } from "./deadline.js";
 import { Lost, StatestreamError } from "./errors.js";
@@ -41,8 +41,9 @@ export class Dispatcher {
         if (!isWorthARetry(error)) throw error;
         last = error;
       }
-      const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
-      if (attempt < ATTEMPTS - 1) await new Promise((resolve) => setTimeout(resolve, Math.max(delay, last.retryAfter ?? 0)));
+      const own = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
+      const delay = Math.max(own, last.retryAfter ?? 0);
+      if (attempt < ATTEMPTS - 1) await new Promise((resolve) => setTimeout(resolve, delay));
     }
     if (last.status) throw last;
     throw new Lost(`the server did not answer in ${ATTEMPTS} attempts; the outcome is unknown`, { cause: last });

@@ -4,8 +4,8 @@
  *   ├── Lost           a connection broke or was refused for now: it is tried again
  *   └── Gap            a frame does not fit what a replica holds: the stream starts again without a cursor
  *
- * Invariants: `code` is for programs, `detail` for people. `status` is 0 if there was no response. No message contains a
- * token or a payload.
+ * Invariants: `code` is for programs, `detail` for people. `status` is 0 if there was no response. No message contains
+ * a token or a payload.
  */
 
 export class StatestreamError extends Error {

@@ -1,7 +1,7 @@
 /* refusals.js: an unexpected response: whether to try again, and the server's explanation.
  *
- * Invariants: the explanation is informative only. Whether or not the body can be read, the status decides. Of the body,
- * only the beginning is read, and only for a while.
+ * Invariants: the explanation is informative only. Whether or not the body can be read, the status decides. Of the
+ * body, only the beginning is read, and only for a while.
  */
 import { Lost, StatestreamError } from "./errors.js";
 

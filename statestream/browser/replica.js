@@ -16,7 +16,7 @@ const NO_REASON = "it gives no reason";
 const isObject = (value) => isContainer(value) && !Array.isArray(value);
 const isTime = (value) => Number.isInteger(value) && value >= 0;
 
-/** A copy of the selected slices. `begun`: it has had a state. `end`: {reason, retry, final} if the stream was ended. */
+/** A copy of the selected slices. `begun`: it has had a state. `end`: {reason, retry, final} once the stream has one. */
 export class Replica {
   state = {};
   versions = {};

@@ -8,7 +8,7 @@ import { StatestreamError } from "./errors.js";
 export const MAX_EVENT = 64 * 2 ** 20;
 const LINE_END = /\r\n|\r|\n/;
 
-/** Bytes in, events out. `lastId` is the cursor of the next connection, `retry` the delay before it, if there was one. */
+/** Bytes in, events out. `lastId` is the cursor of the next connection; `retry` is the delay before it, or null. */
 export class Decoder {
   retry = null;
   #text = new TextDecoder(); // removes a byte order mark, and replaces what is not UTF-8

@@ -39,14 +39,14 @@ export interface Client<State extends Slices = Record<string, any>, Payloads ext
   readonly position: string | null;
   /** What the connection does. A new object after each change. */
   readonly health: Health;
-  /** The first state. It is rejected with the reason if the server refuses for good before, or if you close the client. */
+  /** The first state. It is rejected if the server refuses for good before, or if you close the client. */
   readonly ready: Promise<Readonly<State>>;
   /** Calls `listener` after the state or the health has changed, at most once per frame of the screen.
    *
    * It receives the updates since the last call: none if only the health has changed. Returns a function that ends it.
    */
   subscribe(this: void, listener: (updates: readonly Update[]) => void): () => void;
-  /** Calls `listener` with what `selector` finds in the first state, and again whenever that is another value (`===`).
+  /** Calls `listener` with what `selector` finds in the first state, and again whenever that is another value.
    *
    * At most once per frame of the screen. Returns a function that ends it.
    */

@@ -22,9 +22,9 @@ const FIRST_EVENTS = ["state.initial", "state.resumed"];
 
 /** Follows `url` into `replica`.
  *
- * `onEvent(event, updates)` is called after each event, `onPhase()` after `phase` and `error` have changed: `connecting`;
- * `live`; `waiting` before the next attempt, with `error` if the last one was lost; and `ended`, with `error` if it was
- * refused. `monitor.received(heartbeat)` is called with each piece that arrives.
+ * `onEvent(event, updates)` is called after each event, `onPhase()` after `phase` and `error` have changed:
+ * `connecting`; `live`; `waiting` before the next attempt; and `ended`, with the `error` if it was refused. `error` is
+ * why the last connection was lost. `monitor.received(heartbeat)` is called with each piece that arrives.
  */
 export class Connection {
   phase = "connecting";

@@ -10,8 +10,8 @@ const RESPONSE_MS = 10_000;
 
 /** Asks `url`, the server's `/tickets`, for one; `token` and `fetch` are those of `connect`.
  *
- * The first connection that you open within 30 s uses the ticket; when it is open, its cookie suffices for any others, and
- * for reconnects. Throws a StatestreamError with the server's reason.
+ * The first connection that you open within 30 s uses the ticket; when it is open, its cookie suffices for any others,
+ * and for reconnects. Throws a StatestreamError with the server's reason.
  */
 export async function ticket(url, token, { fetch = (...args) => globalThis.fetch(...args) } = {}) {
   const deadline = new Deadline(), target = new URL(url, globalThis.location?.href);

@@ -16,8 +16,10 @@ export class Token {
 
   /** `source`: a token, a function that returns one, or undefined. `fetch` sends the requests. */
   constructor(source, fetch) {
-    if (source !== undefined && typeof source !== "function" && !isToken(source))
-      throw new StatestreamError("expected a token without blanks, or a function that returns one", { code: "malformed" });
+    if (source !== undefined && typeof source !== "function" && !isToken(source)) {
+      const problem = "expected a token without blanks, or a function that returns one";
+      throw new StatestreamError(problem, { code: "malformed" });
+    }
     [this.#source, this.#fetch] = [source, fetch];
     this.#newest = typeof source === "function" ? undefined : source;
   }

@@ -5,8 +5,8 @@
 
 /** Wakes `connection` when the page is shown, when the network is back, and when the page comes back from the cache.
  *
- * While the page is in that cache, it has no connection; otherwise the browser would not keep it. Returns a function that
- * ends all this.
+ * While the page is in that cache, it has no connection; otherwise the browser would not keep it. Returns a function
+ * that ends all this.
  */
 export function watchPage(connection) {
   if (typeof globalThis.addEventListener !== "function") return () => {};

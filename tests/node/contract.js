@@ -36,7 +36,10 @@ globalThis.start = (number, { streamUrl, lastEventId = null }) => {
     replica: new AnyEvents(lastEventId),
     monitor: new HeartbeatMonitor(() => {}),
     onEvent: ({ type, data, lastId }) => tell(number, { kind: "event", event: { type, data, id: lastId } }),
-    onPhase: () => connection.phase !== "connecting" && connection.error && tell(number, { kind: "error", comment: connection.error.detail }),
+    onPhase: () => {
+      const { phase, error } = connection;
+      if (phase !== "connecting" && error !== null) tell(number, { kind: "error", comment: error.detail });
+    },
   });
   connections.set(number, connection);
   void connection.run();

@@ -38,7 +38,8 @@ export const decode = async (jobs, { Decoder }) => pooled(jobs, async ({ url }) 
 const kind = ({ kind, reason, slice, version }) => (kind === "initial" ? [kind, reason] : [kind, slice, version]);
 
 /** What the client tells and holds of each transcript, once it stands at `position` and has asked `asks` times. */
-export const play = (jobs, { Connection, HeartbeatMonitor, Replica, Token }) => pooled(jobs, async ({ url, tellings, position, asks, over, token }) => {
+export const play = (jobs, { Connection, HeartbeatMonitor, Replica, Token }) => pooled(jobs, async (job) => {
+  const { url, tellings, position, asks, over, token } = job;
   const seen = [], replica = new Replica(), server = new URL(url, globalThis.location?.href);
   const hold = () => ({ state: replica.state, versions: replica.versions, position: replica.position });
   const connection = new Connection({

@@ -16,7 +16,10 @@ async function following(context, options, ...answers) {
 }
 
 const board = (tasks) => ({ board: { tasks } });
-const updated = (version, value) => ["state.update", `${version}.a`, { slice: "board", from: version - 1, version, value, cause: { type: "t", id: "i" }, timestamp: 1 }];
+const updated = (version, value) => {
+  const cause = { type: "t", id: "i" };
+  return ["state.update", `${version}.a`, { slice: "board", from: version - 1, version, value, cause, timestamp: 1 }];
+};
 const cursors = (asked) => asked.map(({ headers }) => headers["last-event-id"] ?? "-");
 /** Writes the frames, and closes the connection when they have arrived. */
 const broken = (...frames) => (request, response) => (streaming(...frames)(request, response), response.end());
@@ -56,7 +59,10 @@ test("what is temporary is tried again, and what is no stream is not", async (co
 
 /** A connection by itself; `retry` is sent by the first answer, after which the connection ends. */
 async function followed(context, retry, ...answers) {
-  const first = (_, response) => (response.writeHead(200, { "Content-Type": "text/event-stream" }), response.end(`retry: ${retry}\n\n`));
+  const first = (_, response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.end(`retry: ${retry}\n\n`);
+  };
   const { url, asked } = await serving(context, first, ...answers);
   const phases = [], monitor = new HeartbeatMonitor(() => {});
   const connection = new Connection({
@@ -109,7 +115,10 @@ test("a wait that the server has specified is not cut short, any other one is", 
 
 test("a connection that sleeps is closed, and resumes when it wakes", async (context) => {
   let closed = false;
-  const watched = (request, response) => (request.socket.on("close", () => (closed = true)), streaming(initial(board([])))(request, response));
+  const watched = (request, response) => {
+    request.socket.on("close", () => (closed = true));
+    streaming(initial(board([])))(request, response);
+  };
   const connection = await followed(context, 10, watched, streaming(initial(board([1]))));
   await eventually(() => connection.phase === "live");
   connection.sleep();
@@ -124,7 +133,8 @@ test("a connection that sleeps is closed, and resumes when it wakes", async (con
 
 test("silence is noticed by the heartbeat that the server has announced", async (context) => {
   const levels = [];
-  const { client, asked } = await following(context, {}, streaming(initial(board([]), { heartbeat: 40 })), streaming(initial(board([1]))));
+  const brief = streaming(initial(board([]), { heartbeat: 40 }));
+  const { client, asked } = await following(context, {}, brief, streaming(initial(board([1]))));
   client.subscribe(() => levels.push(client.health.level));
   await eventually(() => client.state.board?.tasks.length === 1 && levels.at(-1) === "healthy");
   assert.deepEqual(cursors(asked), ["-", "1.a"]);
@@ -201,7 +211,10 @@ test("listeners are called once for what comes together, and a listener that thr
 
 test("a listener that is 10,000 updates behind learns that everything may be different", async (context) => {
   const many = Array.from({ length: 10_001 }, (_, n) => framed(...updated(n + 2, n))).join("");
-  const whole = (_, response) => (response.writeHead(200, { "Content-Type": "text/event-stream" }), response.write(framed(...initial(board([]))) + many));
+  const whole = (_, response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.write(framed(...initial(board([]))) + many);
+  };
   const { client } = await following(context, {}, whole);
   const { setTimeout: real } = globalThis, held = [];
   globalThis.setTimeout = (work, ms) => (ms === 0 ? held.push(work) : real(work, ms)); // no notification before all is there

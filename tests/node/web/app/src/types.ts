@@ -10,9 +10,11 @@ export async function typed(): Promise<void> {
   const members: readonly string[] | undefined = client.state["room/42"]?.members;
   const first: Readonly<State> = await client.ready;
   const count: number = first.board.count;
-  const end: () => void = client.select((state) => state.board.tasks, (now: readonly Task[], before?: readonly Task[]) => [now, before]);
+  const show = (now: readonly Task[], before?: readonly Task[]) => void [now, before];
+  const end: () => void = client.select((state) => state.board.tasks, show);
   client.select((state) => state.counter, (now: number) => now)();
-  const result: Result = await client.dispatch("board/task_added", { id: "1", title: "Ship it" }, { id: "r", expect: { board: 1 } });
+  const task = { id: "1", title: "Ship it" };
+  const result: Result = await client.dispatch("board/task_added", task, { id: "r", expect: { board: 1 } });
   await client.dispatch("board/counted");
   await client.dispatch("room/joined", { name: "Ada" }, { key: "42" });
   const stop = client.subscribe((updates: readonly Update[]) => {
