@@ -63,7 +63,6 @@ class Client {
     await this.#connection.run();
     this.#leave();
     this.#monitor.stop();
-    this.#dispatcher.close();
     this.#settle.reject(this.health.error ?? new StatestreamError("the client was closed", { code: "closed" }));
   }
 
