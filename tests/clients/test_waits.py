@@ -20,7 +20,7 @@ import statestream
 from statestream import StreamRefused, Unavailable
 from statestream.browser import file_handler
 from statestream.client import connection, refusals
-from tests.support import Server, eventually, serving
+from tests.support import ROOT, Server, eventually, serving
 from tests.support.browser import Tab
 from tests.support.cutting import Proxy
 from tests.support.node import Node
