@@ -247,7 +247,6 @@ async def test_the_how_to_says_what_is_written_and_its_client_reads_objects(tmp_
             await follow.says(r"^Ada since \d\d:\d\d$")
 
 
-@pytest.mark.skipif(not (BROWSER / "statestream.d.ts").exists(), reason="the web client has no types")
 def test_the_page_of_the_how_to_compiles_with_the_web_client(tmp_path: Path) -> None:
     write_files(PAGE, tmp_path)
     assert types(tmp_path, "app.py:store", "-o", "state.d.ts").code == 0
