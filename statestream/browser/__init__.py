@@ -6,7 +6,7 @@ says what belongs to it. One module builds on those above it:
     errors.js, sharing.js, sse.js     what goes wrong; equal parts of values; events from bytes
     patch.js, replica.js              the pure core: operations, and frames that become a state
     deadline.js, refusals.js          limits of waits; what a refusal says
-    token.js, health.js, stream.js    the connection
+    token.js, health.js, probe.js, stream.js    the connection
     dispatch.js, ticket.js            other requests
     address.js, notifier.js, wake.js  the URL of a server; who is told of changes; what happens to a page
     client.js                         `connect`: all of it together

@@ -10,6 +10,7 @@ export const MAX_MS = 2 ** 31 - 1; // setTimeout fires at once after a longer de
 export class Deadline {
   #controller = new AbortController();
   #timer;
+  expired = false; // whether the time was over, and not something else
 
   get signal() {
     return this.#controller.signal;
@@ -19,7 +20,12 @@ export class Deadline {
   extend(ms) {
     clearTimeout(this.#timer);
     if (this.signal.aborted) return;
-    this.#timer = setTimeout(() => this.abort(new Lost("nothing was received in time")), Math.min(ms, MAX_MS));
+    this.#timer = setTimeout(() => this.#expire(), Math.min(ms, MAX_MS));
+  }
+
+  #expire() {
+    this.expired = true;
+    this.abort(new Lost("nothing was received in time"));
   }
 
   abort(reason) {

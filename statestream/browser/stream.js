@@ -1,5 +1,8 @@
 /* stream.js: the connection that keeps a replica up to date: it reads, applies, and after a loss resumes where it was.
  *
+ * Something on the way may hold streams back. A connection that falls silent is therefore followed by a long poll, whose
+ * answer ends. If it arrives, the client goes on polling until a probe finds that streams pass again.
+ *
  * Invariants: only a permanent refusal ends it, or `close`. After anything else it connects again, first after the
  * server's own `retry`, then after twice that, and so on; after a gap without a cursor. Every wait has a limit: by the
  * heartbeat that the server has announced, and until it has announced one, by FIRST_FRAME_MS. It knows no page: what
@@ -8,6 +11,7 @@
 import { Deadline, MAX_MS } from "./deadline.js";
 import { Gap, Lost, StatestreamError } from "./errors.js";
 import { DEGRADED, FAILED } from "./health.js";
+import { Probe } from "./probe.js";
 import { errorOf } from "./refusals.js";
 import { Decoder } from "./sse.js";
 
@@ -18,6 +22,7 @@ const MAX_DOUBLINGS = 10;
 const FIRST_FRAME_MS = 15_000; // how long a connection may be silent before its first frame, which has the heartbeat
 const MIN_FIRST_FRAME_MS = 5_000; // the same if the previous connection had a short heartbeat
 const FIRST_FRAME_TOTAL_MS = 300_000; // a server that only sends comments will never send a state
+const MIN_POLL_MS = 1_000; // between polls that bring nothing new; a server answers such a poll after a heartbeat
 const FIRST_EVENTS = ["state.initial", "state.resumed"];
 
 /** Follows `url` into `replica`.
@@ -44,8 +49,12 @@ export class Connection {
   #hurry = false; // whether the next wait is none
   #away = false;
   #closed = false;
+  #polls = false; // whether it polls, because streams do not pass
+  #probeMs;
 
-  constructor({ url, token, replica, monitor, onEvent, onPhase }) {
+  /** `probeMs` is how long it waits, while it polls, before it tries a stream for the second time. */
+  constructor({ url, token, replica, monitor, onEvent, onPhase, probeMs }) {
+    this.#probeMs = probeMs;
     [this.#url, this.#token, this.#replica, this.#monitor] = [url, token, replica, monitor];
     [this.#onEvent, this.#onPhase] = [onEvent, onPhase];
   }
@@ -55,6 +64,7 @@ export class Connection {
     for (;;) {
       const error = await this.#attempt();
       if (this.#closed) return this.#end(null);
+      if (error === null) continue;
       if (error instanceof Gap) this.#replica.forgetPosition();
       else if (!(error instanceof Lost)) return this.#end(error);
       this.#enter("waiting", error);
@@ -107,16 +117,20 @@ export class Connection {
     this.#onPhase();
   }
 
-  /** One connection. Returns why it is over. */
+  /** One connection, or polls. Returns why they are over; null if a stream passes again. */
   async #attempt() {
+    const polled = this.#polls;
+    if (this.phase !== "connecting") this.#enter("connecting", this.error);
     try {
-      await this.#follow();
+      await (polled ? this.#poll() : this.#follow());
     } catch (error) {
+      this.#polls ||= this.#deadline.expired;
       if (error instanceof StatestreamError) return error;
       console.error(error); // a fault of this client: trying again would repeat it
       return new StatestreamError("following the stream failed", { code: "failed", cause: error });
     }
     const { end } = this.#replica;
+    if (end === null && polled) return null;
     if (end === null) return new Lost("the server has closed the connection");
     const more = { code: end.reason, status: 200 };
     if (end.final) return new StatestreamError("the server has ended the stream for good", more);
@@ -144,16 +158,78 @@ export class Connection {
 
   /** One connection, until it ends, or until the server announces its end. */
   async #follow() {
-    const deadline = (this.#deadline = new Deadline()), first = this.#firstFrameLimit();
-    const last = performance.now() + FIRST_FRAME_TOTAL_MS, { position } = this.#replica;
-    const headers = { Accept: "text/event-stream", ...(position && { "Last-Event-ID": position }) };
+    const limit = this.#firstFrameLimit();
     [this.#replica.end, this.#began] = [null, false];
-    if (this.phase !== "connecting") this.#enter("connecting", this.error);
+    await this.#read(await this.#stream((this.#deadline = new Deadline()), limit), limit);
+  }
+
+  /** Polls until a stream passes, it is to sleep, or the server announces its end. */
+  async #poll() {
+    await this.#pollOnce();
+    const probe = new Probe((deadline) => this.#passes(deadline), this.#probeMs);
+    void probe.try();
     try {
-      deadline.extend(first);
-      const response = await this.#token.request(this.#url, { headers }, deadline, { fresh: true });
+      while (this.#replica.end === null && !probe.passed && !this.#away && !this.#closed) await this.#pollOnce();
+      this.#polls = !probe.passed;
+    } finally {
+      probe.stop(new Lost("the client polls no more"));
+    }
+  }
+
+  async #pollOnce() {
+    const { position, heartbeat } = this.#replica, began = performance.now(), url = new URL(this.#url);
+    url.searchParams.set("live", "long-poll");
+    if (position) url.searchParams.set("after", position);
+    const limit = Math.max(this.#firstFrameLimit(), FAILED * (heartbeat ?? 0));
+    [this.#replica.end, this.#began] = [null, false];
+    try {
+      await this.#read(await this.#request(url, {}, (this.#deadline = new Deadline()), limit), limit);
+    } catch (error) {
+      if (error.status !== 400) throw error;
+      this.#polls = false;
+      throw new Lost("nothing arrives, and the server does not know long polling", { cause: error });
+    }
+    const left = began + MIN_POLL_MS - performance.now();
+    if (this.#replica.position === position && this.#replica.end === null && left > 0) await this.#rest(left, false);
+  }
+
+  /** Whether the first frame of a stream arrives in time. Nothing of it is applied. */
+  async #passes(deadline) {
+    try {
+      const decoder = new Decoder({ lastId: "" });
+      for await (const chunk of chunksOf(await this.#stream(deadline, this.#firstFrameLimit()), deadline))
+        if (decoder.feed(chunk).some(({ type }) => FIRST_EVENTS.includes(type))) return true;
+    } catch (error) {
+      if (!(error instanceof StatestreamError)) console.error(error);
+    } finally {
+      deadline.abort(new Lost("the connection is over"));
+    }
+    return false;
+  }
+
+  #stream(deadline, limit) {
+    const { position } = this.#replica;
+    return this.#request(this.#url, position ? { "Last-Event-ID": position } : {}, deadline, limit);
+  }
+
+  async #request(url, headers, deadline, limit) {
+    deadline.extend(limit);
+    const init = { headers: { Accept: "text/event-stream", ...headers } };
+    try {
+      const response = await this.#token.request(url, init, deadline, { fresh: true });
       await verify(response);
-      const decoder = new Decoder({ lastId: position ?? "" });
+      return response;
+    } catch (error) {
+      deadline.abort(new Lost("the request has failed"));
+      throw error;
+    }
+  }
+
+  /** Applies what arrives. */
+  async #read(response, first) {
+    const deadline = this.#deadline, last = performance.now() + FIRST_FRAME_TOTAL_MS;
+    try {
+      const decoder = new Decoder({ lastId: this.#replica.position ?? "" });
       for await (const chunk of chunksOf(response, deadline)) {
         const events = decoder.feed(chunk);
         if (decoder.retry !== null) this.#retry = decoder.retry;

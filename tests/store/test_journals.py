@@ -233,7 +233,7 @@ async def test_only_one_process_at_a_time_makes_a_checkpoint(tmp_path: Path, mon
     monkeypatch.setattr(claims, "CLAIM_MS", -1)  # the other one has stalled for so long that its claim has run out
     await journal.save(state.position, state.slices)
     error = await raised(Unavailable, other._writing.run(keeping.complete, state.position, claim, 0, claim))
-    assert "another process has begun" in str(error)
+    assert "another process" in str(error)
     assert [each.position for each in await other.checkpoints()] == [state.position]
     await other.save(state.position, {"a": None})
     assert [each.name for each in await other.saved(state.position)] == ["a"]

@@ -20,7 +20,8 @@ const updated = (version, value) => {
   const cause = { type: "t", id: "i" };
   return ["state.update", `${version}.a`, { slice: "board", from: version - 1, version, value, cause, timestamp: 1 }];
 };
-const cursors = (asked) => asked.map(({ headers }) => headers["last-event-id"] ?? "-");
+const cursors = (asked) => asked.map(({ headers, url }) => headers["last-event-id"] ?? polled(url) ?? "-");
+const polled = (url) => new URL(url, "http://localhost").searchParams.get("after");
 /** Writes the frames, and closes the connection when they have arrived. */
 const broken = (...frames) => (request, response) => (streaming(...frames)(request, response), response.end());
 
@@ -227,4 +228,51 @@ test("a listener that is 10,000 updates behind learns that everything may be dif
   assert.equal(client.state.board, 10_000);
   assert.ok(calls.length < 10_000);
   assert.deepEqual([calls[0].kind, calls[0].reason], ["initial", "lagged"]);
+});
+
+/** A server whose streams may be held back. Polls are answered from `frames`, one answer for each cursor. */
+function behindAProxy(state) {
+  const quick = { heartbeat: 60 };
+  return (request, response) => {
+    const { searchParams } = new URL(request.url, "http://localhost"), polls = searchParams.get("live") === "long-poll";
+    const cursor = searchParams.get("after") ?? request.headers["last-event-id"];
+    if (polls) state.polls.push(cursor);
+    else state.streams.push(cursor);
+    if (!polls && state.held) return;
+    const resumed = ["state.resumed", cursor, { versions: { board: Number.parseInt(cursor) }, ...quick, timestamp: 1 }];
+    if (!polls) return streaming(...(cursor ? [resumed] : [initial(board([]), quick)]), ...state.then)(request, response);
+    const version = Number.parseInt(cursor) + 1, news = version <= 4 ? [updated(version, { tasks: [version] })] : [];
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    response.end([resumed, ...news].map((frame) => framed(...frame)).join(""));
+  };
+}
+
+test("after a silence it polls with its cursor, until a stream passes again", async (context) => {
+  const state = { held: false, polls: [], streams: [], then: [] };
+  const { url } = await serving(context, behindAProxy(state));
+  const replica = new Replica(), phases = [];
+  const connection = new Connection({
+    url: new URL(`${url}/stream/state`), token: new Token(undefined, fetch), replica, probeMs: 20,
+    monitor: new HeartbeatMonitor(() => {}), onEvent: () => (state.held = state.then.length === 0), onPhase: () => phases.push(connection.phase),
+  });
+  context.after(() => connection.close());
+  const running = connection.run();
+  await eventually(() => replica.state.board?.tasks[0] === 4);
+  assert.deepEqual(state.polls.slice(0, 3), ["1.a", "2.a", "3.a"], "each poll continues where the last has ended");
+  assert.equal(connection.phase, "live");
+  [state.then, state.held] = [[updated(5, { tasks: ["passed"] })], false];
+  connection.wake(true);
+  await eventually(() => replica.state.board.tasks[0] === "passed");
+  assert.equal(state.streams.at(-1), "4.a", "the stream continues where the polls have ended");
+  connection.close();
+  await running;
+  assert.ok(!phases.includes("ended") || phases.at(-1) === "ended");
+});
+
+test("a server that does not know long polling is asked for streams again", async (context) => {
+  const quick = { heartbeat: 60 }, resumed = ["state.resumed", "1.a", { versions: { board: 1 }, ...quick, timestamp: 1 }];
+  const { client, asked } = await following(context, {}, streaming(initial(board([]), quick)),
+    refusing(400, "malformed"), streaming(resumed, updated(2, { tasks: [2] })));
+  await eventually(() => client.state.board?.tasks[0] === 2);
+  assert.deepEqual(asked.slice(0, 3).map(({ url }) => url.includes("live=long-poll")), [false, true, false]);
 });
