@@ -37,9 +37,14 @@ def selected(schemas: Schemas, slices: list[tuple[Slice, ValueType | None]]) -> 
 def _by_name(schemas: Schemas, slices: list[tuple[Slice, ValueType | None]]) -> Schema:
     plain, keyed = dict[str, Schema](), dict[str, Schema]()
     for declared, kind in slices:
-        value = schemas.own(f"{declared.name}.value", {} if kind is None else untitled(kind.schema()))
+        value = schemas.own(_name(declared), {} if kind is None else untitled(kind.schema()))
         if declared.keyed:
             keyed[f"^{declared.name}/"] = value
         else:
             plain[declared.name] = value
     return {"properties": plain, "patternProperties": keyed}
+
+
+def _name(declared: Slice) -> str:
+    """A name for a component. Those of actions begin with the name of a slice, so with a small letter."""
+    return f"State.{declared.name}"

@@ -40,6 +40,11 @@ def joined(state: Any, *, name: str) -> None:
     state["members"] = [name]
 
 
+@room.action
+def value(state: Any, *, name: str) -> None:
+    """Has the name that one could give to the value of its slice."""
+
+
 @secret.action
 def hidden(state: int) -> int:
     return state + 1

@@ -195,13 +195,15 @@ def test_payloads_are_described_by_the_annotations_of_their_handlers(described: 
     assert schemas["board.added"]["description"] == "Adds a task."
     assert "key" in schemas["room.joined"]["required"]
     assert "key" not in schemas["board.added"]["properties"]
+    assert schemas["room.value"]["properties"]["type"] == {"const": "room/value"}
+    assert schemas["State.room"] == {}
 
 
 def test_actions_that_nobody_may_dispatch_are_not_described(described: Server) -> None:
     text = json.dumps(document(described))
     assert "secret" not in text
     assert "audit/counted" not in text
-    assert "audit.value" in text  # it may be read
+    assert "State.audit" in text  # it may be read
 
 
 def test_everybody_sees_the_actions_of_the_slices_that_they_may_know() -> None:

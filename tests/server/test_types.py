@@ -144,7 +144,7 @@ def test_the_document_describes_the_values_that_the_server_sends(server: Server)
         wrong = {**state, "slices": {**state["slices"], name: value}}
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
-    assert found["components"]["schemas"]["untyped.value"] == {}
+    assert found["components"]["schemas"]["State.untyped"] == {}
     assert "secret" not in json.dumps(found)
 
 
@@ -153,10 +153,10 @@ def test_the_document_describes_what_its_reader_may_see(tmp_path: Path) -> None:
     with Server.serving(f"{tmp_path / 'app.py'}:app", env=PATHS) as server:
         seen = {who: document(server, who)["components"]["schemas"] for who in ("chief", "both", "nobody")}
         seen["without"] = document(server)["components"]["schemas"]
-    values = {who: {name for name in found if name.endswith(".value")} for who, found in seen.items()}
-    assert values == {"chief": {"salary.value"}, "both": {"salary.value"}, "nobody": set(), "without": set()}
-    assert "people" not in json.dumps(seen["chief"]["salary.value"])
-    assert seen["both"]["salary.value"]["properties"] == {"people": {"type": "integer"}}
+    values = {who: {name for name in found if name.startswith("State.")} for who, found in seen.items()}
+    assert values == {"chief": {"State.salary"}, "both": {"State.salary"}, "nobody": set(), "without": set()}
+    assert "people" not in json.dumps(seen["chief"]["State.salary"])
+    assert seen["both"]["State.salary"]["properties"] == {"people": {"type": "integer"}}
 
 
 async def test_the_document_describes_chats_and_their_lists_as_they_are(http: aiohttp.ClientSession) -> None:
