@@ -29,6 +29,8 @@ TYPE: Final = "text/event-stream; charset=utf-8"
 SHARED: Final = "public, max-age=1"
 """A second is enough for a cache to answer all who ask at the same cursor."""
 PRIVATE: Final = "no-store"
+CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
+"""What a proxy or a surrounding application may ask for, which a server without a login knows nothing of."""
 
 
 def is_long_poll(request: web.Request) -> bool:
@@ -58,6 +60,11 @@ async def long_poll(
         answer = sink.take()
         if subscriber is not None:
             hub.leave(subscriber)
-    shared = PRINCIPAL not in request and has_changes(answer)
+    shared = _is_anonymous(request) and has_changes(answer)
     headers = {"Content-Type": TYPE, "Cache-Control": SHARED if shared else PRIVATE, "X-Accel-Buffering": "no"}
     return await send(request, [answer], headers)
+
+
+def _is_anonymous(request: web.Request) -> bool:
+    """Whether everybody gets this answer: neither the server nor anything in front of it can know who asks."""
+    return PRINCIPAL not in request and not any(header in request.headers for header in CREDENTIALS)

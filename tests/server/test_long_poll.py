@@ -120,12 +120,21 @@ async def test_a_poll_is_answered_when_the_server_stops(server: Server, http: Ht
     assert kinds(await waiting) == ["state.resumed", "stream.end"]
 
 
-async def test_what_not_everybody_may_read_is_in_no_cache(http: Http) -> None:
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer ada"}], ids=["nobody", "ada"])
+async def test_what_not_everybody_may_read_is_in_no_cache(http: Http, headers: dict[str, str]) -> None:
     with Server.serving(GUARDED) as server:
-        poller = Poller(http, server.url, "notice,log", **{"X-User": "ada"})
+        poller = Poller(http, server.url, "notice,log", **headers)
         assert kinds(await poller.poll()) == ["state.initial"]
         assert poller.answer.headers["Cache-Control"] == "no-store"
         assert "notice" in poller.replica.state
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Cookie", "Proxy-Authorization"])
+async def test_what_somebody_with_credentials_is_sent_is_in_no_cache(server: Server, http: Http, name: str) -> None:
+    """The server does not know logins, but a proxy or an application around it may have checked this one."""
+    poller = Poller(http, server.url, "board", **{name: "Basic YW5hOnNlc2FtZQ=="})
+    assert kinds(await poller.poll()) == ["state.initial"]
+    assert poller.answer.headers["Cache-Control"] == "no-store"
 
 
 async def test_many_changes_reach_a_poller_whole_and_in_order(server: Server, http: Http) -> None:
