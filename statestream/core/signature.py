@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, cast, get_type_hints
+from typing import Any, Final, cast, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
+from pydantic_core import ErrorDetails, core_schema
 from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.core.errors import InvalidPayload
 from statestream.core.suggestions import instead
 from statestream.core.values import escape, plain, scalar_of
+
+_OWN_MESSAGES: Final = frozenset(get_args(core_schema.ErrorType))
+"""The problems whose messages pydantic knows. They have no value but the one of a tag."""
 
 
 class Signature:
@@ -117,7 +121,7 @@ def first_problem(
     that do exist at a place. `within` is the JSON that was checked, if its type may have alternatives: pydantic adds
     their names to places.
     """
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = error.errors(include_url=False, include_input=False)
     first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     steps = first["loc"] if within is None else _steps(first["loc"], within)
     place = "".join(f"/{escape(str(part))}" for part in steps)
@@ -129,7 +133,20 @@ def first_problem(
         what = "expected a JSON object"
     elif first["type"] == "union_tag_invalid":  # it quotes the tag that was given
         what = f"expected one of the tags {what.rpartition(' tags: ')[2]}"
+    elif _may_quote(first):
+        what = "the value is not valid"
     return f"at {place or 'the root'}: {what}"
+
+
+def _may_quote(problem: ErrorDetails) -> bool:
+    """Whether the message may have the value: pydantic takes over what libraries say, and fills in texts of its own.
+
+    What a validator of an application says with a ValueError or an AssertionError is for clients.
+    """
+    error = problem.get("ctx", {}).get("error")
+    if isinstance(error, Exception):
+        return type(error) not in (ValueError, AssertionError)
+    return problem["type"] not in _OWN_MESSAGES and "ctx" in problem
 
 
 def _steps(location: Sequence[str | int], value: Any) -> Iterator[str | int]:

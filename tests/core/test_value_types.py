@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, StrEnum
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import jsonschema
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field
 from typing_extensions import NotRequired, TypedDict
 
 from statestream import Slice
@@ -78,6 +80,12 @@ class Model(BaseModel):
     color: Color = Color.RED
     price: Decimal = Decimal("1.50")
     inner: list[Model] = []
+
+
+def even(number: int) -> int:
+    if number % 2:
+        raise ValueError("expected an even number")
+    return number
 
 
 class Closed(BaseModel):
@@ -191,6 +199,11 @@ WRONG: list[tuple[Any, Any, str]] = [
     (Tree, {"value": 1, "children": [{"value": 1.0, "children": [{"value": SECRET, "children": []}]}]},
      "at /children/0/children/0/value: Input should be a valid number"),
     (Color, SECRET, "at the root: Input should be 'red'"),
+    (list[IPv4Address], [SECRET], "at /0: the value is not valid"),
+    (IPv4Network, f"10.0.0.0/{SECRET}", "at the root: the value is not valid"),
+    (ZoneInfo, SECRET, "at the root: the value is not valid"),
+    (ByteSize, f"10 {SECRET}", "at the root: the value is not valid"),
+    (Annotated[int, AfterValidator(even)], 3, "at the root: Value error, expected an even number"),
     (Point, {"x": 1.0, "when": SECRET}, "at /when: Input should be a valid datetime"),
     (Struct, {"color": SECRET}, "at /color: Invalid enum value"),
     (Struct, {"points": [{"x": SECRET}]}, "at /points/0/x: Expected `float`, got `str`"),
