@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from statestream.core.change import START
+from statestream.core.change import START, Position
 from statestream.core.errors import JournalUnusable
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.journal import SqliteJournal
+from statestream.journal import Retention, SqliteJournal
 from statestream.journal.history import History
 from statestream.journal.sqlite.repair import repair
-from statestream.testing.journals import changes_after, entry, keep, plain, raised, value, write
+from statestream.testing.journals import changes_after, entry, fold, keep, plain, raised, step, value, write
 from tests.support.damage import Truth, after_repair, built, consequence, copied, damage, truth_of
 from tests.support.long_history import KINDS
 from tests.support.nursery import finished
@@ -117,6 +117,28 @@ async def test_a_row_that_does_not_fit_is_refused_at_the_start_and_repaired(tmp_
     assert (after == before) == (report.lost == 0)
     assert report.lost in (0, 2), "at most the batch that was damaged"
     assert report.copies
+    await journal.close()
+
+
+async def test_what_was_folded_is_lost_as_a_whole_if_its_summary_is(tmp_path: Path) -> None:
+    """The state in the middle is not known. A repair that ended there would give it an older value."""
+    journal = SqliteJournal(tmp_path / "j.db", Retention(fold_after=0.0))
+    await journal.open()
+    await write(journal, entry(value("r/1", ["begun"])))
+    for number in range(1, 6):
+        await write(journal, entry(step("r/1", {"op": "replace", "path": "/0", "value": f"{number}" * 100})))
+    await write(journal, entry(value("r/1", ["over"])))
+    await keep(journal)
+    await fold(journal)
+    folded = [change.version for change in await changes_after(journal, START, 99) if change.is_folded]
+    assert folded == [2, 3, 4, 5]
+    await journal.close()
+    altered(journal.path, "UPDATE checkpoints SET tag = 'x'")
+    altered(journal.path, "UPDATE changes SET data = x'00' WHERE seq = 6")
+    assert repair(journal.path).head.seq == 1
+    journal = await opened(journal.path)
+    state = await History(journal).load()
+    assert plain(state) == {"r/1": (["begun"], Position(seq=1, tag=state.position.tag))}
     await journal.close()
 
 

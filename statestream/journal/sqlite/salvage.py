@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from statestream.core.change import START, Change, Position
 from statestream.core.errors import JournalUnusable, StatestreamError
+from statestream.core.folding import Merged
 from statestream.core.selection import EVERYTHING
 from statestream.journal.history import Held, advance
 from statestream.journal.sqlite import changes, checkpoints
@@ -103,8 +104,12 @@ class Salvage:
             return None
 
     def _walk(self, base: Position, held: Held, limit: int | None = None) -> Position:
-        """Applies the whole batches after a base to its state. Returns the position of the last one."""
+        """Applies the whole batches after a base to its state. Returns the position of the last one.
+
+        Where changes are folded, but the one that has what they did is missing, the state is not known.
+        """
         last, batch = base, list[Change]()
+        certain, merged = base, Merged()
         while limit is None or last.seq + len(batch) < limit:
             change = self.change(last.seq + len(batch) + 1)
             if batch and (change is None or change.position.tag != batch[-1].position.tag):
@@ -114,13 +119,17 @@ class Salvage:
             batch.append(change)
             if self._ends_batch(change.position):
                 try:
-                    advance(held, batch)
+                    advance(held, merged(batch))
                 except (StatestreamError, orjson.JSONDecodeError):
-                    held.clear()
-                    held.update(self._state(base) or {})
-                    return self._walk(base, held, limit=last.seq)
+                    return self._walk_again(base, held, last)
                 last, batch = change.position, []
-        return last
+                certain = certain if merged.open else last
+        return last if certain == last else self._walk_again(base, held, certain)
+
+    def _walk_again(self, base: Position, held: Held, until: Position) -> Position:
+        held.clear()
+        held.update(self._state(base) or {})
+        return self._walk(base, held, limit=until.seq)
 
     def _ends_batch(self, position: Position) -> bool:
         """By its ledger. Rows of an older format have none; there, the next change has another tag."""
