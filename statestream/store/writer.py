@@ -329,6 +329,14 @@ class Writer:
 
     async def follow(self) -> None:
         """Applies what other nodes write while this one is idle, until cancelled."""
+        self._state.vitals.troubles.end("following")  # of a store that was open before: it has just read the journal
+        try:
+            await self._follow()
+        finally:
+            if self._recovery is not None:
+                self._recovery.cancel()
+
+    async def _follow(self) -> None:
         while True:
             try:
                 seen = self._state.position
