@@ -142,16 +142,18 @@ class SyncFrames:
             before = _versions_before(view.versions(held), mine)
             items = frames.coalesce(kept, slices)
             items += _moved(now, before, {name: slices[name] for name in gained}, self._view.position)
-            out.append(frames.catchup(self._view.position, items))
-            return kind, b"".join(out)
+            return kind, b"".join(out + self._catchup(items, opening=opening))
         items = frames.coalesce(kept, view.states({change.slice for change in kept}))
         if not (few or detail.every_change):
             # if the state is too large for one frame, or some of it is away, the catch-up is sent
             with contextlib.suppress(TooLarge, NotLoaded):
                 if _shorter(view.select(now), sum(map(len, items))):
                     return "initial", self._initial(subscriber, "lagged")
-        out.append(frames.catchup(self._view.position, items))
-        return kind, b"".join(out)
+        return kind, b"".join(out + self._catchup(items, opening=opening))
+
+    def _catchup(self, items: list[bytes], *, opening: bool) -> list[bytes]:
+        """Nothing if a stream opens and nothing was missed: a long poll must go on waiting then."""
+        return [frames.catchup(self._view.position, items)] if items or not opening else []
 
     def _versions_at(self, subscriber: Subscriber, view: StoreView, held: Selection, backlog: Backlog) -> bytes:
         """The versions that a client holds at its cursor, as JSON. Families are encoded once for all selections."""

@@ -129,6 +129,21 @@ async def test_what_not_everybody_may_read_is_in_no_cache(http: Http, headers: d
         assert "notice" in poller.replica.state
 
 
+@pytest.mark.parametrize(
+    ("person", "slices"), [("ada", "room/*,log"), ("ada", "inbox/ada"), ("ada:viewer", "people"), ("ada:chief", "*")]
+)
+async def test_a_poll_waits_whatever_decides_what_may_be_read(http: Http, person: str, slices: str) -> None:
+    """Of a reader who sees what rules and views show, and whom a change does not concern."""
+    with Server.serving(GUARDED) as server:
+        poller = Poller(http, server.url, slices, Authorization=f"Bearer {person}")
+        assert kinds(await poller.poll()) == ["state.initial"]
+        assert kinds(await poller.poll()) == ["state.resumed", "heartbeat"]
+        async with aiohttp.ClientSession(headers={"Authorization": "Bearer ben"}) as ben:
+            said = await dispatch(ben, server.url, "inbox/sent", {"text": "for somebody else"}, key="ben")
+        assert kinds(await poller.poll()) == ["state.resumed", "heartbeat"]
+        assert poller.replica.position == said[1]["position"]
+
+
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "Proxy-Authorization"])
 async def test_what_somebody_with_credentials_is_sent_is_in_no_cache(server: Server, http: Http, name: str) -> None:
     """The server does not know logins, but a proxy or an application around it may have checked this one."""
