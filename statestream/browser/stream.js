@@ -124,7 +124,7 @@ export class Connection {
     try {
       await (polled ? this.#poll() : this.#follow());
     } catch (error) {
-      this.#polls ||= this.#deadline.expired;
+      if (this.#deadline.expired) this.#polls = !polled; // what was silent may pass in the other way
       if (error instanceof StatestreamError) return error;
       console.error(error); // a fault of this client: trying again would repeat it
       return new StatestreamError("following the stream failed", { code: "failed", cause: error });
@@ -180,7 +180,7 @@ export class Connection {
     const { position, heartbeat } = this.#replica, began = performance.now(), url = new URL(this.#url);
     url.searchParams.set("live", "long-poll");
     if (position) url.searchParams.set("after", position);
-    const limit = Math.max(this.#firstFrameLimit(), FAILED * (heartbeat ?? 0));
+    const limit = heartbeat === null ? FIRST_FRAME_MS : MIN_FIRST_FRAME_MS + heartbeat;
     [this.#replica.end, this.#began] = [null, false];
     try {
       await this.#read(await this.#request(url, {}, (this.#deadline = new Deadline()), limit), limit);

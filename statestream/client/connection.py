@@ -98,7 +98,8 @@ class Connection:
                 self._replica.forget_position()
             except (Unavailable, aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.trouble = str(error) if isinstance(error, Unavailable) else trouble(error)
-                self.polls = self.polls or isinstance(error, TimeoutError)
+                if isinstance(error, TimeoutError):  # what was silent may pass in the other way
+                    self.polls = not self.polls
             except Exception as error:
                 log.exception("following %s failed", self._url)
                 return StreamRefused(f"following {self._url} failed: {error!r}", reason="failed")
@@ -149,10 +150,8 @@ class Connection:
         before, began = self._replica.position, asyncio.get_running_loop().time()
         self._replica.end, self._began = None, False
         query = {**self._query, "live": "long-poll"} | ({"after": before} if before else {})
-        heartbeat = (self._replica.heartbeat_ms or 0) / 1000
         try:
-            limit = max(self._first_frame_limit(), FAILED * heartbeat)
-            async with self._opened(session, query, HEADERS, limit) as (response, watchdog):
+            async with self._opened(session, query, HEADERS, self._poll_limit()) as (response, watchdog):
                 self.opened, self.is_open = self.opened + (not self.is_open), True
                 await self._read(response, watchdog)
         except StreamRefused as error:
@@ -217,6 +216,12 @@ class Connection:
         if self._replica.heartbeat_ms is None:
             return FIRST_FRAME_SECONDS
         return min(FIRST_FRAME_SECONDS, max(MIN_FIRST_FRAME_SECONDS, FAILED * self._replica.heartbeat_ms / 1000))
+
+    def _poll_limit(self) -> float:
+        """The seconds that a poll may be silent: a server answers within a heartbeat, but may be slow."""
+        if self._replica.heartbeat_ms is None:
+            return FIRST_FRAME_SECONDS
+        return MIN_FIRST_FRAME_SECONDS + self._replica.heartbeat_ms / 1000
 
     def _deadline(self, now: float, first: float, last: float) -> float:
         """When the connection counts as dead if nothing more arrives."""

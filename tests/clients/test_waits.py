@@ -68,19 +68,19 @@ async def test_a_stream_that_is_swallowed_for_ever_is_said_to_be_silent(
 
 
 @pytest.mark.parametrize("lost", ["all", "bodies"])
-async def test_a_stream_that_comes_back_into_silence_is_tried_again(
-    server: Server, monkeypatch: pytest.MonkeyPatch, lost: Any
-) -> None:
+async def test_a_stream_that_comes_back_into_silence_is_tried_again(monkeypatch: pytest.MonkeyPatch, lost: Any) -> None:
     monkeypatch.setattr(connection, "FIRST_FRAME_SECONDS", 0.3)
-    async with Proxy(server.port) as proxy, statestream.connect(proxy.url) as stream:
-        stream._connection.retry_ms = 10
-        proxy.swallow = lost
-        for writer in proxy._open.values():
-            writer.transport.abort()
-        await eventually(lambda: proxy.swallowed >= 2)
-        proxy.swallow = "nothing"
-        await stream.dispatch("board/counted", {})
-        await stream.wait_for(lambda state: state["counter"] == 1, timeout=60)
+    monkeypatch.setattr(connection, "MIN_FIRST_FRAME_SECONDS", 0.3)
+    with Server.serving(f"{ROOT / 'tests/apps/quick.py'}:app", env={"HEARTBEAT": "0.3"}) as server:
+        async with Proxy(server.port) as proxy, statestream.connect(proxy.url) as stream:
+            stream._connection.retry_ms = 10
+            proxy.swallow = lost
+            for writer in proxy._open.values():
+                writer.transport.abort()
+            await eventually(lambda: proxy.swallowed >= 2)
+            proxy.swallow = "nothing"
+            await stream.dispatch("board/counted", {})
+            await stream.wait_for(lambda state: state["counter"] == 1, timeout=60)
 
 
 async def test_a_client_behind_a_proxy_that_holds_streams_back_polls_until_one_passes(

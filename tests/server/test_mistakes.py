@@ -47,7 +47,7 @@ async def asked(http: Http, url: str, path: str, *, method: str = "GET", body: A
         ("/history?limits=1", 400, "did you mean limit?"),
         ("/history?limit=all", 400, "`limit`"),
         ("/stream/state?slcies=board", 400, "did you mean slices?"),
-        ("/stream/state?lastEventId=1.a", 400, "the parameters are after, cause, slices"),
+        ("/stream/state?lastEventId=1.a", 400, "the parameters are after, cause, live, slices"),
         ("/stream/state?user=Ada", 400, "there is no query parameter user here"),
         ("/stream/state?cause=ful", 400, "cause=brief or cause=full"),
         ("/stream/state?%7B%22secret%22%7D=1", 400, "there is no query parameter here"),
