@@ -6,9 +6,9 @@ crash of the machine loses about the last second, and a crash of the process not
 the replica has not received; with `wait=N` in the URL, N replicas have received the batch. Whatever is lost in any of
 these ways is lost from the end of the history, and every node and client that has seen it is told.
 
-Invariants: every coroutine runs scripts, each of which is a transaction; `append` runs one. Only `save`, `trim`, `tidy`
-and `erase` run several, each of them short, because everybody else waits for a script. Positions are compared inside
-of the scripts, by seq and tag. A node that was frozen or cut off can therefore write nothing but what fits the history.
+Invariants: every coroutine runs scripts, each of which is a transaction; `append` runs one. Only `save`, `trim`,
+`tidy`, `erase` and `rewrite` run several, each of them short, because everybody else waits for one. Positions are compared
+inside of the scripts, by seq and tag. So a node that was frozen or cut off writes nothing but what fits the history.
 """
 
 from __future__ import annotations
@@ -45,12 +45,23 @@ from statestream.journal.contract import (
     number,
     page_of,
 )
+from statestream.journal.redis import folding
 from statestream.journal.redis.address import Address
 from statestream.journal.redis.checkpoints import KeptCheckpoints
 from statestream.journal.redis.erasing import Erasing
 from statestream.journal.redis.link import Argument, Link
 from statestream.journal.redis.packing import packed, packed_arguments, packed_key, unpacked, unpacked_record
-from statestream.journal.redis.scripts import APPEND, ERASED_FORMAT, FORMAT, HEAD, LOOKUP, READ, TIDY, WRITABLE, Script
+from statestream.journal.redis.scripts import (
+    APPEND,
+    FORMAT,
+    HEAD,
+    LOOKUP,
+    READ,
+    REPLACED_FORMAT,
+    TIDY,
+    WRITABLE,
+    Script,
+)
 from statestream.journal.redis.server_info import ServerInfo
 from statestream.journal.redis.transfer import Transfer
 from statestream.journal.redis.translation import damaged
@@ -116,9 +127,9 @@ class RedisJournal:
     async def _prepare(self) -> None:
         *_, clock, found = verified(await self._writing.run(HEAD))  # first: a cluster may have the keys elsewhere
         ServerInfo.parse(await self._writing.command("INFO")).check()
-        if found.decode() not in ("", str(FORMAT), str(ERASED_FORMAT)):
+        if found.decode() not in ("", str(FORMAT), str(REPLACED_FORMAT)):
             raise JournalUnusable(
-                f"expected format {FORMAT} or {ERASED_FORMAT}, got {found.decode()}; upgrade statestream"
+                f"expected format {FORMAT} or {REPLACED_FORMAT}, got {found.decode()}; upgrade statestream"
             )
         if found:
             self.clock.continue_from(int(clock))
@@ -260,6 +271,17 @@ class RedisJournal:
         if erased is None and self._address.replicas:  # they must have received the erasure that was before
             await self._confirmed(TIDY, self._times(forget=0))
         return erased
+
+    # folding
+
+    async def rewrite(self, changes: Sequence[tuple[Change, Change]]) -> bool:
+        return await folding.rewrite(self._writing, self._reading, changes)
+
+    async def folded_until(self) -> Position:
+        return await folding.folded_until(self._reading)
+
+    async def note_folded(self, position: Position) -> None:
+        await folding.note(self._writing, position)
 
     # to and from other journals
 

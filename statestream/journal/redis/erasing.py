@@ -14,17 +14,16 @@ nothing: every portion is refused if the history does not have the erasure.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from statestream.core.change import START, Change, Position, new_tag
+from statestream.core.change import START, Position, new_tag
 from statestream.core.errors import JournalUnusable, StatestreamError, Unavailable
 from statestream.journal.erasing import erasure
 from statestream.journal.redis.driver import exceptions
 from statestream.journal.redis.link import Argument, Link
-from statestream.journal.redis.packing import HOLE, packed_erasure, packed_name, record_without, repacked, unpacked
+from statestream.journal.redis.packing import HOLE, packed_erasure, packed_name, record_without, repacked
 from statestream.journal.redis.scripts import (
     BATCH,
     COMPACTED,
@@ -41,6 +40,7 @@ from statestream.journal.redis.scripts import (
     Script,
 )
 from statestream.journal.redis.server_info import ServerInfo
+from statestream.journal.redis.stored import StoredChunk, stored_chunks
 from statestream.journal.redis.unfinished import Erasures, changes_left, erasures_of
 from statestream.journal.redis.verdicts import verified
 
@@ -59,14 +59,6 @@ class _Pending(NamedTuple):
     newest: tuple[int, str]
     erasures: Erasures
     compact: int
-
-
-class _Chunk(NamedTuple):
-    """A chunk of a batch, with its changes."""
-
-    last: int
-    data: bytes
-    changes: Sequence[Change]
 
 
 class Erasing:
@@ -126,7 +118,7 @@ class Erasing:
     async def _overwrite(self, pending: _Pending) -> None:
         erasures = pending.erasures
         async for batch in self._batches(erasures, pending.newest[0]):
-            left: Sequence[_Chunk] | None = batch
+            left: Sequence[StoredChunk] | None = batch
             while left is not None:
                 left = await self._overwrite_batch(left, pending)
         rows = [text for name, seq in erasures.items() for text in (name, f"{seq:016d}")]
@@ -138,7 +130,7 @@ class Erasing:
             if left_of_it != value:
                 verified(await self._writing.run(REWRITE, *pending.newest, key, value, left_of_it))
 
-    async def _overwrite_batch(self, batch: Sequence[_Chunk], pending: _Pending) -> Sequence[_Chunk] | None:
+    async def _overwrite_batch(self, batch: Sequence[StoredChunk], pending: _Pending) -> Sequence[StoredChunk] | None:
         """The batch as it is now if another erasure has changed it meanwhile; else None."""
         every = [change for chunk in batch for change in chunk.changes]
         after = {change.version: change for change in changes_left(every, pending.erasures)}
@@ -146,9 +138,7 @@ class Erasing:
         for chunk in batch:
             changes = [after[change.version] for change in chunk.changes]
             if changes != chunk.changes:
-                edits.append(
-                    (chunk.last, hashlib.sha1(chunk.data, usedforsecurity=False).hexdigest(), repacked(changes))
-                )
+                edits.append((chunk.last, chunk.sha, repacked(changes)))
         for begin in range(0, len(edits), PORTION_CHUNKS):
             portion = [each for edit in edits[begin : begin + PORTION_CHUNKS] for each in edit]
             _, done = verified(await self._writing.run(REPLACE, *pending.newest, *portion))
@@ -156,7 +146,7 @@ class Erasing:
                 return await self._batch(batch[-1].last)
         return None
 
-    async def _batches(self, names: Iterable[str], until: float) -> AsyncIterator[Sequence[_Chunk]]:
+    async def _batches(self, names: Iterable[str], until: float) -> AsyncIterator[Sequence[StoredChunk]]:
         """The batches up to a seq that may have changed some slices."""
         needles = [packed_name(name) for name in names]
         after, last = 0, 0
@@ -170,14 +160,10 @@ class Erasing:
                     last = batch[-1].last
                     yield batch
 
-    async def _batch(self, seq: int) -> Sequence[_Chunk]:
+    async def _batch(self, seq: int) -> Sequence[StoredChunk]:
         """The chunks of the batch with a change; none if it was trimmed."""
         _, found = verified(await self._reading.run(BATCH, seq))
-        each = iter(found)
-        return [
-            _Chunk(int(last), data, unpacked(int(last), int(base), tag.decode(), data))
-            for last, base, tag, data in zip(each, each, each, each, strict=True)
-        ]
+        return stored_chunks(found)
 
     async def _records(self, names: Iterable[str]) -> AsyncIterator[tuple[bytes, bytes]]:
         """The idempotency records that may name some slices, with their keys."""

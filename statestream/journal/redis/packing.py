@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from statestream.core.change import (
+    START,
     Cause,
     Change,
     IdempotencyKey,
@@ -28,6 +29,7 @@ from statestream.core.change import (
     Position,
     SliceState,
 )
+from statestream.core.folding import folded
 from statestream.journal.contract import Batch, KeptRecord, SavedSlice
 from statestream.journal.redis.translation import damaged
 
@@ -37,17 +39,32 @@ _CRC_BYTES: Final = 4
 HOLE: Final = 2**63 - 1
 """Stands for a version that only the script knows. Nothing else in a row is written as it is: no text has its bytes."""
 
+_FOLDED: Final = folded(
+    Change(
+        position=START,
+        slice="",
+        from_version=0,
+        kind="patches",
+        data=b"",
+        cause=Cause(type="", id="", actor=None, payload=b""),
+        at=0,
+    )
+)
+"""What all folded changes have in common."""
+
 
 class _Row(Struct, frozen=True, array_like=True, gc=False):
+    """A folded change has only the first three members, because many of these follow each other: its time is `kind`."""
+
     slice: str
     origin: int
-    kind: Kind
-    data: bytes
-    type: str
-    request: str
-    actor: str | None
-    payload: bytes
-    at: int
+    kind: Kind | int
+    data: bytes = _FOLDED.data
+    type: str = _FOLDED.cause.type
+    request: str = _FOLDED.cause.id
+    actor: str | None = _FOLDED.cause.actor
+    payload: bytes = _FOLDED.cause.payload
+    at: int = 0
 
 
 class _Record(Struct, frozen=True, array_like=True, gc=False):
@@ -123,17 +140,19 @@ def _row(pending: PendingChange, origin: int, at: int) -> _Row:
     )
 
 
-def _changed(change: Change) -> _Row:
+def _changed(change: Change) -> _Row | tuple[str, int, int]:
     """Of a change that has its number."""
+    if change.is_folded:
+        return change.slice, change.from_version, change.at
     pending = PendingChange(slice=change.slice, kind=change.kind, data=change.data, cause=change.cause)
     return _row(pending, change.from_version, change.at)
 
 
-def _chunk(last: int, size: int, rows: list[_Row]) -> Chunk:
+def _chunk(last: int, size: int, rows: Sequence[_Row | tuple[str, int, int]]) -> Chunk:
     return Chunk(last=last, size=size, data=_data(rows))
 
 
-def _data(rows: list[_Row]) -> bytes:
+def _data(rows: Sequence[_Row | tuple[str, int, int]]) -> bytes:
     data = _encoder.encode(rows)
     return crc32(data).to_bytes(_CRC_BYTES, "big") + data
 
@@ -153,10 +172,10 @@ def unpacked(last: int, base: int, tag: str, data: bytes) -> list[Change]:
             position=Position(seq=seq, tag=tag),
             slice=row.slice,
             from_version=row.origin if row.origin >= 0 else base - row.origin,
-            kind=row.kind,
+            kind=_FOLDED.kind if isinstance(row.kind, int) else row.kind,
             data=row.data,
             cause=Cause(type=row.type, id=row.request, actor=row.actor, payload=row.payload),
-            at=row.at,
+            at=row.kind if isinstance(row.kind, int) else row.at,
         )
         for seq, row in enumerate(rows, first)
     ]
@@ -165,6 +184,17 @@ def unpacked(last: int, base: int, tag: str, data: bytes) -> list[Change]:
 def repacked(changes: Sequence[Change]) -> bytes:
     """The changes of a chunk as its data."""
     return _data([_changed(change) for change in changes])
+
+
+def packed_folding(
+    before: Mapping[int, Change], after: Mapping[int, Change], lasts: Sequence[int], tags: Sequence[str]
+) -> bytes:
+    """What `lua/fold.lua` expects of changes, by seq and in order, and of the chunks that they are in."""
+    firsts: dict[str, int] = {}
+    for seq, change in before.items():
+        firsts.setdefault(change.slice, seq)
+    saved = [change.size - after[seq].size for seq, change in before.items()]
+    return _encoder.encode((list(before), saved, list(firsts), list(firsts.values()), lasts, tags))
 
 
 def packed_arguments(batch: Batch, tag: str, limits: tuple[int, int, int], content: Packed) -> list[bytes]:
@@ -203,7 +233,7 @@ def packed_adoption(
 ) -> list[bytes]:
     """What `lua/adopt.lua` expects. `before` and `after` have the versions of the slices that change."""
     chunks: list[tuple[Position, Chunk]] = []
-    rows: list[_Row] = []
+    rows: list[_Row | tuple[str, int, int]] = []
     size = 0
     for change, following in zip(changes, (*changes[1:], None), strict=True):
         rows.append(_changed(change))

@@ -17,11 +17,11 @@ from typing import Final
 
 FORMAT: Final = 1
 """The version of what the keys hold."""
-ERASED_FORMAT: Final = 2
-"""The version once something was erased. Code that does not know it would take replaced chunks for missing ones."""
+REPLACED_FORMAT: Final = 2
+"""The version once something was erased or folded. Code that does not know it would miss chunks that were moved."""
 RECORD_BYTES: Final = 200
 """The memory that an idempotency record takes beside its contents, in the hash and in the list."""
-_CONSTANTS: Final = f'local FORMAT, ERASED_FORMAT, RECORD_BYTES = "{FORMAT}", "{ERASED_FORMAT}", {RECORD_BYTES}\n'
+_CONSTANTS: Final = f'local FORMAT, REPLACED_FORMAT, RECORD_BYTES = "{FORMAT}", "{REPLACED_FORMAT}", {RECORD_BYTES}\n'
 
 
 class Script:
@@ -60,9 +60,15 @@ ERASE: Final = Script("erase", *_PLACE, "slices")
 PENDING: Final = Script("pending", *_ERASURES, allow_oom=True)
 SEARCH: Final = Script("search", *_PLACE, allow_oom=True)
 BATCH: Final = Script("batch", *_PLACE, allow_oom=True)
-REPLACE: Final = Script("replace", *_KNOWN)
+REPLACE: Final = Script("replace", *_KNOWN, "keep")
 UNSAVE: Final = Script("unsave", *_KNOWN, allow_oom=True)
 NAMED: Final = Script("named", allow_oom=True)
 REWRITE: Final = Script("rewrite", *_KNOWN)
 FINISH: Final = Script("finish", *_KNOWN, allow_oom=True)
 COMPACTED: Final = Script("compacted", allow_oom=True)
+
+FIND: Final = Script("find", *_PLACE, allow_oom=True)
+BUNDLE: Final = Script("bundle", *_PLACE, "keep")
+FOLD: Final = Script("fold", *_PLACE, "keep")
+NOTE: Final = Script("note", *_PLACE)
+NOTED: Final = Script("noted", allow_oom=True)

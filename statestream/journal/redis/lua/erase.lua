@@ -48,5 +48,5 @@ for _, name in ipairs(names) do
   redis.call("ZADD", ERASED, seq, name)
 end
 write_head(meta, { clock = now, bytes = bytes, seq = meta.seq + number, tag = tag })
-redis.call("HSET", META, "erased", seq, "erased_tag", tag, "format", ERASED_FORMAT)
+redis.call("HSET", META, "erased", seq, "erased_tag", tag, "format", REPLACED_FORMAT)
 return { "erased", seq, integer(now) }

@@ -20,18 +20,9 @@ local function nodes()
   end
 end
 
-local function put(last, base, tag, bytes, data, moved) -- into REPLACED, instead of what is there or in the stream
-  local seq = integer(last)
-  if moved then
-    redis.call("ZREMRANGEBYSCORE", REPLACED, seq, seq)
-  else
-    redis.call("XDEL", CHANGES, seq .. "-0")
-  end
-  redis.call("ZADD", REPLACED, seq, table.concat({ seq, base, tag, bytes, data }, " "))
-  if last > meta.replaced then
-    meta.replaced = last
-    redis.call("HSET", META, "replaced", seq)
-  end
+local function move(last, base, tag, bytes, data) -- out of the stream
+  redis.call("XDEL", CHANGES, integer(last) .. "-0")
+  keep(meta, { last, tonumber(base), tag, tonumber(bytes), data })
 end
 
 local function move_neighbours(command, seq, step, to)
@@ -42,22 +33,27 @@ local function move_neighbours(command, seq, step, to)
       return
     end
     seq = tonumber(string.match(entry[1], "^%d+"))
-    put(seq, entry[2][2], entry[2][4], entry[2][6], entry[2][8], false)
+    move(seq, entry[2][2], entry[2][4], entry[2][6], entry[2][8])
   until nodes() < before
 end
 
 for at = 3, #ARGV, 3 do
   local last = tonumber(ARGV[at])
-  local found, base, tag, bytes, data, moved = chunk_from(meta, last)
+  local found, base, tag, bytes, data, place = chunk_from(meta, last)
   if found == last then -- otherwise it was trimmed
     if redis.sha1hex(data) ~= ARGV[at + 1] then
       return { "replaced", 0 }
     end
-    local before = nodes()
-    put(last, base, tag, bytes, ARGV[at + 2], moved)
-    if not moved and nodes() == before then
-      move_neighbours("XREVRANGE", last, -1, "-")
-      move_neighbours("XRANGE", last, 1, "+")
+    if place then
+      bundle[place + 4] = ARGV[at + 2]
+      keep_again(meta)
+    else
+      local before = nodes()
+      move(last, base, tag, bytes, ARGV[at + 2])
+      if nodes() == before then
+        move_neighbours("XREVRANGE", last, -1, "-")
+        move_neighbours("XRANGE", last, 1, "+")
+      end
     end
   end
 end
