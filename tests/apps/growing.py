@@ -1,6 +1,6 @@
 """Replies that grow by a gradual action, beside a board that counts them.
 
-FOLDED names the file of a journal whose history is folded at once.
+FOLDED is the file, or the URL on Redis, of a journal whose history is folded at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 from typing import Any
 
 from statestream import Slice, Store
-from statestream.journal import Retention, SqliteJournal
+from statestream.journal import Journal, Retention, SqliteJournal
+from statestream.journal.redis import RedisJournal
 
 reply = Slice("reply", initial={"title": "", "text": "", "chunks": []}, keyed=True)
 board = Slice("board", initial={"replies": 0})
@@ -38,5 +39,13 @@ def reset(state: Any, *, replies: int) -> None:
 
 
 folded = os.environ.get("FOLDED", "")
-journal = SqliteJournal(folded, Retention(fold_after=0.0)) if folded else "memory:"
-store = Store([reply, board], journal=journal)
+
+
+def journal() -> Journal | str:
+    if not folded:
+        return "memory:"
+    engine = RedisJournal if folded.startswith("redis:") else SqliteJournal
+    return engine(folded, Retention(fold_after=0.0))
+
+
+store = Store([reply, board], journal=journal())

@@ -7,8 +7,8 @@ the replica has not received; with `wait=N` in the URL, N replicas have received
 these ways is lost from the end of the history, and every node and client that has seen it is told.
 
 Invariants: every coroutine runs scripts, each of which is a transaction; `append` runs one. Only `save`, `trim`,
-`tidy`, `erase` and `rewrite` run several, each of them short, because everybody else waits for one. Positions are compared
-inside of the scripts, by seq and tag. So a node that was frozen or cut off writes nothing but what fits the history.
+`tidy`, `erase` and `rewrite` run several, each of them short, because everybody else waits for one. Positions are
+compared inside of the scripts, by seq and tag. So a node that was frozen or cut off writes only what fits the history.
 """
 
 from __future__ import annotations

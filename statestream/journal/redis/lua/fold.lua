@@ -14,18 +14,19 @@ for at, name in ipairs(names) do
     return { "folded", 0 }
   end
 end
+local bundles, places = {}, {}
 for at, last in ipairs(lasts) do
   local found, _, tag, _, data, place = chunk_from(meta, last)
   if found ~= last or tag ~= tags[at] or not place or redis.sha1hex(data) ~= ARGV[2 * at] then
     return { "folded", -1 }
   end
+  bundles[at], places[at] = bundle, place
 end
 
-for at, last in ipairs(lasts) do
-  local _, _, _, _, _, place = chunk_from(meta, last)
-  bundle[place + 4] = ARGV[2 * at + 1]
-  if at == #lasts or lasts[at + 1] > bundle.last then
-    keep_again(meta)
+for at, chunks in ipairs(bundles) do
+  chunks[places[at] + 4] = ARGV[2 * at + 1]
+  if chunks ~= bundles[at + 1] then
+    keep_again(meta, chunks)
   end
 end
 

@@ -16,8 +16,8 @@ local function keep(meta, chunks)
   end
 end
 
--- Writes `bundle` again, the data of which have changed.
-local function keep_again(meta)
-  redis.call("ZREMRANGEBYSCORE", REPLACED, integer(bundle.last), integer(bundle.last))
-  keep(meta, bundle)
+-- Writes a bundle again, the data of which have changed.
+local function keep_again(meta, chunks)
+  redis.call("ZREMRANGEBYSCORE", REPLACED, integer(chunks.last), integer(chunks.last))
+  keep(meta, chunks)
 end

@@ -46,7 +46,7 @@ for at = 3, #ARGV, 3 do
     end
     if place then
       bundle[place + 4] = ARGV[at + 2]
-      keep_again(meta)
+      keep_again(meta, bundle)
     else
       local before = nodes()
       move(last, base, tag, bytes, ARGV[at + 2])
