@@ -266,6 +266,8 @@ def test_a_fault_of_the_second_server_is_found(tmp_path: Path) -> None:
         oracle.join(Who("ann", "", "slices=*"), 0)
         oracle.order("revoke", "ann", 0)
         oracle.order("reinstate", "ann", 0)
-        oracle.join(Who("ann", "", "slices=*"), 1)
+        reader = oracle.join(Who("ann", "", "slices=*"), 1)
+        while not reader.open:  # the second server has not heard yet that she may come again
+            oracle.resume(reader, 1)
         with pytest.raises(AssertionError, match="after a revocation"):
             oracle.order("revoke", "ann", 0)
