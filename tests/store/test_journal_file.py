@@ -12,8 +12,10 @@ import pytest
 
 from statestream.core.change import START, now_ms
 from statestream.core.errors import Forked, JournalUnusable, Unavailable
+from statestream.core.selection import Selection
 from statestream.journal import Retention, SqliteJournal
 from statestream.journal.history import History
+from statestream.journal.sqlite.changes import condition_of
 from statestream.testing.journals import changes_after, entry, fold, keep, patches, plain, raised, step, value, write
 from tests.support import Server, dispatch, get_state
 from tests.support.paths import ROOT
@@ -203,3 +205,21 @@ def copy(source: Path, target: Path) -> None:
     one.backup(other)
     one.close()
     other.close()
+
+
+async def test_statements_are_few_however_many_names_they_have(tmp_path: Path) -> None:
+    """The driver keeps what it has prepared, so a statement for each number of names is memory that is lost."""
+    names = [f"room/{number}" for number in range(300)]
+    few = {condition_of(Selection(names=frozenset(names[:count])))[0] for count in range(1, 300)}
+    assert len(few) < 12
+    few = {condition_of(Selection(names=frozenset(), families=frozenset(names[:count])))[0] for count in range(1, 300)}
+    assert len(few) < 12
+    journal = SqliteJournal(tmp_path / "j.db")
+    await journal.open()
+    for name in names[:7]:
+        await write(journal, entry(value(name, 1)))
+    for count in range(1, 8):
+        page = await journal.read(START, 100, Selection(names=frozenset(names[:count])))
+        assert sorted(change.slice for change in page.changes) == sorted(names[:count])
+    await write(journal, entry(*(value(name, 2) for name in names[:7])))
+    await journal.close()

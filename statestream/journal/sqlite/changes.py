@@ -183,7 +183,7 @@ def _compare(sql: sqlite3.Connection, versions: Mapping[str, int]) -> dict[str, 
     rows: dict[str, tuple[int, int]] = {}
     names = list(versions)
     for begin in range(0, len(names), COMPARED):
-        some = names[begin : begin + COMPARED]
+        some = padded(names[begin : begin + COMPARED])
         query = f"SELECT slice, version, crc FROM versions WHERE slice IN ({', '.join('?' * len(some))})"
         rows.update((name, (version, crc)) for name, version, crc in sql.execute(query, some))
     for name, version in versions.items():
@@ -321,13 +321,22 @@ def change_at(sql: sqlite3.Connection, seq: int) -> Change:
     return _change(row)
 
 
+def padded(values: list[str]) -> list[str]:
+    """The same values, the last one repeated until their number is a power of two.
+
+    The driver keeps each statement that it has prepared, and a statement for every number of values would take a
+    megabyte after some hours.
+    """
+    return [*values, *values[-1:] * ((1 << (len(values) - 1).bit_length()) - len(values))]
+
+
 def condition_of(selection: Selection) -> tuple[str, list[str]]:
     """The selection as a condition on the column `slice`, and the values it is bound to."""
     if selection.everything:
         return "TRUE", []
-    names = sorted(selection.names)
+    names = padded(sorted(selection.names))
     conditions = [f"slice IN ({', '.join('?' * len(names))})"]
-    for family in sorted(selection.families):
+    for family in padded(sorted(selection.families)):
         conditions.append("(slice >= ? AND slice < ?)")
         names += [f"{family}/", f"{family}0"]  # 0 is the character after the slash
     return f"({' OR '.join(conditions)})", names
