@@ -21,6 +21,7 @@ import pytest
 from tests.support import PlainClient, Server, eventually, get_state
 from tests.support.chats import ask, chatty, ended, invite, new_chat, read_until, received, text_of, user
 from tests.support.provider import asked, script
+from tests.support.standstill import stop_between_writes
 
 Http = aiohttp.ClientSession
 
@@ -285,7 +286,7 @@ async def test_a_page_of_another_site_makes_nobody_present(header: str, value: s
 
 
 async def test_a_server_that_slept_longer_than_its_lease_notices_and_goes_on(
-    pair: tuple[Server, Server], upstream: str, http: Http
+    pair: tuple[Server, Server], upstream: str, http: Http, tmp_path: Path
 ) -> None:
     here, there = pair
     chat = await chat_of(http, here, "ana")
@@ -294,7 +295,7 @@ async def test_a_server_that_slept_longer_than_its_lease_notices_and_goes_on(
     question = await script(http, upstream, "Sleep.", {"say": "So far"}, {"wait": "never"})
     response = await http.post(f"{here.url}/api/chats/{chat}/stream", json=user(question))
     await read_until(response, "So far")
-    os.kill(here.pid, signal.SIGSTOP)
+    stop_between_writes(here.pid, tmp_path / "journal.db")
     try:
         message = await ended(http, there, chat)
         await looking.until()

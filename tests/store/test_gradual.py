@@ -17,6 +17,7 @@ import pytest
 from statestream.journal.sqlite.repair import repair
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually, get_state
 from tests.support.nursery import finished
+from tests.support.standstill import stop_between_writes
 
 Http = aiohttp.ClientSession
 GROWING = f"{ROOT / 'tests/apps/growing.py'}:store"
@@ -204,7 +205,7 @@ async def test_a_node_that_was_frozen_while_others_folded_starts_over(http: Http
         reader = PlainClient(other.port, query=f"slices={NAME}").connect()
         positions = await grow(http, one, WORDS[:100])
         reader.read_to(positions[-1])
-        os.kill(other.pid, signal.SIGSTOP)
+        stop_between_writes(other.pid, tmp_path / "j.db")
         try:
             await together(http, one, [("reply/grew", KEY, {"index": at, "text": WORDS[at]}) for at in range(300)])
             end = await together(http, one, [("reply/done", KEY, {"title": "Again"})])
