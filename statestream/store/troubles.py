@@ -60,6 +60,11 @@ class Troubles:
         if since is not None:  # a warning as well: whoever is shown how it began needs to know that it is over
             log.warning("over after %.1f seconds: %s", time.monotonic() - since, TROUBLES[cause].sentence)
 
+    def warn(self, message: str, error: Exception) -> None:
+        """Logs what has failed now, unless it is the journal that is in trouble: of that, the log has a line."""
+        if "journal" not in self:
+            log.warning(message, error)
+
     def __contains__(self, cause: Cause) -> bool:
         return cause in self._since
 

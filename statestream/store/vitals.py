@@ -101,10 +101,6 @@ class Vitals:
 
 def _why(error: Exception) -> str:
     """For the log. Errors that are not ours are logged where they arrive."""
-    return (
-        str(error)
-        if isinstance(error, StatestreamError)
-        else "it does not answer"
-        if isinstance(error, TimeoutError)
-        else ""
-    )
+    if isinstance(error, StatestreamError):
+        return str(error)
+    return "it does not answer" if isinstance(error, TimeoutError) else ""

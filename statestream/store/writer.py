@@ -175,9 +175,8 @@ class Writer:
             ran = None if bulk is None else bulk.transaction
             await self._commit(list(batch), ran)  # a copy: it removes what it answers, and an error is for all of them
         except StatestreamError as error:
-            if "journal" not in self._state.vitals.troubles:  # of which the log has a line
-                requests = "request" if len(batch) == 1 else "requests"
-                log.warning("the outcome of %d %s is unknown: %s", len(batch), requests, error)
+            requests = "request" if len(batch) == 1 else "requests"
+            self._state.vitals.troubles.warn(f"the outcome of {len(batch)} {requests} is unknown: %s", error)
             _fail(batch, Unavailable(UNKNOWN_OUTCOME))
         except Exception:
             log.exception("the writer failed; it reads the journal before the next batch")

@@ -85,8 +85,7 @@ class Lease:
                     await self._view.dispatch(left(node))
                     del self._seen[node]
             except StatestreamError as error:
-                if "journal" not in self._view.vitals.troubles:  # of which the log has a line
-                    log.warning("a lease could not be renewed, trying again soon: %s", error)
+                self._view.vitals.troubles.warn("a lease could not be renewed, trying again soon: %s", error)
                 self._seen.clear()  # while the journal is unavailable, no node can renew its lease
             except Exception:
                 log.exception("looking after the leases failed, trying again soon")

@@ -199,8 +199,8 @@ class Presence:
             try:
                 await self._report(key, asyncio.get_running_loop().time())
             except StatestreamError as error:
-                if "journal" not in self._view.vitals.troubles:  # of which the log has a line
-                    log.warning("the presence in a chat could not be reported, trying again soon: %s", error)
+                message = "the presence in a chat could not be reported, trying again soon: %s"
+                self._view.vitals.troubles.warn(message, error)
                 self._check_after(key, PACE_SECONDS)
             except Exception:
                 log.exception("the presence in a chat could not be reported, trying again soon")
