@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from statestream.core.selection import EVERYTHING, Selection
-from statestream.core.slices import Slice
+from statestream.core.slices import Slice, full_name_of
 
 
 def selection_of(items: Iterable[str]) -> Selection:
@@ -28,9 +28,7 @@ def selection_of(items: Iterable[str]) -> Selection:
 
 def value_of(state: Mapping[str, Any], name: str | Slice[Any], key: str | None) -> Any:
     """The value of a slice or instance in a client's state; None if it is not there. Raises TypeError, InvalidValue."""
-    if isinstance(name, str):
-        if key is not None:
-            raise TypeError("expected a key with a slice only; write the full name of an instance, such as room/42")
-        return state.get(name)
-    full_name = name.full_name(key)
-    return name.of(state[full_name]) if full_name in state else None
+    full_name = full_name_of(name, key)
+    if full_name not in state:
+        return None
+    return state[full_name] if isinstance(name, str) else name.of(state[full_name])

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, get_type_hint
 
 import orjson
 from msgspec import Struct
-from typing_extensions import TypeVar
+from typing_extensions import TypedDict, TypeVar, Unpack
 
 from statestream.core.change import Action, Removed
 from statestream.core.errors import InvalidValue, Malformed, NotJSON, UnknownSlice
@@ -115,6 +115,20 @@ class _DeclareOther(Protocol[T]):
     ) -> Callable[Concatenate[T, P], T | Removed | None]: ...
 
 
+class _Options(TypedDict, total=False):
+    """What a slice may have, whatever its type."""
+
+    validate: bool
+    keyed: bool
+    internal: bool
+    hidden: bool
+    read: Callable[..., bool] | None
+    dispatch: Callable[..., bool] | None
+    erase: Callable[..., bool] | None
+    version: int
+    was: str | None
+
+
 class Slice(Generic[T]):
     """A named part of the state, the handlers that change it, and the rules about who may do what.
 
@@ -138,39 +152,9 @@ class Slice(Generic[T]):
     """
 
     @overload
-    def __init__(
-        self,
-        name: str,
-        *,
-        initial: Any,
-        type: type[T],
-        validate: bool = False,
-        keyed: bool = False,
-        internal: bool = False,
-        hidden: bool = False,
-        read: Callable[..., bool] | None = None,
-        dispatch: Callable[..., bool] | None = None,
-        erase: Callable[..., bool] | None = None,
-        version: int = 1,
-        was: str | None = None,
-    ) -> None: ...
+    def __init__(self, name: str, *, initial: Any, type: type[T], **options: Unpack[_Options]) -> None: ...
     @overload  # no class, such as int | None: annotate the variable, Slice[int | None]
-    def __init__(
-        self,
-        name: str,
-        *,
-        initial: Any,
-        type: Any = None,
-        validate: bool = False,
-        keyed: bool = False,
-        internal: bool = False,
-        hidden: bool = False,
-        read: Callable[..., bool] | None = None,
-        dispatch: Callable[..., bool] | None = None,
-        erase: Callable[..., bool] | None = None,
-        version: int = 1,
-        was: str | None = None,
-    ) -> None: ...
+    def __init__(self, name: str, *, initial: Any, type: Any = None, **options: Unpack[_Options]) -> None: ...
     def __init__(
         self,
         name: str,
@@ -233,14 +217,6 @@ class Slice(Generic[T]):
     def checked(self) -> bool:
         """Whether every new value fits the type: because that was asked for, or because it was made of an object."""
         return self.type is not None and (self.validate or not self.type.plain)
-
-    def full_name(self, key: str | None) -> str:
-        """The name of the slice, or of the instance with a key. Raises TypeError, Malformed."""
-        if self.keyed and key is None:
-            raise TypeError(f"expected a key beside {self.name}, which is a keyed slice, as in get({self.name}, '42')")
-        if key is not None and not self.keyed:
-            raise TypeError(f"expected {self.name} without a key, because it is a plain slice")
-        return self.name if key is None else f"{self.name}/{check_key(key)}"
 
     def of(self, value: Any) -> T:
         """What a program sees of a plain value of the slice. Raises InvalidValue."""
@@ -391,6 +367,19 @@ def _check_handler(handler: Any, decorator: str, *, named: bool = True) -> None:
         raise TypeError(f"write {decorator} without parentheses, on the line above the handler{got}")
     if named and not getattr(handler, "__name__", "").isidentifier():
         raise TypeError(f"{decorator}: the handler's name becomes that of the action, so declare it with def")
+
+
+def full_name_of(name: str | Slice[Any], key: str | None) -> str:
+    """The name of a slice, or of the instance with a key; a name without a key is one. Raises TypeError, Malformed."""
+    if isinstance(name, str):
+        if key is not None:
+            raise TypeError("expected a key with a slice only; write the full name of an instance, such as room/42")
+        return name
+    if name.keyed and key is None:
+        raise TypeError(f"expected a key beside {name.name}, which is a keyed slice, as in get({name.name}, '42')")
+    if key is not None and not name.keyed:
+        raise TypeError(f"expected {name.name} without a key, because it is a plain slice")
+    return name.name if key is None else f"{name.name}/{check_key(key)}"
 
 
 def check_declared(slices: Mapping[str, Slice], name: str, key: str | None, *, or_all: bool = True) -> None:

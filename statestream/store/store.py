@@ -17,7 +17,7 @@ from statestream.core.change import Action, Change, Position, Result, SliceState
 from statestream.core.errors import NotInMemory, UnknownSlice
 from statestream.core.functions import check_plain
 from statestream.core.principal import SERVER, Identity, Principal
-from statestream.core.slices import Slice
+from statestream.core.slices import Slice, full_name_of
 from statestream.journal import from_url
 from statestream.journal.contract import Journal
 from statestream.store import tracing
@@ -246,13 +246,9 @@ class Store:
 
     def _full_name(self, name: str | Slice[Any], key: str | None) -> str:
         """Raises TypeError, UnknownSlice, Malformed."""
-        if isinstance(name, str):
-            if key is not None:
-                raise TypeError("expected a key with a slice only; write the full name of an instance, such as room/42")
-            return name
-        if not self._view.declares(name):
+        if not isinstance(name, str) and not self._view.declares(name):
             raise UnknownSlice(f"expected a slice of this store, got another one with the name {name.name}")
-        return name.full_name(key)
+        return full_name_of(name, key)
 
     def on_change(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Calls `listener` with every change, in order, once it is committed. Call the result to unsubscribe.
