@@ -46,9 +46,8 @@ async def long_poll(
 ) -> web.StreamResponse:
     """Answers within a heartbeat. Raises TooManyStreams, and Unavailable if too much waits for slow clients."""
     transport = request.transport
-    request[OUTCOME] = "ok"
+    request[OUTCOME] = "left" if transport is None else "ok"
     if transport is None:
-        request[OUTCOME] = "left"
         return web.Response()
     session = hold(request)
     sink = AnswerSink(transport, request.config_dict[BUDGET])

@@ -72,7 +72,7 @@ class Upkeep:
         slices: LoadedSlices,
         journal: Journal,
         troubles: Troubles,
-        gradual: Callable[[], Collection[str]] = frozenset,
+        gradual: Callable[[], Collection[str]],
     ) -> None:
         self._slices, self._troubles, self._gradual = slices, troubles, gradual
         self._due = asyncio.Event()

@@ -29,6 +29,8 @@ from statestream.journal.postgresql.connection import Connection
 from statestream.journal.postgresql.statements import Statements
 
 DUPLICATE_ATTEMPTS: Final = 3
+_FOLDED: Final = ("", "", "", None, b"", b"")
+"""The columns of a folded change that may be replaced."""
 
 
 async def head(sql: Connection, statements: Statements) -> Position:
@@ -242,16 +244,7 @@ def change_columns(change: Change) -> tuple[Any, ...]:
     There are many folded changes, so what they have in common is not in their rows.
     """
     cause = change.cause
-    if change.is_folded:
-        kind, type_, request, actor, data, payload = "", "", "", None, b"", b""
-    else:
-        kind, type_, request, actor, data, payload = (
-            change.kind,
-            cause.type,
-            cause.id,
-            cause.actor,
-            change.data,
-            cause.payload,
-        )
+    what = (change.kind, cause.type, cause.id, cause.actor, change.data, cause.payload)
+    kind, type_, request, actor, data, payload = _FOLDED if change.is_folded else what
     crc = change_checksum(change.slice, kind, type_, request, actor, change.at, data, payload)
     return kind, type_, request, actor, data, payload, crc
