@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from statestream.core.change import Change, SliceState
 from statestream.core.patch import diff
+from statestream.core.sharing import shared
 from statestream.core.slices import View
-from statestream.core.values import encode, plain
+from statestream.core.values import encode
 from statestream.store.registry import HandlerRegistry
 from statestream.store.slow_calls import SlowCalls, name_of
 from statestream.store.transaction import value_after
@@ -39,7 +40,8 @@ class ShownStates:
         """What a view shows of a state. `number` counts the views of the slice."""
         kept = self._kept.get((name, number))
         if kept is None or kept.position != state.position:
-            kept = self._keep(name, number, SliceState(self._show(name, number, state.value), state.position))
+            shown = self._show(name, number, state.value, None if kept is None else kept.value)
+            kept = self._keep(name, number, SliceState(shown, state.position))
         return kept
 
     def past(self, name: str, number: int, state: SliceState) -> SliceState:
@@ -88,11 +90,12 @@ class ShownStates:
             if name in names:
                 self._forget(name, number)
 
-    def _show(self, name: str, number: int, value: Any) -> Any:
+    def _show(self, name: str, number: int, value: Any, before: Any = None) -> Any:
+        """`before` is what it has shown before, if that is known."""
         view: View = self._registry.slices[name.partition("/")[0]].views[number]
         try:
             with self._slow_calls.timed("view", view.function):
-                return plain(view.function(value))
+                return shared(view.function(value), before)
         except Exception:
             log.exception("the view %s failed; it shows null", name_of(view.function))
         return None

@@ -1,0 +1,77 @@
+"""A plain copy of a value that shares what has not changed with an earlier plain value.
+
+A view returns all of what it shows after each change, and nearly all of that is as it was. Comparing it with what was
+shown before is much cheaper than copying it, and the parts that are shared are found by identity when the two are
+compared for a patch.
+
+Invariants: pure. The result is the same JSON as that of `plain`, and the same values are refused with the same errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from statestream.core.errors import NotJSON
+from statestream.core.values import check_depth, check_member, escape, plain
+
+
+def shared(value: Any, known: Any, depth: int = 0, parent_key: str = "") -> Any:
+    """`plain(value)`, made of parts of `known`, a plain value that is never changed, as far as they are the same."""
+    kind = type(value)
+    if kind is not type(known) or kind not in (dict, list):
+        return plain(value, depth, parent_key)
+    check_depth(depth)
+    return (_shared_dict if kind is dict else _shared_list)(value, known, depth + 1, parent_key)
+
+
+def _same_members(value: dict[Any, Any], known: dict[str, Any]) -> set[str]:
+    """The keys whose values are the same. None at all if some are equal, but not the same, like 1 and True."""
+    try:
+        keys = {key for key, item in value.items() if key in known and item == known[key]}
+        same = orjson.dumps([value[key] for key in keys]) == orjson.dumps([known[key] for key in keys])
+    except Exception:  # objects of other types may raise anything when they are compared; `plain` says what is wrong
+        return set()
+    return keys if same else set()
+
+
+def _same_ends(value: list[Any], known: list[Any]) -> tuple[int, int]:
+    """How many elements are the same at the beginning and at the end. What is between was changed, or moved."""
+    shortest = min(len(value), len(known))
+    try:
+        start = next((at for at in range(shortest) if value[at] != known[at]), shortest)
+        end = next((at for at in range(shortest - start) if value[-1 - at] != known[-1 - at]), shortest - start)
+        mine, theirs = (each[:start] + each[len(each) - end :] for each in (value, known))
+        same = orjson.dumps(mine) == orjson.dumps(theirs)
+    except Exception:  # see above
+        return 0, 0
+    return (start, end) if same else (0, 0)
+
+
+def _shared_dict(value: dict[Any, Any], known: dict[str, Any], depth: int, parent_key: str) -> dict[str, Any]:
+    same = _same_members(value, known)
+    if len(same) == len(value) == len(known):
+        return known
+    copy: dict[str, Any] = {}
+    for key, item in value.items():
+        name = check_member(key, parent_key)
+        try:
+            copy[name] = known[name] if name in same else shared(item, known.get(name), depth, name)
+        except NotJSON as error:
+            raise error.under(escape(name)) from None
+    return copy
+
+
+def _shared_list(value: list[Any], known: list[Any], depth: int, _: str) -> list[Any]:
+    start, end = _same_ends(value, known)
+    if start == len(value) == len(known):
+        return known
+    edited = len(value) == len(known)
+    copy = known[:start]
+    for index in range(start, len(value) - end):
+        try:
+            copy.append(shared(value[index], known[index] if edited else None, depth))
+        except NotJSON as error:
+            raise error.under(str(index)) from None
+    return copy + known[len(known) - end :]
