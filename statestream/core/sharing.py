@@ -53,13 +53,14 @@ def _shared_dict(value: dict[Any, Any], known: dict[str, Any], depth: int, paren
     same = _same_members(value, known)
     if len(same) == len(value) == len(known):
         return known
-    copy: dict[str, Any] = {}
+    copy = {key: item for key, item in known.items() if key in same} if same else {}
     for key, item in value.items():
-        name = check_member(key, parent_key)
-        try:
-            copy[name] = known[name] if name in same else shared(item, known.get(name), depth, name)
-        except NotJSON as error:
-            raise error.under(escape(name)) from None
+        if key not in same:
+            name = check_member(key, parent_key)
+            try:
+                copy[name] = shared(item, known.get(name), depth, name)
+            except NotJSON as error:
+                raise error.under(escape(name)) from None
     return copy
 
 

@@ -31,6 +31,8 @@ SECONDS: Final = 5.0
 PERIOD: Final = 0.02
 CONNECTIONS: Final = 60
 MIB: Final = 1 << 20
+RETURN_SECONDS: Final = 8.0
+"""The server returns memory when it was not needed for five seconds."""
 
 Attack = Callable[["Target"], Awaitable[None]]
 CASES: dict[str, Attack] = {}
@@ -246,6 +248,7 @@ def main(names: list[str] | None = None) -> None:
         with Server.serving(APP) as server:
             resting = server.resident("VmRSS")
             latencies = asyncio.run(measured(name, server))
+            time.sleep(RETURN_SECONDS)
             peak, after = server.resident("VmHWM"), server.resident("VmRSS")
         before, during = sorted(latencies.before), sorted(latencies.during)
         rows.append(
