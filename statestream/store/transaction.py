@@ -29,6 +29,7 @@ from statestream.core.errors import (
     RateLimited,
     Refused,
     StatestreamError,
+    TooLarge,
     Unavailable,
     VersionConflict,
 )
@@ -329,6 +330,9 @@ def _failure(handler: Handler, action: Action, error: BaseException, *, shown: b
         return InvalidPayload(f"{action.type} would make {name} a state that is not allowed: {said}")
     if isinstance(error, Malformed) and not isinstance(error, NotJSON):
         return InvalidPayload(f"{action.type} does not fit {name}: {error}")
+    if isinstance(error, TooLarge):
+        log.error("the handler of %s for %s does too much: %s", handler.slice.name, action.type, error)
+        return TooLarge(f"the handler of {name} for {action.type} does too much: {error}")
     log.error("the handler of %s for %s failed", handler.slice.name, action.type, exc_info=error)
     ours = isinstance(error, StatestreamError)
     said = str(error) if shown or not isinstance(error, (InvalidValue, NotJSON)) else _without_place(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from statestream.core.change import REMOVED
 from statestream.core.draft import Scratch, produce, recorded, tracker
-from statestream.core.errors import DraftClosed, HandlerFailed, NotJSON
+from statestream.core.errors import DraftClosed, HandlerFailed, NotJSON, TooLarge
 from statestream.core.values import canonical
 from tests.support.often import often
 from tests.support.programs import base_documents, everything, programs, run, run_wild
@@ -62,31 +63,32 @@ def test_a_program_that_does_too_much_replaces_the_whole_value(base: Any, progra
 
 
 def test_a_long_list_is_shuffled_in_one_operation() -> None:
-    numbers = list(range(2 * tracker.MAX_OPS))
+    numbers = list(range(tracker.MAX_OPS + 100))
     value, ops = produce({"list": numbers}, lambda state: random.Random(1).shuffle(state["list"]))
     assert sorted(value["list"]) == numbers != value["list"]
     assert [op["path"] for op in ops] == [""]
 
 
-WRITES = st.lists(
-    st.tuples(
-        st.integers(0, 3), st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text(max_size=3), st.just([1]))
-    ),
-    max_size=20,
-)
-
-
-@settings(max_examples=often(50), deadline=None)
-@given(writes=WRITES)
-def test_writes_that_are_not_recorded_one_by_one_do_the_same(writes: list[tuple[int, Any]]) -> None:
+def writing(times: int, *, stubborn: bool = False) -> Any:
     def recipe(state: Any) -> None:
-        for index, value in [*writes, *writes]:
-            state["list"][index] = value
+        for number in range(times):
+            with contextlib.suppress(TooLarge) if stubborn else contextlib.nullcontext():
+                state["list"].append(number)
 
-    with mock.patch.object(tracker, "MAX_OPS", 0):
-        check({"list": [0, "a", None, {}]}, recipe)
-        with pytest.raises(NotJSON, match="the integer is outside"):
-            produce({"list": [0]}, quiet(lambda state: [state["list"].__setitem__(0, 10**n) for n in range(20)]))
+    return recipe
+
+
+def test_a_recipe_may_write_so_often_and_no_more() -> None:
+    value, ops = produce({"list": []}, writing(tracker.MAX_WRITES))
+    assert value == {"list": list(range(tracker.MAX_WRITES))}
+    assert [op["path"] for op in ops] == [""]
+    scratch = Scratch()
+    base: Any = {"list": [], "other": {}}
+    for stubborn in (False, True):
+        with pytest.raises(TooLarge, match=r"more than 15,000 members and elements one by one; make the new list"):
+            recorded(base, writing(tracker.MAX_WRITES + 2, stubborn=stubborn), scratch)
+        scratch.undo()
+        assert base == {"list": [], "other": {}}
 
 
 @pytest.mark.parametrize("make", [lambda n: n, str, lambda n: n % 7, lambda n: [n], lambda n: (n, str(n))[n % 2]])

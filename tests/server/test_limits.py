@@ -131,6 +131,17 @@ async def test_large_changes_reach_everybody_in_order_also_those_who_come_in_bet
         client.close()
 
 
+async def test_a_handler_that_writes_too_often_is_stopped_and_changes_nothing(crowded: Server, http: Http) -> None:
+    before = await get_state(http, crowded.url, "slices=rows")
+    status, answer = await dispatch(http, crowded.url, "rows/shuffled", {"seed": 1})
+    assert (status, answer["code"]) == (413, "too_large")
+    assert answer["detail"].startswith(
+        "the handler of rows for rows/shuffled does too much: it changes more than 15,000 "
+    )
+    assert await get_state(http, crowded.url, "slices=rows") == before
+    assert (await dispatch(http, crowded.url, "rows/annotated", {"text": "after"}))[0] == 200
+
+
 async def test_readers_who_are_owed_too_much_receive_what_they_missed_at_once(crowded: Server, http: Http) -> None:
     """Twelve megabytes for everybody, faster than they are written. No reader misses anything or gets it twice."""
     clients = [PlainClient(crowded.port, "slices=rows,tick").connect() for _ in range(12)]

@@ -38,7 +38,7 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
 
     The recipe changes its draft, or returns a new value, never both; or it returns REMOVED, whatever it has changed.
     Returns `base` itself without operations if nothing changed, and (REMOVED, []) for REMOVED. Raises what the recipe
-    raises, NotJSON, HandlerFailed.
+    raises, NotJSON, HandlerFailed, and TooLarge for a recipe that writes too often.
     """
     value, ops = recorded(base, recipe, Scratch())
     return value, orjson.loads(orjson.dumps(ops))
@@ -55,6 +55,7 @@ def recorded(base: Any, recipe: Callable[[Any], object], scratch: Scratch) -> tu
     root = _root(tracker, base)
     try:
         result = recipe(base if root is None else root)
+        tracker.check()
         if result is REMOVED:
             return REMOVED, []
         if result is not None and result is not root:

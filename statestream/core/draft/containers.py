@@ -7,14 +7,13 @@ one; everything that rewrites a whole container goes through `_rewrite`.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import partial
 from typing import Any, Final, Self, SupportsIndex, cast
 
 from statestream.core.draft.tracker import MISSING, Draft, Intake, bare, frozen
 from statestream.core.errors import NotJSON
-from statestream.core.values import MAX_INT, SCALARS, check_member
+from statestream.core.values import check_member
 
 
 class DictDraft(Draft, MutableMapping[str, Any]):
@@ -110,16 +109,7 @@ class ListDraft(Draft, MutableSequence[Any]):
             content[index] = value
             self._rewrite(content)
             return
-        data = self._data
-        old = data[index]
-        if self._unrecorded and type(old) in SCALARS and (kind := type(value)) in SCALARS:
-            if kind is int and -MAX_INT <= value <= MAX_INT:  # a call for each would take longer than the rest
-                data[index] = value
-                return
-            with contextlib.suppress(NotJSON):
-                data[index] = SCALARS[kind](value)
-                return
-        self._put(range(len(data))[index], old, value)  # also raises NotJSON with its place
+        self._put(range(len(self._data))[index], self._data[index], value)  # also raises NotJSON with its place
 
     def __delitem__(self, index: Any) -> None:
         if isinstance(index, slice):

@@ -27,7 +27,7 @@ import orjson
 
 from statestream.core.draft.closed import CLOSED
 from statestream.core.draft.scratch import Scratch
-from statestream.core.errors import NotJSON
+from statestream.core.errors import NotJSON, TooLarge
 from statestream.core.patch import Op, change
 from statestream.core.values import SCALARS, check_depth, check_member, escape, plain, same
 
@@ -35,17 +35,19 @@ MISSING: Final = object()
 LONG: Final = 100
 MAX_OPS: Final = 10_000
 """A recipe that does more replaces the whole value: it takes longer to make, send and apply so many operations."""
+MAX_WRITES: Final = 15_000
+"""A recipe that writes so often takes some 50 ms, in which nobody else is served. More is refused."""
 
 
 class Tracker:
     """What one run of a recipe has done so far: the operations in order, and the drafts by the ids of their containers.
 
     `epoch` is raised whenever content is frozen into an operation, see `Draft._record_set`. `whole` says that there
-    were too many operations to go on recording them. `kinds` are the draft classes, which are defined in `containers`,
-    a module that imports this one.
+    were too many operations to go on recording them, and `beyond` counts the writes after that. `kinds` are the draft
+    classes, which are defined in `containers`, a module that imports this one.
     """
 
-    __slots__ = ("drafts", "epoch", "kinds", "ops", "root", "scratch", "whole")
+    __slots__ = ("beyond", "drafts", "epoch", "kinds", "ops", "root", "scratch", "whole")
 
     def __init__(self, kinds: Mapping[type[Any], type[Draft]], scratch: Scratch) -> None:
         self.kinds = kinds
@@ -55,6 +57,7 @@ class Tracker:
         self.epoch = 0
         self.root: Draft | None = None
         self.whole = False
+        self.beyond = 0
 
     def draft(self, data: Any, parent: Draft | None, key: str | int) -> Draft:
         found = self.kinds[type(data)](self, data, parent, key)
@@ -67,6 +70,19 @@ class Tracker:
             return [{"op": "replace", "path": "", "value": frozen(self.root._data)}]
         return [op for op in self.ops if op]
 
+    def count(self) -> None:
+        """Counts a write that is not recorded. Raises TooLarge."""
+        self.beyond += 1
+        self.check()
+
+    def check(self) -> None:
+        """Raises TooLarge if there were too many writes, also if the recipe did not let that end it."""
+        if self.beyond > MAX_WRITES - MAX_OPS:
+            raise TooLarge(
+                f"it changes more than {MAX_WRITES:,} members and elements one by one; "
+                "make the new list or dict first, and assign or return it as a whole"
+            )
+
     def close(self) -> None:
         for draft in self.drafts.values():
             draft._data, draft._parent, draft._written = CLOSED, None, None
@@ -77,15 +93,13 @@ class Tracker:
 class Draft:
     """What drafts of dicts and lists share: their place in the tree, copying before the first write, recording."""
 
-    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_shared", "_tracker", "_unrecorded", "_written")
+    __slots__ = ("_data", "_hollow", "_key", "_owned", "_parent", "_shared", "_tracker", "_written")
     _data: Any
 
     def __init__(self, tracker: Tracker, data: Any, parent: Draft | None, key: str | int) -> None:
         self._tracker, self._data, self._parent, self._key = tracker, data, parent, key
         self._owned = self._shared = id(data) in tracker.scratch.made
         self._hollow = False
-        self._unrecorded = False
-        """Whether a write changes nothing but the data: it is its own, and the whole value is replaced anyway."""
         self._written: dict[Any, tuple[Op, Any, int]] | None = None
 
     def _child(self, key: Any, value: Any) -> Any:
@@ -113,14 +127,15 @@ class Draft:
         return self._key
 
     def _path(self) -> str | None:
-        """The pointer to this container in the document as it is now; None if nothing is recorded of it.
+        """The pointer to this container in the document as it is now, for a write; None if nothing is recorded of it.
 
-        This is the case while it is detached, and after the whole value was replaced.
+        This is the case while it is detached, and after the whole value was replaced. Raises TooLarge.
         """
         if len(self._tracker.ops) > MAX_OPS:
             self._tracker.whole = True
             self._tracker.ops.clear()
         if self._tracker.whole:
+            self._tracker.count()
             return None
         segments: list[str] = []
         draft = self
@@ -227,8 +242,6 @@ class Draft:
         path = self._path()
         if path is not None:
             self._record_set(path, key, old, raw)
-        else:
-            self._unrecorded = self._tracker.whole and not self._shared
 
     def _record_ops(self, key: Any, ops: list[Op]) -> None:
         if self._written is not None:
