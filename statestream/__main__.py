@@ -3,11 +3,11 @@
 Invariants: the only module that runs a tool; importing the package imports none.
 """
 
-from statestream.tools.cli import app
+from statestream.tools.cli import command
 
 
 def main() -> None:
-    app()
+    command()
 
 
 if __name__ == "__main__":

@@ -99,10 +99,12 @@ class Known(Mapping[str, Slice]):
 class Rights:
     """The rules of a store for one principal."""
 
-    __slots__ = ("_principal", "_registry")
+    __slots__ = ("_principal", "_registry", "_views")
 
     def __init__(self, principal: Principal, registry: HandlerRegistry) -> None:
         self._principal, self._registry = principal, registry
+        self._views: dict[str, int | None] = {}
+        """The answers of `view_of`, by the names of slices. One join asks for each four times."""
 
     @property
     def unlimited(self) -> bool:
@@ -224,11 +226,15 @@ class Rights:
 
     def view_of(self, name: str) -> int | None:
         """The number of the view through which a slice is seen; None if it is seen as it is."""
-        declared = self._registry.slices.get(name.partition("/")[0])
+        family = name.partition("/")[0]
+        if family in self._views:
+            return self._views[family]
+        declared = self._registry.slices.get(family)
         if declared is None or self._principal.internal:
             return None
-        views = enumerate(declared.views)
-        return next((number for number, each in views if each.concerns(self._principal.identity)), None)
+        views, identity = enumerate(declared.views), self._principal.identity
+        found = self._views[family] = next((number for number, each in views if each.concerns(identity)), None)
+        return found
 
     def check_dispatch(self, action_type: str, key: str | None, value_of: ValueOf) -> Collection[str]:
         """Returns the names on which the right depends.

@@ -7,10 +7,11 @@ bug, in the served module or here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
+from typer.main import get_command
 
 from statestream import __version__
 from statestream.tools.commands.bench import bench
@@ -98,8 +99,8 @@ def _options(
     """The options that precede a command."""
 
 
-for command in COMMANDS:
-    app.command(cls=PlainUsageCommand)(command)
+for each in COMMANDS:
+    app.command(cls=PlainUsageCommand)(each)
 
 journal = typer.Typer(
     name="journal",
@@ -115,3 +116,5 @@ journal = typer.Typer(
 for name, about_a_journal in JOURNAL_COMMANDS.items():
     journal.command(name, cls=PlainUsageCommand)(about_a_journal)
 app.add_typer(journal)
+command: Final = get_command(app)
+"""What runs. Making it of the signatures of all commands takes as long as starting a server."""
