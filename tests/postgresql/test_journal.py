@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 
 import pytest
 
@@ -200,10 +201,18 @@ async def test_a_node_without_notifications_polls_faster(url: str, monkeypatch: 
             await asyncio.wait_for(waiting, 10)
             assert not there._wake_ups._hears
             relay.keeps = lambda: True
-            waiting = asyncio.create_task(there.wait(first.position))
-            await write(here, entry(value("a", 2)))
-            await asyncio.wait_for(waiting, 10)
-            await eventually(lambda: there._wake_ups._hears)
+            after, numbers = first.position, count(2)
+
+            async def heard() -> bool:
+                """Whether the next change was heard of: a poll may be quicker than its notification."""
+                nonlocal after
+                waiting = asyncio.create_task(there.wait(after))
+                [outcome] = await write(here, entry(value("a", next(numbers))))
+                await asyncio.wait_for(waiting, 10)
+                after = outcome.position
+                return there._wake_ups._hears
+
+            await eventually(heard)
 
 
 async def test_connections_that_were_cut_are_made_again(url: str) -> None:
