@@ -10,9 +10,12 @@
 import { rootOf } from "./address.js";
 import { Dispatcher } from "./dispatch.js";
 import { StatestreamError } from "./errors.js";
+import { groupOf } from "./group.js";
 import { HeartbeatMonitor } from "./health.js";
 import { Notifier } from "./notifier.js";
 import { Replica } from "./replica.js";
+import { selectionOf, selects } from "./selection.js";
+import { SharedStream } from "./shared.js";
 import { Connection } from "./stream.js";
 import { Token } from "./token.js";
 import { watchPage } from "./wake.js";
@@ -24,17 +27,19 @@ const MAX_PENDING = 10_000; // updates for listeners; beyond, one that says that
  * `slices` are names, `name/*` or `*`, as an array or as one string with commas; without them, it follows every plain
  * slice. `token` is sent as `Authorization: Bearer …`; if it is a function, async or not, it is called for each
  * connection, and again if the server refuses the token with a 401. `fetch` sends all requests in place of the page's.
+ * `identity` is whom all this is for; the clients of a browser share one stream if it is the same, or else the token.
  */
-export function connect(url, { slices, token, fetch = (...args) => globalThis.fetch(...args) } = {}) {
-  const root = rootOf(url), stream = new URL("stream/state", root);
-  if (slices !== undefined) stream.searchParams.set("slices", String(slices)); // an array becomes text with commas
-  const client = new Client(stream, new URL("dispatch", root), new Token(token, fetch));
+export function connect(url, options = {}) {
+  const root = rootOf(url), stream = new URL("stream/state", root), selection = selectionOf(options.slices);
+  if (selection !== null) stream.searchParams.set("slices", String(selection)); // an array becomes text with commas
+  const token = new Token(options.token, options.fetch ?? ((...args) => globalThis.fetch(...args)));
+  const client = new Client({ stream, dispatch: new URL("dispatch", root), token, selection, group: groupOf(root, options) });
   client.open();
   return client;
 }
 
 class Client {
-  #replica = new Replica();
+  #replica;
   #monitor = new HeartbeatMonitor(() => this.#changed());
   #notifier = new Notifier(() => this.#pending.splice(0));
   #pending = [];
@@ -44,16 +49,18 @@ class Client {
   #settle;
   #leave = () => {};
 
-  constructor(stream, dispatch, token) {
+  constructor({ stream, dispatch, token, selection, group }) {
     this.#dispatcher = new Dispatcher(dispatch, token);
-    this.#connection = new Connection({
+    this.#replica = new Replica(group === null ? undefined : (name) => selects(selection, name));
+    const options = {
       url: stream,
       token,
       replica: this.#replica,
       monitor: this.#monitor,
       onEvent: (_, updates) => this.#received(updates),
       onPhase: () => this.#changed(),
-    });
+    };
+    this.#connection = group === null ? new Connection(options) : new SharedStream(group, options);
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {}); // nobody has to wait for it
   }

@@ -1,5 +1,7 @@
 /* replica.js: the other side of the stream: frames in, state out, or a gap.
  *
+ * A replica may read a stream that selects more than it does, and give others what it holds, as a first frame.
+ *
  * Invariants: pure; it interprets the frames of the protocol and has no connection. After each frame, the state is the
  * server's as of `position`; or `apply` has thrown a Gap, nothing has changed, and the stream starts again without a
  * cursor. Values and states never change, and share what did not change with the ones before.
@@ -18,6 +20,7 @@ const isTime = (value) => Number.isInteger(value) && value >= 0;
 
 /** A copy of the selected slices. `begun`: it has had a state. `end`: {reason, retry, final} once the stream has one. */
 export class Replica {
+  #selects;
   state = {};
   versions = {};
   position = null;
@@ -25,6 +28,39 @@ export class Replica {
   begun = false;
   end = null;
   #view;
+
+  /** `selects(name)`: whether it holds that slice, if the stream has it. */
+  constructor(selects = () => true) {
+    this.#selects = selects;
+  }
+
+  /** Another replica with what this one holds, for all slices of the stream. */
+  copy() {
+    const { state, versions, position, heartbeat, begun } = this;
+    const copy = Object.assign(new Replica(), { state, versions, position, heartbeat, begun });
+    copy.#view = this.#view;
+    return copy;
+  }
+
+  /** The first frame for a reader of these slices who is at `position`, or has none. */
+  firstFrame(selects, position) {
+    const { heartbeat } = this, versions = chosen(this.versions, selects), more = { heartbeat, view: this.#view };
+    const type = position === this.position ? "state.resumed" : "state.initial";
+    if (type === "state.initial") Object.assign(more, { reason: "start", slices: chosen(this.state, selects) });
+    return { type, data: JSON.stringify({ ...more, versions, timestamp: Date.now() }), lastId: this.position };
+  }
+
+  /** Adds slices as they are at this very position. Throws a Gap. */
+  adopt({ slices, versions, position }) {
+    if (position !== this.position || !isObject(slices)) throw new Gap("an answer is not of the position asked for");
+    for (const name of Object.keys(slices)) assertName(name);
+    [this.state, this.versions] = [{ ...this.state, ...slices }, { ...this.versions, ...versionsOf({ versions }) }];
+  }
+
+  /** Drops all other slices. */
+  restrict(selects) {
+    [this.state, this.versions] = [chosen(this.state, selects), chosen(this.versions, selects)];
+  }
 
   /** Makes the next connection start without a cursor. The state stays until a `state.initial` replaces it. */
   forgetPosition() {
@@ -35,12 +71,14 @@ export class Replica {
    *
    * An event of another name belongs to a later version of the protocol, and is ignored, except for its id.
    */
-  apply({ type, data, lastId }) {
+  apply(event) {
+    const { type, lastId } = event;
     if (!FRAMES.includes(type)) {
       if (this.position !== null) this.position = lastId || this.position; // before the first state, nothing to resume
       return [];
     }
-    const updates = this.#frame(type, parsed(data), lastId);
+    event.parsed ??= parsed(event.data); // for other replicas, too: values never change
+    const updates = this.#frame(type, event.parsed, lastId);
     if (type !== "stream.end") this.position = lastId || null;
     return updates;
   }
@@ -66,14 +104,15 @@ export class Replica {
     const heartbeat = heartbeatOf(data), versions = versionsOf(data), { slices, reason, timestamp, view } = data;
     if (!isObject(slices)) throw new Gap("a state has no slices");
     for (const name of Object.keys(slices)) assertName(name);
-    this.state = shared(this.state, slices);
-    [this.versions, this.heartbeat, this.#view, this.begun] = [versions, heartbeat, view, true];
+    this.state = shared(this.state, chosen(slices, this.#selects));
+    this.versions = chosen(versions, this.#selects);
+    [this.heartbeat, this.#view, this.begun] = [heartbeat, view, true];
     return [{ kind: "initial", position, reason, timestamp }];
   }
 
   #resumed(data) {
     const heartbeat = heartbeatOf(data);
-    if (!equal(versionsOf(data), this.versions)) throw new Gap("the server resumed at other versions");
+    if (!equal(chosen(versionsOf(data), this.#selects), this.versions)) throw new Gap("the server resumed at other versions");
     if (data.view !== this.#view) throw new Gap("the server resumed with other views");
     this.heartbeat = heartbeat;
   }
@@ -82,7 +121,7 @@ export class Replica {
   #updates(items, context) {
     const state = { ...this.state }, versions = { ...this.versions };
     if (!Array.isArray(items) || !items.every(isUpdate)) throw new Gap("an update lacks its slice or its version");
-    const newer = items.filter(({ slice, version }) => version > held(versions, slice));
+    const newer = items.filter(({ slice, version }) => version > held(versions, slice) && this.#selects(slice));
     const updates = newer.map((item) => ({ ...applied(state, versions, item), ...context }));
     [this.state, this.versions] = [state, versions];
     return updates;
@@ -98,6 +137,12 @@ function parsed(text) {
   }
   if (!isObject(data)) throw new Gap("the data of a frame is not an object");
   return data;
+}
+
+/** The members with these names. */
+function chosen(record, selects) {
+  const names = Object.keys(record), kept = names.filter(selects);
+  return kept.length === names.length ? record : Object.fromEntries(kept.map((name) => [name, record[name]]));
 }
 
 const held = (versions, name) => (Object.hasOwn(versions, name) ? versions[name] : 0);

@@ -24,6 +24,7 @@ const MIN_FIRST_FRAME_MS = 5_000; // the same if the previous connection had a s
 const FIRST_FRAME_TOTAL_MS = 300_000; // a server that only sends comments will never send a state
 const MIN_POLL_MS = 1_000; // between polls that bring nothing new; a server answers such a poll after a heartbeat
 const FIRST_EVENTS = ["state.initial", "state.resumed"];
+const REOPENED = new Lost("the connection is opened again");
 
 /** Follows `url` into `replica`.
  *
@@ -50,11 +51,17 @@ export class Connection {
   #away = false;
   #closed = false;
   #polls = false; // whether it polls, because streams do not pass
+  #reopens = false; // whether the next connection continues this one, as far as others see
+  #prepare;
+  #accept;
   #probeMs;
 
-  /** `probeMs` is how long it waits, while it polls, before it tries a stream for the second time. */
-  constructor({ url, token, replica, monitor, onEvent, onPhase, probeMs }) {
-    this.#probeMs = probeMs;
+  /** Before each connection, `prepare()` may change the URL, and add to the replica; it may throw a Lost, or a Gap.
+   * `accept(response)` may refuse a stream by its headers: it throws a StatestreamError.
+   * `probeMs` is how long it waits, while it polls, before it tries a stream for the second time.
+   */
+  constructor({ url, token, replica, monitor, onEvent, onPhase, prepare, accept, probeMs }) {
+    [this.#prepare, this.#accept, this.#probeMs] = [prepare, accept, probeMs];
     [this.#url, this.#token, this.#replica, this.#monitor] = [url, token, replica, monitor];
     [this.#onEvent, this.#onPhase] = [onEvent, onPhase];
   }
@@ -80,13 +87,14 @@ export class Connection {
    * `suspicious`: something has happened that may have cut the connection without a sign.
    */
   wake(suspicious = false) {
+    const slept = this.#away;
     [this.#away, this.#failures] = [false, 0];
     if (this.#pause !== null) {
       if (!this.#pause.exact) this.#pause.end();
       return;
     }
     const silent = this.#began && Date.now() - this.#heard > DEGRADED * this.#replica.heartbeat;
-    if (!suspicious && !silent) return;
+    if (!suspicious && !silent && !slept) return;
     this.#hurry = true;
     this.#interrupt("the connection may have been cut");
   }
@@ -95,6 +103,14 @@ export class Connection {
   sleep() {
     this.#away = true;
     this.#interrupt("the page is not in use");
+  }
+
+  /** Replaces a connection that is live by one that is prepared anew. */
+  reopen() {
+    if (this.phase !== "live" || !this.#began) return; // the next one is not prepared yet
+    this.#reopens = true;
+    this.#pause?.end();
+    this.#deadline.abort(REOPENED);
   }
 
   close() {
@@ -120,17 +136,21 @@ export class Connection {
   /** One connection, or polls. Returns why they are over; null if a stream passes again. */
   async #attempt() {
     const polled = this.#polls;
-    if (this.phase !== "connecting") this.#enter("connecting", this.error);
+    if (this.phase !== "connecting" && !this.#reopens) this.#enter("connecting", this.error);
+    [this.#reopens, this.#began, this.#deadline] = [false, false, new Deadline()];
     try {
+      await this.#prepare?.();
+      if (this.#closed || this.#away) throw new Lost("the page is not in use");
       await (polled ? this.#poll() : this.#follow());
     } catch (error) {
+      if (error === REOPENED) return null;
       if (this.#deadline.expired) this.#polls = !polled; // what was silent may pass in the other way
       if (error instanceof StatestreamError) return error;
       console.error(error); // a fault of this client: trying again would repeat it
       return new StatestreamError("following the stream failed", { code: "failed", cause: error });
     }
     const { end } = this.#replica;
-    if (end === null && polled) return null;
+    if (end === null && (polled || this.#reopens)) return null;
     if (end === null) return new Lost("the server has closed the connection");
     const more = { code: end.reason, status: 200 };
     if (end.final) return new StatestreamError("the server has ended the stream for good", more);
@@ -163,13 +183,17 @@ export class Connection {
     await this.#read(await this.#stream((this.#deadline = new Deadline()), limit), limit);
   }
 
+  get #isUnwanted() {
+    return this.#away || this.#closed || this.#reopens;
+  }
+
   /** Polls until a stream passes, it is to sleep, or the server announces its end. */
   async #poll() {
     await this.#pollOnce();
     const probe = new Probe((deadline) => this.#passes(deadline), this.#probeMs);
     void probe.try();
     try {
-      while (this.#replica.end === null && !probe.passed && !this.#away && !this.#closed) await this.#pollOnce();
+      while (this.#replica.end === null && !probe.passed && !this.#isUnwanted) await this.#pollOnce();
       this.#polls = !probe.passed;
     } finally {
       probe.stop(new Lost("the client polls no more"));
@@ -218,6 +242,7 @@ export class Connection {
     try {
       const response = await this.#token.request(url, init, deadline, { fresh: true });
       await verify(response);
+      this.#accept?.(response);
       return response;
     } catch (error) {
       deadline.abort(new Lost("the request has failed"));

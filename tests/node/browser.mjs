@@ -1,7 +1,8 @@
 /* browser.mjs: Chromium behind lines of JSON. A command comes in on stdin, its answer goes out on stdout.
  *
  * Invariants: no test in here, only what a person could do with a window, what the page has shown, and what it has
- * complained about. Every window is a browser of its own: nothing is shared but the server.
+ * complained about. Every window is a browser of its own, unless it is opened beside another one: nothing is shared but
+ * the server.
  */
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
@@ -19,7 +20,7 @@ const windows = new Map();
 
 /** Runs in the page before its own scripts: `seen` keeps the lengths of the growing reply and the events of the stream. */
 function record() {
-  const seen = (globalThis.seen = { lengths: [], events: [], connections: 0 });
+  const seen = (globalThis.seen = { lengths: [], events: [], connections: 0, open: 0, urls: [] });
   new MutationObserver(() => {
     const reply = document.querySelector("#messages li:last-child.streaming");
     if (reply && reply.textContent.length !== seen.lengths.at(-1)) seen.lengths.push(reply.textContent.length);
@@ -36,10 +37,13 @@ function record() {
   globalThis.fetch = async (...given) => {
     if (!String(given[0]).includes("/stream/state")) return request(...given);
     seen.connections += 1;
+    seen.urls.push(String(given[0]));
     const response = await request(...given);
     if (response.status !== 200) return response;
     const [mine, theirs] = response.body.tee();
-    void hear(mine.pipeThrough(new TextDecoderStream()).getReader()).catch(() => {}); // it was cut
+    seen.open += 1;
+    const ended = () => (seen.open -= 1);
+    void hear(mine.pipeThrough(new TextDecoderStream()).getReader()).then(ended, ended); // or it was cut
     return Object.defineProperty(response, "body", { value: theirs });
   };
   async function hear(reader) {
@@ -55,10 +59,10 @@ function record() {
   }
 }
 
-/** `trusting`: whoever made the certificate. */
-async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false }) {
+/** `trusting`: whoever made the certificate. `beside`: another window, of whose browser it is a tab. */
+async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false, beside }) {
   const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: theme };
-  const context = await browser.newContext({ ...look, ignoreHTTPSErrors: trusting });
+  const context = windows.get(beside)?.context ?? (await browser.newContext({ ...look, ignoreHTTPSErrors: trusting }));
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const problems = [];
@@ -104,9 +108,15 @@ const commands = {
   wait,
   problems: ({ problems }) => problems.splice(0),
   picture: async ({ page, path }) => (await page.screenshot({ path, type: "png" })).toString("base64"),
-  close: async ({ context, window }) => {
+  crash: async ({ context, page }) => {
+    const crashed = page.waitForEvent("crash"), session = await context.newCDPSession(page);
+    session.send("Page.crash").catch(() => {}); // nobody is left to answer
+    await crashed;
+  },
+  close: async ({ context, page, window }) => {
     windows.delete(window);
-    await context.close();
+    await page.close();
+    if (context.pages().length === 0) await context.close();
   },
 };
 

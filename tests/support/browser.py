@@ -11,11 +11,11 @@ LEFT, RIGHT = "left", "right"
 
 
 class Tab:
-    """A window on any page."""
+    """A window on any page. `beside` another one, it is a tab of the same browser."""
 
-    def __init__(self, browser: Node, name: str, url: str) -> None:
+    def __init__(self, browser: Node, name: str, url: str, beside: Tab | None = None) -> None:
         self.browser, self.name = browser, name
-        self.do("open", url=url)
+        self.do("open", url=url, beside=None if beside is None else beside.name)
 
     def do(self, what: str, **more: Any) -> Any:
         return self.browser.ask(what, window=self.name, **more)

@@ -1,0 +1,216 @@
+/* leader.js: the one of many clients that has the connection: it follows what all of them want, and passes frames on.
+ *
+ * Each client holds a lock whose name says what it selects, so the leader finds out what is wanted, and by a lock that
+ * it gets, that somebody has left or crashed.
+ *
+ * Invariants: a frame is passed on after it was applied, so all are at the leader's position. A slice is added at that
+ * position, by `GET /state` with `at`, before a stream with it resumes there. What is refused to one concerns no other.
+ */
+import { Deadline } from "./deadline.js";
+import { Gap, Lost, StatestreamError } from "./errors.js";
+import { errorOf } from "./refusals.js";
+import { covers, same, selects, unionOf } from "./selection.js";
+import { Connection } from "./stream.js";
+
+const RESPONSE_MS = 15_000;
+const SHRINK_MS = 3_000; // after somebody has left: a page that is loaded again comes back
+const GONE = 410; // the position is not kept, or not part of the history
+export const UNSHARED = "unshared";
+
+export class Leader {
+  #prefix; // of the names of the clients' locks
+  #id;
+  #own;
+  #declared;
+  #token;
+  #url;
+  #replica;
+  #connection;
+  #take;
+  #say;
+  #onPhase;
+  #admitted; // what the stream selects
+  #others = new Map(); // what each of the others selects, by the name of its lock
+  #newcomers = new Map(); // what they have said, by id
+  #left = new AbortController();
+  #asking = null;
+  #prepared = false;
+  #shrinking;
+  #beat = 0;
+
+  /** `replica` is the client's own, `take(event)` gives it a frame, and `say(message)` tells the others something. */
+  constructor({ prefix, id, group, options, take, say, onPhase }) {
+    const { url, token, replica, monitor } = options;
+    [this.#prefix, this.#id, this.#own, this.#declared] = [prefix, id, group.selection, group.isDeclared];
+    [this.#token, this.#url, this.#admitted] = [token, new URL(url), group.selection];
+    [this.#take, this.#say, this.#onPhase] = [take, say, onPhase];
+    this.#replica = replica.copy();
+    this.#connection = new Connection({
+      url: this.#url,
+      token,
+      replica: this.#replica,
+      monitor: { received: (heartbeat) => (monitor.received(heartbeat), this.#heard(heartbeat)) },
+      onEvent: (event) => this.#relay(event),
+      onPhase: () => this.#tell(),
+      prepare: () => this.#prepare(),
+      accept: (response) => this.#accept(response),
+    });
+  }
+
+  /** Leads until it is closed or refused for good. Returns the refusal, or null. */
+  async run() {
+    await this.#connection.run();
+    this.close();
+    return this.#connection.error;
+  }
+
+  close() {
+    this.#left.abort();
+    clearTimeout(this.#shrinking);
+    this.#asking?.abort(new Lost("the client was closed"));
+    this.#connection.close();
+  }
+
+  wake(suspicious) {
+    this.#connection.wake(suspicious);
+  }
+
+  /** Whether others want something else, so that a refusal may be due to that. */
+  get isMixed() {
+    return [...this.#others.values()].some((selection) => !same(selection, this.#own));
+  }
+
+  /** What another client has said. */
+  hear({ kind, from, selection, position }) {
+    if (kind === "wake" || (kind === "ping" && this.#connection.phase === "live")) this.wake();
+    if (kind !== "hello") return this.#tell();
+    this.#notice(`${this.#prefix} ${from} ${JSON.stringify(selection)}`);
+    this.#newcomers.set(from, { selection, position });
+    this.#tell();
+    this.#greet();
+    if (this.#newcomers.size > 0) this.#connection.reopen();
+  }
+
+  /** The first frame for a client that has lost its place. */
+  firstFrame(selection, position = null) {
+    return this.#replica.firstFrame((name) => selects(selection, name), position);
+  }
+
+  /** Gives those a first frame whose slices the stream has. */
+  #greet() {
+    if (this.#replica.position === null) return; // the first frame of the stream is that of everybody
+    for (const [to, { selection, position }] of this.#newcomers) {
+      if (!covers(this.#admitted, selection)) continue;
+      this.#newcomers.delete(to);
+      this.#say({ kind: "event", to, event: this.firstFrame(selection, position) });
+    }
+  }
+
+  #relay(event) {
+    const { type, data, lastId } = event;
+    this.#take(event);
+    if (this.#others.size > 0) this.#say({ kind: "event", event: { type, data, lastId } });
+    this.#greet();
+    if (this.#newcomers.size > 0) this.#connection.reopen();
+  }
+
+  /** Tells the others that the connection is alive, if no frame does. */
+  #heard(heartbeat) {
+    if (this.#others.size === 0 || performance.now() - this.#beat < heartbeat / 2) return;
+    this.#beat = performance.now();
+    this.#say({ kind: "beat" });
+  }
+
+  #tell() {
+    const { phase, error } = this.#connection;
+    if (!this.#prepared) return this.#say({ kind: "beat" }); // the stream may come to have more slices
+    if (phase === "ended") return; // the next leader finds out whether that concerns everybody
+    this.#onPhase(phase, error);
+    this.#say({ kind: "state", phase, error: error && plain(error), selection: this.#admitted });
+  }
+
+  #accept(response) {
+    if (this.#declared || !/cookie|\*/i.test(response.headers.get("Vary") ?? "")) return;
+    throw new StatestreamError("the server decides by who asks, and nobody has said who that is", { code: UNSHARED });
+  }
+
+  /** Makes the next connection the one that all want by now. */
+  async #prepare() {
+    const { held } = await navigator.locks.query();
+    for (const { name } of held) if (name.startsWith(`${this.#prefix} `)) this.#notice(name);
+    for (const selection of this.#wanted()) {
+      if (this.#replica.position !== null && !covers(this.#admitted, selection)) await this.#admit(selection);
+    }
+    this.#admitted = this.#granted();
+    this.#replica.restrict((name) => selects(this.#admitted, name));
+    if (this.#admitted !== null) this.#url.searchParams.set("slices", String(this.#admitted));
+    this.#prepared = true;
+    this.#tell();
+    this.#greet();
+  }
+
+  /** The different selections of all clients. */
+  #wanted() {
+    const all = [this.#own, ...this.#others.values()].map((selection) => [JSON.stringify(selection), selection]);
+    return [...new Map(all).values()];
+  }
+
+  #granted() {
+    return unionOf(this.#wanted().filter((selection) => covers(this.#admitted, selection)));
+  }
+
+  /** Adds slices at the position of the replica. Whoever wants what the server refuses has to ask for it alone. */
+  async #admit(selection) {
+    const url = new URL("../state", this.#url), missing = selection.filter((item) => !covers(this.#admitted, [item]));
+    url.search = new URLSearchParams({ slices: String(missing), at: this.#replica.position });
+    try {
+      this.#replica.adopt(await this.#answer(url));
+      this.#admitted = unionOf([this.#admitted, selection]);
+    } catch (error) {
+      if (error.status === GONE) throw new Gap("the position is gone", { cause: error });
+      if (!error.status) throw error; // no answer
+      this.#refuse(selection);
+    }
+  }
+
+  async #answer(url) {
+    const deadline = (this.#asking = new Deadline());
+    deadline.extend(RESPONSE_MS);
+    try {
+      const response = await this.#token.request(url, { headers: { Accept: "application/json" } }, deadline);
+      if (response.status !== 200) throw await errorOf(response);
+      return await deadline.race(response.json()).catch((cause) => {
+        throw new Lost("the response was cut off", { cause });
+      });
+    } finally {
+      deadline.abort(new Lost("the request is over"));
+    }
+  }
+
+  #refuse(selection) {
+    for (const [id, newcomer] of this.#newcomers) if (same(newcomer.selection, selection)) this.#newcomers.delete(id);
+    this.#say({ kind: "refused", selection });
+  }
+
+  /** Remembers what a client wants, until it gives its lock up or dies. */
+  #notice(name) {
+    const [, id, text] = /^ (\S+) (.*)$/s.exec(name.slice(this.#prefix.length));
+    if (this.#others.has(name) || id === this.#id) return;
+    const { signal } = this.#left;
+    this.#others.set(name, JSON.parse(text));
+    const forget = () => {
+      this.#others.delete(name);
+      this.#newcomers.delete(id);
+      clearTimeout(this.#shrinking);
+      this.#shrinking = setTimeout(() => this.#shrink(), SHRINK_MS);
+    };
+    navigator.locks.request(name, { signal }, forget).catch(() => {}); // it leads no more
+  }
+
+  #shrink() {
+    if (!same(this.#granted(), this.#admitted)) this.#connection.reopen();
+  }
+}
+
+/** An error as a message. */
+const plain = ({ detail, code, status, reason, retryAfter }) => ({ detail, code, status, reason, retryAfter });

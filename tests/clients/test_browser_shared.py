@@ -1,0 +1,451 @@
+"""One connection for all tabs of a browser: who has it, what it follows, and what the others see when that one is gone.
+
+How many streams are open is what the server counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support import ROOT, Server, dispatch
+from tests.support.browser import Tab
+from tests.support.logins import AUDIENCE, ISSUER, SECRET, claims, login_server, signed
+from tests.support.node import Node
+
+APP = f"{ROOT / 'tests/apps/paged.py'}:app"
+CONNECT = """
+import("/js/statestream.js").then(({ connect }) => {
+  Object.assign(globalThis, { connect, told: [], phases: [] });
+  globalThis.client = connect("/", OPTIONS);
+  client.subscribe((updates) => told.push(...updates));
+  client.subscribe(() => phases.at(-1) !== client.health.phase && phases.push(client.health.phase));
+})
+"""
+SOON = 1.0
+"""A bound of seconds that the page promises."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    env = {"JOURNAL": f"sqlite:///{tmp_path / 'board.db'}", "PYTHONPATH": str(ROOT), "HEARTBEAT": "2"}
+    with Server("serve", APP, env=env) as running:
+        yield running
+
+
+class Tabs:
+    """The tabs of one browser."""
+
+    def __init__(self, browser: Node, url: str) -> None:
+        self.browser, self.url, self.open, self.numbers = browser, url, list[Tab](), itertools.count()
+
+    def add(self, *slices: str, path: str = "/", **options: Any) -> Tab:
+        """A new tab that follows."""
+        tab = Tab(self.browser, f"tab {next(self.numbers)}", self.url + path, beside=self.open[0] if self.open else None)
+        self.open.append(tab)
+        follow(tab, **({"slices": slices or ("board",)} | options))
+        return tab
+
+    @property
+    def leader(self) -> Tab:
+        [leader] = [tab for tab in self.open if tab.look("seen.open") == 1]
+        return leader
+
+    @property
+    def followers(self) -> list[Tab]:
+        leader = self.leader
+        return [tab for tab in self.open if tab is not leader]
+
+    def drop(self, tab: Tab, how: str = "close") -> None:
+        if how == "crash":
+            tab.do("crash")
+        self.open.remove(tab)
+        tab.do("close")
+
+    def everywhere(self, script: str) -> None:
+        for tab in self.open:
+            tab.wait(script)
+
+
+@pytest.fixture
+def tabs(browser: Node, server: Server) -> Iterator[Tabs]:
+    some = Tabs(browser, server.url)
+    yield some
+    for tab in some.open:
+        tab.do("close")
+
+
+def follow(tab: Tab, **options: Any) -> None:
+    tab.look(CONNECT.replace("OPTIONS", json.dumps(options)))
+    tab.wait("globalThis.client?.health.phase === 'live'")
+
+
+async def streams(http: aiohttp.ClientSession, server: Server) -> int:
+    async with http.get(f"{server.url}/metrics") as response:
+        [count] = re.findall(r"^statestream_subscribers (\d+)", await response.text(), re.MULTILINE)
+    return int(count)
+
+
+async def come_to(http: aiohttp.ClientSession, server: Server, count: int) -> None:
+    """Waits until so many streams are open."""
+    async with asyncio.timeout(15):
+        while await streams(http, server) != count:
+            await asyncio.sleep(0.02)
+
+
+async def count(http: aiohttp.ClientSession, server: Server, times: int = 1) -> None:
+    for _ in range(times):
+        status, _ = await dispatch(http, server.url, "board/counted", {})
+        assert status == 200
+
+
+def versions(tab: Tab) -> list[Any]:
+    """What the tab was told, in order: versions, and the reasons of whole states."""
+    return list(tab.look("told.map((each) => (each.kind === 'initial' ? each.reason : each.version))"))
+
+
+def check(tab: Tab) -> None:
+    """Each change was told once, in order, after the first state. Each action changes two slices, and it has one."""
+    first, *rest = versions(tab)
+    assert first == "start"
+    assert not rest or rest == list(range(rest[0], rest[-1] + 1, 2))
+
+
+async def test_clients_of_one_page_share_a_stream(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
+    tab = tabs.add()
+    tab.look("void (globalThis.more = ['board', ['board'], undefined].map((slices) => connect('/', { slices })))")
+    tab.wait("more.every((client) => client.health.phase === 'live')")
+    await count(http, server)
+    tab.wait("more.every((client) => client.state.board.count === 1)")
+    tab.wait("more[0].state.board.count === 1 && !('counter' in more[0].state) && 'counter' in more[2].state")
+    assert await streams(http, server) == 2, "who names no slices follows another stream than who does"
+
+
+async def test_who_joins_gets_the_state_without_a_request(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    first = tabs.add("board", "room/*")
+    await count(http, server, 3)
+    first.wait("client.state.board.count === 3")
+    second = tabs.add("board")
+    assert second.look("[client.state.board.count, client.position === null, seen.urls]") == [3, False, []]
+    assert second.look("Object.keys(client.state)") == ["board"]
+    await count(http, server)
+    tabs.everywhere("client.state.board.count === 4")
+    for tab in tabs.open:
+        tab.wait("told.length >= 2")
+        check(tab)
+    assert await streams(http, server) == 1
+
+
+@pytest.mark.slow
+async def test_twenty_tabs_are_one_connection_and_hold_up_no_request(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    for _ in range(20):
+        await asyncio.to_thread(tabs.add)
+    assert await streams(http, server) == 1
+    for tab in tabs.open:
+        assert tab.look("client.dispatch('board/counted').then(({ duplicate }) => duplicate)") is False
+    tabs.everywhere("client.state.board.count === 20")
+    leader = tabs.leader
+    before = time.monotonic()
+    tabs.drop(leader)
+    tabs.open[7].wait("phases.length > 2 || client.health.phase === 'live'")
+    await count(http, server)
+    tabs.open[7].wait("client.state.board.count === 21")
+    assert time.monotonic() - before < 5 * SOON, "twenty tabs on a busy machine"
+    tabs.everywhere("client.state.board.count === 21")
+    for tab in tabs.open:
+        check(tab)
+    await come_to(http, server, 1)
+
+
+@pytest.mark.parametrize("how", ["close", "crash", "client", "freeze"])
+async def test_another_tab_takes_over_at_the_cursor(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession, how: str
+) -> None:
+    for _ in range(3):
+        tabs.add()
+    await count(http, server, 3)
+    tabs.everywhere("client.state.board.count === 3")
+    leader = tabs.leader
+    if how == "client":
+        leader.look("client.close()")
+        tabs.open.remove(leader)
+    elif how == "freeze":
+        leader.look("void document.dispatchEvent(new Event('freeze'))")
+        tabs.open.remove(leader)
+    else:
+        tabs.drop(leader, how)
+    before = time.monotonic()
+    for tab in tabs.open:
+        tab.look("void (phases.length = 0)")
+    await count(http, server, 3)
+    tabs.everywhere("client.state.board.count === 6 && client.health.phase === 'live'")
+    assert time.monotonic() - before < 3 * SOON
+    for tab in tabs.open:
+        check(tab)
+        assert "waiting" not in tab.look("phases")
+    await come_to(http, server, 1)
+    assert tabs.leader.look("seen.events.map(({ name }) => name)")[0] == "state.resumed"
+    if how in ("client", "freeze"):
+        tabs.open.append(leader)
+    if how == "freeze":
+        leader.look("void document.dispatchEvent(new Event('resume'))")
+        leader.wait("client.state.board.count === 6 && client.health.phase === 'live'")
+        assert await streams(http, server) == 1
+
+
+async def test_a_page_in_the_cache_leads_no_more_and_joins_when_it_is_back(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    with Node("browser.mjs", str(shutil.which("chromium")), "--enable-features=BackForwardCache") as browser:
+        tabs = Tabs(browser, server.url)
+        first, second = await asyncio.to_thread(tabs.add), await asyncio.to_thread(tabs.add)
+        await asyncio.to_thread(first.look, "void (globalThis.kept = true)")
+        await asyncio.to_thread(first.do, "visit", url=f"{server.url}/elsewhere")
+        await count(http, server, 3)
+        await asyncio.to_thread(second.wait, "client.state.board.count === 3 && client.health.phase === 'live'")
+        check(second)
+        assert await asyncio.to_thread(second.look, "seen.open") == 1
+        await asyncio.to_thread(first.do, "back")
+        assert await asyncio.to_thread(first.wait, "globalThis.kept"), "the browser has loaded it again"
+        await asyncio.to_thread(first.wait, "client.state.board.count === 3 && client.health.phase === 'live'")
+        await count(http, server)
+        await asyncio.to_thread(tabs.everywhere, "client.state.board.count === 4")
+        assert await streams(http, server) == 1
+        for tab in (first, second):
+            await asyncio.to_thread(tab.do, "close")
+
+
+async def test_the_stream_follows_what_all_want(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
+    for key in "12":
+        await dispatch(http, server.url, "room/joined", {"name": "Ada"}, key=key)
+    first = tabs.add("board")
+    await count(http, server)
+    first.wait("client.state.board.count === 1")
+    first.look("void (phases.length = 0)")
+    second, third = tabs.add("room/1"), tabs.add("room/2", "board")
+    assert second.look("client.state['room/1'].members") == ["Ada"]
+    assert third.look("Object.keys(client.state)") == ["board", "room/2"]
+    assert set(first.look("phases")) <= {"live"}, "those who followed before notice nothing"
+    await dispatch(http, server.url, "room/joined", {"name": "Bob"}, key="2")
+    await count(http, server)
+    third.wait("client.state['room/2'].members.length === 2 && client.state.board.count === 2")
+    first.wait("client.state.board.count === 2 && told.length === 3")
+    assert first.look("told[0].kind === 'initial' && told.slice(1).every(({ slice }) => slice === 'board')")
+    assert await streams(http, server) == 1
+    assert asked(first)[-1] == "board,room/1,room/2"
+    tabs.drop(third)
+    tabs.drop(second, "crash")
+    first.wait("new URL(seen.urls.at(-1)).searchParams.get('slices') === 'board' && seen.open === 1")
+    await count(http, server)
+    first.wait("told.length === 4 && client.state.board.count === 3")
+    assert first.look("phases") == ["live"]
+
+
+def asked(tab: Tab) -> list[str]:
+    return list(tab.look("seen.urls.map((url) => new URL(url).searchParams.get('slices'))"))
+
+
+@pytest.mark.parametrize("how", ["close", "crash"])
+async def test_whoever_takes_over_follows_what_the_others_want(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession, how: str
+) -> None:
+    leader = tabs.add("board")
+    rooms = [tabs.add(f"room/{key}") for key in "12"]
+    for key in "12":
+        await dispatch(http, server.url, "room/joined", {"name": "Ada"}, key=key)
+    for tab, key in zip(rooms, "12", strict=True):
+        tab.wait(f"client.state['room/{key}'] !== undefined")
+    tabs.drop(leader, how)
+    for key in "12":
+        await dispatch(http, server.url, "room/joined", {"name": "Bob"}, key=key)
+    for tab, key in zip(rooms, "12", strict=True):
+        tab.wait(f"client.state['room/{key}'].members.length === 2 && told.length >= 3")
+        assert [each if each == "start" else "change" for each in versions(tab)] == ["start", "change", "change"]
+    await come_to(http, server, 1)
+    assert asked(tabs.leader)[-1] == "room/1,room/2"
+
+
+async def test_what_is_refused_to_one_tab_concerns_no_other(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    first = tabs.add("board")
+    first.look("void (phases.length = 0)")
+    wrong = Tab(tabs.browser, "wrong", server.url, beside=first)
+    for slices, code in (("bored", "unknown_slice"), ("room/%zz", "malformed"), ("", "malformed")):
+        wrong.look(CONNECT.replace("OPTIONS", json.dumps({"slices": slices})))
+        wrong.wait("globalThis.client?.health.phase === 'ended'")
+        assert wrong.look("client.health.error.code") == code
+        wrong.look("void (globalThis.client = undefined)")
+    await count(http, server)
+    first.wait("client.state.board.count === 1 && told.length === 2")
+    check(first)
+    assert first.look("phases") == ["live"]
+    follow(wrong, slices="board")
+    assert await streams(http, server) == 1
+    wrong.do("close")
+
+
+async def test_whoever_leads_with_slices_that_are_refused_makes_room(
+    browser: Node, tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    first = tabs.add("board", path="/elsewhere")
+    both = "globalThis.wrong = connect('/', { slices: 'bored' }); globalThis.right = connect('/', { slices: 'board' })"
+    first.look(f"void (client.close(), {both.replace(';', ',')})")
+    first.wait("wrong.health.phase === 'ended' && right.health.phase === 'live'")
+    assert first.look("wrong.health.error.code") == "unknown_slice"
+    await come_to(http, server, 1)
+
+
+@pytest.mark.slow
+async def test_a_union_that_the_server_refuses_leaves_each_tab_its_own_stream(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    """More than a thousand items are too many."""
+    for part in range(2):
+        tabs.add("board", *(f"room/{part}-{n}" for n in range(700)))
+    await count(http, server, 2)
+    tabs.everywhere("client.state.board.count === 2 && client.health.phase === 'live'")
+    for tab in tabs.open:
+        check(tab)
+    assert await streams(http, server) == 2
+
+
+async def test_all_resume_when_the_server_was_killed(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
+    for _ in range(3):
+        tabs.add()
+    await count(http, server)
+    tabs.everywhere("client.state.board.count === 1")
+    server.kill()
+    tabs.everywhere("client.health.phase === 'waiting' && client.health.error.code === 'unavailable'")
+    late = Tab(tabs.browser, "late", "about:blank", beside=tabs.open[0])
+    server.start()
+    await count(http, server, 2)
+    tabs.everywhere("client.state.board.count === 3 && client.health.phase === 'live'")
+    for tab in tabs.open:
+        check(tab)
+    assert await streams(http, server) == 1
+    late.do("close")
+
+
+async def test_all_are_back_when_the_network_is(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
+    for _ in range(3):
+        tabs.add()
+    tabs.open[0].do("unplug", offline=True)
+    server.kill()
+    tabs.everywhere("client.health.phase === 'waiting'")
+    server.start()
+    await count(http, server, 2)
+    tabs.open[0].do("unplug", offline=False)
+    tabs.everywhere("client.state.board.count === 2 && client.health.phase === 'live'")
+    for tab in tabs.open:
+        check(tab)
+
+
+@pytest.mark.slow
+async def test_a_leader_that_stands_still_is_replaced(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
+    for _ in range(3):
+        tabs.add()
+    leader, others = tabs.leader, tabs.followers
+    leader.look("void setTimeout(() => { for (const end = Date.now() + 40000; Date.now() < end; ); }, 100)")
+    others[0].wait("client.health.level === 'degraded'")
+    await count(http, server, 3)
+    for tab in others:
+        for _ in range(2):  # longer than the patience of one wait
+            with pytest.MonkeyPatch.context():
+                tab.look("new Promise((resolve) => setTimeout(resolve, 7000))")
+        tab.wait("client.state.board.count === 3 && client.health.phase === 'live'")
+        check(tab)
+    tabs.open.remove(leader)
+    assert sum(tab.look("seen.open") for tab in others) == 1
+    tabs.open.append(leader)
+
+
+@pytest.mark.slow
+async def test_every_change_is_told_once_in_every_tab_while_leaders_die(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    for _ in range(4):
+        await asyncio.to_thread(tabs.add)
+    stop = asyncio.Event()
+    done = 0
+
+    async def keep_counting() -> None:
+        nonlocal done
+        while not stop.is_set():
+            await count(http, server)
+            done += 1
+
+    counting = asyncio.create_task(keep_counting())
+    for how in ("crash", "close", "crash", "close", "crash", "close"):
+        leader = await asyncio.to_thread(lambda: tabs.leader)
+        await asyncio.to_thread(tabs.drop, leader, how)
+        await asyncio.to_thread(tabs.add)
+        await asyncio.to_thread(tabs.everywhere, f"client.state.board.count >= {done}")
+    stop.set()
+    await counting
+    await asyncio.to_thread(tabs.everywhere, f"client.state.board.count === {done}")
+    for tab in tabs.open:
+        await asyncio.to_thread(check, tab)
+    await come_to(http, server, 1)
+
+
+LATER = int(time.time()) + 24 * 3600
+ADA, ALSO_ADA, BOB = (signed(claims(exp=LATER + n, sub=sub)) for n, sub in enumerate(["ada", "ada", "bob"]))
+
+
+@pytest.fixture(scope="module")
+def logins() -> Iterator[Server]:
+    auth = f'JWT(issuer="{ISSUER}", audience="{AUDIENCE}", algorithms=["HS256"], key="{SECRET}")'
+    with login_server(auth) as running:
+        yield running
+
+
+def open_with(browser: Node, server: Server, options: Sequence[str]) -> Tab:
+    """A page with one client for each of the options."""
+    tab = Tab(browser, "logins", server.url)
+    made = ", ".join(f"connect('/', {each})" for each in options)
+    tab.look(f"import('/js/statestream.js').then(({{ connect }}) => void (globalThis.clients = [{made}]))")
+    tab.wait("globalThis.clients?.every(({ health }) => ['live', 'ended'].includes(health.phase))")
+    return tab
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([f"{{ token: '{ADA}' }}", f"{{ token: '{ADA}' }}"], 1),
+        ([f"{{ token: '{ADA}' }}", f"{{ token: '{BOB}' }}"], 2),
+        ([f"{{ token: '{ADA}' }}", f"{{ token: '{ALSO_ADA}' }}"], 2),
+        ([f"{{ token: '{ADA}', identity: 'ada' }}", f"{{ token: () => '{ALSO_ADA}', identity: 'ada' }}"], 1),
+        ([f"{{ token: '{ADA}', identity: 'ada' }}", f"{{ token: '{BOB}', identity: 'bob' }}"], 2),
+        ([f"{{ token: () => '{ADA}' }}", f"{{ token: () => '{ADA}' }}"], 2),
+        ([f"{{ token: '{ADA}', fetch: (...given) => fetch(...given) }}", f"{{ token: '{ADA}' }}"], 2),
+    ],
+)
+def test_identities_do_not_share(browser: Node, logins: Server, options: list[str], expected: int) -> None:
+    tab = open_with(browser, logins, options)
+    assert tab.look("clients.map(({ health }) => health.phase)") == ["live", "live"]
+    assert tab.look("seen.open") == expected
+    names = "navigator.locks.query().then(({ held }) => JSON.stringify(held))"
+    assert not any(secret in tab.look(names) for secret in (ADA, BOB, ADA.split(".")[2], "identity"))
+    tab.close()
+
+
+def test_who_has_not_said_who_they_are_shares_nothing_if_the_server_asks(browser: Node, logins: Server) -> None:
+    """It may know a person by a cookie, which no script can see."""
+    tab = open_with(browser, logins, ["{ slices: 'board' }"] * 3)
+    assert tab.look("[...new Set(seen.urls)].length") == 1
+    tab.close()
