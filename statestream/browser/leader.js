@@ -7,7 +7,7 @@
  * position, by `GET /state` with `at`, before a stream with it resumes there. What is refused to one concerns no other.
  */
 import { Deadline } from "./deadline.js";
-import { Gap, Lost, StatestreamError } from "./errors.js";
+import { Gap, Lost } from "./errors.js";
 import { errorOf } from "./refusals.js";
 import { covers, same, selects, unionOf } from "./selection.js";
 import { Connection } from "./stream.js";
@@ -15,7 +15,6 @@ import { Connection } from "./stream.js";
 const RESPONSE_MS = 15_000;
 const SHRINK_MS = 3_000; // after somebody has left: a page that is loaded again comes back
 const GONE = 410; // the position is not kept, or not part of the history
-export const UNSHARED = "unshared";
 
 export class Leader {
   #prefix; // of the names of the clients' locks
@@ -35,6 +34,7 @@ export class Leader {
   #left = new AbortController();
   #asking = null;
   #prepared = false;
+  #alone = false; // whether the others have to go on without it
   #shrinking;
   #beat = 0;
 
@@ -82,6 +82,7 @@ export class Leader {
 
   /** What another client has said. */
   hear({ kind, from, selection, position }) {
+    if (this.#alone) return this.#say({ kind: "alone" });
     if (kind === "wake" || (kind === "ping" && this.#connection.phase === "live")) this.wake();
     if (kind !== "hello") return this.#tell();
     this.#notice(`${this.#prefix} ${from} ${JSON.stringify(selection)}`);
@@ -109,7 +110,7 @@ export class Leader {
   #relay(event) {
     const { type, data, lastId } = event;
     this.#take(event);
-    if (this.#others.size > 0) this.#say({ kind: "event", event: { type, data, lastId } });
+    if (this.#others.size > 0 && !this.#alone) this.#say({ kind: "event", event: { type, data, lastId } });
     this.#greet();
     if (this.#newcomers.size > 0) this.#connection.reopen();
   }
@@ -126,18 +127,20 @@ export class Leader {
     if (!this.#prepared) return this.#say({ kind: "beat" }); // the stream may come to have more slices
     if (phase === "ended") return; // the next leader finds out whether that concerns everybody
     this.#onPhase(phase, error);
+    if (this.#alone) return;
     this.#say({ kind: "state", phase, error: error && plain(error), selection: this.#admitted });
   }
 
+  /** Shares nothing if the server decides by a cookie who sees what: it may be that of another person by now. */
   #accept(response) {
-    if (this.#declared || !/cookie|\*/i.test(response.headers.get("Vary") ?? "")) return;
-    throw new StatestreamError("the server decides by who asks, and nobody has said who that is", { code: UNSHARED });
+    this.#alone = !this.#declared && /cookie|\*/i.test(response.headers.get("Vary") ?? "");
+    if (this.#alone) this.#say({ kind: "alone" });
   }
 
   /** Makes the next connection the one that all want by now. */
   async #prepare() {
     const { held } = await navigator.locks.query();
-    for (const { name } of held) if (name.startsWith(`${this.#prefix} `)) this.#notice(name);
+    for (const { name } of this.#alone ? [] : held) if (name.startsWith(`${this.#prefix} `)) this.#notice(name);
     for (const selection of this.#wanted()) {
       if (this.#replica.position !== null && !covers(this.#admitted, selection)) await this.#admit(selection);
     }

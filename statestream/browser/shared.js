@@ -7,7 +7,7 @@
  */
 import { Gap, Lost, StatestreamError } from "./errors.js";
 import { DEGRADED } from "./health.js";
-import { Leader, UNSHARED } from "./leader.js";
+import { Leader } from "./leader.js";
 import { isTemporary } from "./refusals.js";
 import { covers, same } from "./selection.js";
 import { Connection } from "./stream.js";
@@ -140,7 +140,7 @@ export class SharedStream {
     this.#synced = true;
     const error = await leader.run();
     if (error === null || signal.aborted) return;
-    if (error.code !== UNSHARED && !leader.isMixed) return this.#end(error);
+    if (!leader.isMixed) return this.#end(error);
     this.#say({ kind: "alone" });
     this.#part();
   }
@@ -187,8 +187,8 @@ export class SharedStream {
     if (from === this.#id) return this.#echo(); // nothing else that it says comes back
     if (kind === "lead" || (kind === "state" && this.#term === null)) this.#term = from;
     if (this.#leader !== null) return void this.#leader.hear(message);
-    if (from !== this.#term) return;
     if (kind === "alone" || (kind === "refused" && same(message.selection, this.#group.selection))) return this.#part();
+    if (from !== this.#term) return;
     if (kind === "lead" && !this.#synced) this.#greet();
     else if (kind === "state") this.#follow(message);
     else if (kind === "event") this.#receive(message);

@@ -31,6 +31,8 @@ SHARED: Final = "public, max-age=1"
 PRIVATE: Final = "no-store"
 CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
 """What a proxy or a surrounding application may ask for, which a server without a login knows nothing of."""
+VARY: Final = ", ".join(CREDENTIALS)
+"""Of a server with a login: by this, a client knows that the stream depends on who asks."""
 
 
 def is_long_poll(request: web.Request) -> bool:
@@ -61,6 +63,8 @@ async def long_poll(
             hub.leave(subscriber)
     shared = _is_anonymous(request) and has_changes(answer)
     headers = {"Content-Type": TYPE, "Cache-Control": SHARED if shared else PRIVATE, "X-Accel-Buffering": "no"}
+    if PRINCIPAL in request:
+        headers["Vary"] = VARY
     return await send(request, [answer], headers)
 
 

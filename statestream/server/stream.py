@@ -26,9 +26,9 @@ from statestream.protocol.frame_types import FRAMES
 from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, SESSIONS, hold
 from statestream.server.contract import CAUSE, SLICES, Answer, Contract, Messages, Parameter, Route
-from statestream.server.long_poll import LONG_POLL, is_long_poll, long_poll
+from statestream.server.long_poll import LONG_POLL, VARY, is_long_poll, long_poll
 from statestream.server.problems import OUTCOME
-from statestream.server.request import check_query, view_of
+from statestream.server.request import PRINCIPAL, check_query, view_of
 from statestream.server.subscription import cursor_of, cursor_of_poll, wanted_by
 from statestream.server.transfer import BUDGET
 
@@ -76,6 +76,8 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     if polls:
         return await long_poll(request, hub, view, wanted, cursor)
     response = StreamResponse()
+    if PRINCIPAL in request:
+        response.headers["Vary"] = VARY
     session = hold(request)
     try:
         writer, on_closed = await _opened(request, response, wanted.selection)

@@ -268,7 +268,7 @@ def test_both_windows_come_back_where_they_were_after_an_orderly_restart(
     assert left.tasks == right.tasks == [["Before", False], ["After", False]]
 
 
-def test_a_window_that_finds_a_gap_starts_again_without_a_cursor(windows: tuple[Window, Window]) -> None:
+def test_a_window_that_finds_a_gap_takes_the_state_anew(windows: tuple[Window, Window]) -> None:
     left, right = windows
     for title in ("One", "Two"):  # from now on a patch is smaller than the value
         left.add(title)
@@ -276,11 +276,10 @@ def test_a_window_that_finds_a_gap_starts_again_without_a_cursor(windows: tuple[
     right.look("void (stream.versions.board -= 1)")
     left.add("Three")
     right.wait("document.querySelectorAll('#tasks li').length === 3")
-    assert [event["reason"] for event in right.events("state.initial")] == ["start", "start"]
-    assert right.events("state.resumed") == []
+    assert right.tasks == left.tasks
     left.add("Four")
     right.wait("document.querySelectorAll('#tasks li').length === 4")
-    assert right.look("seen.connections") == 2
+    assert right.look("seen.connections") == 1, "what it shares the stream with has no gap"
     assert right.problems == []
 
 
