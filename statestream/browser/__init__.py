@@ -7,6 +7,8 @@ says what belongs to it. One module builds on those above it:
     patch.js, replica.js              the pure core: operations, and frames that become a state
     deadline.js, refusals.js          limits of waits; what a refusal says
     token.js, health.js, probe.js, stream.js    the connection
+    selection.js, group.js            what is selected; which clients share a stream
+    leader.js, shared.js              the one that has the connection; the stream that it shares with the others
     dispatch.js, ticket.js            other requests
     address.js, notifier.js, wake.js  the URL of a server; who is told of changes; what happens to a page
     client.js                         `connect`: all of it together

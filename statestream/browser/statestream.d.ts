@@ -20,7 +20,10 @@ export interface ConnectOptions {
   readonly slices?: readonly string[] | string | undefined;
   /** Sent as `Authorization: Bearer …` to the server, and nowhere else. */
   readonly token?: TokenSource | undefined;
+  /** Sends all requests. A client with this option shares its connection with no other. */
   readonly fetch?: Fetch | undefined;
+  /** Stands for the person, such as the id of an account. The clients of a browser with the same one share a stream. */
+  readonly identity?: string | undefined;
 }
 
 /** Follows slices of the server at `url`, its root. Throws a StatestreamError if an argument cannot be right. */

@@ -76,8 +76,6 @@ async def stream_state(request: web.Request) -> web.StreamResponse:
     if polls:
         return await long_poll(request, hub, view, wanted, cursor)
     response = StreamResponse()
-    if PRINCIPAL in request:
-        response.headers["Vary"] = VARY
     session = hold(request)
     try:
         writer, on_closed = await _opened(request, response, wanted.selection)
@@ -146,6 +144,8 @@ def _closing(close: Callable[[], None], logged: Callable[[StreamEnd], None] | No
 
 async def _headers_sent(request: web.Request, response: StreamResponse) -> AbstractStreamWriter | None:
     """None if the client has left already."""
+    if PRINCIPAL in request:
+        response.headers["Vary"] = VARY
     if request.version < HttpVersion11 or request.config_dict[HANDOFF]:
         del response.headers["Connection"]  # aiohttp sets what is true: the connection ends with the stream
         response.force_close()

@@ -17,7 +17,8 @@ async def page(_: web.Request) -> web.Response:
     return web.Response(text=PAGE, content_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
-app = create_app(Store([board, counter, room], journal=os.environ["JOURNAL"]), heartbeat=float(os.environ.get("HEARTBEAT", "15")))
+store = Store([board, counter, room], journal=os.environ["JOURNAL"])
+app = create_app(store, heartbeat=float(os.environ.get("HEARTBEAT", "15")))
 app.router.add_get("/", page)
 app.router.add_get("/elsewhere", page)
 app.router.add_get("/js/{name}", client_handler())

@@ -32,6 +32,11 @@ import("/js/statestream.js").then(({ connect }) => {
   client.subscribe(() => phases.at(-1) !== client.health.phase && phases.push(client.health.phase));
 })
 """
+UNTIL_TAKEN_OVER = """new Promise((resolve) => {
+  const look = () => (client.state.board.count === 3 ? resolve() : setTimeout(look, 50));
+  look();
+})"""
+"""For longer than a test usually waits."""
 SOON = 1.0
 """A bound of seconds that the page promises."""
 
@@ -49,9 +54,10 @@ class Tabs:
     def __init__(self, browser: Node, url: str) -> None:
         self.browser, self.url, self.open, self.numbers = browser, url, list[Tab](), itertools.count()
 
-    def add(self, *slices: str, path: str = "/", **options: Any) -> Tab:
+    def add(self, *slices: str, **options: Any) -> Tab:
         """A new tab that follows."""
-        tab = Tab(self.browser, f"tab {next(self.numbers)}", self.url + path, beside=self.open[0] if self.open else None)
+        beside = self.open[0] if self.open else None
+        tab = Tab(self.browser, f"tab {next(self.numbers)}", self.url, beside=beside)
         self.open.append(tab)
         follow(tab, **({"slices": slices or ("board",)} | options))
         return tab
@@ -300,9 +306,9 @@ async def test_what_is_refused_to_one_tab_concerns_no_other(
 
 
 async def test_whoever_leads_with_slices_that_are_refused_makes_room(
-    browser: Node, tabs: Tabs, server: Server, http: aiohttp.ClientSession
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
 ) -> None:
-    first = tabs.add("board", path="/elsewhere")
+    first = tabs.add("board")
     both = "globalThis.wrong = connect('/', { slices: 'bored' }); globalThis.right = connect('/', { slices: 'board' })"
     first.look(f"void (client.close(), {both.replace(';', ',')})")
     first.wait("wrong.health.phase === 'ended' && right.health.phase === 'live'")
@@ -331,14 +337,12 @@ async def test_all_resume_when_the_server_was_killed(tabs: Tabs, server: Server,
     tabs.everywhere("client.state.board.count === 1")
     server.kill()
     tabs.everywhere("client.health.phase === 'waiting' && client.health.error.code === 'unavailable'")
-    late = Tab(tabs.browser, "late", "about:blank", beside=tabs.open[0])
     server.start()
     await count(http, server, 2)
     tabs.everywhere("client.state.board.count === 3 && client.health.phase === 'live'")
     for tab in tabs.open:
         check(tab)
     assert await streams(http, server) == 1
-    late.do("close")
 
 
 async def test_all_are_back_when_the_network_is(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
@@ -364,9 +368,7 @@ async def test_a_leader_that_stands_still_is_replaced(tabs: Tabs, server: Server
     others[0].wait("client.health.level === 'degraded'")
     await count(http, server, 3)
     for tab in others:
-        for _ in range(2):  # longer than the patience of one wait
-            with pytest.MonkeyPatch.context():
-                tab.look("new Promise((resolve) => setTimeout(resolve, 7000))")
+        tab.look(UNTIL_TAKEN_OVER)
         tab.wait("client.state.board.count === 3 && client.health.phase === 'live'")
         check(tab)
     tabs.open.remove(leader)

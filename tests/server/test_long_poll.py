@@ -84,6 +84,16 @@ async def test_a_quiet_poll_ends_with_a_heartbeat_and_is_kept_by_nobody(quick: S
     assert poller.answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("query", ["", "&live=long-poll"])
+async def test_a_server_with_a_login_says_that_the_stream_depends_on_it(server: Server, http: Http, query: str) -> None:
+    async with http.get(f"{server.url}/stream/state?slices=counter{query}") as response:
+        assert (response.status, response.headers.get("Vary")) == (200, None)
+    with Server.serving(GUARDED) as guarded:
+        headers = {"Authorization": "Bearer ada"}
+        async with http.get(f"{guarded.url}/stream/state?slices=notice{query}", headers=headers) as response:
+            assert (response.status, response.headers["Vary"]) == (200, "Authorization, Cookie, Proxy-Authorization")
+
+
 async def test_the_url_alone_decides_what_the_answer_is(server: Server, http: Http) -> None:
     """A cache does not know the header."""
     poller = Poller(http, server.url, "counter")
