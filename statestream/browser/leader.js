@@ -82,6 +82,7 @@ export class Leader {
 
   /** What another client has said. */
   hear({ kind, from, selection, position }) {
+    if (!["hello", "ping", "wake"].includes(kind)) return; // of a leader that does not know yet that it is none
     if (this.#alone) return this.#say({ kind: "alone" });
     if (kind === "wake" || (kind === "ping" && this.#connection.phase === "live")) this.wake();
     if (kind !== "hello") return this.#tell();
