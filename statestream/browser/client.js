@@ -28,12 +28,14 @@ const MAX_PENDING = 10_000; // updates for listeners; beyond, one that says that
  * slice. `token` is sent as `Authorization: Bearer …`; if it is a function, async or not, it is called for each
  * connection, and again if the server refuses the token with a 401. `fetch` sends all requests in place of the page's.
  * `identity` is whom all this is for; the clients of a browser share one stream if it is the same, or else the token.
+ * `optimistic` is what the function of that name returns: it shows changes before the server has made them.
  */
 export function connect(url, options = {}) {
   const root = rootOf(url), stream = new URL("stream/state", root), selection = selectionOf(options.slices);
   if (selection !== null) stream.searchParams.set("slices", String(selection)); // an array becomes text with commas
   const token = new Token(options.token, options.fetch ?? ((...args) => globalThis.fetch(...args)));
-  const client = new Client({ stream, dispatch: new URL("dispatch", root), token, selection, group: groupOf(root, options) });
+  const dispatcher = new Dispatcher(new URL("dispatch", root), token), { optimistic } = options;
+  const client = new Client({ stream, token, selection, group: groupOf(root, options), dispatcher, optimistic });
   client.open();
   return client;
 }
@@ -46,19 +48,28 @@ class Client {
   #health = null;
   #connection;
   #dispatcher;
+  #optimistic;
   #settle;
   #leave = () => {};
 
-  constructor({ stream, dispatch, token, selection, group }) {
-    this.#dispatcher = new Dispatcher(dispatch, token);
-    this.#replica = new Replica(group === null ? undefined : (name) => selects(selection, name));
+  constructor({ stream, token, selection, group, dispatcher, optimistic }) {
+    this.#dispatcher = dispatcher;
+    this.#replica = new Replica((name) => selects(selection, name));
+    this.#optimistic = optimistic?.({
+      replica: this.#replica,
+      send: ({ type, payload, ...options }) => dispatcher.dispatch(type, payload, options),
+      onChange: () => this.#changed(),
+    });
     const options = {
       url: stream,
       token,
       replica: this.#replica,
       monitor: this.#monitor,
       onEvent: (_, updates) => this.#received(updates),
-      onPhase: () => this.#changed(),
+      onPhase: () => {
+        if (this.#connection.phase === "live") this.#optimistic?.wake();
+        this.#changed();
+      },
     };
     this.#connection = group === null ? new Connection(options) : new SharedStream(group, options);
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
@@ -74,7 +85,7 @@ class Client {
   }
 
   get state() {
-    return this.#replica.state;
+    return (this.#optimistic ?? this.#replica).state;
   }
 
   get versions() {
@@ -108,16 +119,21 @@ class Client {
     return this.#notifier.add(look);
   };
 
-  dispatch = (type, payload, options) => this.#dispatcher.dispatch(type, payload, options);
+  dispatch = (...action) => {
+    const isExpected = this.#optimistic?.expects(action[0]);
+    return (isExpected ? this.#optimistic : this.#dispatcher).dispatch(...action);
+  };
 
   close = () => {
     this.#notifier.stop();
     this.#connection.close();
     this.#dispatcher.close();
+    this.#optimistic?.close();
     this.#leave();
   };
 
   #received(updates) {
+    this.#optimistic?.updated(updates);
     this.#settle.resolve(this.state);
     if (!updates.length) return;
     const { length } = this.#pending;

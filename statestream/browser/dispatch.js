@@ -87,7 +87,7 @@ function resultOf(text) {
 }
 
 /** crypto.randomUUID exists on pages that came over https only. */
-function newId() {
+export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

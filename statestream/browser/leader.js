@@ -19,8 +19,7 @@ const GONE = 410; // the position is not kept, or not part of the history
 export class Leader {
   #prefix; // of the names of the clients' locks
   #id;
-  #own;
-  #declared;
+  #group;
   #token;
   #url;
   #replica;
@@ -41,7 +40,7 @@ export class Leader {
   /** `replica` is the client's own, `take(event)` gives it a frame, and `say(message)` tells the others something. */
   constructor({ prefix, id, group, options, take, say, onPhase }) {
     const { url, token, replica, monitor } = options;
-    [this.#prefix, this.#id, this.#own, this.#declared] = [prefix, id, group.selection, group.isDeclared];
+    [this.#prefix, this.#id, this.#group] = [prefix, id, group];
     [this.#token, this.#url, this.#admitted] = [token, new URL(url), group.selection];
     [this.#take, this.#say, this.#onPhase] = [take, say, onPhase];
     this.#replica = replica.copy();
@@ -77,7 +76,7 @@ export class Leader {
 
   /** Whether others want something else, so that a refusal may be due to that. */
   get isMixed() {
-    return [...this.#others.values()].some((selection) => !same(selection, this.#own));
+    return [...this.#others.values()].some((selection) => !same(selection, this.#group.selection));
   }
 
   /** What another client has said. */
@@ -129,12 +128,12 @@ export class Leader {
     if (phase === "ended") return; // the next leader finds out whether that concerns everybody
     this.#onPhase(phase, error);
     if (this.#alone) return;
-    this.#say({ kind: "state", phase, error: error && plain(error), selection: this.#admitted });
+    this.#say({ kind: "state", phase, error: error && { ...error }, selection: this.#admitted });
   }
 
   /** Shares nothing if the server decides by a cookie who sees what: it may be that of another person by now. */
   #accept(response) {
-    this.#alone = !this.#declared && /cookie|\*/i.test(response.headers.get("Vary") ?? "");
+    this.#alone = !this.#group.isDeclared && /cookie|\*/i.test(response.headers.get("Vary") ?? "");
     if (this.#alone) this.#say({ kind: "alone" });
   }
 
@@ -155,7 +154,7 @@ export class Leader {
 
   /** The different selections of all clients. */
   #wanted() {
-    const all = [this.#own, ...this.#others.values()].map((selection) => [JSON.stringify(selection), selection]);
+    const all = [this.#group.selection, ...this.#others.values()].map((selection) => [JSON.stringify(selection), selection]);
     return [...new Map(all).values()];
   }
 
@@ -215,6 +214,3 @@ export class Leader {
     if (!same(this.#granted(), this.#admitted)) this.#connection.reopen();
   }
 }
-
-/** An error as a message. */
-const plain = ({ detail, code, status, reason, retryAfter }) => ({ detail, code, status, reason, retryAfter });

@@ -20,7 +20,6 @@ const isTime = (value) => Number.isInteger(value) && value >= 0;
 
 /** A copy of the selected slices. `begun`: it has had a state. `end`: {reason, retry, final} once the stream has one. */
 export class Replica {
-  #selects;
   state = {};
   versions = {};
   position = null;
@@ -31,7 +30,7 @@ export class Replica {
 
   /** `selects(name)`: whether it holds that slice, if the stream has it. */
   constructor(selects = () => true) {
-    this.#selects = selects;
+    this.selects = selects;
   }
 
   /** Another replica with what this one holds, for all slices of the stream. */
@@ -55,6 +54,11 @@ export class Replica {
     if (position !== this.position || !isObject(slices)) throw new Gap("an answer is not of the position asked for");
     for (const name of Object.keys(slices)) assertName(name);
     [this.state, this.versions] = [{ ...this.state, ...slices }, { ...this.versions, ...versionsOf({ versions }) }];
+  }
+
+  /** Has an equal state that consists of parts of `other`, where these are equal. */
+  share(other) {
+    this.state = shared(other, this.state);
   }
 
   /** Drops all other slices. */
@@ -104,15 +108,15 @@ export class Replica {
     const heartbeat = heartbeatOf(data), versions = versionsOf(data), { slices, reason, timestamp, view } = data;
     if (!isObject(slices)) throw new Gap("a state has no slices");
     for (const name of Object.keys(slices)) assertName(name);
-    this.state = shared(this.state, chosen(slices, this.#selects));
-    this.versions = chosen(versions, this.#selects);
+    this.state = shared(this.state, chosen(slices, this.selects));
+    this.versions = chosen(versions, this.selects);
     [this.heartbeat, this.#view, this.begun] = [heartbeat, view, true];
     return [{ kind: "initial", position, reason, timestamp }];
   }
 
   #resumed(data) {
     const heartbeat = heartbeatOf(data);
-    if (!equal(chosen(versionsOf(data), this.#selects), this.versions)) throw new Gap("the server resumed at other versions");
+    if (!equal(chosen(versionsOf(data), this.selects), this.versions)) throw new Gap("the server resumed at other versions");
     if (data.view !== this.#view) throw new Gap("the server resumed with other views");
     this.heartbeat = heartbeat;
   }
@@ -121,7 +125,7 @@ export class Replica {
   #updates(items, context) {
     const state = { ...this.state }, versions = { ...this.versions };
     if (!Array.isArray(items) || !items.every(isUpdate)) throw new Gap("an update lacks its slice or its version");
-    const newer = items.filter(({ slice, version }) => version > held(versions, slice) && this.#selects(slice));
+    const newer = items.filter(({ slice, version }) => version > held(versions, slice) && this.selects(slice));
     const updates = newer.map((item) => ({ ...applied(state, versions, item), ...context }));
     [this.state, this.versions] = [state, versions];
     return updates;

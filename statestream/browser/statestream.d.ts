@@ -24,7 +24,12 @@ export interface ConnectOptions {
   readonly fetch?: Fetch | undefined;
   /** Stands for the person, such as the id of an account. The clients of a browser with the same one share a stream. */
   readonly identity?: string | undefined;
+  /** What `optimistic` of `optimistic.js` returns. */
+  readonly optimistic?: Optimism | undefined;
 }
+
+/** Shows changes before the server has made them. What it contains may change with every version. */
+export type Optimism = (client: never) => object;
 
 /** Follows slices of the server at `url`, its root. Throws a StatestreamError if an argument cannot be right. */
 export function connect<State extends Slices = Record<string, any>, Payloads extends Actions = Record<string, any>>(

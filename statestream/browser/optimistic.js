@@ -1,0 +1,72 @@
+/* optimistic.js: changes that are shown before the server has made them. It is not part of `statestream.js`.
+ *
+ *   import { optimistic } from "/js/optimistic.js";
+ *   const added = (board, { id, title }) => ({ ...board, tasks: [...board.tasks, { id, title, done: false }] });
+ *   const client = connect("/", { slices: ["board"], optimistic: optimistic({ "board/task_added": added }) });
+ *
+ * Invariants: an action whose change is shown is sent until the server answers. What it answers decides what is shown.
+ */
+import { newId } from "./dispatch.js";
+import { Outbox } from "./outbox.js";
+import { Overlay } from "./overlay.js";
+
+/** What `connect` takes as `optimistic`.
+ *
+ * `reducers` have a function for each type of action whose change is shown at once: of the value of the action's slice
+ * and the payload. It returns the new value, and leaves the old one as it is.
+ */
+export const optimistic = (reducers) => (client) => new Optimistic(reducers, client);
+
+class Optimistic {
+  #overlay;
+  #outbox;
+  #onChange;
+
+  /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. */
+  constructor(reducers, { replica, send, onChange }) {
+    this.#overlay = new Overlay(replica, reducers);
+    this.#outbox = new Outbox((action) => (this.#overlay.sent(action.id), send(action)));
+    this.#onChange = onChange;
+  }
+
+  get state() {
+    return this.#overlay.state;
+  }
+
+  /** The replica has made updates. */
+  updated(updates) {
+    this.#overlay.updated(updates);
+  }
+
+  expects(type) {
+    return this.#overlay.expects(type);
+  }
+
+  /** The server's answer. Throws a StatestreamError. */
+  async dispatch(type, payload = {}, { id = newId(), key, expect } = {}) {
+    const action = { type, payload, id, key, expect };
+    this.#change(() => this.#overlay.add(action));
+    try {
+      const answer = await this.#outbox.put(action);
+      this.#change(() => this.#overlay.answered(id, answer.changes));
+      return answer;
+    } catch (error) {
+      this.#change(() => this.#overlay.refused(id));
+      throw error;
+    }
+  }
+
+  /** The server may answer again. */
+  wake() {
+    this.#outbox.wake();
+  }
+
+  close() {
+    this.#outbox.close();
+  }
+
+  #change(work) {
+    work();
+    this.#onChange();
+  }
+}
