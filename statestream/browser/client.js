@@ -59,6 +59,7 @@ class Client {
       replica: this.#replica,
       send: ({ type, payload, ...options }) => dispatcher.dispatch(type, payload, options),
       onChange: () => this.#changed(),
+      group,
     });
     const options = {
       url: stream,
@@ -77,7 +78,7 @@ class Client {
   }
 
   async open() {
-    this.#leave = watchPage(this.#connection);
+    this.#leave = watchPage(this.#connection, this.#optimistic);
     await this.#connection.run();
     this.#leave();
     this.#monitor.stop();

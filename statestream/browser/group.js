@@ -20,17 +20,28 @@ export function groupOf(root, { slices, token, identity, fetch }) {
 }
 
 class Group {
-  #text;
+  #about;
 
   constructor(root, slices, who) {
     this.selection = selectionOf(slices);
     this.isDeclared = who.length > 0; // otherwise, the server may recognize people by what this page cannot see
-    this.#text = JSON.stringify([PROTOCOL, root.href, who, this.selection === null]); // null has no union with items
+    this.isOfPerson = who[0] === "identity";
+    this.#about = [PROTOCOL, root.href, who];
   }
 
-  /** The name of the group's channel and lock, with which the names of all its other locks begin. */
-  async name() {
-    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(this.#text));
+  /** The name of the channel and lock of its stream, with which the names of all its other locks begin. */
+  name() {
+    return this.#named(this.selection === null); // null has no union with items
+  }
+
+  /** The name of what the person has dispatched. */
+  outboxName() {
+    return this.#named("outbox");
+  }
+
+  async #named(part) {
+    const text = new TextEncoder().encode(JSON.stringify([...this.#about, part]));
+    const digest = await crypto.subtle.digest("SHA-256", text);
     return `statestream ${Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
   }
 }

@@ -9,6 +9,7 @@
 import { newId } from "./dispatch.js";
 import { Outbox } from "./outbox.js";
 import { Overlay } from "./overlay.js";
+import { StoredOutbox } from "./stored.js";
 
 /** What `connect` takes as `optimistic`.
  *
@@ -23,10 +24,20 @@ class Optimistic {
   #onChange;
 
   /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. */
-  constructor(reducers, { replica, send, onChange }) {
+  constructor(reducers, { replica, send, onChange, group }) {
     this.#overlay = new Overlay(replica, reducers);
-    this.#outbox = new Outbox((action) => (this.#overlay.sent(action.id), send(action)));
     this.#onChange = onChange;
+    if (group?.isOfPerson && globalThis.indexedDB) {
+      const onPut = (action) => this.#change(() => this.#overlay.add(action));
+      const onSent = (id) => this.#overlay.sent(id);
+      const onDone = (id, outcome) => this.#change(() => this.#done(id, outcome));
+      this.#outbox = new StoredOutbox(group.outboxName(), send, { onPut, onSent, onDone });
+    } else this.#outbox = new Outbox((action) => (this.#overlay.sent(action.id), send(action)));
+  }
+
+  #done(id, { answer }) {
+    if (answer === undefined) this.#overlay.refused(id);
+    else this.#overlay.answered(id, answer.changes);
   }
 
   get state() {
@@ -48,10 +59,10 @@ class Optimistic {
     this.#change(() => this.#overlay.add(action));
     try {
       const answer = await this.#outbox.put(action);
-      this.#change(() => this.#overlay.answered(id, answer.changes));
+      this.#change(() => this.#done(id, { answer }));
       return answer;
     } catch (error) {
-      this.#change(() => this.#overlay.refused(id));
+      this.#change(() => this.#done(id, {}));
       throw error;
     }
   }
@@ -59,6 +70,11 @@ class Optimistic {
   /** The server may answer again. */
   wake() {
     this.#outbox.wake();
+  }
+
+  /** Others may send. */
+  sleep() {
+    this.#outbox.sleep();
   }
 
   close() {

@@ -32,6 +32,9 @@ export class Outbox {
     this.#pause?.();
   }
 
+  /** A page that is put away has nobody to send for it. */
+  sleep() {}
+
   close() {
     this.#closed = true;
     this.wake();

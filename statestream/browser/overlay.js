@@ -12,7 +12,7 @@ export class Overlay {
   #reducers;
   #expected = []; // in the order of their dispatch; `version` since the answer, `isIn` once the state contains it
   #before = new Map(); // values from before the states that may contain expected changes, by slice
-  #confirmed = {}; // the state of the replica after the last updates
+  #confirmed = null; // the state of the replica after the last updates
   #shown = {};
   #isFresh = false; // whether `#shown` is up to date
 
@@ -22,7 +22,7 @@ export class Overlay {
   }
 
   get state() {
-    if (this.#expected.length === 0) return (this.#shown = this.#replica.state);
+    if (this.#expected.length === 0 || !this.#replica.begun) return (this.#shown = this.#replica.state);
     if (!this.#isFresh) [this.#shown, this.#isFresh] = [shared(this.#shown, this.#expectedState()), true];
     return this.#shown;
   }
@@ -35,8 +35,9 @@ export class Overlay {
   add({ id, type, payload, key }) {
     const [slice] = type.split("/"), name = key === undefined ? slice : `${slice}/${key}`;
     const reduce = (value) => this.#reducers[type](value, payload);
-    if (!this.#replica.selects(name)) return;
-    this.#expected.push({ id, name, reduce, isSent: false, isUnclear: false, version: null, isIn: false });
+    if (!this.expects(type) || !this.#replica.selects(name)) return;
+    const unsent = { isSent: false, isUnclear: false, isHidden: false, version: null, isIn: false };
+    this.#expected.push({ id, name, reduce, ...unsent });
     this.#changed();
   }
 
@@ -48,7 +49,9 @@ export class Overlay {
   /** The server has accepted the action, with these changes. */
   answered(id, changes) {
     for (const entry of this.#expected) {
-      if (entry.id === id) entry.version = changes.findLast(({ slice }) => slice === entry.name)?.version ?? 0;
+      if (entry.id !== id) continue;
+      entry.isHidden = false;
+      entry.version = changes.findLast(({ slice }) => slice === entry.name)?.version ?? 0;
     }
     this.#changed();
   }
@@ -62,7 +65,7 @@ export class Overlay {
   /** The replica has made the updates of a frame. */
   updated(updates) {
     if (this.#expected.length > 0 && updates.length > 0) this.#compare(updates);
-    this.#confirmed = this.#replica.state;
+    if (this.#replica.begun) this.#confirmed = this.#replica.state;
   }
 
   #compare(updates) {
@@ -71,7 +74,8 @@ export class Overlay {
       entry.isIn ||= updates.some(isOf(entry)) || (entry.version !== null && entry.version <= newest);
       if (entry.isIn || !entry.isSent || entry.version !== null || !updates.some(isUnclearFor(entry))) continue;
       entry.isUnclear = true;
-      if (!this.#before.has(entry.name)) this.#before.set(entry.name, this.#confirmed[entry.name]);
+      if (this.#confirmed === null) entry.isHidden = true; // there is nothing to show instead
+      else if (!this.#before.has(entry.name)) this.#before.set(entry.name, this.#confirmed[entry.name]);
     }
     this.#changed();
   }
@@ -92,7 +96,7 @@ export class Overlay {
   #expectedState() {
     const state = { ...this.#replica.state };
     for (const [name, value] of this.#before) put(state, name, value);
-    for (const { name, reduce } of this.#expected) put(state, name, reduced(reduce, state[name]));
+    for (const { name, reduce } of this.#expected.filter(({ isHidden }) => !isHidden)) put(state, name, reduced(reduce, state[name]));
     return state;
   }
 }
