@@ -12,6 +12,8 @@ says what belongs to it. One module builds on those above it:
     dispatch.js, ticket.js            other requests
     address.js, notifier.js, wake.js  the URL of a server; who is told of changes; what happens to a page
     client.js                         `connect`: all of it together
+    overlay.js, outbox.js, stored.js  changes that are expected; actions that wait, in memory and in IndexedDB
+    optimistic.js                     `optimistic`: these together, for pages that want them
 
 Invariants: no build step; each file is served as it is. A page loads nothing from other servers, runs only the scripts
 that it was written with, and cannot be shown in a frame.

@@ -11,7 +11,7 @@ type ValueOf<State extends Slices, Type> = Type extends `${infer Name}/${string}
     : `${Name}/${string}` extends keyof State
       ? State[`${Name}/${string}` & keyof State] | undefined
       : any
-  : never;
+  : any;
 
 /** Functions that return what an action makes of the value of its slice. They leave that value as it is. */
 export type Reducers<State extends Slices = Record<string, any>, Payloads extends Actions = Record<string, any>> = {

@@ -1,5 +1,6 @@
 /* types.ts: what the types of the package allow, and what they do not. It is compiled, and never runs. */
 import { connect, StatestreamError, ticket } from "statestream";
+import { optimistic } from "statestream/optimistic";
 import type { Client, Health, Result, Update } from "statestream";
 import type { Payloads, State, Task } from "./board";
 
@@ -66,3 +67,18 @@ interface Declared {
   board: { tasks: string[] };
 }
 export const declared: Client<Declared> = connect<Declared>("/"); // an interface will do as well
+
+export function expected(): void {
+  const reducers = optimistic<State, Payloads>({
+    "board/task_added": (board, task) => ({ ...board, tasks: [...board.tasks, task] }),
+    "room/joined": (room, { name }) => ({ members: [...(room?.members ?? []), name] }),
+  });
+  connect<State, Payloads>("/", { identity: "ada", optimistic: reducers });
+  optimistic({ "board/anything": (board, { at }) => ({ ...board, at }) });
+  // @ts-expect-error: there is no such action
+  optimistic<State, Payloads>({ "board/nothing": (board) => board });
+  // @ts-expect-error: a board has a count
+  optimistic<State, Payloads>({ "board/task_added": ({ tasks }, task) => ({ tasks: [...tasks, task] }) });
+  // @ts-expect-error: a room may not exist yet
+  optimistic<State, Payloads>({ "room/joined": (room, { name }) => ({ members: [...room.members, name] }) });
+}
