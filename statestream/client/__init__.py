@@ -17,6 +17,7 @@ In the order of the story:
     health        how long the stream has been silent
     connection    the task that feeds the replica and reconnects after a loss
     update_queue  the updates that a loop has not taken yet
+    overlay       the state with the changes that are expected of dispatched actions
     dispatch      actions to the server, exactly once
     stream        what a program uses: `connect` returns a Stream
     blocking      the same without an event loop: `connect_sync` returns a BlockingStream

@@ -18,6 +18,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Final, Self, TypeVar, overload
 
 from statestream.client.health import Health
+from statestream.client.overlay import Reducers
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Update
 from statestream.client.selection import value_of
@@ -41,14 +42,15 @@ def connect_sync(
     token: TokenSource | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
+    optimistic: Reducers | None = None,
 ) -> BlockingStream:
     """Returns a stream to be used with `with`. The arguments are those of `connect`.
 
-    `token`, `on_health` and the predicate of `wait_for` are called in the stream's own thread. They must not call
-    methods of the stream that wait.
+    `token`, `on_health`, the functions of `optimistic` and the predicate of `wait_for` are called in the stream's own
+    thread. They must not call methods of the stream that wait.
     """
     options: dict[str, Any] = {"cause": cause, "headers": headers, "token": token, "timeout": timeout}
-    return BlockingStream(lambda: connect(url, slices=slices, on_health=on_health, **options))
+    return BlockingStream(lambda: connect(url, slices=slices, on_health=on_health, optimistic=optimistic, **options))
 
 
 class BlockingStream:

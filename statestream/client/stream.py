@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar, overload
 
@@ -17,6 +18,7 @@ from statestream.client.address import address
 from statestream.client.connection import Connection
 from statestream.client.dispatch import dispatch
 from statestream.client.health import Health, HeartbeatMonitor
+from statestream.client.overlay import Overlay, Reducers
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.replica import Replica, Update
 from statestream.client.selection import selection_of, value_of
@@ -31,6 +33,8 @@ from statestream.protocol.sse import Event
 T = TypeVar("T")
 V = TypeVar("V")
 CONNECT_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 1.0
+"""Before an action whose change is shown is sent again, after so many attempts that the server seems to be gone."""
 
 
 def connect(
@@ -42,6 +46,7 @@ def connect(
     token: TokenSource | None = None,
     timeout: float = 30.0,
     on_health: Callable[[Health], None] | None = None,
+    optimistic: Reducers | None = None,
 ) -> Stream:
     """Returns a stream from the server at `url`, to be used with `async with`.
 
@@ -50,15 +55,17 @@ def connect(
     slice. `cause="full"` includes the payloads of actions. `headers` are sent with every request, dispatches included,
     for example `{"X-API-Key": "…"}`. `token` is sent as `Authorization: Bearer …`; if it is a function, async or
     not, it is called for each connection, and again if the server refuses the token with a 401. `timeout` is how many
-    seconds to wait for the first state. `on_health` is called whenever `Stream.health` changes. Raises Malformed if
-    `url` is not an http or https URL, or if there are two sources of an `Authorization`.
+    seconds to wait for the first state. `on_health` is called whenever `Stream.health` changes. `optimistic` has, by
+    the type of an action, a function of its slice's value and its payload, such as the handler: the change that it
+    makes is in `Stream.state` as soon as you dispatch such an action, until the server has made or refused it. Raises
+    Malformed if `url` is not an http or https URL, or if there are two sources of an `Authorization`.
     """
     root, credentials = address(url)
     names = None if slices is None else (slices if isinstance(slices, str) else ",".join(slices)).split(",")
     headers = {**credentials, **(headers or {})}
     if token is not None and any(name.lower() == "authorization" for name in headers):
         raise Malformed("expected `token` or another `Authorization`, in the URL or in `headers`; got both")
-    return Stream(root, names, cause, headers, Token(token), timeout, on_health)
+    return Stream(root, names, cause, headers, Token(token), timeout, on_health, optimistic or {})
 
 
 class Stream:
@@ -73,10 +80,13 @@ class Stream:
         token: Token,
         timeout: float,
         on_health: Callable[[Health], None] | None,
+        optimistic: Reducers,
     ) -> None:
         query = {"cause": cause} | ({} if slices is None else {"slices": ",".join(slices)})
         self._url, self._slices, self._headers, self._timeout = url, slices, headers, timeout
         self._replica = Replica()
+        self._overlay = Overlay(self._replica, optimistic)
+        self._sending = asyncio.Lock()
         self._monitor = HeartbeatMonitor(on_health)
         self._token = token
         self._connection = Connection(url, query, self._replica, self._monitor, self._received, token)
@@ -93,7 +103,7 @@ class Stream:
     @property
     def state(self) -> Mapping[str, Any]:
         """The newest value of each slice, by name. A value that you hold never changes."""
-        return self._replica.state
+        return self._overlay.state
 
     @overload
     def get(self, name: Slice[V], key: str | None = None) -> V | None: ...
@@ -169,6 +179,7 @@ class Stream:
     def _received(self, event: Event, updates: Sequence[Update]) -> None:
         for recorder in self._recorders:
             recorder.record(event)
+        self._overlay.updated(updates)
         if self._replica.position is not None:
             self._ready.set()
         for queue in self._queues:
@@ -268,7 +279,8 @@ class Stream:
         """Dispatches an Action, or a type with its payload and key, or several Actions that take effect together.
 
         The request always has an id, so it is repeated after a lost connection or a 503 and still takes effect once.
-        Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered.
+        Raises what `Store.dispatch` raises, and Unavailable if no attempt was answered. Actions whose changes are shown
+        at once (`optimistic`) are sent one after the other, for as long as it takes.
         """
         if self._session is None or self._session.closed:
             raise RuntimeError("the stream is not open; use `async with connect(…)`")
@@ -277,4 +289,27 @@ class Stream:
         elif payload is not None or key is not None:
             raise TypeError("an Action has its own payload and key; pass these only with a type")
         actions = [action] if isinstance(action, Action) else action
+        if self._overlay.expects(actions):
+            return await self._expecting(self._session, actions, id or uuid.uuid4().hex, expect)
         return await dispatch(self._session, self._url, actions, id=id, expect=expect, token=self._token)
+
+    async def _expecting(
+        self, session: aiohttp.ClientSession, actions: Sequence[Action], id: str, expect: Mapping[str, int] | None
+    ) -> Result:
+        self._overlay.add(id, actions)
+        try:
+            async with self._sending:  # in the order of their dispatch
+                self._overlay.sent(id)
+                while True:
+                    try:
+                        result = await dispatch(session, self._url, actions, id=id, expect=expect, token=self._token)
+                        break
+                    except Unavailable:
+                        if self._closed:
+                            raise
+                    await asyncio.sleep(PAUSE_SECONDS)
+        except BaseException:
+            self._overlay.refused(id)
+            raise
+        self._overlay.answered(id, result)
+        return result
