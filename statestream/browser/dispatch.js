@@ -63,8 +63,12 @@ export class Dispatcher {
 }
 
 function isWorthARetry(error) {
-  if (!(error instanceof Lost) || (error.retryAfter ?? 0) > MAX_RETRY_AFTER_MS) return false;
-  return error.status === 0 || BUSY.includes(error.status);
+  return isUndecided(error) && (error.retryAfter ?? 0) <= MAX_RETRY_AFTER_MS;
+}
+
+/** Whether an action that has failed may have taken effect, or may do so if it is sent again. */
+export function isUndecided(error) {
+  return error instanceof Lost && (error.status === 0 || BUSY.includes(error.status));
 }
 
 function closed(last) {

@@ -3,7 +3,7 @@
  * Invariants: they are sent one after the other, in the order in which they were dispatched, each until it is answered.
  * Only the server's answer ends one, or `close`.
  */
-import { Lost } from "./errors.js";
+import { isUndecided } from "./dispatch.js";
 
 const PAUSE_MS = 5_000; // between attempts while the server does not answer
 
@@ -47,8 +47,8 @@ export class Outbox {
       try {
         resolve(await this.#send(action));
       } catch (error) {
-        if (error instanceof Lost && !this.#closed) {
-          await this.#rest();
+        if (isUndecided(error) && !this.#closed) {
+          await this.#rest(error.retryAfter);
           continue;
         }
         reject(error);
@@ -58,9 +58,9 @@ export class Outbox {
     this.#isSending = false;
   }
 
-  async #rest() {
+  async #rest(least = 0) {
     await new Promise((resolve) => {
-      const timer = setTimeout(resolve, PAUSE_MS);
+      const timer = setTimeout(resolve, Math.max(PAUSE_MS, least));
       this.#pause = () => (clearTimeout(timer), resolve());
     });
     this.#pause = null;

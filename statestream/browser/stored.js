@@ -4,7 +4,8 @@
  * sender dies in between, the next one sends it again, with the same id, so it takes effect once. Where nothing can be
  * stored, an outbox in memory takes its place.
  */
-import { Lost, StatestreamError } from "./errors.js";
+import { isUndecided } from "./dispatch.js";
+import { StatestreamError } from "./errors.js";
 import { Outbox } from "./outbox.js";
 
 const PAUSE_MS = 5_000; // between attempts while the server does not answer
@@ -127,7 +128,7 @@ export class StoredOutbox {
     try {
       outcome.answer = await this.#send(action);
     } catch (error) {
-      if (error instanceof Lost || signal.aborted) return this.#rest();
+      if (isUndecided(error) || signal.aborted) return this.#rest(error.retryAfter);
       outcome.error = { ...error };
     }
     this.#settle(id, outcome);
@@ -135,10 +136,10 @@ export class StoredOutbox {
     await this.#change((table) => table.delete(key));
   }
 
-  #rest() {
+  #rest(least = 0) {
     return new Promise((resolve) => {
       this.#news = resolve;
-      setTimeout(resolve, PAUSE_MS);
+      setTimeout(resolve, Math.max(PAUSE_MS, least));
     });
   }
 

@@ -212,6 +212,14 @@ test("a client takes back what the server refuses, and says why", async (context
   assert.equal(tasks(client.state), "a");
 });
 
+test("an action with which the server fails is over, and does not hold up the next one", async (context) => {
+  const { client } = await dispatching(context, refusing(500, "handler_failed"), answering(200, DONE(2)));
+  const failed = client.dispatch("board/added", { title: "b" }), next = client.dispatch("board/added", { title: "c" });
+  await assert.rejects(failed, { code: "handler_failed" });
+  assert.equal(tasks(client.state), "ac");
+  assert.equal((await next).position, "2.a");
+});
+
 test("actions that are shown are sent one after the other, for as long as it takes", async (context) => {
   const slow = (version) => (_, response) => setTimeout(() => answering(200, DONE(version))(null, response), 30);
   const { client, sent } = await dispatching(context, cut, slow(2), slow(3));
