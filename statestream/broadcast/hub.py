@@ -121,6 +121,10 @@ class Hub:
         """Subscribers that wait for the journal or for their client to read."""
         return len(self._behind)
 
+    def behind_since(self) -> dict[Subscriber, float | None]:
+        """All open streams, with the monotonic time since when each has been behind; None for those at the head."""
+        return {subscriber: self._behind.get(subscriber) for subscriber in self._subscribers}
+
     def lag(self) -> Lag:
         """How far the subscriber is behind that is farthest behind."""
         head = self._view.position.seq

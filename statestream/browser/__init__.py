@@ -1,4 +1,4 @@
-"""What runs in a browser: the web client, and the pages of the demo and of a served recording.
+"""What runs in a browser: the web client, and the pages of the demo, of a served recording and of the inspector.
 
 The client is the package that `npm pack` makes of this folder: `statestream.js` has what is public, and `package.json`
 says what belongs to it. One module builds on those above it:
@@ -14,6 +14,16 @@ says what belongs to it. One module builds on those above it:
     client.js                         `connect`: all of it together
     overlay.js, outbox.js, stored.js  changes that are expected; actions that wait, in memory and in IndexedDB
     optimistic.js                     `optimistic`: these together, for pages that want them
+
+The inspector is a page of its own, `inspector/`, which builds on the client and is no part of the package:
+
+    format.js, pointer.js, diff.js    texts for people; places in values; differences
+    log.js, trace.js, travel.js       the newest changes; recordings; the past, from the journal
+    server.js, model.js               requests; what the page knows, and where in time it is
+    rows.js, tree.js, list.js         rows that exist while they can be seen; the state; the log
+    schema.js, form.js, details.js    payloads; dispatching; one change, and differences
+    operators.js, charts.js, runs.js  readers and weights; figures over time; replies of chats
+    page.js                           all of it together, in `page.html`
 
 Invariants: no build step; each file is served as it is. A page loads nothing from other servers, runs only the scripts
 that it was written with, and cannot be shown in a frame.
@@ -60,8 +70,17 @@ def client_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
 
     After `app.router.add_get("/js/{name}", client_handler())`, a page imports `/js/statestream.js`.
     """
-    names = (each.name for each in resources.files(__name__).iterdir() if each.name.endswith(".js"))
-    handlers = {name: file_handler(name) for name in names}
+    return _module_handler("")
+
+
+def inspector_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Returns a handler that serves the modules of the inspector, which look for those of the client one level up."""
+    return _module_handler("inspector/")
+
+
+def _module_handler(folder: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    names = (each.name for each in resources.files(__name__).joinpath(folder).iterdir() if each.name.endswith(".js"))
+    handlers = {name: file_handler(f"{folder}{name}") for name in names}
 
     async def serve(request: web.Request) -> web.StreamResponse:
         handler = handlers.get(request.match_info["name"])

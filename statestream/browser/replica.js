@@ -175,7 +175,7 @@ function applied(state, versions, item) {
   else if (item.from !== held(versions, slice) || !Object.hasOwn(state, slice)) throw new Gap("a change is missing");
   else state[slice] = patched(state[slice], patches);
   versions[slice] = version;
-  return kind === "value" ? { kind, slice, version } : { kind, slice, version, patches };
+  return kind === "value" ? { kind, slice, version, value: state[slice] } : { kind, slice, version, patches };
 }
 
 /** Only the presence of `retry` decides whether it is final, not its value and not the reason. */

@@ -90,7 +90,7 @@ export interface Health {
 export type Update =
   | { readonly kind: "initial"; readonly reason: string; readonly position: string; readonly timestamp: number }
   | (Step & { readonly kind: "patches"; readonly patches: readonly Operation[] })
-  | (Step & { readonly kind: "value" })
+  | (Step & { readonly kind: "value"; readonly value: any })
   | (Step & { readonly kind: "removed" });
 
 interface Step {

@@ -21,7 +21,7 @@ from statestream.broadcast.sessions import Sessions
 from statestream.core.principal import SERVER
 from statestream.core.selection import Selection
 from statestream.core.values import check_settings
-from statestream.server import access_log, cors, health, routes, stream
+from statestream.server import access_log, cors, health, inspection, routes, stream
 from statestream.server.asyncapi import ASYNCAPI
 from statestream.server.authentication import AUTH, OPEN, SESSIONS, Authenticator, authenticating, entered
 from statestream.server.bodies import MAX_BODY, PARSING
@@ -29,6 +29,8 @@ from statestream.server.contract import add_routes
 from statestream.server.dispatch_rate import limit_dispatches
 from statestream.server.health import VITALS
 from statestream.server.hosts import HOSTS, allowed_hosts
+from statestream.server.inspection import WEIGHING
+from statestream.server.inspector import INSPECTOR, PAGE, Inspect, Inspector
 from statestream.server.limits import HOUR_SECONDS, LIMITED, LIMITS, Limits, nothing_limited, per
 from statestream.server.metrics import COUNTED, METRICS
 from statestream.server.openapi import OPENAPI
@@ -58,9 +60,10 @@ def create_app(
     origins: Collection[str] = (),
     hosts: Collection[str] | None = None,
     limits: Limits | None = None,
+    inspect: Inspect = None,
 ) -> web.Application:
-    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics`, `/health`, `/openapi.json`
-    and `/asyncapi.json`.
+    """An application with `/stream/state`, `/dispatch`, `/state`, `/history`, `/metrics`, `/health`, `/openapi.json`,
+    `/asyncapi.json` and `/inspect`.
 
     Serve it alone, or mount it with `add_subapp`. `heartbeat`: every stream sends something within so many seconds.
     `max_subscribers`: the number of streams at a time; further ones are ended with `busy`. `max_body`: the bytes of a
@@ -70,13 +73,16 @@ def create_app(
     `token` of a login; the routes refuse any that they do not know. `auth` recognizes who sends a request; with it,
     slices that declare no rules are closed. `origins`: the other origins whose pages may use the server, such as
     `https://app.example.com`. `hosts`: the names under which the server may be addressed; None: all, but only its own
-    if it listens on a loopback address. `limits`: what one identity or address may do.
+    if it listens on a loopback address. `limits`: what one identity or address may do. `inspect`:
+    whether there is an inspector at `/inspect`, or a rule that says which identities may see its readers and weights;
+    None: if the server listens on a loopback address.
     """
     _check(store, heartbeat=heartbeat, max_subscribers=max_subscribers, max_body=max_body, query=query)
     app = web.Application(middlewares=[problems] if auth is None else [problems, authenticating(auth)])
     app[STORE] = store
     app[QUERY], app[OUTCOMES], app[COUNTED] = set(query), Counter(), []
     app[BUDGET] = Budget()
+    app[INSPECTOR], app[WEIGHING] = Inspector.of(inspect), asyncio.Lock()
     if auth is not None:
         store.declare(revocation_slice, ticket_slice)
     app[LIMITS] = limits = _checked(limits)
@@ -94,7 +100,7 @@ def create_app(
         max_subscribers=max_subscribers,
         max_age=limits.stream_seconds,
     )
-    app[VITALS], app[OPEN] = store.view(SERVER).vitals, {health.live, health.ready}
+    app[VITALS], app[OPEN] = store.view(SERVER).vitals, {health.live, health.ready, *(each.handler for each in PAGE)}
     app[MAX_BODY] = max_body
     app[PARSING] = asyncio.Lock()
     app[HANDOFF] = handoff
@@ -103,6 +109,8 @@ def create_app(
         app[HOSTS] = allowed_hosts(hosts)
     app[STREAM_OBSERVERS] = []
     add_routes(app, [stream.STREAM, *routes.ROUTES, METRICS, *health.ROUTES, OPENAPI, ASYNCAPI])
+    if app[INSPECTOR].on is not False:
+        add_routes(app, [*PAGE, *inspection.ROUTES])
     app.on_response_prepare.append(starting)
     if origins:
         app.on_response_prepare.append(cors.share)

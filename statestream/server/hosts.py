@@ -55,7 +55,7 @@ def check_host(request: web.Request) -> None:
     """Raises Misdirected if the request is addressed to a name that is not the server's."""
     if "Host" not in request.headers:
         return
-    name = _name_of(request.host)
+    name = name_of(request.host)
     if is_loopback(name) or not _is_wrong(name, request):
         return
     raise Misdirected(
@@ -78,7 +78,7 @@ def _is_wrong(name: str, request: web.Request) -> bool:
     return name != listening.name.lower() and all(map(is_loopback, listening.addresses))
 
 
-def _name_of(host: str) -> str:
+def name_of(host: str) -> str:
     """The name without the port. A last dot, as in `example.org.`, means nothing."""
     name, colon, port = host.rpartition(":")
     if not colon or not port.isdigit() or (":" in name and "]" not in name):  # an address of IPv6 has colons itself

@@ -45,6 +45,8 @@ OUTCOMES: Final = web.AppKey("statestream_outcomes", Counter[str])
 FATES: Final = ("ok", "left", "cut", "internal", *(each.code for each in (HandlerFailed, JournalUnusable, Unavailable)))
 """The outcomes that are no fault of a client. They are counted from the start, for alerts."""
 OWN: Final = "statestream."
+UNTOLD: Final = ("/metrics", "/health/", "/inspect")
+"""The routes that are not suggested to clients: they are for operators."""
 DENIALS: Final = {"forbidden", "unauthenticated"}
 """The codes of requests whose sender may not do what it asks for."""
 
@@ -150,7 +152,8 @@ def _hint(request: web.Request) -> str:
     """The route that the client may have meant. Only our own are suggested, because an application's may be private."""
     routes = (route for route in request.app.router.routes() if route.handler.__module__.startswith(OWN))
     paths = {route.resource.canonical for route in routes if route.resource is not None}
-    return instead(request.path, paths - {"/metrics", "/health/live", "/health/ready"}, "routes")
+    told = {path for path in paths if not path.startswith(UNTOLD)}
+    return instead(request.path, told, "routes")
 
 
 async def starting(request: web.Request, response: web.StreamResponse) -> None:

@@ -31,7 +31,7 @@ from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded, check_count
 from statestream.core.slices import Handler, Slice
 from statestream.core.value_type import ValueType
-from statestream.journal.contract import Erasable
+from statestream.journal.contract import Checkpoint, Checkpoints, Erasable
 from statestream.store import submission
 from statestream.store.bus import Listener, Parts
 from statestream.store.loaded import NotLoaded
@@ -269,6 +269,16 @@ class StoreView:
     async def earliest(self) -> Position:
         """The oldest position that can be read from. Raises Unavailable."""
         return await self._state.journal.earliest()
+
+    async def checkpoints(self) -> Sequence[Checkpoint]:
+        """Those that the journal keeps, oldest first; none if its engine makes none. Raises Unavailable."""
+        journal = self._state.journal
+        return await journal.checkpoints() if isinstance(journal, Checkpoints) else ()
+
+    def measured(self, name: str) -> int | None:
+        """At most how many bytes of JSON a value in memory is; None if it is away, or seen through a view."""
+        state = None if self._rights.view_of(name) is not None else self._state.slices.peek(name)
+        return None if state is None else state.at_most
 
     def in_memory(self, after: Position) -> bool:
         """Whether `recent` reaches back to a position."""

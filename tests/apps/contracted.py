@@ -41,5 +41,6 @@ app = create_app(
     Store([board, room, payroll, *chat.slices]),
     auth=Tokens({ADA: {"subject": "ada"}, CHIEF: {"subject": "eve", "roles": ["chief"]}}),
     limits=Limits(streams_per_identity=None, dispatches_per_second=None, instances_per_hour=None, runs_per_day=None),
+    inspect=signed_in,
 )
 chat.setup(app)

@@ -143,7 +143,7 @@ def test_every_route_is_explained(tmp_path: Path) -> None:
     chat.setup(app)
     answered = routes(app) | routes(demo_app("memory:"))
     assert "GET /stream/state" in answered
-    pages = ("protocol.md", "chat.md", "operations.md", "howto/monitoring.md")
+    pages = ("protocol.md", "chat.md", "operations.md", "howto/monitoring.md", "inspector.md")
     said = {code.split("?")[0] for page in pages for code in code_of(page)}
     assert not answered - said
     assert not routes(create_playback(path)) - set(code_of("recording.md#Serve"))

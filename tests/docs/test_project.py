@@ -101,6 +101,9 @@ def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "journal").rglob("*.sql")} <= names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser").glob("*.*ts")} <= names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser").glob("*.js")} <= names
+    inspector = {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser/inspector").iterdir()}
+    assert len(inspector) > 15
+    assert inspector <= names
     files = (PACKAGE / "tools/conformance").rglob("*.*")
     golden = {str(path.relative_to(ROOT)) for path in files if path.suffix in DATA}
     assert len([name for name in golden if name.endswith(".txt")]) == len(Transcript.all()) > 30

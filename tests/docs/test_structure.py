@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "journal": {"core"},
     "store": {"core", "journal"},
     "broadcast": {"core", "protocol", "store"},
-    "server": {"core", "protocol", "store", "broadcast"},
+    "server": {"core", "protocol", "store", "broadcast", "browser"},
     "asgi": {"server"},
     "auth": {"core", "server"},
     "chat": {"core", "protocol", "store", "broadcast", "server"},

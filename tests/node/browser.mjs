@@ -4,7 +4,9 @@
  * complained about. Every window is a browser of its own, unless it is opened beside another one: nothing is shared but
  * the server.
  */
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const PATIENCE_MS = 15_000;
@@ -78,7 +80,10 @@ async function open({ window, url, width = 1000, height = 700, theme = "light", 
   await page.goto(url);
 }
 
-/** The script's value once it is true. It is asked in the page, so that nothing between two looks takes long. */
+/** The script's value once it is true. It is asked in the page, so that nothing between two looks takes long.
+ *
+ * If the page goes elsewhere meanwhile, the next page is asked.
+ */
 async function wait({ page, script }) {
   const until = `new Promise((resolve, reject) => {
     const given_up = performance.now() + ${PATIENCE_MS};
@@ -90,10 +95,25 @@ async function wait({ page, script }) {
     };
     look();
   })`;
-  return page.evaluate(until);
+  try {
+    return await page.evaluate(until);
+  } catch (error) {
+    if (!error.message.includes("Execution context was destroyed")) throw error;
+    return wait({ page, script });
+  }
+}
+
+/** What axe finds in the page as it is now: the rule, how bad it is, and where. */
+async function axe({ page }) {
+  const source = readFileSync(fileURLToPath(import.meta.resolve("axe-core/axe.min.js")), "utf8");
+  await page.evaluate(source);
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+  const { violations } = await page.evaluate((tags) => globalThis.axe.run({ runOnly: tags }), tags);
+  return violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map(({ target, failureSummary }) => `${target}: ${failureSummary}`) }));
 }
 
 const commands = {
+  axe,
   open,
   say: async ({ page, field, text }) => {
     await page.fill(field, text);
@@ -104,6 +124,15 @@ const commands = {
   back: async ({ page }) => void (await page.goBack({ waitUntil: "commit" })),
   unplug: async ({ context, offline }) => void (await context.setOffline(offline)),
   click: ({ page, target }) => page.click(target),
+  press: ({ page, target, key }) => (target ? page.press(target, key) : page.keyboard.press(key)),
+  fill: ({ page, target, text }) => page.fill(target, text),
+  choose: async ({ page, target, value }) => void (await page.selectOption(target, value)),
+  upload: ({ page, target, path }) => page.setInputFiles(target, path),
+  download: async ({ page, target, path }) => {
+    const [file] = await Promise.all([page.waitForEvent("download"), page.click(target)]);
+    await file.saveAs(path);
+  },
+  resize: ({ page, width, height }) => page.setViewportSize({ width, height }),
   look: ({ page, script }) => page.evaluate(script),
   wait,
   problems: ({ problems }) => problems.splice(0),

@@ -35,6 +35,8 @@ EXCEPTIONS: dict[str, str] = {
     "tests/server/test_origins.py::test_a_header_that_is_there_twice_is_foreign[Origin]": PARSED,
     "tests/server/test_figures.py::test_a_reader_that_does_not_read_lags_by_changes_and_seconds": "the ASGI server has "
     "a buffer of its own",
+    "tests/server/test_inspector.py::test_where_others_can_reach_the_server_it_must_be_switched_on": LISTENS,
+    "tests/server/test_inspector.py::test_a_reader_who_does_not_read_is_behind": "the ASGI server has a buffer",
     "tests/server/test_limits.py::test_large_changes_leave_nothing_but_history": "measures the memory of "
     "our own sockets",
     "tests/server/test_logs.py::test_no_line_has_content": PARSED,

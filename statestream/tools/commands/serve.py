@@ -106,6 +106,14 @@ def serve(
         ),
     ] = None,
     insecure: Insecure = False,
+    inspect: Annotated[
+        bool | None,
+        typer.Option(
+            "--inspect/--no-inspect",
+            rich_help_panel=CLIENTS,
+            help="Whether there is an inspector at /inspect. Default: only if --host is a loopback address.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -137,6 +145,7 @@ def serve(
         "heartbeat": heartbeat,
         "max_subscribers": max_subscribers,
         "handoff": None if handoff else False,
+        "inspect": inspect,
         "origins": _checked(allowed_origins, origin, "--origin"),
         "hosts": _checked(allowed_hosts, allowed_host, "--allowed-host"),
     }

@@ -1,0 +1,102 @@
+/* log.js: the newest changes, and the states between which they lie.
+ *
+ * Changes are kept in segments. Each begins with a state, so the oldest can be dropped as a whole, and what is left can
+ * still be exported. Values share what did not change, so a state costs little.
+ *
+ * Invariants: bounded. Entries never change, but for what is measured of them when they are first shown. Each has the
+ * position `after` which it comes. `number` counts entries since the page was opened.
+ */
+import { bytesOf } from "./format.js";
+
+const SEGMENT = 250; // entries, after which a new segment begins
+export const MOST = 5_000; // entries that are kept
+
+export class Log {
+  segments = [];
+  count = 0; // entries that came since the page was opened
+  #length = 0;
+
+  get length() {
+    return this.#length;
+  }
+
+  get entries() {
+    return this.segments.flatMap(({ entries }) => entries);
+  }
+
+  /** The number of the oldest entry that is kept. */
+  get oldest() {
+    return this.segments.find(({ entries }) => entries.length)?.entries[0].number ?? this.count;
+  }
+
+  /** Begins with a state; its value may be unknown (null), if only what follows it is known. */
+  begin(base) {
+    this.segments.push({ base, entries: [], within: 0 });
+  }
+
+  /** Adds updates that lead from `before` to `after`, each {state, versions, position}. Returns the entries. */
+  append(updates, before, after) {
+    const held = new Map(), added = [];
+    if (this.segments.at(-1)?.entries.length >= SEGMENT) this.begin(before);
+    for (const update of updates) {
+      if (update.kind === "initial") {
+        this.begin(after);
+        held.clear();
+        const version = Number(update.position.split(".")[0]);
+        added.push(this.#add({ ...update, version, from: 0, after: update.position, cause: null }));
+        this.segments.at(-1).within = Infinity; // the state is that after all of these updates
+        continue;
+      }
+      const { slice, version } = update;
+      const from = held.get(slice) ?? (Object.hasOwn(before.versions, slice) ? before.versions[slice] : 0);
+      held.set(slice, update.kind === "removed" ? 0 : version);
+      added.push(this.#add({ ...update, from, after: this.#last }));
+    }
+    const segment = this.segments.at(-1);
+    segment.within = Math.min(segment.within, segment.entries.length);
+    while (this.#length > MOST && this.segments.length > 1) this.#length -= this.segments.shift().entries.length;
+    return added;
+  }
+
+  /** Puts changes of the past before all others. They lead from `base`, whose state is not known, to the first state. */
+  prepend(base, entries) {
+    const first = this.oldest - entries.length;
+    const kept = entries.map((entry, at) => ({ ...entry, number: first + at, bytes: null, text: null }));
+    this.segments.unshift({ base: { state: null, versions: null, position: base }, entries: kept, within: 0 });
+    this.#length += kept.length;
+    return kept;
+  }
+
+  get #last() {
+    const { base, entries } = this.segments.at(-1);
+    return entries.at(-1)?.position ?? base.position;
+  }
+
+  #add(entry) {
+    const kept = { ...entry, number: this.count, bytes: null, text: null };
+    this.count += 1;
+    this.#length += 1;
+    this.segments.at(-1).entries.push(kept);
+    return kept;
+  }
+}
+
+/** An entry of the log, from a line of `GET /history`. */
+export function entryOf({ slice, from, version, position, cause, timestamp, ...content }) {
+  const kind = content.removed ? "removed" : "value" in content ? "value" : "patches";
+  const more = kind === "removed" ? {} : { [kind]: content[kind] };
+  return { kind, slice, from, version, position, cause, timestamp, ...more };
+}
+
+/** The bytes of what a change did, measured when somebody first wants to know. */
+export const bytesOfEntry = (entry) => (entry.bytes ??= bytesOf(entry.patches ?? entry.value ?? null));
+
+/** Whether an entry is one that a filter lets through. */
+export function matches(entry, { words, slice, action, actor }) {
+  if (slice && entry.slice !== slice && !entry.slice?.startsWith(`${slice}/`)) return false;
+  if (action && entry.cause?.type !== action) return false;
+  if (actor && (entry.cause?.actor ?? "") !== actor) return false;
+  if (!words.length) return true;
+  entry.text ??= [entry.cause?.type, entry.slice, entry.cause?.actor, entry.cause?.id, entry.position].join(" ").toLowerCase();
+  return words.every((word) => (word.startsWith("-") && word.length > 1 ? !entry.text.includes(word.slice(1)) : entry.text.includes(word)));
+}

@@ -1,0 +1,109 @@
+/* travel.js: the past: changes and states of the journal, by the routes `GET /history` and `GET /state?at=`.
+ *
+ * The history can only be read forward from a position. The server names some positions, its landmarks, and the changes
+ * between them are read when somebody goes there.
+ *
+ * Invariants: bounded; what was not used for longest is forgotten. The past never changes, except that it is forgotten or
+ * folded: then the server refuses a position, and that is the error which its reader sees.
+ */
+import { entryOf } from "./log.js";
+import { seqOf } from "./trace.js";
+
+const CHUNK = 1_000; // changes that are read at once
+const CHUNKS = 20;
+const STATES = 30;
+
+export class Journal {
+  authenticates = false; // whether the server knows people
+  #server;
+  #slices;
+  #landmarks = []; // positions, in order
+  #chunks = new Map(); // from a landmark to the changes after it
+  #states = new Map();
+  #head;
+
+  /** `slices` as a query has them; undefined for every plain slice. `head()` is the newest position that is known. */
+  constructor(server, slices, head) {
+    [this.#server, this.#slices, this.#head] = [server, slices, head];
+  }
+
+  async open() {
+    const { earliest, checkpoints, authenticates } = await this.#server.json("inspect/landmarks");
+    this.authenticates = authenticates;
+    this.#landmarks = [earliest, ...checkpoints];
+  }
+
+  get earliest() {
+    return seqOf(this.#landmarks[0]);
+  }
+
+  /** The changes up to a position, oldest first, if they are few; at least `least` if there are as many. */
+  async until(position, least) {
+    const seq = seqOf(position), far = this.#landmarks.findLast((each) => seqOf(each) <= seq - least);
+    const base = far ?? this.#landmarks[0];
+    if (base === undefined || base === position) return { base, entries: [] };
+    const limit = 4 * CHUNK, entries = await this.#read(base, limit);
+    const kept = entries.filter(({ version }) => version <= seq);
+    return entries.length === limit && kept.length === limit ? { base, entries: [] } : { base, entries: kept };
+  }
+
+  /** The newest change at or before `seq`, and the position before it; the change is null if none is kept. */
+  async find(seq) {
+    const landmark = this.#landmarks.findLast((each) => seqOf(each) <= seq) ?? this.#landmarks[0];
+    const entries = await this.#after(landmark, seq);
+    const found = entries.findLast(({ version }) => version <= seq) ?? null;
+    const last = entries.at(-1);
+    if (entries.length === CHUNK && last.version < seq && !this.#landmarks.includes(last.position)) {
+      this.#landmarks.push(last.position); // there is more before the next landmark
+      this.#landmarks.sort((a, b) => seqOf(a) - seqOf(b));
+      return this.find(seq);
+    }
+    if (found !== null) return { entry: found, position: found.position };
+    const before = this.#landmarks[this.#landmarks.indexOf(landmark) - 1];
+    return before === undefined ? { entry: null, position: landmark } : this.#before(landmark, before);
+  }
+
+  /** What was changed last before a landmark, if that is not too far. */
+  async #before(landmark, before) {
+    const entries = await this.#after(before, seqOf(landmark));
+    const found = entries.findLast(({ version }) => version <= seqOf(landmark));
+    return found === undefined ? { entry: null, position: landmark } : { entry: found, position: landmark };
+  }
+
+  /** The changes after a landmark. Those that are known may end before `seq`: then they are read again. */
+  async #after(landmark, seq) {
+    const known = this.#recalled(this.#chunks, landmark);
+    if (known !== undefined && (known.entries.length === CHUNK || seq <= known.until)) return known.entries;
+    const until = seqOf(this.#head()), entries = await this.#read(landmark, CHUNK);
+    return this.#remember(this.#chunks, CHUNKS, landmark, { until, entries }).entries;
+  }
+
+  async #read(after, limit) {
+    const lines = await this.#server.lines("history", { slices: this.#slices, after, limit, cause: "full" });
+    let last = after;
+    return lines.map((line) => {
+      const entry = { ...entryOf(line), after: last, bytes: null, text: null };
+      last = entry.position;
+      return entry;
+    });
+  }
+
+  /** {slices, versions} as of a position. */
+  async stateAt(position) {
+    const known = this.#recalled(this.#states, position);
+    if (known !== undefined) return known;
+    return this.#remember(this.#states, STATES, position, await this.#server.json("state", { slices: this.#slices, at: position }));
+  }
+
+  #recalled(kept, key) {
+    const value = kept.get(key);
+    if (value !== undefined) (kept.delete(key), kept.set(key, value));
+    return value;
+  }
+
+  #remember(kept, most, key, value) {
+    kept.set(key, value);
+    if (kept.size > most) kept.delete(kept.keys().next().value);
+    return value;
+  }
+}
