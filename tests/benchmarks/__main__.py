@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import action, asgi, hostile, journal, path, postgresql, redis, reply, rights, tokens
+from tests.benchmarks import action, asgi, hostile, inspector, journal, path, postgresql, redis, reply, rights, tokens
 from tests.benchmarks.measure import Others, machine
 from tests.benchmarks.peers import main as peers
 
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "hostile": hostile.main,
     "rights": rights.main,
     "asgi": asgi.main,
+    "inspector": inspector.main,
 }
 
 

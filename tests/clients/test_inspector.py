@@ -18,7 +18,7 @@ import pytest
 
 import statestream
 from tests.support import ROOT, Server
-from tests.support.browser import Tab, text_is
+from tests.support.browser import Tab, is_of_the_cut, text_is
 from tests.support.node import Node
 
 INSPECTED = f"{ROOT / 'tests/apps/inspected.py'}:app"
@@ -105,6 +105,19 @@ def counts(*numbers: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 # the state and the log
+
+
+def test_it_works_as_a_part_of_another_application(browser: Node) -> None:
+    with Server(
+        "serve", f"{ROOT / 'tests/apps/embedded.py'}:app", env={"UNDER": "/live", "PYTHONPATH": str(ROOT)}
+    ) as server:
+        page = Tab(browser, "inspector", f"{server.url}/live/inspect")
+        page.wait(text_is("#status", "live"))
+        page.do("click", target="#tab-dispatch")
+        page.wait("document.querySelectorAll('#action option').length > 5")
+        page.do("click", target="#tab-weights")
+        page.wait("document.querySelectorAll('#weights tbody tr').length > 1")
+        assert page.close() == []
 
 
 def test_the_tree_follows_the_state_and_highlights_what_has_changed(browser: Node, server: Server) -> None:
@@ -283,6 +296,61 @@ def test_keys_move_jump_pin_and_skip(browser: Node, server: Server) -> None:
     page.do("press", target="#tab-state", key="ArrowRight")
     page.wait("!document.querySelector('#change').hidden && document.activeElement.id === 'tab-change'")
     page.ends_well()
+
+
+def test_the_past_is_played_up_to_now(browser: Node, server: Server) -> None:
+    dispatch(server, *counts(1, 10, 100))
+    page = Inspector(browser, server).live()
+    page.wait_for_count(111)
+    page.look("void inspector.goTo(inspector.head - 2)")
+    page.wait_for_count(1)
+    page.do("click", target="#play")
+    page.wait("document.querySelector('#live').ariaPressed === 'true'")
+    page.wait_for_count(111)
+    page.ends_well()
+
+
+def test_a_server_that_was_killed_is_followed_again(browser: Node, server: Server) -> None:
+    dispatch(server, *counts(1))
+    page = Inspector(browser, server).live()
+    page.wait_for_count(1)
+    server.kill()
+    page.wait(text_is("#status", "reconnecting"))
+    server.start()
+    dispatch(server, *counts(10))
+    page.wait_for_count(11)
+    page.do("click", target="#back")
+    page.wait_for_count(1)
+    assert all(is_of_the_cut(problem) for problem in page.close())
+
+
+def test_somebody_chooses_what_they_follow(browser: Node, server: Server) -> None:
+    dispatch(server, ("room/joined 1", {"name": "Ada"}), ("room/joined 2", {"name": "Bob"}))
+    page = Inspector(browser, server, "?slices=room/1").live()
+    page.wait_for_tree("Ada")
+    assert "Bob" not in page.look("document.querySelector('main').textContent")
+    page.do("say", field="#follow input", text="room/*")
+    page.wait_for_tree("Bob")
+    assert page.look("new URLSearchParams(location.search).get('slices')") == "room/*"
+    page.do("say", field="#follow input", text="nothing")
+    page.wait("document.querySelector('#notice').textContent.includes('no slice')")
+    assert page.look("document.querySelector('#status').textContent") == "ended"
+    assert all("404" in problem for problem in page.close())
+
+
+def test_of_too_many_slices_the_plain_ones_are_followed(browser: Node, server: Server) -> None:
+    program = f"""
+import json, urllib.request
+for begin in (0, 600):
+    actions = [{{"type": "room/joined", "key": str(begin + n), "payload": {{"name": "x"}}}} for n in range(600)]
+    body, headers = json.dumps({{"actions": actions}}).encode(), {{"Content-Type": "application/json"}}
+    urllib.request.urlopen(urllib.request.Request("{server.url}/dispatch", body, headers)).read()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    page = Inspector(browser, server).live()
+    page.wait_for_count(0)
+    page.wait("document.querySelector('#notice').textContent.includes('too many slices')")
+    assert all("413" in problem for problem in page.close())
 
 
 # dispatching
