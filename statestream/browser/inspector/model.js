@@ -204,7 +204,10 @@ export class Model {
     if (this.trace) return found(this.trace.entries, seq, null);
     const { segments } = this.log, { base } = segments[0] ?? {};
     if (base === undefined || seq < seqOf(base.position)) return this.journal.find(seq);
-    return found(this.log.entries, seq, base.position);
+    const { entries } = this.log, next = entries.find(({ version }) => version > seq);
+    const { entry, position } = found(entries, seq, base.position);
+    if (next?.cause === null && seqOf(position) < seq) return this.journal.find(seq); // it stands for several changes
+    return { entry, position };
   }
 
   async stateAfter(entry, position = entry.position) {
