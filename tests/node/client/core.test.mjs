@@ -32,7 +32,8 @@ test("what a decoder holds of a line without an end counts once", () => {
 
 test("a value that comes whole shares what is equal with the one before", () => {
   const replica = begun(), { a } = replica.state;
-  replica.apply(frame("state.update", { slice: "a", from: 1, version: 2, value: { list: [{ n: 1 }, { n: 3 }], other: {} } }));
+  const [update] = replica.apply(frame("state.update", { slice: "a", from: 1, version: 2, value: { list: [{ n: 1 }, { n: 3 }], other: {} } }));
+  assert.equal(update.value, replica.state.a);
   assert.notEqual(replica.state.a, a);
   assert.equal(replica.state.a.list[0], a.list[0]);
   assert.equal(replica.state.a.other, a.other);
