@@ -30,7 +30,7 @@ function outline(value, left) {
   if (value === null || typeof value !== "object") return JSON.stringify(typeof value === "string" ? value.slice(0, left + 1) : value);
   const array = Array.isArray(value), parts = [];
   for (const name of array ? value.keys() : Object.keys(value)) {
-    const part = outline(value[name], left);
+    const part = left < 1 ? "…" : outline(value[name], left - 1);
     parts.push(array ? part : `${JSON.stringify(name)}:${part}`);
     left -= parts.at(-1).length + 1;
     if (left < 0) return `${array ? "[" : "{"}${parts.join(",")},…`;
@@ -38,10 +38,25 @@ function outline(value, left) {
   return array ? `[${parts.join(",")}]` : `{${parts.join(",")}}`;
 }
 
-/** A value in full, in lines, but at most so many characters of it. */
+/** A value in lines, but at most so many characters of it: looking at the rest would take long. */
 export function indented(value, most = 20_000) {
-  const text = visible(JSON.stringify(value, null, 2) ?? "", "\n");
-  return text.length > most ? `${text.slice(0, most)}\n… ${number(text.length - most)} more characters` : text;
+  const parts = [];
+  let left = most;
+  const put = (text) => (parts.push(text), (left -= text.length));
+  const walk = (value, indent) => {
+    if (value === null || typeof value !== "object") return put(JSON.stringify(typeof value === "string" ? value.slice(0, left + 1) : value) ?? "");
+    const names = Array.isArray(value) ? null : Object.keys(value), [begin, end] = names === null ? "[]" : "{}";
+    const count = names === null ? value.length : names.length;
+    put(begin);
+    for (let at = 0; at < count && left >= 0; at += 1) {
+      put(`${at ? "," : ""}\n${indent}  ${names === null ? "" : `${JSON.stringify(names[at])}: `}`);
+      walk(value[names === null ? at : names[at]], `${indent}  `);
+    }
+    put(count ? `\n${indent}${end}` : end);
+  };
+  walk(value, "");
+  const text = visible(left < 0 ? parts.join("").slice(0, most) : parts.join(""), "\n");
+  return left < 0 ? `${text}\n…` : text;
 }
 
 /** The bytes of a value as JSON. */

@@ -194,6 +194,7 @@ export class Model {
       }
     } catch (error) {
       [this.target, this.#wanted] = [this.past?.seq ?? null, null];
+      if (error.status === 410) await this.journal.open().catch(() => {}); // some of it was trimmed: it begins later now
       this.say(`the past cannot be shown: ${error.message}`);
     } finally {
       this.#going = null;

@@ -28,9 +28,6 @@ export class Server {
   json = async (path, query) => (await this.#get(path, query)).json();
   text = async (path, query) => (await this.#get(path, query)).text();
 
-  /** Objects, of which a route sends one a line. */
-  lines = async (path, query) => (await this.text(path, query)).split("\n").filter(Boolean).map((line) => JSON.parse(line));
-
   /** In place of `fetch` for the web client: streams have the payloads of actions, and their bytes are counted. */
   fetch = async (address, init) => {
     const url = new URL(address), streams = url.pathname.endsWith("/stream/state");

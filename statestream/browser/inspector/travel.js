@@ -10,16 +10,40 @@ import { entryOf } from "./log.js";
 import { seqOf } from "./trace.js";
 
 const CHUNK = 1_000; // changes that are read at once
-const CHUNKS = 20;
-const STATES = 30;
+const KEPT = 30; // chunks, or states
+const KEPT_CHARACTERS = 32 << 20; // of JSON, beyond the newest of them
+
+/** What was asked for, with how large it is. What was not used for longest is forgotten. */
+class Kept {
+  #values = new Map();
+  #size = 0;
+
+  get(key) {
+    const found = this.#values.get(key);
+    if (found !== undefined) (this.#values.delete(key), this.#values.set(key, found));
+    return found?.value;
+  }
+
+  set(key, value, size) {
+    this.#size += size - (this.#values.get(key)?.size ?? 0);
+    this.#values.delete(key);
+    this.#values.set(key, { value, size });
+    for (const [oldest, { size }] of this.#values) {
+      if (oldest === key || (this.#values.size <= KEPT && this.#size <= KEPT_CHARACTERS)) break;
+      this.#values.delete(oldest);
+      this.#size -= size;
+    }
+    return value;
+  }
+}
 
 export class Journal {
   authenticates = false; // whether the server knows people
   #server;
   #slices;
   #landmarks = []; // positions, in order
-  #chunks = new Map(); // from a landmark to the changes after it
-  #states = new Map();
+  #chunks = new Kept(); // from a landmark to the changes after it
+  #states = new Kept();
   #head;
 
   /** `slices` as a query has them; undefined for every plain slice. `head()` is the newest position that is known. */
@@ -42,7 +66,7 @@ export class Journal {
     const seq = seqOf(position), far = this.#landmarks.findLast((each) => seqOf(each) <= seq - least);
     const base = far ?? this.#landmarks[0];
     if (base === undefined || base === position) return { base, entries: [] };
-    const limit = 4 * CHUNK, entries = await this.#read(base, limit);
+    const limit = 4 * CHUNK, { entries } = await this.#read(base, limit);
     const kept = entries.filter(({ version }) => version <= seq);
     return entries.length === limit && kept.length === limit ? { base, entries: [] } : { base, entries: kept };
   }
@@ -72,38 +96,28 @@ export class Journal {
 
   /** The changes after a landmark. Those that are known may end before `seq`: then they are read again. */
   async #after(landmark, seq) {
-    const known = this.#recalled(this.#chunks, landmark);
+    const known = this.#chunks.get(landmark);
     if (known !== undefined && (known.entries.length === CHUNK || seq <= known.until)) return known.entries;
-    const until = seqOf(this.#head()), entries = await this.#read(landmark, CHUNK);
-    return this.#remember(this.#chunks, CHUNKS, landmark, { until, entries }).entries;
+    const until = seqOf(this.#head()), { entries, size } = await this.#read(landmark, CHUNK);
+    return this.#chunks.set(landmark, { until, entries }, size).entries;
   }
 
   async #read(after, limit) {
-    const lines = await this.#server.lines("history", { slices: this.#slices, after, limit, cause: "full" });
+    const text = await this.#server.text("history", { slices: this.#slices, after, limit, cause: "full" });
     let last = after;
-    return lines.map((line) => {
-      const entry = { ...entryOf(line), after: last, bytes: null, text: null };
+    const entries = text.split("\n").filter(Boolean).map((line) => {
+      const entry = { ...entryOf(JSON.parse(line)), after: last, bytes: null, text: null };
       last = entry.position;
       return entry;
     });
+    return { entries, size: text.length };
   }
 
   /** {slices, versions} as of a position. */
   async stateAt(position) {
-    const known = this.#recalled(this.#states, position);
+    const known = this.#states.get(position);
     if (known !== undefined) return known;
-    return this.#remember(this.#states, STATES, position, await this.#server.json("state", { slices: this.#slices, at: position }));
-  }
-
-  #recalled(kept, key) {
-    const value = kept.get(key);
-    if (value !== undefined) (kept.delete(key), kept.set(key, value));
-    return value;
-  }
-
-  #remember(kept, most, key, value) {
-    kept.set(key, value);
-    if (kept.size > most) kept.delete(kept.keys().next().value);
-    return value;
+    const text = await this.#server.text("state", { slices: this.#slices, at: position });
+    return this.#states.set(position, JSON.parse(text), text.length);
   }
 }

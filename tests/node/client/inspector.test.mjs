@@ -40,8 +40,18 @@ test("a preview takes no longer for a value of megabytes", () => {
   const large = { list: Array.from({ length: 200_000 }, (_, n) => ({ n, text: "x".repeat(100) })), text: "y".repeat(1e6) };
   const began = performance.now();
   for (let n = 0; n < 1000; n += 1) assert.ok(preview(large).length <= 160);
+  for (let n = 0; n < 100; n += 1) assert.ok(indented(large).length < 21_000);
   assert.ok(performance.now() - began < 5000);
   assert.ok(preview("z".repeat(1e6)).endsWith("…"));
+});
+
+test("what is shown in lines is the JSON of a value, and of a value that is nested too deep its beginning", () => {
+  for (const value of [1, null, "a", [], {}, [[]], { a: [1, { b: {} }], "": null }, ["x", [2]]])
+    assert.equal(indented(value), JSON.stringify(value, null, 2));
+  const deep = JSON.parse(`${"[".repeat(5000)}1${"]".repeat(5000)}`);
+  assert.ok(indented(deep).endsWith("…"));
+  assert.ok(preview(deep).length <= 160);
+  assert.equal(indented("x".repeat(100), 10), `"${"x".repeat(9)}\n…`);
 });
 
 test("sizes and ages are told in their units", () => {
