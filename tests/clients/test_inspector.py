@@ -319,6 +319,8 @@ def test_a_server_that_was_killed_is_followed_again(browser: Node, server: Serve
     server.start()
     dispatch(server, *counts(10, 100, 1000))  # the page may receive these as one
     page.wait_for_count(1111)
+    page.wait_for_log("board/counted", 4)
+    assert page.look("inspector.log.entries.every((each, n, all) => n === 0 || each.number > all[n - 1].number)")
     for count in (111, 11, 1):
         page.do("click", target="#back")
         page.wait_for_count(count)

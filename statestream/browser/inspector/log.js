@@ -4,7 +4,7 @@
  * still be exported. Values share what did not change, so a state costs little.
  *
  * Invariants: bounded. Entries never change, but for what is measured of them when they are first shown. Each has the
- * position `after` which it comes. `number` counts entries since the page was opened.
+ * position `after` which it comes. They are in the order of their numbers; those that were read later lie between others.
  */
 import { bytesOf } from "./format.js";
 
@@ -67,6 +67,21 @@ export class Log {
     return kept;
   }
 
+  /** Puts in changes that were read later: in place of a catch-up, which is their sum, or before a whole state. */
+  fill(group, changes) {
+    const [first] = group, index = this.segments.findIndex(({ entries }) => entries.includes(first)), whole = first.kind === "initial";
+    const segment = this.segments[whole ? index - 1 : index];
+    if (segment === undefined) return [];
+    const at = whole ? segment.entries.length : segment.entries.indexOf(first), gone = whole ? 0 : group.length;
+    if (at < segment.within) return [];
+    const begin = whole ? segment.entries.at(-1)?.number ?? first.number - 1 : first.number; // numbers lie in between
+    const step = (whole ? first.number - begin : gone) / (changes.length + 1);
+    const kept = changes.map((change, n) => ({ ...change, number: begin + step * (n + 1), bytes: null, text: null }));
+    segment.entries.splice(at, gone, ...kept);
+    this.#length += kept.length - gone;
+    return kept;
+  }
+
   get #last() {
     const { base, entries } = this.segments.at(-1);
     return entries.at(-1)?.position ?? base.position;
@@ -79,6 +94,19 @@ export class Log {
     this.segments.at(-1).entries.push(kept);
     return kept;
   }
+}
+
+/** Entries that stand for changes between two positions, which the server has sent as one: [{group, after}, …]. */
+export function sums(entries, before) {
+  const found = [];
+  for (const entry of entries.filter(({ cause }) => cause === null)) {
+    const last = found.at(-1)?.group;
+    if (entry.kind === "initial") {
+      if (entry.reason === "lagged" && before) found.push({ group: [entry], after: before });
+    } else if (last?.[0].position === entry.position && last[0].kind !== "initial") last.push(entry);
+    else found.push({ group: [entry], after: entry.after });
+  }
+  return found;
 }
 
 /** An entry of the log, from a line of `GET /history`. */

@@ -4,7 +4,7 @@
  * the way back is at once. Of several places in time that are asked for, the last one counts.
  */
 import { connect } from "../statestream.js";
-import { Log, matches } from "./log.js";
+import { Log, matches, sums } from "./log.js";
 import { recorded, seqOf, Trace } from "./trace.js";
 import { Journal } from "./travel.js";
 
@@ -65,6 +65,7 @@ export class Model {
       const added = this.log.append(updates, before ?? this.#before, this.#before);
       this.#onUpdates(updates, before?.state ?? NOTHING, state);
       this.#show(added);
+      for (const { group, after } of sums(added, before?.position)) void this.#fill(group, after);
     }
     this.#onChange();
   }
@@ -82,6 +83,14 @@ export class Model {
     } catch (error) {
       this.say(`the history cannot be read: ${error.message}`);
     }
+  }
+
+  /** Reads what the server has sent as one. If it cannot be read any more, the log stays as it is. */
+  async #fill(group, after) {
+    const { log, journal } = this, entries = await journal.between(after, group[0].position).catch(() => []);
+    if (log !== this.log || !entries.length) return;
+    for (const entry of log.fill(group, entries)) this.#note(entry);
+    if (!this.paused) this.#refilter();
   }
 
   say(notice) {

@@ -71,6 +71,12 @@ export class Journal {
     return entries.length === limit && kept.length === limit ? { base, entries: [] } : { base, entries: kept };
   }
 
+  /** The changes between two positions; none if they are many. */
+  async between(after, until) {
+    const { entries } = await this.#read(after, CHUNK);
+    return entries.length === CHUNK ? [] : entries.filter(({ version }) => version <= seqOf(until));
+  }
+
   /** The newest change at or before `seq`, and the position before it; the change is null if none is kept. */
   async find(seq) {
     const landmark = this.#landmarks.findLast((each) => seqOf(each) <= seq) ?? this.#landmarks[0];

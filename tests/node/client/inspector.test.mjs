@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { diff } from "../../../statestream/browser/inspector/diff.js";
 import { age, bytesOf, indented, preview, size, visible } from "../../../statestream/browser/inspector/format.js";
-import { Log, matches, MOST } from "../../../statestream/browser/inspector/log.js";
+import { Log, matches, MOST, sums } from "../../../statestream/browser/inspector/log.js";
 import { at, pointerOf, segmentsOf, summary } from "../../../statestream/browser/inspector/pointer.js";
 import { actionsOf } from "../../../statestream/browser/inspector/schema.js";
 import { recorded, Trace } from "../../../statestream/browser/inspector/trace.js";
@@ -89,6 +89,27 @@ test("a log keeps the newest changes, and each continues the one before", () => 
   assert.equal(entries.at(-1).value, 3 * MOST);
   assert.equal(entries[0].number, log.oldest);
   for (const [n, entry] of entries.entries()) if (n) assert.deepEqual([entry.after, entry.from], [entries[n - 1].position, entries[n - 1].version]);
+});
+
+test("what was sent as one is replaced by the changes of which it is the sum", () => {
+  const log = counted(10), change = (n, more) => ({ kind: "value", slice: "counter", version: n + 1, value: n, position: `${n + 1}.t`, timestamp: n, ...more });
+  const at = (n) => ({ state: { counter: n }, versions: { counter: n + 1 }, position: `${n + 1}.t` });
+  const cause = { type: "counter/added", id: "1" };
+  const catchup = log.append([change(13, { cause: null })], at(10), at(13));
+  const lagged = log.append([{ kind: "initial", position: "16.t", reason: "lagged", timestamp: 1 }], at(13), at(15));
+  log.append([change(16, { cause })], at(15), at(16));
+  const [first] = sums(catchup, "11.t"), [second] = sums(lagged, "14.t");
+  assert.deepEqual([first.after, second.after], ["11.t", "14.t"]);
+  const read = (...numbers) => numbers.map((n) => change(n, { cause, from: n, after: `${n}.t` }));
+  log.fill(first.group, read(11, 12, 13));
+  log.fill(second.group, read(14, 15));
+  const { entries } = log;
+  assert.deepEqual(entries.filter(({ kind }) => kind === "value").map(({ value }) => value), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+  assert.deepEqual(entries.map(({ number }) => number), entries.map(({ number }) => number).toSorted((a, b) => a - b));
+  assert.equal(entries.length, log.length);
+  const trace = new Trace(recorded(log.segments, { url: "http://x", slices: null, now: 0 }));
+  assert.deepEqual(trace.stateAfter(trace.entries.findLast(({ version }) => version === 13)), { counter: 12 });
+  assert.deepEqual(trace.stateAfter(trace.entries.at(-1)), { counter: 16 });
 });
 
 test("a filter has words, words that must not occur, and names", () => {
