@@ -29,13 +29,11 @@ const MAX_PENDING = 10_000; // updates for listeners; beyond, one that says that
  * connection, and again if the server refuses the token with a 401. `fetch` sends all requests in place of the page's.
  * `identity` is whom all this is for; the clients of a browser share one stream if it is the same, or else the token.
  * `optimistic` is what the function of that name returns: it shows changes before the server has made them.
+ * `snapshot` is the answer of `GET /state` for the same slices: the client has that state, and continues after it.
  */
 export function connect(url, options = {}) {
-  const root = rootOf(url), stream = new URL("stream/state", root), selection = selectionOf(options.slices);
-  if (selection !== null) stream.searchParams.set("slices", String(selection)); // an array becomes text with commas
-  const token = new Token(options.token, options.fetch ?? ((...args) => globalThis.fetch(...args)));
-  const dispatcher = new Dispatcher(new URL("dispatch", root), token), { optimistic } = options;
-  const client = new Client({ stream, token, selection, group: groupOf(root, options), dispatcher, optimistic });
+  const client = new Client(rootOf(url), options);
+  if (options.snapshot !== undefined) client.begin(options.snapshot);
   client.open();
   return client;
 }
@@ -49,20 +47,26 @@ class Client {
   #connection;
   #dispatcher;
   #optimistic;
+  #root;
+  #options;
   #settle;
   #leave = () => {};
 
-  constructor({ stream, token, selection, group, dispatcher, optimistic }) {
-    this.#dispatcher = dispatcher;
+  constructor(root, given) {
+    const selection = selectionOf(given.slices), group = groupOf(root, given), url = new URL("stream/state", root);
+    if (selection !== null) url.searchParams.set("slices", String(selection)); // an array becomes text with commas
+    const token = new Token(given.token, given.fetch ?? ((...args) => globalThis.fetch(...args)));
+    [this.#root, this.#options] = [root, given];
+    this.#dispatcher = new Dispatcher(root, token);
     this.#replica = new Replica((name) => selects(selection, name));
-    this.#optimistic = optimistic?.({
+    this.#optimistic = given.optimistic?.({
       replica: this.#replica,
-      send: ({ type, payload, ...options }) => dispatcher.dispatch(type, payload, options),
+      send: ({ type, payload, ...options }) => this.#dispatcher.dispatch(type, payload, options),
       onChange: () => this.#changed(),
       group,
     });
     const options = {
-      url: stream,
+      url,
       token,
       replica: this.#replica,
       monitor: this.#monitor,
@@ -77,12 +81,23 @@ class Client {
     this.ready.catch(() => {}); // nobody has to wait for it
   }
 
+  /** Throws a StatestreamError. */
+  begin(snapshot) {
+    this.#replica.begin(snapshot);
+    this.#optimistic?.updated([]);
+    this.#settle.resolve(this.state);
+  }
+
   async open() {
     this.#leave = watchPage(this.#connection, this.#optimistic);
     await this.#connection.run();
     this.#leave();
     this.#monitor.stop();
     this.#settle.reject(this.health.error ?? new StatestreamError("the client was closed", { code: "closed" }));
+  }
+
+  get slices() {
+    return this.#options.slices;
   }
 
   get state() {
@@ -95,6 +110,11 @@ class Client {
 
   get position() {
     return this.#replica.position;
+  }
+
+  get snapshot() {
+    const { position, state: slices, versions } = this.#replica;
+    return position === null ? null : { position, slices, versions };
   }
 
   get health() {
@@ -124,6 +144,10 @@ class Client {
     const isExpected = this.#optimistic?.expects(action[0]);
     return (isExpected ? this.#optimistic : this.#dispatcher).dispatch(...action);
   };
+
+  request = (path, body, options) => this.#dispatcher.request(path, body, options);
+
+  follow = (slices) => connect(this.#root, { ...this.#options, slices, snapshot: undefined, optimistic: undefined });
 
   close = () => {
     this.#notifier.stop();

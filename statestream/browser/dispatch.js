@@ -16,12 +16,12 @@ const BUSY = [408, 425, 429, 502, 503, 504]; // statuses after which a retry may
 
 /** Sends actions of one client. */
 export class Dispatcher {
-  #url;
+  #root;
   #token;
   #closed = false;
 
-  constructor(url, token) {
-    [this.#url, this.#token] = [url, token];
+  constructor(root, token) {
+    [this.#root, this.#token] = [root, token];
   }
 
   /** Nothing is sent again from here on. An attempt that is under way runs to its end. */
@@ -31,35 +31,50 @@ export class Dispatcher {
 
   /** The result: {id, position, duplicate, changes}. Throws a StatestreamError. */
   async dispatch(type, payload = {}, { key, id = newId(), expect } = {}) {
-    const body = JSON.stringify({ type, payload, key, id, expect });
+    return resultOf(await this.#send("dispatch", { type, payload, key, id, expect }, ATTEMPTS, textOf));
+  }
+
+  /** The JSON of the answer to a POST to another route; null for any other answer, such as a stream. */
+  request(path, body = {}, { attempts = ATTEMPTS } = {}) {
+    return this.#send(path, body, attempts, jsonOf);
+  }
+
+  async #send(path, json, attempts, read) {
+    const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root), body = JSON.stringify(json); // no other server's
     let last;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    for (let attempt = 0; attempt < attempts; attempt += 1) {
       if (this.#closed) throw closed(last);
       try {
-        return await this.#post(body);
+        return await this.#post(url, body, read);
       } catch (error) {
         if (!isWorthARetry(error)) throw error;
         last = error;
       }
       const own = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
       const delay = Math.max(own, last.retryAfter ?? 0);
-      if (attempt < ATTEMPTS - 1) await new Promise((resolve) => setTimeout(resolve, delay));
+      if (attempt < attempts - 1) await new Promise((resolve) => setTimeout(resolve, delay));
     }
-    if (last.status) throw last;
-    throw new Lost(`the server did not answer in ${ATTEMPTS} attempts; the outcome is unknown`, { cause: last });
+    if (last.status || attempts === 1) throw last;
+    throw new Lost(`the server did not answer in ${attempts} attempts; the outcome is unknown`, { cause: last });
   }
 
-  async #post(body) {
+  async #post(url, body, read) {
     const deadline = new Deadline(), headers = { "Content-Type": "application/json" };
     deadline.extend(RESPONSE_MS);
     try {
-      const response = await this.#token.request(this.#url, { method: "POST", headers, body }, deadline);
-      if (response.status !== 200) throw await errorOf(response);
-      return resultOf(await deadline.race(response.text()).catch(lost));
+      const response = await this.#token.request(url, { method: "POST", headers, body }, deadline);
+      if (!response.ok) throw await errorOf(response);
+      return await deadline.race(read(response)).catch(lost);
     } finally {
       deadline.abort(new Lost("the request is over"));
     }
   }
+}
+
+const textOf = (response) => response.text();
+
+async function jsonOf(response) {
+  return response.headers.get("Content-Type")?.startsWith("application/json") ? response.json() : null;
 }
 
 function isWorthARetry(error) {

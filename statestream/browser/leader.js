@@ -99,7 +99,7 @@ export class Leader {
 
   /** Gives those a first frame whose slices the stream has. */
   #greet() {
-    if (this.#replica.position === null) return; // the first frame of the stream is that of everybody
+    if (this.#replica.position === null || this.#replica.heartbeat === null) return; // its first frame is everybody's
     for (const [to, { selection, position }] of this.#newcomers) {
       if (!covers(this.#admitted, selection)) continue;
       this.#newcomers.delete(to);

@@ -6,7 +6,7 @@
  * server's as of `position`; or `apply` has thrown a Gap, nothing has changed, and the stream starts again without a
  * cursor. Values and states never change, and share what did not change with the ones before.
  */
-import { Gap } from "./errors.js";
+import { Gap, StatestreamError } from "./errors.js";
 import { patched } from "./patch.js";
 import { equal, isContainer, shared } from "./sharing.js";
 
@@ -14,6 +14,7 @@ const MIN_HEARTBEAT_MS = 10; // a watchdog counts on the heartbeat, so it must n
 const MAX_MS = 2 ** 31;
 const FRAMES = ["state.initial", "state.resumed", "state.update", "state.catchup", "heartbeat", "stream.end"];
 const NO_REASON = "it gives no reason";
+const NO_SNAPSHOT = "expected the answer of GET /state as the snapshot, with `position`, `slices` and `versions`";
 
 const isObject = (value) => isContainer(value) && !Array.isArray(value);
 const isTime = (value) => Number.isInteger(value) && value >= 0;
@@ -64,6 +65,14 @@ export class Replica {
   /** Drops all other slices. */
   restrict(selects) {
     [this.state, this.versions] = [chosen(this.state, selects), chosen(this.versions, selects)];
+  }
+
+  /** Begins with the answer of `GET /state`, so that the first connection continues after it. */
+  begin(snapshot) {
+    const { position, slices, versions } = snapshot ?? {};
+    if (typeof position !== "string" || !isObject(slices) || !isObject(versions))
+      throw new StatestreamError(NO_SNAPSHOT, { code: "malformed" });
+    [this.versions, this.state, this.position, this.begun] = [versionsOf(snapshot), slices, position, true];
   }
 
   /** Makes the next connection start without a cursor. The state stays until a `state.initial` replaces it. */

@@ -26,6 +26,15 @@ export interface ConnectOptions {
   readonly identity?: string | undefined;
   /** What `optimistic` of `optimistic.js` returns. */
   readonly optimistic?: Optimism | undefined;
+  /** The answer of `GET /state` for the same slices. The client has this state at once, and continues after it. */
+  readonly snapshot?: Snapshot | undefined;
+}
+
+/** The answer of `GET /state`. */
+export interface Snapshot {
+  readonly position: string;
+  readonly slices: Readonly<Record<string, any>>;
+  readonly versions: Readonly<Record<string, number>>;
 }
 
 /** Shows changes before the server has made them. What it contains may change with every version. */
@@ -39,12 +48,16 @@ export function connect<State extends Slices = Record<string, any>, Payloads ext
 
 /** A live copy of a server's slices. */
 export interface Client<State extends Slices = Record<string, any>, Payloads extends Actions = Record<string, any>> {
+  /** What it follows, as it was passed to `connect`. */
+  readonly slices: readonly string[] | string | undefined;
   /** The newest value of each slice; nothing until the first state has come. A value that you hold never changes. */
   readonly state: Readonly<Partial<State>>;
   /** The version of each slice. `expect` of a dispatch is compared with these. */
   readonly versions: Readonly<Record<string, number>>;
   /** The cursor: the position up to which this copy is complete. */
   readonly position: string | null;
+  /** What the server has confirmed, to begin another client with; null while there is no cursor. */
+  readonly snapshot: Snapshot | null;
   /** What the connection does. A new object after each change. */
   readonly health: Health;
   /** The first state. It is rejected if the server refuses for good before, or if you close the client. */
@@ -74,6 +87,14 @@ export interface Client<State extends Slices = Record<string, any>, Payloads ext
       ? [payload?: Payloads[Type], options?: DispatchOptions]
       : [payload: Payloads[Type], options?: DispatchOptions]
   ): Promise<Result>;
+  /** Sends a POST with JSON to another route of the server, such as `api/chats`, with the token of the client.
+   *
+   * Resolves to the JSON of the answer; to null for any other answer. It is sent again after a lost connection, so pass
+   * `attempts: 1` if repeating it is not safe. Throws a StatestreamError.
+   */
+  request(this: void, path: string, body?: unknown, options?: { readonly attempts?: number }): Promise<any>;
+  /** Another client of the same server, with the same token, that follows other slices. Close it yourself. */
+  follow(this: void, slices: readonly string[] | string): Client<State, Payloads>;
   /** Ends the connection. No listener is called any more. */
   close(this: void): void;
 }

@@ -134,3 +134,42 @@ test("a server in a folder is asked there", async (context) => {
   const paths = ["/live/dispatch", "/live/stream/state?slices=board%2Croom%2F50%2525"];
   assert.deepEqual(new Set(asked.map(({ url }) => url)), new Set(paths));
 });
+
+/** A client whose requests to `/api` are answered one after the other. */
+async function requesting(context, ...answers) {
+  const { url, asked } = await serving(context, ...answers), never = new Promise(() => {});
+  const request = (target, init) => (target.includes("/stream/state") ? never : fetch(target, init));
+  const client = connect(url, { fetch: request, token: "secret" });
+  context.after(client.close);
+  return { client, asked };
+}
+
+const json = { "Content-Type": "application/json" };
+
+test("a request to another route carries the token, and is sent again after a loss", async (context) => {
+  const { client, asked } = await requesting(context, cut, answering(201, { id: "1" }, json));
+  assert.deepEqual(await client.request("/api/chats"), { id: "1" });
+  assert.deepEqual(asked.map(({ method, url, body }) => [method, url, body]), Array(2).fill(["POST", "/api/chats", "{}"]));
+  assert.equal(asked[1].headers.authorization, "Bearer secret");
+  const once = await requesting(context, cut);
+  assert.equal((await once.client.request("api/chats", {}, { attempts: 1 }).catch((error) => error)).code, "unavailable");
+  assert.equal(once.asked.length, 1);
+});
+
+test("a request gives null for what is no JSON, does not wait for its end, and throws what is refused", async (context) => {
+  const stream = (_, response) => {
+    response.writeHead(200, { "Content-Type": "text/plain" });
+    response.write("and so on");
+  };
+  const { client } = await requesting(context, stream, answering(204), refusing(409, "refused", { reason: "busy" }));
+  assert.equal(await client.request("api/chats/1/stream", { messages: [] }), null);
+  assert.equal(await client.request("api/chats/1"), null);
+  const { code, reason } = await client.request("api/chats/1").catch((error) => error);
+  assert.deepEqual([code, reason], ["refused", "busy"]);
+});
+
+test("no path leads a request, and its token, to another server", async (context) => {
+  const { client, asked } = await requesting(context, answering(200, {}, json));
+  for (const path of ["//example.org/x", "http://example.org/x", "/\\example.org/x", "\\\\example.org"]) await client.request(path);
+  assert.equal(asked.length, 4);
+});

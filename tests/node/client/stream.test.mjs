@@ -30,11 +30,49 @@ test("it resumes at its cursor after a loss, and starts again after a gap", asyn
   const gap = ["state.update", "9.a", { slice: "board", from: 8, version: 9, patches: [] }];
   const { client, asked } = await following(context, { slices: ["board"] },
     broken(initial(board([]))), cut, answering(503), broken(resumed, gap), streaming(initial(board([1]), { reason: "expired" })));
+  assert.equal(client.snapshot, null);
   assert.deepEqual(await client.ready, board([]));
   await eventually(() => client.state.board.tasks.length === 1);
   assert.deepEqual(cursors(asked), ["-", "1.a", "1.a", "1.a", "-"]);
   assert.deepEqual(client.health, { level: "healthy", phase: "live", error: null });
   assert.equal(asked[0].headers.accept, "text/event-stream");
+});
+
+const SNAPSHOT = { position: "1.a", slices: board([]), versions: { board: 1 } };
+
+test("a client continues after the snapshot that it was given", async (context) => {
+  const resumed = ["state.resumed", "1.a", { versions: { board: 1 }, heartbeat: 15_000, timestamp: 1 }];
+  const options = { slices: ["board"], snapshot: SNAPSHOT };
+  const { client, asked } = await following(context, options, streaming(resumed, updated(2, { tasks: [1] })));
+  assert.equal(client.state, SNAPSHOT.slices);
+  assert.equal(await client.ready, SNAPSHOT.slices);
+  assert.deepEqual([client.position, client.versions, client.health.phase], ["1.a", { board: 1 }, "connecting"]);
+  await eventually(() => client.state.board.tasks.length === 1);
+  assert.deepEqual(cursors(asked), ["1.a"]);
+  assert.deepEqual(SNAPSHOT.slices, board([]));
+  assert.deepEqual(client.snapshot, { position: "2.a", slices: board([1]), versions: { board: 2 } });
+});
+
+test("a snapshot that does not fit what the server has is replaced", async (context) => {
+  const other = ["state.resumed", "1.a", { versions: { board: 1, secret: 1 }, heartbeat: 15_000, timestamp: 1 }];
+  const { client, asked } = await following(context, { snapshot: SNAPSHOT }, streaming(other), streaming(initial(board([2]))));
+  await eventually(() => client.state.board.tasks.length === 1);
+  assert.deepEqual(cursors(asked), ["1.a", "-"]);
+});
+
+test("what is no snapshot is refused at once", () => {
+  for (const snapshot of [null, {}, { ...SNAPSHOT, position: 1 }, { ...SNAPSHOT, slices: [] }, { ...SNAPSHOT, versions: undefined }])
+    assert.throws(() => connect("http://127.0.0.1:9", { snapshot }), { code: "malformed" });
+});
+
+test("a client follows other slices of its server, with its token", async (context) => {
+  const { client, asked } = await following(context, { slices: ["board"], token: "secret" }, streaming(initial(board([]))));
+  const other = client.follow(["room/1"]);
+  context.after(other.close);
+  await eventually(() => asked.length === 2);
+  assert.deepEqual(asked.map(({ url }) => new URL(url, "http://x").searchParams.get("slices")), ["board", "room/1"]);
+  assert.deepEqual(asked.map(({ headers }) => headers.authorization), ["Bearer secret", "Bearer secret"]);
+  assert.deepEqual([client.slices, other.slices], [["board"], ["room/1"]]);
 });
 
 for (const status of [400, 401, 403, 404, 405, 410, 413, 421, 422, 451]) {
