@@ -1,7 +1,7 @@
 """What runs in a browser: the web client, and the pages of the demo, of a served recording and of the inspector.
 
-The client is the package that `npm pack` makes of this folder: `statestream.js` has what is public, and `package.json`
-says what belongs to it. One module builds on those above it:
+The client is the package that `npm pack` makes of this folder: `statestream.js` and `react.js` have what is public, and
+`package.json` says what belongs to it. One module builds on those above it:
 
     errors.js, sharing.js, sse.js     what goes wrong; equal parts of values; events from bytes
     patch.js, replica.js              the pure core: operations, and frames that become a state
@@ -14,6 +14,8 @@ says what belongs to it. One module builds on those above it:
     client.js                         `connect`: all of it together
     overlay.js, outbox.js, stored.js  changes that are expected; actions that wait, in memory and in IndexedDB
     optimistic.js                     `optimistic`: these together, for pages that want them
+    feed.js, conversation.js          what components show of it; chats as people see them
+    react.js                          the hooks for React
 
 The inspector is a page of its own, `inspector/`, which builds on the client and is no part of the package:
 

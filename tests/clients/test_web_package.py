@@ -31,6 +31,8 @@ WEB = NODE / "web"
 PAGE = ROOT / "docs/web-client.md"
 LIMIT = 12_000
 """The bytes that the whole client may have in a page, after a bundler and gzip."""
+HOOKS_LIMIT = 3_000
+"""The bytes that the hooks may add to a page that has the client."""
 pytestmark = pytest.mark.slow
 
 
@@ -87,12 +89,21 @@ def test_strict_typescript_accepts_what_is_right_and_nothing_else(app: Path) -> 
     run("node", str(WEB / "node_modules/typescript/bin/tsc"), "--noEmit", cwd=app)
 
 
-def test_the_types_declare_what_the_module_exports(app: Path) -> None:
-    declared = set(
-        re.findall(r"^export (?:function|class) (\w+)", (CLIENT / "statestream.d.ts").read_text(), re.MULTILINE)
-    )
-    script = "import('statestream').then((all) => console.log(Object.keys(all).join(' ')))"
-    assert set(run("node", "-e", script, cwd=app).split()) == declared == {"connect", "ticket", "StatestreamError"}
+EXPORTED = {
+    "statestream": {"connect", "ticket", "StatestreamError"},
+    "statestream/react": {
+        *("StatestreamProvider", "useSlice", "useDispatch", "useHealth", "useChat", "useMessage", "usePresence"),
+        *("createHooks", "areShallowEqual"),
+    },
+}
+
+
+@pytest.mark.parametrize("module", EXPORTED)
+def test_the_types_declare_what_the_module_exports(app: Path, module: str) -> None:
+    types = (CLIENT / f"{module.rpartition('/')[2]}.d.ts").read_text()
+    declared = set(re.findall(r"^export (?:function|class) (\w+)", types, re.MULTILINE))
+    script = f"import('{module}').then((all) => console.log(Object.keys(all).join(' ')))"
+    assert set(run("node", "-e", script, cwd=app).split()) == declared == EXPORTED[module]
 
 
 SERVED = """
@@ -159,14 +170,31 @@ def test_a_program_in_node_follows_and_dispatches(app: Path) -> None:
     assert said["health"] == {"level": "healthy", "phase": "live", "error": None}
 
 
-def minified(*entry: str) -> int:
-    """The bytes of an entry after esbuild and gzip."""
-    esbuild = str(NODE / "node_modules/.bin/esbuild")
-    return len(gzip.compress(run(esbuild, *entry, "--minify", "--format=esm", cwd=CLIENT).encode(), mtime=0))
+def minified(*entry: str, code: str | None = None) -> int:
+    """The bytes of an entry, or of that code, after esbuild and gzip."""
+    command = [str(NODE / "node_modules/.bin/esbuild"), *entry, "--minify", "--format=esm"]
+    done = subprocess.run(command, cwd=CLIENT, input=code, capture_output=True, text=True, timeout=120, check=True)
+    return len(gzip.compress(done.stdout.encode(), mtime=0))
+
+
+def added(*names: str) -> int:
+    """The bytes that these names of the hooks add to a page that has the client."""
+    client = 'export * from "./statestream.js"; '
+    hooks = f'export {{ {", ".join(names)} }} from "./react.js"' if names else 'export * from "./react.js"'
+    bundle = ("--bundle", "--external:react")
+    return minified(*bundle, code=client + hooks) - minified(*bundle, code=client)
 
 
 def test_the_client_is_small() -> None:
     assert minified("statestream.js", "--bundle") <= LIMIT
+
+
+def test_the_hooks_are_small_and_the_page_says_how_small() -> None:
+    everything, slices = added(), added("StatestreamProvider", "useSlice", "useDispatch", "useHealth")
+    assert everything <= HOOKS_LIMIT
+    [said, less] = re.findall(r"\*\*([\d.]+) kB\*\*", (ROOT / "docs/react.md").read_text())
+    assert everything == pytest.approx(float(said) * 1000, 0.1)
+    assert slices == pytest.approx(float(less) * 1000, 0.1)
 
 
 def test_the_page_says_how_large_each_module_is() -> None:

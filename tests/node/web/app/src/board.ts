@@ -1,5 +1,3 @@
-import { connect } from "statestream";
-
 export interface Task {
   readonly id: string;
   readonly title: string;
@@ -16,4 +14,3 @@ export type Payloads = {
   "room/joined": { name: string };
 };
 
-export const client = connect<State, Payloads>("/", { slices: ["board", "counter", "room/*"] });

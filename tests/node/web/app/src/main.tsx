@@ -1,22 +1,21 @@
-import { StrictMode, useState, useSyncExternalStore } from "react";
+import { StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { StatestreamError } from "statestream";
-import { client, type Task } from "./board";
-
-const useBoard = () => useSyncExternalStore(client.subscribe, () => client.state.board);
-const usePhase = () => useSyncExternalStore(client.subscribe, () => client.health.phase);
+import { StatestreamProvider } from "statestream/react";
+import type { Task } from "./board";
+import { useDispatch, useHealth, useSlice } from "./hooks";
 
 function Item({ task }: { readonly task: Task }) {
   return <li>{task.title}</li>;
 }
 
 function Board() {
-  const board = useBoard(), phase = usePhase();
+  const tasks = useSlice("board", (board) => board.tasks), { phase } = useHealth(), dispatch = useDispatch();
   const [problem, setProblem] = useState("");
 
   async function add(form: FormData) {
     try {
-      await client.dispatch("board/task_added", { id: String(form.get("title")), title: String(form.get("title")) });
+      await dispatch("board/task_added", { id: String(form.get("title")), title: String(form.get("title")) });
       setProblem("");
     } catch (error) {
       setProblem(error instanceof StatestreamError ? error.detail : String(error));
@@ -26,7 +25,7 @@ function Board() {
   return (
     <>
       <output>{phase}</output>
-      <ul>{board?.tasks.map((task) => <Item key={task.id} task={task} />)}</ul>
+      <ul>{tasks?.map((task) => <Item key={task.id} task={task} />)}</ul>
       <form action={add}>
         <input name="title" aria-label="Title" />
       </form>
@@ -35,4 +34,10 @@ function Board() {
   );
 }
 
-createRoot(document.getElementById("root")!).render(<StrictMode><Board /></StrictMode>);
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>
+    <StatestreamProvider url="/" slices={["board", "counter", "room/*"]}>
+      <Board />
+    </StatestreamProvider>
+  </StrictMode>,
+);
