@@ -46,9 +46,16 @@ USED = {
     "howto/erase.md": {"forget.py"},
     "howto/evolve.md": {"board.py"},  # by tests/tools/test_check.py
     "howto/origins.md": {"live.py", "front.html"},
+    "howto/frameworks.md": {  # by tests/docs/test_frameworks.py
+        *("live.py", "client.js", "page.html", "vite.config.js", "useSlice.js", "Board.vue", "vue.js"),
+        *("live.svelte.js", "Board.svelte", "svelte.js", "dom.js", "query.jsx", "redux.jsx"),
+    },
     "howto/testing.md": {"board.py", "test_board.py"},
     "howto/types.md": {"app.py", "follow.py", "page.ts"},  # by tests/tools/test_types.py
     "operations.md": {"roles.sql", "grants.sql"},  # by tests/postgresql/test_schema.py
+    "react.md": {  # by tests/docs/test_frameworks.py
+        *("main.tsx", "hooks.ts", "chat.tsx", "app/page.tsx", "app/board.tsx", "next.config.mjs"),
+    },
     "web-client.md": {"live.py", "index.html"},
     "tutorial.md": {"follow.py", "at the end of app.py", "index.html"},  # by tests/docs/test_walkthroughs.py
 }
