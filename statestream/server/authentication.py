@@ -51,16 +51,18 @@ def authenticating(auth: Authenticator) -> Middleware:
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.match_info.handler in request.config_dict[OPEN]:
+        config = request.config_dict
+        if request.match_info.handler in config[OPEN]:
             return await handler(request)
+        sessions = config[SESSIONS]
         try:
-            identity = await _recognized(request, auth)
+            identity = await _recognized(request, auth, sessions)
         except Unauthenticated as error:
             audit.login_failed(request, error.kind)
             raise
         request[PRINCIPAL] = Principal(identity=identity, closed=True)
         if identity is not None:
-            return await _as(identity, request, handler)
+            return await _as(identity, request, handler, sessions)
         try:
             return await handler(request)
         except (Forbidden, NotFound, UnknownAction, UnknownSlice):
@@ -69,7 +71,7 @@ def authenticating(auth: Authenticator) -> Middleware:
     return authenticate
 
 
-async def _recognized(request: web.Request, auth: Authenticator) -> Identity | None:
+async def _recognized(request: web.Request, auth: Authenticator, sessions: Sessions) -> Identity | None:
     """What the authenticator returns, or else who has the cookie of a ticket.
 
     Raises Unauthenticated also if that is not valid any more, and TypeError.
@@ -82,7 +84,7 @@ async def _recognized(request: web.Request, auth: Authenticator) -> Identity | N
     if not isinstance(found, Identity):
         name = getattr(auth, "__qualname__", type(auth).__qualname__)
         raise TypeError(f"expected an Identity or None from {name}, got {type(found).__name__}")
-    why_not = request.config_dict[SESSIONS].why_not(found)
+    why_not = sessions.why_not(found)
     if why_not is not None:
         raise Unauthenticated(
             f"the credentials {'have expired' if why_not == 'expired' else 'were revoked'}", kind=why_not
@@ -90,9 +92,9 @@ async def _recognized(request: web.Request, auth: Authenticator) -> Identity | N
     return found
 
 
-async def _as(identity: Identity, request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _as(identity: Identity, request: web.Request, handler: Handler, sessions: Sessions) -> web.StreamResponse:
     """Handles a request for as long as the credentials of its sender are valid."""
-    sessions, task = request.config_dict[SESSIONS], asyncio.current_task()
+    task = asyncio.current_task()
     session = sessions.open(identity, lambda _: abort(request, task))
     request[SESSION] = session
     try:
