@@ -290,13 +290,14 @@ class SubscriberGroup:
         "slot",
         "subscription",
         "view",
+        "viewed",
         "wrote_at",
     )
 
     def __init__(self, subscription: Subscription, view: StoreView, slot: int, counters: Counters, send: Send) -> None:
         self.subscription, self.view, self.slot, self._counters = subscription, view, slot, counters
         self.covered = START
-        viewed = subscription.viewed
+        self.viewed = viewed = subscription.viewed
         self.release: Callable[[], None] | None = None if viewed is None else view.hold(viewed)
         """Of what the members see through views."""
         self.live = LiveSet(send)

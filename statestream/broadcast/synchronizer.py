@@ -156,8 +156,8 @@ class Synchronizer:
     def _send(self, subscriber: Subscriber, frame: SyncFrame) -> None:
         """Sends what brings the subscriber to the head: from here on it receives what its group receives."""
         group, now = subscriber.group, asyncio.get_running_loop().time()
-        if (viewed := subscriber.subscription.viewed) is not None:
-            subscriber.view.require(viewed)  # from now on, each change of them is shown as it comes
+        if group.viewed is not None and not group.live:
+            subscriber.view.require(group.viewed)  # from now on, each change of them is shown as it comes
         self._fanout.flush(group, now)  # what has gathered for the group is in the frame already
         self._count(subscriber, frame)
         writable = frame is NOTHING or subscriber.sink.write(frame.data)

@@ -26,7 +26,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError
 
 from statestream.core.change import REMOVED
-from statestream.core.draft.tracker import bare
+from statestream.core.draft.tracker import MAX_OPS, bare
 from statestream.core.errors import InvalidValue, NotJSON
 from statestream.core.patch import apply_patch, diff
 from statestream.core.signature import first_problem
@@ -179,8 +179,8 @@ class ValueType:
                 return REMOVED
             after = orjson.loads(self._dump(value if result is None else result))
             operations = diff(before, after)
-            if before is draft or any(op["path"] == "" for op in operations):  # a scalar, or all of it is new
-                return after
+            if before is draft or len(operations) > MAX_OPS or any(op["path"] == "" for op in operations):
+                return after  # a scalar, or all of it is new
             return apply_patch(draft, operations)  # what did not change is shared with the value before
 
         return handling

@@ -4,69 +4,66 @@ A snapshot or a text of megabytes is copied several times on its way to a socket
 system, which hands out its pages one by one: that takes seven times as long as the copying, and nothing else in the
 server happens meanwhile. Blocks from the heap have their pages already. But glibc returns only what is free at the end
 of the heap, so after a burst a server would keep what lies below any small object that stays. Hence large blocks come
-from the heap, and what has been free for some seconds is returned, wherever it lies.
+from the heap, and if the process has grown for some seconds, what is free in the heap is returned, wherever it lies.
 
-Invariants: does nothing where the C library is another one. Sources: mallopt(3), malloc_trim(3), mallinfo(3).
+Invariants: nothing is returned while it is in use, and nothing happens where the C library is not glibc. Sources:
+mallopt(3), malloc_trim(3), proc_pid_statm(5).
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import sys
-from collections import deque
+from pathlib import Path
 from typing import Any, Final
 
 HEAP_BYTES: Final = 32 << 20
 """Blocks up to here come from the heap: the largest limit that glibc accepts."""
 SPARE_BYTES: Final = 8 << 20
-"""So much may stay free, so that the heap does not shrink and grow all the time."""
-LOOK_SECONDS: Final = 1.0
-LOOKS: Final = 5
-"""What is free in so many looks in a row is not needed."""
+"""The process may grow by so much before anything is returned: returning costs a look at all that is free."""
+LOOK_SECONDS: Final = 3.0
+"""A process that has grown in two looks in a row does not need all of it, or needs it for long."""
 _NEVER: Final = 2**31 - 1
-_TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+_TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of malloc.h
 _MMAP_THRESHOLD: Final = -3
+_ARENA_MAX: Final = -8
 
 
-class _Mallinfo(ctypes.Structure):
-    """`struct mallinfo2` of malloc.h; `fordblks` are the free bytes of the heap."""
+def reuse_large_blocks() -> Any:
+    """Has large blocks come from one heap. Returns the C library, for `return_unneeded`; None if it is another one.
 
-    _fields_ = [
-        ("arena", ctypes.c_size_t),
-        ("ordblks", ctypes.c_size_t),
-        ("smblks", ctypes.c_size_t),
-        ("hblks", ctypes.c_size_t),
-        ("hblkhd", ctypes.c_size_t),
-        ("usmblks", ctypes.c_size_t),
-        ("fsmblks", ctypes.c_size_t),
-        ("uordblks", ctypes.c_size_t),
-        ("fordblks", ctypes.c_size_t),
-        ("keepcost", ctypes.c_size_t),
-    ]
-
-
-def _glibc() -> Any:
-    """The C library if it is glibc 2.33 or newer, which can count what is free; else None."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is None or not hasattr(library, "mallinfo2"):
+    Threads would take their blocks from heaps of their own, of which nothing is returned.
+    """
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is None or not hasattr(library, "mallopt"):  # musl has none, and keeps no large blocks
         return None
-    library.mallinfo2.restype = _Mallinfo
     library.malloc_trim.argtypes = [ctypes.c_size_t]
+    library.mallopt(_ARENA_MAX, 1)
+    library.mallopt(_MMAP_THRESHOLD, HEAP_BYTES)
+    library.mallopt(_TRIM_THRESHOLD, _NEVER)
     return library
 
 
-async def return_unneeded() -> None:
-    """Has large blocks come from the heap, and returns what is not needed of it, until cancelled."""
-    library = _glibc()
+async def return_unneeded(library: Any) -> None:
+    """Returns what is not needed of the heap to the system, until cancelled."""
     if library is None:
         return
-    library.mallopt(_MMAP_THRESHOLD, HEAP_BYTES)
-    library.mallopt(_TRIM_THRESHOLD, _NEVER)
-    free: deque[int] = deque(maxlen=LOOKS)
+    settled, grown = _resident(), False
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        free.append(library.mallinfo2().fordblks)
-        if len(free) == LOOKS and min(free) > SPARE_BYTES:
+        now = _resident()
+        settled = min(settled, now)
+        if now <= settled + SPARE_BYTES:
+            grown = False
+        elif not grown:
+            grown = True
+        else:
             library.malloc_trim(SPARE_BYTES)
-            free.clear()
+            settled, grown = _resident(), False
+
+
+def _resident() -> int:
+    """The bytes of the process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -19,7 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
-from statestream.server.allocator import return_unneeded
+from statestream.server.allocator import return_unneeded, reuse_large_blocks
 from statestream.server.binding import Sockets
 from statestream.server.connection import READ_BYTES
 from statestream.server.edge import Edge
@@ -49,6 +49,7 @@ async def serve(
     `host` is the name by which they were bound. `ready` is called with their port.
     """
     _allow_descriptors()
+    library = reuse_large_blocks()
     refuse_truncated()
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)  # its warnings quote headers of clients
@@ -66,7 +67,7 @@ async def serve(
         shutdown_timeout=SHUTDOWN_SECONDS,
         tcp_keepalive=False,  # accepted sockets inherit it from the listening one, which has it set
     )
-    memory = asyncio.create_task(return_unneeded())
+    memory = asyncio.create_task(return_unneeded(library))
     try:
         await runner.setup()
         assert runner.server is not None

@@ -19,6 +19,7 @@ from msgspec import Struct
 from statestream.core.allowances import Allowances
 from statestream.core.change import REMOVED, Action, Cause, Change, IdempotencyKey, PendingChange, SliceState
 from statestream.core.draft import Scratch, patched, recorded
+from statestream.core.draft.tracker import MAX_WRITES
 from statestream.core.erasing import NOTHING
 from statestream.core.errors import (
     HandlerFailed,
@@ -273,7 +274,9 @@ class Transaction:
             if name is None:
                 return None
             exists, base = self._value(name, handler.slice)
-            value, operations = recorded(base, lambda draft: handler.function(draft, **arguments), self._scratch)
+            value, operations = recorded(
+                base, lambda draft: handler.function(draft, **arguments), self._scratch, most=MAX_WRITES
+            )
             if value is REMOVED and not handler.slice.keyed:
                 raise HandlerFailed("it returned REMOVED, but only instances of a keyed slice can be removed")
             pending = _pending_change(name, exists, value, operations, cause, self._committed.get(name))

@@ -32,7 +32,7 @@ PERIOD: Final = 0.02
 CONNECTIONS: Final = 60
 MIB: Final = 1 << 20
 RETURN_SECONDS: Final = 8.0
-"""The server returns memory when it was not needed for five seconds."""
+"""The server returns memory a few seconds after it was needed."""
 
 Attack = Callable[["Target"], Awaitable[None]]
 CASES: dict[str, Attack] = {}

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.core.change import REMOVED
-from statestream.core.draft import Scratch, produce, recorded, tracker
+from statestream.core.draft import Scratch, patched, produce, recorded, tracker
 from statestream.core.errors import DraftClosed, HandlerFailed, NotJSON, TooLarge
 from statestream.core.values import canonical
 from tests.support.often import often
@@ -78,17 +78,73 @@ def writing(times: int, *, stubborn: bool = False) -> Any:
     return recipe
 
 
-def test_a_recipe_may_write_so_often_and_no_more() -> None:
-    value, ops = produce({"list": []}, writing(tracker.MAX_WRITES))
+def again_and_again(state: Any) -> None:
+    for number in range(tracker.MAX_WRITES + 1):
+        state["n"] = number + 1
+
+
+def while_it_is_out(state: Any) -> None:
+    rows = state.pop("list")
+    for number in range(tracker.MAX_WRITES):
+        rows.append(number)
+    state["list"] = rows
+
+
+def limited(base: Any, recipe: Recipe, scratch: Scratch) -> tuple[Any, list[dict[str, Any]]]:
+    return recorded(base, recipe, scratch, most=tracker.MAX_WRITES)
+
+
+def test_a_handler_may_write_so_often() -> None:
+    value, ops = limited({"list": []}, writing(tracker.MAX_WRITES), Scratch())
     assert value == {"list": list(range(tracker.MAX_WRITES))}
     assert [op["path"] for op in ops] == [""]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        writing(tracker.MAX_WRITES + 1),
+        writing(tracker.MAX_WRITES + 1, stubborn=True),
+        again_and_again,
+        while_it_is_out,
+        lambda state: random.Random(1).shuffle(state["long"]),
+    ],
+)
+def test_a_handler_that_writes_more_often_is_refused_and_undone(recipe: Recipe) -> None:
     scratch = Scratch()
-    base: Any = {"list": [], "other": {}}
-    for stubborn in (False, True):
-        with pytest.raises(TooLarge, match=r"more than 15,000 members and elements one by one; make the new list"):
-            recorded(base, writing(tracker.MAX_WRITES + 2, stubborn=stubborn), scratch)
-        scratch.undo()
-        assert base == {"list": [], "other": {}}
+    base: Any = {"list": [], "n": 0, "long": list(range(10_000))}
+    with pytest.raises(TooLarge, match=r"more than 15,000 members and elements one by one; make the new list"):
+        limited(base, recipe, scratch)
+    scratch.undo()
+    assert base == {"list": [], "n": 0, "long": list(range(10_000))}
+
+
+def add_in_place(state: Any) -> None:
+    state["list"] += list(range(20_000))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        quiet(lambda state: state["list"].extend(range(20_000))),
+        add_in_place,
+        quiet(lambda state: state["by"].update({str(n): n for n in range(20_000)})),
+        lambda state: {**state, "list": list(range(20_000))},
+        lambda _: {str(number): {"n": number, "text": "x" * 60} for number in range(20_000)},
+    ],
+)
+def test_what_is_ready_counts_as_one_write(recipe: Recipe) -> None:
+    base = {"list": [1], "by": {"a": 1}}
+    value, ops = limited(base, recipe, Scratch())
+    wire = orjson.loads(orjson.dumps(ops))
+    assert canonical(jsonpatch.apply_patch(base, wire)) == canonical(value)
+
+
+def test_a_patch_from_elsewhere_may_be_longer() -> None:
+    base = {str(number): {"n": number, "text": "x" * 60} for number in range(tracker.MAX_WRITES + 100)}
+    value, ops = limited(base, lambda state: {key: {**row, "n": -1} for key, row in state.items()}, Scratch())
+    assert len(ops) > tracker.MAX_WRITES
+    assert canonical(patched(base, orjson.loads(orjson.dumps(ops)))) == canonical(value)
 
 
 @pytest.mark.parametrize("make", [lambda n: n, str, lambda n: n % 7, lambda n: [n], lambda n: (n, str(n))[n % 2]])

@@ -17,6 +17,7 @@ share.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -38,20 +39,23 @@ def produce(base: Any, recipe: Callable[[Any], object]) -> tuple[Any, list[Op]]:
 
     The recipe changes its draft, or returns a new value, never both; or it returns REMOVED, whatever it has changed.
     Returns `base` itself without operations if nothing changed, and (REMOVED, []) for REMOVED. Raises what the recipe
-    raises, NotJSON, HandlerFailed, and TooLarge for a recipe that writes too often.
+    raises, NotJSON, HandlerFailed.
     """
     value, ops = recorded(base, recipe, Scratch())
     return value, orjson.loads(orjson.dumps(ops))
 
 
-def recorded(base: Any, recipe: Callable[[Any], object], scratch: Scratch) -> tuple[Any, list[Op]]:
+def recorded(
+    base: Any, recipe: Callable[[Any], object], scratch: Scratch, *, most: float = math.inf
+) -> tuple[Any, list[Op]]:
     """Like `produce`, for operations that are encoded anyway: containers in them are encoded already (orjson.Fragment).
 
     Containers that earlier recipes made with the same `scratch` are written in place: `base` must not be used
-    afterwards, and if this raises, it is half written until `scratch.undo()`.
+    afterwards, and if this raises, it is half written until `scratch.undo()`. Also raises TooLarge for a recipe that
+    writes more than `most` times.
     """
     began = scratch.mark
-    tracker = Tracker(KINDS, scratch)
+    tracker = Tracker(KINDS, scratch, most)
     root = _root(tracker, base)
     try:
         result = recipe(base if root is None else root)

@@ -71,6 +71,11 @@ class DictDraft(Draft, MutableMapping[str, Any]):
         key = next(reversed(self._data))
         return key, self.pop(key)
 
+    def update(self, *others: Any, **more: Any) -> None:
+        ready = dict(*others, **more)
+        with self._tracker.as_one():
+            super().update(ready)
+
     def clear(self) -> None:
         self._rewrite({})
 
@@ -151,8 +156,10 @@ class ListDraft(Draft, MutableSequence[Any]):
         self.insert(len(self._data), value)
 
     def extend(self, values: Iterable[Any]) -> None:
-        for value in list(values):
-            self.append(value)
+        ready = list(values)
+        with self._tracker.as_one():
+            for value in ready:
+                self.append(value)
 
     def pop(self, index: SupportsIndex = -1) -> Any:
         value = self[index]

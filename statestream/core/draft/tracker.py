@@ -19,7 +19,8 @@ Invariants: how it works, and what breaks if touched:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -36,28 +37,28 @@ LONG: Final = 100
 MAX_OPS: Final = 10_000
 """A recipe that does more replaces the whole value: it takes longer to make, send and apply so many operations."""
 MAX_WRITES: Final = 15_000
-"""A recipe that writes so often takes some 50 ms, in which nobody else is served. More is refused."""
+"""A handler that writes so often takes some 50 ms, in which nobody else is served. More is refused."""
 
 
 class Tracker:
     """What one run of a recipe has done so far: the operations in order, and the drafts by the ids of their containers.
 
     `epoch` is raised whenever content is frozen into an operation, see `Draft._record_set`. `whole` says that there
-    were too many operations to go on recording them, and `beyond` counts the writes after that. `kinds` are the draft
-    classes, which are defined in `containers`, a module that imports this one.
+    were too many operations to go on recording them. `writes` counts the writes, of which `most` are allowed. `kinds`
+    are the draft classes, which are defined in `containers`, a module that imports this one.
     """
 
-    __slots__ = ("beyond", "drafts", "epoch", "kinds", "ops", "root", "scratch", "whole")
+    __slots__ = ("drafts", "epoch", "kinds", "most", "ops", "root", "scratch", "whole", "writes")
 
-    def __init__(self, kinds: Mapping[type[Any], type[Draft]], scratch: Scratch) -> None:
+    def __init__(self, kinds: Mapping[type[Any], type[Draft]], scratch: Scratch, most: float = math.inf) -> None:
         self.kinds = kinds
+        self.most, self.writes = most, 0
         self.scratch = scratch
         self.drafts: dict[int, Draft] = {}
         self.ops: list[Op] = []
         self.epoch = 0
         self.root: Draft | None = None
         self.whole = False
-        self.beyond = 0
 
     def draft(self, data: Any, parent: Draft | None, key: str | int) -> Draft:
         found = self.kinds[type(data)](self, data, parent, key)
@@ -70,18 +71,22 @@ class Tracker:
             return [{"op": "replace", "path": "", "value": frozen(self.root._data)}]
         return [op for op in self.ops if op]
 
-    def count(self) -> None:
-        """Counts a write that is not recorded. Raises TooLarge."""
-        self.beyond += 1
-        self.check()
-
     def check(self) -> None:
         """Raises TooLarge if there were too many writes, also if the recipe did not let that end it."""
-        if self.beyond > MAX_WRITES - MAX_OPS:
+        if self.writes > self.most:
             raise TooLarge(
-                f"it changes more than {MAX_WRITES:,} members and elements one by one; "
+                f"it changes more than {self.most:,} members and elements one by one; "
                 "make the new list or dict first, and assign or return it as a whole"
             )
+
+    @contextlib.contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Counts all that is written in it once. What it is given is ready, and payloads are limited."""
+        most, self.most, writes = self.most, math.inf, self.writes
+        try:
+            yield
+        finally:
+            self.most, self.writes = most, writes + 1
 
     def close(self) -> None:
         for draft in self.drafts.values():
@@ -127,15 +132,14 @@ class Draft:
         return self._key
 
     def _path(self) -> str | None:
-        """The pointer to this container in the document as it is now, for a write; None if nothing is recorded of it.
+        """The pointer to this container in the document as it is now; None if nothing is recorded of it.
 
-        This is the case while it is detached, and after the whole value was replaced. Raises TooLarge.
+        This is the case while it is detached, and after the whole value was replaced.
         """
         if len(self._tracker.ops) > MAX_OPS:
             self._tracker.whole = True
             self._tracker.ops.clear()
         if self._tracker.whole:
-            self._tracker.count()
             return None
         segments: list[str] = []
         draft = self
@@ -163,7 +167,11 @@ class Draft:
         return len(self._around())
 
     def _own(self) -> None:
-        """Copies this container and those around it if necessary, so that they can be written to."""
+        """Counts a write. Copies this container and those around it if necessary, so that they can be written to."""
+        tracker = self._tracker
+        tracker.writes += 1
+        if tracker.writes > tracker.most:
+            tracker.check()
         if not self._owned:
             self._become(self._data.copy())
 
@@ -171,7 +179,8 @@ class Draft:
         """Replaces what this draft holds with `data`, which belongs to the draft."""
         parent, key = self._parent, None
         if parent is not None:
-            parent._own()
+            if not parent._owned:
+                parent._become(parent._data.copy())
             key = self._locate()
         tracker, old = self._tracker, self._data
         del tracker.drafts[id(old)]
