@@ -58,9 +58,11 @@ class Client {
     const token = new Token(given.token, given.fetch ?? ((...args) => globalThis.fetch(...args)));
     [this.#root, this.#options] = [root, given];
     this.#dispatcher = new Dispatcher(root, token);
-    this.#replica = new Replica((name) => selects(selection, name));
+    const wants = (name) => selects(selection, name);
+    this.#replica = new Replica(group === null ? undefined : wants); // its own stream has nothing else
     this.#optimistic = given.optimistic?.({
       replica: this.#replica,
+      selects: wants,
       send: ({ type, payload, ...options }) => this.#dispatcher.dispatch(type, payload, options),
       onChange: () => this.#changed(),
       group,

@@ -24,8 +24,8 @@ class Optimistic {
   #onChange;
 
   /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. */
-  constructor(reducers, { replica, send, onChange, group }) {
-    this.#overlay = new Overlay(replica, reducers);
+  constructor(reducers, { replica, selects, send, onChange, group }) {
+    this.#overlay = new Overlay(replica, reducers, selects);
     this.#onChange = onChange;
     if (group?.isOfPerson && globalThis.indexedDB) {
       const onPut = (action) => this.#change(() => this.#overlay.add(action));

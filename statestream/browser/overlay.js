@@ -10,15 +10,18 @@ import { shared } from "./sharing.js";
 export class Overlay {
   #replica;
   #reducers;
+  #selects;
   #expected = []; // in the order of their dispatch; `version` since the answer, `isIn` once the state contains it
   #before = new Map(); // values from before the states that may contain expected changes, by slice
   #confirmed = null; // the state of the replica after the last updates
   #shown = {};
   #isFresh = false; // whether `#shown` is up to date
 
-  /** `reducers`: by the type of an action, a function of the slice's value and the payload that returns the new value. */
-  constructor(replica, reducers = {}) {
-    [this.#replica, this.#reducers] = [replica, reducers];
+  /** `reducers`: by the type of an action, a function of the slice's value and the payload that returns the new value.
+   * `selects(name)`: whether the replica follows that slice.
+   */
+  constructor(replica, reducers = {}, selects = () => true) {
+    [this.#replica, this.#reducers, this.#selects] = [replica, reducers, selects];
   }
 
   get state() {
@@ -35,7 +38,7 @@ export class Overlay {
   add({ id, type, payload, key }) {
     const [slice] = type.split("/"), name = key === undefined ? slice : `${slice}/${key}`;
     const reduce = (value) => this.#reducers[type](value, payload);
-    if (!this.expects(type) || !this.#replica.selects(name)) return;
+    if (!this.expects(type) || !this.#selects(name)) return;
     const unsent = { isSent: false, isUnclear: false, isHidden: false, version: null, isIn: false };
     this.#expected.push({ id, name, reduce, ...unsent });
     this.#changed();

@@ -17,7 +17,7 @@ const reducers = {
 
 /** A replica of two slices with an overlay, and what the server does with it. */
 function begun({ selects } = {}) {
-  const replica = new Replica(selects), overlay = new Overlay(replica, reducers);
+  const replica = new Replica(selects), overlay = new Overlay(replica, reducers, selects);
   const apply = (type, seq, data) => {
     overlay.updated(replica.apply({ type, data: JSON.stringify({ heartbeat: 100, timestamp: 1, ...data }), lastId: `${seq}.a` }));
     return overlay.state;
