@@ -314,7 +314,7 @@ async def test_after_a_failover_an_erasure_that_was_lost_is_not_finished(redis_s
 async def test_a_rewrite_that_had_begun_before_is_followed_by_another(durable_redis: RedisServer) -> None:
     journal = await opened(durable_redis, "a")
     await fill(journal)
-    durable_redis("CONFIG", "SET", "rdb-key-save-delay", 100_000)  # makes a rewrite of these keys take a second
+    durable_redis("CONFIG", "SET", "rdb-key-save-delay", 400_000)  # makes a rewrite of these keys take four seconds
     durable_redis("BGREWRITEAOF")
     durable_redis("CONFIG", "SET", "rdb-key-save-delay", 0)
     await journal.erase(["r/1"])
