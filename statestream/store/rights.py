@@ -159,7 +159,7 @@ class Rights:
         names = _among(asked.names, allowed, away)
         families, growing = set(), set()
         for family in asked.families:
-            if self._by_key(self._registry.slices[family]):
+            if self._grows(family):
                 growing.add(family)
                 names |= _among(_evaluable(family, instances), allowed, away)
             else:
@@ -177,6 +177,13 @@ class Rights:
             depends=depends,
             families=frozenset(growing),
         )
+
+    def evaluations(self, asked: Selection, instances: Instances) -> int:
+        """About how many names `grant` asks rules."""
+        if self.unlimited:
+            return 0
+        families = (len(instances.get(each, ())) if self._grows(each) else 1 for each in asked.families)
+        return len(asked.names) + sum(families)
 
     def nothing(self, asked: Selection) -> Grant:
         """The grant for as long as it is not known what may be read of what was asked for."""
@@ -212,6 +219,11 @@ class Rights:
         family, _, key = name.partition("/")
         declared = self._registry.slices.get(family)
         return declared is not None and self.may_read(declared, key or None, state)
+
+    def _grows(self, family: str) -> bool:
+        """Whether each instance has rights of its own. A family may be one that is declared no more."""
+        declared = self._registry.slices.get(family)
+        return declared is not None and self._by_key(declared)
 
     def _by_key(self, declared: Slice) -> bool:
         rule = self._registry.read_rule(declared)

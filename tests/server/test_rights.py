@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.support import MODES, ROOT, PlainClient, Server, dispatch
+from tests.support.exchange import exchange
 
 GUARDED = f"{ROOT / 'tests/apps/guarded.py'}:app"
 BOSS = "boss:chief,editor"
@@ -347,3 +348,22 @@ async def test_readers_with_equal_rights_share_a_group(guarded: Server, people: 
         await do(people["editor"], guarded, "notice/posted", {"text": "x"})
         for reader in readers:
             reader.read_until(lambda _, reader=reader: reader.state["notice"]["text"] == "x")
+
+
+RENAMED = """
+from statestream import Slice, Store, create_app
+from statestream.auth import anyone
+from tests.apps.by_name import auth
+
+room = Slice("room", initial={}, keyed=True, was="hall", read=anyone)
+app = create_app(Store([room], removed=["lobby"]), auth=auth)
+"""
+
+
+def test_everything_can_be_asked_for_after_a_slice_was_renamed_or_removed(tmp_path: Path) -> None:
+    program = tmp_path / "renamed.py"
+    program.write_text(RENAMED)
+    with Server("serve", f"{program}:app", env={"PYTHONPATH": str(ROOT)}) as server:
+        assert exchange(server.port, "GET", "/state?slices=*").status == 200
+        with following(server, "ann"):
+            pass
