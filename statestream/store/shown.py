@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -62,27 +62,27 @@ class ShownStates:
                 return replace(bare, kind="patches", data=patch)
         return replace(bare, kind="value", data=shown.encoded())
 
-    def history(self, numbers: Mapping[str, int], before: Mapping[str, Any], changes: Sequence[Change]) -> list[Change]:
-        """What views show of changes of the past, each with the whole value.
+    def history(
+        self, numbers: Mapping[str, int], before: Mapping[str, Any], changes: Iterable[Change]
+    ) -> Iterator[Change]:
+        """What views show of changes of the past, each with the whole value, and computed when it is asked for.
 
         `numbers` has the view of each slice that is seen through one, `before` the values before the first change.
         """
         values = dict(before)
-        shown = []
         for change in changes:
             number = numbers.get(change.slice)
             if number is None:
-                shown.append(change)
+                yield change
                 continue
             bare = without_payload(change)
             if change.kind == "removed":
                 values.pop(change.slice, None)
-                shown.append(bare)
+                yield bare
                 continue
             values[change.slice] = value_after(values.get(change.slice), change)
             value = self._show(change.slice, number, values[change.slice])
-            shown.append(replace(bare, kind="value", data=encode(value)))
-        return shown
+            yield replace(bare, kind="value", data=encode(value))
 
     def erased(self, names: Collection[str]) -> None:
         """Nothing is kept of what views have shown of these slices."""

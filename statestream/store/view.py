@@ -16,9 +16,11 @@ own code, which must not change its value.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
@@ -37,6 +39,7 @@ from statestream.store.bus import Listener, Parts
 from statestream.store.loaded import NotLoaded
 from statestream.store.node_state import NodeState
 from statestream.store.past import PastValues
+from statestream.store.pause import Pause
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Grant, Rights
 from statestream.store.schemas import NAME as NOTES
@@ -46,6 +49,8 @@ from statestream.store.transaction import accept
 from statestream.store.vitals import Vitals
 from statestream.store.writer import Writer
 
+PORTION_SECONDS: Final = 0.002
+"""For which views may be called for the past before others have a turn."""
 FETCHED: Final = 100
 """Values of a snapshot that are fetched at once, before it is known whether it is too large."""
 T = TypeVar("T")
@@ -154,6 +159,10 @@ class StoreView:
     def grant(self, asked: Selection) -> Grant:
         """What may be read now of what was asked for. Raises TooLarge, NotLoaded."""
         return self._rights.grant(asked, self._state.slices.instances, self._value_of)
+
+    def evaluations(self, asked: Selection) -> int:
+        """About how many names `grant` asks rules."""
+        return self._rights.evaluations(asked, self._state.slices.instances)
 
     def nothing(self, asked: Selection) -> Grant:
         """The grant for as long as it is not known what may be read of what was asked for."""
@@ -332,7 +341,8 @@ class StoreView:
             if change.slice in changed:
                 yield changes[begin:number]
                 begin, changed = number, set()
-            if self._registry.slices[change.slice.partition("/")[0]].views:
+            declared = self._registry.slices.get(change.slice.partition("/")[0])
+            if declared is not None and declared.views:
                 changed.add(change.slice)
         yield changes[begin:]
 
@@ -354,6 +364,24 @@ class StoreView:
         readable = await self.complete(lambda: self._readable(names))
         return Page(changes=[change for change in page.changes if change.slice in readable], until=page.until)
 
+    async def counted(self, after: Position, asked: Selection) -> Page:
+        """As `history`, for what does not show the changes: those that are seen through a view have no data.
+
+        So it calls no view, and does not need the values before the changes.
+        """
+        page = await self._state.journal.read(after, PAGE, asked)
+        if self._rights.unlimited:
+            return page
+        names = {change.slice for change in page.changes}
+        readable = await self.complete(lambda: self._readable(names))
+        changes = [self._without_view(change) for change in page.changes if change.slice in readable]
+        return Page(changes=changes, until=page.until)
+
+    def _without_view(self, change: Change) -> Change:
+        if self._rights.view_of(change.slice) is None:
+            return self.caused(change)
+        return replace(without_payload(change), data=b"")
+
     async def _seen_then(self, after: Position, page: Page, selection: Selection) -> Page:
         """The page as this principal sees it. Raises Forked, Expired, Unavailable."""
         names = {change.slice for change in page.changes}
@@ -363,8 +391,15 @@ class StoreView:
             before = await self.values_at(after, viewed.keys())
             # some of it may have been folded meanwhile: what follows a state must not have been read before it
             page = await self._state.journal.read(after, page.until.seq - after.seq, selection)
-        changes = [self.caused(change) for change in page.changes]
-        return Page(changes=self._shown.history(viewed, before, changes), until=page.until)
+        changes, began = list[Change](), perf_counter()
+        for change in self._shown.history(viewed, before, map(self.caused, page.changes)):
+            changes.append(change)
+            if (spent := perf_counter() - began) >= PORTION_SECONDS:
+                pause = Pause()
+                while not pause.over(spent):
+                    await asyncio.sleep(0)
+                began = perf_counter()
+        return Page(changes=changes, until=page.until)
 
     def subscribe(self, listener: Listener, parts: Parts | None = None) -> Callable[[], None]:
         """Tells a listener of every commit from now on, see `Bus.subscribe`. Call the result to stop that."""

@@ -59,7 +59,7 @@ async def weigh(view: StoreView) -> Weights:
     since, until = await _since(view), view.position
     after = since
     while after.seq < min(until.seq, since.seq + 2 * MAX_CHANGES):  # an engine without checkpoints keeps everything
-        page = await view.history(after, asked)
+        page = await view.counted(after, asked)
         for change in page.changes:
             weight = families[_family(change.slice)]
             weight.changes += 1
