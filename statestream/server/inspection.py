@@ -114,11 +114,11 @@ async def list_readers(request: web.Request) -> web.Response:
 
 
 def _reader(reader: Reader) -> ReaderAnswer:
-    names = list(names_of(reader.slices))
+    names, others = names_of(reader.slices, NAMED)
     return {
         "subject": reader.subject,
-        "slices": names[:NAMED],
-        "others": len(names[NAMED:]),
+        "slices": names,
+        "others": others,
         "state": reader.state,
         "position": None if reader.position is None else str(reader.position),
         "lag_changes": reader.lag.changes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -164,6 +165,83 @@ async def test_weights_are_of_what_their_viewer_may_read(guarded: Server) -> Non
     assert 500 < rooms["memory_bytes"] < 1000
     assert rooms["history_bytes"] > rooms["memory_bytes"]
     assert found["whole"] is True
+
+
+VIEWED = """
+import itertools, os, time
+from statestream import Slice, Store, create_app
+from statestream.auth import anyone
+from tests.apps.by_name import auth
+
+board = Slice("board", initial={"count": 0}, read=anyone, dispatch=anyone)
+calls = itertools.count(1)
+
+@board.action
+def counted(state, *, by: int):
+    state["count"] += by
+
+@board.view()
+def slowly(state):
+    time.sleep(float(os.environ.get("SECONDS", "0")))
+    return {"call": next(calls)}
+
+app = create_app(Store([board]), auth=auth, inspect=anyone)
+"""
+
+
+def viewed(tmp_path: Path, **env: str) -> Server:
+    """A server whose only slice shows how often its view was called."""
+    program = tmp_path / "viewed.py"
+    program.write_text(VIEWED)
+    return Server("serve", f"{program}:app", env={"PYTHONPATH": str(ROOT), **env})
+
+
+async def count(server: Server, times: int) -> None:
+    actions = [{"type": "board/counted", "payload": {"by": 1}}] * times
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{server.url}/dispatch", json={"actions": actions}) as response,
+    ):
+        assert response.status == 200
+
+
+async def test_weighing_calls_no_view(tmp_path: Path) -> None:
+    with viewed(tmp_path) as server:
+        await count(server, 50)
+        before = read(server, "/state")["slices"]["board"]["call"]
+        [found] = read(server, "/inspect/weights")["slices"]
+        assert (found["slice"], found["changes"]) == ("board", 51)  # it begins with one
+        await count(server, 1)
+        assert read(server, "/state")["slices"]["board"]["call"] == before + 1
+
+
+async def test_others_have_a_turn_while_a_view_shows_the_past(tmp_path: Path) -> None:
+    with viewed(tmp_path, SECONDS="0.02") as server:
+        await count(server, 100)
+        async with aiohttp.ClientSession() as http:
+
+            async def past() -> list[bytes]:
+                async with http.get(f"{server.url}/history") as response:
+                    return (await response.read()).splitlines()
+
+            reading = asyncio.create_task(past())
+            for _ in range(5):
+                async with http.get(f"{server.url}/openapi.json") as response:
+                    assert response.status == 200
+            assert not reading.done()
+            assert len(await reading) == 101
+
+
+async def test_of_readers_who_follow_many_slices_some_are_shown(guarded: Server) -> None:
+    with ExitStack() as stack:
+        for begin in (0, 600):
+            names = ",".join(f"room/{n}" for n in range(begin, begin + 600))
+            reader = stack.enter_context(PlainClient(guarded.port, f"slices={names}", token="ann"))
+            reader.read_until(lambda frame: frame.event == "state.initial")
+        answer = read(guarded, "/inspect/readers", CHIEF)
+        assert sorted(len(each["slices"]) + each["others"] for each in answer["readers"]) == [400, 600]
+        assert answer["more"] is True
+        assert [each["sent_bytes"] is None for each in answer["readers"]].count(True) == 1
 
 
 async def test_landmarks_lead_to_every_change(tmp_path: Path) -> None:
