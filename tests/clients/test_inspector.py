@@ -551,6 +551,19 @@ def test_nothing_is_left_of_what_the_one_before_has_seen(browser: Node, guarded:
     page.ends_well()
 
 
+def test_a_token_that_no_header_can_carry_is_not_kept(browser: Node, guarded: Server) -> None:
+    page = Inspector(browser, guarded)
+    page.wait("!document.querySelector('#sign').hidden")
+    page.do("click", target="#sign")
+    page.do("say", field="#token", text="schlüssel")
+    page.wait("document.querySelector('#notice').textContent.includes('ASCII')")
+    assert page.look("sessionStorage.getItem('statestream-inspector-token')") is None
+    page.do("say", field="#token", text=f"Bearer {CHIEF}")
+    page.wait(text_is("#sign", "Sign out"))
+    page.live().wait_for_tree("payroll")
+    page.ends_well()
+
+
 def test_an_operator_sees_readers_of_what_they_may_read(browser: Node, guarded: Server) -> None:
     page = Inspector(browser, guarded)
     page.sign_in(CHIEF).show("readers")

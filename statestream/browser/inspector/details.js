@@ -91,9 +91,9 @@ export class Difference {
       this.#timer ??= setTimeout(() => ((this.#timer = null), this.#onChange()), this.#next - now);
       return;
     }
-    this.#next = now + AGAIN_MS;
     this.#drawn = { key, before, after };
     this.#show(diff(before, after));
+    this.#next = performance.now() + AGAIN_MS; // after the work, so there is a pause however long that took
   }
 
   /** Finds out what is to be compared. */

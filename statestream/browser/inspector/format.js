@@ -4,13 +4,18 @@
  * direction of writing, are shown as escapes, so nobody is misled by them.
  */
 
-const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+const CONTROLS = "\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb";
+const BLANKS = "\\u034f\\u115f\\u1160\\u17b4\\u17b5\\u2800\\u3164\\uffa0"; // letters and marks that nothing is drawn of
+const SELECTORS = "\\u180b-\\u180f\\ufe00-\\ufe0f\\u{e0000}-\\u{e0fff}"; // of variants, and tags
+const HIDDEN = new RegExp(`[${CONTROLS}${BLANKS}${SELECTORS}]`, "gu");
 const SHOWN = 160; // characters of a value in one line
 const UNITS = ["B", "kB", "MB", "GB"];
 
+const escaped = (code) => (code > 0xffff ? `\\u{${code.toString(16)}}` : `\\u${code.toString(16).padStart(4, "0")}`);
+
 /** Text of which every character can be seen. `keep`: what stays as it is, such as line breaks. */
 export const visible = (text, keep = "") =>
-  String(text).replace(HIDDEN, (one) => (keep.includes(one) ? one : `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`));
+  String(text).replace(HIDDEN, (one) => (keep.includes(one) ? one : escaped(one.codePointAt(0))));
 
 /** The beginning of a value, in one line. */
 export function preview(value, most = SHOWN) {

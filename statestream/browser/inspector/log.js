@@ -10,11 +10,14 @@ import { bytesOf } from "./format.js";
 
 const SEGMENT = 250; // entries, after which a new segment begins
 export const MOST = 5_000; // entries that are kept
+const SEGMENT_BYTES = 8 << 20; // of text that was received, after which a new segment begins
+const MOST_BYTES = 64 << 20; // that are kept
 
 export class Log {
   segments = [];
   count = 0; // entries that came since the page was opened
   #length = 0;
+  #bytes = 0;
 
   get length() {
     return this.#length;
@@ -31,13 +34,16 @@ export class Log {
 
   /** Begins with a state; its value may be unknown (null), if only what follows it is known. */
   begin(base) {
-    this.segments.push({ base, entries: [], within: 0 });
+    this.segments.push({ base, entries: [], within: 0, bytes: 0 });
   }
 
-  /** Adds updates that lead from `before` to `after`, each {state, versions, position}. Returns the entries. */
-  append(updates, before, after) {
+  /** Adds updates that lead from `before` to `after`, each {state, versions, position}. They came as so many bytes. Returns the
+   * entries.
+   */
+  append(updates, before, after, bytes = 0) {
     const held = new Map(), added = [];
-    if (this.segments.at(-1)?.entries.length >= SEGMENT) this.begin(before);
+    const current = this.segments.at(-1);
+    if (current?.entries.length >= SEGMENT || current?.bytes >= SEGMENT_BYTES) this.begin(before);
     for (const update of updates) {
       if (update.kind === "initial") {
         this.begin(after);
@@ -54,21 +60,23 @@ export class Log {
     }
     const segment = this.segments.at(-1);
     segment.within = Math.min(segment.within, segment.entries.length);
-    while (this.#length > MOST && this.segments.length > 1) this.#length -= this.segments.shift().entries.length;
+    this.#count(segment, bytes);
+    while ((this.#length > MOST || this.#bytes > MOST_BYTES) && this.segments.length > 1) this.#drop(this.segments.shift());
     return added;
   }
 
   /** Puts changes of the past before all others. They lead from `base`, whose state is not known, to the first state. */
-  prepend(base, entries) {
+  prepend(base, entries, bytes = 0) {
     const first = this.oldest - entries.length;
     const kept = entries.map((entry, at) => ({ ...entry, number: first + at, bytes: null, text: null }));
-    this.segments.unshift({ base: { state: null, versions: null, position: base }, entries: kept, within: 0 });
+    this.segments.unshift({ base: { state: null, versions: null, position: base }, entries: kept, within: 0, bytes: 0 });
+    this.#count(this.segments[0], bytes);
     this.#length += kept.length;
     return kept;
   }
 
   /** Puts in changes that were read later: in place of a catch-up, which is their sum, or before a whole state. */
-  fill(group, changes) {
+  fill(group, changes, bytes = 0) {
     const [first] = group, index = this.segments.findIndex(({ entries }) => entries.includes(first)), whole = first.kind === "initial";
     const segment = this.segments[whole ? index - 1 : index];
     if (segment === undefined) return [];
@@ -79,7 +87,18 @@ export class Log {
     const kept = changes.map((change, n) => ({ ...change, number: begin + step * (n + 1), bytes: null, text: null }));
     segment.entries.splice(at, gone, ...kept);
     this.#length += kept.length - gone;
+    this.#count(segment, bytes);
     return kept;
+  }
+
+  #count(segment, bytes) {
+    segment.bytes += bytes;
+    this.#bytes += bytes;
+  }
+
+  #drop({ entries, bytes }) {
+    this.#length -= entries.length;
+    this.#bytes -= bytes;
   }
 
   get #last() {

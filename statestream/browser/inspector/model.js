@@ -30,6 +30,7 @@ export class Model {
   notice = "";
   slices;
   #before;
+  #counted = 0; // bytes that the server had sent before
   #end = NOTHING; // the state at the end of the trace
   #floor = -Infinity; // entries with lower numbers are skipped
   #wanted = null;
@@ -48,7 +49,7 @@ export class Model {
     this.slices = slices;
     const token = this.server.token || undefined;
     this.client = connect(this.server.root, { slices, token, fetch: this.server.fetch });
-    this.journal = new Journal(this.server, slices, () => this.client.position);
+    this.journal = new Journal(this.server, slices, () => this.client);
     this.#before = undefined;
     this.log = new Log();
     Object.assign(this, { shown: [], past: null, target: null, selected: null, pin: null, missed: 0, notice: "" });
@@ -62,7 +63,8 @@ export class Model {
     if (updates.length) {
       this.#before = { state, versions, position };
       this.changes += updates.length;
-      const added = this.log.append(updates, before ?? this.#before, this.#before);
+      const { received } = this.server, added = this.log.append(updates, before ?? this.#before, this.#before, received - this.#counted);
+      this.#counted = received;
       this.#onUpdates(updates, before?.state ?? NOTHING, state);
       this.#show(added);
       for (const { group, after } of sums(added, before?.position)) void this.#fill(group, after);
@@ -75,9 +77,9 @@ export class Model {
     const { client, journal, log } = this, { position } = client;
     try {
       await journal.open();
-      const { base, entries } = await journal.until(position, RECALLED);
+      const { base, entries, size } = await journal.until(position, RECALLED);
       if (client !== this.client || !entries.length) return;
-      const kept = log.prepend(base, entries);
+      const kept = log.prepend(base, entries, size);
       for (const entry of kept) this.#note(entry);
       this.#refilter();
     } catch (error) {
@@ -87,9 +89,9 @@ export class Model {
 
   /** Reads what the server has sent as one. If it cannot be read any more, the log stays as it is. */
   async #fill(group, after) {
-    const { log, journal } = this, entries = await journal.between(after, group[0].position).catch(() => []);
+    const { log, journal } = this, { entries, size } = await journal.between(after, group[0].position).catch(() => ({ entries: [] }));
     if (log !== this.log || !entries.length) return;
-    for (const entry of log.fill(group, entries)) this.#note(entry);
+    for (const entry of log.fill(group, entries, size)) this.#note(entry);
     if (!this.paused) this.#refilter();
   }
 

@@ -1,20 +1,57 @@
 /* operators.js: readers and weights, which only somebody with the right to them sees.
  *
- * Invariants: the server is asked only while a tab is shown, once a second for readers and on request for weights. What
- * it refuses is explained in place of the table.
+ * Invariants: the server is asked only while a tab is shown: for readers a second after its last answer, for weights on
+ * request. No table has two requests under way. What the server refuses is explained in place of the table, and not asked
+ * for again before a minute has passed or the tab is opened again.
  */
 import { number, plural, size, visible } from "./format.js";
 import { made, say } from "./rows.js";
 
 const AGAIN_MS = 1_000;
+const REFUSED_MS = 60_000;
 const UNKNOWN = "—";
 
 class Table {
+  #asks = false;
+  #refused = false;
+  #timer = null; // until it may ask by itself again
+
   /** `long`: the column whose texts may be long. */
   constructor(element, model, long) {
     [this.element, this.model, this.long] = [element, model, long];
     this.status = element.querySelector("[role=status]");
     this.body = element.querySelector("tbody");
+  }
+
+  get waits() {
+    return this.#asks || this.#timer !== null;
+  }
+
+  isShown = () => !this.element.hidden && document.visibilityState === "visible";
+
+  /** The tab was opened: what was refused may be allowed by now. */
+  opened() {
+    if (this.#refused) this.#stop();
+  }
+
+  /** Loads the rows, unless that is under way. */
+  async ask() {
+    if (this.#asks) return;
+    this.#stop();
+    [this.#asks, this.#refused] = [true, false];
+    try {
+      await this.load();
+    } catch (error) {
+      this.#refused = error.status >= 400 && error.status < 500;
+      this.refused(error);
+    }
+    this.#asks = false;
+    this.#timer = setTimeout(() => (this.#stop(), this.isShown() && this.render()), this.#refused ? REFUSED_MS : AGAIN_MS);
+  }
+
+  #stop() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
   }
 
   fill(rows) {
@@ -38,28 +75,18 @@ class Table {
 
 /** Who follows what, and how far behind. */
 export class Readers extends Table {
-  #timer = null;
-
   constructor(element, model) {
     super(element, model, 1);
   }
 
   render() {
-    if (this.#timer !== null) return;
-    this.#timer = setTimeout(() => ((this.#timer = null), this.isShown() && this.render()), AGAIN_MS);
-    void this.#ask();
+    if (!this.waits) void this.ask();
   }
 
-  isShown = () => !this.element.hidden && document.visibilityState === "visible";
-
-  async #ask() {
-    try {
-      const { readers, more } = await this.model.server.json("inspect/readers");
-      say(this.status, `${plural(readers.length, "stream", more)} of this process. Those that are farthest behind come first.`);
-      this.fill(readers.map(rowOf));
-    } catch (error) {
-      this.refused(error);
-    }
+  async load() {
+    const { readers, more } = await this.model.server.json("inspect/readers");
+    say(this.status, `${plural(readers.length, "stream", more)} of this process. Those that are farthest behind come first.`);
+    this.fill(readers.map(rowOf));
   }
 }
 
@@ -72,31 +99,27 @@ function rowOf({ subject, slices, others, state, position, lag_changes, lag_seco
 
 /** What slices take in memory and in the journal. */
 export class Weights extends Table {
-  #asked = false;
+  #known = false;
 
   constructor(element, model) {
     super(element, model);
-    element.querySelector("button").addEventListener("click", () => void this.#ask());
+    element.querySelector("button").addEventListener("click", () => void this.ask());
   }
 
   render() {
-    if (!this.#asked) void this.#ask();
+    if (!this.#known && !this.waits) void this.ask();
   }
 
-  async #ask() {
-    this.#asked = true;
+  async load() {
+    this.#known = false;
     say(this.status, "weighing …");
-    try {
-      const { slices, since, until, whole } = await this.model.server.json("inspect/weights");
-      const part = whole ? "the whole journal" : `the journal since ${since}`;
-      say(this.status, `Changes are those of ${part}, up to ${until}.`);
-      slices.sort((a, b) => b.memory_bytes + b.history_bytes - a.memory_bytes - a.history_bytes);
-      this.fill(slices.map((each) => [
-        each.slice, number(each.instances), number(each.loaded), size(each.memory_bytes), number(each.changes), size(each.history_bytes),
-      ]));
-    } catch (error) {
-      this.#asked = false;
-      this.refused(error);
-    }
+    const { slices, since, until, whole } = await this.model.server.json("inspect/weights");
+    this.#known = true;
+    const part = whole ? "the whole journal" : `the journal since ${since}`;
+    say(this.status, `Changes are those of ${part}, up to ${until}.`);
+    slices.sort((a, b) => b.memory_bytes + b.history_bytes - a.memory_bytes - a.history_bytes);
+    this.fill(slices.map((each) => [
+      each.slice, number(each.instances), number(each.loaded), size(each.memory_bytes), number(each.changes), size(each.history_bytes),
+    ]));
   }
 }

@@ -13,7 +13,7 @@ import { Model } from "./model.js";
 import { Readers, Weights } from "./operators.js";
 import { say } from "./rows.js";
 import { Runs } from "./runs.js";
-import { Server } from "./server.js";
+import { Server, tokenOf } from "./server.js";
 import { MAX_BYTES } from "./trace.js";
 import { Tree } from "./tree.js";
 
@@ -93,6 +93,7 @@ function drawTime() {
 // tabs
 
 function show(name) {
+  if (tab !== name) parts[name]?.opened?.();
   tab = name;
   document.body.classList.toggle("log", tab === "log");
   for (const each of tabs) {
@@ -241,7 +242,11 @@ $("follow").addEventListener("submit", (event) => {
 });
 $("signin").addEventListener("submit", (event) => {
   event.preventDefault();
-  as($("token").value.trim());
+  try {
+    as(tokenOf($("token").value));
+  } catch (error) {
+    model.say(error.message);
+  }
 });
 $("sign").addEventListener("click", () => {
   if (server.token) return as("");

@@ -7,6 +7,13 @@ import { errorOf } from "../refusals.js";
 
 const PATIENCE_MS = 60_000;
 
+/** The token that somebody has typed, perhaps as the whole header. Throws an Error if a header cannot carry it. */
+export function tokenOf(text) {
+  const token = text.trim().replace(/^Bearer\s+/i, "");
+  if (/[^\x21-\x7e]/.test(token)) throw new Error("A token has only ASCII characters and no blanks. Copy it once more.");
+  return token;
+}
+
 /** `root` is the URL of the server's root. */
 export class Server {
   token = "";

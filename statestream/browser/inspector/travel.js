@@ -6,6 +6,7 @@
  * Invariants: bounded; what was not used for longest is forgotten. The past never changes, except that it is forgotten or
  * folded: then the server refuses a position, and that is the error which its reader sees.
  */
+import { shared } from "../sharing.js";
 import { entryOf } from "./log.js";
 import { seqOf } from "./trace.js";
 
@@ -44,11 +45,11 @@ export class Journal {
   #landmarks = []; // positions, in order
   #chunks = new Kept(); // from a landmark to the changes after it
   #states = new Kept();
-  #head;
+  #present;
 
-  /** `slices` as a query has them; undefined for every plain slice. `head()` is the newest position that is known. */
-  constructor(server, slices, head) {
-    [this.#server, this.#slices, this.#head] = [server, slices, head];
+  /** `slices` as a query has them; undefined for every plain slice. `present()` is what is known of now, {state, position}. */
+  constructor(server, slices, present) {
+    [this.#server, this.#slices, this.#present] = [server, slices, present];
   }
 
   async open() {
@@ -61,20 +62,22 @@ export class Journal {
     return seqOf(this.#landmarks[0]);
   }
 
-  /** The changes up to a position, oldest first, if they are few; at least `least` if there are as many. */
+  /** The changes up to a position, oldest first, if they are few; at least `least` if there are as many. `size`: of
+   * their text.
+   */
   async until(position, least) {
     const seq = seqOf(position), far = this.#landmarks.findLast((each) => seqOf(each) <= seq - least);
     const base = far ?? this.#landmarks[0];
-    if (base === undefined || base === position) return { base, entries: [] };
-    const limit = 4 * CHUNK, { entries } = await this.#read(base, limit);
+    if (base === undefined || base === position) return { base, entries: [], size: 0 };
+    const limit = 4 * CHUNK, { entries, size } = await this.#read(base, limit);
     const kept = entries.filter(({ version }) => version <= seq);
-    return entries.length === limit && kept.length === limit ? { base, entries: [] } : { base, entries: kept };
+    return entries.length === limit && kept.length === limit ? { base, entries: [], size: 0 } : { base, entries: kept, size };
   }
 
   /** The changes between two positions; none if they are many. */
   async between(after, until) {
-    const { entries } = await this.#read(after, CHUNK);
-    return entries.length === CHUNK ? [] : entries.filter(({ version }) => version <= seqOf(until));
+    const { entries, size } = await this.#read(after, CHUNK);
+    return { entries: entries.length === CHUNK ? [] : entries.filter(({ version }) => version <= seqOf(until)), size };
   }
 
   /** The newest change at or before `seq`, and the position before it; the change is null if none is kept. */
@@ -104,7 +107,7 @@ export class Journal {
   async #after(landmark, seq) {
     const known = this.#chunks.get(landmark);
     if (known !== undefined && (known.entries.length === CHUNK || seq <= known.until)) return known.entries;
-    const until = seqOf(this.#head()), { entries, size } = await this.#read(landmark, CHUNK);
+    const until = seqOf(this.#present().position), { entries, size } = await this.#read(landmark, CHUNK);
     return this.#chunks.set(landmark, { until, entries }, size).entries;
   }
 
@@ -119,11 +122,12 @@ export class Journal {
     return { entries, size: text.length };
   }
 
-  /** {slices, versions} as of a position. */
+  /** {slices, versions} as of a position. What is the same now is shared, so it need not be compared again. */
   async stateAt(position) {
     const known = this.#states.get(position);
     if (known !== undefined) return known;
     const text = await this.#server.text("state", { slices: this.#slices, at: position });
-    return this.#states.set(position, JSON.parse(text), text.length);
+    const then = JSON.parse(text), slices = shared(this.#present().state, then.slices);
+    return this.#states.set(position, { ...then, slices }, text.length);
   }
 }

@@ -6,7 +6,9 @@ import { age, bytesOf, indented, preview, size, visible } from "../../../statest
 import { Log, matches, MOST, sums } from "../../../statestream/browser/inspector/log.js";
 import { at, pointerOf, segmentsOf, summary } from "../../../statestream/browser/inspector/pointer.js";
 import { actionsOf } from "../../../statestream/browser/inspector/schema.js";
+import { tokenOf } from "../../../statestream/browser/inspector/server.js";
 import { recorded, Trace } from "../../../statestream/browser/inspector/trace.js";
+import { Journal } from "../../../statestream/browser/inspector/travel.js";
 
 const places = (before, after) => diff(before, after).found.map(({ kind, segments }) => `${kind} ${pointerOf(segments)}`);
 
@@ -31,6 +33,8 @@ test("a difference is bounded, in number and in depth", () => {
 
 test("what cannot be seen, or changes the direction of writing, is shown as an escape", () => {
   assert.equal(visible("a\u202eb\u0000c\u200bd\u2066e\ufeff"), "a\\u202eb\\u0000c\\u200bd\\u2066e\\ufeff");
+  for (const hidden of "\u3164\u115f\u1160\u034f\u180e\u2800\ufe0f\uffa0") assert.equal(visible(hidden), `\\u${hidden.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  assert.equal(visible("a\u{e0041}\u{e0100}😀"), "a\\u{e0041}\\u{e0100}😀");
   assert.equal(visible("שלום <b>"), "שלום <b>");
   assert.equal(preview({ "\u202e": "\u202e" }), '{"\\u202e":"\\u202e"}');
   assert.equal(indented({ a: "x\u202e" }), '{\n  "a": "x\\u202e"\n}');
@@ -89,6 +93,32 @@ test("a log keeps the newest changes, and each continues the one before", () => 
   assert.equal(entries.at(-1).value, 3 * MOST);
   assert.equal(entries[0].number, log.oldest);
   for (const [n, entry] of entries.entries()) if (n) assert.deepEqual([entry.after, entry.from], [entries[n - 1].position, entries[n - 1].version]);
+});
+
+test("a log is bounded by the bytes that its changes came as", () => {
+  const log = new Log(), state = (n) => ({ state: { counter: n }, versions: { counter: n + 1 }, position: `${n + 1}.t` });
+  const cause = { type: "counter/added", id: "1" };
+  log.append([{ kind: "initial", position: "1.t", reason: "start", timestamp: 1 }], state(0), state(0), 1e6);
+  for (let n = 1; n <= 100; n += 1)
+    log.append([{ kind: "value", slice: "counter", version: n + 1, value: n, position: `${n + 1}.t`, cause, timestamp: n }], state(n - 1), state(n), 1 << 20);
+  assert.ok(log.length >= 50 && log.length <= 64, log.length);
+  const [{ base, entries }] = log.segments;
+  assert.equal(entries[0].value, base.state.counter + 1);
+  assert.equal(log.entries.at(-1).value, 100);
+});
+
+test("a state of the past shares what is the same now", async () => {
+  const present = { state: { same: { list: [1, 2] }, other: { n: 2, deep: { a: 1 } } }, position: "5.t" };
+  const server = { text: async () => JSON.stringify({ slices: { same: { list: [1, 2] }, other: { n: 1, deep: { a: 1 } } }, versions: {} }) };
+  const { slices } = await new Journal(server, "*", () => present).stateAt("3.t");
+  assert.equal(slices.same, present.state.same);
+  assert.equal(slices.other.deep, present.state.other.deep);
+  assert.equal(slices.other.n, 1);
+});
+
+test("a token is what a header can carry", () => {
+  for (const text of ["abc", " abc\n", "Bearer abc", "bearer  abc"]) assert.equal(tokenOf(text), "abc");
+  for (const text of ["a b", "ab\u200bc", "schlüssel", "a\nb"]) assert.throws(() => tokenOf(text), /ASCII/);
 });
 
 test("what was sent as one is replaced by the changes of which it is the sum", () => {
