@@ -86,6 +86,7 @@ export class Desk {
   #id;
   #look;
   #request;
+  #creating = null; // while the chat is created
   #unanswered = null; // the last message, until the server has accepted it
 
   constructor(id, look, request) {
@@ -95,10 +96,10 @@ export class Desk {
   /** Asks, in a new chat if there is none yet. Returns the id of the chat. */
   send = async (content) => {
     const same = this.#unanswered?.content === content;
-    const { id } = (this.#unanswered = same ? this.#unanswered : { content, id: newId() }); // so that it is asked once
-    this.#id ??= (await this.#request("api/chats", {}, { attempts: 1 })).id;
-    await this.#ask({ messages: [messageWith(id, content)] });
-    this.#unanswered = null;
+    const message = (this.#unanswered = same ? this.#unanswered : { content, id: newId() }); // so that it is asked once
+    if (this.#id === undefined) await (this.#creating ??= this.#create());
+    await this.#ask({ messages: [messageWith(message.id, content)] });
+    if (this.#unanswered === message) this.#unanswered = null;
     return this.#id;
   };
 
@@ -115,6 +116,14 @@ export class Desk {
   };
 
   branch = async (message) => void (await this.#post("branch", { message, leaf: this.#look().leaf }, { attempts: 1 }));
+
+  async #create() {
+    try {
+      this.#id = (await this.#request("api/chats", {}, { attempts: 1 })).id;
+    } finally {
+      this.#creating = null;
+    }
+  }
 
   async #ask(body, options) {
     await this.#post("stream", body, options); // the reply arrives as state

@@ -13,6 +13,10 @@ const LINGER_MS = 1000; // how long a connection outlives its last subscriber, w
 const shownOf = (state, begun) => ({ state, begun, health: { level: "failed", phase: "connecting", error: null } });
 const NOTHING = shownOf({}, false);
 
+/** What a client has; the state that was `shown` before, while it has none. */
+const shownBy = ({ state, position, health }, shown) =>
+  position === null ? { ...shown, health } : { state, begun: true, health };
+
 /** A client that is opened when somebody subscribes, and closed when nobody does any more. */
 export class Feed {
   shown;
@@ -50,8 +54,7 @@ export class Feed {
   };
 
   #publish() {
-    const { state, position, health } = this.#client, { shown } = this;
-    this.shown = position === null ? { ...shown, health } : { state, begun: true, health };
+    this.shown = shownBy(this.#client, this.shown);
     for (const { listener } of [...this.#listeners]) listener();
   }
 
@@ -82,6 +85,7 @@ export class Source {
     const initial = snapshot ? shownOf(snapshot.slices, true) : NOTHING;
     const open = () => connect(url, { ...options, snapshot: newest });
     this.base = client ? new Feed(initial, () => client, () => {}) : new Feed(initial, open, end);
+    if (client) this.base.shown = shownBy(client, initial);
   }
 
   dispatch = (...given) => this.base.client.dispatch(...given);
@@ -96,11 +100,17 @@ export class Source {
     return feed;
   }
 
+  /** One that is in the map while it is open. A component that was hidden may open it again without a rendering. */
   #other(name) {
+    const open = () => {
+      this.#others.set(name, feed);
+      return this.base.client.follow([name]);
+    };
     const close = (client) => {
-      this.#others.delete(name);
+      if (this.#others.get(name) === feed) this.#others.delete(name);
       client.close();
     };
-    return new Feed(NOTHING, () => this.base.client.follow([name]), close);
+    const feed = new Feed(NOTHING, open, close);
+    return feed;
   }
 }

@@ -32,7 +32,7 @@ export function useSlice<Value = any, Selected = unknown>(
   isEqual?: IsEqual<Selected>,
 ): Selected | undefined;
 
-/** The function that dispatches actions, as `dispatch` of a client. It is always the same one. */
+/** The function that dispatches actions, as `dispatch` of a client. It is the same until the provider connects anew. */
 export function useDispatch<Payloads extends Actions = Record<string, any>>(): Client<any, Payloads>["dispatch"];
 
 /** What the provider's connection does; with `name`, what the one does that has this slice. */
@@ -44,7 +44,7 @@ export function usePresence(chat: string): Presence;
 export interface Presence {
   /** By when they came. */
   readonly people: readonly Person[];
-  /** Reports that this person is typing, or not any more. Call it with each key: it sends once in three seconds. */
+  /** Reports that this person is typing, or not any more. Call it on each keystroke: it sends at most once every 3 s. */
   readonly setTyping: (this: void, typing?: boolean) => void;
 }
 

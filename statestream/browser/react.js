@@ -31,7 +31,7 @@ export function StatestreamProvider({ children, client, url, ...options }) {
     if (own.fetch) own.fetch = call("fetch");
     if (snapshot === spent.current) delete own.snapshot; // it was shown already, and to somebody else perhaps
     return new Source(client, url, own);
-  }, [client, String(url), slices && String(slices), text, identity]);
+  }, [client, String(url), slices && String(slices), typeof token, text, identity]);
   useInsertionEffect(() => void (newest.current = options)); // before the effects of the components in it
   useEffect(() => {
     spent.current = newest.current.snapshot;
@@ -88,7 +88,7 @@ export function useSlice(name, selector = same, isEqual = areShallowEqual) {
   return useFeed(name, read, select, selector === same ? Object.is : isEqual);
 }
 
-/** The function that dispatches actions, see `dispatch` of a client. It stays the same. */
+/** The function that dispatches actions, see `dispatch` of a client. It is the same until the provider connects anew. */
 export function useDispatch() {
   return useSource().dispatch;
 }

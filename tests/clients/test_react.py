@@ -178,6 +178,19 @@ async def test_a_provider_connects_anew_when_its_properties_change(browser: Node
         assert tab.close() == []
 
 
+async def test_a_provider_connects_anew_when_its_token_becomes_a_function(browser: Node, pages: Path) -> None:
+    with serving(pages, AUTH="yes") as server:
+        tab = Tab(browser, "page", f"{server.url}/?slices=chat/1&show=people&chat=1")
+        tab.wait("seen.connections > 0")
+        tab.look(ASKED)
+        tab.look("change({ token: async () => 'ann' })")
+        tab.wait("asked.some(([url, token]) => token === 'Bearer ann')")
+        tab.look("void (asked.length = 0)")
+        tab.look("change({})")
+        tab.wait("asked.some(([url, token]) => token === undefined)")
+        assert all("401" in problem for problem in tab.close())
+
+
 ASKED = """void (() => {
   const real = fetch;
   globalThis.asked = [];

@@ -1,6 +1,7 @@
 /* hooks.test.mjs: what the hooks stand on: the views of a chat, and feeds, which connect while somebody looks. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { connect } from "../../../statestream/browser/client.js";
 import { Desk, keyOf, peopleIn, typingIn, viewOf } from "../../../statestream/browser/conversation.js";
 import { Feed, Source } from "../../../statestream/browser/feed.js";
 import { answering, eventually, initial, refusing, serving, streaming } from "./server.mjs";
@@ -106,6 +107,40 @@ test("a message that was not accepted is sent again under the same id, in one ne
   assert.deepEqual([ids[0] === ids[1], ids[1] === ids[2], ids[2] === ids[3], ids[3] === ids[4]], [true, false, true, false]);
 });
 
+test("two messages at once create one chat", async () => {
+  const { desk: chat, asked } = desk(undefined, null, (path) => (path === "api/chats" ? { id: "new" } : null));
+  assert.deepEqual(await Promise.all([chat.send("One"), chat.send("Two")]), ["new", "new"]);
+  assert.deepEqual(asked.map(([path]) => path), ["api/chats", "api/chats/new/stream", "api/chats/new/stream"]);
+});
+
+test("a chat that could not be created is created with the next message", async () => {
+  let fails = true;
+  const { desk: chat, asked } = desk(undefined, null, () => {
+    if (fails) throw new Error("lost");
+    return { id: "new" };
+  });
+  const both = await Promise.allSettled([chat.send("One"), chat.send("Two")]);
+  assert.deepEqual(both.map(({ status }) => status), ["rejected", "rejected"]);
+  fails = false;
+  assert.equal(await chat.send("Two"), "new");
+  assert.deepEqual(asked.map(([path]) => path), ["api/chats", "api/chats", "api/chats/new/stream"]);
+});
+
+test("a message keeps its id when another one is accepted meanwhile", async () => {
+  const answers = [], { desk: chat, asked } = desk("1", CHAT, () => new Promise((...settle) => answers.push(settle)));
+  const first = chat.send("One"), second = chat.send("Two");
+  const [[accept], [, fail]] = answers;
+  accept(null);
+  await first;
+  fail(new Error("lost"));
+  await assert.rejects(second, /lost/);
+  const again = chat.send("Two");
+  answers[2][0](null);
+  await again;
+  const ids = asked.map(([, { messages }]) => messages[0].id);
+  assert.deepEqual([ids[0] === ids[1], ids[1] === ids[2]], [false, true]);
+});
+
 test("typing is reported at most once in three seconds, and its end at once", async () => {
   const asked = [], setTyping = typingIn("1", async (path, { typing }) => void asked.push([path, typing]));
   for (const typing of [true, true, undefined, false, true, true]) setTyping(typing);
@@ -147,11 +182,38 @@ test("a source follows beside its slices what somebody looks at, and no longer",
   hold();
 });
 
+test("a feed that is opened again is the one that has its slice", async (context) => {
+  const { source } = await sourced(context, { slices: "board" }, streaming(initial({ board: 1 })));
+  const hold = source.base.subscribe(() => {}), first = source.feedOf("chat/1");
+  const ended = async (feed, leave) => {
+    const { client } = feed;
+    leave();
+    await eventually(() => client.health.phase === "ended");
+  };
+  await ended(first, first.subscribe(() => {}));
+  const second = source.feedOf("chat/1"), leaveSecond = second.subscribe(() => {});
+  assert.notEqual(second, first);
+  const leave = first.subscribe(() => {}); // by a component that was hidden, without a rendering
+  assert.equal(source.feedOf("chat/1"), first);
+  await ended(second, leaveSecond);
+  assert.equal(source.feedOf("chat/1"), first);
+  leave();
+  hold();
+});
+
+test("a source of a client shows at once what that has", async (context) => {
+  const { url } = await serving(context, streaming(resumed));
+  const client = connect(url, { slices: "board", snapshot: SNAPSHOT }), { base } = new Source(client, undefined, {});
+  assert.deepEqual([base.shown.state, base.shown.begun, base.shown.health], [SNAPSHOT.slices, true, client.health]);
+  assert.equal(base.initial.begun, false, "a page from a server shows nothing yet");
+  client.close();
+});
+
 test("without slices, a source has all that are plain", () => {
   const source = new Source(undefined, "http://127.0.0.1:9", {});
   assert.equal(source.feedOf("board"), source.base);
   assert.notEqual(source.feedOf("room/1"), source.base);
-  assert.equal(new Source({ slices: "*" }, undefined, {}).feedOf("room/1").shown.begun, false);
+  assert.equal(new Source({ slices: "*", position: null }, undefined, {}).feedOf("room/1").shown.begun, false);
 });
 
 test("a feed that is opened again continues where it was", async (context) => {
