@@ -15,6 +15,7 @@ import { Connection } from "./stream.js";
 const RESPONSE_MS = 15_000;
 const SHRINK_MS = 3_000; // after somebody has left: a page that is loaded again comes back
 const GONE = 410; // the position is not kept, or not part of the history
+const FAILED = 500; // what makes the server fail is likely to do so again
 
 export class Leader {
   #prefix; // of the names of the clients' locks
@@ -74,9 +75,9 @@ export class Leader {
     this.#connection.wake(suspicious);
   }
 
-  /** Whether others want something else, so that a refusal may be due to that. */
+  /** Whether the stream has selected what others want, so that a refusal may be due to that. */
   get isMixed() {
-    return [...this.#others.values()].some((selection) => !same(selection, this.#group.selection));
+    return !same(this.#admitted, this.#group.selection);
   }
 
   /** What another client has said. */
@@ -99,6 +100,7 @@ export class Leader {
 
   /** Gives those a first frame whose slices the stream has. */
   #greet() {
+    if (!this.#prepared) return; // they do not know yet what the stream has, and would ignore it
     if (this.#replica.position === null || this.#replica.heartbeat === null) return; // its first frame is everybody's
     for (const [to, { selection, position }] of this.#newcomers) {
       if (!covers(this.#admitted, selection)) continue;
@@ -124,11 +126,12 @@ export class Leader {
 
   #tell() {
     const { phase, error } = this.#connection;
-    if (!this.#prepared) return this.#say({ kind: "beat" }); // the stream may come to have more slices
+    if (!this.#prepared && phase === "connecting") return this.#say({ kind: "here" }); // the server has said nothing yet
     if (phase === "ended") return; // the next leader finds out whether that concerns everybody
     this.#onPhase(phase, error);
     if (this.#alone) return;
-    this.#say({ kind: "state", phase, error: error && { ...error }, selection: this.#admitted });
+    const selection = this.#prepared ? this.#admitted : undefined; // the stream may come to have more slices
+    this.#say({ kind: "state", phase, error: error && { ...error }, selection });
   }
 
   /** Shares nothing if the server decides by a cookie who sees what: it may be that of another person by now. */
@@ -171,7 +174,7 @@ export class Leader {
       this.#admitted = unionOf([this.#admitted, selection]);
     } catch (error) {
       if (error.status === GONE) throw new Gap("the position is gone", { cause: error });
-      if (!error.status) throw error; // no answer
+      if (!error.status || (error instanceof Lost && error.status !== FAILED)) throw error; // no answer, or not now
       this.#refuse(selection);
     }
   }

@@ -29,7 +29,7 @@ class Optimistic {
     this.#onChange = onChange;
     if (group?.isOfPerson && globalThis.indexedDB) {
       const onPut = (action) => this.#change(() => this.#overlay.add(action));
-      const onSent = (id) => this.#overlay.sent(id);
+      const onSent = (id, earlier) => this.#change(() => this.#overlay.sent(id, earlier));
       const onDone = (id, outcome) => this.#change(() => this.#done(id, outcome));
       this.#outbox = new StoredOutbox(group.outboxName(), send, { onPut, onSent, onDone });
     } else this.#outbox = new Outbox((action) => (this.#overlay.sent(action.id), send(action)));

@@ -6,6 +6,12 @@
 import { isUndecided } from "./dispatch.js";
 
 const PAUSE_MS = 5_000; // between attempts while the server does not answer
+const LOCAL = ["token", "redirect", "answer"]; // codes of failures that another program or the page itself may cause
+const UNAUTHENTICATED = 401; // somebody may sign in again
+
+/** Whether an action that has failed is to be sent again, because the server has not decided about it. */
+export const isUnanswered = (error) =>
+  isUndecided(error) || LOCAL.includes(error.code) || error.status === UNAUTHENTICATED;
 
 export class Outbox {
   #send;
@@ -47,7 +53,7 @@ export class Outbox {
       try {
         resolve(await this.#send(action));
       } catch (error) {
-        if (isUndecided(error) && !this.#closed) {
+        if (isUnanswered(error) && !this.#closed) {
           await this.#rest(error.retryAfter);
           continue;
         }

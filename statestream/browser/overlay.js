@@ -38,15 +38,20 @@ export class Overlay {
   add({ id, type, payload, key }) {
     const [slice] = type.split("/"), name = key === undefined ? slice : `${slice}/${key}`;
     const reduce = (value) => this.#reducers[type](value, payload);
-    if (!this.expects(type) || !this.#selects(name)) return;
+    if (!this.expects(type) || !this.#selects(name) || this.#expected.some((entry) => entry.id === id)) return;
     const unsent = { isSent: false, isUnclear: false, isHidden: false, version: null, isIn: false };
     this.#expected.push({ id, name, reduce, ...unsent });
     this.#changed();
   }
 
-  /** The server may have the action from now on. */
-  sent(id) {
-    for (const entry of this.#expected) entry.isSent ||= entry.id === id;
+  /** The server may have the action from now on; `earlier`: since before this page, so the state may contain it. */
+  sent(id, earlier = false) {
+    for (const entry of this.#expected) {
+      if (entry.id !== id) continue;
+      entry.isSent = true;
+      entry.isHidden ||= earlier && this.#confirmed !== null;
+    }
+    this.#isFresh = false;
   }
 
   /** The server has accepted the action, with these changes. */

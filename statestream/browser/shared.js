@@ -117,22 +117,24 @@ export class SharedStream {
 
   /** Follows until it leads, and leads until it cannot. */
   async #stand(name, signal) {
-    const options = this.#steals ? { steal: true } : { signal: (this.#turn = new AbortController()).signal };
+    const turn = (this.#turn = new AbortController());
+    const options = this.#steals ? { steal: true } : { signal: turn.signal };
     this.#steals = false;
     this.#greet();
     try {
-      await navigator.locks.request(name, options, () => this.#lead(name, signal));
+      await navigator.locks.request(name, options, () => this.#lead(name, signal, turn.signal));
     } catch (error) {
       if (error.name !== "AbortError") throw error; // it left, or others take this one for dead
     } finally {
+      turn.abort(); // the lock may have been stolen from one that does not lead yet
       this.#leader?.close();
       [this.#leader, this.#synced] = [null, false];
     }
   }
 
-  async #lead(name, signal) {
+  async #lead(name, signal, turn) {
     await this.#hearAll(name);
-    if (signal.aborted) return;
+    if (signal.aborted || turn.aborted) return;
     clearTimeout(this.#timer);
     const [group, options] = [this.#group, this.#options], say = (message) => this.#say(message);
     const take = (event) => this.#take(event), onPhase = (phase, error) => this.#enter(phase, error);
@@ -194,14 +196,14 @@ export class SharedStream {
     else if (kind === "event") this.#receive(message);
     const { heartbeat } = this.#options.replica;
     if (this.#synced && (kind === "event" || kind === "beat")) this.#options.monitor.received(heartbeat);
-    this.#expect(heartbeat === null ? PATIENCE_MS : DEGRADED * heartbeat, () => this.#ask("ping"));
+    this.#expect(heartbeat === null ? PATIENCE_MS : DEGRADED * heartbeat, () => (this.#synced ? this.#ask("ping") : this.#greet()));
   }
 
   #follow({ phase, error, selection }) {
     this.#announced = { phase, error: error && revived(error) };
-    this.#covered = covers(selection, this.#group.selection);
+    if (selection !== undefined) this.#covered = covers(selection, this.#group.selection);
     if (this.#synced) this.#enter(phase, this.#announced.error);
-    if (this.#covered) return;
+    if (selection === undefined || this.#covered) return;
     if (this.#synced) this.#greet(); // otherwise, it waits for the answer to its greeting
     this.#synced = false;
   }

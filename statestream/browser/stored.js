@@ -1,15 +1,15 @@
 /* stored.js: an outbox that outlives its page: actions wait in IndexedDB, and one of all pages of the person sends them.
  *
- * Invariants: an action is stored before it is sent, and removed after all pages have been told what became of it. If its
- * sender dies in between, the next one sends it again, with the same id, so it takes effect once. Where nothing can be
- * stored, an outbox in memory takes its place.
+ * Invariants: an action is stored before it is sent. All pages are told what became of it as it is removed, so whoever
+ * reads the table either finds it or is told. If its sender dies before that, the next one sends it again, with the same
+ * id, so it takes effect once. Where nothing can be stored, an outbox in memory takes its place.
  */
-import { isUndecided } from "./dispatch.js";
 import { StatestreamError } from "./errors.js";
-import { Outbox } from "./outbox.js";
+import { Outbox, isUnanswered } from "./outbox.js";
 
 const PAUSE_MS = 5_000; // between attempts while the server does not answer
 const TABLE = "actions";
+const MISSED = "another page has sent the action; its answer did not reach this one";
 
 export class StoredOutbox {
   #send;
@@ -20,17 +20,20 @@ export class StoredOutbox {
   #database; // a promise; of null if there is none
   #channel;
   #waiting = new Map(); // the promises of this page's actions, by id
-  #done = new Set(); // the ids of what was done while the table was read
+  #known = new Set(); // the ids of all stored actions that this page has heard of
+  #done = null; // the ids of what was done while the table is read
+  #delivery = null; // what is being sent
   #turn = new AbortController();
   #news = () => {};
   #closed = false;
 
   /** For each action of any page, `onPut(action)` is called, `onSent(id)` before it is sent for the first time, and
-   * `onDone(id, {answer, error})` when it is over. */
+   * `onDone(id, {answer, error})` when it is over. `onSent(id, true)`: that was before this page has heard of it. */
   constructor(name, send, { onPut, onSent, onDone }) {
     [this.#send, this.#onPut, this.#onSent, this.#onDone] = [send, onPut, onSent, onDone];
     this.#memory = new Outbox((action) => (onSent(action.id), send(action)));
     this.#database = name.then((text) => this.#open(text)).catch(() => null);
+    void this.#stand();
   }
 
   /** The answer to an action. Throws a StatestreamError. */
@@ -38,11 +41,15 @@ export class StoredOutbox {
     const database = await this.#database;
     if (database === null || this.#closed) return this.#memory.put(action);
     const answered = new Promise((resolve, reject) => this.#waiting.set(action.id, { resolve, reject }));
+    answered.catch(() => {}); // it may be closed before anybody waits for it
     try {
       await this.#change((table) => table.add(action));
     } catch {
+      this.#waiting.delete(action.id);
       return this.#memory.put(action); // it cannot be cloned, or the disk is full
     }
+    if (this.#closed) return answered;
+    this.#known.add(action.id);
     this.#channel.postMessage({ action });
     this.#news();
     return answered;
@@ -65,7 +72,8 @@ export class StoredOutbox {
     this.#closed = true;
     this.#memory.close();
     this.sleep();
-    this.#channel?.close();
+    if (this.#channel) this.#channel.onmessage = null;
+    void Promise.resolve(this.#delivery).catch(() => {}).then(() => this.#channel?.close()); // the others wait for it
     const error = new StatestreamError("the client was closed; the action waits for the next one", { code: "closed" });
     for (const { reject } of this.#waiting.values()) reject(error);
   }
@@ -75,20 +83,37 @@ export class StoredOutbox {
     opening.onupgradeneeded = () => opening.result.createObjectStore(TABLE, { autoIncrement: true });
     const database = await result(opening);
     if (this.#closed) return null;
+    database.onclose = () => (this.#database = this.#open(name).catch(() => null)); // the browser has closed it
+    if (this.#channel) return database;
     this.#channel = new BroadcastChannel(name);
     this.#channel.onmessage = ({ data }) => this.#hear(data);
-    const known = await result(database.transaction(TABLE).objectStore(TABLE).getAll());
-    for (const action of known.filter(({ id }) => !this.#done.has(id))) {
-      this.#onPut(action);
-      if (action.isSent) this.#onSent(action.id);
-    }
-    this.#done = null;
-    queueMicrotask(() => void this.#stand());
     return database;
   }
 
+  /** Finds out what other pages have put, and what was done, while this one was not there or stood still. */
+  async #read(database) {
+    const known = [...this.#known], done = (this.#done = new Set());
+    const rows = await result(database.transaction(TABLE).objectStore(TABLE).getAll());
+    if (done !== this.#done || this.#closed) return; // it is read once more
+    this.#done = null;
+    const stored = new Set(rows.map(({ id }) => id));
+    for (const action of rows) {
+      if (done.has(action.id) || this.#known.has(action.id)) continue;
+      this.#put(action);
+      if (action.isSent) this.#onSent(action.id, true);
+    }
+    for (const id of known) {
+      if (this.#known.has(id) && !stored.has(id)) this.#settle(id, { error: { code: "unavailable", detail: MISSED } });
+    }
+  }
+
+  #put(action) {
+    this.#known.add(action.id);
+    this.#onPut(action);
+  }
+
   #hear({ action, sent, id, outcome }) {
-    if (action !== undefined) this.#onPut(action);
+    if (action !== undefined) this.#put(action);
     else if (sent !== undefined) this.#onSent(sent);
     else this.#settle(id, outcome);
     this.#news();
@@ -96,6 +121,7 @@ export class StoredOutbox {
 
   #settle(id, { answer, error }) {
     this.#done?.add(id);
+    this.#known.delete(id);
     this.#onDone(id, { answer, error });
     const { resolve, reject } = this.#waiting.get(id) ?? {};
     this.#waiting.delete(id);
@@ -105,16 +131,24 @@ export class StoredOutbox {
 
   /** Sends once no other page does, until it sleeps. */
   async #stand() {
-    const { signal } = (this.#turn = new AbortController()), database = await this.#database;
-    if (database === null) return;
-    await navigator.locks.request(database.name, { signal }, () => this.#run(signal)).catch(() => {}); // it sleeps
+    const { signal } = (this.#turn = new AbortController());
+    while (!signal.aborted) {
+      const database = await this.#database;
+      if (database === null) return;
+      try {
+        await this.#read(database);
+        await navigator.locks.request(database.name, { signal }, () => this.#run(signal));
+      } catch {
+        if (!signal.aborted) await Promise.race([this.#rest(), aborted(signal)]); // the table cannot be read just now
+      }
+    }
   }
 
   async #run(signal) {
     while (!signal.aborted) {
       const news = new Promise((resolve) => (this.#news = resolve)), next = await this.#first();
       if (next === null || globalThis.navigator.onLine === false) await news;
-      else await Promise.race([this.#deliver(next, signal), aborted(signal)]);
+      else await Promise.race([(this.#delivery = this.#deliver(next, signal)), aborted(signal)]);
     }
   }
 
@@ -128,12 +162,12 @@ export class StoredOutbox {
     try {
       outcome.answer = await this.#send(action);
     } catch (error) {
-      if (isUndecided(error) || signal.aborted) return this.#rest(error.retryAfter);
+      if (isUnanswered(error) || signal.aborted) return this.#rest(error.retryAfter);
       outcome.error = { ...error };
     }
-    this.#settle(id, outcome);
-    this.#channel.postMessage({ id, outcome });
-    await this.#change((table) => table.delete(key));
+    await this.#change((table) => {
+      table.delete(key).onsuccess = () => (this.#channel.postMessage({ id, outcome }), this.#settle(id, outcome));
+    });
   }
 
   #rest(least = 0) {

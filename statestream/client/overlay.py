@@ -40,8 +40,9 @@ class Expected(Struct, kw_only=True):
 class Overlay:
     """What a replica holds, with the changes that are expected of dispatched actions."""
 
-    def __init__(self, replica: Replica, reducers: Reducers) -> None:
-        self._replica, self._reducers = replica, reducers
+    def __init__(self, replica: Replica, reducers: Reducers, follows: Callable[[str], bool]) -> None:
+        """`follows(name)`: whether the replica has that slice, or will have it."""
+        self._replica, self._reducers, self._follows = replica, reducers, follows
         self._expected: list[Expected] = []
         self._before: dict[str, Any] = {}
         self._confirmed: Mapping[str, Any] = replica.state
@@ -58,7 +59,7 @@ class Overlay:
     def add(self, id: str, actions: Sequence[Action]) -> None:
         """Expects the changes of a request, each of them in the slice that declares its action."""
         for action in actions:
-            if action.type in self._reducers:
+            if action.type in self._reducers and self._follows(_name(action)):
                 reduce = _applied(self._reducers[action.type], action.payload)
                 self._expected.append(Expected(id=id, name=_name(action), reduce=reduce))
         self._changed()

@@ -85,7 +85,7 @@ class Stream:
         query = {"cause": cause} | ({} if slices is None else {"slices": ",".join(slices)})
         self._url, self._slices, self._headers, self._timeout = url, slices, headers, timeout
         self._replica = Replica()
-        self._overlay = Overlay(self._replica, optimistic)
+        self._overlay = Overlay(self._replica, optimistic, self._follows)
         self._sending = asyncio.Lock()
         self._monitor = HeartbeatMonitor(on_health)
         self._token = token
@@ -299,8 +299,13 @@ class Stream:
         self._overlay.add(id, actions)
         try:
             async with self._sending:  # in the order of their dispatch
-                self._overlay.sent(id)
+                sent = False
                 while True:
+                    if session.closed:
+                        outcome = "the outcome is unknown" if sent else "nothing was sent"
+                        raise Unavailable(f"the stream was closed; {outcome}")
+                    self._overlay.sent(id)
+                    sent = True
                     try:
                         result = await dispatch(session, self._url, actions, id=id, expect=expect, token=self._token)
                         break

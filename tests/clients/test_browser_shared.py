@@ -305,6 +305,55 @@ async def test_what_is_refused_to_one_tab_concerns_no_other(
     wrong.do("close")
 
 
+HOLD = """
+Object.assign(globalThis, { held: [], request: fetch, answers: [] });
+globalThis.fetch = async (url, init) => {
+  if (url.includes("/state?") && url.includes("at=")) {
+    if (answers.length) return new Response("busy", { status: answers.shift() });
+    await new Promise((resolve) => held.push(resolve));
+  }
+  return request(url, init);
+};
+undefined
+"""
+"""`held` are the requests for the slices that the leader adds; before, it gets `answers`."""
+
+
+async def test_who_joins_a_leader_that_is_not_prepared_gets_the_state_as_soon_as_it_is(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    leader, second, third = tabs.add("board"), tabs.add("board"), tabs.add("room/1")
+    for tab in (second, third):
+        tab.look(HOLD)
+    tabs.drop(leader)
+    while not (second.look("held.length") or third.look("held.length")):
+        await asyncio.sleep(0.02)
+    last = Tab(tabs.browser, "last", server.url, beside=second)
+    tabs.open.append(last)
+    last.look(CONNECT.replace("OPTIONS", json.dumps({"slices": ["board"]})))
+    last.wait("globalThis.client !== undefined && navigator.locks.query().then(({ held }) => held.length >= 4)")
+    for tab in (second, third):
+        tab.look("held.forEach((release) => release()), undefined")
+    tabs.everywhere("client.health.phase === 'live'")
+    await count(http, server)
+    last.wait("client.state.board?.count === 1")
+
+
+async def test_a_server_that_is_busy_has_not_refused_the_slices_of_a_tab(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    first = tabs.add("board")
+    first.look(HOLD + "; answers.push(429, 503), undefined")
+    second = Tab(tabs.browser, "second", server.url, beside=first)
+    tabs.open.append(second)
+    second.look(CONNECT.replace("OPTIONS", json.dumps({"slices": ["room/1"]})))
+    first.wait("held.length === 1")
+    first.look("held[0](), undefined")
+    tabs.everywhere("client.health.phase === 'live'")
+    assert await streams(http, server) == 1
+    assert second.look("seen.urls") == []
+
+
 async def test_whoever_leads_with_slices_that_are_refused_makes_room(
     tabs: Tabs, server: Server, http: aiohttp.ClientSession
 ) -> None:

@@ -17,6 +17,7 @@ from statestream import Action, Refused
 from statestream.client.overlay import Overlay
 from statestream.client.replica import Replica
 from statestream.core.change import Result
+from statestream.core.errors import Unavailable
 from statestream.protocol.sse import Event
 from tests.support import BOARD, Server, dispatch, eventually
 from tests.support.often import often
@@ -35,7 +36,7 @@ class Model:
 
     def __init__(self) -> None:
         self.replica = Replica()
-        self.overlay = Overlay(self.replica, {"board/added": added, "room/joined": joined})
+        self.overlay = Overlay(self.replica, {"board/added": added, "room/joined": joined, "other/joined": joined}, lambda name: name != "other")
         self.tasks, self.version, self.sent = ["a"], 1, 1
         self.changes: dict[str, int] = {}
         self.apply("state.initial", 1, reason="start", slices={"board": {"tasks": ["a"]}}, versions={"board": 1})
@@ -94,6 +95,12 @@ def test_an_instance_is_created_and_gone_if_that_is_refused() -> None:
     assert model.overlay.state["room/1"] == {"members": ["Ada"]}
     model.overlay.refused("j")
     assert "room/1" not in model.overlay.state
+
+
+def test_a_slice_that_the_stream_does_not_follow_does_not_appear() -> None:
+    model = Model()
+    model.overlay.add("o", [Action(type="other/joined", payload={"name": "Ada"})])
+    assert model.overlay.state is model.replica.state
 
 
 def test_a_function_that_fails_shows_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -172,6 +179,23 @@ async def test_a_stream_shows_what_it_dispatches_until_it_is_made_or_refused(
             with pytest.raises(Refused):
                 await refusing
             assert stream.state["board"]["count"] == 0
+
+
+async def test_an_action_that_waits_for_its_turn_is_not_sent_after_the_stream_was_closed(tmp_path: Any) -> None:
+    with Server.serving(BOARD, f"sqlite:///{tmp_path / 'board.db'}") as server:
+        async with statestream.connect(
+            server.url, slices=["board"], optimistic={"board/task_added": task_added}
+        ) as stream:
+            server.kill()
+            adding = [
+                asyncio.create_task(stream.dispatch("board/task_added", {"id": title, "title": title}))
+                for title in "ab"
+            ]
+            await asyncio.sleep(0)
+        first, second = await asyncio.gather(*adding, return_exceptions=True)
+        assert isinstance(first, statestream.StatestreamError)
+        assert isinstance(second, Unavailable)
+        assert "nothing was sent" in str(second)
 
 
 async def test_an_action_waits_for_a_server_that_was_killed(tmp_path: Any) -> None:

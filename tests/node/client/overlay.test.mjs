@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { optimistic } from "../../../statestream/browser/optimistic.js";
 import { Overlay } from "../../../statestream/browser/overlay.js";
 import { Replica } from "../../../statestream/browser/replica.js";
-import { connect } from "../../../statestream/browser/statestream.js";
+import { StatestreamError, connect } from "../../../statestream/browser/statestream.js";
 import { answering, cut, eventually, framed, initial, refusing, serving, streaming } from "./server.mjs";
 
 const reducers = {
@@ -160,6 +160,31 @@ test("what does not change keeps its identity, also when the server's change tak
   assert.equal(later.board.other, before.board.other);
 });
 
+test("an action that may have been sent before a reload is hidden on a state that may contain it, until its answer", () => {
+  const { overlay, change } = begun();
+  add(overlay, "b");
+  overlay.sent("b", true);
+  assert.equal(tasks(overlay.state), "a");
+  assert.equal(tasks(add(overlay, "c")), "ac");
+  overlay.answered("b", [{ slice: "board", version: 2 }]);
+  assert.equal(tasks(overlay.state), "abc");
+  assert.equal(tasks(change("board", 1, 2, "b", adding("b"))), "abc");
+  const replica = new Replica(), early = new Overlay(replica, reducers);
+  add(early, "b");
+  early.sent("b", true);
+  replica.begin({ position: "1.a", slices: { board: { tasks: ["a"] } }, versions: { board: 1 } });
+  early.updated([]);
+  assert.equal(tasks(early.state), "ab", "no state has come that could contain it");
+});
+
+test("an action of which the overlay hears twice is shown once", () => {
+  const { overlay } = begun();
+  add(overlay, "b");
+  assert.equal(tasks(add(overlay, "b")), "ab");
+  overlay.refused("b");
+  assert.equal(tasks(overlay.state), "a");
+});
+
 test("a reducer that fails shows nothing, and neither does one of a slice that is not followed", (context) => {
   context.mock.method(console, "error", () => {});
   const { overlay, replica } = begun({ selects: (name) => name === "board" });
@@ -218,6 +243,25 @@ test("an action with which the server fails is over, and does not hold up the ne
   await assert.rejects(failed, { code: "handler_failed" });
   assert.equal(tasks(client.state), "ac");
   assert.equal((await next).position, "2.a");
+});
+
+test("only the server's own answer ends an action that is shown", async () => {
+  const { replica } = begun(), lost = (code, status) => new StatestreamError("it is not here", { code, status });
+  const failures = [lost("token"), lost("redirect", 302), lost("answer", 200), lost("unauthenticated", 401)];
+  let sent = 0;
+  const send = async () => {
+    if (sent < failures.length) throw failures[sent++];
+    return DONE(2);
+  };
+  const client = optimistic(reducers)({ replica, send, onChange: () => {}, group: null });
+  const done = client.dispatch("board/added", { title: "b" });
+  for (let n = 1; n <= failures.length; n += 1) {
+    await eventually(() => sent === n);
+    assert.equal(tasks(client.state), "ab");
+    await new Promise((resolve) => setImmediate(resolve)); // it rests by now
+    client.wake();
+  }
+  assert.equal((await done).position, "2.a");
 });
 
 test("actions that are shown are sent one after the other, for as long as it takes", async (context) => {
