@@ -18,11 +18,11 @@ export class StoredOutbox {
   #onDone;
   #memory;
   #database; // a promise; of null if there is none
-  #channel;
+  #name; // of the database, its lock and its channel
+  #channel = null; // while this page is in use: messages would throw it out of the browser's cache
   #waiting = new Map(); // the promises of this page's actions, by id
   #known = new Set(); // the ids of all stored actions that this page has heard of
   #done = null; // the ids of what was done while the table is read
-  #delivery = null; // what is being sent
   #turn = new AbortController();
   #news = () => {};
   #closed = false;
@@ -50,7 +50,7 @@ export class StoredOutbox {
     }
     if (this.#closed) return answered;
     this.#known.add(action.id);
-    this.#channel.postMessage({ action });
+    this.#tell({ action });
     this.#news();
     return answered;
   }
@@ -64,6 +64,8 @@ export class StoredOutbox {
   /** Lets another page send. */
   sleep() {
     this.#turn.abort();
+    this.#channel?.close();
+    this.#channel = null;
     this.#news();
   }
 
@@ -72,8 +74,6 @@ export class StoredOutbox {
     this.#closed = true;
     this.#memory.close();
     this.sleep();
-    if (this.#channel) this.#channel.onmessage = null;
-    void Promise.resolve(this.#delivery).catch(() => {}).then(() => this.#channel?.close()); // the others wait for it
     const error = new StatestreamError("the client was closed; the action waits for the next one", { code: "closed" });
     for (const { reject } of this.#waiting.values()) reject(error);
   }
@@ -84,9 +84,7 @@ export class StoredOutbox {
     const database = await result(opening);
     if (this.#closed) return null;
     database.onclose = () => (this.#database = this.#open(name).catch(() => null)); // the browser has closed it
-    if (this.#channel) return database;
-    this.#channel = new BroadcastChannel(name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#name = name;
     return database;
   }
 
@@ -105,6 +103,19 @@ export class StoredOutbox {
     for (const id of known) {
       if (this.#known.has(id) && !stored.has(id)) this.#settle(id, { error: { code: "unavailable", detail: MISSED } });
     }
+  }
+
+  #listen() {
+    if (this.#channel !== null) return;
+    this.#channel = new BroadcastChannel(this.#name);
+    this.#channel.onmessage = ({ data }) => this.#hear(data);
+  }
+
+  /** Tells the other pages, also if this one has been put away or closed in the meantime. */
+  #tell(message) {
+    const channel = this.#channel ?? new BroadcastChannel(this.#name);
+    channel.postMessage(message);
+    if (channel !== this.#channel) channel.close();
   }
 
   #put(action) {
@@ -134,10 +145,11 @@ export class StoredOutbox {
     const { signal } = (this.#turn = new AbortController());
     while (!signal.aborted) {
       const database = await this.#database;
-      if (database === null) return;
+      if (database === null || signal.aborted) return;
       try {
+        this.#listen(); // before it reads, so that it misses nothing
         await this.#read(database);
-        await navigator.locks.request(database.name, { signal }, () => this.#run(signal));
+        await navigator.locks.request(this.#name, { signal }, () => this.#run(signal));
       } catch {
         if (!signal.aborted) await Promise.race([this.#rest(), aborted(signal)]); // the table cannot be read just now
       }
@@ -148,7 +160,7 @@ export class StoredOutbox {
     while (!signal.aborted) {
       const news = new Promise((resolve) => (this.#news = resolve)), next = await this.#first();
       if (next === null || globalThis.navigator.onLine === false) await news;
-      else await Promise.race([(this.#delivery = this.#deliver(next, signal)), aborted(signal)]);
+      else await Promise.race([this.#deliver(next, signal), aborted(signal)]);
     }
   }
 
@@ -156,7 +168,7 @@ export class StoredOutbox {
     const { id } = action, outcome = {};
     if (!isSent) {
       await this.#change((table) => table.put({ ...action, isSent: true }, key));
-      this.#channel.postMessage({ sent: id });
+      this.#tell({ sent: id });
       this.#onSent(id);
     }
     try {
@@ -166,7 +178,7 @@ export class StoredOutbox {
       outcome.error = { ...error };
     }
     await this.#change((table) => {
-      table.delete(key).onsuccess = () => (this.#channel.postMessage({ id, outcome }), this.#settle(id, outcome));
+      table.delete(key).onsuccess = () => (this.#tell({ id, outcome }), this.#settle(id, outcome));
     });
   }
 

@@ -47,6 +47,9 @@ async def dispatch(
         body["expect"] = dict(expect)
     encoded = orjson.dumps(body)
     for attempt in range(ATTEMPTS):
+        if session.closed:
+            outcome = "the outcome is unknown" if attempt else "nothing was sent"
+            raise Unavailable(f"the stream was closed; {outcome}")
         try:
             result = await _post(session, url, encoded, token)
         except Unavailable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,49 @@ async def test_what_was_dispatched_offline_is_sent_in_order_after_a_reload(
     tab.wait("done.length === 1 && titles() === 'xabcd'")
     assert tab.look("sent") == 1, "nothing was sent again"
     tab.close()
+
+
+async def test_a_page_in_the_cache_learns_that_another_one_has_sent_its_action(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    with Node("browser.mjs", str(shutil.which("chromium")), "--enable-features=BackForwardCache") as browser:
+        first = Tab(browser, "first", server.url)
+        await asyncio.to_thread(follow, first, blocked=True)
+        first.look("add('a')")
+        second = Tab(browser, "second", server.url, beside=first)
+        await asyncio.to_thread(follow, second)
+        second.wait("titles() === 'a'")
+        first.do("visit", url=f"{server.url}/elsewhere")
+        second.wait("sent === 1")
+        async with asyncio.timeout(15):
+            while await titles(http, server) != "a":
+                await asyncio.sleep(0.02)
+        second.look("add('b')")
+        second.wait("done.length === 1 && titles() === 'ab'")
+        first.do("back")
+        assert await asyncio.to_thread(first.wait, "globalThis.done"), "the browser has loaded it again"
+        await asyncio.to_thread(first.wait, "titles() === 'ab' && done[0] === 'unavailable'")
+        first.look("blocked = false, add('c')")
+        await asyncio.to_thread(first.wait, "titles() === 'abc' && done[1]?.duplicate === false")
+        for tab in (first, second):
+            await asyncio.to_thread(tab.do, "close")
+
+
+async def test_another_program_that_answers_does_not_end_an_action(
+    tab: Tab, server: Server, http: aiohttp.ClientSession
+) -> None:
+    login = "new Response('<html>', { headers: { 'Content-Type': 'text/html' } })"
+    tab.look(
+        f"request = ((real) => async (url, init) => url.endsWith('/dispatch') ? {login} : real(url, init))(request)"
+    )
+    tab.look("add('a')")
+    tab.wait("sent === 1")
+    tab.do("reload")
+    follow(tab)
+    tab.wait("sent === 1 && titles() === 'a'")
+    async with asyncio.timeout(15):
+        while await titles(http, server) != "a":
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("how", ["close", "crash"])
