@@ -196,7 +196,8 @@ export class SharedStream {
     else if (kind === "event") this.#receive(message);
     const { heartbeat } = this.#options.replica;
     if (this.#synced && (kind === "event" || kind === "beat")) this.#options.monitor.received(heartbeat);
-    this.#expect(heartbeat === null ? PATIENCE_MS : DEGRADED * heartbeat, () => (this.#synced ? this.#ask("ping") : this.#greet()));
+    const insist = () => (this.#synced ? this.#ask("ping") : this.#greet()); // its greeting may not have been heard
+    this.#expect(heartbeat === null ? PATIENCE_MS : DEGRADED * heartbeat, insist);
   }
 
   #follow({ phase, error, selection }) {
