@@ -65,6 +65,7 @@ class Client {
       selects: wants,
       send: ({ type, payload, ...options }) => this.#dispatcher.dispatch(type, payload, options),
       onChange: () => this.#changed(),
+      isLive: () => this.#connection.phase === "live",
       group,
     });
     const options = {

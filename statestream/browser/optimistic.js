@@ -23,15 +23,23 @@ class Optimistic {
   #outbox;
   #onChange;
 
+<<<<<<< HEAD
   /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. */
   constructor(reducers, { replica, selects, send, onChange, group }) {
     this.#overlay = new Overlay(replica, reducers, selects);
+=======
+  /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. `isLive()`: whether
+   * the server can be reached for sure.
+   */
+  constructor(reducers, { replica, send, onChange, isLive, group }) {
+    this.#overlay = new Overlay(replica, reducers);
+>>>>>>> 2a254fd (Send waiting actions while the stream is live, whatever the browser says about the network)
     this.#onChange = onChange;
     if (group?.isOfPerson && globalThis.indexedDB) {
       const onPut = (action) => this.#change(() => this.#overlay.add(action));
       const onSent = (id, earlier) => this.#change(() => this.#overlay.sent(id, earlier));
       const onDone = (id, outcome) => this.#change(() => this.#done(id, outcome));
-      this.#outbox = new StoredOutbox(group.outboxName(), send, { onPut, onSent, onDone });
+      this.#outbox = new StoredOutbox(group.outboxName(), send, { onPut, onSent, onDone, isLive });
     } else this.#outbox = new Outbox((action) => (this.#overlay.sent(action.id), send(action)));
   }
 

@@ -16,6 +16,7 @@ export class StoredOutbox {
   #onPut;
   #onSent;
   #onDone;
+  #isLive;
   #memory;
   #database; // a promise; of null if there is none
   #name; // of the database, its lock and its channel
@@ -29,7 +30,8 @@ export class StoredOutbox {
 
   /** For each action of any page, `onPut(action)` is called, `onSent(id)` before it is sent for the first time, and
    * `onDone(id, {answer, error})` when it is over. `onSent(id, true)`: that was before this page has heard of it. */
-  constructor(name, send, { onPut, onSent, onDone }) {
+  constructor(name, send, { onPut, onSent, onDone, isLive }) {
+    this.#isLive = isLive;
     [this.#send, this.#onPut, this.#onSent, this.#onDone] = [send, onPut, onSent, onDone];
     this.#memory = new Outbox((action) => (onSent(action.id), send(action)));
     this.#database = name.then((text) => this.#open(text)).catch(() => null);
@@ -159,7 +161,8 @@ export class StoredOutbox {
   async #run(signal) {
     while (!signal.aborted) {
       const news = new Promise((resolve) => (this.#news = resolve)), next = await this.#first();
-      if (next === null || globalThis.navigator.onLine === false) await news;
+      const isOffline = globalThis.navigator.onLine === false && !this.#isLive(); // a browser may be wrong about that
+      if (next === null || isOffline) await news;
       else await Promise.race([this.#deliver(next, signal), aborted(signal)]);
     }
   }

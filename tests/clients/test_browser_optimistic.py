@@ -22,7 +22,11 @@ Promise.all([import("/js/statestream.js"), import("/js/optimistic.js")]).then(([
   const request = (globalThis.request = globalThis.fetch);
   Object.assign(globalThis, { seen_titles: [], sent: 0, done: [], blocked: BLOCKED });
   globalThis.fetch = (url, init) => ((sent += url.endsWith("/dispatch")), request(url, init));
-  Object.defineProperty(navigator, "onLine", { get: () => !blocked });
+  const lock = navigator.locks.request.bind(navigator.locks), open = indexedDB.open.bind(indexedDB), names = new Set();
+  const until = ({ signal }) => () => new Promise((resolve) => signal.addEventListener("abort", resolve));
+  indexedDB.open = (name, version) => (names.add(name), open(name, version));
+  navigator.locks.request = (name, options, work) =>
+    lock(name, options, blocked && names.has(name) ? until(options) : work); // it is to send, and stands still
   const added = (board, task) => ({ ...board, tasks: [...board.tasks, { ...task, done: false }] });
   const counted = (board, { by = 1 }) => ({ ...board, count: board.count + by });
   const reducers = { "board/task_added": added, "board/counted": counted, "board/refused": counted };
@@ -81,6 +85,12 @@ async def test_a_task_is_there_at_once_and_stays(
         assert set(before) <= set(after), "nothing vanishes"
     assert tab.look("[done.every(({ duplicate }) => !duplicate), sent]") == [True, 6]
     tab.close()
+
+
+def test_an_action_is_sent_while_the_stream_is_live_whatever_the_browser_says_about_the_network(tab: Tab) -> None:
+    tab.look("void Object.defineProperty(navigator, 'onLine', { get: () => false })")
+    tab.look("add('a')")
+    tab.wait("done[0]?.duplicate === false && titles() === 'a'")
 
 
 def test_what_is_refused_is_taken_back(tab: Tab) -> None:
@@ -159,6 +169,7 @@ async def test_a_page_in_the_cache_learns_that_another_one_has_sent_its_action(
         second = Tab(browser, "second", server.url, beside=first)
         await asyncio.to_thread(follow, second)
         second.wait("titles() === 'a'")
+        first.look("void (blocked = false)")
         first.do("visit", url=f"{server.url}/elsewhere")
         second.wait("sent === 1")
         async with asyncio.timeout(15):
@@ -169,7 +180,7 @@ async def test_a_page_in_the_cache_learns_that_another_one_has_sent_its_action(
         first.do("back")
         assert await asyncio.to_thread(first.wait, "globalThis.done"), "the browser has loaded it again"
         await asyncio.to_thread(first.wait, "titles() === 'ab' && done[0] === 'unavailable'")
-        first.look("blocked = false, add('c')")
+        first.look("add('c')")
         await asyncio.to_thread(first.wait, "titles() === 'abc' && done[1]?.duplicate === false")
         for tab in (first, second):
             await asyncio.to_thread(tab.do, "close")
