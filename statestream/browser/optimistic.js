@@ -23,17 +23,11 @@ class Optimistic {
   #outbox;
   #onChange;
 
-<<<<<<< HEAD
-  /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. */
-  constructor(reducers, { replica, selects, send, onChange, group }) {
-    this.#overlay = new Overlay(replica, reducers, selects);
-=======
   /** `send(action)` gives the server's answer; `onChange()` is called after the state has changed. `isLive()`: whether
-   * the server can be reached for sure.
+   * the server can be reached for sure. `selects(name)`: whether the replica follows that slice.
    */
-  constructor(reducers, { replica, send, onChange, isLive, group }) {
-    this.#overlay = new Overlay(replica, reducers);
->>>>>>> 2a254fd (Send waiting actions while the stream is live, whatever the browser says about the network)
+  constructor(reducers, { replica, selects, send, onChange, isLive, group }) {
+    this.#overlay = new Overlay(replica, reducers, selects);
     this.#onChange = onChange;
     if (group?.isOfPerson && globalThis.indexedDB) {
       const onPut = (action) => this.#change(() => this.#overlay.add(action));
