@@ -36,9 +36,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -49,22 +50,45 @@ POLICY: Final = (
 )
 
 
-def file_handler(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Returns a handler that serves the file `name` of this folder. Browsers ask whether theirs is still the same."""
-    path = resources.files(__name__).joinpath(name)
-    text = path.read_text(encoding="utf-8")
+class _File(NamedTuple):
+    """A file of this folder as it is served."""
+
+    text: str
+    content_type: str
+    tag: str
+    headers: Mapping[str, str]
+
+
+@cache
+def _file(name: str) -> _File:
+    """Reads it once, when it is first asked for: most servers show no page of ours."""
+    text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
     content_type = CONTENT_TYPES[f".{name.rpartition('.')[2]}"]
     tag = hashlib.sha256(text.encode()).hexdigest()[:16]
     headers = {"Cache-Control": "no-cache", "ETag": f'"{tag}"'}
     if content_type == "text/html":
         headers["Content-Security-Policy"] = policy_of(text)
+    return _File(text, content_type, tag, headers)
+
+
+def file_handler(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Returns a handler that serves the file `name` of this folder. Browsers ask whether theirs is still the same.
+
+    Raises FileNotFoundError.
+    """
+    if not resources.files(__name__).joinpath(name).is_file():
+        raise FileNotFoundError(name)
 
     async def serve(request: web.Request) -> web.Response:
-        if any(known.value in (tag, "*") for known in request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
-        return web.Response(text=text, content_type=content_type, headers=headers)
+        return _answer(_file(name), request)
 
     return serve
+
+
+def _answer(file: _File, request: web.Request) -> web.Response:
+    if any(known.value in (file.tag, "*") for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=file.headers)
+    return web.Response(text=file.text, content_type=file.content_type, headers=file.headers)
 
 
 def client_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -81,14 +105,14 @@ def inspector_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]
 
 
 def _module_handler(folder: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    names = (each.name for each in resources.files(__name__).joinpath(folder).iterdir() if each.name.endswith(".js"))
-    handlers = {name: file_handler(f"{folder}{name}") for name in names}
+    files = resources.files(__name__).joinpath(folder)
+    names = frozenset(each.name for each in files.iterdir() if each.name.endswith(".js"))
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        handler = handlers.get(request.match_info["name"])
-        if handler is None:
+        name = request.match_info["name"]
+        if name not in names:
             raise web.HTTPNotFound
-        return await handler(request)
+        return _answer(_file(f"{folder}{name}"), request)
 
     return serve
 

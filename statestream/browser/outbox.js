@@ -5,7 +5,7 @@
  */
 import { isUndecided } from "./dispatch.js";
 
-const PAUSE_MS = 5_000; // between attempts while the server does not answer
+export const PAUSE_MS = 5_000; // between attempts while the server does not answer
 const LOCAL = ["token", "redirect", "answer"]; // codes of failures that another program or the page itself may cause
 const UNAUTHENTICATED = 401; // somebody may sign in again
 

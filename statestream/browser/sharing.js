@@ -25,10 +25,10 @@ export function shared(before, after, depth = MAX_DEPTH) {
 
 export const copied = (container) => (Array.isArray(container) ? container.slice() : { ...container });
 
-export function equal(a, b) {
+export function equal(a, b, depth = MAX_DEPTH) {
   if (a === b) return true;
-  if (!isContainer(a) || !isContainer(b)) return false;
+  if (!isContainer(a) || !isContainer(b) || depth === 0) return false;
   const names = Object.keys(a);
   if (Array.isArray(a) !== Array.isArray(b) || names.length !== Object.keys(b).length) return false;
-  return names.every((name) => Object.hasOwn(b, name) && equal(a[name], b[name]));
+  return names.every((name) => Object.hasOwn(b, name) && equal(a[name], b[name], depth - 1));
 }

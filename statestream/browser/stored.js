@@ -5,9 +5,8 @@
  * id, so it takes effect once. Where nothing can be stored, an outbox in memory takes its place.
  */
 import { StatestreamError } from "./errors.js";
-import { Outbox, isUnanswered } from "./outbox.js";
+import { Outbox, PAUSE_MS, isUnanswered } from "./outbox.js";
 
-const PAUSE_MS = 5_000; // between attempts while the server does not answer
 const TABLE = "actions";
 const MISSED = "another page has sent the action; its answer did not reach this one";
 

@@ -22,7 +22,7 @@ from statestream.core.errors import Malformed, TooLarge, Unavailable, Unsupporte
 from statestream.core.signature import first_problem
 from statestream.core.values import loads
 from statestream.server.transfer import BUDGET
-from statestream.store.pause import Pause
+from statestream.store.pause import rest
 
 BODY_SECONDS: Final = 30.0
 MAX_BODY: Final = web.AppKey("statestream_max_body", int)
@@ -54,11 +54,9 @@ async def parsed(request: web.Request, data: bytes) -> Any:
     if len(data) < LARGE:
         return loads(data)
     async with request.config_dict[PARSING]:
-        began, pause = perf_counter(), Pause()
+        began = perf_counter()
         value = await asyncio.to_thread(loads, data)
-        seconds = perf_counter() - began
-        while not pause.over(seconds):  # the caller of the text before this one has checked and accepted it meanwhile
-            await asyncio.sleep(0)
+        await rest(perf_counter() - began)  # whoever sent the text before this one has had it accepted meanwhile
         return value
 
 

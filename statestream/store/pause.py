@@ -1,11 +1,13 @@
 """A pause between two portions of long work: everything else in the event loop gets at least as much time as the work.
 
 Invariants: a pause lasts ITERATIONS iterations of the loop without work, which is microseconds; or as long as the
-portion before it, but at least ITERATIONS iterations. Whoever pauses asks `over` in each iteration, and never waits.
+portion before it, but at least ITERATIONS iterations. Whoever pauses asks `over` in each iteration, and never waits;
+a coroutine that has nothing else to do calls `rest`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Final
 
@@ -34,3 +36,10 @@ class Pause:
         self._idle = self._idle + 1 if now - self._asked < IDLE_SECONDS else 0
         self._asked = now
         return self._idle >= ITERATIONS or (self._iterations > ITERATIONS and now - self._began >= seconds)
+
+
+async def rest(seconds: float) -> None:
+    """Returns when the pause after a portion is over. `seconds`: how long the portion took."""
+    pause = Pause()
+    while not pause.over(seconds):
+        await asyncio.sleep(0)

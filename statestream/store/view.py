@@ -16,7 +16,6 @@ own code, which must not change its value.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -39,7 +38,7 @@ from statestream.store.bus import Listener, Parts
 from statestream.store.loaded import NotLoaded
 from statestream.store.node_state import NodeState
 from statestream.store.past import PastValues
-from statestream.store.pause import Pause
+from statestream.store.pause import rest
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Grant, Rights
 from statestream.store.schemas import NAME as NOTES
@@ -358,11 +357,7 @@ class StoreView:
     async def history(self, after: Position, asked: Selection, limit: int = PAGE) -> Page:
         """The same, of what may be read now of what was asked for."""
         page = await self.changes(after, asked, limit)
-        if self._rights.unlimited:
-            return page
-        names = {change.slice for change in page.changes}
-        readable = await self.complete(lambda: self._readable(names))
-        return Page(changes=[change for change in page.changes if change.slice in readable], until=page.until)
+        return page if self._rights.unlimited else Page(changes=await self._readable_of(page), until=page.until)
 
     async def counted(self, after: Position, asked: Selection) -> Page:
         """As `history`, for what does not show the changes: those that are seen through a view have no data.
@@ -372,10 +367,12 @@ class StoreView:
         page = await self._state.journal.read(after, PAGE, asked)
         if self._rights.unlimited:
             return page
+        return Page(changes=[self._without_view(each) for each in await self._readable_of(page)], until=page.until)
+
+    async def _readable_of(self, page: Page) -> list[Change]:
         names = {change.slice for change in page.changes}
         readable = await self.complete(lambda: self._readable(names))
-        changes = [self._without_view(change) for change in page.changes if change.slice in readable]
-        return Page(changes=changes, until=page.until)
+        return [change for change in page.changes if change.slice in readable]
 
     def _without_view(self, change: Change) -> Change:
         if self._rights.view_of(change.slice) is None:
@@ -395,9 +392,7 @@ class StoreView:
         for change in self._shown.history(viewed, before, map(self.caused, page.changes)):
             changes.append(change)
             if (spent := perf_counter() - began) >= PORTION_SECONDS:
-                pause = Pause()
-                while not pause.over(spent):
-                    await asyncio.sleep(0)
+                await rest(spent)
                 began = perf_counter()
         return Page(changes=changes, until=page.until)
 

@@ -6,14 +6,15 @@ even what stays in memory. A journal can be of any size, so only its newest part
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Final
 
 from msgspec import Struct
 
 from statestream.core.change import Position
+from statestream.store.pause import rest
 from statestream.store.view import StoreView
 
 MAX_BYTES: Final = 32 << 20
@@ -49,17 +50,18 @@ async def weigh(view: StoreView) -> Weights:
     granted = await view.complete(lambda: view.grant(asked).selection)
     names = list(view.versions(granted))
     for begin in range(0, len(names), AT_ONCE):
+        began = perf_counter()
         for name in names[begin : begin + AT_ONCE]:
             weight, size = families[_family(name)], view.measured(name)
             weight.instances += 1
             if size is not None:
                 weight.loaded += 1
                 weight.memory_bytes += size
-        await asyncio.sleep(0)
+        await rest(perf_counter() - began)
     since, until = await _since(view), view.position
     after = since
     while after.seq < min(until.seq, since.seq + 2 * MAX_CHANGES):  # an engine without checkpoints keeps everything
-        page = await view.counted(after, asked)
+        page, began = await view.counted(after, asked), perf_counter()
         for change in page.changes:
             weight = families[_family(change.slice)]
             weight.changes += 1
@@ -67,7 +69,7 @@ async def weigh(view: StoreView) -> Weights:
         if page.until == after:
             break
         after = page.until
-        await asyncio.sleep(0)
+        await rest(perf_counter() - began)
     whole = since == await view.earliest()
     return Weights(since=since, until=after, whole=whole, families=dict(sorted(families.items())))
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support import ROOT, Server, dispatch, get_state
+from tests.support import ROOT, Server, dispatch, eventually, get_state
 from tests.support.browser import Tab
 from tests.support.node import Node
 
@@ -65,6 +65,15 @@ def follow(tab: Tab, *, blocked: bool = False, identity: str = "'ada'") -> None:
 async def titles(http: aiohttp.ClientSession, server: Server) -> str:
     state: Any = await get_state(http, server.url)
     return "".join(task["title"] for task in state["slices"]["board"]["tasks"])
+
+
+async def come_to(http: aiohttp.ClientSession, server: Server, wanted: str) -> None:
+    """Waits until the server has these titles."""
+
+    async def has_them() -> bool:
+        return await titles(http, server) == wanted
+
+    await eventually(has_them, seconds=15)
 
 
 @pytest.mark.parametrize("identity", ["'ada'", "undefined"])
@@ -132,8 +141,7 @@ async def test_what_was_dispatched_offline_is_sent_in_order_after_a_reload(
         counting.onsuccess = () => resolve(counting.result);
       };
     }))"""
-    while tab.look(stored) != 3:
-        await asyncio.sleep(0.02)
+    await eventually(lambda: tab.look(stored) == 3)
     assert await titles(http, server) == ""
     tab.do("reload")
     follow(tab, blocked=True)
@@ -147,9 +155,7 @@ async def test_what_was_dispatched_offline_is_sent_in_order_after_a_reload(
     tab.do("reload")
     follow(tab)
     tab.wait("titles() === 'xabc' && sent === 3")
-    async with asyncio.timeout(15):
-        while await titles(http, server) != "xabc":
-            await asyncio.sleep(0.02)
+    await come_to(http, server, "xabc")
     assert all(len(set(text)) == len(text) for text in tab.look("seen_titles"))
     tab.do("reload")
     follow(tab)
@@ -172,9 +178,7 @@ async def test_a_page_in_the_cache_learns_that_another_one_has_sent_its_action(
         first.look("void (blocked = false)")
         first.do("visit", url=f"{server.url}/elsewhere")
         second.wait("sent === 1")
-        async with asyncio.timeout(15):
-            while await titles(http, server) != "a":
-                await asyncio.sleep(0.02)
+        await come_to(http, server, "a")
         second.look("add('b')")
         second.wait("done.length === 1 && titles() === 'ab'")
         first.do("back")
@@ -196,9 +200,7 @@ async def test_another_program_that_answers_does_not_end_an_action(
     tab.do("reload")
     follow(tab)
     tab.wait("sent === 1 && titles() === 'a'")
-    async with asyncio.timeout(15):
-        while await titles(http, server) != "a":
-            await asyncio.sleep(0.02)
+    await come_to(http, server, "a")
 
 
 @pytest.mark.parametrize("how", ["close", "crash"])

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support import ROOT, Server, dispatch
+from tests.support import ROOT, Server, dispatch, eventually
 from tests.support.browser import Tab
 from tests.support.logins import AUDIENCE, ISSUER, SECRET, claims, login_server, signed
 from tests.support.node import Node
@@ -104,9 +104,11 @@ async def streams(http: aiohttp.ClientSession, server: Server) -> int:
 
 async def come_to(http: aiohttp.ClientSession, server: Server, count: int) -> None:
     """Waits until so many streams are open."""
-    async with asyncio.timeout(15):
-        while await streams(http, server) != count:
-            await asyncio.sleep(0.02)
+
+    async def are_open() -> bool:
+        return await streams(http, server) == count
+
+    await eventually(are_open, seconds=15)
 
 
 async def count(http: aiohttp.ClientSession, server: Server, times: int = 1) -> None:
@@ -326,8 +328,7 @@ async def test_who_joins_a_leader_that_is_not_prepared_gets_the_state_as_soon_as
     for tab in (second, third):
         tab.look(HOLD)
     tabs.drop(leader)
-    while not (second.look("held.length") or third.look("held.length")):
-        await asyncio.sleep(0.02)
+    await eventually(lambda: second.look("held.length") or third.look("held.length"))
     last = Tab(tabs.browser, "last", server.url, beside=second)
     tabs.open.append(last)
     last.look(CONNECT.replace("OPTIONS", json.dumps({"slices": ["board"]})))

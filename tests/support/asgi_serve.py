@@ -80,7 +80,7 @@ def main(name: str) -> None:
 
     serving.serve_app = serve
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    cli.app()
+    cli.command()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
  *
  * Invariants: pure, and bounded: it stops after `most` differences. Parts that are the same object are not looked at.
  */
-import { isContainer } from "../sharing.js";
+import { equal, isContainer } from "../sharing.js";
 
 const MAX_DEPTH = 64;
 
@@ -37,8 +37,8 @@ function compareObjects(before, after, segments, found, most) {
 function compareArrays(before, after, segments, found, most) {
   const shorter = Math.min(before.length, after.length);
   let begin = 0, end = 0;
-  while (begin < shorter && same(before[begin], after[begin])) begin += 1;
-  while (end < shorter - begin && same(before.at(-1 - end), after.at(-1 - end))) end += 1;
+  while (begin < shorter && equal(before[begin], after[begin])) begin += 1;
+  while (end < shorter - begin && equal(before.at(-1 - end), after.at(-1 - end))) end += 1;
   const were = before.length - begin - end, are = after.length - begin - end, both = Math.min(were, are);
   for (let at = begin; at < begin + both && found.length <= most; at += 1)
     compare(before[at], after[at], [...segments, String(at)], found, most);
@@ -46,12 +46,4 @@ function compareArrays(before, after, segments, found, most) {
     found.push({ segments: [...segments, String(at)], kind: "removed", before: before[at] });
   for (let at = begin + both; at < begin + are && found.length <= most; at += 1)
     found.push({ segments: [...segments, String(at)], kind: "added", after: after[at] });
-}
-
-function same(before, after, depth = 0) {
-  if (before === after) return true;
-  if (!isContainer(before) || !isContainer(after) || depth > MAX_DEPTH) return false;
-  const names = Object.keys(before);
-  if (Array.isArray(before) !== Array.isArray(after) || names.length !== Object.keys(after).length) return false;
-  return names.every((name) => Object.hasOwn(after, name) && same(before[name], after[name], depth + 1));
 }
