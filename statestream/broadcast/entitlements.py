@@ -24,8 +24,9 @@ from msgspec.structs import replace
 from statestream.core.change import Change
 from statestream.core.errors import TooLarge
 from statestream.core.selection import Selection
+from statestream.store.grant import Grant
 from statestream.store.loaded import NotLoaded
-from statestream.store.rights import NOTHING, Grant
+from statestream.store.rights import NOTHING
 from statestream.store.view import StoreView
 
 AT_ONCE: Final = 1_000

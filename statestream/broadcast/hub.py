@@ -47,7 +47,7 @@ from statestream.core.errors import TooLarge, Unavailable
 from statestream.protocol import frames
 from statestream.protocol.frame_types import EndReason
 from statestream.store.bus import ResetReason
-from statestream.store.rights import Grant
+from statestream.store.grant import Grant
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")

@@ -43,7 +43,7 @@ from statestream.core.change import START, Position
 from statestream.core.principal import Scope
 from statestream.core.selection import Selection
 from statestream.protocol.frame_types import Reason
-from statestream.store.rights import Grant
+from statestream.store.grant import Grant
 from statestream.store.view import StoreView
 
 AT_ONCE: Final = 4 << 20

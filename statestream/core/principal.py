@@ -40,9 +40,7 @@ class Identity(Struct, frozen=True, kw_only=True):
             raise Malformed(f"expected the subject of an identity as text of 1 to {MAX_SUBJECT} characters")
         if not self.subject.isprintable():
             raise Malformed("expected the subject of an identity without control characters and line breaks")
-        if isinstance(self.roles, str) or not all(isinstance(role, str) and role.isprintable() for role in self.roles):
-            raise Malformed('expected the roles of an identity as a list of names, such as ["editor"]')
-        force_setattr(self, "roles", frozenset(self.roles))
+        force_setattr(self, "roles", _checked_roles(self.roles))
         if self.claims:
             force_setattr(self, "claims", plain(dict(self.claims)))
 
@@ -51,6 +49,16 @@ class Identity(Struct, frozen=True, kw_only=True):
         claims = {name: claim for name, claim in self.claims.items() if name not in OF_A_TOKEN}
         known = {"subject": self.subject, "roles": sorted(self.roles), "claims": claims}
         return orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
+
+
+def _checked_roles(roles: Any) -> frozenset[str]:
+    """Raises Malformed."""
+    try:
+        if not isinstance(roles, str) and all(map(str.isprintable, found := frozenset(roles))):
+            return found
+    except TypeError:  # not a collection, or of something else than text
+        pass
+    raise Malformed('expected the roles of an identity as a list of names, such as ["editor"]')
 
 
 class Principal(Struct, frozen=True, kw_only=True):

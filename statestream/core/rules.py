@@ -17,6 +17,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+from weakref import WeakSet
 
 from msgspec import Struct
 
@@ -25,6 +26,8 @@ from statestream.core.principal import Identity
 
 log = logging.getLogger("statestream")
 
+_BY_ROLE: Final[WeakSet[Callable[..., bool]]] = WeakSet()
+"""The functions of this module that ask an identity for nothing but its roles."""
 PARAMETERS: Final = ("identity", "key", "state")
 
 
@@ -36,11 +39,15 @@ class State(Protocol):
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """A function, and what its answer depends on besides the identity."""
+    """A function, and what its answer depends on besides the identity.
+
+    `by_role`: of the identity it depends on the roles only, or on whether there is one.
+    """
 
     function: Callable[..., bool]
     keyed: bool
     stateful: bool
+    by_role: bool
 
     @classmethod
     def of(cls, function: Any, what: str) -> Rule:
@@ -55,7 +62,8 @@ class Rule(Struct, frozen=True, kw_only=True):
                 f"expected {what} to have parameters out of identity, key and state, in this order, "
                 f"got ({', '.join(names)})"
             )
-        return cls(function=function, keyed="key" in names, stateful="state" in names)
+        by_role = any(function is each for each in _BY_ROLE)
+        return cls(function=function, keyed="key" in names, stateful="state" in names, by_role=by_role)
 
     def allows(self, identity: Identity | None, key: str | None, state: State) -> bool:
         """The answer. False if the function fails."""
@@ -98,4 +106,8 @@ def role(*names: str) -> Callable[[Identity | None], bool]:
     def has_role(identity: Identity | None) -> bool:
         return identity is not None and not wanted.isdisjoint(identity.roles)
 
+    _BY_ROLE.add(has_role)
     return has_role
+
+
+_BY_ROLE.update((anyone, signed_in))

@@ -15,7 +15,7 @@ from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
 from statestream.server.request import MOUNT, asked_of, wants_payloads
-from statestream.store.rights import Grant
+from statestream.store.grant import Grant
 from statestream.store.view import StoreView
 
 

@@ -14,6 +14,7 @@ from statestream.core.names import check_name
 from statestream.core.rules import Rule
 from statestream.core.slices import ActionCreator, Handler, Slice, needs_key
 from statestream.core.suggestions import instead, named
+from statestream.store.grant import SettledRights
 from statestream.store.schemas import NOTES
 
 
@@ -22,7 +23,8 @@ class HandlerRegistry:
 
     `public` has the slices that are not hidden. If none is hidden, it is `slices` itself. `guarded` says whether any
     slice has a rule or a view, `viewed` whether any has a view. `renamed` has slices by an earlier name. `removed` are
-    names that the journal may still have, and that are to be removed from the state.
+    names that the journal may still have, and that are to be removed from the state. `settled` is what follows from the
+    declarations for the roles of readers.
     """
 
     def __init__(self, slices: Iterable[Slice], removed: Collection[str] = ()) -> None:
@@ -31,6 +33,7 @@ class HandlerRegistry:
         self.removed = _names(removed)
         self._handlers: dict[str, list[Handler]] = {}
         self._read: dict[str, Rule] = {}
+        self.settled = SettledRights()
         self.add(_slices(slices))
 
     def add(self, slices: Iterable[Slice]) -> None:
@@ -50,6 +53,7 @@ class HandlerRegistry:
         """The types of the gradual actions."""
         self.viewed = any(each.views for each in self.slices.values())
         self.guarded = bool(self._read) or any(each.guarded for each in self.slices.values())
+        self.settled.clear()
         self.renamed = {each.was: each for each in self.slices.values() if each.was is not None}
         for name in (*self.renamed, *self.removed):
             if name in self.slices:
@@ -66,6 +70,7 @@ class HandlerRegistry:
         """Sets who may read a slice in this store, whatever the slice itself says. Raises TypeError."""
         self._read[declared.name] = declared.rule(read, "read")
         self.guarded = True
+        self.settled.clear()
 
     def read_rule(self, declared: Slice) -> Rule | None:
         """Who may read a slice; None if there is no rule."""

@@ -10,10 +10,8 @@ exist. The rights to the past are those of now: somebody who may read a slice ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
-
-from msgspec import Struct
 
 from statestream.core.errors import Forbidden, TooLarge
 from statestream.core.names import split_name
@@ -21,6 +19,7 @@ from statestream.core.principal import Principal, Scope
 from statestream.core.rules import State
 from statestream.core.selection import Selection
 from statestream.core.slices import Slice, check_declared
+from statestream.store.grant import Answer, Grant, Settled
 from statestream.store.loaded import NotLoaded
 from statestream.store.registry import HandlerRegistry
 
@@ -30,32 +29,6 @@ MAX_EVALUATED: Final = 10_000
 NOTHING: Final = Selection(names=frozenset())
 ValueOf = Callable[[str], Any]
 Instances = Mapping[str, Collection[str]]
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """Whether a slice, a family or an instance may be read, and the names that the rule has asked the state for."""
-
-    allowed: bool
-    names: frozenset[str]
-
-
-class Grant(Struct, frozen=True, kw_only=True):
-    """What may be read of what was asked for.
-
-    `answers` has, by name, the answers of rules that depend on the state, and `depends` the names whose changes may
-    change them, each with the names of the answers. `families` are those whose new instances may add to the selection.
-    """
-
-    selection: Selection
-    scope: Scope
-    answers: Mapping[str, Answer] = {}
-    depends: Mapping[str, Sequence[str]] = {}
-    families: frozenset[str] = frozenset()
-
-    @property
-    def lasting(self) -> bool:
-        """Whether no change of the state can change it."""
-        return not self.answers and not self.families
 
 
 class Observed:
@@ -99,12 +72,11 @@ class Known(Mapping[str, Slice]):
 class Rights:
     """The rules of a store for one principal."""
 
-    __slots__ = ("_principal", "_registry", "_views")
+    __slots__ = ("_principal", "_registry", "_settled")
 
     def __init__(self, principal: Principal, registry: HandlerRegistry) -> None:
         self._principal, self._registry = principal, registry
-        self._views: dict[str, int | None] = {}
-        """The answers of `view_of`, by the names of slices. One join asks for each four times."""
+        self._settled: Settled = registry.settled.of(principal)
 
     @property
     def unlimited(self) -> bool:
@@ -116,8 +88,14 @@ class Rights:
             return True
         if declared.hidden:
             return False
+        settled = self._settled.readable.get(declared.name)
+        if settled is not None:
+            return settled
         rule = self._registry.read_rule(declared)
-        return not self._principal.closed if rule is None else rule.allows(self._principal.identity, key, state)
+        allowed = not self._principal.closed if rule is None else rule.allows(self._principal.identity, key, state)
+        if rule is None or rule.by_role:
+            self._settled.readable[declared.name] = allowed
+        return allowed
 
     def readable(self, value_of: ValueOf) -> Mapping[str, Slice]:
         """The slices whose names may be known. A rule that depends on the key tells about instances only.
@@ -147,6 +125,9 @@ class Rights:
         """
         if self.unlimited:
             return Grant(selection=asked, scope=self._scope(asked))
+        return self._settled.grant(asked) or self._granted(asked, instances, value_of)
+
+    def _granted(self, asked: Selection, instances: Instances, value_of: ValueOf) -> Grant:
         answers: dict[str, Answer] = {}
 
         def allowed(name: str) -> bool:
@@ -170,13 +151,21 @@ class Rights:
         for name, answer in answers.items():
             for other in answer.names:
                 depends.setdefault(other, []).append(name)
-        return Grant(
+        grant = Grant(
             selection=Selection(names=frozenset(names), families=frozenset(families)),
             scope=self._scope(asked),
             answers=answers,
             depends=depends,
             families=frozenset(growing),
         )
+        if all(map(self._is_settled, asked.names | asked.families)):
+            self._settled.keep(asked, grant)
+        return grant
+
+    def _is_settled(self, name: str) -> bool:
+        """Whether nothing but roles and declarations decides who may read it."""
+        declared = self._registry.slices.get(name.partition("/")[0])
+        return declared is None or declared.hidden or declared.name in self._settled.readable
 
     def evaluations(self, asked: Selection, instances: Instances) -> int:
         """About how many names `grant` asks rules."""
@@ -239,13 +228,14 @@ class Rights:
     def view_of(self, name: str) -> int | None:
         """The number of the view through which a slice is seen; None if it is seen as it is."""
         family = name.partition("/")[0]
-        if family in self._views:
-            return self._views[family]
+        if family in self._settled.views:
+            return self._settled.views[family]
         declared = self._registry.slices.get(family)
         if declared is None or self._principal.internal:
             return None
         views, identity = enumerate(declared.views), self._principal.identity
-        found = self._views[family] = next((number for number, each in views if each.concerns(identity)), None)
+        found = next((number for number, each in views if each.concerns(identity)), None)
+        self._settled.views[family] = found
         return found
 
     def check_dispatch(self, action_type: str, key: str | None, value_of: ValueOf) -> Collection[str]:

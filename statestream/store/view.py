@@ -35,12 +35,13 @@ from statestream.core.value_type import ValueType
 from statestream.journal.contract import Checkpoint, Checkpoints, Erasable
 from statestream.store import submission
 from statestream.store.bus import Listener, Parts
+from statestream.store.grant import Grant
 from statestream.store.loaded import NotLoaded
 from statestream.store.node_state import NodeState
 from statestream.store.past import PastValues
 from statestream.store.pause import rest
 from statestream.store.registry import HandlerRegistry
-from statestream.store.rights import Grant, Rights
+from statestream.store.rights import Rights
 from statestream.store.schemas import NAME as NOTES
 from statestream.store.shown import ShownStates, without_payload
 from statestream.store.slow_calls import SlowCalls

@@ -27,8 +27,8 @@ from statestream.core.draft import produce
 from statestream.core.errors import TooLarge
 from statestream.core.principal import Scope
 from statestream.core.selection import EVERYTHING, Selection, bounded
+from statestream.store.grant import Grant
 from statestream.store.notifier import Notifier
-from statestream.store.rights import Grant
 from tests.dialogues import DIALOGUES, KEY, REPLY, Dialogue, check_golden, look_at, reply_in
 from tests.support.ag_ui import Client, events_of
 
