@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from prometheus_client.metrics_core import Metric
 
+from statestream.chat.agents.declared import Agents
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
 from statestream.chat.identity import presence_observer
@@ -57,8 +58,10 @@ _MISSING: Final[Any] = object()
 
 
 class Chat:
-    """Conversations with a model that many people share.
+    """Conversations with a model or with agents, which many people share.
 
+    `model` answers if no agent is declared, and gives titles; None: `default_model()`, which gives titles to its own
+    replies only.
     `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
     live; older ones move to the archive, beginning with messages that are not shown. `lease`: the seconds after which
     other processes consider a process that has died lost, and end its replies. `titles`: whether the server asks the
@@ -89,9 +92,11 @@ class Chat:
             presence_slice,
             nodes_slice,
         )
-        self._tools = Tools()
+        self._tools, self._agents = Tools(), Agents()
         self._settings = Settings(
             model=model or default_model(),
+            chosen=model is not None,
+            agents=self._agents,
             tools=self._tools,
             timeouts=timeouts or Timeouts(),
             window=window,
@@ -111,6 +116,17 @@ class Chat:
         if function is _MISSING:
             raise TypeError("write @chat.tool without parentheses, on the line above the function")
         self._tools.add(function)
+        return function
+
+    def agent(self, function: F = _MISSING) -> F:
+        """Declares an agent: an async generator `(task, context)` that yields the pieces of a reply.
+
+        `statestream.chat.agents` describes both. The first agent answers the questions that name none. Raises TypeError
+        for anything else.
+        """
+        if function is _MISSING:
+            raise TypeError("write @chat.agent without parentheses, on the line above the function")
+        self._agents.add(function)
         return function
 
     def conversations(self, store: Store) -> Conversations:

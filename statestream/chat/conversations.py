@@ -25,10 +25,10 @@ from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.people import People
 from statestream.chat.question import Question
+from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
-from statestream.chat.replies.reply_run import STOPPED, end_reply
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation, deleted_chats, erasures, listing
@@ -55,6 +55,7 @@ class Conversations:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
+        self._agents = settings.agents
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
@@ -232,7 +233,8 @@ class Conversations:
         Repeating a question, by its id, returns the reply that it has. `show`: whether that reply is then shown to
         everybody. `create`: whether a chat that does not exist is created. `leaf` is the leaf that the sender has seen.
         Raises NotFound, and Refused: with the code `busy` while a reply is in progress, with `stale` if the chat shows
-        another leaf, with `file_refused` for a file that may not be posted.
+        another leaf, with `file_refused` for a file that may not be posted, with `unknown_agent` for an agent that does
+        not exist.
         """
         if create:
             check_length(key)
@@ -246,8 +248,9 @@ class Conversations:
         known = reply_to(await self.find(key), payload["id"])
         if known is None:
             self._files.check(question.parts)
+            self._agents.check(question.agent)
             try:
-                return await self._ask(key, payload, leaf, by)
+                return await self._ask(key, payload, leaf, question.agent, by)
             except Refused as refused:  # the same question has come in meanwhile
                 known = reply_to(await self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
@@ -256,7 +259,9 @@ class Conversations:
             await self._show(key, str(known["id"]), leaf, by)
         return str(known["id"])
 
-    async def _ask(self, key: str, question: QuestionPayload, leaf: str | None, by: Identity | None) -> str:
+    async def _ask(
+        self, key: str, question: QuestionPayload, leaf: str | None, agent: str | None, by: Identity | None
+    ) -> str:
         state = await self.find(key)
         await self._restore(key, question.get("edits", state.get("leaf")))
         owner, create, expect = owner_in(await self.find(key)), [], {}
@@ -272,7 +277,7 @@ class Conversations:
             return [*create, asked, *listing.updating(self.view, key, status=listing.STREAMING)]
 
         try:
-            return await self._maker.make(key, owner, actions, by=by, expect=expect)
+            return await self._maker.make(key, owner, actions, agent=agent, by=by, expect=expect)
         except VersionConflict:  # there was a chat with this id, and nobody may find out
             raise missing() from None
 
@@ -286,7 +291,7 @@ class Conversations:
                     raise
 
     async def regenerate(self, key: str, question: str, *, leaf: str | None = None, by: Identity | None = None) -> str:
-        """Makes another reply to an existing question and returns its id.
+        """Makes another reply to an existing question, by the agent that made the last one, and returns its id.
 
         `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
         Refused.
@@ -300,7 +305,8 @@ class Conversations:
             regenerated = conversation.regenerated(key, question=question, reply=reply, **more)
             return [regenerated, *listing.updating(self.view, key, status=listing.STREAMING)]
 
-        return await self._maker.make(key, owner, actions, by=by)
+        last = reply_to(await self.find(key), question)
+        return await self._maker.make(key, owner, actions, agent=None if last is None else last["model"], by=by)
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply in progress, or only that one; its text stays. Returns False if there is none.

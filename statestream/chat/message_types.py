@@ -49,18 +49,29 @@ class FilePart(TypedDict):
 
 
 class DataPart(TypedDict):
-    """Data of a front end, which the server only keeps."""
+    """Data of a front end, which the server only keeps, or of an agent for the front end."""
 
     type: Annotated[str, Field(pattern="^data-")]
     id: NotRequired[Any]
     data: NotRequired[Any]
+    step: NotRequired[Step]
+
+
+class SourcePart(TypedDict):
+    """A page that a reply is based on."""
+
+    type: Literal["source"]
+    url: str
+    title: NotRequired[str]
+    step: NotRequired[Step]
 
 
 class Run(TypedDict):
-    """The making of a reply: while it lasts, the node; afterwards measurements."""
+    """The making of a reply: while it lasts, the node, and what an agent is doing; afterwards measurements."""
 
     id: str
     node: NotRequired[str]
+    status: NotRequired[str]
     duration_ms: NotRequired[float]
     first_piece_ms: NotRequired[float]
     pieces: NotRequired[float]
@@ -89,7 +100,7 @@ class ChatMessage(TypedDict):
     id: Id
     role: Literal["user", "assistant"]
     status: Literal["streaming", "complete", "stopped", "error"]
-    parts: list[WrittenPart | ToolPart | FilePart | DataPart]
+    parts: list[WrittenPart | ToolPart | SourcePart | FilePart | DataPart]
     parent: NotRequired[Id]
     author: NotRequired[str]
     run: NotRequired[Run]

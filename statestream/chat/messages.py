@@ -4,7 +4,8 @@
               "finish_reason"?, "usage"?, "error"?, "created_at", "updated_at"}
     part     {"type": "text" | "reasoning", "text", "chunks"?, "step"?}
              {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?}
-             {"type": "file", "mediaType", "url", "filename"?}, {"type": "data-…", "id"?, "data"}
+             {"type": "file", "mediaType", "url", "filename"?}, {"type": "data-…", "id"?, "data", "step"?}
+             {"type": "source", "url", "title"?, "step"?}
 
 Messages form a tree by `parent`: a regenerated reply and an edited question are siblings of the first. The chat shows
 the path from its `leaf` up to the root. Text that is still growing is `text` (in a tool call: `arguments`) followed by
@@ -28,6 +29,8 @@ Part = Mapping[str, Any]
 
 KEPT_DEPTH: Final = 5
 """The containers around the content of a part, in a chat and in its archive. They count towards the limit on depth."""
+WRITTEN: Final = ("text", "reasoning")
+"""The types of the parts that consist of text, and grow."""
 NOT_RUN: Final = "The tool was not run."
 """The outcome of a tool call that was not run before the reply ended."""
 

@@ -15,7 +15,7 @@ from typing_extensions import NotRequired, TypedDict
 from statestream.chat.chats import exists, missing, owner_in, owner_of, state_of
 from statestream.chat.members import participants_of, person_key, subject_of
 from statestream.chat.messages import streaming
-from statestream.chat.replies.reply_run import STOPPED, end_reply
+from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.slices import archive, conversation, erasures, listing
 from statestream.chat.slices.conversation import name_of, optional
 from statestream.core.errors import Refused, VersionConflict

@@ -18,7 +18,7 @@ MAX_ID: Final = 128
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """A person's message. `edits` is the id of the message that it replaces.
+    """A person's message. `edits` is the id of the message that it replaces, `agent` the name of the agent to answer.
 
     `id` makes asking idempotent: repeating a question returns the reply that it has.
     """
@@ -27,11 +27,12 @@ class Question(Struct, frozen=True, kw_only=True):
     id: str | None = None
     author: str | None = None
     edits: str | None = None
+    agent: str | None = None
 
     @classmethod
-    def text(cls, text: str, *, author: str | None = None) -> Self:
+    def text(cls, text: str, *, author: str | None = None, agent: str | None = None) -> Self:
         """A question that consists of text."""
-        return cls(parts=[{"type": "text", "text": text}], author=author)
+        return cls(parts=[{"type": "text", "text": text}], author=author, agent=agent)
 
 
 def check_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

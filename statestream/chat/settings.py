@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from statestream.chat.agents.declared import Agents
 from statestream.chat.files import Files
 from statestream.chat.models import Model
 from statestream.chat.replies.tools import Tools
@@ -22,9 +23,11 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings of a Chat, which describes them."""
+    """The settings of a Chat, which describes them. `chosen`: whether the application has chosen the model."""
 
     model: Model
+    chosen: bool
+    agents: Agents
     tools: Tools
     timeouts: Timeouts
     window: int

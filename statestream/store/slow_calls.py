@@ -23,7 +23,7 @@ log = logging.getLogger("statestream")
 SLOW_SECONDS: Final = 0.25
 """A call that takes longer is slow: every reader has waited for that time."""
 
-Kind = Literal["handler", "listener", "tool", "model", "view"]
+Kind = Literal["handler", "listener", "tool", "model", "agent", "view"]
 T = TypeVar("T")
 
 

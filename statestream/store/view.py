@@ -77,7 +77,10 @@ class StoreView:
 
     def on_behalf_of(self, identity: Identity | None) -> StoreView:
         """The same view, whose dispatches have that identity as their actor."""
-        principal = replace(self.principal, identity=identity)
+        return self.seen_by(replace(self.principal, identity=identity))
+
+    def seen_by(self, principal: Principal) -> StoreView:
+        """The store as somebody else may see it."""
         return StoreView(
             principal, self._registry, self._state, self._writer, self._shown, self.slow_calls, self._is_open
         )

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from statestream.chat.messages import State, streaming
 from statestream.chat.nodes import lease, presence
-from statestream.chat.replies.reply_run import INTERRUPTED, end_reply
+from statestream.chat.replies.ends import INTERRUPTED, end_reply
 from statestream.chat.slices import conversation, runs
 from statestream.core.change import Change
 from statestream.core.errors import Refused

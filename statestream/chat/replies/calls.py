@@ -59,6 +59,10 @@ class Calls:
     def __iter__(self) -> Iterator[int]:
         return iter(self.by_part)
 
+    def named(self, id: str) -> int | None:
+        """The part of the call with that id."""
+        return self._by_id.get(id)
+
     def begin(self, part: int, piece: CallPiece, call: Call) -> None:
         """A piece has begun a call."""
         self.by_part[part] = call

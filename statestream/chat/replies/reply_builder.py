@@ -9,17 +9,20 @@ in that order, until it has succeeded. Opaque data is in no action on the chat.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+import orjson
 from msgspec import Struct
 
-from statestream.chat.messages import short_id
+from statestream.chat.messages import KEPT_DEPTH, short_id
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.calls import Call, Calls
 from statestream.chat.slices import conversation, provider
 from statestream.chat.slices.conversation import PiecePayload, ToolOutcome
 from statestream.chat.slices.provider import Entry
 from statestream.core.change import Action
+from statestream.core.values import plain
 
 MAX_CALLS: Final = 32
 """Tool calls in one answer of the model."""
@@ -30,18 +33,25 @@ Opaque data and its entries count, too.
 """
 PART_SIZE: Final = 100
 MAX_NAME: Final = 256
+MAX_STATUS: Final = 200
 
 
 class _Stretch(Struct, kw_only=True):
-    """Text that has gathered for one part: with `begin`, the start of a new part, otherwise its chunk `chunk`."""
+    """Text that has gathered for one part: with `begin`, the start of a new part, otherwise its chunk `chunk`.
+
+    `grows`: the part may get chunks.
+    """
 
     part: int
     texts: list[str]
     begin: dict[str, Any] | None = None
     chunk: int = 0
+    grows: bool = True
 
     def payload(self) -> PiecePayload:
         text = "".join(self.texts)
+        if self.begin is not None and not self.grows:
+            return {"part": self.part, "begin": self.begin}
         if self.begin is not None:
             return {"part": self.part, "begin": {**self.begin, "chunks": [text] if text else []}}
         return {"part": self.part, "chunk": self.chunk, "text": text}
@@ -50,9 +60,11 @@ class _Stretch(Struct, kw_only=True):
 class ReplyBuilder:
     """The parts of one reply, as far as the model has produced them.
 
-    The model answers in steps, one more after each round of tools. `_open` is the part that further text of its kind
-    continues. `_calls` are the calls of this step. `_chunks` counts the chunks of each part. `_entries` is the opaque
-    data gathered so far, `_sent` the number of entries before it, and `_opaque` the newest data of each call.
+    The reply has steps, one more after each round of tools. `_open` is the part that further text of its kind
+    continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent makes, by its ids
+    for them. `_answered`: one of these has ended, so what follows belongs to the next step. `_chunks` counts the chunks
+    of each part. `_entries` is the opaque data gathered so far, `_sent` the number of entries before it, and `_opaque`
+    the newest data of each call.
 
     `provider` is where the opaque data comes from.
     """
@@ -62,6 +74,8 @@ class ReplyBuilder:
         self._step = 0
         self._open: tuple[str, int] | None = None
         self._calls = Calls()
+        self._running: dict[str, int] = {}
+        self._answered = False
         self._ids: set[str] = set()
         self._halves: dict[str | int, str] = {}
         self._chunks: list[int] = []
@@ -91,6 +105,7 @@ class ReplyBuilder:
         text = self._whole(kind, text)
         if not text:
             return
+        self._follow()
         if self._open is not None and self._open[0] == kind:
             self._continue(self._open[1], text)
         else:
@@ -98,6 +113,7 @@ class ReplyBuilder:
 
     def call(self, piece: CallPiece) -> None:
         """Begins a tool call, or adds to its arguments. Raises ModelFailed if it cannot be one, or is one too many."""
+        self._follow()
         name = _clean(piece.name)[:MAX_NAME]
         part = self._calls.continued_by(piece, name)
         if part is None:
@@ -149,9 +165,60 @@ class ReplyBuilder:
         self._settle()
         if calls:
             self._actions.append(conversation.called(self._key, reply=self._reply, parts=list(calls)))
+        self._next_step()
+        return calls.by_part
+
+    def _next_step(self) -> None:
+        self._calls, self._answered = Calls(), False
         self._step, self._open = self._step + 1, None
         self._halves.clear()
-        return calls.by_part
+
+    def _follow(self) -> None:
+        """Before a piece of an agent: what follows the outcome of a call belongs to the next step."""
+        if self._answered:
+            self._next_step()
+
+    # what an agent does itself
+
+    def use(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
+        """The agent runs a tool. Raises ModelFailed, NotJSON."""
+        if id in self._running:
+            raise ModelFailed("failed", "The agent called two tools under one id.")
+        self._follow()
+        text = orjson.dumps(plain(arguments)).decode()
+        part = self._begin_call(CallPiece(id=id, name=name, arguments=text), _clean(name)[:MAX_NAME])
+        self._settle()
+        self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
+        self._running[id] = part
+
+    def result(self, id: str, outcome: ToolOutcome) -> None:
+        """A tool that the agent runs has ended: one of `use`, or one that a model has called. Raises ModelFailed."""
+        part = self._running.pop(id, None)
+        if part is None:
+            part = self._calls.named(id)
+            if part is None:
+                raise ModelFailed("failed", "The agent gave the result of a tool that does not run.")
+            self._settle()
+            self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
+        self.returned(part, outcome)
+        self._answered = True
+
+    def whole(self, part: Mapping[str, Any]) -> None:
+        """Adds a part that does not grow. Raises ModelFailed, NotJSON."""
+        self._follow()
+        self._open = None
+        step = {"step": self._step} if self._step else {}
+        made = {**plain(part, KEPT_DEPTH - 1), **step}
+        index = len(self._chunks)
+        self._chunks.append(0)
+        size = PART_SIZE + len(orjson.dumps(made))
+        self._add(size, _Stretch(part=index, begin=made, texts=[], grows=False), "")
+
+    def status(self, text: str) -> None:
+        """Says what the agent is doing."""
+        self._settle()
+        told = _clean(text)[:MAX_STATUS]
+        self._actions.append(conversation.progressed(self._key, reply=self._reply, status=told))
 
     def returned(self, part: int, outcome: ToolOutcome) -> None:
         """Adds the outcome of a tool call."""

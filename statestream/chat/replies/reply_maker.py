@@ -17,13 +17,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from statestream.chat.agents import Task
+from statestream.chat.agents.context import Context
+from statestream.chat.agents.declared import Agent
 from statestream.chat.chats import state_of
-from statestream.chat.messages import State, find, path, text_of
+from statestream.chat.messages import Message, State, find, path, text_of
 from statestream.chat.models import Model, ModelFailed, Turn, provider_of
 from statestream.chat.people import correct
+from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.model_calls import answering
+from statestream.chat.replies.model_reader import ModelReader
 from statestream.chat.replies.quota import Quota
-from statestream.chat.replies.reply_run import Job, ReplyRun
+from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
@@ -31,7 +36,7 @@ from statestream.chat.slices import archive, conversation, listing, provider, ru
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
-from statestream.core.principal import Identity
+from statestream.core.principal import Identity, Principal
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
@@ -67,29 +72,23 @@ class ReplyMaker:
         owner: str | None,
         actions: Callable[[ReplyPayload], list[Action]],
         *,
+        agent: str | None = None,
         by: Identity | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> str:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
-        `by` is the person on whose behalf, `expect` what the actions are based on. Completes even if the caller is
-        cancelled: a request that ends in between must not leave a place that is never filled. Raises RateLimited,
-        Refused, and Unavailable: then the place may have been saved.
+        `agent` is the one that is asked for, `by` the person on whose behalf, `expect` what the actions are based on.
+        Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
+        filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved.
         """
-        return await self._tasks.shielded(self._make(key, owner, actions, by, expect))
+        begin = partial(self._begin, key, owner, actions, self._settings.agents.find(agent), by, expect)
+        return await self._tasks.shielded(self._make(begin, None if by is None else by.subject))
 
-    async def _make(
-        self,
-        key: str,
-        owner: str | None,
-        actions: Callable[[ReplyPayload], list[Action]],
-        by: Identity | None,
-        expect: Mapping[str, int] | None,
-    ) -> str:
-        person = None if by is None else by.subject
+    async def _make(self, begin: Callable[[], Awaitable[str]], person: str | None) -> str:
         self._quota.take(person)
         try:
-            return await self._begin(key, owner, actions, self._view.on_behalf_of(by), expect)
+            return await begin()
         except Unavailable:
             raise
         except BaseException:
@@ -101,24 +100,27 @@ class ReplyMaker:
         key: str,
         owner: str | None,
         actions: Callable[[ReplyPayload], list[Action]],
-        view: StoreView,
+        agent: Agent | None,
+        by: Identity | None,
         expect: Mapping[str, int] | None,
     ) -> str:
         await self._take_lease()
+        model, view = self._settings.model, self._view.on_behalf_of(by)
         reply: ReplyPayload = {
             "id": secrets.token_hex(6),
             "run": secrets.token_hex(6),
             "node": self._node,
-            "model": self._settings.model.name,
+            "model": model.name if agent is None else agent.name,
         }
         job = Job(
             key=key,
             reply=reply["id"],
+            maker=reply["model"],
+            provider=provider_of(model) if agent is None else agent.provider,
             user=owner,
             person=view.principal.subject,
-            turns=lambda: self._view.complete(lambda: self._turns(key)),
         )
-        run = ReplyRun(self._view, job, self._settings.model, self._settings.tools, self._settings.timeouts)
+        run = ReplyRun(self._view, job, self._reader(job, agent, by))
         asking = await self._view.complete(lambda: actions(reply))
         try:
             await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
@@ -134,11 +136,26 @@ class ReplyMaker:
     async def _state(self, key: str) -> State:
         return await self._view.complete(lambda: state_of(self._view, key))
 
-    def _turns(self, key: str) -> list[Turn]:
-        model = self._settings.model
-        sent = provider.sent_by(self._view, key, provider_of(model))
-        shown = archive.shown_path(self._view, key, self._settings.window)
-        return turns_of(shown, self._settings.window, model.name, sent)
+    def _reader(self, job: Job, agent: Agent | None, by: Identity | None) -> Reader:
+        settings, view = self._settings, self._view
+        if agent is None:
+            turns = partial(view.complete, lambda: self._turns(job))
+            return ModelReader(settings.model, settings.tools, settings.timeouts, turns, view.slow_calls, job.key)
+        # on a server that authenticates, an agent may do what the person may who asks; otherwise what anybody may
+        asking = Principal(identity=by, closed=view.guards(conversation.chat_slice))
+        task = partial(view.complete, lambda: self._task(job))
+        return AgentReader(agent, Context(view.seen_by(asking)), settings.timeouts, task, view.slow_calls)
+
+    def _turns(self, job: Job) -> list[Turn]:
+        sent = provider.sent_by(self._view, job.key, job.provider)
+        shown = archive.shown_path(self._view, job.key, self._settings.window)
+        return turns_of(shown, self._settings.window, job.maker, sent)
+
+    def _task(self, job: Job) -> Task:
+        shown = archive.shown_path(self._view, job.key, self._settings.window)
+        messages = [message for message in shown if message["id"] != job.reply][-self._settings.window :]
+        turns = self._turns(job)
+        return Task(chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns)
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
         """After a reply: its tokens are counted, old messages move to the archive, their opaque data is removed, and
@@ -166,13 +183,25 @@ class ReplyMaker:
         reply = find(state, job.reply)
         if "title" in state or reply is None or reply["status"] != "complete":
             return
-        exchange = [Turn(role=message["role"], text=text_of(message)) for message in path(state)[:2]]
-        title = await title_of(exchange, self._settings.model, job.key)
+        title = await self._title(path(state)[:2], job.key)
         if title is not None:
             titled = conversation.titled(job.key, title=title, **conversation.optional(user=job.user))
             updating = await self._view.complete(lambda: listing.updating(self._view, job.key, title=title))
             with contextlib.suppress(Refused):  # the chat was deleted
                 await self._view.dispatch([titled, *updating])
+
+    async def _title(self, exchange: Sequence[Message], key: str) -> str | None:
+        """The model is asked only if it makes the replies, or the application has chosen it for this."""
+        if self._settings.agents and not self._settings.chosen:
+            return _first_words(exchange[0]) or None
+        turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
+        return await title_of(turns, self._settings.model, key)
+
+
+def _first_words(question: Message) -> str:
+    """A title for a chat whose replies an agent makes, if there is no model to ask for one."""
+    words = " ".join(text_of(question)[:SAMPLE].split())
+    return words if len(words) <= MAX_TITLE else words[:MAX_TITLE].rpartition(" ")[0] or words[:MAX_TITLE]
 
 
 async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None:

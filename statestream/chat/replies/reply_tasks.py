@@ -13,8 +13,9 @@ from contextvars import Context
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
+from statestream.chat.replies.ends import STOPPED
 from statestream.chat.replies.measurements import Totals
-from statestream.chat.replies.reply_run import STOPPED, ReplyRun
+from statestream.chat.replies.reply_run import ReplyRun
 from statestream.core.errors import StatestreamError, Unavailable
 from statestream.store import tracing
 

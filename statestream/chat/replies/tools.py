@@ -77,12 +77,12 @@ class Tool:
             value = loads(arguments.encode(errors="replace") or b"{}")
             given = self._arguments.validate_python({} if value is None else value)  # some models write null for {}
         except ValidationError as error:
-            return _error(f"The arguments of {name} do not fit: {first_problem(error)}.")
+            return error_of(f"The arguments of {name} do not fit: {first_problem(error)}.")
         except NotJSON as error:
-            return _error(f"The arguments of {name} are not valid JSON: {error}.")
+            return error_of(f"The arguments of {name} are not valid JSON: {error}.")
         except Exception:  # a validator of the application's own types may raise anything
             log.exception("the arguments of the tool %s could not be read", name)
-            return _error(f"The arguments of {name} do not fit.")
+            return error_of(f"The arguments of {name} do not fit.")
         return await self._outcome(given, seconds, slow or SlowCalls())
 
     async def _outcome(self, given: dict[str, Any], seconds: float, slow: SlowCalls) -> ToolOutcome:
@@ -92,16 +92,16 @@ class Tool:
             await asyncio.wait((work,), timeout=seconds)
             if not work.done():
                 log.warning("the tool %s did not end within %g seconds", name, seconds)
-                return _error(f"{name} did not end within {seconds:g} seconds.")
+                return error_of(f"{name} did not end within {seconds:g} seconds.")
         finally:
             await _ended(work, name)
         try:
-            return _error(f"{name} failed.") if work.cancelled() else work.result()
+            return error_of(f"{name} failed.") if work.cancelled() else work.result()
         except Refused as error:
-            return _error(str(error))
+            return error_of(str(error))
         except Exception:
             log.exception("the tool %s failed", name)
-            return _error(f"{name} failed.")
+            return error_of(f"{name} failed.")
 
     async def _call(self, given: dict[str, Any]) -> ToolOutcome:
         try:
@@ -113,17 +113,19 @@ class Tool:
                 result = await result
         except SystemExit as error:  # in a task of the event loop it would end the server
             raise RuntimeError("the tool tried to end the process") from error
-        return self._checked(result)
+        return outcome_of(self.spec.name, result)
 
-    def _checked(self, result: Any) -> ToolOutcome:
-        try:
-            value = plain(result, KEPT_DEPTH)
-        except NotJSON as error:
-            log.warning("the tool %s returned a value that is not JSON: %s", self.spec.name, error)
-            return _error(f"The result of {self.spec.name} is not JSON: {error}.")
-        if len(orjson.dumps(value)) > MAX_RESULT:
-            return _error(f"The result of {self.spec.name} is too large.")
-        return {"result": value}
+
+def outcome_of(name: str, result: Any) -> ToolOutcome:
+    """The outcome of a tool that has returned this: a sentence if it cannot be stored."""
+    try:
+        value = plain(result, KEPT_DEPTH)
+    except NotJSON as error:
+        log.warning("the tool %s returned a value that is not JSON: %s", name, error)
+        return error_of(f"The result of {name} is not JSON: {error}.")
+    if len(orjson.dumps(value)) > MAX_RESULT:
+        return error_of(f"The result of {name} is too large.")
+    return {"result": value}
 
 
 def _checked_name(function: Any) -> str:
@@ -194,7 +196,7 @@ def _mark_as_retrieved(work: asyncio.Task[ToolOutcome]) -> None:
         work.exception()
 
 
-def _error(sentence: str) -> ToolOutcome:
+def error_of(sentence: str) -> ToolOutcome:
     """A sentence may contain names that the model made up, or whatever a tool's Refused says: it is made JSON text."""
     return {"error": sentence.encode(errors="replace").decode()[:MAX_SENTENCE]}
 
@@ -219,7 +221,7 @@ class Tools:
         """The outcome of a model's call. A tool that blocks the event loop is reported to `slow`."""
         tool = self._tools.get(name)
         if tool is None:
-            return _error("There is no tool of that name.")
+            return error_of("There is no tool of that name.")
         return await tool.run(arguments, seconds, slow)
 
 

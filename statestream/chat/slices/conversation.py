@@ -185,6 +185,12 @@ def returned(state: Any, *, reply: str, part: int, outcome: ToolOutcome) -> None
 
 
 @chat_slice.action
+def progressed(state: Any, *, reply: str, status: str) -> None:
+    """The agent does something else now, which it describes in a few words."""
+    _streaming(state, reply)["run"]["status"] = status
+
+
+@chat_slice.action
 def ended(
     state: Any,
     action: Action,

@@ -85,6 +85,15 @@ class AGTool(TypedDict):
     content: str
 
 
+class AGActivity(TypedDict):
+    """Data of an agent, or a page that a reply is based on."""
+
+    id: str
+    role: Literal["activity"]
+    activityType: str
+    content: dict[str, Any]
+
+
 class AGRunStarted(TypedDict):
     """A run begins."""
 
@@ -98,7 +107,7 @@ class AGMessagesSnapshot(TypedDict):
     """All messages, as many as an event can hold."""
 
     type: Literal["MESSAGES_SNAPSHOT"]
-    messages: list[AGUser | AGAssistant | AGReasoning | AGTool]
+    messages: list[AGUser | AGAssistant | AGReasoning | AGTool | AGActivity]
 
 
 class AGStateSnapshot(TypedDict):
@@ -172,6 +181,15 @@ class AGToolCallResult(TypedDict):
     role: Literal["tool"]
 
 
+class AGActivitySnapshot(TypedDict):
+    """Data of an agent, or a page that the reply is based on."""
+
+    type: Literal["ACTIVITY_SNAPSHOT"]
+    messageId: str
+    activityType: str
+    content: dict[str, Any]
+
+
 class AGRunOutcome(TypedDict):
     """How a run ended."""
 
@@ -219,6 +237,7 @@ AGEvent = (
     | AGToolCallArgs
     | AGToolCallEnd
     | AGToolCallResult
+    | AGActivitySnapshot
     | AGRunFinished
     | AGRunError
 )

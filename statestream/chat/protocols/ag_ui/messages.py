@@ -1,10 +1,10 @@
 """A chat as AG-UI messages, and the ids of the parts of a reply.
 
 A reply becomes several AG-UI messages: for each step of the model one of the assistant, with its text and its tool
-calls, then one for each outcome; its reasoning is messages of its own.
+calls, then one for each outcome. Its reasoning is messages of its own, and so are data and sources: activities.
 
     <reply>  <reply>:<step>     the assistant's, of the first step and of later ones
-    <reply>:reasoning-<part>    <reply>:call-<part>    <reply>:result-<part>
+    <reply>:reasoning-<part>    <reply>:call-<part>    <reply>:result-<part>    <reply>:activity-<part>
 
 Invariants: the list equals the one that the protocol's client builds from the events of `run_events`: reasoning is
 where it began, an outcome behind the message with its call. Outcomes come in the order of their calls, because the
@@ -77,6 +77,8 @@ def _step(reply: str, step: int, parts: list[tuple[int, Part]], settled: int) ->
             (behind if assistant else before).append(reasoning)
         elif part["type"] == "text":
             assistant["content"] = assistant.get("content", "") + full_text(part)
+        elif part["type"] != "tool":
+            (behind if assistant else before).append(activity_of(reply, index, part))
         else:
             function = {"name": part["name"], "arguments": full_text(part)}
             call = {"id": call_id(reply, index), "type": "function", "function": function}
@@ -88,6 +90,16 @@ def _step(reply: str, step: int, parts: list[tuple[int, Part]], settled: int) ->
         yield {"id": step_id(reply, step), "role": "assistant", **assistant}
     yield from results
     yield from behind
+
+
+def activity_of(reply: str, index: int, part: Part) -> AGMessage:
+    """Data or a source as an activity, whose content is an object."""
+    if part["type"] == "source":
+        kind, content = "source", {name: part[name] for name in ("url", "title") if name in part}
+    else:
+        kind, data = part["type"].removeprefix("data-"), part["data"]
+        content = data if isinstance(data, dict) else {"data": data}
+    return {"id": f"{reply}:activity-{index}", "role": "activity", "activityType": kind, "content": content}
 
 
 def settled_parts(message: Message, start: int = 0) -> int:

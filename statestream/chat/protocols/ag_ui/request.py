@@ -4,7 +4,8 @@
 
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
 decides: a message that the chat has is never asked again. The other ids determine what the client shows, and in which
-order. `forwardedProps.leaf` is the leaf that it has seen. The client's state, tools and context are not used.
+order. `forwardedProps` may name the `leaf` that it has seen, and the `agent` that is to answer. The client's state,
+tools and context are not used.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Final, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, Refused
 from statestream.core.signature import first_problem
@@ -97,10 +99,18 @@ class RunInput(Body):
     @property
     def leaf(self) -> str | None:
         """The leaf that the client has seen, if it sends one: `leaf` in its forwarded properties. Raises Malformed."""
-        leaf = self.forwardedProps.get("leaf") if isinstance(self.forwardedProps, dict) else None
-        if leaf is not None and not (isinstance(leaf, str) and 0 < len(leaf) <= MAX_ID):
-            raise Malformed(f"expected `forwardedProps.leaf` to be the id of a message, of 1 to {MAX_ID} characters")
-        return leaf
+        return self._forwarded("leaf", "the id of a message", MAX_ID)
+
+    @property
+    def agent(self) -> str | None:
+        """The agent that is to answer, if the client names one in its forwarded properties. Raises Malformed."""
+        return self._forwarded("agent", "the name of an agent", MAX_NAME)
+
+    def _forwarded(self, name: str, what: str, most: int) -> str | None:
+        found = self.forwardedProps.get(name) if isinstance(self.forwardedProps, dict) else None
+        if found is not None and not (isinstance(found, str) and 0 < len(found) <= most):
+            raise Malformed(f"expected `forwardedProps.{name}` to be {what}, of 1 to {most} characters")
+        return found
 
     def question_id(self) -> str | None:
         """The id of the person's last message. Raises Refused if the client answers an interrupt: there are none."""
@@ -119,7 +129,7 @@ class RunInput(Body):
         except ValidationError as error:
             raise Malformed(f"in the last user message's content: {first_problem(error)}") from None
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else [part.part() for part in content]
-        return Question(parts=check_parts(parts), id=last.id, author=author)
+        return Question(parts=check_parts(parts), id=last.id, author=author, agent=self.agent)
 
     @property
     def _last(self) -> ThreadMessage | None:

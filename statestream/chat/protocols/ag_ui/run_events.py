@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from statestream.chat.messages import Message, Part, State, find, is_finished, path
+from statestream.chat.messages import WRITTEN, Message, Part, State, find, is_finished, path
 from statestream.chat.protocols.ag_ui.messages import (
     Event,
+    activity_of,
     call_id,
     reasoning_id,
     result_of,
@@ -133,19 +134,25 @@ class _SentPart:
         self.begun = self.closed = False
         self.growing = Growing()
         if in_snapshot:
-            self.growing.new(part)
             self.closed = _is_complete(reply, index)
+            if _grows(part):
+                self.growing.new(part)
 
     def new(self, reply: Message, index: int) -> Iterator[Event]:
         """The events of the part that follow those that were returned before."""
         if not self.begun:
             self.begun = True
             yield from self.opening
-        if delta := self.growing.new(reply["parts"][index]):
+        part = reply["parts"][index]
+        if _grows(part) and (delta := self.growing.new(part)):
             yield {**self.content, "delta": delta}
         if _is_complete(reply, index):
             self.closed = True
             yield from self.closing
+
+
+def _grows(part: Part) -> bool:
+    return part["type"] == "tool" or part["type"] in WRITTEN
 
 
 def _is_complete(reply: Message, index: int) -> bool:
@@ -174,6 +181,10 @@ def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, 
             {"type": "REASONING_MESSAGE_CONTENT", **reasoning},
             [{"type": "REASONING_MESSAGE_END", **reasoning}, {"type": "REASONING_END", **reasoning}],
         )
+    if not _grows(part):
+        activity = activity_of(reply, index, part)
+        del activity["role"]
+        return [{"type": "ACTIVITY_SNAPSHOT", "messageId": activity.pop("id"), **activity}], {}, []
     text = {"messageId": step_id(reply, part.get("step", 0))}
     return (
         [{"type": "TEXT_MESSAGE_START", **text, "role": "assistant"}],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from statestream.chat.messages import Message, Part, State, full_text, is_finished, path
+from statestream.chat.messages import WRITTEN, Message, Part, State, full_text, is_finished, path
 from statestream.core.errors import NotJSON
 from statestream.core.values import loads
 
@@ -36,9 +36,19 @@ def _ui_part(message: Message, index: int) -> dict[str, Any]:
         return dict(part)
     if part["type"] == "tool":
         return _tool(part)
+    if part["type"] not in WRITTEN:
+        return whole_part(part, index)
     id = {"id": str(index)} if part["type"] == "reasoning" else {}
     state = "done" if is_finished(message, index) else "streaming"
     return {"type": part["type"], **id, "text": full_text(part), "state": state}
+
+
+def whole_part(part: Part, index: int) -> dict[str, Any]:
+    """A part of a reply that does not grow: data or a source. It is the same in a message and as a chunk."""
+    if part["type"] == "source":
+        title = {"title": part["title"]} if "title" in part else {}
+        return {"type": "source-url", "sourceId": str(index), "url": part["url"], **title}
+    return {"type": part["type"], "data": part["data"]}
 
 
 def _tool(part: Part) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from statestream.chat.messages import Message, Part, find, is_finished
-from statestream.chat.protocols.ai_sdk.messages import arguments_of, metadata_of
+from statestream.chat.messages import WRITTEN, Message, Part, find, is_finished
+from statestream.chat.protocols.ai_sdk.messages import arguments_of, metadata_of, whole_part
 from statestream.chat.viewing.projection import Growing, Item, Look
 
 Chunk = dict[str, Any]
@@ -67,6 +67,10 @@ class UIMessageProjection:
         sent = self._parts[index]
         if part["type"] == "tool":
             yield from _tool(sent, part)
+        elif part["type"] not in WRITTEN:
+            if not sent.closed:
+                sent.closed = True
+                yield whole_part(part, index)
         else:
             yield from _text(sent, part, str(index), finished=is_finished(message, index))
 

@@ -20,11 +20,12 @@ be understood. What a post means is decided here; the conversations decide what 
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.chats import chat_key
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
@@ -77,9 +78,9 @@ def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Post(Body):
-    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf` is ours. Other members are ignored.
+    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf` and `agent` are ours.
 
-    The last message of a person counts. It has text in `content`, or `parts`.
+    The last message of a person counts. It has text in `content`, or `parts`. Other members are ignored.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -89,6 +90,7 @@ class Post(Body):
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
     leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+    agent: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
 
     @cached_property
     def _last(self) -> _Posted | None:
@@ -103,13 +105,14 @@ class Post(Body):
         if last is None:
             raise Malformed("expected a last user message with content in `messages`, got none")
         parts = last.kept_parts
+        asked = partial(Question, parts=parts, author=author, agent=self.agent)
         if meant is None:
-            return Question(parts=parts, id=last.id, author=author)
+            return asked(id=last.id)
         if meant["role"] != "user":
             raise Refused("not_yours", "A reply cannot be edited; its tools are run by the server.")
         if _has_content(meant, parts):
-            return Question(parts=parts, id=meant["id"], author=author)
-        return Question(parts=parts, id=_edited_id(last.id or meant["id"], parts), author=author, edits=meant["id"])
+            return asked(id=meant["id"])
+        return asked(id=_edited_id(last.id or meant["id"], parts), edits=meant["id"])
 
     def to_regenerate(self, state: State) -> str | None:
         """The id of the question to answer again; None if a question is to be asked. Raises Refused if there is none.

@@ -58,13 +58,22 @@ class UITool(TypedDict):
     errorText: NotRequired[str]
 
 
+class UISource(TypedDict):
+    """A page that a reply is based on: a part of a message, and a chunk."""
+
+    type: Literal["source-url"]
+    sourceId: str
+    url: str
+    title: NotRequired[str]
+
+
 class UIMessage(TypedDict):
     """A message as `useChat` takes it."""
 
     id: str
     role: Literal["user", "assistant"]
     metadata: UIMetadata
-    parts: list[UIStepStart | UIText | UIReasoning | UITool | FilePart | DataPart]
+    parts: list[UIStepStart | UIText | UIReasoning | UITool | UISource | FilePart | DataPart]
 
 
 class UIMessages(TypedDict):
@@ -187,6 +196,8 @@ UIChunk = (
     | UIToolInputError
     | UIToolOutput
     | UIToolOutputError
+    | UISource
+    | DataPart
     | UIMessageMetadata
     | UIFinish
     | UIError

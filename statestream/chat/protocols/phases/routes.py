@@ -2,7 +2,7 @@
 
     ?session_id=<chat>&position=<position>&leaf=<message>&…
         the chats to follow, how much of each was received, and the branch to look at
-    {"type": "message", "content", "session_id", "id"?, "leaf"?}
+    {"type": "message", "content", "session_id", "id"?, "leaf"?, "agent"?}
         asks; the chat is created if necessary, and followed
 
 Invariants: the only place that reads these; it raises Malformed for anything that cannot be understood. One task shows
@@ -21,6 +21,7 @@ from aiohttp import WSMessage, web
 from msgspec import Struct
 from pydantic import ConfigDict, Field
 
+from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.chats import MAX_KEY, chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import MAX_PRESENT, visit
@@ -52,12 +53,13 @@ class PersonMessage(Body):
     session_id: str = Field(min_length=1)
     id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
     leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
+    agent: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
 
     def question(self, author: str | None) -> Question:
         """The question to ask. Raises Malformed if it is blank."""
         if not self.content.strip():
             raise Malformed("expected text in `content`, got none")
-        return Question(parts=[{"type": "text", "text": self.content}], id=self.id, author=author)
+        return Question(parts=[{"type": "text", "text": self.content}], id=self.id, author=author, agent=self.agent)
 
 
 def id_in(value: Any, name: str) -> str | None:

@@ -1,0 +1,83 @@
+"""Agents: programs that make whole replies, with whatever framework they like.
+
+    @chat.agent
+    async def support(task, context):
+        yield Status(text="Looking at your orders")
+        orders = await context.get("orders")
+        yield Data(name="orders", data=orders)
+        yield f"You have {len(orders)} orders."
+
+An agent is an async generator. It yields the pieces of a reply as they come. Everything that a model yields is such a
+piece, too, so an agent can pass on what a model answers.
+
+Invariants: plain data. An agent does not depend on routes or protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct, field
+
+from statestream.chat.messages import Message, text_of
+from statestream.chat.models import Piece, Turn
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What an agent is to do: answer `question`.
+
+    `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
+    oldest first; the last one is the question. `turns` are the same as models take them. None of them may be changed.
+    """
+
+    chat: str
+    reply: str
+    question: Message
+    messages: Sequence[Message]
+    turns: Sequence[Turn]
+
+    @property
+    def text(self) -> str:
+        """The text of the question."""
+        return text_of(self.question)
+
+
+class ToolUse(Struct, frozen=True, kw_only=True):
+    """The agent calls a tool of its own. `id` names the call for its ToolResult."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ToolResult(Struct, frozen=True, kw_only=True):
+    """How the call with that id ended: with a result, which is JSON, or with `error`, a sentence for people."""
+
+    id: str
+    result: Any = None
+    error: str | None = None
+
+
+class Data(Struct, frozen=True, kw_only=True):
+    """JSON for the front end, such as the numbers of a chart. `name` says what it is, in letters, digits, - and _."""
+
+    name: str
+    data: Any
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """A page that the reply is based on. `url` begins with https:// or http://."""
+
+    url: str
+    title: str = ""
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """What the agent is doing, in a few words. It is shown until the next status, or the end of the reply."""
+
+    text: str
+
+
+AgentPiece = Piece | ToolUse | ToolResult | Data | Source | Status
+"""What an agent yields. A plain string is a piece of the reply's text."""

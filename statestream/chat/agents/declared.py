@@ -1,0 +1,71 @@
+"""The agents of a chat, by name.
+
+Invariants: a function that cannot be an agent is refused when it is declared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from statestream.chat.agents import AgentPiece, Task
+from statestream.chat.agents.context import Context
+from statestream.core.errors import Refused
+from statestream.core.functions import kind_of
+from statestream.core.suggestions import instead, named
+
+Execute = Callable[[Task, Context], AsyncGenerator[AgentPiece, None]]
+MAX_NAME: Final = 64
+_NAME: Final = re.compile(rf"[a-zA-Z0-9_]{{1,{MAX_NAME}}}", re.ASCII)
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """A function that makes replies, under its name."""
+
+    name: str
+    execute: Execute
+
+    @classmethod
+    def of(cls, function: Any) -> Agent:
+        """Raises TypeError for what cannot be an agent."""
+        name = getattr(function, "__name__", type(function).__name__)
+        if not callable(function) or kind_of(function) != "async generator function":
+            raise TypeError(f"expected an async generator as an agent, as in async def {name}(task, context): yield …")
+        if not _NAME.fullmatch(name):
+            raise TypeError(f"expected an agent with a name of at most {MAX_NAME} letters, digits and _, got {name!r}")
+        return cls(name=name, execute=function)
+
+    @property
+    def provider(self) -> str:
+        """The provider of the opaque data in its replies."""
+        return f"agent {self.name}"
+
+
+class Agents:
+    """The agents of a chat. The first one that is declared answers questions that name none."""
+
+    def __init__(self) -> None:
+        self._agents: dict[str, Agent] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._agents)
+
+    def add(self, function: Any) -> None:
+        """Raises TypeError, and ValueError if there is an agent with that name already."""
+        agent = Agent.of(function)
+        if self._agents.setdefault(agent.name, agent) is not agent:
+            raise ValueError(f"there is an agent named {agent.name} already")
+
+    def find(self, name: str | None) -> Agent | None:
+        """The agent of that name, otherwise the first; None if there are no agents."""
+        first = next(iter(self._agents.values()), None)
+        return self._agents.get(name or "", first)
+
+    def check(self, name: str | None) -> None:
+        """Raises Refused if there is no agent of that name."""
+        if name is not None and name not in self._agents:
+            hint = instead(name, self._agents, "agents")
+            raise Refused("unknown_agent", f"There is no agent{named(name)} here{hint}.")

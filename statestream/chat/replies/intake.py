@@ -1,0 +1,66 @@
+"""What has come of one reply and is not written yet: the reader fills it, the writer empties it.
+
+Invariants: both are tasks of one event loop, and only the reader takes pieces. Nothing here writes to the chat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from statestream.chat.models import CallPiece, Finish, Opaque, Piece, Reasoning, Usage
+from statestream.chat.replies.measurements import Measurements
+from statestream.chat.replies.reply_builder import ReplyBuilder
+
+PIECES_BETWEEN_PAUSES: Final = 64
+"""After this many pieces other tasks get a turn, even if the reader itself never waits."""
+
+
+class Intake:
+    """The parts of a reply as they come. `stopping` says that the reader is to end.
+
+    `news` is set when there is something to write, or the reader has ended; `written` when nothing is left to write.
+    """
+
+    def __init__(self, builder: ReplyBuilder) -> None:
+        self.builder = builder
+        self.measurements = Measurements()
+        self.news, self.written = asyncio.Event(), asyncio.Event()
+        self.stopping = False
+        self._count = 0
+
+    def take(self, piece: Piece) -> None:
+        """Adds a piece of a model. Raises ModelFailed if the reply cannot hold it."""
+        if isinstance(piece, Finish):
+            return
+        if isinstance(piece, Usage):
+            self.measurements.add(piece)
+            return
+        if isinstance(piece, Opaque):
+            self.builder.opaque(piece.data)
+            self.news.set()
+            return
+        self.measurements.piece()
+        if isinstance(piece, str):
+            self.builder.text("text", piece)
+        elif isinstance(piece, CallPiece):
+            self.builder.call(piece)
+        elif isinstance(piece, Reasoning):
+            self.builder.text("reasoning", piece.text)
+        else:
+            self.builder.text("text", piece.text)
+        self.news.set()
+
+    async def pause(self) -> None:
+        """To be awaited after each piece. Raises CancelledError if the reply was stopped."""
+        self._count += 1
+        if self._count % PIECES_BETWEEN_PAUSES == 0:
+            await asyncio.sleep(0)
+        if self.stopping:  # whoever makes the pieces may have swallowed the cancellation
+            raise asyncio.CancelledError
+
+    async def in_the_chat(self) -> None:
+        """Returns when everything that was taken is in the chat."""
+        self.written.clear()
+        self.news.set()
+        await self.written.wait()

@@ -1,0 +1,102 @@
+"""Makes a reply with a model and the tools that it calls.
+
+The model answers in steps. After each one, the tools that it has called run all at once, and the next step reads its
+turns from the chat.
+
+Invariants: a reader only fills the intake. Whatever a model or a tool does, `read` returns how the reply is to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from statestream.chat.models import Finish, Model, ModelFailed, Refusal, Turn
+from statestream.chat.replies.calls import Call
+from statestream.chat.replies.ends import BROKEN_OFF, DECLINED, EMPTY, TIMED_OUT, TRUNCATED, End, complete, failed
+from statestream.chat.replies.intake import Intake
+from statestream.chat.replies.model_calls import answering, tool_span
+from statestream.chat.replies.tools import Tools
+from statestream.chat.settings import Timeouts
+from statestream.store.slow_calls import SlowCalls, Stepped
+
+log = logging.getLogger("statestream")
+
+MAX_STEPS: Final = 8
+"""Steps of one reply: answers of the model, with tools run in between."""
+
+
+class ModelReader:
+    """The reader of one reply. `turns` gives what the model is to answer, read from the chat, whose key is `chat`."""
+
+    def __init__(
+        self,
+        model: Model,
+        tools: Tools,
+        timeouts: Timeouts,
+        turns: Callable[[], Awaitable[Sequence[Turn]]],
+        slow: SlowCalls,
+        chat: str,
+    ) -> None:
+        self._model, self._tools, self._timeouts = model, tools, timeouts
+        self._turns, self._slow, self._chat = turns, slow, chat
+
+    async def read(self, intake: Intake) -> End:
+        """How the reply is to end."""
+        try:
+            async with asyncio.timeout(self._timeouts.total):
+                for _ in range(MAX_STEPS):
+                    step = self._step(intake, await self._turns())
+                    end = await Stepped(step, self._slow, "model", self._model.name)
+                    if end is not None:
+                        return end
+                    await self._run_tools(intake)
+        except ModelFailed as failure:
+            return failed(failure.kind, str(failure))
+        except TimeoutError:
+            return TIMED_OUT
+        except Exception:
+            log.exception("the model %s raised an unexpected exception", self._model.name)
+            return BROKEN_OFF
+        return failed("too_many_steps", f"The model called tools {MAX_STEPS} times without answering.")
+
+    async def _step(self, intake: Intake, turns: Sequence[Turn]) -> End | None:
+        """How one answer of the model ended; None if it ended with tool calls."""
+        finish, declined = None, False
+        loop = asyncio.get_running_loop()
+        async with (
+            asyncio.timeout(self._timeouts.first) as silence,
+            answering(self._model, turns, self._tools.specs, chat=self._chat) as pieces,
+        ):
+            async for piece in pieces:
+                silence.reschedule(loop.time() + self._timeouts.idle)
+                declined = declined or isinstance(piece, Refusal)
+                finish = piece if isinstance(piece, Finish) else finish
+                intake.take(piece)
+                await intake.pause()
+        if finish is None:
+            return TRUNCATED
+        if declined:
+            return DECLINED
+        if intake.builder.calling:
+            return None
+        return EMPTY if intake.builder.empty else complete(finish.reason)
+
+    async def _run_tools(self, intake: Intake) -> None:
+        """Runs the tools that were called, all at once. Returns when every outcome is in the chat."""
+        calls = intake.builder.called()
+        intake.news.set()
+        async with asyncio.TaskGroup() as running:
+            for part, call in calls.items():
+                running.create_task(self._run_tool(intake, part, call))
+        await intake.in_the_chat()  # the next step reads its turns from there
+
+    async def _run_tool(self, intake: Intake, part: int, call: Call) -> None:
+        with tool_span(call.name, call.id, self._tools.specs) as span:
+            outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, self._slow)
+            if span is not None and "error" in outcome:
+                span.fail("tool_error")
+        intake.builder.returned(part, outcome)
+        intake.news.set()
