@@ -98,7 +98,7 @@ export interface ChatMessage {
   readonly status: "streaming" | "complete" | "stopped" | "error";
   /** All its text, without reasoning and tools. */
   readonly text: string;
-  readonly parts: readonly (TextPart | ToolPart | FilePart | DataPart)[];
+  readonly parts: readonly (TextPart | ToolPart | SourcePart | FilePart | DataPart)[];
   /** The ids of the other versions of this message, and its own, in the order of creation. */
   readonly siblings: readonly string[];
   readonly parent?: string;
@@ -136,6 +136,14 @@ export interface ToolPart {
   readonly status: "streaming" | "running" | "complete" | "error";
   readonly result?: unknown;
   readonly error?: string;
+  readonly step?: number;
+}
+
+/** A page that a reply is based on. */
+export interface SourcePart {
+  readonly type: "source";
+  readonly url: string;
+  readonly title?: string;
   readonly step?: number;
 }
 

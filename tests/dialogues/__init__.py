@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
 from statestream.chat.messages import find
-from statestream.chat.models import CallPiece
+from statestream.chat.models import CallPiece, Reasoning
+from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.slices import conversation as chat
 from statestream.chat.viewing.projection import Look
@@ -82,6 +84,12 @@ class Dialogue:
         self.builder.returned(part, outcome)
         self.look()
 
+    def agent_does(self, *pieces: AgentPiece) -> None:
+        """What an agent yields, with a look after each piece."""
+        for piece in pieces:
+            add(self.builder, piece)
+            self.look()
+
     def end(self, **how: Any) -> list[Any]:
         for action in self.builder.take():
             self.act(action)
@@ -143,6 +151,28 @@ def _bad_arguments() -> list[Any]:
     return one.complete()
 
 
+def _agent() -> list[Any]:
+    """An agent with tools of its own, data and sources, in two steps."""
+    one = Dialogue()
+    one.agent_does(
+        Status(text="Looking at your orders"),
+        Reasoning(text="Which ones?"),
+        "I look. ",
+        ToolUse(id="a", name="orders", arguments={"of": "ana"}),
+        ToolUse(id="b", name="stock"),
+        Data(name="progress", data={"done": 0.5}),
+        ToolResult(id="b", error="The stock is closed."),
+        ToolResult(id="a", result=[{"order": 7}]),
+        Status(text="Writing"),
+        Source(url="https://example.org/orders/7", title="Order 7"),
+        "You have ",
+        Data(name="orders", data=[7]),
+        "one order.",
+        Source(url="https://example.org/"),
+    )
+    return one.complete()
+
+
 def _stopped() -> list[Any]:
     one = Dialogue()
     one.say("As far ", "as it got")
@@ -200,6 +230,7 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
     "failed_at_once": _failed_at_once,
     "at_once": _at_once,
     "file": _file,
+    "agent": _agent,
 }
 
 

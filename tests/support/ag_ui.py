@@ -75,10 +75,15 @@ class Client:
     def on_messages_snapshot(self, event: Any) -> None:
         new = {message["id"]: message for message in event["messages"]}
         assert len(new) == len(event["messages"])
-        keeps_thoughts = all(message["role"] != "reasoning" for message in event["messages"])
-        kept = [m for m in self.messages if m["id"] in new or (keeps_thoughts and m["role"] == "reasoning")]
+        missing = {"reasoning", "activity"} - {message["role"] for message in event["messages"]}
+        kept = [m for m in self.messages if m["id"] in new or m["role"] in missing]
         self.messages = [new.pop(message["id"], message) for message in kept]
         self.messages += new.values()
+
+    def on_activity_snapshot(self, event: Any) -> None:
+        assert all(message["id"] != event["messageId"] for message in self.messages)
+        shown = {"activityType": event["activityType"], "content": event["content"]}
+        self.messages.append({"id": event["messageId"], "role": "activity", **shown})
 
     # text and reasoning
 

@@ -68,4 +68,4 @@ class Agents:
         """Raises Refused if there is no agent of that name."""
         if name is not None and name not in self._agents:
             hint = instead(name, self._agents, "agents")
-            raise Refused("unknown_agent", f"There is no agent{named(name)} here{hint}.")
+            raise Refused("unknown_agent", f"There is no agent{named(name)} here{hint}")

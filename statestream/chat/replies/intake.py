@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from statestream.chat.models import CallPiece, Finish, Opaque, Piece, Reasoning, Usage
+from statestream.chat.agents import AgentPiece
+from statestream.chat.models import Finish, Opaque, Usage
 from statestream.chat.replies.measurements import Measurements
+from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
 
 PIECES_BETWEEN_PAUSES: Final = 64
@@ -29,26 +31,16 @@ class Intake:
         self.stopping = False
         self._count = 0
 
-    def take(self, piece: Piece) -> None:
-        """Adds a piece of a model. Raises ModelFailed if the reply cannot hold it."""
+    def take(self, piece: AgentPiece) -> None:
+        """Adds a piece. Raises ModelFailed if the reply cannot hold it, and what `add` raises if it is none."""
         if isinstance(piece, Finish):
             return
         if isinstance(piece, Usage):
             self.measurements.add(piece)
             return
-        if isinstance(piece, Opaque):
-            self.builder.opaque(piece.data)
-            self.news.set()
-            return
-        self.measurements.piece()
-        if isinstance(piece, str):
-            self.builder.text("text", piece)
-        elif isinstance(piece, CallPiece):
-            self.builder.call(piece)
-        elif isinstance(piece, Reasoning):
-            self.builder.text("reasoning", piece.text)
-        else:
-            self.builder.text("text", piece.text)
+        if not isinstance(piece, Opaque):
+            self.measurements.piece()
+        add(self.builder, piece)
         self.news.set()
 
     async def pause(self) -> None:

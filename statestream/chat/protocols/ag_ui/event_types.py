@@ -188,6 +188,7 @@ class AGActivitySnapshot(TypedDict):
     messageId: str
     activityType: str
     content: dict[str, Any]
+    replace: Literal[True]
 
 
 class AGRunOutcome(TypedDict):

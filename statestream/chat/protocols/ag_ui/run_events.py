@@ -184,7 +184,7 @@ def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, 
     if not _grows(part):
         activity = activity_of(reply, index, part)
         del activity["role"]
-        return [{"type": "ACTIVITY_SNAPSHOT", "messageId": activity.pop("id"), **activity}], {}, []
+        return [{"type": "ACTIVITY_SNAPSHOT", "messageId": activity.pop("id"), **activity, "replace": True}], {}, []
     text = {"messageId": step_id(reply, part.get("step", 0))}
     return (
         [{"type": "TEXT_MESSAGE_START", **text, "role": "assistant"}],

@@ -1,0 +1,61 @@
+"""Adds the pieces that models and agents yield to the parts of a reply.
+
+Invariants: pure. What a piece contains is checked here, before it can reach the chat.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
+from statestream.chat.models import CallPiece, Opaque, Piece, Reasoning, Refusal
+from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.replies.tools import error_of, outcome_of
+
+MAX_URL: Final = 2_048
+MAX_TITLE: Final = 500
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
+
+
+def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
+    """Raises ModelFailed if the reply cannot hold the piece; TypeError, ValueError and NotJSON if it is none."""
+    if isinstance(piece, ToolUse):
+        builder.use(piece.id, piece.name, piece.arguments)
+    elif isinstance(piece, ToolResult):
+        builder.result(piece.id, outcome_of("the tool", piece.result) if piece.error is None else error_of(piece.error))
+    elif isinstance(piece, Data):
+        builder.whole(_data(piece))
+    elif isinstance(piece, Source):
+        builder.whole(_source(piece))
+    elif isinstance(piece, Status):
+        builder.status(piece.text)
+    else:
+        _add_of_model(builder, piece)
+
+
+def _add_of_model(builder: ReplyBuilder, piece: Piece) -> None:
+    if isinstance(piece, str):
+        builder.text("text", piece)
+    elif isinstance(piece, CallPiece):
+        builder.call(piece)
+    elif isinstance(piece, Reasoning):
+        builder.text("reasoning", piece.text)
+    elif isinstance(piece, Refusal):
+        builder.text("text", piece.text)
+    elif isinstance(piece, Opaque):
+        builder.opaque(piece.data)
+    else:
+        raise TypeError(f"expected a piece of a reply, got {type(piece).__name__}")
+
+
+def _data(piece: Data) -> dict[str, Any]:
+    if not _NAME.fullmatch(piece.name):
+        raise ValueError(f"expected the name of data in 1 to 64 letters, digits, - and _, got {piece.name!r}")
+    return {"type": f"data-{piece.name}", "data": piece.data}
+
+
+def _source(piece: Source) -> dict[str, Any]:
+    if len(piece.url) > MAX_URL or not piece.url.startswith(("https://", "http://")):
+        raise ValueError(f"expected the URL of a source to begin with https://, in at most {MAX_URL} characters")
+    return {"type": "source", "url": piece.url, **({"title": piece.title[:MAX_TITLE]} if piece.title else {})}

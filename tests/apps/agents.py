@@ -1,0 +1,122 @@
+"""A chat with agents of every kind, on a server that authenticates (see `by_name`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from statestream import Refused, Slice, Store, create_app
+from statestream.auth import role, signed_in
+from statestream.chat import Chat
+from statestream.chat.agents import AgentPiece, Data, Source, Status, Task, ToolResult, ToolUse
+from statestream.chat.agents.context import Context
+from statestream.chat.models import Finish, ModelFailed, Reasoning, Usage
+from statestream.core.errors import Forbidden, UnknownAction, UnknownSlice
+from tests.apps.by_name import auth
+
+Pieces = AsyncGenerator[AgentPiece, None]
+
+orders = Slice("orders", initial={"open": ["a book"], "asked": []}, read=signed_in, dispatch=signed_in)
+secrets = Slice("secrets", initial={"text": "nobody may know"}, read=role("boss"), dispatch=role("boss"))
+trace = Slice("trace", initial={"left": 0, "runs": 0}, read=signed_in, dispatch=signed_in)
+
+
+@orders.action
+def looked_at(state: Any, *, by: str) -> None:
+    state["asked"].append(by)
+
+
+@secrets.action
+def told(state: Any, *, text: str) -> None:
+    state["text"] = text
+
+
+@trace.action
+def left(state: Any) -> None:
+    state["left"] += 1
+
+
+@trace.action
+def ran(state: Any) -> None:
+    state["runs"] += 1
+
+
+chat = Chat()
+
+
+@chat.agent
+async def clerk(task: Task, context: Context) -> Pieces:
+    """Looks at the orders."""
+    await context.dispatch(ran())
+    yield Status(text="Looking at your orders")
+    yield Reasoning(text="Which ones?")
+    yield ToolUse(id="1", name="orders", arguments={"about": task.text})
+    found = await context.get("orders")
+    yield ToolResult(id="1", result=found["open"])
+    assert context.identity is not None
+    await context.dispatch(looked_at(by=context.identity.subject))
+    yield Source(url="https://example.org/orders", title="Your orders")
+    yield Data(name="orders", data={"count": len(found["open"])})
+    yield f"{context.identity.subject} has {len(found['open'])} order after {len(task.messages)} messages."
+    yield Usage(input=3, output=4)
+
+
+@chat.agent
+async def spy(task: Task, context: Context) -> Pieces:
+    """Tries what the person who asks may not do."""
+    try:
+        yield f"It says: {(await context.get('secrets'))['text']}. "
+    except UnknownSlice:
+        yield "There are no secrets. "
+    try:
+        await context.dispatch(told(text="mine"))
+        yield "I changed it."
+    except (Forbidden, UnknownAction):
+        yield "I may not change it."
+
+
+@chat.agent
+async def troubled(task: Task, context: Context) -> Pieces:
+    """Fails in the way that it is asked to."""
+    if task.text != "silence":
+        yield "As far as "
+    if task.text == "bug":
+        raise RuntimeError("canary")
+    if task.text == "refuse":
+        raise Refused("out_of_stock", "The book is out of stock.")
+    if task.text == "fail":
+        raise ModelFailed("overloaded", "The model is too busy.")
+    if task.text == "nonsense":
+        yield 7  # type: ignore[misc]  # that is what is tried
+    if task.text == "unknown call":
+        yield ToolResult(id="nowhere")
+    if task.text == "bad data":
+        yield Data(name="x/y", data=1)
+    if task.text == "bad source":
+        yield Source(url="javascript:alert(1)")
+    if task.text == "not JSON":
+        yield Data(name="x", data=object())
+    if task.text == "short":
+        yield Finish(reason="length")
+    if task.text == "bad result":
+        yield ToolUse(id="1", name="look")
+        yield ToolResult(id="1", result=object())
+        yield "it got."
+
+
+@chat.agent
+async def patient(task: Task, context: Context) -> Pieces:
+    """Says a little more again and again, and notes when it is stopped."""
+    try:
+        yield Status(text="Waiting")
+        yield "I wait"
+        while True:
+            await asyncio.sleep(0.02)
+            yield "."
+    finally:
+        await context.dispatch(left())
+
+
+app = create_app(Store([orders, secrets, trace, *chat.slices]), auth=auth)
+chat.setup(app)

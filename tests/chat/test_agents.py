@@ -1,0 +1,212 @@
+"""Agents, through a real server: what they may do, how their replies look, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from statestream.chat import Chat
+from tests.support import ROOT, Server, eventually
+from tests.support.chats import ended, read_chat, received
+
+APP = f"{ROOT / 'tests/apps/agents.py'}:app"
+Http = aiohttp.ClientSession
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server.serving(APP) as running:
+        yield running
+
+
+def named(token: str) -> Http:
+    return Http(headers={"Authorization": f"Bearer {token}"}, connector=aiohttp.TCPConnector(force_close=True))
+
+
+@pytest.fixture
+async def ann() -> AsyncIterator[Http]:
+    async with named("ann") as http:
+        yield http
+
+
+def question(chat: str, text: str, **more: Any) -> dict[str, Any]:
+    parts = [{"type": "text", "text": text}]
+    return {"id": chat, "message": {"id": "q1", "role": "user", "parts": parts}, **more}
+
+
+async def ask(http: Http, server: Server, chat: str, text: str, **more: Any) -> Any:
+    """The reply, as the chat has it when it has ended."""
+    async with http.post(f"{server.url}/api/chat", json=question(chat, text, **more)) as response:
+        assert response.status == 200, await response.text()
+        await received(response)
+    return await ended(http, server, chat)
+
+
+def written(message: Any) -> str:
+    return "".join(part["text"] for part in message["parts"] if part["type"] == "text")
+
+
+async def value(http: Http, server: Server, name: str) -> Any:
+    async with http.get(f"{server.url}/state", params={"slices": name}) as response:
+        return (await response.json())["slices"][name]
+
+
+async def test_an_agent_shows_its_tools_its_data_and_its_sources(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "shown", "my orders")
+    assert reply["status"] == "complete"
+    assert (reply["model"], reply["usage"]) == ("clerk", {"input": 3, "output": 4, "reasoning": 0, "cached": 0})
+    assert reply["parts"] == [
+        {"type": "reasoning", "text": "Which ones?"},
+        {
+            "type": "tool",
+            "call": "1",
+            "name": "orders",
+            "arguments": '{"about":"my orders"}',
+            "status": "complete",
+            "result": ["a book"],
+        },
+        {"type": "source", "url": "https://example.org/orders", "title": "Your orders", "step": 1},
+        {"type": "data-orders", "data": {"count": 1}, "step": 1},
+        {"type": "text", "text": "ann has 1 order after 1 messages.", "step": 1},
+    ]
+    assert "status" not in reply["run"]
+    assert "ann" in (await value(ann, server, "orders"))["asked"]
+
+
+async def test_an_agent_may_do_what_the_person_may_who_asks(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "spied", "tell me", agent="spy")
+    assert written(reply) == "There are no secrets. I may not change it."
+    async with named("bob:boss") as bob:
+        reply = await ask(bob, server, "told", "tell me", agent="spy")
+        assert written(reply) == "It says: nobody may know. I changed it."
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "sentence"),
+    [
+        ("bug", "failed", "The agent stopped with an error."),
+        ("nonsense", "failed", "The agent stopped with an error."),
+        ("bad data", "failed", "The agent stopped with an error."),
+        ("bad source", "failed", "The agent stopped with an error."),
+        ("not JSON", "failed", "The agent stopped with an error."),
+        ("unknown call", "failed", "The agent gave the result of a tool that does not run."),
+        ("refuse", "out_of_stock", "The book is out of stock."),
+        ("fail", "overloaded", "The model is too busy."),
+    ],
+)
+async def test_what_goes_wrong_is_the_end_of_the_reply_and_what_was_said_stays(
+    ann: Http, server: Server, text: str, kind: str, sentence: str
+) -> None:
+    reply = await ask(ann, server, f"wrong {text}", text, agent="troubled")
+    assert reply["error"] == {"kind": kind, "message": sentence}
+    assert written(reply) == "As far as "
+
+
+async def test_an_agent_that_says_nothing_has_failed(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "silent", "silence", agent="troubled")
+    assert reply["error"] == {"kind": "empty", "message": "The agent said nothing."}
+
+
+async def test_a_result_that_is_not_json_is_the_outcome_of_the_tool_only(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "bad result", "bad result", agent="troubled")
+    assert reply["status"] == "complete"
+    assert reply["parts"][1]["error"].startswith("The result of the tool is not JSON")
+
+
+async def test_an_agent_can_say_why_it_ends(ann: Http, server: Server) -> None:
+    assert (await ask(ann, server, "short", "short", agent="troubled"))["finish_reason"] == "length"
+
+
+async def test_the_details_of_a_failure_are_in_the_log_only(ann: Http) -> None:
+    with Server.serving(APP) as server:
+        async with ann.post(f"{server.url}/api/chat", json=question("log", "bug", agent="troubled")) as response:
+            assert "canary" not in await response.text()
+        assert "RuntimeError: canary" in server.stop()
+
+
+async def test_a_question_for_an_agent_that_does_not_exist_is_refused(ann: Http, server: Server) -> None:
+    async with ann.post(f"{server.url}/api/chat", json=question("none", "hello", agent="clark")) as response:
+        assert response.status == 409
+        assert await response.text() == "There is no agent clark here; did you mean clerk?"
+
+
+async def test_another_answer_comes_from_the_same_agent(ann: Http, server: Server) -> None:
+    first = await ask(ann, server, "again", "tell me", agent="spy")
+    body = question("again", "tell me", trigger="regenerate-message", messageId=first["id"])
+    async with ann.post(f"{server.url}/api/chat", json=body) as response:
+        assert response.status == 200, await response.text()
+        await received(response)
+    second = await ended(ann, server, "again")
+    assert second["id"] != first["id"]
+    assert second["model"] == "spy"
+
+
+async def test_an_agent_is_stopped_where_it_waits_and_can_clean_up(ann: Http, server: Server) -> None:
+    async with ann.post(f"{server.url}/api/chat", json=question("stopped", "wait", agent="patient")):
+
+        async def status() -> Any:
+            return (await read_chat(ann, server, "stopped"))["messages"][-1]["run"].get("status")
+
+        assert await eventually(status) == "Waiting"
+        async with ann.post(f"{server.url}/api/chat/stopped/stop") as response:
+            assert response.status == 200
+    reply = await ended(ann, server, "stopped")
+    assert reply["status"] == "stopped"
+    assert written(reply).startswith("I wait")
+
+    async def cleaned_up() -> Any:
+        return (await value(ann, server, "trace"))["left"]
+
+    assert await eventually(cleaned_up) == 1
+
+
+async def test_the_title_does_not_run_the_agent_again(ann: Http) -> None:
+    with Server.serving(APP) as server:
+        question = "Which of my orders are still open, and where are they now? I have waited for weeks."
+        await ask(ann, server, "titled", question)
+
+        async def title() -> Any:
+            return (await read_chat(ann, server, "titled")).get("title")
+
+        assert await eventually(title) == "Which of my orders are still open, and where are they now? I have waited for"
+        assert (await value(ann, server, "trace"))["runs"] == 1
+
+
+async def test_the_other_protocols_choose_an_agent_too(ann: Http, server: Server) -> None:
+    run = {"threadId": "ag", "runId": "r", "messages": [{"id": "q1", "role": "user", "content": "tell me"}]}
+    async with ann.post(f"{server.url}/ag-ui", json={**run, "forwardedProps": {"agent": "spy"}}) as response:
+        await received(response)
+    assert (await ended(ann, server, "ag"))["model"] == "spy"
+    async with ann.ws_connect(f"{server.url}/ws") as socket:
+        await socket.send_json({"type": "message", "content": "tell me", "session_id": "ws", "agent": "spy"})
+        async for message in socket:
+            if message.json().get("stream_end"):
+                break
+    assert (await ended(ann, server, "ws"))["model"] == "spy"
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        (lambda task, context: None, "expected an async generator"),
+        (7, "expected an async generator"),
+    ],
+)
+def test_what_cannot_be_an_agent_is_refused_at_once(agent: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Chat().agent(agent)
+
+
+def test_each_agent_has_a_name_of_its_own() -> None:
+    async def twice(task: Any, context: Any) -> AsyncIterator[str]:
+        yield ""
+
+    chat = Chat()
+    chat.agent(twice)
+    with pytest.raises(ValueError, match="named twice already"):
+        chat.agent(twice)
+    with pytest.raises(TypeError, match="without parentheses"):
+        chat.agent()
