@@ -97,6 +97,13 @@ async def troubled(task: Task, context: Context) -> Pieces:
         yield Source(url="javascript:alert(1)")
     if task.text == "not JSON":
         yield Data(name="x", data=object())
+    if task.text == "endless":
+        for number in range(10_000):
+            yield ToolUse(id=str(number), name="look")
+            yield ToolResult(id=str(number), result="x" * 10_000)
+    if task.text == "restless":
+        for number in range(100_000):
+            yield Status(text=str(number))
     if task.text == "short":
         yield Finish(reason="length")
     if task.text == "bad result":

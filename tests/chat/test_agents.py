@@ -93,6 +93,7 @@ async def test_an_agent_may_do_what_the_person_may_who_asks(ann: Http, server: S
         ("bad source", "failed", "The agent stopped with an error."),
         ("not JSON", "failed", "The agent stopped with an error."),
         ("unknown call", "failed", "The agent gave the result of a tool that does not run."),
+        ("restless", "too_long", "The reply is too long."),
         ("refuse", "out_of_stock", "The book is out of stock."),
         ("fail", "overloaded", "The model is too busy."),
     ],
@@ -103,6 +104,12 @@ async def test_what_goes_wrong_is_the_end_of_the_reply_and_what_was_said_stays(
     reply = await ask(ann, server, f"wrong {text}", text, agent="troubled")
     assert reply["error"] == {"kind": kind, "message": sentence}
     assert written(reply) == "As far as "
+
+
+async def test_what_the_tools_of_an_agent_return_is_within_a_limit(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "endless", "endless", agent="troubled")
+    assert reply["error"]["kind"] == "too_long"
+    assert len(reply["parts"]) < 300
 
 
 async def test_an_agent_that_says_nothing_has_failed(ann: Http, server: Server) -> None:

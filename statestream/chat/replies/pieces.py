@@ -56,6 +56,6 @@ def _data(piece: Data) -> dict[str, Any]:
 
 
 def _source(piece: Source) -> dict[str, Any]:
-    if len(piece.url) > MAX_URL or not piece.url.startswith(("https://", "http://")):
+    if len(piece.url) > MAX_URL or not piece.url.startswith(("https://", "http://")) or not piece.url.isprintable():
         raise ValueError(f"expected the URL of a source to begin with https://, in at most {MAX_URL} characters")
     return {"type": "source", "url": piece.url, **({"title": piece.title[:MAX_TITLE]} if piece.title else {})}

@@ -27,9 +27,9 @@ from statestream.core.values import plain
 MAX_CALLS: Final = 32
 """Tool calls in one answer of the model."""
 MAX_SIZE: Final = 2_000_000
-"""Characters of a reply, plus PART_SIZE for each of its parts. A model that exceeds this would never end.
+"""Characters of a reply, plus PART_SIZE for each of its parts. Whoever exceeds this would never end.
 
-Opaque data and its entries count, too.
+Opaque data and its entries count, too, and so do the status and the results of an agent's tools.
 """
 PART_SIZE: Final = 100
 MAX_NAME: Final = 256
@@ -141,10 +141,13 @@ class ReplyBuilder:
         self._keep({"step": self._step, "data": data})
 
     def _keep(self, entry: Entry) -> None:
-        self._size += PART_SIZE + len(entry["data"])
+        self._count(PART_SIZE + len(entry["data"]))
+        self._entries.append(entry)
+
+    def _count(self, size: int) -> None:
+        self._size += size
         if self._size > MAX_SIZE:
             raise ModelFailed("too_long", "The reply is too long.")
-        self._entries.append(entry)
 
     def _whole(self, stream: str | int, text: str) -> str:
         """The text without a trailing half of a surrogate pair, which waits for the other half in the next piece."""
@@ -200,6 +203,7 @@ class ReplyBuilder:
                 raise ModelFailed("failed", "The agent gave the result of a tool that does not run.")
             self._settle()
             self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
+        self._count(len(orjson.dumps(outcome)))
         self.returned(part, outcome)
         self._answered = True
 
@@ -215,10 +219,13 @@ class ReplyBuilder:
         self._add(size, _Stretch(part=index, begin=made, texts=[], grows=False), "")
 
     def status(self, text: str) -> None:
-        """Says what the agent is doing."""
+        """Says what the agent is doing. Raises ModelFailed if it says so too often."""
+        self._count(PART_SIZE)
         self._settle()
-        told = _clean(text)[:MAX_STATUS]
-        self._actions.append(conversation.progressed(self._key, reply=self._reply, status=told))
+        told = conversation.progressed(self._key, reply=self._reply, status=_clean(text)[:MAX_STATUS])
+        if self._actions and self._actions[-1].type == told.type:  # nobody has seen the last one
+            self._actions.pop()
+        self._actions.append(told)
 
     def returned(self, part: int, outcome: ToolOutcome) -> None:
         """Adds the outcome of a tool call."""
@@ -261,9 +268,7 @@ class ReplyBuilder:
             self._chunks[part] += 1
 
     def _add(self, size: int, stretch: _Stretch, text: str) -> None:
-        self._size += size + len(text)
-        if self._size > MAX_SIZE:
-            raise ModelFailed("too_long", "The reply is too long.")
+        self._count(size + len(text))
         if not self._stretches or self._stretches[-1] is not stretch:
             self._stretches.append(stretch)
         if text:

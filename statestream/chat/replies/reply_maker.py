@@ -154,6 +154,8 @@ class ReplyMaker:
     def _task(self, job: Job) -> Task:
         shown = archive.shown_path(self._view, job.key, self._settings.window)
         messages = [message for message in shown if message["id"] != job.reply][-self._settings.window :]
+        if not messages:
+            raise Refused("unknown_chat", "This chat was deleted.")
         turns = self._turns(job)
         return Task(chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns)
 
