@@ -20,7 +20,7 @@ from tests.support.asgi_exceptions import why_not
 from tests.support.node import Node
 from tests.support.often import often
 from tests.support.ordering import longest_first
-from tests.support.plain_client import CLIENTS
+from tests.support.plain_client import CLIENTS, PlainClient
 from tests.support.provider import started
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell, nohup: programs would inherit it
@@ -43,13 +43,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = longest_first(items, longest, workers)
 
 
-@pytest.fixture(autouse=True)
-def no_client_outlives_its_test() -> Iterator[None]:
-    """Closes plain clients that a test which failed has left open."""
-    before = set(CLIENTS)
-    yield
-    for client in set(CLIENTS) - before:
+_open_before: set[PlainClient] = set()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _open_before.update(CLIENTS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Closes plain clients that a test which failed has left open.
+
+    This comes before the event loop of the test ends, which waits for the threads that read them.
+    """
+    for client in set(CLIENTS) - _open_before:
         client.close()
+    _open_before.clear()
 
 
 @pytest.fixture(params=MODES if FRONT == "statestream" else MODES[1:2])

@@ -6,6 +6,7 @@ that uses it checks this too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -205,10 +206,13 @@ class PlainClient:
         """Closes with a reset, as a lost network does."""
         if self.socket:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.close()
+            self.socket.close()
+            self.socket = None
 
     def close(self) -> None:
         if self.socket:
+            with contextlib.suppress(OSError):  # the server has gone already
+                self.socket.shutdown(socket.SHUT_RDWR)  # a thread that reads it ends
             self.socket.close()
             self.socket = None
 
