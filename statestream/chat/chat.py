@@ -38,6 +38,7 @@ from statestream.chat.slices.listing import chats_slice
 from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
 from statestream.chat.slices.runs import runs_slice
+from statestream.chat.slices.storage import storage_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
@@ -85,6 +86,7 @@ class Chat:
             chats_slice,
             archive_slice,
             provider_slice,
+            storage_slice,
             runs_slice,
             people_slice,
             deleted_slice,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -113,6 +114,23 @@ async def troubled(task: Task, context: Context) -> Pieces:
 
 
 @chat.agent
+async def buyer(task: Task, context: Context) -> Pieces:
+    """Stores what it has done, and waits to be killed; the next run continues."""
+    if task.text == "too much":
+        await context.store("much", "x" * 1_000_001)
+    if task.text == "again":
+        yield f"I have {dict(context.stored)}."
+        await context.store("tries", context.stored.get("tries", 0) + 1)
+        return
+    if "order" in context.stored:
+        yield f"Order {context.stored['order']['id']} is placed."
+        return
+    await context.store("order", {"id": 7})
+    yield "I placed it."
+    await asyncio.sleep(3600)
+
+
+@chat.agent
 async def patient(task: Task, context: Context) -> Pieces:
     """Says a little more again and again, and notes when it is stopped."""
     try:
@@ -125,5 +143,6 @@ async def patient(task: Task, context: Context) -> Pieces:
         await context.dispatch(left())
 
 
-app = create_app(Store([orders, secrets, trace, *chat.slices]), auth=auth)
+store = Store([orders, secrets, trace, *chat.slices], journal=os.environ.get("JOURNAL", "memory:"))
+app = create_app(store, auth=auth)
 chat.setup(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 
 from statestream.chat import Chat
 from tests.support import ROOT, Server, eventually
-from tests.support.chats import ended, read_chat, received
+from tests.support.chats import ended, read_chat, read_until, received
 
 APP = f"{ROOT / 'tests/apps/agents.py'}:app"
 Http = aiohttp.ClientSession
@@ -193,6 +194,37 @@ async def test_the_other_protocols_choose_an_agent_too(ann: Http, server: Server
             if message.json().get("stream_end"):
                 break
     assert (await ended(ann, server, "ws"))["model"] == "spy"
+
+
+async def test_what_an_agent_has_stored_survives_a_kill(ann: Http, tmp_path: Path) -> None:
+    server = Server.serving(APP, env={"JOURNAL": f"sqlite:///{tmp_path}/agents.db"})
+    with server:
+        asking = question("bought", "buy it", agent="buyer")
+        async with ann.post(f"{server.url}/api/chat", json=asking) as response:
+            await read_until(response, "I placed it.")
+            server.kill()
+    with server:
+        interrupted = await ended(ann, server, "bought")
+        assert interrupted["error"]["kind"] == "interrupted"
+        body = question("bought", "buy it", trigger="regenerate-message", messageId=interrupted["id"])
+        async with ann.post(f"{server.url}/api/chat", json=body) as response:
+            await received(response)
+        assert written(await ended(ann, server, "bought")) == "Order 7 is placed."
+
+
+async def test_what_an_agent_has_stored_is_gone_when_its_reply_is_complete(ann: Http, server: Server) -> None:
+    first = await ask(ann, server, "stored", "again", agent="buyer")
+    body = question("stored", "again", trigger="regenerate-message", messageId=first["id"])
+    async with ann.post(f"{server.url}/api/chat", json=body) as response:
+        await received(response)
+    assert written(await ended(ann, server, "stored")) == "I have {}."
+
+
+async def test_what_an_agent_stores_is_within_a_limit_and_for_nobody_else(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "much", "too much", agent="buyer")
+    assert reply["error"]["kind"] == "storage_full"
+    async with ann.get(f"{server.url}/state", params={"slices": "agent_storage/much"}) as response:
+        assert response.status == 404
 
 
 @pytest.mark.parametrize(

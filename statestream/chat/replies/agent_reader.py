@@ -42,7 +42,9 @@ class AgentReader:
         """How the reply is to end."""
         try:
             async with asyncio.timeout(self._timeouts.total):
-                steps = self._execute(intake, await self._task())
+                task = await self._task()
+                await self._context.open(task.question["id"])
+                steps = self._execute(intake, task)
                 return await Stepped(steps, self._slow, "agent", self._agent.name)
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))

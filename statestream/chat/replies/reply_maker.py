@@ -32,7 +32,7 @@ from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, listing, provider, runs
+from statestream.chat.slices import archive, conversation, listing, provider, runs, storage
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
@@ -45,6 +45,8 @@ MAX_TITLE: Final = 80
 SAMPLE: Final = 2_000
 """The characters of each message that the model is given, and of its answer that are looked at."""
 MAX_PIECES: Final = 1_000
+UNFINISHED: Final = ("interrupted", "elsewhere", "lost")
+"""The outcomes of a run after which somebody may ask for the same again, to continue."""
 PROMPT: Final = (
     "Give the conversation that follows a title of at most six words, in its language. "
     "Answer with the title only, without quotes or a full stop."
@@ -144,7 +146,9 @@ class ReplyMaker:
         # on a server that authenticates, an agent may do what the person may who asks; otherwise what anybody may
         asking = Principal(identity=by, closed=view.guards(conversation.chat_slice))
         task = partial(view.complete, lambda: self._task(job))
-        return AgentReader(agent, Context(view.seen_by(asking)), settings.timeouts, task, view.slow_calls)
+        return AgentReader(
+            agent, Context(view.seen_by(asking), view, job.key), settings.timeouts, task, view.slow_calls
+        )
 
     def _turns(self, job: Job) -> list[Turn]:
         sent = provider.sent_by(self._view, job.key, job.provider)
@@ -160,8 +164,8 @@ class ReplyMaker:
         return Task(chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns)
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
-        """After a reply: its tokens are counted, old messages move to the archive, their opaque data is removed, and
-        the chat gets a title.
+        """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque
+        data and the storage of agents is removed, and the chat gets a title.
         """
         self._quota.used(job.person, run.measurements.usage)
         view, key = self._view, job.key
@@ -169,16 +173,19 @@ class ReplyMaker:
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again
                 await self._view.dispatch(actions, expect=expect)
-        if forgetting := await view.complete(lambda: self._forgetting(key)):
+        if forgetting := await view.complete(lambda: self._forgetting(job, run)):
             await view.dispatch(forgetting)
         await correct(self._view, job.key)
         if self._settings.titles:
             await self._give_title(job)
             await correct(self._view, job.key)
 
-    def _forgetting(self, key: str) -> list[Action]:
-        shown = archive.shown_path(self._view, key, self._settings.window)  # the model is sent archived ones as well
-        return provider.forgetting(self._view, key, [*state_of(self._view, key)["messages"], *shown])
+    def _forgetting(self, job: Job, run: ReplyRun) -> list[Action]:
+        view, key, state = self._view, job.key, state_of(self._view, job.key)
+        shown = archive.shown_path(view, key, self._settings.window)  # the model is sent archived ones as well
+        reply = find(state, job.reply)
+        keep = None if reply is None or run.outcome not in UNFINISHED else reply.get("parent")
+        return [*provider.forgetting(view, key, [*state["messages"], *shown]), *storage.clearing(view, key, keep)]
 
     async def _give_title(self, job: Job) -> None:
         state = await self._state(job.key)

@@ -8,6 +8,7 @@
     deleted_chats  ids that cannot be used again
     erasures       deleted chats that are still to be erased from the journal
     runs           the replies in progress
+    storage        what agents keep while they answer a question
 
 The slices that nodes need among themselves are in `nodes`.
 
