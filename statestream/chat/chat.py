@@ -138,9 +138,10 @@ class Chat:
     def _conversations(self, store: Store, quota: Quota) -> Conversations:
         return Conversations(store.view(SERVER), self._settings, quota)
 
-    def setup(self, app: web.Application) -> None:
+    def setup(self, app: web.Application) -> Conversations:
         """Adds the chat's routes to an application of `create_app` whose store has `slices`.
 
+        Returns the conversations, which the application's own code can use while the server runs: no right limits it.
         If the application authenticates, each chat is for those who belong to it; otherwise, all are everybody's.
         Raises TypeError for anything else, and ValueError if the store lacks slices.
         """
@@ -168,6 +169,7 @@ class Chat:
 
         app.cleanup_ctx.append(running)
         app.on_shutdown.insert(0, stopping)  # before the streams end, so that viewers see how the replies ended
+        return conversations
 
 
 def _quota(app: web.Application) -> Quota:

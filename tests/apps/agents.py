@@ -7,9 +7,11 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from statestream import Refused, Slice, Store, create_app
+from aiohttp import web
+
+from statestream import Identity, Refused, Slice, Store, create_app
 from statestream.auth import role, signed_in
-from statestream.chat import Chat
+from statestream.chat import Chat, Question
 from statestream.chat.agents import AgentPiece, Data, Source, Status, Task, ToolResult, ToolUse
 from statestream.chat.agents.context import Context
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Usage
@@ -145,4 +147,15 @@ async def patient(task: Task, context: Context) -> Pieces:
 
 store = Store([orders, secrets, trace, *chat.slices], journal=os.environ.get("JOURNAL", "memory:"))
 app = create_app(store, auth=auth)
-chat.setup(app)
+conversations = chat.setup(app)
+
+
+async def nightly(request: web.Request) -> web.Response:
+    """What a timer of the application would do."""
+    who = request.match_info["who"]
+    question = Question.text("my orders", author=who)
+    reply = await conversations.ask(f"nightly-{who}", question, create=True, by=Identity(subject=who))
+    return web.json_response({"reply": reply})
+
+
+app.router.add_post("/nightly/{who}", nightly)

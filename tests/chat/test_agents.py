@@ -183,6 +183,14 @@ async def test_the_title_does_not_run_the_agent_again(ann: Http) -> None:
         assert (await value(ann, server, "trace"))["runs"] == 1
 
 
+async def test_the_applications_own_code_can_ask(ann: Http, server: Server) -> None:
+    async with ann.post(f"{server.url}/nightly/ann") as response:
+        assert response.status == 200
+    reply = await ended(ann, server, "nightly-ann")
+    assert written(reply) == "ann has 1 order after 1 messages."
+    assert "nightly-ann" in (await value(ann, server, "chats/ann"))["chats"]
+
+
 async def test_the_other_protocols_choose_an_agent_too(ann: Http, server: Server) -> None:
     run = {"threadId": "ag", "runId": "r", "messages": [{"id": "q1", "role": "user", "content": "tell me"}]}
     async with ann.post(f"{server.url}/ag-ui", json={**run, "forwardedProps": {"agent": "spy"}}) as response:
