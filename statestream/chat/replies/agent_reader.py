@@ -18,6 +18,7 @@ from statestream.chat.agents.declared import Agent
 from statestream.chat.models import Finish, ModelFailed, Refusal
 from statestream.chat.replies.ends import DECLINED, End, complete, failed
 from statestream.chat.replies.intake import Intake
+from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.settings import Timeouts
 from statestream.core.errors import Refused
 from statestream.store.slow_calls import SlowCalls, Stepped
@@ -44,8 +45,8 @@ class AgentReader:
             async with asyncio.timeout(self._timeouts.total):
                 task = await self._task()
                 await self._context.open(task.question["id"])
-                steps = self._execute(intake, task)
-                return await Stepped(steps, self._slow, "agent", self._agent.name)
+                with agent_span(self._agent.name, task.chat):
+                    return await Stepped(self._execute(intake, task), self._slow, "agent", self._agent.name)
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))
         except Refused as refused:

@@ -1,4 +1,4 @@
-"""Calls of models and tools, each in a span by OpenTelemetry's semantic conventions for generative AI.
+"""Calls of models, tools and agents, each in a span by OpenTelemetry's semantic conventions for generative AI.
 
 Invariants: no prompt, answer, argument or result is in a span. A call that nobody traces is not looked at. The
 conventions are in development: what is used of them is here only.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from time import perf_counter
 
 from statestream.chat.models import Finish, Model, ModelFailed, Opaque, Piece, ToolSpec, Turn, Usage
@@ -101,6 +101,20 @@ def tool_span(name: str, call: str, tools: Sequence[ToolSpec]) -> Iterator[Span 
     about = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.type": "function", "gen_ai.tool.call.id": call}
     about |= {"gen_ai.tool.name": name} if known else {}
     title = f"execute_tool {name}" if known else "execute_tool"
+    with _span(title, about) as span:
+        yield span
+
+
+@contextlib.contextmanager
+def agent_span(name: str, chat: str) -> Iterator[Span | None]:
+    """The span of an agent's work on one reply; None if nobody traces it."""
+    about = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, "gen_ai.conversation.id": chat}
+    with _span(f"invoke_agent {name}", about) as span:
+        yield span
+
+
+@contextlib.contextmanager
+def _span(title: str, about: Mapping[str, Attribute]) -> Iterator[Span | None]:
     span = tracing.begin(title, attributes=about) if tracing.is_on() else None
     if span is None:
         yield None
