@@ -78,8 +78,11 @@ def built(app: Path) -> Path:
 def test_the_tarball_has_the_client_and_nothing_else(tarball: Path) -> None:
     with tarfile.open(tarball) as archive:
         names = set(archive.getnames())
+        licence = archive.extractfile("package/LICENSE")
+        assert licence is not None
+        assert licence.read() == (ROOT / "LICENSE").read_bytes()
     modules = {path.name for path in (*CLIENT.glob("*.js"), *CLIENT.glob("*.ts"))}
-    assert names == {f"package/{name}" for name in {*modules, "package.json"}}
+    assert names == {f"package/{name}" for name in {*modules, "package.json", "LICENSE"}}
     about = json.loads((CLIENT / "package.json").read_text())
     assert about["version"] == statestream.__version__
     assert "dependencies" not in about
