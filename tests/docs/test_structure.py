@@ -18,7 +18,7 @@ from statestream.journal import redis
 from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
-OPTIONAL = {"hypothesis", "openai", "opentelemetry"}
+OPTIONAL = {"hypothesis", "openai", "opentelemetry", "pydantic_ai"}
 """Packages of extras, which are imported when they are first used."""
 SMALL = {"statestream.__main__"}
 

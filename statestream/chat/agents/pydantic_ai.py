@@ -1,0 +1,185 @@
+"""Agents of Pydantic AI in a chat: their text, thoughts, tools and output as pieces of a reply.
+
+    from statestream.chat.agents import pydantic_ai
+
+    helper = Agent("openai:gpt-5-mini", instructions="Be kind.", deps_type=Context)
+
+    @chat.agent
+    async def support(task, context):
+        async for piece in pydantic_ai.run(helper, task, deps=context):
+            yield piece
+
+Tools get the context as `ctx.deps`, so that they can read the state and dispatch actions as the person who asks.
+
+Invariants: the conversation is what the chat has; nothing of the framework's own history is kept. An error of a model
+becomes ModelFailed with a sentence of ours, because the framework's messages may quote prompts.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.util
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from pydantic import TypeAdapter
+
+from statestream.chat.agents import AgentPiece, Data, Task, ToolResult, ToolUse
+from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
+from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES
+from statestream.core.values import loads
+
+if TYPE_CHECKING:
+    from pydantic_ai import Agent
+    from pydantic_ai.messages import ModelMessage, UserContent
+
+log = logging.getLogger("statestream")
+
+_ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
+OUTPUT: Final = "output"
+"""The name of the data for an output that is not text."""
+
+
+async def run(agent: Agent[Any, Any], task: Task, *, deps: Any = None) -> AsyncIterator[AgentPiece]:
+    """Has an agent answer the question of a task, and yields the pieces of the reply.
+
+    `deps` is what the agent's tools get. An output that is not text becomes Data with the name `output`. Raises
+    ModelFailed.
+    """
+    if importlib.util.find_spec("pydantic_ai") is None:
+        raise ImportError(
+            "pydantic-ai is not installed; it comes with the extra pydantic-ai: pip install '.[pydantic-ai]' in the "
+            "checkout",
+            name="pydantic_ai",
+        )
+    from pydantic_ai.exceptions import AgentRunError
+
+    prompt, history = _prompt(task.turns[-1]), list(_history(task.turns[:-1]))
+    try:
+        async with agent.run_stream_events(prompt, message_history=history, deps=deps) as events:
+            async for event in events:
+                for piece in _pieces(event):
+                    yield piece
+    except AgentRunError as error:
+        log.warning("the agent's model failed: %s", type(error).__name__)
+        raise _failure(error) from None
+
+
+def _pieces(event: Any) -> Iterator[AgentPiece]:
+    from pydantic_ai import AgentRunResultEvent
+    from pydantic_ai.messages import (
+        FunctionToolCallEvent,
+        FunctionToolResultEvent,
+        PartDeltaEvent,
+        PartStartEvent,
+        TextPart,
+        TextPartDelta,
+        ThinkingPart,
+        ThinkingPartDelta,
+    )
+
+    match event:
+        case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+            yield text
+        case PartStartEvent(part=ThinkingPart(content=text)):
+            yield Reasoning(text=text)
+        case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(text))):
+            yield Reasoning(text=text)
+        case FunctionToolCallEvent(part=call):
+            yield ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=_arguments(call.args))
+        case FunctionToolResultEvent(part=part):
+            yield _result(part)
+        case AgentRunResultEvent(result=result):
+            yield from _end(result)
+
+
+def _arguments(args: str | dict[str, Any] | None) -> dict[str, Any]:
+    """The arguments of a call, which are JSON text or an object; none if the model has written something else."""
+    try:
+        given = loads(args.encode(errors="replace")) if isinstance(args, str) and args else args
+    except ValueError:
+        return {}
+    return given if isinstance(given, dict) else {}
+
+
+def _result(part: Any) -> ToolResult:
+    from pydantic_ai.messages import RetryPromptPart
+
+    if isinstance(part, RetryPromptPart) or part.outcome != "success":
+        return ToolResult(id=part.tool_call_id, error=_sentence(part.content))
+    return ToolResult(id=part.tool_call_id, result=_ANYTHING.dump_python(part.content, mode="json"))
+
+
+def _sentence(content: Any) -> str:
+    """What the model is told of a tool that has failed: text, or an object with it."""
+    with contextlib.suppress(ValueError):
+        content = orjson.loads(content) if isinstance(content, str) else content
+    said = content.get("error") if isinstance(content, dict) else content
+    return said if isinstance(said, str) else "The tool failed."
+
+
+def _end(result: Any) -> Iterator[AgentPiece]:
+    if not isinstance(result.output, str):
+        yield Data(name=OUTPUT, data=_ANYTHING.dump_python(result.output, mode="json"))
+    usage = result.usage
+    yield Usage(
+        input=usage.input_tokens,
+        output=usage.output_tokens,
+        reasoning=usage.output_reasoning_tokens or 0,
+        cached=usage.cache_read_tokens,
+    )
+    yield Finish(reason=result.response.finish_reason or "stop")
+
+
+# the conversation
+
+
+def _history(turns: Sequence[Turn]) -> Iterator[ModelMessage]:
+    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
+
+    names: dict[str, str] = {}
+    for turn in turns:
+        if turn.role == "user":
+            yield ModelRequest(parts=[UserPromptPart(content=_prompt(turn))])
+        elif turn.role == "tool":
+            returned = ToolReturnPart(tool_name=names[turn.answers], content=turn.text, tool_call_id=turn.answers)
+            yield ModelRequest(parts=[returned])
+        else:
+            names |= {call.id: call.name for call in turn.calls}
+            calls = [
+                ToolCallPart(tool_name=each.name, args=each.arguments, tool_call_id=each.id) for each in turn.calls
+            ]
+            text = [TextPart(content=turn.text)] if turn.text else []
+            yield ModelResponse(parts=[*text, *calls])
+
+
+def _prompt(turn: Turn) -> str | list[UserContent]:
+    if not turn.images:
+        return turn.text
+    return [*([turn.text] if turn.text else []), *map(_image, turn.images)]
+
+
+def _image(url: str) -> UserContent:
+    from pydantic_ai.messages import BinaryContent, ImageUrl
+
+    head, comma, data = url.partition(";base64,")
+    if not comma or not head.startswith("data:"):
+        return ImageUrl(url=url)
+    return BinaryContent(data=base64.b64decode(data), media_type=head.removeprefix("data:"))
+
+
+def _failure(error: Exception) -> ModelFailed:
+    from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, ModelTimeoutError, UsageLimitExceeded
+
+    if isinstance(error, ModelHTTPError):
+        return ModelFailed(*SENTENCES.get(error.status_code, ("failed", "The model failed. Try again.")))
+    if isinstance(error, ModelTimeoutError):
+        return ModelFailed("timeout", "The model did not answer in time.")
+    if isinstance(error, ModelConnectionError):
+        return ModelFailed("connection", "The connection to the model was lost.")
+    if isinstance(error, UsageLimitExceeded):
+        return ModelFailed("usage_limit", "The reply has used up what it may use.")
+    return ModelFailed(*BROKEN_OFF)

@@ -1,0 +1,120 @@
+"""Agents of frameworks, through a real server and a provider that speaks the wire's format and checks its rules."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support import ROOT, Server
+from tests.support.chats import ended, read_until, received
+from tests.support.provider import asked, open_gate, script
+
+APP = f"{ROOT / 'tests/apps/adapted.py'}:app"
+Http = aiohttp.ClientSession
+
+
+@pytest.fixture(scope="module")
+def server(upstream: str) -> Iterator[Server]:
+    with Server.serving(APP, env={"CHATTY_UPSTREAM": f"{upstream}/v1"}) as running:
+        yield running
+
+
+@pytest.fixture
+async def ann() -> AsyncIterator[Http]:
+    async with Http(headers={"Authorization": "Bearer ann"}) as http:
+        yield http
+
+
+def body(chat: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"id": chat, "message": {"role": "user", "parts": [{"type": "text", "text": text}]}, **more}
+
+
+async def reply(http: Http, server: Server, chat: str, text: str, **more: Any) -> Any:
+    async with http.post(f"{server.url}/api/chat", json=body(chat, text, **more)) as response:
+        assert response.status == 200, await response.text()
+        await received(response)
+    return await ended(http, server, chat)
+
+
+def call(id: str, arguments: str, name: str = "order") -> list[Any]:
+    return [{"call": {"index": 0, "id": id, "name": name, "arguments": arguments}}, {"finish": "tool_calls"}]
+
+
+REFUSAL = {"status": 401, "body": {"error": {"message": "canary sk-canary", "code": "invalid_api_key"}}}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 4}}
+
+
+async def test_text_and_tools_are_shown_and_tools_act_for_the_person(ann: Http, server: Server, upstream: str) -> None:
+    question = await script(
+        ann, upstream, "Order a lamp.", {"say": "I "}, {"say": "order. "}, *call("c1", '{"what": "lamp"}')
+    )
+    await script(ann, upstream, question + "+", {"say": "Done."}, {"last": "stop"}, {"usage": USAGE})
+    made = await reply(ann, server, "lamp", question)
+    assert made["status"] == "complete", made
+    assert made["parts"] == [
+        {"type": "text", "text": "I order. "},
+        {
+            "type": "tool",
+            "call": "c1",
+            "name": "order",
+            "arguments": '{"what":"lamp"}',
+            "status": "complete",
+            "result": ["a book", "lamp"],
+        },
+        {"type": "text", "text": "Done.", "step": 1},
+    ]
+    assert made["usage"] == {"input": 10, "output": 20, "reasoning": 0, "cached": 4}
+    assert made["model"] == "assistant"
+
+
+async def test_the_model_is_told_what_the_chat_has(ann: Http, server: Server, upstream: str) -> None:
+    question = await script(ann, upstream, "Order a chair.", *call("c1", '{"what": "chair"}'))
+    await script(ann, upstream, question + "+", {"say": "Ordered."}, {"finish": "stop"})
+    await reply(ann, server, "chair", question)
+    again = await script(ann, upstream, "And what did I order?", {"say": "A chair."}, {"finish": "stop"})
+    made = await reply(ann, server, "chair", again)
+    assert made["parts"] == [{"type": "text", "text": "A chair."}]
+    [request] = await asked(ann, upstream, again)
+    assert [message["role"] for message in request["body"]["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+
+
+async def test_a_tool_that_is_to_be_called_again_has_failed(ann: Http, server: Server, upstream: str) -> None:
+    question = await script(ann, upstream, "Order nothing.", *call("c1", '{"what": "nothing"}'))
+    await script(ann, upstream, question + "+", {"say": "What, then?"}, {"finish": "stop"})
+    made = await reply(ann, server, "nothing", question)
+    assert (made["parts"][0]["status"], made["parts"][0]["error"]) == ("error", "Say what to order.")
+    assert made["parts"][1]["text"] == "What, then?"
+
+
+async def test_an_output_that_is_not_text_is_data(ann: Http, server: Server, upstream: str) -> None:
+    given = '{"city": "Ulm", "celsius": 20}'
+    question = await script(ann, upstream, "How warm is it?", *call("c1", given, "final_result"))
+    made = await reply(ann, server, "warm", question, agent="thermometer")
+    assert made["status"] == "complete", made
+    assert made["parts"] == [{"type": "data-output", "data": {"city": "Ulm", "celsius": 20}}]
+
+
+async def test_a_provider_that_refuses_is_an_error_without_its_words(ann: Http, server: Server, upstream: str) -> None:
+    question = await script(ann, upstream, "Are you there?", {"refuse": REFUSAL})
+    made = await reply(ann, server, "refused", question)
+    assert made["error"] == {"kind": "unauthenticated", "message": "The model's key is missing or wrong."}
+
+
+async def test_a_reply_is_stopped_and_keeps_its_text(ann: Http, server: Server, upstream: str) -> None:
+    question = await script(ann, upstream, "Go on.", {"say": "Once upon"}, {"wait": "adapted"}, {"finish": "stop"})
+    async with ann.post(f"{server.url}/api/chat", json=body("stopped", question)) as response:
+        await read_until(response, "Once upon")
+        async with ann.post(f"{server.url}/api/chats/stopped/stop") as stopped:
+            assert stopped.status == 200
+    made = await ended(ann, server, "stopped")
+    await open_gate(ann, upstream, "adapted")
+    assert (made["status"], made["parts"]) == ("stopped", [{"type": "text", "text": "Once upon"}])
