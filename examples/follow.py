@@ -1,4 +1,4 @@
-"""Follows a served board, adds a task, and prints what comes: python examples/follow.py http://127.0.0.1:8000"""
+"""Follows the board of examples/board, adds a card, and prints what comes: python examples/follow.py URL"""
 
 import asyncio
 import sys
@@ -9,13 +9,13 @@ import statestream
 
 async def main(url: str) -> None:
     async with statestream.connect(url, slices=["board"]) as stream:
-        print("tasks:", [task["title"] for task in stream.state["board"]["tasks"]])
-        added = await stream.dispatch("board/task_added", {"id": uuid.uuid4().hex, "title": "Written by follow.py"})
+        print("cards:", [card["title"] for card in stream.state["board"]["cards"]])
+        added = await stream.dispatch("board/card_added", {"id": uuid.uuid4().hex, "title": "Written by follow.py"})
         async for update in stream:
             print(update.kind, update.reason or update.patches or "")
             if update.position == str(added.position):
                 break
-        print("tasks:", [task["title"] for task in stream.state["board"]["tasks"]])
+        print("cards:", [card["title"] for card in stream.state["board"]["cards"]])
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ def test_the_example_without_a_server_runs() -> None:
 
 
 async def test_the_example_board_is_served_and_followed() -> None:
-    with Server.serving(str(ROOT / "examples/board.py:store")) as server:
+    with Server.serving(str(ROOT / "examples/board/app.py:store")) as server:
         output = await asyncio.to_thread(run, "examples/follow.py", server.url)
-    assert output.splitlines() == ["tasks: []", "initial start", "value ", "tasks: ['Written by follow.py']"]
+    assert output.splitlines() == ["cards: []", "initial start", "value ", "cards: ['Written by follow.py']"]
 
 
 async def test_the_example_chat_answers() -> None:
@@ -166,23 +166,30 @@ def test_the_command_explains_itself() -> None:
 
 def test_wrong_calls_of_serve_are_explained() -> None:
     assert "cannot find" in wrong_usage("serve", "no_such_module:store")
-    assert "expected a Store" in wrong_usage("serve", "examples/board.py:board")
+    assert "expected a Store" in wrong_usage("serve", "examples/board/app.py:board")
     names = (["--origin", "https://app.example.com"], ["--allowed-host", "live.example.org"])
     for option in (["--no-handoff"], ["--heartbeat", "5"], ["--max-subscribers", "5"], *names):
         refused = wrong_usage("serve", "examples/chat.py:app", *option)
         assert option[0] in refused
         assert "create_app" in refused
     for name, wrong in (("--origin", "*"), ("--origin", "app.example.com"), ("--allowed-host", "live.example.org:80")):
-        assert name in wrong_usage("serve", "examples/board.py:store", name, wrong)
+        assert name in wrong_usage("serve", "examples/board/app.py:store", name, wrong)
     for seconds in ("0", "nan", "inf", "soon"):
-        assert "--heartbeat" in wrong_usage("serve", "examples/board.py:store", "--heartbeat", seconds)
-    assert "journal URL" in wrong_usage("serve", "examples/board.py:store", "--journal", "x")
+        assert "--heartbeat" in wrong_usage("serve", "examples/board/app.py:store", "--heartbeat", seconds)
+    assert "journal URL" in wrong_usage("serve", "examples/board/app.py:store", "--journal", "x")
     assert "goes with a store" in wrong_usage("serve", "examples/chat.py:app", "--journal", "memory:")
 
 
 def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("not a database " * 100)
-    arguments = ("serve", "examples/board.py:store", "--journal", f"sqlite:///{tmp_path / 'notes.db'}", "--port", "0")
+    arguments = (
+        "serve",
+        "examples/board/app.py:store",
+        "--journal",
+        f"sqlite:///{tmp_path / 'notes.db'}",
+        "--port",
+        "0",
+    )
     ran = finished(*arguments)
     assert (ran.code, "expected a statestream journal" in ran.err) == (1, True)
     assert "Traceback" not in ran.err
@@ -190,7 +197,7 @@ def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_is_explained() -> None:
     with Server.serving() as server:
-        arguments = ("serve", "examples/board.py:store", "--port", str(server.port))
+        arguments = ("serve", "examples/board/app.py:store", "--port", str(server.port))
         ran = await asyncio.to_thread(finished, *arguments)
         assert (ran.code, "address already in use" in ran.err.lower()) == (1, True)
         async with aiohttp.ClientSession() as http:
