@@ -83,12 +83,12 @@ class Chat:
         _check(model, timeouts, window=window, keep=keep, lease=lease)
         self.slices: Sequence[Slice] = (
             chat_slice,
+            people_slice,  # before the lists: at the position where somebody has a chat in their list, they may read it
             chats_slice,
             archive_slice,
             provider_slice,
             storage_slice,
             runs_slice,
-            people_slice,
             deleted_slice,
             erasures_slice,
             presence_slice,

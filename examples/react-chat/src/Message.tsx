@@ -1,0 +1,40 @@
+/* One message. A token of a reply renders this component, and no other. */
+import { memo } from "react";
+import { useMessage } from "./hooks";
+
+interface Props {
+  readonly chat: string;
+  readonly id: string;
+  readonly isLast: boolean;
+  readonly again: () => void;
+  readonly show: (sibling: string) => void;
+}
+
+export const Message = memo(function Message({ chat, id, isLast, again, show }: Props) {
+  const message = useMessage(chat, id);
+  if (message === undefined) return null;
+  const { role, status, parts, siblings, author, model, error } = message, at = siblings.indexOf(id);
+  const before = siblings[at - 1], after = siblings[at + 1];
+  return (
+    <li className={`${role} ${status}`}>
+      <h3>{role === "user" ? author ?? "You" : model ?? "Reply"}</h3>
+      {parts.map((part, number) =>
+        part.type === "reasoning" ? <details key={number}><summary>Reasoning</summary>{"text" in part && part.text}</details>
+        : part.type === "tool" && "name" in part ? <p key={number} className="tool">Used {part.name}</p>
+        : part.type === "text" && "text" in part ? <p key={number}>{part.text}</p>
+        : null)}
+      {error && <p className="problem">{error.message}</p>}
+      {status === "stopped" && <p className="hint">Stopped</p>}
+      <div className="actions">
+        {siblings.length > 1 && (
+          <>
+            <button aria-label="Previous version" disabled={before === undefined} onClick={() => before && show(before)}>‹</button>
+            <span>{at + 1} of {siblings.length}</span>
+            <button aria-label="Next version" disabled={after === undefined} onClick={() => after && show(after)}>›</button>
+          </>
+        )}
+        {role === "assistant" && isLast && status !== "streaming" && <button onClick={again}>Regenerate</button>}
+      </div>
+    </li>
+  );
+}, (one, other) => one.id === other.id && one.isLast === other.isLast); // `again` and `show` do the same in each rendering
