@@ -312,6 +312,27 @@ async def test_sidebars_follow(server: Server, upstream: str, people: People) ->
         assert f"chat/{chat}" not in owner.state
 
 
+async def test_who_has_a_chat_in_their_list_may_read_it_from_that_position_on(
+    server: Server, upstream: str, people: People
+) -> None:
+    """A client that adds the chat to its stream takes its state as of there, and resumes there."""
+    theirs = await talk(people["ann"], server, upstream, "One")
+    for chat in (theirs, "made-by-eve"):
+        with following(server, "eve", "chats/eve") as reader:
+            if chat == theirs:
+                assert (await invite(people["ann"], server, chat, "eve"))[0] == 200
+            else:
+                await talk(people["eve"], server, upstream, "Two", chat=chat)
+            if chat not in reader.state.get("chats/eve", {}).get("chats", {}):
+                reader.read_until(lambda _, chat=chat: chat in reader.state.get("chats/eve", {}).get("chats", {}))
+            _, then = await send(people["eve"], server, "GET", f"/state?slices=chat/{chat}&at={reader.last_id}")
+            reader.versions |= then["versions"]
+            reader.target += f",chat/{chat}"
+            reader.connect()
+            reader.read_until(lambda frame: frame.event == "state.resumed")
+            assert reader.versions[f"chat/{chat}"]
+
+
 async def test_only_those_who_belong_to_a_chat_are_present(server: Server, upstream: str, people: People) -> None:
     ann = people["ann"]
     chat = await talk(ann, server, upstream, "one")
