@@ -53,8 +53,10 @@ class Field {
     input.after(this.#note);
     input.oninput = () => this.#write(input.value);
     const whole = input.parentElement;
-    whole.onfocusin = () => announce({ editing: input.id });
-    whole.onfocusout = ({ relatedTarget }) => !whole.contains(relatedTarget) && (announce({ editing: null }), this.show());
+    whole.addEventListener("focusin", () => announce({ editing: input.id }));
+    whole.addEventListener("focusout", ({ relatedTarget }) => {
+      if (!whole.contains(relatedTarget)) (announce({ editing: null }), this.show());
+    });
   }
 
   get isUnsent() {

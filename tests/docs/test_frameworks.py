@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import ROOT, Server, dispatch
 from tests.support.browser import Tab, text_is
-from tests.support.bundling import bundle, write_page
+from tests.support.bundling import bundle, packages, write_page
 from tests.support.chats import ask, new_chat
 from tests.support.node import Node
 from tests.support.pages import files_of, write_files
@@ -36,23 +36,6 @@ LIVE = {"vue": "live", "svelte": "live", "dom": "live", "query": "success", "red
 def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def packages(folder: Path, *sources: Path) -> None:
-    """Makes the packages of the sources, and the web client of this checkout, available in the folder."""
-    into = folder / "node_modules"
-    into.mkdir()
-    (into / "statestream").symlink_to(BROWSER)
-    for each in (path for source in sources for path in (source / "node_modules").glob("[!.@]*")):
-        link(each, into / each.name)
-    for each in (path for source in sources for path in (source / "node_modules").glob("@*/*")):
-        link(each, into / each.parent.name / each.name)
-
-
-def link(package: Path, place: Path) -> None:
-    place.parent.mkdir(exist_ok=True)
-    if not place.exists():
-        place.symlink_to(package)
 
 
 ALL = """

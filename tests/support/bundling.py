@@ -1,4 +1,4 @@
-"""Pages and programs of tests/node, bundled by esbuild with the web client of this checkout.
+"""Pages and programs, bundled with the web client of this checkout: by esbuild, or by what a folder of packages has.
 
 Invariants: what is bundled finds `statestream` as an installed package, and other packages in the folder that is named.
 """
@@ -6,6 +6,7 @@ Invariants: what is bundled finds `statestream` as an installed package, and oth
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -50,3 +51,20 @@ def write_page(into: Path, script: str, html: str = "", before: str = "") -> Non
         "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=data:,><title>a page</title>"
         f"<div id=root>{html}</div><script>{before}</script><script type=module src=/dist/{script}.js></script></html>"
     )
+
+
+def packages(folder: Path, *sources: Path) -> None:
+    """Makes the packages of the sources, and the web client of this checkout, available in the folder."""
+    into = folder / "node_modules"
+    into.mkdir()
+    shutil.copytree(CLIENT, into / "statestream", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for each in (path for source in sources for path in (source / "node_modules").glob("[!.@]*")):
+        _link(each, into / each.name)
+    for each in (path for source in sources for path in (source / "node_modules").glob("@*/*")):
+        _link(each, into / each.parent.name / each.name)
+
+
+def _link(package: Path, place: Path) -> None:
+    place.parent.mkdir(exist_ok=True)
+    if not place.exists():
+        place.symlink_to(package)
