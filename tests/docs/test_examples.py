@@ -41,6 +41,7 @@ def test_an_example_explains_itself(name: str) -> None:
 # the dashboard
 
 
+@pytest.mark.long
 def test_the_dashboard_shows_the_samples_of_a_producer_in_two_browsers(browser: Node, tmp_path: Path) -> None:
     with example("dashboard", tmp_path) as server:
         first = Window(browser, server.url).live()
@@ -261,6 +262,7 @@ def enter(tab: Window, name: str) -> None:
     tab.live()
 
 
+@pytest.mark.long
 async def test_two_people_use_the_chat_in_react(browser: Node, tmp_path: Path) -> None:
     with react_chat(tmp_path) as server:
         ada, ben = Window(browser, server.url), Window(browser, server.url, narrow=True)

@@ -44,7 +44,7 @@ def test_the_example_without_a_server_runs() -> None:
 
 
 async def test_the_example_board_is_served_and_followed() -> None:
-    with Server.serving(str(ROOT / "examples/board/app.py:store")) as server:
+    with Server.serving(str(ROOT / "examples/board/app.py:store"), "memory:") as server:
         output = await asyncio.to_thread(run, "examples/follow.py", server.url)
     assert output.splitlines() == ["cards: []", "initial start", "value ", "cards: ['Written by follow.py']"]
 
@@ -197,7 +197,7 @@ def test_a_journal_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_is_explained() -> None:
     with Server.serving() as server:
-        arguments = ("serve", "examples/board/app.py:store", "--port", str(server.port))
+        arguments = ("serve", "examples/board/app.py:store", "--journal", "memory:", "--port", str(server.port))
         ran = await asyncio.to_thread(finished, *arguments)
         assert (ran.code, "address already in use" in ran.err.lower()) == (1, True)
         async with aiohttp.ClientSession() as http:
