@@ -37,7 +37,8 @@ export class Chart {
   /** `series`: the label of each key of a sample. `top`: the end of the axis; without it, the axis fits the values. */
   constructor({ title, series, format, top }) {
     Object.assign(this, { title, series, format, top });
-    const slider = { role: "slider", tabindex: 0, "aria-label": `${title}, the last two minutes`, "aria-valuemin": 0 };
+    const empty = { "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuetext": "nothing measured yet" };
+    const slider = { role: "slider", tabindex: 0, "aria-label": `${title}, the last two minutes`, ...empty };
     this.#plot = html("div", { class: "plot", ...slider });
     this.element = html("figure", {}, html("figcaption", {}, html("h2", {}, title), this.#when, this.#values), this.#plot);
     this.#plot.onpointermove = ({ offsetX }) => this.onPoint(this.#nearest(offsetX)?.at ?? null);

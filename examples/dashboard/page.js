@@ -55,7 +55,7 @@ function notice() {
   const samples = client.state.host?.samples ?? [], seconds = Math.round((performance.now() - arrived) / 1000);
   if (client.health.phase !== "live") return;
   let text = "";
-  if (samples.length === 0) text = "Nothing has been measured yet. Start the producer: python examples/dashboard/producer.py";
+  if (samples.length === 0) text = "Nothing has been measured yet: start producer.py.";
   else if (seconds >= QUIET_SECONDS) text = `The producer has been silent since ${clock(samples.at(-1).at)}.`;
   if (element("notice").textContent !== text) element("notice").textContent = text;
 }

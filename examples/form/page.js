@@ -191,7 +191,8 @@ function showPointers(others) {
 function showStatus() {
   const { phase, error } = client.health, phases = { connecting: "Connecting", live: "Live", waiting: "Offline", ended: "Disconnected" };
   element("status").className = phase;
-  element("status").textContent = fields.some(({ isUnsent }) => isUnsent) ? "Saving" : phases[phase];
+  const isUnsent = fields.some((field) => field.isUnsent), more = phase === "live" ? "Saving" : `${phases[phase]}: not saved`;
+  element("status").textContent = isUnsent ? more : phases[phase];
   if (phase === "ended") element("problem").textContent = error?.detail ?? "";
 }
 

@@ -24,6 +24,7 @@ EXAMPLES = ROOT / "examples"
 PAGES = ("dashboard", "board", "form", "react-chat")
 LIVE = "document.querySelector('.live')?.textContent === 'Live'"
 ELSEWHERE = "performance.getEntriesByType('resource').filter(({ name }) => !name.startsWith(location.origin)).length"
+POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _names = count()
 
 
@@ -48,11 +49,12 @@ class Window(Tab):
         self.wait(f"JSON.stringify({elements}.map((e) => e.textContent)) === {wanted}")
 
     def is_well_made(self) -> None:
-        """What axe and the console say, whether it fits, and where it loads from."""
+        """What axe says, whether it fits, where it loads from, and where it may."""
         self.wait("document.getAnimations().every(({ playState }) => playState !== 'running')")
         assert self.do("axe") == []
         assert self.look("document.documentElement.scrollWidth") <= self.width
         assert self.look(ELSEWHERE) == 0
+        assert self.look("fetch('/').then(({ headers }) => headers.get('Content-Security-Policy'))") == POLICY
 
     def ends_well(self) -> None:
         self.is_well_made()

@@ -62,9 +62,13 @@ function Frame({ me, leave }: { readonly me: string; readonly leave: () => void 
         <button onClick={leave} aria-label={`${me}: change your name`}>{me}</button>
       </header>
       <Chats chats={chats} open={id} />
-      {isMine ? <Conversation key={id} id={id} me={me} /> : <main>{refused === id && <h2>There is no such chat.</h2>}</main>}
+      {isMine ? <Conversation key={id} id={id} me={me} /> : <main>{refused === id && <NoChat />}</main>}
     </div>
   );
+}
+
+function NoChat() {
+  return <><h2>There is no such chat</h2><p className="hint">It was deleted, or its address is not complete.</p></>;
 }
 
 function Chats({ chats, open }: { readonly chats: ChatList["chats"]; readonly open: string | undefined }) {

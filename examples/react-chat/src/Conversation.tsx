@@ -16,7 +16,8 @@ export function Conversation({ id, me }: { readonly id: string | undefined; read
       setProblem("");
       return true;
     } catch (error) {
-      setProblem(error instanceof StatestreamError ? error.detail : String(error));
+      const { code, detail } = error instanceof StatestreamError ? error : { code: "", detail: String(error) };
+      setProblem(code === "unavailable" ? "The server does not answer. Try again: nothing happens twice." : detail);
       return false;
     }
   }
