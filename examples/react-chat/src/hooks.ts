@@ -1,5 +1,5 @@
 import { createHooks } from "statestream/react";
 import type { Actions, State } from "./state";
 
-/** The hooks with the types of app.py: `npm run types` writes state.d.ts. */
+/** The hooks with the types of app.py: `npm run check` writes state.d.ts. */
 export const { useSlice, useHealth, useChat, useMessage, usePresence } = createHooks<State, Actions>();
