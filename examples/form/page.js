@@ -199,4 +199,4 @@ function showStatus() {
 client.select((state) => state.form, () => fields.forEach((field) => field.show()));
 client.select((state) => state.people, showPeople);
 client.subscribe(showStatus);
-globalThis.onresize = () => client.state.people && showPeople(client.state.people);
+new ResizeObserver(() => client.state.people && showPeople(client.state.people)).observe(form); // the fields have moved
