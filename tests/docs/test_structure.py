@@ -18,7 +18,7 @@ from statestream.journal import redis
 from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
-OPTIONAL = {"hypothesis", "openai", "opentelemetry", "pydantic_ai"}
+OPTIONAL = {"hypothesis", "openai", "opentelemetry", "pydantic_ai", "agents"}
 """Packages of extras, which are imported when they are first used."""
 SMALL = {"statestream.__main__"}
 

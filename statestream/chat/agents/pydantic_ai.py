@@ -19,28 +19,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib.util
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import TypeAdapter
 
-from statestream.chat.agents import AgentPiece, Data, Task, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, Task, ToolResult, ToolUse
+from statestream.chat.agents.adapting import arguments_of, as_json, output, require
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
 from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES
-from statestream.core.values import loads
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
     from pydantic_ai.messages import ModelMessage, UserContent
 
 log = logging.getLogger("statestream")
-
-_ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
-OUTPUT: Final = "output"
-"""The name of the data for an output that is not text."""
 
 
 async def run(agent: Agent[Any, Any], task: Task, *, deps: Any = None) -> AsyncIterator[AgentPiece]:
@@ -49,12 +43,7 @@ async def run(agent: Agent[Any, Any], task: Task, *, deps: Any = None) -> AsyncI
     `deps` is what the agent's tools get. An output that is not text becomes Data with the name `output`. Raises
     ModelFailed.
     """
-    if importlib.util.find_spec("pydantic_ai") is None:
-        raise ImportError(
-            "pydantic-ai is not installed; it comes with the extra pydantic-ai: pip install '.[pydantic-ai]' in the "
-            "checkout",
-            name="pydantic_ai",
-        )
+    require("pydantic_ai", "pydantic-ai")
     from pydantic_ai.exceptions import AgentRunError
 
     prompt, history = _prompt(task.turns[-1]), list(_history(task.turns[:-1]))
@@ -89,20 +78,11 @@ def _pieces(event: Any) -> Iterator[AgentPiece]:
         case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(text))):
             yield Reasoning(text=text)
         case FunctionToolCallEvent(part=call):
-            yield ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=_arguments(call.args))
+            yield ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=arguments_of(call.args))
         case FunctionToolResultEvent(part=part):
             yield _result(part)
         case AgentRunResultEvent(result=result):
             yield from _end(result)
-
-
-def _arguments(args: str | dict[str, Any] | None) -> dict[str, Any]:
-    """The arguments of a call, which are JSON text or an object; none if the model has written something else."""
-    try:
-        given = loads(args.encode(errors="replace")) if isinstance(args, str) and args else args
-    except ValueError:
-        return {}
-    return given if isinstance(given, dict) else {}
 
 
 def _result(part: Any) -> ToolResult:
@@ -110,7 +90,7 @@ def _result(part: Any) -> ToolResult:
 
     if isinstance(part, RetryPromptPart) or part.outcome != "success":
         return ToolResult(id=part.tool_call_id, error=_sentence(part.content))
-    return ToolResult(id=part.tool_call_id, result=_ANYTHING.dump_python(part.content, mode="json"))
+    return ToolResult(id=part.tool_call_id, result=as_json(part.content))
 
 
 def _sentence(content: Any) -> str:
@@ -123,7 +103,7 @@ def _sentence(content: Any) -> str:
 
 def _end(result: Any) -> Iterator[AgentPiece]:
     if not isinstance(result.output, str):
-        yield Data(name=OUTPUT, data=_ANYTHING.dump_python(result.output, mode="json"))
+        yield output(result.output)
     usage = result.usage
     yield Usage(
         input=usage.input_tokens,

@@ -87,7 +87,7 @@ class OpenAIModel:
             raise
         except Exception as error:  # of the package or its transport
             log.warning("the model failed: %s", type(error).__name__)
-            raise _failure(error) from None
+            raise failure_of(error) from None
         for last in chunks.end():
             yield last
 
@@ -199,7 +199,8 @@ def _rejects(error: Exception, member: str) -> bool:
     return isinstance(error, APIStatusError) and error.status_code in (400, 422) and member in str(error.body)
 
 
-def _failure(error: Exception) -> ModelFailed:
+def failure_of(error: Exception) -> ModelFailed:
+    """What an exception of the package or its transport means, in a sentence for people."""
     import openai
 
     if isinstance(error, openai.APIStatusError):
