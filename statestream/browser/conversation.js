@@ -94,11 +94,11 @@ export class Desk {
   }
 
   /** Asks, in a new chat if there is none yet. Returns the id of the chat. */
-  send = async (content) => {
+  send = async (content, { agent } = {}) => {
     const same = this.#unanswered?.content === content;
     const message = (this.#unanswered = same ? this.#unanswered : { content, id: newId() }); // so that it is asked once
     if (this.#id === undefined) await (this.#creating ??= this.#create());
-    await this.#ask({ messages: [messageWith(message.id, content)] });
+    await this.#ask({ messages: [messageWith(message.id, content)], agent });
     if (this.#unanswered === message) this.#unanswered = null;
     return this.#id;
   };

@@ -75,7 +75,7 @@ export interface Chat {
   /** Why there will be no further changes; null as long as the chat is followed. */
   readonly error: StatestreamError | null;
   /** Asks. Resolves to the id of the chat once the server has the message. */
-  readonly send: (this: void, content: Content) => Promise<string>;
+  readonly send: (this: void, content: Content, options?: { readonly agent?: string }) => Promise<string>;
   /** Asks something else in place of a message. */
   readonly edit: (this: void, message: string, content: Content) => Promise<void>;
   /** Asks for another reply, in place of the last one or of `message`. */

@@ -249,8 +249,9 @@ class Conversations:
         if known is None:
             self._files.check(question.parts)
             self._agents.check(question.agent)
+            agent = question.agent or await self._agent_of(key, question.edits)
             try:
-                return await self._ask(key, payload, leaf, question.agent, by)
+                return await self._ask(key, payload, leaf, agent, by)
             except Refused as refused:  # the same question has come in meanwhile
                 known = reply_to(await self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
@@ -305,8 +306,12 @@ class Conversations:
             regenerated = conversation.regenerated(key, question=question, reply=reply, **more)
             return [regenerated, *listing.updating(self.view, key, status=listing.STREAMING)]
 
-        last = reply_to(await self.find(key), question)
-        return await self._maker.make(key, owner, actions, agent=None if last is None else last["model"], by=by)
+        return await self._maker.make(key, owner, actions, agent=await self._agent_of(key, question), by=by)
+
+    async def _agent_of(self, key: str, question: str | None) -> str | None:
+        """Who has answered a question."""
+        last = None if question is None else reply_to(await self.find(key), question)
+        return None if last is None else str(last["model"])
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply in progress, or only that one; its text stays. Returns False if there is none.

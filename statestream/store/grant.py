@@ -81,11 +81,11 @@ class SettledRights:
     """What is settled, by roles."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bool, frozenset[str] | None], Settled] = {}
+        self._known: dict[tuple[bool, bool, frozenset[str] | None], Settled] = {}
 
     def of(self, principal: Principal) -> Settled:
         identity = principal.identity
-        key = (principal.closed, None if identity is None else frozenset(identity.roles))
+        key = (principal.internal, principal.closed, None if identity is None else frozenset(identity.roles))
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MAX_ROLES:

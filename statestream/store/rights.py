@@ -227,11 +227,13 @@ class Rights:
 
     def view_of(self, name: str) -> int | None:
         """The number of the view through which a slice is seen; None if it is seen as it is."""
+        if self._principal.internal:
+            return None
         family = name.partition("/")[0]
         if family in self._settled.views:
             return self._settled.views[family]
         declared = self._registry.slices.get(family)
-        if declared is None or self._principal.internal:
+        if declared is None:
             return None
         views, identity = enumerate(declared.views), self._principal.identity
         found = next((number for number, each in views if each.concerns(identity)), None)

@@ -30,7 +30,7 @@ from statestream.core.errors import Malformed, Refused, Unavailable, UnknownSlic
 from statestream.core.names import check_id, split_name
 from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded, check_count
-from statestream.core.slices import Handler, Slice
+from statestream.core.slices import Handler, Slice, check_declared
 from statestream.core.value_type import ValueType
 from statestream.journal.contract import Checkpoint, Checkpoints, Erasable
 from statestream.store import submission
@@ -214,6 +214,14 @@ class StoreView:
     def get(self, name: str) -> SliceState | None:
         """The committed state of a slice or instance; None if it does not exist. Raises NotLoaded."""
         return self._state.slices.get(name)
+
+    def read(self, name: str) -> SliceState | None:
+        """A slice or instance, as it is seen; None if there is no such instance, or it may not be read.
+
+        Raises Malformed, UnknownSlice for a slice that may not be read either, and NotLoaded.
+        """
+        check_declared(self._rights.readable(self._value_of), *split_name(name), or_all=False)
+        return self.states([name]).get(name) if self._rights.reads(name, self._value_of) else None
 
     def version(self, name: str) -> int:
         """The version of a slice or instance; 0 if it does not exist."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from aiohttp import web
@@ -14,14 +15,15 @@ from statestream.auth import role, signed_in
 from statestream.chat import Chat, Question
 from statestream.chat.agents import AgentPiece, Data, Source, Status, Task, ToolResult, ToolUse
 from statestream.chat.agents.context import Context
-from statestream.chat.models import Finish, ModelFailed, Reasoning, Usage
-from statestream.core.errors import Forbidden, UnknownAction, UnknownSlice
+from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, Usage
+from statestream.core.errors import Forbidden, Malformed, UnknownAction, UnknownSlice
 from tests.apps.by_name import auth
 
 Pieces = AsyncGenerator[AgentPiece, None]
 
 orders = Slice("orders", initial={"open": ["a book"], "asked": []}, read=signed_in, dispatch=signed_in)
 secrets = Slice("secrets", initial={"text": "nobody may know"}, read=role("boss"), dispatch=role("boss"))
+closed = Slice("closed", initial={"text": "without a rule"})
 trace = Slice("trace", initial={"left": 0, "runs": 0}, read=signed_in, dispatch=signed_in)
 
 
@@ -72,6 +74,11 @@ async def spy(task: Task, context: Context) -> Pieces:
         yield f"It says: {(await context.get('secrets'))['text']}. "
     except UnknownSlice:
         yield "There are no secrets. "
+    for name in ("closed", "chat_nodes/1", "agent_storage/spied", "secrets,orders", "chat/*"):
+        try:
+            yield f"I see {await context.get(name)}. "
+        except (UnknownSlice, Malformed):
+            yield ""
     try:
         await context.dispatch(told(text="mine"))
         yield "I changed it."
@@ -116,6 +123,60 @@ async def troubled(task: Task, context: Context) -> Pieces:
 
 
 @chat.agent
+async def stubborn(task: Task, context: Context) -> Pieces:
+    """Does not end when it is cancelled, and tries what ends a process."""
+    if task.text == "exit":
+        yield "Bye."
+        sys.exit(3)
+    if task.text == "timeout of its own":
+        yield "I wait. "
+        raise TimeoutError("canary")
+    if task.text == "cancelled elsewhere":
+        yield "I wait. "
+        other = asyncio.ensure_future(asyncio.sleep(3600))
+        other.cancel()
+        await other
+    yield "I stay. "
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if task.text == "and talk":
+                yield "Still here. "
+
+
+@chat.agent
+async def relay(task: Task, context: Context) -> Pieces:
+    """Passes on what a model answers, and runs its tools."""
+    async for piece in context.answer(Cut(task.text), task.turns):
+        yield piece
+    yield ToolResult(id="a", result=1)
+    yield Data(name="between", data=None)
+    yield ToolResult(id="b", result=2)
+    if task.text == "twice":
+        yield ToolResult(id="b", result=3)
+    yield "Done."
+
+
+class Cut:
+    """A model that calls two tools, and may be cut short."""
+
+    name = "cut"
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def answer(self, turns: Any, tools: Any) -> AsyncIterator[Piece]:
+        yield CallPiece(index=0, id="a", name="first", arguments="{}")
+        yield CallPiece(index=1, id="b", name="second", arguments="{}", opaque="canary")
+        if self._text != "cut":
+            yield Finish(reason="tool_calls")
+
+    async def close(self) -> None:
+        pass
+
+
+@chat.agent
 async def buyer(task: Task, context: Context) -> Pieces:
     """Stores what it has done, and waits to be killed; the next run continues."""
     if task.text == "too much":
@@ -127,8 +188,8 @@ async def buyer(task: Task, context: Context) -> Pieces:
     if "order" in context.stored:
         yield f"Order {context.stored['order']['id']} is placed."
         return
-    await context.store("order", {"id": 7})
-    yield "I placed it."
+    await asyncio.gather(context.store("order", {"id": 7}), context.store("other", 1))
+    yield f"I placed it, and have {sorted(context.stored)}."
     await asyncio.sleep(3600)
 
 
@@ -145,7 +206,7 @@ async def patient(task: Task, context: Context) -> Pieces:
         await context.dispatch(left())
 
 
-store = Store([orders, secrets, trace, *chat.slices], journal=os.environ.get("JOURNAL", "memory:"))
+store = Store([orders, secrets, trace, closed, *chat.slices], journal=os.environ.get("JOURNAL", "memory:"))
 app = create_app(store, auth=auth)
 conversations = chat.setup(app)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -93,7 +94,7 @@ async def test_an_agent_may_do_what_the_person_may_who_asks(ann: Http, server: S
         ("bad data", "failed", "The agent stopped with an error."),
         ("bad source", "failed", "The agent stopped with an error."),
         ("not JSON", "failed", "The agent stopped with an error."),
-        ("unknown call", "failed", "The agent gave the result of a tool that does not run."),
+        ("unknown call", "failed", "The agent gave a result for a tool call that is not running."),
         ("restless", "too_long", "The reply is too long."),
         ("refuse", "out_of_stock", "The book is out of stock."),
         ("fail", "overloaded", "The model is too busy."),
@@ -209,7 +210,7 @@ async def test_what_an_agent_has_stored_survives_a_kill(ann: Http, tmp_path: Pat
     with server:
         asking = question("bought", "buy it", agent="buyer")
         async with ann.post(f"{server.url}/api/chat", json=asking) as response:
-            await read_until(response, "I placed it.")
+            await read_until(response, "I placed it")
             server.kill()
     with server:
         interrupted = await ended(ann, server, "bought")
@@ -218,6 +219,7 @@ async def test_what_an_agent_has_stored_survives_a_kill(ann: Http, tmp_path: Pat
         async with ann.post(f"{server.url}/api/chat", json=body) as response:
             await received(response)
         assert written(await ended(ann, server, "bought")) == "Order 7 is placed."
+        assert interrupted["parts"][0]["text"] == "I placed it, and have ['order', 'other']."
 
 
 async def test_what_an_agent_has_stored_is_gone_when_its_reply_is_complete(ann: Http, server: Server) -> None:
@@ -228,17 +230,89 @@ async def test_what_an_agent_has_stored_is_gone_when_its_reply_is_complete(ann: 
     assert written(await ended(ann, server, "stored")) == "I have {}."
 
 
-async def test_what_an_agent_stores_is_within_a_limit_and_for_nobody_else(ann: Http, server: Server) -> None:
+async def test_an_interrupted_question_keeps_what_is_stored_whatever_is_asked_meanwhile(
+    ann: Http, tmp_path: Path
+) -> None:
+    server = Server.serving(APP, env={"JOURNAL": f"sqlite:///{tmp_path}/agents.db"})
+    with server:
+        async with ann.post(f"{server.url}/api/chat", json=question("kept", "buy it", agent="buyer")) as response:
+            await read_until(response, "I placed it")
+            async with ann.get(f"{server.url}/state", params={"slices": "agent_storage/kept"}) as hidden:
+                assert hidden.status == 404
+            server.kill()
+    with server:
+        interrupted = await ended(ann, server, "kept")
+        another = question("kept", "my orders")
+        another["message"]["id"] = "q2"
+        async with ann.post(f"{server.url}/api/chat", json=another) as response:
+            await received(response)
+        assert (await ended(ann, server, "kept"))["status"] == "complete"
+        shown = {"message": interrupted["id"]}
+        async with ann.post(f"{server.url}/api/chats/kept/branch", json=shown) as response:
+            assert response.status == 200, await response.text()
+        leaf = (await read_chat(ann, server, "kept"))["leaf"]
+        body = question("kept", "buy it", trigger="regenerate-message", messageId=interrupted["id"], leaf=leaf)
+        async with ann.post(f"{server.url}/api/chat", json=body) as response:
+            assert response.status == 200, await response.text()
+            await received(response)
+        assert written(await ended(ann, server, "kept")) == "Order 7 is placed."
+
+
+async def test_what_an_agent_stores_is_within_a_limit(ann: Http, server: Server) -> None:
     reply = await ask(ann, server, "much", "too much", agent="buyer")
     assert reply["error"]["kind"] == "storage_full"
-    async with ann.get(f"{server.url}/state", params={"slices": "agent_storage/much"}) as response:
-        assert response.status == 404
+
+
+@pytest.mark.parametrize("text", ["stay", "and talk"])
+async def test_an_agent_that_does_not_end_is_left_to_itself(ann: Http, server: Server, text: str) -> None:
+    chat = f"stubborn {text}"
+    async with ann.post(f"{server.url}/api/chat", json=question(chat, text, agent="stubborn")) as response:
+        await read_until(response, "I stay")
+        async with ann.post(f"{server.url}/api/chats/{quote(chat)}/stop") as stopped:
+            assert stopped.status == 200
+    reply = await ended(ann, server, chat)
+    assert reply["status"] == "stopped"
+    assert written(reply).startswith("I stay. ")
+
+
+async def test_an_agent_that_does_not_end_does_not_hold_up_the_end_of_the_server(ann: Http) -> None:
+    with Server.serving(APP) as server:
+        body = question("stubborn", "stay", agent="stubborn")
+        async with ann.post(f"{server.url}/api/chat", json=body) as response:
+            await read_until(response, "I stay")
+            assert "nothing waits for it" in server.stop()
+
+
+@pytest.mark.parametrize("text", ["exit", "timeout of its own", "cancelled elsewhere"])
+async def test_what_would_end_a_task_or_the_process_is_an_error_of_the_reply(
+    ann: Http, server: Server, text: str
+) -> None:
+    reply = await ask(ann, server, f"ends {text}", text, agent="stubborn")
+    assert reply["error"]["kind"] == "failed"
+    assert (await ask(ann, server, f"after {text}", "my orders"))["status"] == "complete"
+
+
+async def test_an_agent_passes_on_a_model_and_runs_its_tools(ann: Http, server: Server) -> None:
+    reply = await ask(ann, server, "relay", "go", agent="relay")
+    assert reply["status"] == "complete", reply
+    tools = [part for part in reply["parts"] if part["type"] == "tool"]
+    assert [(tool["name"], tool["result"]) for tool in tools] == [("first", 1), ("second", 2)]
+    assert written(reply) == "Done."
+    cut = await ask(ann, server, "relay cut", "cut", agent="relay")
+    assert cut["error"]["kind"] == "truncated"
+    twice = await ask(ann, server, "relay twice", "twice", agent="relay")
+    assert twice["error"]["message"] == "The agent gave a result for a tool call that is not running."
+
+
+async def takes_one(task: Any) -> AsyncIterator[str]:
+    yield ""
 
 
 @pytest.mark.parametrize(
     ("agent", "message"),
     [
         (lambda task, context: None, "expected an async generator"),
+        (takes_one, r"expected takes_one to take \(task, context\), got \(task: "),
         (7, "expected an async generator"),
     ],
 )

@@ -292,7 +292,7 @@ async def test_an_answer_is_closed_wherever_its_reader_stops() -> None:
     async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()
         await chats.ask(key, Question.text("?"))
-        assert (await replied(store, key))["error"]["message"] == "The model called a tool without a name."
+        assert (await replied(store, key))["error"]["message"] == "A tool was called without a name."
         assert closed == ["yes"]
 
 

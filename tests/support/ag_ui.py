@@ -80,6 +80,9 @@ class Client:
         self.messages = [new.pop(message["id"], message) for message in kept]
         self.messages += new.values()
 
+    def on_custom(self, event: Any) -> None:
+        assert event["name"] == "status"
+
     def on_activity_snapshot(self, event: Any) -> None:
         assert all(message["id"] != event["messageId"] for message in self.messages)
         shown = {"activityType": event["activityType"], "content": event["content"]}

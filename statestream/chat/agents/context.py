@@ -1,22 +1,29 @@
 """What an agent can do besides answering: read the state, dispatch actions as the person who asks, and store values.
 
-Invariants: an agent has the rights of the person on whose behalf it works, and no others. What it reads must not be
-changed. What it has stored is durable when `store` returns.
+Invariants: an agent has the rights of the person on whose behalf it works, for as long as their credentials are valid,
+and no others. What it reads must not be changed. What it has stored is durable when `store` returns, and belongs to a
+reply that has not ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
-from statestream.chat.slices import storage
-from statestream.core.change import Action, Result, Snapshot
-from statestream.core.errors import Refused
+from statestream.chat.agents import AgentPiece
+from statestream.chat.models import Finish, Model, ModelFailed, ToolSpec, Turn
+from statestream.chat.replies.model_calls import answering
+from statestream.chat.slices import conversation, storage
+from statestream.core.change import Action, Result
+from statestream.core.errors import Refused, Unauthenticated
 from statestream.core.principal import Identity
 from statestream.core.values import plain
+from statestream.store.revocations import is_revoked
 from statestream.store.view import StoreView
 
 MAX_STORED: Final = 1_000_000
@@ -24,14 +31,16 @@ MAX_STORED: Final = 1_000_000
 
 
 class Context:
-    """The state as the person who asks may see it. `view` is theirs; `server` is the server's own, for the storage of
-    the question with that id in the chat `key`.
+    """The state as the person who asks may see it. `view` is theirs; `server` is the server's own.
+
+    `key` and `reply` name the chat and the reply that the agent makes.
     """
 
-    def __init__(self, view: StoreView, server: StoreView, key: str) -> None:
-        self._view, self._server, self._key = view, server, key
+    def __init__(self, view: StoreView, server: StoreView, key: str, reply: str) -> None:
+        self._view, self._server, self._key, self._reply = view, server, key, reply
         self._question = ""
         self._stored: dict[str, Any] = {}
+        self._storing = asyncio.Lock()
 
     @property
     def identity(self) -> Identity | None:
@@ -39,23 +48,43 @@ class Context:
         return self._view.principal.identity
 
     async def get(self, name: str) -> Any:
-        """The committed value of a slice (`board`) or an instance (`room/42`); None if the instance does not exist.
+        """The committed value of a slice (`board`) or an instance (`room/42`), as this person sees it.
 
-        Raises UnknownSlice also for what this person may not read, Malformed, Unavailable.
+        None if there is no such instance, or they may not read it. Raises UnknownSlice for a slice that they may not
+        read, Unauthenticated if their credentials are no longer valid, Malformed, Unavailable.
         """
-        snapshot = await self._view.complete(lambda: self._snapshot(name))
-        state = snapshot.slices.get(name)
+        await self._check()
+        state = await self._view.complete(lambda: self._view.read(name))
         return None if state is None else state.value
-
-    def _snapshot(self, name: str) -> Snapshot:
-        return self._view.snapshot(self._view.grant(self._view.asked(name)).selection)
 
     async def dispatch(self, *actions: Action) -> Result:
         """Applies actions, all or none, as this person; see `Store.dispatch`.
 
-        Raises Forbidden, Refused, InvalidPayload, UnknownAction, Unavailable.
+        Raises Forbidden, Refused, InvalidPayload, UnknownAction, Unauthenticated, Unavailable.
         """
+        await self._check()
         return await self._view.dispatch(actions)
+
+    async def _check(self) -> None:
+        identity = self.identity
+        if identity is None:
+            return
+        if identity.expires is not None and identity.expires <= time.time():
+            raise Unauthenticated("the credentials of the person who asked have expired", kind="expired")
+        if await self._server.complete(lambda: is_revoked(self._server, identity)):
+            raise Unauthenticated("the credentials of the person who asked were revoked", kind="revoked")
+
+    async def answer(
+        self, model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+    ) -> AsyncIterator[AgentPiece]:
+        """Yields what a model answers. Raises ModelFailed, also if the answer is cut short."""
+        finished = False
+        async with answering(model, turns, tools, chat=self._key) as pieces:
+            async for piece in pieces:
+                finished = finished or isinstance(piece, Finish)
+                yield piece
+        if not finished:
+            raise ModelFailed("truncated", "The reply was cut short.")
 
     @property
     def stored(self) -> Mapping[str, Any]:
@@ -65,13 +94,16 @@ class Context:
     async def store(self, name: str, value: Any) -> None:
         """Stores a JSON value under a name. Nobody else can read it.
 
-        Raises NotJSON, Refused if there is too much, Unavailable.
+        Raises NotJSON, Refused if there is too much or the reply has ended, Unavailable.
         """
-        after = {**self._stored, name: plain(value)}
-        if len(orjson.dumps(after)) > MAX_STORED:
-            raise Refused("storage_full", f"An agent can store at most {MAX_STORED:,} bytes for one question.")
-        await self._server.dispatch(storage.stored(self._key, question=self._question, name=name, value=after[name]))
-        self._stored = after
+        async with self._storing:
+            after = {**self._stored, name: plain(value)}
+            if len(orjson.dumps(after)) > MAX_STORED:
+                raise Refused("storage_full", f"An agent can store at most {MAX_STORED:,} bytes for one question.")
+            going_on = conversation.went_on(self._key, reply=self._reply)
+            stored = storage.stored(self._key, question=self._question, name=name, value=after[name])
+            await self._server.dispatch([going_on, stored])
+            self._stored = after
 
     async def open(self, question: str) -> None:
         """Reads what is stored for a question, which this context is for from now on. Raises Unavailable."""

@@ -5,6 +5,7 @@ Invariants: a function that cannot be an agent is refused when it is declared.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
@@ -34,14 +35,13 @@ class Agent(Struct, frozen=True, kw_only=True):
         name = getattr(function, "__name__", type(function).__name__)
         if not callable(function) or kind_of(function) != "async generator function":
             raise TypeError(f"expected an async generator as an agent, as in async def {name}(task, context): yield …")
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError:
+            raise TypeError(f"expected {name} to take (task, context), got {inspect.signature(function)}") from None
         if not _NAME.fullmatch(name):
             raise TypeError(f"expected an agent with a name of at most {MAX_NAME} letters, digits and _, got {name!r}")
         return cls(name=name, execute=function)
-
-    @property
-    def provider(self) -> str:
-        """The provider of the opaque data in its replies."""
-        return f"agent {self.name}"
 
 
 class Agents:

@@ -16,11 +16,11 @@ from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
 from statestream.chat.models import Finish, ModelFailed, Refusal
-from statestream.chat.replies.ends import DECLINED, End, complete, failed
+from statestream.chat.replies.ends import DECLINED, INTERRUPTED, End, complete, failed
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.settings import Timeouts
-from statestream.core.errors import Refused
+from statestream.core.errors import Refused, Unauthenticated, Unavailable
 from statestream.store.slow_calls import SlowCalls, Stepped
 
 log = logging.getLogger("statestream")
@@ -28,6 +28,7 @@ log = logging.getLogger("statestream")
 BROKEN: Final = failed("failed", "The agent stopped with an error.")
 SILENT: Final = failed("empty", "The agent said nothing.")
 LATE: Final = failed("timeout", "The agent did not answer in time.")
+NO_RIGHTS: Final = failed("unauthenticated", "The login of the person who asked is no longer valid.")
 
 
 class AgentReader:
@@ -41,28 +42,34 @@ class AgentReader:
 
     async def read(self, intake: Intake) -> End:
         """How the reply is to end."""
+        whole, silence = asyncio.timeout(self._timeouts.total), asyncio.timeout(None)
         try:
-            async with asyncio.timeout(self._timeouts.total):
+            async with whole:
                 task = await self._task()
                 await self._context.open(task.question["id"])
                 with agent_span(self._agent.name, task.chat):
-                    return await Stepped(self._execute(intake, task), self._slow, "agent", self._agent.name)
+                    steps = self._execute(intake, task, silence)
+                    return await Stepped(steps, self._slow, "agent", self._agent.name)
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))
         except Refused as refused:
-            return failed(refused.reason, str(refused))
-        except TimeoutError:
-            return LATE
-        except Exception:
+            return failed(refused.reason, refused.sentence)
+        except Unavailable:  # whoever asks again continues
+            return INTERRUPTED
+        except Unauthenticated:
+            return NO_RIGHTS
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, TimeoutError) and (whole.expired() or silence.expired()):
+                return LATE
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             log.exception("the agent %s failed", self._agent.name)
             return BROKEN
 
-    async def _execute(self, intake: Intake, task: Task) -> End:
+    async def _execute(self, intake: Intake, task: Task, silence: asyncio.Timeout) -> End:
         reason, declined, loop = "stop", False, asyncio.get_running_loop()
-        async with (
-            asyncio.timeout(self._timeouts.first) as silence,
-            contextlib.aclosing(self._agent.execute(task, self._context)) as pieces,
-        ):
+        async with silence, contextlib.aclosing(self._agent.execute(task, self._context)) as pieces:
+            silence.reschedule(loop.time() + self._timeouts.first)
             async for piece in pieces:
                 silence.reschedule(loop.time() + self._timeouts.idle)
                 declined = declined or isinstance(piece, Refusal)
@@ -72,3 +79,9 @@ class AgentReader:
         if declined:
             return DECLINED
         return SILENT if intake.builder.empty else complete(reason)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task itself was cancelled, and not something that the agent waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -16,7 +16,7 @@ whether a call is complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, field
 
@@ -59,9 +59,10 @@ class Calls:
     def __iter__(self) -> Iterator[int]:
         return iter(self.by_part)
 
-    def named(self, id: str) -> int | None:
-        """The part of the call with that id."""
-        return self._by_id.get(id)
+    @property
+    def named(self) -> Mapping[str, int]:
+        """The parts of the calls that have ids, by these."""
+        return self._by_id
 
     def begin(self, part: int, piece: CallPiece, call: Call) -> None:
         """A piece has begun a call."""

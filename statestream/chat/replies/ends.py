@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from statestream.chat.chats import owner_of
-from statestream.chat.slices import conversation, listing
+from statestream.chat.chats import owner_of, state_of
+from statestream.chat.messages import find
+from statestream.chat.slices import conversation, listing, storage
 from statestream.core.change import Action
 from statestream.store.view import StoreView
 
@@ -39,12 +40,18 @@ TIMED_OUT: Final = failed("timeout", "The model did not answer in time.")
 BROKEN_OFF: Final = failed("failed", "The model stopped with an error.")
 
 
+def ending(view: StoreView, key: str, reply: str, end: End, **more: Any) -> list[Action]:
+    """The actions that end a reply. What an agent has stored stays if somebody may want to continue.
+
+    `more` are further arguments of the action `chat/ended`. Raises NotLoaded.
+    """
+    owner = conversation.optional(user=owner_of(view, key))
+    ended = conversation.ended(key, reply=reply, **end, **more, **owner)
+    message = find(state_of(view, key), reply)
+    done = [] if message is None or end == INTERRUPTED else storage.clearing(view, key, [message["parent"]])
+    return [ended, *listing.updating(view, key, status=listing.IDLE), *done]
+
+
 async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:
     """Ends a reply that this node does not make itself. Raises Refused if it has ended already."""
-
-    def actions() -> list[Action]:
-        owner = conversation.optional(user=owner_of(view, key))
-        ended = conversation.ended(key, reply=reply, **end, **owner)
-        return [ended, *listing.updating(view, key, status=listing.IDLE)]
-
-    await view.dispatch(await view.complete(actions))
+    await view.dispatch(await view.complete(lambda: ending(view, key, reply, end)))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
 from statestream.chat.models import CallPiece, Opaque, Piece, Reasoning, Refusal
-from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.replies.reply_builder import ReplyBuilder, cleaned
 from statestream.chat.replies.tools import error_of, outcome_of
 
 MAX_URL: Final = 2_048
@@ -57,5 +57,5 @@ def _data(piece: Data) -> dict[str, Any]:
 
 def _source(piece: Source) -> dict[str, Any]:
     if len(piece.url) > MAX_URL or not piece.url.startswith(("https://", "http://")) or not piece.url.isprintable():
-        raise ValueError(f"expected the URL of a source to begin with https://, in at most {MAX_URL} characters")
-    return {"type": "source", "url": piece.url, **({"title": piece.title[:MAX_TITLE]} if piece.title else {})}
+        raise ValueError(f"expected a URL of a source with https:// or http://, in at most {MAX_URL} characters")
+    return {"type": "source", "url": piece.url, **({"title": cleaned(piece.title)[:MAX_TITLE]} if piece.title else {})}

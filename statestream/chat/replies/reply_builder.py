@@ -61,20 +61,21 @@ class ReplyBuilder:
     """The parts of one reply, as far as the model has produced them.
 
     The reply has steps, one more after each round of tools. `_open` is the part that further text of its kind
-    continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent makes, by its ids
-    for them. `_answered`: one of these has ended, so what follows belongs to the next step. `_chunks` counts the chunks
-    of each part. `_entries` is the opaque data gathered so far, `_sent` the number of entries before it, and `_opaque`
-    the newest data of each call.
+    continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent runs, by its ids
+    for them; `_noted` are all parts that were ever there. `_answered`: one of these has ended, so what follows belongs
+    to the next step. `_chunks` counts the chunks of each part. `_entries` is the opaque data gathered so far, `_sent`
+    the number of entries before it, and `_opaque` the newest data of each call.
 
-    `provider` is where the opaque data comes from.
+    `provider` is where the opaque data comes from; None if it is not to be kept.
     """
 
-    def __init__(self, key: str, reply: str, provider: str) -> None:
+    def __init__(self, key: str, reply: str, provider: str | None) -> None:
         self._key, self._reply, self._provider = key, reply, provider
         self._step = 0
         self._open: tuple[str, int] | None = None
         self._calls = Calls()
         self._running: dict[str, int] = {}
+        self._noted: set[int] = set()
         self._answered = False
         self._ids: set[str] = set()
         self._halves: dict[str | int, str] = {}
@@ -114,7 +115,7 @@ class ReplyBuilder:
     def call(self, piece: CallPiece) -> None:
         """Begins a tool call, or adds to its arguments. Raises ModelFailed if it cannot be one, or is one too many."""
         self._follow()
-        name = _clean(piece.name)[:MAX_NAME]
+        name = cleaned(piece.name)[:MAX_NAME]
         part = self._calls.continued_by(piece, name)
         if part is None:
             part = self._begin_call(piece, name)
@@ -126,12 +127,12 @@ class ReplyBuilder:
 
     def _begin_call(self, piece: CallPiece, name: str) -> int:
         if not name:
-            raise ModelFailed("failed", "The model called a tool without a name.")
+            raise ModelFailed("failed", "A tool was called without a name.")
         if len(self._calls) == MAX_CALLS:
-            raise ModelFailed("failed", "The model called too many tools at once.")
+            raise ModelFailed("failed", "Too many tools were called at once.")
         self._open = None
         index = len(self._chunks)
-        call = Call(id=self._unique_id(_clean(piece.id)[:MAX_NAME]), name=name)
+        call = Call(id=self._unique_id(cleaned(piece.id)[:MAX_NAME]), name=name)
         self._calls.begin(index, piece, call)
         part = {"type": "tool", "call": call.id, "name": call.name, "arguments": "", "status": "streaming"}
         return self._begin(part, self._whole(index, piece.arguments))
@@ -141,8 +142,9 @@ class ReplyBuilder:
         self._keep({"step": self._step, "data": data})
 
     def _keep(self, entry: Entry) -> None:
-        self._count(PART_SIZE + len(entry["data"]))
-        self._entries.append(entry)
+        if self._provider is not None:
+            self._count(PART_SIZE + len(entry["data"]))
+            self._entries.append(entry)
 
     def _count(self, size: int) -> None:
         self._size += size
@@ -179,6 +181,7 @@ class ReplyBuilder:
     def _follow(self) -> None:
         """Before a piece of an agent: what follows the outcome of a call belongs to the next step."""
         if self._answered:
+            self._note_calls()
             self._next_step()
 
     # what an agent does itself
@@ -189,23 +192,30 @@ class ReplyBuilder:
             raise ModelFailed("failed", "The agent called two tools under one id.")
         self._follow()
         text = orjson.dumps(plain(arguments)).decode()
-        part = self._begin_call(CallPiece(id=id, name=name, arguments=text), _clean(name)[:MAX_NAME])
+        part = self._begin_call(CallPiece(id=id, name=name, arguments=text), cleaned(name)[:MAX_NAME])
+        self._noted.add(part)
         self._settle()
         self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
         self._running[id] = part
 
     def result(self, id: str, outcome: ToolOutcome) -> None:
         """A tool that the agent runs has ended: one of `use`, or one that a model has called. Raises ModelFailed."""
+        self._note_calls()
         part = self._running.pop(id, None)
         if part is None:
-            part = self._calls.named(id)
-            if part is None:
-                raise ModelFailed("failed", "The agent gave the result of a tool that does not run.")
-            self._settle()
-            self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
+            raise ModelFailed("failed", "The agent gave a result for a tool call that is not running.")
         self._count(len(orjson.dumps(outcome)))
+        self._settle()
+        self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
         self.returned(part, outcome)
         self._answered = True
+
+    def _note_calls(self) -> None:
+        """The calls of a model that the agent may have run: their results may come in later steps."""
+        for id, part in self._calls.named.items():
+            if part not in self._noted:
+                self._noted.add(part)
+                self._running[id] = part
 
     def whole(self, part: Mapping[str, Any]) -> None:
         """Adds a part that does not grow. Raises ModelFailed, NotJSON."""
@@ -222,7 +232,7 @@ class ReplyBuilder:
         """Says what the agent is doing. Raises ModelFailed if it says so too often."""
         self._count(PART_SIZE)
         self._settle()
-        told = conversation.progressed(self._key, reply=self._reply, status=_clean(text)[:MAX_STATUS])
+        told = conversation.progressed(self._key, reply=self._reply, status=cleaned(text)[:MAX_STATUS])
         if self._actions and self._actions[-1].type == told.type:  # nobody has seen the last one
             self._actions.pop()
         self._actions.append(told)
@@ -236,7 +246,7 @@ class ReplyBuilder:
         """The actions that have gathered, in order. They count as dispatched from now on."""
         self._settle()
         actions, self._actions = self._actions, []
-        if self._entries:
+        if self._entries and self._provider is not None:
             entries, self._entries = self._entries, []
             actions.append(
                 provider.sent(self._key, reply=self._reply, provider=self._provider, first=self._sent, entries=entries)
@@ -272,12 +282,12 @@ class ReplyBuilder:
         if not self._stretches or self._stretches[-1] is not stretch:
             self._stretches.append(stretch)
         if text:
-            text = _clean(text)
+            text = cleaned(text)
             stretch.texts.append(text)
             if (call := self._calls.by_part.get(stretch.part)) is not None:
                 call.texts.append(text)
 
 
-def _clean(text: str) -> str:
+def cleaned(text: str) -> str:
     """Text without lone halves of surrogate pairs, which the state cannot hold; two halves become one character."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

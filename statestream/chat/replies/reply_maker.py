@@ -45,8 +45,8 @@ MAX_TITLE: Final = 80
 SAMPLE: Final = 2_000
 """The characters of each message that the model is given, and of its answer that are looked at."""
 MAX_PIECES: Final = 1_000
-UNFINISHED: Final = ("interrupted", "elsewhere", "lost")
-"""The outcomes of a run after which somebody may ask for the same again, to continue."""
+ANY_MODEL: Final = ""
+"""The name of no model. An agent may send its turns to any: all calls in them get ids that every provider accepts."""
 PROMPT: Final = (
     "Give the conversation that follows a title of at most six words, in its language. "
     "Answer with the title only, without quotes or a full stop."
@@ -118,11 +118,11 @@ class ReplyMaker:
             key=key,
             reply=reply["id"],
             maker=reply["model"],
-            provider=provider_of(model) if agent is None else agent.provider,
+            provider=provider_of(model) if agent is None else None,
             user=owner,
             person=view.principal.subject,
         )
-        run = ReplyRun(self._view, job, self._reader(job, agent, by))
+        run = ReplyRun(self._view, job, self._reader(job, agent, by), self._settings.timeouts.total)
         asking = await self._view.complete(lambda: actions(reply))
         try:
             await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
@@ -141,17 +141,17 @@ class ReplyMaker:
     def _reader(self, job: Job, agent: Agent | None, by: Identity | None) -> Reader:
         settings, view = self._settings, self._view
         if agent is None:
-            turns = partial(view.complete, lambda: self._turns(job))
+            turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
             return ModelReader(settings.model, settings.tools, settings.timeouts, turns, view.slow_calls, job.key)
         # on a server that authenticates, an agent may do what the person may who asks; otherwise what anybody may
         asking = Principal(identity=by, closed=view.guards(conversation.chat_slice))
         task = partial(view.complete, lambda: self._task(job))
         return AgentReader(
-            agent, Context(view.seen_by(asking), view, job.key), settings.timeouts, task, view.slow_calls
+            agent, Context(view.seen_by(asking), view, job.key, job.reply), settings.timeouts, task, view.slow_calls
         )
 
-    def _turns(self, job: Job) -> list[Turn]:
-        sent = provider.sent_by(self._view, job.key, job.provider)
+    def _turns(self, job: Job, provider_name: str) -> list[Turn]:
+        sent = provider.sent_by(self._view, job.key, provider_name)
         shown = archive.shown_path(self._view, job.key, self._settings.window)
         return turns_of(shown, self._settings.window, job.maker, sent)
 
@@ -160,7 +160,7 @@ class ReplyMaker:
         messages = [message for message in shown if message["id"] != job.reply][-self._settings.window :]
         if not messages:
             raise Refused("unknown_chat", "This chat was deleted.")
-        turns = self._turns(job)
+        turns = turns_of(shown, self._settings.window, ANY_MODEL, {})
         return Task(chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns)
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
@@ -173,19 +173,18 @@ class ReplyMaker:
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the chat has changed: the next reply tries again
                 await self._view.dispatch(actions, expect=expect)
-        if forgetting := await view.complete(lambda: self._forgetting(job, run)):
+        if forgetting := await view.complete(lambda: self._forgetting(key)):
             await view.dispatch(forgetting)
         await correct(self._view, job.key)
         if self._settings.titles:
             await self._give_title(job)
             await correct(self._view, job.key)
 
-    def _forgetting(self, job: Job, run: ReplyRun) -> list[Action]:
-        view, key, state = self._view, job.key, state_of(self._view, job.key)
+    def _forgetting(self, key: str) -> list[Action]:
+        view, live = self._view, state_of(self._view, key)["messages"]
         shown = archive.shown_path(view, key, self._settings.window)  # the model is sent archived ones as well
-        reply = find(state, job.reply)
-        keep = None if reply is None or run.outcome not in UNFINISHED else reply.get("parent")
-        return [*provider.forgetting(view, key, [*state["messages"], *shown]), *storage.clearing(view, key, keep)]
+        kept = storage.forgetting(view, key, [message["id"] for message in live])
+        return [*provider.forgetting(view, key, [*live, *shown]), *kept]
 
     async def _give_title(self, job: Job) -> None:
         state = await self._state(job.key)

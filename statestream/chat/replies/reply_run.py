@@ -16,11 +16,11 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from statestream.chat.replies.ends import BROKEN_OFF, INTERRUPTED, NOT_STORABLE, End
+from statestream.chat.replies.ends import BROKEN_OFF, INTERRUPTED, NOT_STORABLE, TIMED_OUT, End, ending
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.reply_builder import ReplyBuilder
-from statestream.chat.slices import conversation, listing
+from statestream.chat.slices import conversation
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
 from statestream.core.selection import Selection
@@ -36,6 +36,8 @@ GATHER_SECONDS: Final = 0.03
 PATIENCE_SECONDS: Final = 60.0
 """How long the journal may be unavailable before no more is read."""
 RETRY_SECONDS: Final = 0.25
+GRACE_SECONDS: Final = 1.0
+"""How long a reader that was cancelled may take to clean up before nobody waits for it any more."""
 
 
 class Reader(Protocol):
@@ -46,26 +48,32 @@ class Reader(Protocol):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """The reply to make, who makes it (`maker`, and the `provider` of opaque data), the owner of its chat, and the
-    person who asks for it.
+    """The reply to make, the owner of its chat, and the person who asks for it.
+
+    `maker` is the name of who makes it, `provider` the one whose opaque data is kept.
     """
 
     key: str
     reply: str
     maker: str
-    provider: str
+    provider: str | None
     user: str | None
     person: str | None
 
 
 class ReplyRun:
-    """Has a reader read, and writes what comes of it into the chat until the reply has ended."""
+    """Has a reader read, and writes what comes of it into the chat until the reply has ended.
 
-    def __init__(self, view: StoreView, job: Job, reader: Reader) -> None:
-        self._view, self._job, self._source = view, job, reader
+    `seconds`: how long it may read. A reader that does not end although it is cancelled is left to itself.
+    """
+
+    def __init__(self, view: StoreView, job: Job, reader: Reader, seconds: float) -> None:
+        self._view, self._job, self._source, self._seconds = view, job, reader, seconds
         self._intake = Intake(ReplyBuilder(job.key, job.reply, job.provider))
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
+        self._left = False
+        """Whether nobody waits for the reader any more."""
         self.span: Span | None = None
         """Of the whole run, if it is traced."""
         self.outcome = "lost"
@@ -94,10 +102,25 @@ class ReplyRun:
 
     def stop(self, end: End = INTERRUPTED) -> None:
         """Stops reading. The pieces so far are written, and the reply ends as given."""
+        if self._stop is None:
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, self._leave)
         self._stop = self._stop or end
         self._intake.stopping = True
         if self._reader is not None:
             self._reader.cancel()
+
+    def _leave(self) -> None:
+        """Waits no longer for a reader that was cancelled."""
+        if self._reader is not None and not self._reader.done():
+            log.error("%s does not end although it was cancelled; nothing waits for it any more", self._job.maker)
+            self._left = True
+            # nor does the event loop, when the server ends
+            asyncio._unregister_task(self._reader)  # noqa: SLF001 - documented, for tasks that end in their own way
+            self._intake.news.set()
+
+    def _time_out(self) -> None:
+        """For a reader that does not keep the limit itself."""
+        self.stop(TIMED_OUT)
 
     async def run(self) -> None:
         """Returns when the reply has ended and that is durable, however long the journal is unavailable."""
@@ -105,11 +128,13 @@ class ReplyRun:
         reading, name = tracing.inside(self.span), f"chat reader of {self.reply}"
         reader = self._reader = asyncio.create_task(self._read(), name=name, context=reading)
         reader.add_done_callback(lambda _: self._intake.news.set())
+        late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self._time_out)
         if self._stop:
             reader.cancel()
         try:
             await self._write(reader)
-            await self._end((self._stop or BROKEN_OFF) if reader.cancelled() else reader.result())
+            read = reader.done() and not reader.cancelled()
+            await self._end(reader.result() if read else self._stop or BROKEN_OFF)
         except Refused:
             self.outcome = "elsewhere"
             log.info("the reply %s of chat %s has been ended from elsewhere", self._job.reply, self._job.key)
@@ -120,16 +145,22 @@ class ReplyRun:
             await self._end(NOT_STORABLE)
         finally:
             release()
+            late.cancel()
             reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            await asyncio.wait((reader,), timeout=0 if self._left else GRACE_SECONDS)
+            reader.add_done_callback(_mark_as_retrieved)
 
     async def _read(self) -> End:
-        return await self._source.read(self._intake)
+        try:
+            return await self._source.read(self._intake)
+        except SystemExit:  # in a task of the event loop it would end the server
+            log.exception("%s tried to end the process", self._job.maker)
+            return BROKEN_OFF
 
     async def _write(self, reader: asyncio.Task[End]) -> None:
         """Dispatches what has gathered, once per GATHER_SECONDS, until the reader has ended and nothing is left."""
         loop, intake = asyncio.get_running_loop(), self._intake
-        while not reader.done() or intake.builder:
+        while not (reader.done() or self._left) or intake.builder:
             await intake.news.wait()
             intake.news.clear()
             began = loop.time()
@@ -137,16 +168,13 @@ class ReplyRun:
                 await self._dispatch(lambda: actions)
             if not intake.builder:
                 intake.written.set()
-            if not reader.done():
+            if not (reader.done() or self._left):
                 await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
 
     async def _end(self, end: End) -> None:
         usage = {"usage": self.measurements.usage} if self.measurements.usage else {}
-        owner = conversation.optional(user=self._job.user)
-        figures = self.measurements.figures()
-        ended = conversation.ended(self._job.key, reply=self._job.reply, figures=figures, **usage, **owner, **end)
-        key = self._job.key
-        await self._dispatch(lambda: [ended, *listing.updating(self._view, key, status=listing.IDLE)], id=new_id())
+        figures, key, reply = self.measurements.figures(), self._job.key, self._job.reply
+        await self._dispatch(lambda: ending(self._view, key, reply, end, figures=figures, **usage), id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
     async def _dispatch(self, make: Callable[[], Sequence[Action]], id: str | None = None) -> None:
@@ -163,3 +191,8 @@ class ReplyRun:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
+
+
+def _mark_as_retrieved(reader: asyncio.Task[End]) -> None:
+    if not reader.cancelled():
+        reader.exception()

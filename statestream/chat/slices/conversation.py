@@ -191,6 +191,12 @@ def progressed(state: Any, *, reply: str, status: str) -> None:
 
 
 @chat_slice.action
+def went_on(state: Any, *, reply: str) -> None:
+    """Changes nothing, and is refused if the reply has ended: for requests that also change other slices."""
+    _streaming(state, reply)
+
+
+@chat_slice.action
 def ended(
     state: Any,
     action: Action,

@@ -2,15 +2,15 @@
 
     agent_storage/<chat>  {"questions": {<question>: {<name>: <value>}}}
 
-What is stored while a question is answered stays until a reply to it has ended in the regular way: if the server was
-killed in between, the next reply to the same question finds it.
+What is stored while a question is answered stays until a reply to it has ended in the regular way: the request that
+ends the reply clears it. If the server was killed in between, the next reply to the same question finds it.
 
-Invariants: the slice is hidden. It holds what belongs to the newest replies of a chat, and disappears with the chat.
+Invariants: the slice is hidden. It holds what belongs to live questions of a chat, and disappears with the chat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from statestream.chat.slices.conversation import deleted
@@ -51,8 +51,14 @@ def stored_for(view: StoreView, key: str, question: str) -> Mapping[str, Any]:
     return found
 
 
-def clearing(view: StoreView, key: str, keep: str | None) -> list[Action]:
-    """The action that clears all questions of a chat but one; none if there are no others. Raises NotLoaded."""
+def clearing(view: StoreView, key: str, questions: Sequence[str]) -> list[Action]:
+    """The action that clears these questions; none if nothing is stored for them. Raises NotLoaded."""
     state = view.get(f"{NAME}/{key}")
-    gone = [] if state is None else sorted(state.value["questions"].keys() - {keep})
+    gone = [] if state is None else [each for each in questions if each in state.value["questions"]]
     return [cleared(key, questions=gone)] if gone else []
+
+
+def forgetting(view: StoreView, key: str, live: Collection[str]) -> list[Action]:
+    """The action that clears all questions but those that are live. Raises NotLoaded."""
+    state = view.get(f"{NAME}/{key}")
+    return [] if state is None else clearing(view, key, sorted(state.value["questions"].keys() - set(live)))

@@ -191,6 +191,14 @@ class AGActivitySnapshot(TypedDict):
     replace: Literal[True]
 
 
+class AGStatus(TypedDict):
+    """What an agent is doing, in a few words."""
+
+    type: Literal["CUSTOM"]
+    name: Literal["status"]
+    value: str
+
+
 class AGRunOutcome(TypedDict):
     """How a run ended."""
 
@@ -239,6 +247,7 @@ AGEvent = (
     | AGToolCallEnd
     | AGToolCallResult
     | AGActivitySnapshot
+    | AGStatus
     | AGRunFinished
     | AGRunError
 )

@@ -97,7 +97,7 @@ def activity_of(reply: str, index: int, part: Part) -> AGMessage:
     if part["type"] == "source":
         kind, content = "source", {name: part[name] for name in ("url", "title") if name in part}
     else:
-        kind, data = part["type"].removeprefix("data-"), part["data"]
+        kind, data = part["type"], part["data"]
         content = data if isinstance(data, dict) else {"data": data}
     return {"id": f"{reply}:activity-{index}", "role": "activity", "activityType": kind, "content": content}
 

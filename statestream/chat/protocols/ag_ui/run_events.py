@@ -48,6 +48,7 @@ class RunEvents:
         """The first parts that are closed, and need no look any more."""
         self._settled = 0
         """The parts whose outcomes were sent."""
+        self._status: str | None = None
         self.over = False
 
     def begin(self, state: State, held: Sequence[str] = ()) -> list[Event]:
@@ -92,6 +93,10 @@ class RunEvents:
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
             self._closed += 1
         yield from self._results(reply, len(parts))
+        status = reply["run"].get("status")
+        if status != self._status and status is not None:
+            self._status = status
+            yield {"type": "CUSTOM", "name": "status", "value": status}
 
     def _results(self, reply: Message, end: int) -> Iterator[Event]:
         """The outcomes before part `end` that were not sent yet, in the order of the calls."""

@@ -31,6 +31,7 @@ class UIMessageProjection:
         self._reply = reply
         self._started = False
         self._step: int | None = None
+        self._status: str | None = None
         self._parts: list[_SentPart] = []
         self._closed = 0
         """The first parts that are closed, and need no look any more."""
@@ -54,6 +55,10 @@ class UIMessageProjection:
             yield {"type": "start", "messageId": message["id"], "messageMetadata": metadata_of(message)}
         for index in range(self._closed, len(message["parts"])):
             yield from self._part(message, index)
+        status = message["run"].get("status")
+        if status != self._status and status is not None:
+            self._status = status
+            yield {"type": "data-status", "data": {"text": status}, "transient": True}
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
             self._closed += 1
         if self.over:

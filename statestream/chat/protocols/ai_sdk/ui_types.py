@@ -67,6 +67,20 @@ class UISource(TypedDict):
     title: NotRequired[str]
 
 
+class UIStatusText(TypedDict):
+    """A few words."""
+
+    text: str
+
+
+class UIStatus(TypedDict):
+    """What an agent is doing. It is not part of the message."""
+
+    type: Literal["data-status"]
+    data: UIStatusText
+    transient: Literal[True]
+
+
 class UIMessage(TypedDict):
     """A message as `useChat` takes it."""
 
@@ -197,6 +211,7 @@ UIChunk = (
     | UIToolOutput
     | UIToolOutputError
     | UISource
+    | UIStatus
     | DataPart
     | UIMessageMetadata
     | UIFinish
