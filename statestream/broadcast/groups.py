@@ -13,6 +13,7 @@ from statestream.broadcast.counters import Counters
 from statestream.broadcast.ring import Send
 from statestream.broadcast.subscribers import SubscriberGroup, Subscription
 from statestream.core.selection import Selection
+from statestream.store.schemas import is_note
 from statestream.store.view import StoreView
 
 MEMBERS: Final = 1_024
@@ -63,7 +64,8 @@ class SubscriberGroups:
 
     def following(self, name: str) -> Iterator[SubscriberGroup]:
         yield from self._by_name.get(name, ())
-        yield from self._everything
+        if not is_note(name):
+            yield from self._everything
         if "/" in name:
             yield from self._by_family.get(name.partition("/")[0], ())
 

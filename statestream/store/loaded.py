@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from statestream.core.change import SliceState
 from statestream.core.selection import EVERYTHING, Selection
+from statestream.store.schemas import NAME as NOTES
 
 Instances = dict[str, dict[str, int]]
 """The versions of the instances of each family, by their full names: so that a family is found without the others."""
@@ -73,11 +74,12 @@ class LoadedSlices:
         return isinstance(name, str) and self.version(name) > 0
 
     def names(self, selection: Selection) -> Iterator[str]:
-        """The selected ones that exist."""
+        """The selected ones that exist. Everything does not include the notes of versions."""
         if selection.everything:
             yield from self._plain
-            for family in self.instances.values():
-                yield from family
+            for name, family in self.instances.items():
+                if name != NOTES:
+                    yield from family
             return
         yield from (name for name in sorted(selection.names) if name in self)
         for name in sorted(selection.families):
@@ -86,7 +88,7 @@ class LoadedSlices:
     def count(self, selection: Selection) -> int:
         """How many of the selected ones exist."""
         if selection.everything:
-            return len(self._plain) + sum(map(len, self.instances.values()))
+            return len(self._plain) + sum(len(each) for name, each in self.instances.items() if name != NOTES)
         families = sum(len(self.instances.get(family, ())) for family in selection.families)
         return families + sum(name in self for name in selection.names)
 
@@ -95,7 +97,8 @@ class LoadedSlices:
         names = self._plain if selection.everything else selection.names
         found = {name: version for name in names if (version := self.version(name))}
         for family in self.instances if selection.everything else selection.families:
-            found.update(self.instances.get(family, {}))
+            if family != NOTES or not selection.everything:
+                found.update(self.instances.get(family, {}))
         return found
 
     @property

@@ -20,7 +20,7 @@ from statestream.core.slices import Slice
 from statestream.core.values import encode
 from statestream.store.loaded import LoadedSlices, NotLoaded
 from statestream.store.registry import HandlerRegistry
-from statestream.store.schemas import PREFIX, Schemas, note_of
+from statestream.store.schemas import Schemas, note_of
 
 AT_ONCE: Final = 500
 """Changes in one plan, beside versions: they are written as one batch, which everybody else waits for."""
@@ -62,7 +62,7 @@ class Opening:
 
     def undeclared(self) -> list[str]:
         """The slices in the state that the code neither declares nor removes nor renames."""
-        known = {*self._registry.slices, *self._registry.removed, *self._registry.renamed, PREFIX.rstrip("/")}
+        known = {*self._registry.slices, *self._registry.removed, *self._registry.renamed}
         families = {name.partition("/")[0] for name in self._slices.versions(EVERYTHING)}
         return sorted(families - known)
 

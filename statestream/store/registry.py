@@ -21,10 +21,10 @@ from statestream.store.schemas import NOTES
 class HandlerRegistry:
     """The slices of a store by name, and the handlers of each action in the order of the slices.
 
-    `public` has the slices that are not hidden. If none is hidden, it is `slices` itself. `guarded` says whether any
-    slice has a rule or a view, `viewed` whether any has a view. `renamed` has slices by an earlier name. `removed` are
-    names that the journal may still have, and that are to be removed from the state. `settled` is what follows from the
-    declarations for the roles of readers.
+    `public` has the slices that are not hidden. `hides` says whether any is hidden, beside that of the notes of
+    versions, which is not a part of everything. `guarded` says whether any slice has a rule or a view, `viewed` whether
+    any has a view. `renamed` has slices by an earlier name. `removed` are names that the journal may still have, and
+    that are to be removed from the state. `settled` is what follows from the declarations for the roles of readers.
     """
 
     def __init__(self, slices: Iterable[Slice], removed: Collection[str] = ()) -> None:
@@ -47,8 +47,8 @@ class HandlerRegistry:
                 self.slices.setdefault(NOTES.name, NOTES)
             for handler in declared.handlers:
                 self._handlers.setdefault(handler.action_type, []).append(handler)
-        public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
-        self.public = public if len(public) < len(self.slices) else self.slices
+        self.public = {name: declared for name, declared in self.slices.items() if not declared.hidden}
+        self.hides = any(each.hidden for each in self.slices.values() if each is not NOTES)
         self.gradual = frozenset().union(*(each.gradual for each in self.slices.values()))
         """The types of the gradual actions."""
         self.viewed = any(each.views for each in self.slices.values())

@@ -22,6 +22,11 @@ PREFIX: Final = f"{NAME}/"
 NOTES: Final = Slice(NAME, initial={}, keyed=True, internal=True, hidden=True)
 
 
+def is_note(name: str) -> bool:
+    """Whether this instance notes a version: no client is shown it, also where the code declares no versions."""
+    return name.startswith(PREFIX)
+
+
 def note_of(slice_name: str, version: int) -> str:
     """The instance that notes a version of a slice."""
     return f"{PREFIX}{slice_name}.{version}"

@@ -43,6 +43,7 @@ from statestream.store.pause import rest
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Rights
 from statestream.store.schemas import NAME as NOTES
+from statestream.store.schemas import is_note
 from statestream.store.shown import ShownStates, without_payload
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import accept
@@ -203,7 +204,7 @@ class StoreView:
     @property
     def reads_everything(self) -> bool:
         """Whether every slice may be read, hidden ones too."""
-        return self.principal.internal or (self._rights.unlimited and self._registry.public is self._registry.slices)
+        return self.principal.internal or (self._rights.unlimited and not self._registry.hides)
 
     def _value_of(self, name: str) -> Any:
         state = self._state.slices.get(name)
@@ -277,7 +278,7 @@ class StoreView:
     def _readable(self, names: Iterable[str]) -> set[str]:
         """Those that may be read. Raises NotLoaded for all values at once that are needed to know this."""
         if self._rights.unlimited:
-            return set(names)
+            return {name for name in names if not is_note(name)}
         return self._rights.among(names, self._value_of)
 
     def _as_seen(self, name: str, state: SliceState, *, past: bool = False) -> SliceState:
@@ -312,7 +313,7 @@ class StoreView:
         changes = self._state.bus.after(after)
         if changes is None:
             return None
-        selected = selection.among(changes)
+        selected = _without_notes(selection.among(changes), selection)
         return selected if self._rights.unlimited else self._seen_now(selected)
 
     def _seen_now(self, changes: Sequence[Change]) -> list[Change]:
@@ -363,7 +364,7 @@ class StoreView:
         They may be ahead of this node's `position`, if another node has written them. Raises Forked, Expired,
         Unavailable.
         """
-        page = await self._state.journal.read(after, limit, selection)
+        page = await self._page(after, selection, limit)
         return page if self._rights.unlimited else await self._seen_then(after, page, selection)
 
     async def history(self, after: Position, asked: Selection, limit: int = PAGE) -> Page:
@@ -376,10 +377,14 @@ class StoreView:
 
         So it calls no view, and does not need the values before the changes.
         """
-        page = await self._state.journal.read(after, PAGE, asked)
+        page = await self._page(after, asked, PAGE)
         if self._rights.unlimited:
             return page
         return Page(changes=[self._without_view(each) for each in await self._readable_of(page)], until=page.until)
+
+    async def _page(self, after: Position, selection: Selection, limit: int) -> Page:
+        page = await self._state.journal.read(after, limit, selection)
+        return Page(changes=_without_notes(page.changes, selection), until=page.until)
 
     async def _readable_of(self, page: Page) -> list[Change]:
         names = {change.slice for change in page.changes}
@@ -399,7 +404,7 @@ class StoreView:
         if viewed:
             before = await self.values_at(after, viewed.keys())
             # some of it may have been folded meanwhile: what follows a state must not have been read before it
-            page = await self._state.journal.read(after, page.until.seq - after.seq, selection)
+            page = await self._page(after, selection, page.until.seq - after.seq)
         changes, began = list[Change](), perf_counter()
         for change in self._shown.history(viewed, before, map(self.caused, page.changes)):
             changes.append(change)
@@ -515,3 +520,8 @@ class StoreView:
     def _check_open(self) -> None:
         if not self._is_open():
             raise Unavailable("the store is not open; use `async with store:` or serve it")
+
+
+def _without_notes(changes: Sequence[Change], selection: Selection) -> list[Change]:
+    """What clients are shown of selected changes, if these are everything: no notes of versions."""
+    return [each for each in changes if not is_note(each.slice)] if selection.everything else list(changes)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statestream import Slice, Store
-from statestream.core.change import REMOVED, Action
-from statestream.core.errors import JournalUnusable, Unavailable
+from statestream.core.change import REMOVED, START, Action
+from statestream.core.errors import JournalUnusable, Unavailable, UnknownSlice
 from statestream.core.principal import Principal
 from statestream.core.upgrades import Upgrades
 from statestream.journal import from_url
@@ -130,6 +130,32 @@ async def test_clients_do_not_see_the_notes(make_journal: MakeJournal) -> None:
     async with Store([room(2)], journal=make_journal()) as store:
         view = store.view(Principal())
         assert list(view.snapshot(view.grant(view.asked("*")).selection).slices) == []
+
+
+async def test_nor_do_clients_of_code_that_declares_no_version(make_journal: MakeJournal) -> None:
+    """Which goes on serving while newer code opens the journal."""
+    async with Store([room(1)], journal=make_journal()) as old:
+        await old.dispatch(joining("a", "Ada"))
+        view, before = old.view(Principal()), old.position
+        everything = view.grant(view.asked("*")).selection
+        async with Store([room(2)], journal=make_journal()) as new:
+            await old.caught_up()
+            assert old.position == new.position
+            assert view.versions(everything) == {"room/a": old.position.seq}
+            assert list(view.snapshot(everything).slices) == ["room/a"]
+            assert list((await view.snapshot_at(old.position, everything)).slices) == ["room/a"]
+            assert {each.slice for each in view.recent(before, everything) or ()} == {"room/a"}
+            assert {each.slice for each in (await view.history(START, everything)).changes} == {"room/a"}
+            with pytest.raises(UnknownSlice):
+                view.asked("slice_version/*")
+
+
+async def test_a_version_hides_no_slice_that_is_not_declared_any_more(make_journal: MakeJournal) -> None:
+    async with Store([room(1), Slice("remark", initial="kept")], journal=make_journal()):
+        pass
+    async with Store([room(2)], journal=make_journal()) as new:
+        view = new.view(Principal())
+        assert list(view.snapshot(view.grant(view.asked("*")).selection).slices) == ["remark"]
 
 
 async def test_a_failing_upgrade_leaves_the_journal_as_it_was(make_journal: MakeJournal) -> None:

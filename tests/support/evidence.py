@@ -15,6 +15,8 @@ import orjson
 
 REMOVED = 0
 """The mark of a slice that was removed."""
+HIDDEN = "slice_version/"
+"""How the names of slices begin that the journal has and nobody is shown."""
 
 
 def mark(value: Any) -> int:
@@ -119,6 +121,8 @@ class History:
 
     def selects(self, name: str) -> bool:
         items = self.selection.split(",")
+        if name.startswith(HIDDEN):
+            return False
         return "*" in items or name in items or f"{name.partition('/')[0]}/*" in items
 
     @property

@@ -1,10 +1,13 @@
 """Redis servers of the tests: each a process of its own, with a free port and a temporary directory.
 
+REDIS_SERVER names another program than `redis-server`, such as the path of a `valkey-server`.
+
 Invariants: no server that is already running is ever used, and none outlives its test.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -20,12 +23,13 @@ from redis.retry import Retry
 
 from tests.support.typed import free_port
 
+PROGRAM = os.environ.get("REDIS_SERVER", "redis-server")
 START_SECONDS = 20.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 class RedisServer:
-    """`redis-server` with `arguments`. It keeps its port and its directory over `kill` and `start`."""
+    """The program with `arguments`. It keeps its port and its directory over `kill` and `start`."""
 
     def __init__(self, *arguments: str, password: str | None = None) -> None:
         self.arguments, self.password, self.port = arguments, password, free_port()
@@ -47,7 +51,7 @@ class RedisServer:
     def start(self) -> Self:
         """Returns when it answers."""
         secret = ("--requirepass", self.password) if self.password else ()
-        command = [*self.prefix, "redis-server", "--port", str(self.port), "--bind", *self.hosts]
+        command = [*self.prefix, PROGRAM, "--port", str(self.port), "--bind", *self.hosts]
         command += ["--protected-mode", "no"]
         command += ["--dir", str(self.folder), "--save", "", "--enable-debug-command", "yes", *secret, *self.arguments]
         with (self.folder / "log").open("ab") as log:

@@ -22,7 +22,19 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
-from tests.support.evidence import REMOVED, Answer, Evidence, History, Look, Request, Shown, mark, patched, seq_of
+from tests.support.evidence import (
+    HIDDEN,
+    REMOVED,
+    Answer,
+    Evidence,
+    History,
+    Look,
+    Request,
+    Shown,
+    mark,
+    patched,
+    seq_of,
+)
 
 Promise = Literal["answered", "acknowledged", "once", "whole", "meaning", "order", "gapless", "identical", "fresh"]
 NAMED = 10
@@ -91,7 +103,8 @@ class Order:
 def _fault(row: Row, before: Any, after: Any) -> str:
     """What is wrong with the value after a change, given that before it. Empty: nothing."""
     if row.type == "statestream/opened":
-        return "" if before is None else "an initial value replaces another one"
+        kept = before is None or (before["count"], before["last"]) == (after["count"], after["last"])
+        return "" if kept else "an initial value or an upgrade replaces another value"
     if row.type == "tally/ended":
         return "" if row.kind == "removed" and before is not None else "it does not end the tally"
     if after is None:
@@ -276,7 +289,8 @@ def _looks(looks: Iterable[Look], order: Order) -> Iterator[Broken]:
                 "fresh", f"node {look.node} showed the state at {look.position}, having acknowledged {look.at_least}"
             )
         for row in order.rows[at : look.position]:
-            versions[row.slice] = row.seq
+            if not row.slice.startswith(HIDDEN):
+                versions[row.slice] = row.seq
             if row.kind == "removed":
                 del versions[row.slice]
         at = max(at, look.position)

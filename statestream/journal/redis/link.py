@@ -140,7 +140,9 @@ class Link:
         if self._moved is not None:
             settings["host"], settings["port"] = self._moved
         kind = SSLConnection if self._address.tls else Connection
-        return kind(**settings, protocol=2, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS)
+        return kind(  # without `driver_info`, which takes a right and a round trip, and is logged where it is refused
+            **settings, protocol=2, driver_info=None, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS
+        )
 
     def _failed(self, error: Exception) -> None:
         first, last = BACKOFF_SECONDS
