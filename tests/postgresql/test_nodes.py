@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.support import PlainClient, Server, dispatch, eventually, get_state
-from tests.support.postgresql import PostgreSQL, failing_over, shared
+from tests.support.postgresql import PostgreSQL, Relay, failing_over, shared
 
 Http = aiohttp.ClientSession
 
@@ -46,6 +46,22 @@ async def test_what_is_dispatched_on_one_node_arrives_on_the_other(http: Http, p
             body = await counted(http, here)
             await asyncio.to_thread(reader.read_to, body["position"])
             assert reader.state["board"]["count"] == before + number
+
+
+async def test_a_batch_costs_one_round_trip_if_nobody_else_writes_to_its_slices(http: Http) -> None:
+    url = shared().new_url()
+    async with Relay(shared()) as relay:
+        through = url.replace(f":{shared().port}/", f":{relay.port}/")
+        server = await asyncio.to_thread(Server.serving(journal=through).start)
+        try:
+            await counted(http, server, id="first")
+            before = relay.requests
+            for number in range(50):
+                await counted(http, server, id=f"id-{number}")
+            spent = relay.requests - before
+        finally:
+            await asyncio.to_thread(server.stop)
+    assert 50 <= spent < 75, "what looks for the changes of others is in between"
 
 
 async def test_a_client_continues_on_another_node_with_its_cursor(http: Http) -> None:

@@ -304,10 +304,24 @@ async def test_after_a_lost_tail_every_client_is_told(
     late.close()
 
 
-async def test_readers_are_current_within_a_second_if_all_wake_ups_are_lost(
-    redis_server: RedisServer, mortal_nodes: Nodes, http: Http
+async def test_a_batch_costs_one_round_trip_if_nobody_else_writes_to_its_slices(
+    redis_server: RedisServer, http: Http
 ) -> None:
-    """Whoever waits for changes is cut off before each of them, so that polling has to notice it."""
+    with Server.serving(journal=redis_server.url) as server:
+        await counted(http, server, id="first")
+        redis_server("CONFIG", "RESETSTAT")
+        for number in range(50):
+            await counted(http, server, id=f"id-{number}")
+        found = redis_server("INFO", "commandstats")
+    sent = sum(found[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "xread"))
+    assert 50 <= sent < 75, "what looks for the changes of others is in between"
+
+
+@pytest.mark.parametrize("lost", [1.0, 0.1, 0.5], ids=lambda lost: f"{lost:.0%}")
+async def test_readers_are_current_within_a_second_if_wake_ups_are_lost(
+    redis_server: RedisServer, mortal_nodes: Nodes, http: Http, lost: float
+) -> None:
+    """Whoever waits for changes is cut off before some of them, so that polling has to notice it."""
     one, other = mortal_nodes
 
     def cut() -> None:
@@ -323,8 +337,9 @@ async def test_readers_are_current_within_a_second_if_all_wake_ups_are_lost(
     with PlainClient(other.port) as reader:
         next(reader.frames())
         slowest = 0.0
-        for _ in range(4):
-            await asyncio.to_thread(cut)
+        for number in range(1, 4 if lost == 1 else 11):
+            if int(number * lost) > int((number - 1) * lost):
+                await asyncio.to_thread(cut)
             began = time.monotonic()
             body = await counted(http, one)
             await asyncio.to_thread(reader.read_to, body["position"])

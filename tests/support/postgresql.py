@@ -215,6 +215,8 @@ class Relay:
         self.keeps = lambda: True
         """Whether to pass a notification on."""
         self.lost = 0
+        self.requests = 0
+        """How often clients have sent something: once for each round trip, as asyncpg does."""
         self.passes = asyncio.Event()
         """Cleared, it lets nothing through and says nothing about it, as a broken network does."""
         self.passes.set()
@@ -256,6 +258,7 @@ class Relay:
 
     async def _requests(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            self.requests += 1
             await self.passes.wait()
             back.write(data)
             await back.drain()
