@@ -8,7 +8,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import action, asgi, hostile, inspector, journal, path, postgresql, redis, reply, rights, tokens
+from tests.benchmarks import (
+    action,
+    asgi,
+    contention,
+    hostile,
+    inspector,
+    journal,
+    path,
+    postgresql,
+    redis,
+    reply,
+    rights,
+    scripts,
+    tokens,
+)
 from tests.benchmarks.measure import Others, machine
 from tests.benchmarks.peers import main as peers
 
@@ -18,6 +32,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "journal": journal.main,
     "postgresql": postgresql.main,
     "redis": redis.main,
+    "scripts": scripts.main,
+    "contention": contention.main,
     "reply": reply.main,
     "tokens": tokens.main,
     "hostile": hostile.main,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from statestream.journal import SqliteJournal, from_url
 from tests.support import ROOT, Server
+from tests.support.postgresql import PostgreSQL
+from tests.support.redis_server import RedisServer
 from tests.support.shelves import books_of, filled
 
 SHELVES = f"{ROOT / 'tests/apps/shelves.py'}:store"
@@ -33,7 +38,7 @@ async def read(http: aiohttp.ClientSession, server: Server, slices: str, **more:
 
 async def test_a_server_holds_what_is_in_use(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
-    await filled(path, 800, BYTES)
+    await filled(SqliteJournal(path), 800, BYTES)
     grown = {}
     for idle in ("60", "none"):
         with serving(path, idle) as server:
@@ -47,7 +52,7 @@ async def test_a_server_holds_what_is_in_use(tmp_path: Path) -> None:
 
 async def test_everything_means_everything_that_exists(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
-    await filled(path, 900, 100)
+    await filled(SqliteJournal(path), 900, 100)
     with serving(path) as server:
         async with aiohttp.ClientSession() as http:
             for asked in ("shelf/*", "*"):
@@ -62,7 +67,7 @@ async def test_everything_means_everything_that_exists(tmp_path: Path) -> None:
 async def test_a_stream_of_everything_knows_all_versions_without_a_value(tmp_path: Path) -> None:
     """More than a snapshot holds: such a stream can only continue."""
     path = tmp_path / "j.db"
-    await filled(path, 1_200, BYTES)
+    await filled(SqliteJournal(path), 1_200, BYTES)
     with serving(path) as server:
         before = resident(server)
         async with aiohttp.ClientSession() as http:
@@ -85,7 +90,7 @@ async def test_the_past_of_one_costs_as_much_as_one(tmp_path: Path) -> None:
     took = {}
     for count in (30, 1_500):
         path = tmp_path / f"{count}.db"
-        await filled(path, count, BYTES)
+        await filled(SqliteJournal(path), count, BYTES)
         with serving(path) as server:
             async with aiohttp.ClientSession() as http:
                 _, now = await read(http, server, "catalogue")
@@ -99,7 +104,7 @@ async def test_the_past_of_one_costs_as_much_as_one(tmp_path: Path) -> None:
 
 async def test_a_change_of_another_node_to_what_is_away_reaches_its_readers(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
-    await filled(path, 50, 100)
+    await filled(SqliteJournal(path), 50, 100)
     with serving(path) as one, serving(path) as other:
         async with aiohttp.ClientSession() as http:
             async with http.get(f"{one.url}/stream/state", params={"slices": "shelf/7"}) as stream:
@@ -120,15 +125,20 @@ async def test_a_change_of_another_node_to_what_is_away_reaches_its_readers(tmp_
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-async def test_a_server_with_a_hundred_thousand_instances_and_a_million_changes(tmp_path: Path) -> None:
-    path = tmp_path / "j.db"
-    await filled(path, 100_000, 1_000, times=10)
-    began = time.perf_counter()
-    with serving(path) as server:
-        took = time.perf_counter() - began
-        async with aiohttp.ClientSession() as http:
-            for n in range(0, 100_000, 333):
-                assert (await read(http, server, f"shelf/{n}"))[0] == 200
-        print(f"started in {took:.1f} s; {resident(server) >> 20} MiB with 300 of 100,000 instances in use")
-        assert took < 60
-        assert resident(server) < 300 << 20
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "redis"])
+async def test_a_server_with_a_hundred_thousand_instances_and_a_million_changes(engine: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        url = f"sqlite:///{tmp_path / 'j.db'}"
+        if engine != "sqlite":
+            database: Any = stack.enter_context(PostgreSQL() if engine == "postgresql" else RedisServer())
+            url = database.url() if engine == "postgresql" else database.url
+        await filled(from_url(url), 100_000, 1_000, times=10)
+        began = time.perf_counter()
+        with Server.serving(SHELVES, url) as server:
+            took = time.perf_counter() - began
+            async with aiohttp.ClientSession() as http:
+                for n in range(0, 100_000, 333):
+                    assert (await read(http, server, f"shelf/{n}"))[0] == 200
+            print(f"{engine}: started in {took:.1f} s; {resident(server) >> 20} MiB with 300 of 100,000 in use")
+            assert took < 60
+            assert resident(server) < 300 << 20

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from statestream.core.change import Cause, Change, PendingChange, SliceState
 from statestream.core.values import encode
-from statestream.journal import Retention, SqliteJournal
+from statestream.journal import Checkpoints, Journal
 from statestream.journal.contract import Batch, Entry
 
 BATCH = 500
@@ -18,9 +16,9 @@ def books_of(number: int, size: int) -> list[str]:
     return [f"{number} has the book {at}" for at in range(size // 25)]
 
 
-async def filled(path: Path, count: int, size: int, *, times: int = 1) -> None:
-    """Shelves 0 to `count`, each written `times` times, and a checkpoint of all of them."""
-    journal = SqliteJournal(path, Retention(changes=1_000, age=0.0, bytes=0))
+async def filled(journal: Journal, count: int, size: int, *, times: int = 1) -> None:
+    """Shelves 0 to `count`, each written `times` times, and a checkpoint of all of them. The history is kept."""
+    assert isinstance(journal, Checkpoints)
     await journal.open()
     newest: dict[str, Change] = {}
     for time in range(times):
@@ -34,7 +32,5 @@ async def filled(path: Path, count: int, size: int, *, times: int = 1) -> None:
             [done] = await journal.append(Batch(read=await journal.head(), versions=versions, entries=[entry]))
             newest |= {change.slice: change for change in done.changes}
     states = {name: SliceState(change.value, change.position, change.data) for name, change in newest.items()}
-    head = await journal.head()
-    await journal.save(head, states)
-    await journal.trim(head)
+    await journal.save(await journal.head(), states)
     await journal.close()
