@@ -266,6 +266,27 @@ async def test_when_one_connection_was_silent_the_others_are_made_again(
             assert len(await changes_after(journal, START, 10)) == 1
 
 
+async def test_nobody_waits_for_one_silent_connection_after_the_other(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for a read that began just before an append is given up, nor for one attempt to connect after another."""
+    monkeypatch.setattr(connection, "STATEMENT_SECONDS", 1.0)
+    monkeypatch.setattr(connector, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(wake_ups, "ANSWER_SECONDS", 3600.0)
+    async with Relay(shared()) as relay:
+        through = url.replace(f":{shared().port}/", f":{relay.port}/")
+        async with nodes(1, through) as [journal]:
+            monkeypatch.setattr(connection, "STATEMENT_SECONDS", 3600.0)
+            await journal._reading.close()
+            await journal._reading.connect()
+            relay.passes.clear()
+            batch = Batch(read=START, versions={"a": 0}, entries=[entry(value("a", 1))])
+            attempts = [journal.append(batch), *(journal.read(START) for _ in range(20))]
+            began = time.monotonic()
+            await asyncio.wait_for(asyncio.gather(*(raised(Unavailable, each) for each in attempts)), 60)
+            assert time.monotonic() - began < 12, "not twenty attempts to connect, and no hour"
+
+
 async def works(journal: PostgresqlJournal) -> bool:
     """Whether it can be written to and followed, as far as a slow machine allows within so short bounds."""
     try:

@@ -117,10 +117,15 @@ class PostgresqlJournal:
         for connection in (self._wake_ups, self._upkeep, self._reading, self._writing):
             await connection.close()
 
-    def _doubt(self) -> None:
-        """One of the connections was silent: the network may have lost the others with it."""
-        for connection in (self._wake_ups, self._writing, self._reading, self._upkeep):
-            connection.doubt()
+    def _doubt(self, long: bool) -> None:
+        """One of the connections was silent: the network may have lost the others with it.
+
+        If it was for as `long` as any statement may take, others do not go on waiting on those that dispatches need.
+        """
+        for connection in (self._writing, self._reading):
+            connection.doubt(in_use=long)
+        for each in (self._wake_ups, self._upkeep):
+            each.doubt()
 
     async def head(self) -> Position:
         return await changes.head(self._reading, self._statements)

@@ -5,6 +5,9 @@ the connection is given up rather than reused: nothing is half done on the next 
 Unavailable, whose message names the error and nothing of the statement or the address, because clients see it. A
 connection that was lost while it was idle is not an error: the next statement connects first.
 
+Who waits for the connection while somebody tries in vain to make it is refused too, instead of trying once more: a wait
+is bounded however many there are in front.
+
 A connection is given up at once, before the driver asks the server to cancel its statement. Cancelling a commit that
 waits for a synchronous standby would complete it without the standby, and others would see what a failover loses.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from statestream.core.errors import StatestreamError, Unavailable
@@ -29,13 +33,14 @@ Prepare = Callable[[Any], Awaitable[None]]
 class Connection:
     """See the module. `prepare` is called with each connection of the driver that is made.
 
-    A statement may take `seconds`, or STATEMENT_SECONDS. If one takes longer, `silent` is called.
+    A statement may take `seconds`, or STATEMENT_SECONDS. If it takes longer, or connecting takes too long, `silent` is
+    called, with whether that was a statement and STATEMENT_SECONDS.
     """
 
     def __init__(
         self,
         connector: Connector,
-        silent: Callable[[], None],
+        silent: Callable[[bool], None],
         prepare: Prepare | None = None,
         seconds: float | None = None,
     ) -> None:
@@ -43,6 +48,8 @@ class Connection:
         self._driver: Any = None
         self._lock = asyncio.Lock()
         self._closed = False
+        self._refused: tuple[float, Exception] | None = None
+        """When and why it could not be made the last time."""
         self.pid: int | None = None
         """The process of the server that serves this connection. Behind a pooler, there is none."""
 
@@ -75,32 +82,42 @@ class Connection:
 
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """What `work` returns, given the driver's connection. Raises Unavailable, and errors of ours that it raises."""
+        since, connected = monotonic(), False
         async with self._lock:
             try:
-                return await work(await self._connected())
+                if self._refused is not None and self._refused[0] > since:
+                    raise translated(self._refused[1])
+                driver = await self._connected()
+                connected = True
+                return await work(driver)
             except StatestreamError:
                 raise
             except driver_errors() as error:
                 self._give_up()
                 if isinstance(error, TimeoutError):
-                    self._silent()
+                    self._silent(connected and self._seconds is None)
                 raise translated(error) from error
             except BaseException:
                 self._give_up()
                 raise
 
-    def doubt(self) -> None:
+    def doubt(self, *, in_use: bool = False) -> None:
         """Gives the connection up unless it is in use, because another one to the same server was silent.
 
-        If the network has lost them all, the next statement must not wait to find out.
+        If the network has lost them all, the next statement must not wait to find out. `in_use`: nor must those who
+        wait for the statement that is running, which fails now.
         """
-        if not self._lock.locked():
+        if in_use or not self._lock.locked():
             self._give_up()
 
     async def _connected(self) -> Any:
         self._check_open()
         if self._driver is None or self._driver.is_closed():
-            self._driver, self.pid = await self._connector.connect(self._seconds or STATEMENT_SECONDS)
+            try:
+                self._driver, self.pid = await self._connector.connect(self._seconds or STATEMENT_SECONDS)
+            except driver_errors() as error:
+                self._refused = monotonic(), error
+                raise
             self._check_open()
             if self._prepare is not None:
                 await self._prepare(self._driver)

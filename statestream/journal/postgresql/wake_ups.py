@@ -35,7 +35,11 @@ class WakeUps:
     """
 
     def __init__(
-        self, connector: Connector, statements: Statements, own: Callable[[], int | None], silent: Callable[[], None]
+        self,
+        connector: Connector,
+        statements: Statements,
+        own: Callable[[], int | None],
+        silent: Callable[[bool], None],
     ) -> None:
         self._statements, self._own = statements, own
         self._connection = Connection(connector, silent, self._listen, ANSWER_SECONDS)
