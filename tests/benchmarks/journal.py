@@ -93,8 +93,10 @@ def variants(folder: Path, size: int) -> dict[str, Callable[[], float]]:
 
     return {
         "bare sqlite3, one row per transaction": lambda: bare(fresh(), size, 1),
+        "bare sqlite3, 10 rows per transaction": lambda: bare(fresh(), size, 10),
         f"bare sqlite3, {MANY} rows per transaction": lambda: bare(fresh(), size, MANY),
         "sqlite, 1 caller": lambda: store(1),
+        "sqlite, 10 callers": lambda: store(10),
         f"sqlite, {MANY} callers": lambda: store(MANY),
         f"sqlite, {MANY} callers, ids": lambda: store(MANY, with_id=True),
         "memory, 1 caller": lambda: run(dispatched("memory:", 1)),
