@@ -158,6 +158,28 @@ async def test_a_version_hides_no_slice_that_is_not_declared_any_more(make_journ
         assert list(view.snapshot(view.grant(view.asked("*")).selection).slices) == ["remark"]
 
 
+async def test_an_action_that_has_changed_takes_what_older_clients_send(make_journal: MakeJournal) -> None:
+    """A new field has a default value, one that is not needed any more is still there, and a repeat is a repeat."""
+    before, after = (Slice("board", initial={"tasks": []}) for _ in range(2))
+
+    def added(state: Any, *, title: str, color: str) -> None:
+        state["tasks"].append(f"{title} in {color}")
+
+    def changed(state: Any, *, title: str, color: str = "", due: str = "today") -> None:
+        state["tasks"].append(f"{title} {due}")
+
+    changed.__name__ = "added"
+    before.action(added)
+    after.action(changed)
+    sent = Action(type="board/added", payload={"title": "Sow", "color": "green"})
+    async with Store([before], journal=make_journal()) as old:
+        await old.dispatch(sent, id="queued")
+    async with Store([after], journal=make_journal()) as new:
+        assert (await new.dispatch(sent, id="queued")).duplicate
+        await new.dispatch(sent, id="later")
+        assert new.get("board") == {"tasks": ["Sow in green", "Sow today"]}
+
+
 async def test_a_failing_upgrade_leaves_the_journal_as_it_was(make_journal: MakeJournal) -> None:
     async with Store([room(1)], journal=make_journal()) as old:
         await old.dispatch(joining("a", "Ada"))
