@@ -28,12 +28,13 @@ class Chunks:
 
     def __init__(self) -> None:
         self._buffer, self._left = b"", 0
+        self.ended = False
 
     def take(self, data: bytes) -> bytes:
-        """What is new of the body. Raises EOFError after its end."""
+        """What is new of the body."""
         self._buffer += data
         body = b""
-        while self._buffer:
+        while self._buffer and not self.ended:
             if self._left > 2:
                 part = self._buffer[: self._left - 2]
                 body += part
@@ -43,8 +44,7 @@ class Chunks:
                     self._buffer = size
                     break
                 self._left = int(size, 16) + 2
-                if self._left == 2 and not body:
-                    raise EOFError
+                self.ended = self._left == 2
                 continue
             else:
                 part = self._buffer[: self._left]
@@ -122,8 +122,9 @@ class PlainClient:
         return self
 
     def _more(self, size: int = 1 << 16) -> None:
+        """Raises EOFError at the end of the body, also if the server keeps the connection."""
         assert self.socket
-        data = self.socket.recv(size)
+        data = b"" if self._chunks is not None and self._chunks.ended else self.socket.recv(size)
         if not data:
             raise EOFError
         self.bytes += len(data)
