@@ -37,6 +37,8 @@ EXCEPTIONS: dict[str, str] = {
     "a buffer of its own",
     "tests/server/test_inspector.py::test_where_others_can_reach_the_server_it_must_be_switched_on": LISTENS,
     "tests/server/test_inspector.py::test_a_reader_who_does_not_read_is_behind": "the ASGI server has a buffer",
+    "tests/server/test_limits.py::test_what_nobody_reads_is_bounded_and_given_back": "only `statestream serve` sets up "
+    "the allocator of its process",
     "tests/server/test_limits.py::test_large_changes_leave_nothing_but_history": "measures the memory of "
     "our own sockets",
     "tests/server/test_logs.py::test_no_line_has_content": PARSED,
