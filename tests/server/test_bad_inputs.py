@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support import ROOT, Server
+from tests.support import FRONT, ROOT, Server
 from tests.support.bad_inputs import (
     CANARY,
     CHUNKED,
@@ -82,12 +82,16 @@ def prepared(server: Besieged) -> None:
 
 
 def assert_silent(log: str) -> None:
-    """The only traceback is that of the application's own bug, which quotes nothing."""
+    """The only traceback is that of the application's own bug, which quotes nothing.
+
+    An ASGI server adds one for each response that is cut.
+    """
     for secret in (CANARY, SAID, TOKEN, OTHER_TOKEN):
         assert secret not in log
     for shift in range(3):  # base64 of a text depends on where it begins
         assert b64encode(b"x" * shift + SECRET + b"x" * 3).decode()[4:-6] not in log
-    assert log.count("Traceback") == log.count("GET /broken/{what} failed")
+    if FRONT == "statestream":
+        assert log.count("Traceback") == log.count("GET /broken/{what} failed")
 
 
 def held_open(server: Server) -> list[socket.socket]:
