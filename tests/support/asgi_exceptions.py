@@ -96,6 +96,12 @@ EXCEPTIONS: dict[str, str] = {
 UNDER: dict[str, dict[str, str]] = {
     "hypercorn": {
         "tests/server/test_server.py::test_broken_requests_are_answered_with_400": PARSED,
+        f"{_INPUT}[HTTP/0.9": PARSED,
+        f"{_INPUT}[HTTP/1.0 that stays": PARSED,
+        f"{_INPUT}[100,000 chunks of a byte": PARSED,
+        "tests/server/test_bad_inputs.py::test_a_thousand_requests_at_once_are_answered_in_order": PARSED,
+        "tests/server/test_bad_inputs.py::test_a_frame_that_is_wrong_closes_its_socket": FRAMED,
+        "tests/server/test_churn.py::test_nothing_is_left_of_clients_that_come_and_go": GARBAGE,
     }
 }
 """Those that do not apply to one of them."""
