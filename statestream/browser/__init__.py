@@ -27,8 +27,19 @@ The inspector is a page of its own, `inspector/`, which builds on the client and
     operators.js, charts.js, runs.js  readers and weights; figures over time; replies of chats
     page.js                           all of it together, in `page.html`
 
+The chat page of the demo, `chat/`, builds on the client in the same way. `vendor/` has modules that others publish:
+
+    elements.js, names.js, times.js   elements, and names and times as people read them
+    blocks.js, markdown.js, code.js   Markdown: its blocks as text grows; as elements; blocks of code
+    server.js, person.js, drafts.js   other requests; who sits here; what they have typed
+    talk.js, earlier.js, search.js    the open chat; its older messages; what chats contain
+    attachments.js, composer.js       files to send; the field in which people write
+    parts.js, message.js, messages.js the parts of a message; one message; all of them
+    sidebar.js, people.js, board.js   the chats; who takes part in one; the tasks beside it
+    page.js                           all of it together, in `page.html` and `page.css`
+
 Invariants: no build step; each file is served as it is. A page loads nothing from other servers, runs only the scripts
-that it was written with, and cannot be shown in a frame.
+that it was written with, and cannot be shown in a frame. The files of `vendor/` are those of their packages.
 """
 
 from __future__ import annotations
@@ -43,11 +54,18 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-CONTENT_TYPES: Final = {".html": "text/html", ".js": "text/javascript"}
+CONTENT_TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 POLICY: Final = (
     "default-src 'none'; connect-src 'self'; img-src data:; script-src 'self' {scripts}; style-src {styles}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+CHAT_POLICY: Final = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data: blob:; script-src 'self'; style-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
+)
+"""The chat page shows what others wrote, so it has nothing inline, and can make no markup of text."""
+CHAT_PAGE: Final = "chat/page.html"
 
 
 class _File(NamedTuple):
@@ -67,7 +85,7 @@ def _file(name: str) -> _File:
     tag = hashlib.sha256(text.encode()).hexdigest()[:16]
     headers = {"Cache-Control": "no-cache", "ETag": f'"{tag}"'}
     if content_type == "text/html":
-        headers["Content-Security-Policy"] = policy_of(text)
+        headers["Content-Security-Policy"] = CHAT_POLICY if name == CHAT_PAGE else policy_of(text)
     return _File(text, content_type, tag, headers)
 
 
@@ -104,9 +122,22 @@ def inspector_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]
     return _module_handler("inspector/")
 
 
+def chat_handler() -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Returns a handler that serves the modules of the chat page, and its styles.
+
+    The modules look for those of the client one level up, and there in `vendor/` for those of others.
+    """
+    return _module_handler("chat/")
+
+
+def vendor_handler(package: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Returns a handler that serves the modules of a folder of `vendor/`."""
+    return _module_handler(f"vendor/{package}/")
+
+
 def _module_handler(folder: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     files = resources.files(__name__).joinpath(folder)
-    names = frozenset(each.name for each in files.iterdir() if each.name.endswith(".js"))
+    names = frozenset(each.name for each in files.iterdir() if each.name.endswith((".js", ".css")))
 
     async def serve(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]

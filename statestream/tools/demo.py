@@ -1,26 +1,32 @@
-"""The demo: a board, a chat and one page that follows both. It also shows how the parts go together.
+"""The demo: a chat, a board beside it, and the page for both. It also shows how the parts go together.
 
 Invariants: only public names, so that a user could have written it.
 """
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from statestream import Identity, Refused, Slice, Store, create_app
+from statestream import Identity, Malformed, Refused, Slice, StatestreamError, Store, create_app
 from statestream.auth import anyone
-from statestream.browser import client_handler, file_handler
+from statestream.browser import CHAT_PAGE, chat_handler, client_handler, file_handler, vendor_handler
 from statestream.chat import Chat
+from statestream.chat.models import Model
 
 board = Slice("board", initial={"tasks": []}, read=anyone, dispatch=anyone)
 
 
 async def guest(request: web.Request) -> Identity | None:
     """Everybody is who they say they are, by a cookie that the page sets. Your application knows better."""
-    name = request.cookies.get("guest")
-    return Identity(subject=name) if name else None
+    name = unquote(request.cookies.get("guest", ""))
+    try:
+        return Identity(subject=name)
+    except Malformed:
+        return None
 
 
 @board.action
@@ -47,20 +53,34 @@ def task_removed(state: Any, *, id: str) -> None:
     state["tasks"] = [task for task in state["tasks"] if task["id"] != id]
 
 
-def demo_app(journal: str) -> web.Application:
-    chat = Chat(lease=3.0)
+def demo_app(journal: str, model: Model | None = None) -> web.Application:
+    chat = Chat(model=model, lease=3.0)
     store = Store([board, *chat.slices], journal=journal)
     app = create_app(store, auth=guest)
     chat.setup(app)
     people = chat.conversations(store).people
 
+    @chat.tool
+    async def add_task(title: str) -> dict[str, Any]:
+        """Puts a task on the board beside the chat."""
+        await store.dispatch(task_added(id=token_hex(8), title=title))
+        return {"added": title}
+
     async def join(request: web.Request) -> web.Response:
-        """Whoever has the link of a chat may take part in it."""
-        if (visitor := await guest(request)) is not None:
+        """Whoever has the link of a chat may take part in it. A chat that does not exist yet is nobody's to join."""
+        visitor = await guest(request)
+        if visitor is None:
+            return web.json_response({"joined": False})
+        try:
             await people.invite(request.match_info["id"], visitor.subject)
-        return web.json_response({})
+        except StatestreamError:
+            return web.json_response({"joined": False})
+        return web.json_response({"joined": True})
 
     app.router.add_post("/join/{id}", join)
-    app.router.add_get("/", file_handler("demo.html"))
+    app.router.add_get("/", file_handler(CHAT_PAGE))
     app.router.add_get("/js/{name}", client_handler())
+    app.router.add_get("/js/chat/{name}", chat_handler())
+    app.router.add_get("/js/vendor/marked/{name}", vendor_handler("marked"))
+    app.router.add_get("/js/vendor/highlight/{name}", vendor_handler("highlight"))
     return app

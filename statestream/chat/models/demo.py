@@ -1,18 +1,23 @@
 """A model for demonstrations, without a key or a network: it says a few things about statestream, word by word.
 
+Some words in a question bring out what a page can show: `code`, a `table`, to `think`, or to add something to a board,
+for which it calls the tool `add_task`, if there is one.
+
 Invariants: its answer depends on the conversation only, so that a demonstration can be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
-from statestream.chat.models import Finish, Piece, ToolSpec, Turn
+from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn
 
 WORDS_A_SECOND: Final = 30.0
+ADD_TASK: Final = "add_task"
 _SENTENCES: Final = (
     "Every word you are reading is an action: a handler applied it to a draft, the journal made it durable with an "
     "fsync, and everybody who follows this chat received it as one small RFC 6902 patch.",
@@ -21,6 +26,46 @@ _SENTENCES: Final = (
     "Kill the server and start it again: your browser resumes from its last event id and receives just what it missed.",
     "The board beside this chat is another slice of the same store, and both arrive over one plain EventSource.",
 )
+_THOUGHT: Final = (
+    "The question can be answered in two steps. First, what does a reader need? The current state, and after that only "
+    "what changes. Second, what does this cost? A patch is as large as the change, a snapshot as large as the state."
+)
+_CODE: Final = """A slice is a named part of the state. A handler is a plain function that changes it:
+
+```python
+from statestream import Refused, Slice, Store, create_app
+
+board = Slice("board", initial={"tasks": []})
+
+
+@board.action
+def task_added(state, *, id: str, title: str) -> None:
+    \"\"\"Adds a task to the board.\"\"\"
+    if not title.strip():
+        raise Refused("title", "A task needs a title.")
+    state["tasks"].append({"id": id, "title": title, "done": False})
+
+
+app = create_app(Store([board], journal="sqlite:///board.db"))
+```
+
+Three things follow from this:
+
+1. **The change is durable** before anybody sees it.
+2. **Readers get a patch**, such as `{"op": "add", "path": "/tasks/-", …}`.
+3. **An error changes nothing**: the draft is thrown away.
+"""
+_TABLE: Final = """Both bring a reader to the same state:
+
+| | Patch | Snapshot |
+|---|---|---|
+| Size | that of the change | that of the state |
+| When | for each change | when a reader joins, or has missed too much |
+| Needs | the version before it | nothing |
+
+> A reader that was away for a while receives *one* catch-up, or a snapshot if that is smaller.
+"""
+_TASK: Final = re.compile(r"\badd\s+(?:[“\"']([^”\"']+)[”\"']|(.+?))\s+to\s+(?:the|my|our)\s+board\b", re.IGNORECASE)
 
 
 class DemoModel:
@@ -37,12 +82,34 @@ class DemoModel:
             yield question.removeprefix("user: ").partition("\n")[0][:60]
             yield Finish(reason="stop")
             return
-        asked = sum(turn.role == "user" for turn in turns)
-        chosen = [_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2)]
-        for word in re.findall(r"\s*\S+", f"You said: “{question[:200]}”. {' '.join(chosen)}"):
-            yield word
+        called = False
+        for piece in _pieces(turns, question, tools):
+            called = called or isinstance(piece, CallPiece)
+            yield piece
             await asyncio.sleep(self._pause)
-        yield Finish(reason="stop")
+        yield Finish(reason="tool_calls" if called else "stop")
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> Iterator[Piece]:
+    """The answer to the last turn, word by word."""
+    if turns and turns[-1].role == "tool":
+        yield from _words("Done: everybody sees it on the board now, because the tool dispatched an ordinary action.")
+        return
+    if re.search(r"\bthink\b", question, re.IGNORECASE):
+        yield from (Reasoning(text=word) for word in _words(_THOUGHT))
+    task = _TASK.search(question)
+    if task is not None and any(tool.name == ADD_TASK for tool in tools):
+        yield from _words("I put it on the board.")
+        yield CallPiece(name=ADD_TASK, arguments=json.dumps({"title": task[1] or task[2]}, ensure_ascii=False))
+        return
+    shown = [text for word, text in (("code", _CODE), ("table", _TABLE)) if re.search(rf"\b{word}\b", question, re.I)]
+    asked = sum(turn.role == "user" for turn in turns)
+    said = " ".join(_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2))
+    yield from _words("\n\n".join(shown) if shown else f"You said: “{question[:200]}”. {said}")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s*\S+", text)

@@ -1,0 +1,238 @@
+/* composer.js: the field in which people write, with its files, and what became of what they sent.
+ *
+ * Invariants: what somebody has typed stays in the field, and in the browser's storage, until the server has it. While
+ * the server cannot be reached, the message waits there and is sent as soon as it can be. What went wrong stands beside
+ * the field, and is gone when it is no longer true.
+ */
+import { attached, LIMITS } from "./attachments.js";
+import { element, icon, iconButton, say, show } from "./elements.js";
+import { empty, NEW_CHAT } from "./drafts.js";
+import { explained, isUnreached } from "./server.js";
+
+const RETRY_MS = 3_000;
+const touches = matchMedia("(pointer: coarse)");
+
+export class Composer {
+  #drafts;
+  #on;
+  #talk = null;
+  #draft = empty();
+  #busy = false; // a request is under way
+  #waiting = null; // the timer of the next attempt
+  #problem = ""; // of the last attempt
+  #notes = []; // about files
+  #blocked = false; // what the problem says ends with the reply
+
+  /** `on.sent(talk)` is called when the server has a message, `on.stop()` to stop the reply. */
+  constructor(form, drafts, on) {
+    [this.form, this.#drafts, this.#on] = [form, drafts, on];
+    this.field = form.querySelector("textarea");
+    this.#part = Object.fromEntries(["files", "note", "send", "stop", "attach", "picker"].map((name) => [name, form.querySelector(`[data-part=${name}]`)]));
+    this.#part.attach.title = `Attach files. ${LIMITS}`;
+    this.#listen();
+    drafts.watch((chat) => chat === this.#place && this.#changedElsewhere());
+  }
+
+  #part;
+
+  /** Where the draft of this chat is kept. */
+  get #place() {
+    return this.#talk === null || this.#talk.isNew ? NEW_CHAT : this.#talk.id;
+  }
+
+  open(talk) {
+    this.#rest();
+    this.#talk = talk;
+    this.#draft = this.#drafts.of(this.#place);
+    [this.#problem, this.#notes, this.#busy] = ["", [], false];
+    this.field.value = this.#draft.text;
+    this.#drawFiles();
+    this.#grow();
+    this.render();
+  }
+
+  /** Puts a text into the empty field, for people to send. */
+  suggest(text) {
+    this.field.value = text;
+    this.#typed();
+    this.field.focus();
+  }
+
+  focus() {
+    if (!touches.matches) this.field.focus();
+  }
+
+  /** Called when the chat or the connection has changed. */
+  render() {
+    const { status } = this.#talk?.view ?? { status: "loading" }, streaming = status === "streaming";
+    if (this.#draft.sent && this.#talk?.has(this.#draft.id)) this.#accepted(); // before a reload, or by an answer that was lost
+    if (this.#waiting !== null && this.#talk.health.phase === "live" && !this.#busy && !this.#blocked) void this.#send();
+    if (this.#blocked && !streaming) [this.#blocked, this.#problem] = [false, ""];
+    const empty = this.field.value.trim() === "" && this.#draft.files.length === 0;
+    show(this.#part.stop, streaming);
+    show(this.#part.send, !streaming || !empty);
+    this.#part.send.disabled = empty || this.#busy || status === "loading" || status === "missing";
+    this.form.ariaBusy = String(this.#busy);
+    this.field.disabled = status === "missing";
+    this.#drawNote();
+  }
+
+  #drawNote() {
+    const { note } = this.#part, waits = this.#waiting !== null, text = [this.#problem, ...this.#notes].filter(Boolean).join(" ");
+    show(note, text !== "");
+    if (note.dataset.text === `${text}${waits}`) return;
+    note.dataset.text = `${text}${waits}`;
+    const keep = element("button", { type: "button", className: "quiet-button", onclick: () => this.#dontSend() }, "Don’t send");
+    note.replaceChildren(...(text === "" ? [] : [icon("warning"), element("span", {}, text), ...(waits ? [keep] : [])]));
+  }
+
+  #listen() {
+    const { form, field } = this, { attach, picker, stop } = this.#part;
+    form.addEventListener("submit", (event) => (event.preventDefault(), void this.#submit()));
+    field.addEventListener("input", () => this.#typed());
+    field.addEventListener("blur", () => this.#talk?.setTyping(false));
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || touches.matches) return;
+      event.preventDefault();
+      void this.#submit();
+    });
+    field.addEventListener("paste", (event) => {
+      const files = [...(event.clipboardData?.files ?? [])];
+      if (files.length === 0) return;
+      event.preventDefault();
+      void this.attach(files);
+    });
+    attach.addEventListener("click", () => picker.click());
+    picker.addEventListener("change", () => {
+      void this.attach([...picker.files]);
+      picker.value = "";
+    });
+    stop.addEventListener("click", () => this.#on.stop());
+  }
+
+  /** Adds files to the message. */
+  async attach(given) {
+    const talk = this.#talk, { files, problems } = await attached(given, this.#draft.files);
+    if (talk !== this.#talk) return;
+    this.#notes = problems;
+    this.#change({ files: [...this.#draft.files, ...files] });
+    this.field.focus();
+  }
+
+  #typed() {
+    this.#change({ text: this.field.value });
+    this.#grow();
+    this.#talk?.setTyping(this.field.value !== "");
+  }
+
+  /** A message that was sent and is then changed is another one. */
+  #change(what) {
+    const { id, sent, ...rest } = this.#draft;
+    if (this.#waiting !== null) this.#rest();
+    this.#draft = { ...(sent ? empty() : { id, sent }), ...rest, ...what };
+    if (!this.#blocked) this.#problem = "";
+    if (what.files === undefined) this.#notes = [];
+    this.#drafts.keep(this.#place, this.#draft);
+    this.#drawFiles();
+    this.render();
+  }
+
+  #changedElsewhere() {
+    const stored = this.#drafts.of(this.#place);
+    const sentThere = stored.text === "" && stored.files.length === 0 && document.activeElement !== this.field;
+    if (sentThere && !this.#busy) this.#accepted();
+    this.render();
+  }
+
+  #drawFiles() {
+    const { files } = this.#part, same = files.dataset.shown === String(this.#draft.files.map(({ filename }) => filename));
+    if (same && files.children.length === this.#draft.files.length) return;
+    files.dataset.shown = String(this.#draft.files.map(({ filename }) => filename));
+    show(files, this.#draft.files.length > 0);
+    files.replaceChildren(...this.#draft.files.map((file) => this.#chip(file)));
+  }
+
+  #chip(file) {
+    const remove = iconButton("close", `Remove ${file.filename}`, () => {
+      this.#change({ files: this.#draft.files.filter((each) => each !== file) });
+      this.field.focus();
+    });
+    const face = file.mediaType.startsWith("image/") ? element("img", { src: file.url, alt: "" }) : icon("file");
+    return element("li", { className: "chip" }, face, element("bdi", {}, file.filename), remove);
+  }
+
+  /** Browsers that know `field-sizing` do this themselves. */
+  #grow() {
+    if (CSS.supports("field-sizing", "content")) return;
+    this.field.style.height = "auto";
+    this.field.style.height = `${this.field.scrollHeight}px`;
+  }
+
+  async #submit() {
+    const text = this.field.value.trim();
+    if ((text === "" && this.#draft.files.length === 0) || this.#busy) return;
+    const { status } = this.#talk.view;
+    if (status === "loading" || status === "missing") return;
+    if (status === "streaming") {
+      [this.#blocked, this.#problem] = [true, "A reply is in progress. Send this when it has ended, or stop the reply."];
+      return this.render();
+    }
+    this.#talk.setTyping(false);
+    await this.#send();
+  }
+
+  async #send() {
+    const talk = this.#talk;
+    this.#rest();
+    this.#draft = { ...this.#draft, text: this.field.value, sent: true };
+    const draft = this.#draft, message = { ...draft, text: draft.text.trim() };
+    this.#drafts.keep(this.#place, draft); // before it is sent: it may arrive, and the answer be lost
+    this.#busy = true;
+    this.render();
+    try {
+      await talk.send(message);
+      if (talk === this.#talk && draft.id === this.#draft.id) this.#accepted();
+      else this.#drafts.drop(talk.isNew ? NEW_CHAT : talk.id);
+      this.#on.sent(talk);
+    } catch (error) {
+      if (talk === this.#talk) this.#failed(error);
+    } finally {
+      if (talk === this.#talk) {
+        this.#busy = false;
+        this.render();
+      }
+    }
+  }
+
+  #accepted() {
+    this.#rest();
+    this.#drafts.drop(this.#place);
+    this.#draft = empty();
+    this.field.value = "";
+    [this.#problem, this.#notes] = ["", []];
+    this.#drawFiles();
+    this.#grow();
+  }
+
+  #failed(error) {
+    this.#blocked = error.reason === "busy";
+    if (!isUnreached(error)) {
+      this.#problem = this.#blocked ? "A reply is in progress. Send this when it has ended." : explained(error);
+      return;
+    }
+    this.#problem = `${navigator.onLine ? "The server does not answer." : "You are offline."} Your message is kept here, and is sent as soon as it can be.`;
+    this.#waiting = setTimeout(() => void (this.#waiting !== null && this.#send()), error.retryAfter ?? RETRY_MS);
+  }
+
+  #rest() {
+    clearTimeout(this.#waiting);
+    this.#waiting = null;
+  }
+
+  #dontSend() {
+    this.#rest();
+    this.#problem = "";
+    this.render();
+    this.field.focus();
+  }
+}

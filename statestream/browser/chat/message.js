@@ -1,0 +1,155 @@
+/* message.js: one message: who wrote it, its parts, what became of it, and what people can do with it.
+ *
+ * Invariants: it draws only what has changed. What somebody has typed to change a message is kept until the server has
+ * it. What went wrong is said here, beside the message that it concerns.
+ */
+import { copy, element, icon, iconButton, say, show } from "./elements.js";
+import { avatarOf, nameOf } from "./names.js";
+import { partView } from "./parts.js";
+import { explained } from "./server.js";
+import { timeOf } from "./times.js";
+
+const FALLBACK = "The reply failed.";
+
+export class MessageView {
+  #desk;
+  #drafts;
+  #chat;
+  #parts = []; // {type, view}
+  #message = null;
+  #said = "";
+  #working = false;
+  #editor = null;
+  #content = element("div", { className: "content" });
+  #outcome = element("div", { className: "outcome" });
+  #problem = element("p", { className: "problem", role: "alert", hidden: true });
+  #bar = element("div", { className: "bar" });
+  #dots = element("p", { className: "dots", ariaLabel: "The reply is on its way" }, element("i"), element("i"), element("i"));
+
+  /** `mine`: whether the person of this page wrote it. `drafts` keeps changes to it. */
+  constructor(message, { desk, drafts, chat, mine }) {
+    [this.#desk, this.#drafts, this.#chat, this.mine, this.id] = [desk, drafts, chat, mine, message.id];
+    const { role, author, model } = message, isReply = role === "assistant";
+    const who = isReply ? (model ?? "assistant") : (author ?? "somebody");
+    const said = element("h3", { className: "who" }, isReply ? element("bdi", {}, who) : nameOf(who), element("span", { className: "hidden-label" }, isReply ? " replied" : mine ? " (you) wrote" : " wrote"));
+    const face = isReply ? element("span", { className: "avatar model", ariaHidden: "true" }) : avatarOf(who);
+    const body = element("div", { className: "body" }, said, this.#content, this.#outcome, this.#problem, this.#bar);
+    this.element = element("li", { className: `message ${role} ${mine ? "mine" : ""}`, data: { id: message.id } }, face, body);
+    this.#content.append(this.#dots);
+  }
+
+  update(message, isLast) {
+    if (message === this.#message && this.element.classList.contains("last") === isLast) return;
+    this.#message = message;
+    const { role, status, parts } = message, over = status !== "streaming";
+    this.element.classList.toggle("last", isLast);
+    for (const name of ["streaming", "stopped", "error"]) this.element.classList.toggle(name, status === name);
+    parts.forEach((part, at) => this.#show(part, at, role, over || at < parts.length - 1));
+    for (const { view } of this.#parts.splice(parts.length)) view.element.remove();
+    show(this.#dots, !over && parts.every(({ type, text }) => type === "text" && text === ""));
+    this.#drawOutcome();
+    this.#drawBar();
+    if (this.#editor === null && role === "user" && this.#drafts.editOf(this.#chat, this.id) !== null) this.#edit(false);
+  }
+
+  #show(part, at, role, over) {
+    const before = this.#parts[at];
+    if (before?.part === part && before.over === over) return;
+    const view = before?.part.type === part.type ? before.view : partView(part, role);
+    if (view !== before?.view) {
+      if (before) before.view.element.replaceWith(view.element);
+      else this.#content.insertBefore(view.element, this.#dots);
+    }
+    view.update(part, over);
+    this.#parts[at] = { part, view, over };
+  }
+
+  #drawOutcome() {
+    const { status, error } = this.#message;
+    const text = status === "error" ? (error?.message ?? FALLBACK) : status === "stopped" ? "This reply was stopped." : "";
+    if (this.#outcome.dataset.text === text) return;
+    this.#outcome.dataset.text = text;
+    const retry = element("button", { type: "button", className: "retry", onclick: () => void this.#do(() => this.#desk.regenerate(this.id)) }, icon("again"), "Try again");
+    this.#outcome.replaceChildren(...(text === "" ? [] : [icon(status === "error" ? "warning" : "stop"), element("span", {}, text), retry]));
+  }
+
+  #drawBar() {
+    const { role, status, siblings, updated_at, text } = this.#message, state = [status, siblings, text === ""].join();
+    if (this.#said === state) return;
+    this.#said = state;
+    const buttons = [];
+    const copying = iconButton("copy", "Copy", () => void copy(this.#message.text, copying));
+    if (text !== "") buttons.push(copying);
+    if (status !== "streaming" && role === "assistant") buttons.push(iconButton("again", "Answer again", () => void this.#do(() => this.#desk.regenerate(this.id))));
+    if (role === "user") buttons.push(iconButton("edit", "Change this message", () => this.#edit(true)));
+    if (siblings.length > 1) buttons.unshift(this.#flipper(siblings));
+    const when = element("time", { dateTime: new Date(updated_at).toISOString(), className: "when" }, timeOf(updated_at));
+    this.#bar.replaceChildren(...(status === "streaming" ? [] : [...buttons, when]));
+  }
+
+  #flipper(siblings) {
+    const at = siblings.indexOf(this.id), count = `${at + 1} / ${siblings.length}`;
+    const to = (other) => () => void this.#do(() => this.#desk.branch(siblings[other]));
+    const back = iconButton("left", "The version before", to(at - 1), { disabled: at === 0, data: { flip: "back" } });
+    const next = iconButton("right", "The next version", to(at + 1), { disabled: at === siblings.length - 1, data: { flip: "next" } });
+    return element("span", { className: "flipper", role: "group", ariaLabel: `Version ${at + 1} of ${siblings.length}` }, back, element("span", {}, count), next);
+  }
+
+  /** Does something that the server may refuse. Returns whether it worked. */
+  async #do(work) {
+    if (this.#working) return false;
+    this.#working = true;
+    this.element.ariaBusy = "true";
+    show(this.#problem, false);
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      say(this.#problem, explained(error));
+      show(this.#problem, true);
+      return false;
+    } finally {
+      this.#working = false;
+      this.element.ariaBusy = "false";
+    }
+  }
+
+  /** What went wrong is no longer of interest, as the chat has changed. */
+  forget() {
+    show(this.#problem, false);
+  }
+
+  #edit(focus) {
+    if (this.#editor !== null) return;
+    const { text } = this.#message, field = element("textarea", { value: this.#drafts.editOf(this.#chat, this.id) ?? text, rows: 3, ariaLabel: "Your message", dir: "auto" });
+    const keys = (event) => {
+      if (event.key === "Escape") (event.stopPropagation(), this.#endEdit());
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) (event.preventDefault(), form.requestSubmit());
+    };
+    field.addEventListener("input", () => this.#drafts.keepEdit(this.#chat, this.id, field.value));
+    field.addEventListener("keydown", keys);
+    const cancel = element("button", { type: "button", className: "quiet-button", onclick: () => this.#endEdit() }, "Cancel");
+    const form = element("form", { className: "editor" }, field, element("p", { className: "hint" }, "Sending this begins another branch. The one before stays."), element("div", { className: "row" }, cancel, element("button", { className: "main" }, "Send")));
+    form.addEventListener("submit", (event) => (event.preventDefault(), void this.#sendEdit(field.value.trim())));
+    this.#editor = form;
+    this.element.classList.add("editing");
+    this.#content.after(form);
+    if (focus) field.focus();
+  }
+
+  #endEdit() {
+    this.#drafts.keepEdit(this.#chat, this.id, null);
+    this.#editor?.remove();
+    this.#editor = null;
+    this.element.classList.remove("editing");
+    show(this.#problem, false);
+    this.#bar.querySelector("[title='Change this message']")?.focus();
+  }
+
+  async #sendEdit(text) {
+    const { parts, text: before } = this.#message, files = parts.filter(({ type }) => type !== "text");
+    if (text === before || (text === "" && files.length === 0)) return this.#endEdit();
+    const content = [...files, ...(text === "" ? [] : [{ type: "text", text }])];
+    if (await this.#do(() => this.#desk.edit(this.id, content))) this.#endEdit();
+  }
+}

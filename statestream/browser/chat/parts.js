@@ -1,0 +1,129 @@
+/* parts.js: the parts of a message: text, what the model has thought, calls of tools, files, data of other front ends.
+ *
+ * Invariants: a part keeps its element while it grows, so what people have opened stays open. What somebody wrote is
+ * text; only text of messages is read as Markdown.
+ */
+import { linkOf, pictureOf } from "./blocks.js";
+import { element, icon, say } from "./elements.js";
+import { Markdown } from "./markdown.js";
+
+const MAX_SHOWN = 20_000; // characters of a result
+
+class Text {
+  #markdown = new Markdown();
+  element = this.#markdown.element;
+
+  update({ text }, over) {
+    this.#markdown.update(text, over);
+  }
+}
+
+/** Text of a person, as they typed it. */
+class Plain {
+  element = element("p", { className: "plain", dir: "auto" });
+
+  update({ text }) {
+    say(this.element, text);
+  }
+}
+
+/** Details that people open, which say in their summary how far it is. */
+class Foldable {
+  label = element("span", { className: "fold-label" });
+  state = element("span", { className: "fold-state" });
+  body = element("div", { className: "fold-body" });
+
+  constructor(kind) {
+    const summary = element("summary", {}, icon(kind), this.label, this.state, icon("down"));
+    this.element = element("details", { className: `fold ${kind}` }, summary, this.body);
+  }
+}
+
+class Reasoning {
+  #fold = new Foldable("thought");
+  #markdown = new Markdown();
+  element = this.#fold.element;
+
+  constructor() {
+    this.#fold.body.append(this.#markdown.element);
+  }
+
+  update({ text }, over) {
+    say(this.#fold.label, over ? "Thought" : "Thinking…");
+    this.element.classList.toggle("working", !over);
+    this.#markdown.update(text, over);
+  }
+}
+
+const STATES = { streaming: "being written…", running: "running…", complete: "done", error: "failed" };
+
+class Tool {
+  #fold = new Foldable("tool");
+  #arguments = element("pre", { tabIndex: 0, dir: "auto" });
+  #result = element("pre", { tabIndex: 0, dir: "auto" });
+  #resultLabel = element("p", { className: "fold-caption" });
+  element = this.#fold.element;
+
+  constructor() {
+    this.#fold.body.append(element("p", { className: "fold-caption" }, "Arguments"), this.#arguments, this.#resultLabel, this.#result);
+  }
+
+  update({ name, status, error, result, arguments: given }) {
+    const done = status === "complete" || status === "error";
+    this.#fold.label.replaceChildren("Used ", element("code", {}, element("bdi", {}, name)));
+    say(this.#fold.state, STATES[status] ?? status);
+    this.element.dataset.status = status;
+    this.element.classList.toggle("working", !done);
+    say(this.#arguments, pretty(given) || "none");
+    say(this.#resultLabel, error === undefined ? "Result" : "What went wrong");
+    say(this.#result, done ? cut(error ?? JSON.stringify(result, null, 2) ?? "") : "…");
+  }
+}
+
+const cut = (text) => (text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);
+
+function pretty(json) {
+  try {
+    return cut(JSON.stringify(JSON.parse(json), null, 2));
+  } catch {
+    return cut(json);
+  }
+}
+
+class File {
+  element = element("div", { className: "attachment" });
+
+  update({ mediaType, url, filename }) {
+    if (this.element.dataset.url === url.slice(-64)) return;
+    this.element.dataset.url = url.slice(-64);
+    const name = filename ?? mediaType, picture = mediaType.startsWith("image/") ? pictureOf(url) : null, link = linkOf(url);
+    const inside = picture === null ? [icon("file"), element("bdi", {}, name)] : [element("img", { src: picture, alt: filename ?? "Picture", loading: "lazy" })];
+    const isData = /^data:/i.test(url);
+    const to = isData ? { href: url, download: name } : { href: link ?? undefined, rel: "noopener noreferrer", target: "_blank" };
+    const label = isData ? `Save ${name}` : `Open ${name}`;
+    this.element.replaceChildren(element("a", { ...to, title: label, className: picture === null ? "chip" : "picture" }, ...inside));
+  }
+}
+
+class Data {
+  #fold = new Foldable("file");
+  #value = element("pre", { tabIndex: 0 });
+  element = this.#fold.element;
+
+  constructor() {
+    this.#fold.body.append(this.#value);
+  }
+
+  update({ type, data }) {
+    this.#fold.label.replaceChildren(element("bdi", {}, type));
+    say(this.#value, cut(JSON.stringify(data, null, 2) ?? ""));
+  }
+}
+
+const KINDS = { text: Text, reasoning: Reasoning, tool: Tool, file: File };
+
+/** The view of a part. `role` is that of its message. */
+export function partView({ type }, role) {
+  const Kind = type === "text" && role === "user" ? Plain : Object.hasOwn(KINDS, type) ? KINDS[type] : Data;
+  return new Kind();
+}
