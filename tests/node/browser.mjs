@@ -61,10 +61,12 @@ function record() {
   }
 }
 
-/** `trusting`: whoever made the certificate. `beside`: another window, of whose browser it is a tab. */
-async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false, beside }) {
-  const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: theme };
+/** `trusting`: whoever made the certificate. `beside`: another window, of whose browser it is a tab. `cookie`: {name,
+ * value}, which the browser has already. `touch`: whether people touch it. */
+async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false, touch = false, cookie, beside }) {
+  const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: theme, hasTouch: touch, isMobile: touch };
   const context = windows.get(beside)?.context ?? (await browser.newContext({ ...look, ignoreHTTPSErrors: trusting }));
+  if (cookie) await context.addCookies([{ ...cookie, url }]);
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   const problems = [];

@@ -34,7 +34,7 @@ class Foldable {
   body = element("div", { className: "fold-body" });
 
   constructor(kind) {
-    const summary = element("summary", {}, icon(kind), this.label, this.state, icon("down"));
+    const summary = element("summary", {}, icon(kind), this.label, this.state, icon("fold"));
     this.element = element("details", { className: `fold ${kind}` }, summary, this.body);
   }
 }

@@ -1,0 +1,96 @@
+"""The demo with a model whose answers a test chooses by its question, and with a chat of many messages.
+
+    echo <text>     says the text, in small pieces
+    count <n>       counts to n, slowly enough to be watched
+    wait            says a word, and nothing more until it is stopped
+    fail            fails after a word; when it is asked the same again, it answers
+    use <json>      thinks, calls the tool `add_task` with that, and says so
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from statestream.chat.members import person_key
+from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, ToolSpec, Turn
+from statestream.chat.slices import conversation
+from statestream.server.request import STORE
+from statestream.tools.demo import demo_app
+
+PIECE = 24
+LONG = "long"
+READER = "reader"
+
+
+class Talkative:
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+        if turns[0].role == "system":
+            yield turns[-1].text.removeprefix("user: ").partition("\n")[0][:60]
+            yield Finish(reason="stop")
+            return
+        said = turns[-1].text
+        async for piece in self._pieces(turns[-1].role, said):
+            yield piece
+        yield Finish(reason="tool_calls" if said.startswith("use ") and turns[-1].role == "user" else "stop")
+
+    async def _pieces(self, role: str, said: str) -> AsyncIterator[Piece]:
+        what, _, rest = said.partition(" ")
+        if role == "tool":
+            yield "It is there."
+        elif what == "count":
+            for number in range(1, int(rest) + 1):
+                yield f"{number} "
+                await asyncio.sleep(0.01)
+        elif what == "wait":
+            yield "Waiting"
+            await asyncio.Event().wait()
+        elif what == "fail" and said not in self._failed:
+            self._failed.add(said)
+            yield "Half"
+            raise ModelFailed("failed", "The provider is out of order.")
+        elif what == "use":
+            yield Reasoning(text="A *tool* can do this.")
+            yield CallPiece(name="add_task", arguments=rest)
+        else:
+            for at in range(0, len(rest), PIECE):
+                yield rest[at : at + PIECE]
+                await asyncio.sleep(0)
+            yield "" if rest else "Yes."
+
+    async def close(self) -> None:
+        pass
+
+
+def many(count: int) -> list[dict[str, Any]]:
+    """Questions and answers."""
+    common = {"status": "complete", "created_at": 1, "updated_at": 1}
+    messages = []
+    for number in range(count):
+        who = {"role": "assistant", "model": "scripted"} if number % 2 else {"role": "user", "author": READER}
+        parent = {"parent": f"m{number - 1}"} if number else {}
+        text = f"Message {number}, with **some** `code` and more words than one line of a narrow window has room for."
+        messages.append({"id": f"m{number}", **who, **parent, **common, "parts": [{"type": "text", "text": text}]})
+    return messages
+
+
+async def fill(app: web.Application) -> None:
+    """The chat `long`, whose messages are all live until somebody asks something there."""
+    messages = many(int(os.environ.get("MANY", "0")))
+    if messages:
+        await app[STORE].dispatch(conversation.created(LONG, user=person_key(READER)))
+        await app[STORE].dispatch(conversation.restored(LONG, messages=messages, places=list(range(len(messages)))))
+        await app[STORE].dispatch(conversation.branched(LONG, message=messages[0]["id"]))
+
+
+app = demo_app(os.environ.get("JOURNAL", "memory:"), Talkative())
+app.on_startup.append(fill)
