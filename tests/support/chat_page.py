@@ -82,6 +82,9 @@ class ChatPage(Tab):
     def url(self) -> str:
         return str(self.look("location.href"))
 
+    def events(self, name: str) -> list[Any]:
+        return [event for event in self.look("seen.events") if event["name"] == name]
+
     def problems(self) -> list[str]:
         """What the browser has complained about since the last look."""
         return list(self.do("problems"))

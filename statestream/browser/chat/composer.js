@@ -17,11 +17,12 @@ export class Composer {
   #on;
   #talk = null;
   #draft = empty();
+  #place = NEW_CHAT; // where the draft is kept
   #busy = false; // a request is under way
-  #waiting = null; // the timer of the next attempt
+  #waits = null; // {live, timer} while the message waits for the server: whether there was a connection, the next attempt
   #problem = ""; // of the last attempt
   #notes = []; // about files
-  #blocked = false; // what the problem says ends with the reply
+  #blocked = null; // {seen} if the problem ends with a reply: whether this page has seen the reply
 
   /** `on.sent(talk)` is called when the server has a message, `on.stop()` to stop the reply. */
   constructor(form, drafts, on) {
@@ -35,16 +36,11 @@ export class Composer {
 
   #part;
 
-  /** Where the draft of this chat is kept. */
-  get #place() {
-    return this.#talk === null || this.#talk.isNew ? NEW_CHAT : this.#talk.id;
-  }
-
   open(talk) {
     this.#rest();
-    this.#talk = talk;
+    [this.#talk, this.#place] = [talk, talk.isNew ? NEW_CHAT : talk.id];
     this.#draft = this.#drafts.of(this.#place);
-    [this.#problem, this.#notes, this.#busy] = ["", [], false];
+    [this.#problem, this.#notes, this.#busy, this.#blocked] = ["", [], false, null];
     this.field.value = this.#draft.text;
     this.#drawFiles();
     this.#grow();
@@ -66,8 +62,9 @@ export class Composer {
   render() {
     const { status } = this.#talk?.view ?? { status: "loading" }, streaming = status === "streaming";
     if (this.#draft.sent && this.#talk?.has(this.#draft.id)) this.#accepted(); // before a reload, or by an answer that was lost
-    if (this.#waiting !== null && this.#talk.health.phase === "live" && !this.#busy && !this.#blocked) void this.#send();
-    if (this.#blocked && !streaming) [this.#blocked, this.#problem] = [false, ""];
+    if (this.#waits !== null && !this.#waits.live && this.#isLive && !this.#busy) void this.#send();
+    if (this.#blocked?.seen && !streaming) [this.#blocked, this.#problem] = [null, ""];
+    if (this.#blocked !== null && streaming) this.#blocked.seen = true;
     const empty = this.field.value.trim() === "" && this.#draft.files.length === 0;
     show(this.#part.stop, streaming);
     show(this.#part.send, !streaming || !empty);
@@ -77,8 +74,12 @@ export class Composer {
     this.#drawNote();
   }
 
+  get #isLive() {
+    return navigator.onLine && this.#talk.health.phase === "live";
+  }
+
   #drawNote() {
-    const { note } = this.#part, waits = this.#waiting !== null, text = [this.#problem, ...this.#notes].filter(Boolean).join(" ");
+    const { note } = this.#part, waits = this.#waits !== null, text = [this.#problem, ...this.#notes].filter(Boolean).join(" ");
     show(note, text !== "");
     if (note.dataset.text === `${text}${waits}`) return;
     note.dataset.text = `${text}${waits}`;
@@ -128,9 +129,9 @@ export class Composer {
   /** A message that was sent and is then changed is another one. */
   #change(what) {
     const { id, sent, ...rest } = this.#draft;
-    if (this.#waiting !== null) this.#rest();
+    this.#rest();
     this.#draft = { ...(sent ? empty() : { id, sent }), ...rest, ...what };
-    if (!this.#blocked) this.#problem = "";
+    if (this.#blocked === null) this.#problem = "";
     if (what.files === undefined) this.#notes = [];
     this.#drafts.keep(this.#place, this.#draft);
     this.#drawFiles();
@@ -174,7 +175,7 @@ export class Composer {
     const { status } = this.#talk.view;
     if (status === "loading" || status === "missing") return;
     if (status === "streaming") {
-      [this.#blocked, this.#problem] = [true, "A reply is in progress. Send this when it has ended, or stop the reply."];
+      [this.#blocked, this.#problem] = [{ seen: true }, "A reply is in progress. Send this when it has ended, or stop the reply."];
       return this.render();
     }
     this.#talk.setTyping(false);
@@ -182,20 +183,20 @@ export class Composer {
   }
 
   async #send() {
-    const talk = this.#talk;
-    this.#rest();
-    this.#draft = { ...this.#draft, text: this.field.value, sent: true };
+    const talk = this.#talk, place = this.#place;
+    clearTimeout(this.#waits?.timer);
+    this.#draft = { ...this.#draft, text: this.field.value, sent: true, chat: talk.id };
     const draft = this.#draft, message = { ...draft, text: draft.text.trim() };
-    this.#drafts.keep(this.#place, draft); // before it is sent: it may arrive, and the answer be lost
+    this.#drafts.keep(place, draft); // before it is sent: it may arrive, and the answer be lost
     this.#busy = true;
     this.render();
     try {
       await talk.send(message);
-      if (talk === this.#talk && draft.id === this.#draft.id) this.#accepted();
-      else this.#drafts.drop(talk.isNew ? NEW_CHAT : talk.id);
+      if (talk !== this.#talk) this.#drafts.drop(place);
+      else if (draft.id === this.#draft.id) this.#accepted();
       this.#on.sent(talk);
     } catch (error) {
-      if (talk === this.#talk) this.#failed(error);
+      if (talk === this.#talk && draft.id === this.#draft.id) this.#failed(error);
     } finally {
       if (talk === this.#talk) {
         this.#busy = false;
@@ -207,7 +208,7 @@ export class Composer {
   #accepted() {
     this.#rest();
     this.#drafts.drop(this.#place);
-    this.#draft = empty();
+    [this.#draft, this.#place] = [empty(), this.#talk.id];
     this.field.value = "";
     [this.#problem, this.#notes] = ["", []];
     this.#drawFiles();
@@ -215,18 +216,19 @@ export class Composer {
   }
 
   #failed(error) {
-    this.#blocked = error.reason === "busy";
+    this.#rest();
     if (!isUnreached(error)) {
+      this.#blocked = error.reason === "busy" ? { seen: false } : null;
       this.#problem = this.#blocked ? "A reply is in progress. Send this when it has ended." : explained(error);
       return;
     }
     this.#problem = `${navigator.onLine ? "The server does not answer." : "You are offline."} Your message is kept here, and is sent as soon as it can be.`;
-    this.#waiting = setTimeout(() => void (this.#waiting !== null && this.#send()), error.retryAfter ?? RETRY_MS);
+    this.#waits = { live: this.#isLive, timer: setTimeout(() => void this.#send(), error.retryAfter ?? RETRY_MS) };
   }
 
   #rest() {
-    clearTimeout(this.#waiting);
-    this.#waiting = null;
+    clearTimeout(this.#waits?.timer);
+    this.#waits = null;
   }
 
   #dontSend() {

@@ -43,11 +43,11 @@ export class Drafts {
     }
   }
 
-  /** The draft of a chat: {id, text, files, sent}. `sent`: the server may have it already. */
+  /** The draft of a chat: {id, text, files, sent, chat}. `sent`: the server may have it already, in that chat. */
   of(chat) {
-    const { id, text, files, sent } = this.#get(this.#key("draft", chat)) ?? {};
+    const { id, text, files, sent, chat: to } = this.#get(this.#key("draft", chat)) ?? {};
     const known = typeof id === "string" && typeof text === "string";
-    return known ? { id, text, files: Array.isArray(files) ? files : [], sent: sent === true } : empty();
+    return known ? { id, text, files: Array.isArray(files) ? files : [], sent: sent === true, chat: to } : empty();
   }
 
   keep(chat, draft) {

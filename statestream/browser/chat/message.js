@@ -34,7 +34,7 @@ export class MessageView {
     const said = element("h3", { className: "who" }, isReply ? element("bdi", {}, who) : nameOf(who), element("span", { className: "hidden-label" }, isReply ? " replied" : mine ? " (you) wrote" : " wrote"));
     const face = isReply ? element("span", { className: "avatar model", ariaHidden: "true" }) : avatarOf(who);
     const body = element("div", { className: "body" }, said, this.#content, this.#outcome, this.#problem, this.#bar);
-    this.element = element("li", { className: `message ${role} ${mine ? "mine" : ""}`, data: { id: message.id } }, face, body);
+    this.element = element("li", { className: `message fresh ${role} ${mine ? "mine" : ""}`, data: { id: message.id } }, face, body);
     this.#content.append(this.#dots);
   }
 

@@ -11,6 +11,7 @@ import { explained } from "./server.js";
 
 const FIRST = 30; // messages that are drawn when a chat is opened
 const MORE = 40;
+const NEAR = 500; // pixels
 const AT_END = 48; // pixels from the end that count as the end
 const SPOKEN = 600; // characters
 
@@ -24,8 +25,9 @@ export class Messages {
   #atEnd = true;
   #loading = false;
   #shown = [];
-  #newest = null; // {id, status} of the last message when it was drawn last
+  #newest; // {id, status} of the last message when it was drawn last; null if there was none, undefined before
   #part;
+  #fresh = []; // elements that are drawn whole at first, so that their height is known
 
   /** `context` is what views need: {me, drafts}. */
   constructor(scroller, parts, context) {
@@ -34,14 +36,13 @@ export class Messages {
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     parts.jump.addEventListener("click", () => this.toEnd());
     parts.more.addEventListener("click", () => void this.#extend());
-    new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && this.#shown.length > 0 && void this.#extend(), { root: scroller, rootMargin: "500px 0px 0px" }).observe(parts.more);
     new ResizeObserver(() => this.#stick()).observe(this.#list);
     new ResizeObserver(() => this.#stick()).observe(scroller);
   }
 
   open(talk) {
     this.#talk = talk;
-    [this.#first, this.#newest, this.#atEnd, this.#shown] = [null, null, true, []];
+    [this.#first, this.#newest, this.#atEnd, this.#shown] = [null, undefined, true, []];
     this.#views.clear();
     this.#list.replaceChildren();
     say(this.#part.trouble, "");
@@ -51,13 +52,19 @@ export class Messages {
   render() {
     const all = this.#talk.messages, start = this.#startIn(all), messages = all.slice(start);
     this.#first = messages[0]?.id ?? null;
-    const changed = messages !== this.#shown;
     this.#shown = messages;
     const views = messages.map((message, at) => this.#viewOf(message, at === messages.length - 1));
     if (views.length !== this.#list.children.length || views.some((view, at) => view.element !== this.#list.children[at])) this.#rearrange(messages, views);
     show(this.#part.more, start > 0 || this.#talk.hasEarlier);
-    if (changed) this.#speak(all.at(-1));
+    if (this.#fresh.length > 0) this.#settle();
+    this.#speak(all.at(-1));
     this.#stick();
+  }
+
+  /** From here on, the browser may leave out what cannot be seen. */
+  #settle() {
+    const settled = this.#fresh.splice(0);
+    requestAnimationFrame(() => requestAnimationFrame(() => settled.forEach((each) => each.classList.remove("fresh"))));
   }
 
   #startIn(all) {
@@ -71,6 +78,7 @@ export class Messages {
       const { me, drafts } = this.#context, { desk, id: chat } = this.#talk;
       view = new MessageView(message, { desk, drafts, chat, mine: message.role === "user" && message.author === me });
       this.#views.set(message.id, view);
+      this.#fresh.push(view.element);
     }
     view.update(message, isLast);
     return view;
@@ -87,16 +95,22 @@ export class Messages {
   #speak(last) {
     const before = this.#newest;
     this.#newest = last === undefined ? null : { id: last.id, status: last.status };
-    if (last === undefined || before === null || last.role !== "assistant") return;
+    if (last === undefined || before === undefined || last.role !== "assistant") return;
     if (last.status === "streaming") {
-      if (before.id !== last.id) say(this.#part.live, "A reply has begun.");
-    } else if (before.status === "streaming" && before.id === last.id) say(this.#part.live, spoken(last));
+      if (before?.id !== last.id) say(this.#part.live, "A reply has begun.");
+    } else if (before?.status === "streaming" && before.id === last.id) say(this.#part.live, spoken(last));
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     this.#atEnd = scrollHeight - scrollTop - clientHeight < AT_END;
     show(this.#part.jump, !this.#atEnd);
+    this.#look();
+  }
+
+  /** Draws more if the reader comes near to the beginning of what is drawn. */
+  #look() {
+    if (!this.#part.more.hidden && this.#shown.length > 0 && this.#scroller.scrollTop < NEAR) void this.#extend();
   }
 
   #stick() {
@@ -123,6 +137,7 @@ export class Messages {
     } finally {
       this.#loading = false;
     }
+    requestAnimationFrame(() => this.#part.trouble.textContent === "" && this.#look());
   }
 
   /** Draws that many more, and leaves what is seen where it is. */

@@ -6,7 +6,7 @@ import { connect } from "../client.js";
 import { keyOf } from "../conversation.js";
 import { Board, expected } from "./board.js";
 import { Composer } from "./composer.js";
-import { Drafts } from "./drafts.js";
+import { Drafts, NEW_CHAT } from "./drafts.js";
 import { say, show } from "./elements.js";
 import { Messages } from "./messages.js";
 import { avatarOf } from "./names.js";
@@ -24,7 +24,7 @@ const narrow = matchMedia("(max-width: 799px)");
 const me = whoAmI(), drafts = new Drafts(me), lists = `chats/${keyOf(me)}`;
 const client = connect(root, { slices: ["board", lists], identity: me, optimistic: expected });
 const messages = new Messages($("scroller"), { list: $("messages"), more: $("more"), jump: $("jump"), live: $("live"), trouble: $("trouble") }, { me, drafts });
-const composer = new Composer($("composer"), drafts, { sent: (given) => sent(given), stop: () => void stop() });
+const composer = new Composer($("composer"), drafts, { sent: (given) => given === talk && messages.toEnd(), stop: () => void stop() });
 const sidebar = new Sidebar({ list: $("chats"), found: $("found"), status: $("search-status"), field: $("search") }, { pick });
 const people = new People(me, { dialog: $("people-dialog"), button: $("people"), faces: $("faces"), typing: $("typing") }, { gone: () => open(null) });
 let talk = null, frame = null, lost = null, wanted = null;
@@ -41,7 +41,7 @@ function draw() {
   frame = null;
   if (talk === null) return;
   const { status, title } = talk.view;
-  if (talk.exists) talk.isNew = false;
+  if (talk.isNew && talk.exists) begun();
   sidebar.render(client.state[lists]?.chats, talk.id);
   messages.render();
   composer.render();
@@ -81,7 +81,7 @@ function drawHealth() {
 function open(id, message = null) {
   if (id !== null && talk?.id === id) return message === null ? undefined : void messages.reveal(message);
   talk?.close();
-  talk = new Talk(client, me, id, schedule);
+  talk = new Talk(client, me, id === null ? { id: drafts.of(NEW_CHAT).chat, isNew: true } : { id }, schedule);
   wanted = message;
   const hash = id === null ? NEW : hashOf(id);
   if (location.hash !== hash) history[location.hash === "" ? "replaceState" : "pushState"](null, "", hash);
@@ -104,10 +104,11 @@ function pick(id, message = null) {
   if (message === null) composer.focus();
 }
 
-function sent(given) {
-  if (given === talk) messages.toEnd();
-  drafts.last = given.id;
-  if (given === talk && location.hash === NEW) history.replaceState(null, "", hashOf(talk.id));
+/** The new chat exists now. */
+function begun() {
+  talk.isNew = false;
+  drafts.last = talk.id;
+  if (location.hash === NEW) history.replaceState(null, "", hashOf(talk.id));
 }
 
 async function stop() {

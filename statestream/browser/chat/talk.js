@@ -21,10 +21,9 @@ export class Talk {
   #messages = { live: null, earlier: null, all: [] };
   #report;
 
-  /** `id` is null for a new chat. `onChange()` is called at most once per frame. */
-  constructor(base, me, id, onChange) {
-    [this.#base, this.#me, this.isNew] = [base, me, id === null];
-    this.id = id ?? newId();
+  /** `onChange()` is called at most once per frame. */
+  constructor(base, me, { id = newId(), isNew = false }, onChange) {
+    [this.#base, this.#me, this.id, this.isNew] = [base, me, id, isNew];
     const key = keyOf(this.id);
     this.#names = { chat: `chat/${key}`, presence: `presence/${key}` };
     this.#client = base.follow(Object.values(this.#names));
