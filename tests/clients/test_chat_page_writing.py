@@ -22,6 +22,15 @@ const files = new DataTransfer();
 files.items.add(new File([bytes], "dot.png", {{ type: "image/png" }}));
 """
 
+NOISE = """
+const canvas = new OffscreenCanvas(900, 900), pen = canvas.getContext('2d'), noise = new ImageData(900, 900);
+noise.data.forEach((_, at) => (noise.data[at] = at % 4 === 3 ? 255 : Math.random() * 256));
+pen.putImageData(noise, 0, 0);
+const files = new DataTransfer();
+files.items.add(new File([await canvas.convertToBlob()], 'noise.png', { type: 'image/png' }));
+document.querySelector('#message').dispatchEvent(new ClipboardEvent('paste', { clipboardData: files, bubbles: true }));
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -129,7 +138,9 @@ def test_what_the_server_refuses_stands_beside_the_field_of_who_asked(
     other.wait_for(NOTE, "in progress")
     assert other.field == "echo At the same time"
     assert page.texts(NOTE) == []
-    other.look("delete chat.talk.view")
+    other.look("void (delete chat.talk.view, dispatchEvent(new Event('online')))")
+    other.wait_for(STOP)
+    assert other.texts(NOTE) != []
     page.click(STOP)
     other.is_gone(NOTE)
     other.close()
@@ -168,9 +179,9 @@ def test_files_that_cannot_be_sent_are_refused_with_the_reason(page: ChatPage, t
     page.type("still here")
     page.is_gone(NOTE)
     page.type("")
-    picture = "const canvas = new OffscreenCanvas(1500, 1500), pen = canvas.getContext('2d'); for (let x = 0; x < 1500; x += 3) for (let y = 0; y < 1500; y += 3) { pen.fillStyle = `rgb(${x * y % 256} ${x % 256} ${y * 7 % 256})`; pen.fillRect(x, y, 3, 3); }"
-    page.look(f"(async () => {{ {picture} const files = new DataTransfer(); files.items.add(new File([await canvas.convertToBlob()], 'noise.png', {{ type: 'image/png' }}), 'noise.png'); document.querySelector('#message').dispatchEvent(new ClipboardEvent('paste', {{ clipboardData: files, bubbles: true }})); }})()")
-    page.wait_for("#composer .chip", "noise")
+    page.look(f"(async () => {{ {NOISE} }})()")
+    page.wait_for("#composer .chip", "noise.jpg")
+    page.wait_for(NOTE, "was made smaller")
     page.click("#composer .chip button")
     page.is_gone("#composer .chip")
     assert page.problems() == []

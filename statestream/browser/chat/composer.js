@@ -131,7 +131,7 @@ export class Composer {
     const { id, sent, ...rest } = this.#draft;
     this.#rest();
     this.#draft = { ...(sent ? empty() : { id, sent }), ...rest, ...what };
-    if (this.#blocked === null) this.#problem = "";
+    [this.#blocked, this.#problem] = [null, ""];
     if (what.files === undefined) this.#notes = [];
     this.#drafts.keep(this.#place, this.#draft);
     this.#drawFiles();

@@ -75,7 +75,7 @@ export class People {
   #faces(others) {
     const shown = others.slice(0, MAX_FACES), more = others.length - shown.length;
     this.#part.faces.replaceChildren(...shown.map((name) => avatarOf(name, "small")), ...(more > 0 ? [element("span", { className: "avatar small more" }, `+${more}`)] : []));
-    const here = others.length === 0 ? "People and sharing" : `People and sharing. Also here: ${others.join(", ")}`;
+    const here = others.length === 0 ? "Share this chat" : `Share this chat. Also here: ${others.join(", ")}`;
     this.#part.button.ariaLabel = this.#part.button.title = here;
   }
 

@@ -72,7 +72,7 @@ export class Sidebar {
 
   #head(name) {
     let head = this.#heads.get(name);
-    if (head === undefined) this.#heads.set(name, (head = element("li", { className: "era", role: "presentation" }, name)));
+    if (head === undefined) this.#heads.set(name, (head = element("li", { className: "era" }, name)));
     return head;
   }
 

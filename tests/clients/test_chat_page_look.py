@@ -1,0 +1,143 @@
+"""How the chat page looks and is used: by axe, at three widths in both themes, with keys, by touch; and what it loads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import ROOT, Server
+from tests.support.browser import LEFT
+from tests.support.chat_page import LAST, TALKATIVE, ChatPage
+from tests.support.node import Node
+
+SHOWN = "echo # A title\n\nText with a [link](https://example.org) and `code`.\n\n```python\n# why\nx = 'y' + 1\n```\n\n- [x] one\n\n| a | b |\n|---|---|\n| 1 | " + "long " * 30 + "|\n\n> quoted " + "w" * 150
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server("serve", TALKATIVE, env={"PYTHONPATH": str(ROOT)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def talk(browser: Node, server: Server) -> str:
+    """The address of a chat that has something of everything."""
+    page = ChatPage(browser, "writer", server.url, who="ana")
+    page.ask(SHOWN)
+    page.ask('use {"title": "Water the plants"}')
+    page.send("fail")
+    page.wait_for(".outcome", "out of order")
+    page.click(".last .retry")
+    page.wait("document.querySelector('.last .flipper') !== null")
+    page.reply()
+    page.send("fail again")
+    page.wait_for(".outcome", "out of order")
+    url = page.url
+    page.close()
+    return url
+
+
+def fits(page: ChatPage, width: int) -> None:
+    assert page.look("document.documentElement.scrollWidth") <= width
+    assert page.look("document.querySelector('#scroller').scrollWidth <= document.querySelector('#scroller').clientWidth")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_axe_finds_nothing_and_everything_fits(browser: Node, talk: str, width: int, theme: str) -> None:
+    page = ChatPage(browser, LEFT, talk, who="ana", width=width, height=700, theme=theme)
+    page.wait(f"{LAST} !== null")
+    page.look("document.querySelectorAll('.fold').forEach((fold) => (fold.open = true))")
+    page.wait("document.querySelector('.hljs-string') !== null")
+    page.look("document.querySelectorAll('.message').forEach((each) => each.classList.add('fresh'))")
+    assert page.do("axe") == []
+    fits(page, width)
+    page.click("#board-button")
+    page.wait_for("#tasks li")
+    assert page.do("axe") == []
+    fits(page, width)
+    page.click("#close-board")
+    page.click("#people")
+    assert page.do("axe") == []
+    page.do("press", key="Escape")
+    page.type("x")
+    if width < 800:
+        page.click("#menu")
+        page.look("Promise.all(document.getAnimations().map((each) => each.finished.catch(() => {})))")
+        assert page.do("axe") == []
+        fits(page, width)
+    page.ends_well()
+
+
+def test_the_empty_page_and_the_page_without_a_server_pass_axe(browser: Node, server: Server) -> None:
+    page = ChatPage(browser, LEFT, server.url)
+    page.wait_for("#welcome")
+    assert page.do("axe") == []
+    page.do("unplug", offline=True)
+    page.do("say", field="#message", text="echo Hello")
+    page.wait_for("#lost")
+    page.wait_for("#composer .note")
+    assert page.do("axe") == []
+    page.close()
+
+
+def test_targets_are_large_enough_for_fingers(browser: Node, talk: str) -> None:
+    page = ChatPage(browser, LEFT, talk, who="ana", width=390, height=800, touch=True)
+    page.wait(f"{LAST} !== null")
+    page.click("#board-button")
+    page.wait_for("#tasks li")
+    small = "[...document.querySelectorAll('button, summary, #tasks label, #chats a')].filter((e) => e.checkVisibility({ visibilityProperty: true })).filter((e) => e.getBoundingClientRect().height < 44 && !e.closest('.flipper')).map((e) => e.outerHTML.slice(0, 80))"
+    assert page.look(small) == []
+    page.click("#close-board")
+    page.click("#menu")
+    assert page.look(small) == []
+    page.close()
+
+
+def test_keys_reach_everything_and_focus_goes_where_people_expect_it(browser: Node, talk: str) -> None:
+    page = ChatPage(browser, LEFT, talk, who="ana", width=700)
+    page.wait(f"{LAST} !== null")
+    assert page.look("document.activeElement.id") == "message"
+    page.do("press", key="Control+k")
+    assert page.look("document.activeElement.id") == "search"
+    page.do("press", key="Escape")
+    page.wait("!document.querySelector('#sidebar').classList.contains('open')")
+    assert page.look("document.activeElement.id") == "menu"
+    page.do("press", key="Control+Shift+O")
+    page.wait_for("#welcome")
+    assert page.look("document.activeElement.id") == "message"
+    page.do("press", target="#message", key="Shift+Enter")
+    assert page.field == "\n"
+    page.type("")
+    page.look("document.querySelector('.skip').focus()")
+    page.do("press", key="Enter")
+    page.wait("document.activeElement.id === 'message'")
+    page.do("press", target="#board-button", key="Enter")
+    page.wait("document.querySelector('#board').contains(document.activeElement)")
+    page.do("press", key="Escape")
+    page.wait("document.activeElement.id === 'board-button'")
+    page.ends_well()
+
+
+def test_the_page_asks_its_own_server_only_and_paints_before_its_scripts(browser: Node, talk: str, server: Server) -> None:
+    page = ChatPage(browser, LEFT, talk, who="ana")
+    page.wait("document.querySelector('.hljs-string') !== null")
+    names = page.look("performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert {re.sub(r"^(https?://[^/]+).*", r"\1", name) for name in names if not name.startswith("data:")} == {server.url}
+    preloaded = set(page.look("[...document.querySelectorAll('link[rel=modulepreload]')].map(({ href }) => href)"))
+    modules = {name for name in names if name.endswith(".js") and "/highlight/" not in name and not name.endswith("page.js")}
+    assert modules == preloaded
+    first, ready = page.look("[performance.getEntriesByName('first-contentful-paint')[0].startTime, performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd]")
+    assert first < 1000 or first < ready, "it paints within a second, on this machine too"
+    shell = page.look("fetch('./').then((answer) => answer.text().then((text) => [answer.headers.get('Content-Security-Policy'), text]))")
+    policy, html = shell
+    assert "default-src 'none'" in policy
+    assert "'unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    assert "<style" not in html
+    assert not re.search(r"<script(?! type=\"module\" src=)", html)
+    assert not re.search(r'\s(style|on\w+)="', html)
+    page.ends_well()
