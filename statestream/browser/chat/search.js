@@ -13,6 +13,8 @@ const AT_ONCE = 4; // requests
 const AROUND = 40; // characters beside a hit
 const MAX_HITS = 3; // of one chat
 
+const MARKS = /[*`#|]+|-{3,}/g; // of Markdown, which would stand between the words
+
 const folded = (text) => text.normalize("NFC").toLowerCase();
 
 /** The words of a query. */
@@ -60,7 +62,7 @@ export class Search {
     if (known?.stamp === stamp) return known.messages;
     try {
       const { messages } = viewOf(await ask("GET", chatPath(id)));
-      const texts = messages.map((message) => ({ id: message.id, text: message.text })).filter(({ text }) => text !== "");
+      const texts = messages.map((message) => ({ id: message.id, text: message.text.replace(MARKS, " ") })).filter(({ text }) => text !== "");
       this.#read.set(id, { stamp, messages: texts });
       return texts;
     } catch {
