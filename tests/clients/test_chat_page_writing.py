@@ -83,10 +83,9 @@ def test_without_a_server_the_message_stays_and_is_sent_once_when_it_is_back(pag
 
 def test_a_message_whose_answer_was_lost_is_recognized_after_a_reload(page: ChatPage) -> None:
     """In a new chat, too, whose first message creates it."""
-    lost = "fetch = ((real) => async (url, init) => { await real(url, init); if (init?.method === 'POST') throw new TypeError('lost'); })(fetch)"
+    lost = "fetch = ((real) => async (url, init) => { const answer = await real(url, init); if (init?.method === 'POST') throw new TypeError('lost'); return answer; })(fetch)"
     page.look(f"void ({lost})")
     page.do("say", field="#message", text="echo Once")
-    page.wait_for(NOTE, "kept here")
     page.wait("document.querySelector('#message').value === ''")  # the chat has it
     page.do("reload")
     page.live()
