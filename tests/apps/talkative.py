@@ -1,10 +1,10 @@
 """The demo with a model whose answers a test chooses by its question, and with a chat of many messages.
 
-    echo <text>     says the text, in small pieces
-    count <n>       counts to n, slowly enough to be watched
-    wait            says a word, and nothing more until it is stopped
-    fail            fails after a word; when it is asked the same again, it answers
-    use <json>      thinks, calls the tool `add_task` with that, and says so
+echo <text>     says the text, in small pieces
+count <n>       counts to n, slowly enough to be watched
+wait            says a word, and nothing more until it is stopped
+fail            fails after a word; when it is asked the same again, it answers
+use <json>      thinks, calls the tool `add_task` with that, and says so
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, Server
-from tests.support.browser import LEFT, RIGHT, is_of_the_cut, text_is
+from tests.support.browser import LEFT, RIGHT, is_of_the_cut
 from tests.support.chat_page import LAST, TALKATIVE, ChatPage
 from tests.support.chats import INTERRUPTED
 from tests.support.node import Node
@@ -80,7 +80,9 @@ def test_two_tabs_show_the_same_tokens_in_the_same_frames(
     apart = sorted(abs(stamps[0][text] - stamps[1][text]) for text in common)
     same = sum(each < FRAME_MS for each in apart)
     with capsys.disabled():
-        print(f"\ntwo tabs: {len(apart)} common states of {len(seen[0])} and {len(seen[1])}, {same} of them in the same frame")
+        print(
+            f"\ntwo tabs: {len(apart)} common states of {len(seen[0])} and {len(seen[1])}, {same} of them in the same frame"
+        )
     assert same > 0
     left.ends_well()
     right.ends_well()
@@ -146,9 +148,7 @@ def test_all_go_on_by_themselves_when_the_server_is_killed_in_a_reply(
         assert [problem for problem in window.problems() if not is_of_the_cut(problem)] == []
 
 
-def test_an_orderly_restart_and_a_lost_network_go_unnoticed(
-    windows: tuple[ChatPage, ChatPage], server: Server
-) -> None:
+def test_an_orderly_restart_and_a_lost_network_go_unnoticed(windows: tuple[ChatPage, ChatPage], server: Server) -> None:
     left, right = windows
     assert server.stop() == ""
     server.start()
@@ -238,7 +238,9 @@ def take_picture(path: Path) -> None:
     ):
         left = ChatPage(browser, LEFT, demo.url, who="ana", width=900, height=760)
         for title in ("Ship the release", "Book the train", "Call Ada"):
-            left.look(f"void chat.client.dispatch('board/task_added', {{ id: {json.dumps(title)}, title: {json.dumps(title)} }})")
+            left.look(
+                f"void chat.client.dispatch('board/task_added', {{ id: {json.dumps(title)}, title: {json.dumps(title)} }})"
+            )
         left.ask("Who else can see this?")
         left.click(".new")
         left.ask("Add “Water the plants” to the board")

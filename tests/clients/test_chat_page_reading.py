@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -101,7 +100,9 @@ def test_hostile_text_is_shown_as_text(page: ChatPage, browser: Node, server: Se
     assert page.look("[...document.querySelectorAll('#messages img')].map((e) => e.src)") == []
     links = page.look("[...document.querySelectorAll('#messages .content a')].map((e) => e.protocol)")
     assert set(links) == {"https:"}
-    assert page.look("[...document.querySelectorAll('#messages .content :is(p, li)')].every((e) => getComputedStyle(e).unicodeBidi !== 'normal' || e.closest('.markdown'))")
+    assert page.look(
+        "[...document.querySelectorAll('#messages .content :is(p, li)')].every((e) => getComputedStyle(e).unicodeBidi !== 'normal' || e.closest('.markdown'))"
+    )
     page.do("fill", target="#message", text="")
     evil = ChatPage(browser, RIGHT, page.url, who="<img src=x onerror=taken=12>\u05d0\u05d1")
     evil.send("echo <b>Hi</b>")
@@ -145,8 +146,12 @@ def test_a_failed_reply_says_why_offers_a_retry_and_keeps_both_versions(page: Ch
 
 
 def test_a_screen_reader_is_told_of_a_reply_once(page: ChatPage) -> None:
-    page.look("void (globalThis.said = [], new MutationObserver(() => said.push(document.querySelector('#live').textContent)).observe(document.querySelector('#live'), { childList: true, subtree: true, characterData: true }))")
-    assert page.look("[...document.querySelectorAll('[aria-live], [role=log]')].every((e) => !e.contains(document.querySelector('#messages')) && !document.querySelector('#messages').contains(e))")
+    page.look(
+        "void (globalThis.said = [], new MutationObserver(() => said.push(document.querySelector('#live').textContent)).observe(document.querySelector('#live'), { childList: true, subtree: true, characterData: true }))"
+    )
+    assert page.look(
+        "[...document.querySelectorAll('[aria-live], [role=log]')].every((e) => !e.contains(document.querySelector('#messages')) && !document.querySelector('#messages').contains(e))"
+    )
     page.ask("count 100")
     page.wait("said.length === 2")
     first, last = page.look("said")
@@ -193,7 +198,9 @@ def test_a_chat_of_ten_thousand_messages_opens_at_its_end_and_is_read_back_to_it
         page.wait(f"document.querySelectorAll('#messages > li').length > {shown} || chat.talk.messages.length > 620")
         shown = page.look("document.querySelectorAll('#messages > li').length")
     page.wait("chat.talk.messages.length > 620")
-    numbers = page.look("chat.talk.messages.map(({ id }) => id).filter((id) => /^m\\d+$/.test(id)).map((id) => Number(id.slice(1)))")
+    numbers = page.look(
+        "chat.talk.messages.map(({ id }) => id).filter((id) => /^m\\d+$/.test(id)).map((id) => Number(id.slice(1)))"
+    )
     assert numbers == list(range(numbers[0], MANY))
     page.ends_well()
 
@@ -201,7 +208,9 @@ def test_a_chat_of_ten_thousand_messages_opens_at_its_end_and_is_read_back_to_it
 def test_reading_further_up_moves_nothing_under_the_reader(browser: Node, server: Server) -> None:
     page = ChatPage(browser, LEFT, f"{server.url}/#long", who="reader")
     page.wait(f"{LAST} !== null")
-    page.look("void (globalThis.seen_first = document.querySelector('#messages > li'), scroller.scrollTop = 300, globalThis.top0 = seen_first.getBoundingClientRect().top)")
+    page.look(
+        "void (globalThis.seen_first = document.querySelector('#messages > li'), scroller.scrollTop = 300, globalThis.top0 = seen_first.getBoundingClientRect().top)"
+    )
     page.wait("document.querySelector('#messages > li') !== seen_first")
     page.look("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert abs(page.look("seen_first.getBoundingClientRect().top - top0")) < 2

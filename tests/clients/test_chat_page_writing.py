@@ -130,7 +130,9 @@ def test_what_the_server_refuses_stands_beside_the_field_of_who_asked(
     page.ask("echo One")
     other = ChatPage(browser, RIGHT, page.url)
     other.wait(f"{LAST} !== null")
-    other.look("Object.defineProperty(chat.talk, 'view', { value: { ...chat.talk.view, status: 'ready' }, configurable: true })")
+    other.look(
+        "Object.defineProperty(chat.talk, 'view', { value: { ...chat.talk.view, status: 'ready' }, configurable: true })"
+    )
     page.send("wait")
     page.growing(1)
     other.do("say", field="#message", text="echo At the same time")  # it does not know of the reply yet
@@ -154,7 +156,9 @@ def test_a_file_is_attached_and_sent(page: ChatPage, tmp_path: Path, way: str) -
         event = "new ClipboardEvent('paste', { clipboardData: files, bubbles: true, cancelable: true })"
         page.look(f"{{ {FILES} document.querySelector('#message').dispatchEvent({event}); }}")
     else:
-        page.look(f"{{ {FILES} for (const kind of ['dragenter', 'drop']) document.body.dispatchEvent(new DragEvent(kind, {{ dataTransfer: files, bubbles: true, cancelable: true }})); }}")
+        page.look(
+            f"{{ {FILES} for (const kind of ['dragenter', 'drop']) document.body.dispatchEvent(new DragEvent(kind, {{ dataTransfer: files, bubbles: true, cancelable: true }})); }}"
+        )
         page.wait("!document.body.classList.contains('dropping')")
     page.wait_for("#composer .chip")
     page.do("reload")  # it is a part of the draft

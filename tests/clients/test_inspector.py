@@ -449,9 +449,9 @@ def test_the_latencies_of_the_server_are_shown(browser: Node, server: Server) ->
 def test_the_replies_of_chats_are_listed_with_their_timings(browser: Node, tmp_path: Path) -> None:
     with Server("demo", "--journal", f"sqlite:///{tmp_path / 'demo.db'}") as demo:
         window = Tab(browser, "demo", demo.url)
-        window.wait(text_is("#status", "live"))
-        window.do("say", field="#ask input", text="Hello")
-        window.wait("document.querySelector('#messages li.assistant:last-child.complete') !== null")
+        window.wait(text_is("#status", "Live"))
+        window.do("say", field="#message", text="Hello")
+        window.wait("document.querySelector('#messages > .assistant:not(.streaming)') !== null")
         window.do("visit", url=f"{demo.url}/inspect")
         window.wait(text_is("#status", "live"))
         window.do("click", target="#tab-runs")

@@ -25,5 +25,5 @@ def test_it_passes_in_node(file: object) -> None:
 
 
 def test_there_are_such_tests() -> None:
-    names = ["core", "dispatch", "hooks", "inspector", "overlay", "selection", "stream"]
+    names = ["chat_page", "core", "dispatch", "hooks", "inspector", "overlay", "selection", "stream"]
     assert [file.name for file in FILES] == [f"{name}.test.mjs" for name in names]

@@ -95,15 +95,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 def test_a_wheel_has_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    data = ("journal/sqlite/schema.sql", "journal/redis/lua/append.lua", "browser/demo.html", "browser/package.json")
+    data = ("journal/sqlite/schema.sql", "journal/redis/lua/append.lua", "browser/package.json")
     for name in ("py.typed", *data):
         assert f"statestream/{name}" in names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "journal").rglob("*.sql")} <= names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser").glob("*.*ts")} <= names
     assert {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser").glob("*.js")} <= names
-    inspector = {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser/inspector").iterdir()}
-    assert len(inspector) > 15
-    assert inspector <= names
+    for folder in ("inspector", "chat", "vendor"):
+        files = {str(path.relative_to(ROOT)) for path in (PACKAGE / "browser" / folder).rglob("*.*")}
+        assert len(files) > 15
+        assert files <= names
+    licences = [name for name in names if name.startswith("statestream/browser/vendor/") and name.endswith("LICENSE")]
+    assert len(licences) == 2
     files = (PACKAGE / "tools/conformance").rglob("*.*")
     golden = {str(path.relative_to(ROOT)) for path in files if path.suffix in DATA}
     assert len([name for name in golden if name.endswith(".txt")]) == len(Transcript.all()) > 30

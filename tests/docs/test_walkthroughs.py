@@ -31,7 +31,7 @@ ELSEWHERE = {
 }
 SETS_UP = "make run     # sets up and starts the demo: open http://127.0.0.1:8000, end it with Ctrl-C\nmake test"
 INSTALLS = "python3 -m venv .venv\n. .venv/bin/activate\npip install .\n"
-"""Neither is run: the first is what runs this. `tests/clients/test_browser.py` runs the demo, and
+"""Neither is run: the first is what runs this. `tests/chat/test_chat.py` runs the demo, and
 `tests/docs/test_project.py` installs the package."""
 
 

@@ -105,7 +105,11 @@ def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> 
         yield from _words("I put it on the board.")
         yield CallPiece(name=ADD_TASK, arguments=json.dumps({"title": task[1] or task[2]}, ensure_ascii=False))
         return
-    shown = [text for word, text in (("code", _CODE), ("table", _TABLE)) if re.search(rf"\b{word}\b", question, re.I)]
+    shown = [
+        text
+        for word, text in (("code", _CODE), ("table", _TABLE))
+        if re.search(rf"\b{word}\b", question, re.IGNORECASE)
+    ]
     asked = sum(turn.role == "user" for turn in turns)
     said = " ".join(_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2))
     yield from _words("\n\n".join(shown) if shown else f"You said: “{question[:200]}”. {said}")
