@@ -80,9 +80,7 @@ def test_two_tabs_show_the_same_tokens_in_the_same_frames(
     apart = sorted(abs(stamps[0][text] - stamps[1][text]) for text in common)
     same = sum(each < FRAME_MS for each in apart)
     with capsys.disabled():
-        print(
-            f"\ntwo tabs: {len(apart)} common states of {len(seen[0])} and {len(seen[1])}, {same} of them in the same frame"
-        )
+        print(f"\ntwo tabs: {[len(each) for each in seen]} states, {len(apart)} in both, {same} in the same frame")
     assert same > 0
     left.ends_well()
     right.ends_well()
@@ -238,9 +236,8 @@ def take_picture(path: Path) -> None:
     ):
         left = ChatPage(browser, LEFT, demo.url, who="ana", width=900, height=760)
         for title in ("Ship the release", "Book the train", "Call Ada"):
-            left.look(
-                f"void chat.client.dispatch('board/task_added', {{ id: {json.dumps(title)}, title: {json.dumps(title)} }})"
-            )
+            task = json.dumps({"id": title, "title": title})
+            left.look(f"void chat.client.dispatch('board/task_added', {task})")
         left.ask("Who else can see this?")
         left.click(".new")
         left.ask("Add “Water the plants” to the board")

@@ -116,9 +116,8 @@ def test_titles_are_live_and_search_finds_titles_and_messages(page: ChatPage) ->
         if words != "count 300":
             page.reply()
     page.wait_for("#chats a.working .title")
-    page.wait(
-        "[...document.querySelectorAll('#chats .title')].map((e) => e.textContent).sort().join('|').startsWith('count 300|echo A lazy dog|echo The')"
-    )
+    titles = "[...document.querySelectorAll('#chats .title')].map((e) => e.textContent).sort().join()"
+    page.wait(f"{titles} === 'count 300,echo A lazy dog,echo The quick fox'")
     page.is_gone("#chats a.working")
     page.do("press", key="Control+k")
     assert page.look("document.activeElement.id") == "search"

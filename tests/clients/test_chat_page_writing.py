@@ -31,6 +31,17 @@ files.items.add(new File([await canvas.convertToBlob()], 'noise.png', { type: 'i
 document.querySelector('#message').dispatchEvent(new ClipboardEvent('paste', { clipboardData: files, bubbles: true }));
 """
 
+LOST = """fetch = ((real) => async (url, init) => {
+  const answer = await real(url, init);
+  if (init?.method === 'POST') throw new TypeError('lost');
+  return answer;
+})(fetch)"""
+UNAWARE = """Object.defineProperty(chat.talk, 'view', {
+  value: { ...chat.talk.view, status: 'ready' }, configurable: true,
+})"""
+DROP = """for (const kind of ['dragenter', 'drop'])
+  document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -83,8 +94,7 @@ def test_without_a_server_the_message_stays_and_is_sent_once_when_it_is_back(pag
 
 def test_a_message_whose_answer_was_lost_is_recognized_after_a_reload(page: ChatPage) -> None:
     """In a new chat, too, whose first message creates it."""
-    lost = "fetch = ((real) => async (url, init) => { const answer = await real(url, init); if (init?.method === 'POST') throw new TypeError('lost'); return answer; })(fetch)"
-    page.look(f"void ({lost})")
+    page.look(f"void ({LOST})")
     page.do("say", field="#message", text="echo Once")
     page.wait("document.querySelector('#message').value === ''")  # the chat has it
     page.do("reload")
@@ -130,9 +140,7 @@ def test_what_the_server_refuses_stands_beside_the_field_of_who_asked(
     page.ask("echo One")
     other = ChatPage(browser, RIGHT, page.url)
     other.wait(f"{LAST} !== null")
-    other.look(
-        "Object.defineProperty(chat.talk, 'view', { value: { ...chat.talk.view, status: 'ready' }, configurable: true })"
-    )
+    other.look(f"void {UNAWARE}")
     page.send("wait")
     page.growing(1)
     other.do("say", field="#message", text="echo At the same time")  # it does not know of the reply yet
@@ -156,9 +164,7 @@ def test_a_file_is_attached_and_sent(page: ChatPage, tmp_path: Path, way: str) -
         event = "new ClipboardEvent('paste', { clipboardData: files, bubbles: true, cancelable: true })"
         page.look(f"{{ {FILES} document.querySelector('#message').dispatchEvent({event}); }}")
     else:
-        page.look(
-            f"{{ {FILES} for (const kind of ['dragenter', 'drop']) document.body.dispatchEvent(new DragEvent(kind, {{ dataTransfer: files, bubbles: true, cancelable: true }})); }}"
-        )
+        page.look(f"{{ {FILES} {DROP} }}")
         page.wait("!document.body.classList.contains('dropping')")
     page.wait_for("#composer .chip")
     page.do("reload")  # it is a part of the draft

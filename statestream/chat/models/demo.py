@@ -98,21 +98,21 @@ def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> 
     if turns and turns[-1].role == "tool":
         yield from _words("Done: everybody sees it on the board now, because the tool dispatched an ordinary action.")
         return
-    if re.search(r"\bthink\b", question, re.IGNORECASE):
+    if _says("think", question):
         yield from (Reasoning(text=word) for word in _words(_THOUGHT))
     task = _TASK.search(question)
     if task is not None and any(tool.name == ADD_TASK for tool in tools):
         yield from _words("I put it on the board.")
         yield CallPiece(name=ADD_TASK, arguments=json.dumps({"title": task[1] or task[2]}, ensure_ascii=False))
         return
-    shown = [
-        text
-        for word, text in (("code", _CODE), ("table", _TABLE))
-        if re.search(rf"\b{word}\b", question, re.IGNORECASE)
-    ]
+    shown = [text for word, text in (("code", _CODE), ("table", _TABLE)) if _says(word, question)]
     asked = sum(turn.role == "user" for turn in turns)
     said = " ".join(_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2))
     yield from _words("\n\n".join(shown) if shown else f"You said: “{question[:200]}”. {said}")
+
+
+def _says(word: str, question: str) -> bool:
+    return re.search(rf"\b{word}\b", question, re.IGNORECASE) is not None
 
 
 def _words(text: str) -> list[str]:
