@@ -1,4 +1,4 @@
-"""`statestream demo`: serves a board and a chat to try.
+"""`statestream demo`: serves a chat and a board to try.
 
 Invariants: arguments, messages and exit codes only; `tools/demo.py` has the application.
 """
@@ -19,7 +19,7 @@ def demo(
     journal: Annotated[str, typer.Option(help="Where to keep the changes.")] = "sqlite:///statestream-demo.db",
     insecure: Insecure = False,
 ) -> None:
-    """Serves a board and a chat with a page that follows both. OPENAI_API_KEY selects a real model.
+    """Serves a chat, and a board beside it, with a page for both. OPENAI_API_KEY selects a real model.
 
     Exit code 0: you ended it. 1: it cannot be served. 2: invalid usage.
 
