@@ -23,8 +23,9 @@ _SENTENCES: Final = (
     "fsync, and everybody who follows this chat received it as one small RFC 6902 patch.",
     "Open a second window and you will see the same words at the same time, because both subscribe to one slice.",
     "Close this tab while I am talking and I go on: the reply belongs to the server, not to your request.",
-    "Kill the server and start it again: your browser continues at its last position and receives just what it missed.",
-    "The board beside this chat is another slice of the same store, and both arrive over one connection, which all tabs of this browser share.",
+    "Kill the server and start it again: your browser continues where it was, and receives just what it missed.",
+    "The board beside this chat is another slice of the same store, and both arrive over one connection, which all "
+    "tabs of this browser share.",
 )
 _THOUGHT: Final = (
     "The question can be answered in two steps. First, what does a reader need? The current state, and after that only "
