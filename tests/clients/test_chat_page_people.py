@@ -21,11 +21,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def window(browser: Node, server: Server) -> Iterator[ChatPage]:
+    opened = ChatPage(browser, "window", server.url)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def page(browser: Node, server: Server) -> Iterator[ChatPage]:
-    window = ChatPage(browser, LEFT, server.url)
-    yield window
-    window.close()
+def page(window: ChatPage) -> ChatPage:
+    """A new chat, in the window of all tests."""
+    return window.afresh()
 
 
 def add(page: ChatPage, title: str) -> None:
@@ -100,7 +106,8 @@ def test_somebody_with_another_name_is_another_person_in_all_tabs(page: ChatPage
     for tab in (page, other):
         tab.wait("globalThis.chat?.me === 'Zoë'")
         tab.live()
-        tab.wait("document.querySelectorAll('#chats a').length <= 1")
+        tab.wait_for("#welcome")
+        assert tab.look("document.querySelectorAll('#chats a').length") == 0
     assert page.look("document.querySelector('#my-name').textContent") == "Zoë"
     assert page.problems() == []
     other.close()

@@ -68,11 +68,17 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def window(browser: Node, server: Server) -> Iterator[ChatPage]:
+    opened = ChatPage(browser, "window", server.url)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def page(browser: Node, server: Server) -> Iterator[ChatPage]:
-    window = ChatPage(browser, LEFT, server.url)
-    yield window
-    window.close()
+def page(window: ChatPage) -> ChatPage:
+    """A new chat, in the window of all tests."""
+    return window.afresh()
 
 
 def test_markdown_becomes_elements_and_code_is_highlighted_and_copied(page: ChatPage) -> None:

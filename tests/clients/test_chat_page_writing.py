@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, Server
-from tests.support.browser import LEFT, RIGHT, is_of_the_cut
+from tests.support.browser import RIGHT, is_of_the_cut
 from tests.support.chat_page import LAST, TALKATIVE, ChatPage
 from tests.support.node import Node
 
@@ -50,11 +50,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def window(browser: Node, server: Server) -> Iterator[ChatPage]:
+    opened = ChatPage(browser, "window", server.url)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def page(browser: Node, server: Server) -> Iterator[ChatPage]:
-    window = ChatPage(browser, LEFT, server.url)
-    yield window
-    window.close()
+def page(window: ChatPage) -> ChatPage:
+    """A new chat, in the window of all tests."""
+    return window.afresh()
 
 
 def test_a_draft_survives_a_reload_and_each_chat_has_its_own(page: ChatPage) -> None:

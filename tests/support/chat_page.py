@@ -27,6 +27,20 @@ class ChatPage(Tab):
     def live(self) -> None:
         self.wait(f"{text_is('#status', 'Live')} && document.querySelector('#loading').hidden")
 
+    def afresh(self) -> ChatPage:
+        """The same window in a new chat, for the next test."""
+        self.do("unplug", offline=False)
+        self.look("document.querySelectorAll('dialog[open]').forEach((each) => each.close())")
+        self.do("press", key="Control+Shift+O")
+        self.wait_for("#welcome")
+        self.live()
+        self.type("")
+        self.look("void (seen.lengths.length = 0)")
+        if self.look("document.querySelector('#board').classList.contains('open')"):
+            self.click("#close-board")
+        self.problems()
+        return self
+
     def type(self, text: str) -> None:
         self.do("fill", target="#message", text=text)
 

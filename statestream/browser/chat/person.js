@@ -39,14 +39,16 @@ export function whoAmI() {
   const me = name !== null && problemWith(name) === null ? name : invented();
   store(me); // also so that it lasts
   const others = new BroadcastChannel("statestream-chat-person");
-  others.onmessage = () => stored() !== me && location.reload();
+  others.onmessage = () => stored() !== me && begin();
   return me;
 }
+
+/** Loads the page without a chat in its address: the chat of the one before is not to be joined by the one after. */
+const begin = () => location.replace(location.pathname + location.search);
 
 /** From here on, this browser is somebody else. The page is loaded again, and has their chats. */
 export function become(name) {
   store(name);
   new BroadcastChannel("statestream-chat-person").postMessage("changed");
-  location.hash = "";
-  location.reload();
+  begin();
 }
