@@ -57,8 +57,7 @@ def demo_app(journal: str, model: Model | None = None) -> web.Application:
     chat = Chat(model=model, lease=3.0)
     store = Store([board, *chat.slices], journal=journal)
     app = create_app(store, auth=guest)
-    chat.setup(app)
-    people = chat.conversations(store).people
+    people = chat.setup(app).people
 
     @chat.tool
     async def add_task(title: str) -> dict[str, Any]:

@@ -58,6 +58,16 @@ new MutationObserver(() => said.push(document.querySelector('#live').textContent
 LIVE = """[...document.querySelectorAll('[aria-live], [role=log], [role=status]')]
   .filter((e) => e.contains(document.querySelector('#messages')) || document.querySelector('#messages').contains(e))"""
 NUMBERS = "chat.talk.messages.map(({ id }) => id).filter((id) => id.startsWith('m')).map((id) => Number(id.slice(1)))"
+AGENT = """async () => {
+  const { MessageView } = await import('/js/chat/message.js');
+  const parts = [{ type: 'source', url: 'https://example.org/orders/7', title: 'Order 7' },
+                 { type: 'source', url: 'javascript:taken=1' }];
+  const message = { id: 'a', role: 'assistant', status: 'streaming', text: '', siblings: ['a'], updated_at: 1, parts,
+                    run: { id: 'r', status: 'Looking at your orders' } };
+  const view = new MessageView(message, { desk: {}, drafts: {}, chat: 'c', mine: false });
+  view.update(message, true);
+  return { links: [...view.element.querySelectorAll('a')].map((a) => a.href), text: view.element.textContent };
+}"""
 FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TOP = "document.querySelector('#messages > li').getBoundingClientRect().top"
 
@@ -145,6 +155,15 @@ def test_thoughts_and_tools_are_folded_and_stay_as_people_leave_them(page: ChatP
     page.wait_for(".fold.tool pre", '"title": "From the model"')
     assert page.text("document.querySelector('.fold.tool .fold-state')") == "done"
     page.wait("chat.client.state.board.tasks.some(({ title }) => title === 'From the model')")
+    assert page.problems() == []
+
+
+def test_a_source_is_a_link_and_a_status_shows_while_an_agent_works(page: ChatPage) -> None:
+    """They are drawn as an agent's message would be: no agent is needed for this."""
+    made = page.look(f"({AGENT})()")
+    assert made["links"] == ["https://example.org/orders/7"]
+    assert "javascript:taken=1" in made["text"]
+    assert "Looking at your orders" in made["text"]
     assert page.problems() == []
 
 

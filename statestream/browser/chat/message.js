@@ -24,7 +24,8 @@ export class MessageView {
   #outcome = element("div", { className: "outcome" });
   #problem = element("p", { className: "problem", role: "alert", hidden: true });
   #bar = element("div", { className: "bar" });
-  #dots = element("p", { className: "dots", ariaLabel: "The reply is on its way" }, element("i"), element("i"), element("i"));
+  #doing = element("span", { dir: "auto" }); // what an agent says that it is doing
+  #dots = element("p", { className: "dots", ariaLabel: "The reply is on its way" }, element("i"), element("i"), element("i"), this.#doing);
 
   /** `mine`: whether the person of this page wrote it. `drafts` keeps changes to it. */
   constructor(message, { desk, drafts, chat, mine }) {
@@ -41,12 +42,13 @@ export class MessageView {
   update(message, isLast) {
     if (message === this.#message && this.element.classList.contains("last") === isLast) return;
     this.#message = message;
-    const { role, status, parts } = message, over = status !== "streaming";
+    const { role, status, parts, run } = message, over = status !== "streaming";
     this.element.classList.toggle("last", isLast);
     for (const name of ["streaming", "stopped", "error"]) this.element.classList.toggle(name, status === name);
     parts.forEach((part, at) => this.#show(part, at, role, over || at < parts.length - 1));
     for (const { view } of this.#parts.splice(parts.length)) view.element.remove();
-    show(this.#dots, !over && parts.every(({ type, text }) => type === "text" && text === ""));
+    say(this.#doing, run?.status ?? "");
+    show(this.#dots, !over && (run?.status !== undefined || parts.every(({ type, text }) => type === "text" && text === "")));
     this.#drawOutcome();
     this.#drawBar();
     if (this.#editor === null && role === "user" && this.#drafts.editOf(this.#chat, this.id) !== null) this.#edit(false);

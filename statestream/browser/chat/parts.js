@@ -1,4 +1,4 @@
-/* parts.js: the parts of a message: text, what the model has thought, calls of tools, files, data of other front ends.
+/* parts.js: the parts of a message: text, what the model has thought, calls of tools, files, sources, data.
  *
  * Invariants: a part keeps its element while it grows, so what people have opened stays open. What somebody wrote is
  * text; only text of messages is read as Markdown.
@@ -105,6 +105,17 @@ class File {
   }
 }
 
+/** A page that the reply is based on. */
+class Source {
+  element = element("p", { className: "source" });
+
+  update({ url, title }) {
+    const to = linkOf(url), label = element("bdi", {}, title ?? url);
+    const inside = to === null ? label : element("a", { href: to, title: url, rel: "noopener noreferrer", target: "_blank", className: "chip" }, icon("link"), label);
+    this.element.replaceChildren(inside);
+  }
+}
+
 class Data {
   #fold = new Foldable("file");
   #value = element("pre", { tabIndex: 0 });
@@ -120,7 +131,7 @@ class Data {
   }
 }
 
-const KINDS = { text: Text, reasoning: Reasoning, tool: Tool, file: File };
+const KINDS = { text: Text, reasoning: Reasoning, tool: Tool, file: File, source: Source };
 
 /** The view of a part. `role` is that of its message. */
 export function partView({ type }, role) {
