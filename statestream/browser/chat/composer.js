@@ -10,6 +10,7 @@ import { empty, NEW_CHAT } from "./drafts.js";
 import { explained, isUnreached } from "./server.js";
 
 const RETRY_MS = 3_000;
+const CONFLICT = 409;
 const touches = matchMedia("(pointer: coarse)");
 
 export class Composer {
@@ -218,8 +219,8 @@ export class Composer {
   #failed(error) {
     this.#rest();
     if (!isUnreached(error)) {
-      this.#blocked = error.reason === "busy" ? { seen: false } : null;
-      this.#problem = this.#blocked ? "A reply is in progress. Send this when it has ended." : explained(error);
+      this.#blocked = error.status === CONFLICT ? { seen: false } : null; // perhaps with a reply that is in progress
+      this.#problem = explained(error);
       return;
     }
     this.#problem = `${navigator.onLine ? "The server does not answer." : "You are offline."} Your message is kept here, and is sent as soon as it can be.`;

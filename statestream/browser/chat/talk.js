@@ -30,7 +30,7 @@ export class Talk {
     this.#client.subscribe(onChange);
     this.#earlier = new Earlier(this.id);
     this.#report = typingIn(this.id, base.request);
-    this.desk = new Desk(this.id, () => this.view, base.request);
+    this.desk = new Desk(this.id, () => this.view, (path, body, options) => (path === chatPath(this.id, "/stream") ? this.#ask(body, options) : base.request(path, body, options)));
   }
 
   get health() {
@@ -87,9 +87,13 @@ export class Talk {
   /** Sends a message: {id, text, files}. Throws a StatestreamError. */
   async send({ id, text, files }) {
     const parts = [...files.map(({ mediaType, url, filename }) => ({ type: "file", mediaType, url, filename })), ...(text === "" ? [] : [{ type: "text", text }])];
-    const messages = [{ id, role: "user", parts }];
-    if (this.exists) await this.#base.request(chatPath(this.id, "/stream"), { messages }, { attempts: 1 });
-    else await this.#base.request("api/chat", { id: this.id, messages }, { attempts: 1 });
+    await this.#ask({ messages: [{ id, role: "user", parts }] }, { attempts: 1 });
+  }
+
+  /** Asks, in a chat that this creates if necessary. A reply that fails cuts off a response of plain text, which browsers
+   * report as an error; a response of this route ends in good order. */
+  #ask(body, options) {
+    return this.#base.request("api/chat", { id: this.id, ...body }, options);
   }
 
   has(message) {
