@@ -10,8 +10,10 @@ const SIDES = [2048, 1600, 1200, 800]; // to which a picture is made smaller, in
 const QUALITY = 0.82;
 
 /** Types that the server accepts. */
-const KINDS = /^(?:image\/(?:png|jpeg|gif|webp|avif|heic|heif|bmp|tiff)|audio\/(?:mpeg|mp4|aac|ogg|opus|flac|wav|x-wav|webm|x-m4a)|video\/(?:mp4|mpeg|ogg|webm|quicktime)|text\/(?:plain|csv|markdown)|application\/(?:pdf|json|zip|rtf|msword|octet-stream|vnd\.openxmlformats-officedocument\.(?:wordprocessingml\.document|spreadsheetml\.sheet|presentationml\.presentation)))$/;
-const AS_TEXT = /\.(?:py|js|mjs|ts|tsx|jsx|css|html?|svg|xml|ya?ml|toml|ini|sh|rs|go|java|c|h|cpp|hpp|rb|php|sql|log|tex|diff|patch|txt)$/i;
+const KINDS =
+  /^(?:image\/(?:png|jpeg|gif|webp|avif|heic|heif|bmp|tiff)|audio\/(?:mpeg|mp4|aac|ogg|opus|flac|wav|x-wav|webm|x-m4a)|video\/(?:mp4|mpeg|ogg|webm|quicktime)|text\/(?:plain|csv|markdown)|application\/(?:pdf|json|zip|rtf|msword|octet-stream|vnd\.openxmlformats-officedocument\.(?:wordprocessingml\.document|spreadsheetml\.sheet|presentationml\.presentation)))$/;
+const AS_TEXT =
+  /\.(?:py|js|mjs|ts|tsx|jsx|css|html?|svg|xml|ya?ml|toml|ini|sh|rs|go|java|c|h|cpp|hpp|rb|php|sql|log|tex|diff|patch|txt)$/i;
 const SHRINKS = /^image\/(?:png|jpeg|webp|bmp|avif)$/;
 
 export const LIMITS = `Pictures, documents, audio and video; about ${Math.floor((MAX_CHARACTERS * 3) / 4 / 1000)} kB for a message.`;
@@ -21,7 +23,11 @@ const plainName = (name) => name.replace(/[\p{C}\p{Zl}\p{Zp}\u202a-\u202e\u2066-
 function typeOf({ name, type }) {
   const [media] = type.toLowerCase().split(";");
   if (KINDS.test(media)) return media;
-  return AS_TEXT.test(name) || media.startsWith("text/") ? "text/plain" : media === "" ? "application/octet-stream" : null;
+  return AS_TEXT.test(name) || media.startsWith("text/")
+    ? "text/plain"
+    : media === ""
+      ? "application/octet-stream"
+      : null;
 }
 
 function urlOf(blob, mediaType) {
@@ -35,11 +41,15 @@ function urlOf(blob, mediaType) {
 
 /** A smaller picture that fits into that many characters; null if none does. */
 async function shrunk(file, room) {
-  const picture = await createImageBitmap(file), canvas = document.createElement("canvas");
+  const picture = await createImageBitmap(file),
+    canvas = document.createElement("canvas");
   try {
     for (const side of SIDES) {
       const scale = Math.min(1, side / Math.max(picture.width, picture.height));
-      [canvas.width, canvas.height] = [Math.max(1, Math.round(picture.width * scale)), Math.max(1, Math.round(picture.height * scale))];
+      [canvas.width, canvas.height] = [
+        Math.max(1, Math.round(picture.width * scale)),
+        Math.max(1, Math.round(picture.height * scale)),
+      ];
       canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
       const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
       const url = blob === null ? null : await urlOf(blob, "image/jpeg");
@@ -53,9 +63,11 @@ async function shrunk(file, room) {
 
 /** What a message gets of these files, beside those that it has: {files, problems}, with a sentence for each problem. */
 export async function attached(files, already) {
-  const taken = [...already], problems = [];
+  const taken = [...already],
+    problems = [];
   for (const file of files) {
-    const name = plainName(file.name || "picture.png"), room = MAX_CHARACTERS - taken.reduce((sum, { url }) => sum + url.length, 0);
+    const name = plainName(file.name || "picture.png"),
+      room = MAX_CHARACTERS - taken.reduce((sum, { url }) => sum + url.length, 0);
     const mediaType = typeOf(file);
     if (mediaType === null) problems.push(`“${name}” cannot be sent: files of the type ${file.type} are not accepted.`);
     else if (file.size === 0) problems.push(`“${name}” is empty.`);

@@ -26,11 +26,12 @@ export class Blocks {
   #offset = 0; // where the growing one begins
   #text = "";
   #over = false;
+  #last = null; // the blocks of the text before
   parses = 0; // characters that were parsed
 
   /** The blocks of the text: those that are equal to blocks of the text before are the same objects. */
   of(text, over) {
-    if (text === this.#text && over === this.#over && this.#last) return this.#last;
+    if (text === this.#text && over === this.#over && this.#last !== null) return this.#last;
     const grew = text.startsWith(this.#text) && !this.#over;
     const before = this.#last ?? [];
     if (!grew) [this.#stable, this.#offset] = [[], 0];
@@ -38,8 +39,6 @@ export class Blocks {
     [this.#text, this.#over] = [text, over];
     return this.#last;
   }
-
-  #last = null;
 
   #parse(text) {
     this.parses += text.length;
@@ -53,12 +52,15 @@ export class Blocks {
       this.#offset += token.raw.length;
       if (!NOTHING.includes(token.type)) this.#stable.push(same(blockOf(token), before[this.#stable.length]));
     }
-    return growing < 0 ? [...this.#stable] : [...this.#stable, same(blockOf(tokens[growing]), before[this.#stable.length])];
+    return growing < 0
+      ? [...this.#stable]
+      : [...this.#stable, same(blockOf(tokens[growing]), before[this.#stable.length])];
   }
 
   /** All of it at once: a block keeps its object only if nothing else can have changed what it means. */
   #whole(text, before) {
-    const tokens = this.#parse(text), shown = tokens.filter(({ type }) => !NOTHING.includes(type));
+    const tokens = this.#parse(text),
+      shown = tokens.filter(({ type }) => !NOTHING.includes(type));
     const refers = tokens.some(({ type }) => type === "def");
     return shown.map((token, at) => (refers ? blockOf(token) : same(blockOf(token), before[at])));
   }
@@ -70,7 +72,27 @@ function same(block, before) {
   return before.text.trimEnd() === block.text.trimEnd() ? before : block;
 }
 
-const NAMED = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", copy: "©", reg: "®", trade: "™", hellip: "…", mdash: "—", ndash: "–", larr: "←", rarr: "→", times: "×", deg: "°", euro: "€", middot: "·", bull: "•" };
+const NAMED = {
+  amp: "&",
+  lt: "<",
+  gt: ">",
+  quot: '"',
+  apos: "'",
+  nbsp: "\u00a0",
+  copy: "©",
+  reg: "®",
+  trade: "™",
+  hellip: "…",
+  mdash: "—",
+  ndash: "–",
+  larr: "←",
+  rarr: "→",
+  times: "×",
+  deg: "°",
+  euro: "€",
+  middot: "·",
+  bull: "•",
+};
 
 /** Text with the characters for which HTML's references stand. */
 export function unescaped(text) {

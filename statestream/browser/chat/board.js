@@ -10,11 +10,17 @@ import { explained } from "./server.js";
 
 const MAX_TITLE = 200;
 
-const changed = (board, id, change) => ({ ...board, tasks: board.tasks.map((task) => (task.id === id ? change(task) : task)) });
+const changed = (board, id, change) => ({
+  ...board,
+  tasks: board.tasks.map((task) => (task.id === id ? change(task) : task)),
+});
 
 /** What the actions of the board will do, for `connect`. */
 export const expected = optimistic({
-  "board/task_added": (board, { id, title }) => (board.tasks.some((task) => task.id === id) ? board : { ...board, tasks: [...board.tasks, { id, title, done: false }] }),
+  "board/task_added": (board, { id, title }) =>
+    board.tasks.some((task) => task.id === id)
+      ? board
+      : { ...board, tasks: [...board.tasks, { id, title, done: false }] },
   "board/task_toggled": (board, { id }) => changed(board, id, (task) => ({ ...task, done: !task.done })),
   "board/task_removed": (board, { id }) => ({ ...board, tasks: board.tasks.filter((task) => task.id !== id) }),
 });
@@ -27,10 +33,14 @@ export class Board {
 
   constructor(client, parts) {
     [this.#client, this.#part] = [client, parts];
-    const { form } = parts, field = form.elements.title;
+    const { form } = parts,
+      field = form.elements.title;
     field.maxLength = MAX_TITLE;
     form.addEventListener("submit", (event) => (event.preventDefault(), this.#add(field)));
-    client.select((state) => state.board, (board) => this.#render(board?.tasks ?? []));
+    client.select(
+      (state) => state.board,
+      (board) => this.#render(board?.tasks ?? []),
+    );
     client.subscribe(() => this.#wait());
   }
 
@@ -38,7 +48,10 @@ export class Board {
     const ids = new Set(tasks.map(({ id }) => id));
     for (const id of this.#rows.keys()) if (!ids.has(id)) this.#rows.delete(id);
     const rows = tasks.map((task) => this.#row(task));
-    arrange(this.#part.list, rows.map((row) => row.element));
+    arrange(
+      this.#part.list,
+      rows.map((row) => row.element),
+    );
     show(this.#part.empty, tasks.length === 0);
     const open = tasks.filter(({ done }) => !done).length;
     say(this.#part.count, open === 0 ? "" : String(open));
@@ -59,7 +72,8 @@ export class Board {
 
   #made(id) {
     const box = element("input", { type: "checkbox", onchange: () => void this.#do("board/task_toggled", { id }) });
-    const title = element("span", { dir: "auto" }), remove = iconButton("close", "Remove", () => this.#remove(id));
+    const title = element("span", { dir: "auto" }),
+      remove = iconButton("close", "Remove", () => this.#remove(id));
     return { element: element("li", {}, element("label", {}, box, title), remove), box, title, remove };
   }
 
@@ -67,7 +81,10 @@ export class Board {
   #wait() {
     const confirmed = new Set((this.#client.snapshot?.slices.board?.tasks ?? []).map(({ id }) => id));
     for (const [id, row] of this.#rows) row.element.classList.toggle("waiting", !confirmed.has(id));
-    show(this.#part.waiting, [...this.#rows.keys()].some((id) => !confirmed.has(id)) && this.#client.health.phase !== "live");
+    show(
+      this.#part.waiting,
+      [...this.#rows.keys()].some((id) => !confirmed.has(id)) && this.#client.health.phase !== "live",
+    );
   }
 
   #add(field) {
@@ -80,7 +97,8 @@ export class Board {
 
   /** The focus goes to the next task, as the one that had it is gone. */
   #remove(id) {
-    const { element: gone } = this.#rows.get(id), next = gone.nextElementSibling ?? gone.previousElementSibling;
+    const { element: gone } = this.#rows.get(id),
+      next = gone.nextElementSibling ?? gone.previousElementSibling;
     void this.#do("board/task_removed", { id });
     (next?.querySelector("button") ?? this.#part.form.elements.title).focus();
   }

@@ -10,19 +10,69 @@ const MAX_GROWING = 8_000; // the same while it grows, which colours it again wi
 const FOLDER = "../vendor/highlight/";
 
 const ALIASES = {
-  sh: "bash", shell: "bash", zsh: "bash", console: "bash", py: "python", py3: "python", js: "javascript", mjs: "javascript", cjs: "javascript", jsx: "javascript",
-  ts: "typescript", tsx: "typescript", html: "xml", svg: "xml", xhtml: "xml", yml: "yaml", rs: "rust", golang: "go", "c++": "cpp", c: "cpp", h: "cpp", hpp: "cpp", cc: "cpp",
-  md: "markdown", toml: "ini", patch: "diff", jsonc: "json",
+  sh: "bash",
+  shell: "bash",
+  zsh: "bash",
+  console: "bash",
+  py: "python",
+  py3: "python",
+  js: "javascript",
+  mjs: "javascript",
+  cjs: "javascript",
+  jsx: "javascript",
+  ts: "typescript",
+  tsx: "typescript",
+  html: "xml",
+  svg: "xml",
+  xhtml: "xml",
+  yml: "yaml",
+  rs: "rust",
+  golang: "go",
+  "c++": "cpp",
+  c: "cpp",
+  h: "cpp",
+  hpp: "cpp",
+  cc: "cpp",
+  md: "markdown",
+  toml: "ini",
+  patch: "diff",
+  jsonc: "json",
 };
-const LANGUAGES = new Set(["bash", "cpp", "css", "diff", "go", "ini", "java", "javascript", "json", "markdown", "python", "rust", "sql", "typescript", "xml", "yaml"]);
-const USED_BY = { markdown: ["xml"], xml: ["css", "javascript"], typescript: ["javascript"], javascript: ["xml", "css"] };
+const LANGUAGES = new Set([
+  "bash",
+  "cpp",
+  "css",
+  "diff",
+  "go",
+  "ini",
+  "java",
+  "javascript",
+  "json",
+  "markdown",
+  "python",
+  "rust",
+  "sql",
+  "typescript",
+  "xml",
+  "yaml",
+]);
+const USED_BY = {
+  markdown: ["xml"],
+  xml: ["css", "javascript"],
+  typescript: ["javascript"],
+  javascript: ["xml", "css"],
+};
 
 const loaded = new Map(); // promises, by language
 let highlighter = null;
 
 /** The highlighter's name of a language; null if it does not know it. */
 export function languageOf(info = "") {
-  const [word] = info.trim().toLowerCase().split(/[\s{,:]/), name = Object.hasOwn(ALIASES, word) ? ALIASES[word] : word;
+  const [word] = info
+      .trim()
+      .toLowerCase()
+      .split(/[\s{,:]/),
+    name = Object.hasOwn(ALIASES, word) ? ALIASES[word] : word;
   return LANGUAGES.has(name) ? name : null;
 }
 
@@ -35,11 +85,21 @@ async function load(language) {
 
 /** Nodes for the highlighter's output, which has spans with a class, and text in which five characters are escaped. */
 export function coloured(html) {
-  const root = document.createDocumentFragment(), open = [root];
+  const root = document.createDocumentFragment(),
+    open = [root];
   for (const [piece] of html.matchAll(/<span class="[^"]*">|<\/span>|[^<]+/g)) {
     if (piece === "</span>") open.pop();
-    else if (piece.startsWith("<")) open.push(open.at(-1).appendChild(element("span", { className: piece.slice(13, -2) })));
-    else open.at(-1).append(piece.replace(/&(amp|lt|gt|quot|#x27);/g, (_, name) => ({ amp: "&", lt: "<", gt: ">", quot: '"', "#x27": "'" })[name]));
+    else if (piece.startsWith("<"))
+      open.push(open.at(-1).appendChild(element("span", { className: piece.slice(13, -2) })));
+    else
+      open
+        .at(-1)
+        .append(
+          piece.replace(
+            /&(amp|lt|gt|quot|#x27);/g,
+            (_, name) => ({ amp: "&", lt: "<", gt: ">", quot: '"', "#x27": "'" })[name],
+          ),
+        );
   }
   return root;
 }
@@ -49,6 +109,7 @@ export class Code {
   #language = null;
   #code = element("code");
   #label = element("span");
+  #scroller;
 
   constructor() {
     const button = iconButton("copy", "Copy the code", () => void copy(this.#text, button));
@@ -56,8 +117,6 @@ export class Code {
     this.#scroller = element("pre", { tabIndex: 0, role: "region", ariaLabel: "Code", dir: "ltr" }, this.#code);
     this.element = element("div", { className: "code", dir: "ltr" }, head, this.#scroller);
   }
-
-  #scroller;
 
   /** `info` is what stands behind the fence. `over`: whether all of the code is there. */
   update(text, info, over) {
@@ -70,12 +129,16 @@ export class Code {
   }
 
   #draw(over) {
-    const language = this.#language, text = this.#text;
+    const language = this.#language,
+      text = this.#text;
     if (language === null || text.length > (over ? MAX_COLOURED : MAX_GROWING)) return say(this.#code, text);
     if (highlighter?.getLanguage(language)) return this.#colour(language);
     say(this.#code, text);
     if (!loaded.has(language)) loaded.set(language, load(language));
-    loaded.get(language).then(() => this.#language === language && this.#draw(over), () => loaded.delete(language)); // it stays plain
+    loaded.get(language).then(
+      () => this.#language === language && this.#draw(over),
+      () => loaded.delete(language),
+    ); // it stays plain
   }
 
   #colour(language) {

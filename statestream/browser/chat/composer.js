@@ -16,6 +16,7 @@ const touches = matchMedia("(pointer: coarse)");
 export class Composer {
   #drafts;
   #on;
+  #part; // elements, by what they are for
   #talk = null;
   #draft = empty();
   #place = NEW_CHAT; // where the draft is kept
@@ -29,13 +30,16 @@ export class Composer {
   constructor(form, drafts, on) {
     [this.form, this.#drafts, this.#on] = [form, drafts, on];
     this.field = form.querySelector("textarea");
-    this.#part = Object.fromEntries(["files", "note", "send", "stop", "attach", "picker"].map((name) => [name, form.querySelector(`[data-part=${name}]`)]));
+    this.#part = Object.fromEntries(
+      ["files", "note", "send", "stop", "attach", "picker"].map((name) => [
+        name,
+        form.querySelector(`[data-part=${name}]`),
+      ]),
+    );
     this.#part.attach.title = `Attach files. ${LIMITS}`;
     this.#listen();
     drafts.watch((chat) => chat === this.#place && this.#changedElsewhere());
   }
-
-  #part;
 
   open(talk) {
     this.#rest();
@@ -61,7 +65,8 @@ export class Composer {
 
   /** Called when the chat or the connection has changed. */
   render() {
-    const { status } = this.#talk?.view ?? { status: "loading" }, streaming = status === "streaming";
+    const { status } = this.#talk?.view ?? { status: "loading" },
+      streaming = status === "streaming";
     if (this.#draft.sent && this.#talk?.has(this.#draft.id)) this.#accepted(); // before a reload, or by an answer that was lost
     if (this.#waits !== null && !this.#waits.live && this.#isLive && !this.#busy) void this.#send();
     if (this.#blocked?.seen && !streaming) [this.#blocked, this.#problem] = [null, ""];
@@ -80,16 +85,25 @@ export class Composer {
   }
 
   #drawNote() {
-    const { note } = this.#part, waits = this.#waits !== null, text = [this.#problem, ...this.#notes].filter(Boolean).join(" ");
+    const { note } = this.#part,
+      waits = this.#waits !== null,
+      text = [this.#problem, ...this.#notes].filter(Boolean).join(" ");
     show(note, text !== "");
     if (note.dataset.text === `${text}${waits}`) return;
     note.dataset.text = `${text}${waits}`;
-    const keep = element("button", { type: "button", className: "quiet-button", onclick: () => this.#dontSend() }, "Don’t send");
-    note.replaceChildren(...(text === "" ? [] : [icon("warning"), element("span", {}, text), ...(waits ? [keep] : [])]));
+    const keep = element(
+      "button",
+      { type: "button", className: "quiet-button", onclick: () => this.#dontSend() },
+      "Don’t send",
+    );
+    note.replaceChildren(
+      ...(text === "" ? [] : [icon("warning"), element("span", {}, text), ...(waits ? [keep] : [])]),
+    );
   }
 
   #listen() {
-    const { form, field } = this, { attach, picker, stop } = this.#part;
+    const { form, field } = this,
+      { attach, picker, stop } = this.#part;
     form.addEventListener("submit", (event) => (event.preventDefault(), void this.#submit()));
     field.addEventListener("input", () => this.#typed());
     field.addEventListener("blur", () => this.#talk?.setTyping(false));
@@ -114,7 +128,8 @@ export class Composer {
 
   /** Adds files to the message. */
   async attach(given) {
-    const talk = this.#talk, { files, problems } = await attached(given, this.#draft.files);
+    const talk = this.#talk,
+      { files, problems } = await attached(given, this.#draft.files);
     if (talk !== this.#talk) return;
     this.#notes = problems;
     this.#change({ files: [...this.#draft.files, ...files] });
@@ -147,7 +162,8 @@ export class Composer {
   }
 
   #drawFiles() {
-    const { files } = this.#part, same = files.dataset.shown === String(this.#draft.files.map(({ filename }) => filename));
+    const { files } = this.#part,
+      same = files.dataset.shown === String(this.#draft.files.map(({ filename }) => filename));
     if (same && files.children.length === this.#draft.files.length) return;
     files.dataset.shown = String(this.#draft.files.map(({ filename }) => filename));
     show(files, this.#draft.files.length > 0);
@@ -176,7 +192,10 @@ export class Composer {
     const { status } = this.#talk.view;
     if (status === "loading" || status === "missing") return;
     if (status === "streaming") {
-      [this.#blocked, this.#problem] = [{ seen: true }, "A reply is in progress. Send this when it has ended, or stop the reply."];
+      [this.#blocked, this.#problem] = [
+        { seen: true },
+        "A reply is in progress. Send this when it has ended, or stop the reply.",
+      ];
       return this.render();
     }
     this.#talk.setTyping(false);
@@ -184,10 +203,12 @@ export class Composer {
   }
 
   async #send() {
-    const talk = this.#talk, place = this.#place;
+    const talk = this.#talk,
+      place = this.#place;
     clearTimeout(this.#waits?.timer);
     this.#draft = { ...this.#draft, text: this.field.value, sent: true, chat: talk.id };
-    const draft = this.#draft, message = { ...draft, text: draft.text.trim() };
+    const draft = this.#draft,
+      message = { ...draft, text: draft.text.trim() };
     this.#drafts.keep(place, draft); // before it is sent: it may arrive, and the answer be lost
     this.#busy = true;
     this.render();

@@ -47,7 +47,10 @@ export class Earlier {
     for (let page = 0; page < MAX_PAGES && !this.#complete && this.above(oldest).length === before; page += 1) {
       const first = this.#messages[0] ?? live[0];
       if (first === undefined) return;
-      const { messages } = await ask("GET", chatPath(this.#chat, `/messages?before=${encodeURIComponent(first.id)}&limit=${LIMIT}`));
+      const { messages } = await ask(
+        "GET",
+        chatPath(this.#chat, `/messages?before=${encodeURIComponent(first.id)}&limit=${LIMIT}`),
+      );
       this.#complete = messages.length < LIMIT;
       this.#messages = [...messages, ...this.#messages];
     }

@@ -22,7 +22,8 @@ const ICONS = {
   menu: "M4 7h16M4 12h16M4 17h16",
   close: "M6 6l12 12M18 6L6 18",
   attach: "M20 11.5l-8.3 8.3a5.2 5.2 0 0 1-7.4-7.4l8.6-8.6a3.5 3.5 0 0 1 5 5l-8.5 8.5a1.7 1.7 0 0 1-2.5-2.5l7.9-7.9",
-  people: "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20a6.5 6.5 0 0 1 13 0M16 4.3a3.5 3.5 0 0 1 0 6.5M18 14.5a6.5 6.5 0 0 1 3.5 5.5",
+  people:
+    "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20a6.5 6.5 0 0 1 13 0M16 4.3a3.5 3.5 0 0 1 0 6.5M18 14.5a6.5 6.5 0 0 1 3.5 5.5",
   board: "M4 6.5l1.5 1.5L8.5 5M4 13.5l1.5 1.5 3-3M12 6.5h8M12 13.5h8M6 20h14",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5",
   warning: "M12 4L2.5 20h19zM12 10v4M12 17v.5",
@@ -48,8 +49,10 @@ export function element(tag, properties = {}, ...children) {
 }
 
 export function icon(name) {
-  const drawn = document.createElementNS(SVG, "svg"), path = document.createElementNS(SVG, "path");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" })) drawn.setAttribute(key, value);
+  const drawn = document.createElementNS(SVG, "svg"),
+    path = document.createElementNS(SVG, "path");
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" }))
+    drawn.setAttribute(key, value);
   path.setAttribute("d", ICONS[name]);
   drawn.append(path);
   return drawn;
@@ -57,7 +60,11 @@ export function icon(name) {
 
 /** A button that shows an icon. Its name is also what people see when they point at it. */
 export function iconButton(name, label, onclick, more = {}) {
-  return element("button", { type: "button", title: label, ariaLabel: label, className: "icon-button", onclick, ...more }, icon(name));
+  return element(
+    "button",
+    { type: "button", title: label, ariaLabel: label, className: "icon-button", onclick, ...more },
+    icon(name),
+  );
 }
 
 /** Sets the text of an element. */

@@ -26,7 +26,8 @@ export class Markdown {
   #show(block, at, over) {
     const before = this.#shown[at];
     if (before?.block === block && before.over === over) return;
-    const isCode = block.token.type === "code", keeps = isCode && before?.view instanceof Code;
+    const isCode = block.token.type === "code",
+      keeps = isCode && before?.view instanceof Code;
     const level = at === 0 ? TOP : this.#shown[at - 1].level;
     if (before?.block === block && !isCode) return void (before.over = over);
     const view = keeps ? before.view : isCode ? new Code() : { element: blockElement(block, level) };
@@ -67,12 +68,19 @@ class Writer {
   /** The element of a block; null for what is not shown. */
   block(token) {
     const make = BLOCKS[token.type];
-    if (make === undefined) return token.tokens ? this.#paragraph(token) : token.raw ? element("p", { className: "plain" }, token.raw.trimEnd()) : null;
+    if (make === undefined)
+      return token.tokens
+        ? this.#paragraph(token)
+        : token.raw
+          ? element("p", { className: "plain" }, token.raw.trimEnd())
+          : null;
     return this.#within(() => make.call(this, token));
   }
 
   blocks(tokens) {
-    return tokens.map((token) => (token.type === "text" ? this.inline(token.tokens ?? [token]) : [this.block(token)])).flat();
+    return tokens
+      .map((token) => (token.type === "text" ? this.inline(token.tokens ?? [token]) : [this.block(token)]))
+      .flat();
   }
 
   #paragraph(token) {
@@ -92,15 +100,28 @@ class Writer {
 
   #item({ task, checked, tokens }) {
     const rest = tokens.filter(({ type }) => type !== "checkbox");
-    const box = task ? element("span", { role: "img", ariaLabel: checked ? "done" : "not done", className: `task ${checked ? "checked" : ""}` }) : null;
+    const box = task
+      ? element("span", {
+          role: "img",
+          ariaLabel: checked ? "done" : "not done",
+          className: `task ${checked ? "checked" : ""}`,
+        })
+      : null;
     return element("li", { className: task ? "has-task" : "" }, box, ...this.blocks(rest));
   }
 
   table({ header, rows }) {
-    const cell = (tag) => ({ tokens, align }) => element(tag, { data: align ? { align } : {} }, ...this.inline(tokens));
+    const cell =
+      (tag) =>
+      ({ tokens, align }) =>
+        element(tag, { data: align ? { align } : {} }, ...this.inline(tokens));
     const head = element("thead", {}, element("tr", {}, ...header.map(cell("th"))));
     const body = element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell("td")))));
-    return element("div", { className: "scrolls", tabIndex: 0, role: "region", ariaLabel: "Table" }, element("table", {}, head, body));
+    return element(
+      "div",
+      { className: "scrolls", tabIndex: 0, role: "region", ariaLabel: "Table" },
+      element("table", {}, head, body),
+    );
   }
 
   code({ text, lang }) {
@@ -115,13 +136,20 @@ class Writer {
   }
 
   link({ href, title, tokens }) {
-    const to = linkOf(href), inside = this.inline(tokens);
+    const to = linkOf(href),
+      inside = this.inline(tokens);
     if (to === null) return inside;
-    return element("a", { href: to, title: title ?? undefined, rel: "noopener noreferrer", target: "_blank" }, ...inside);
+    return element(
+      "a",
+      { href: to, title: title ?? undefined, rel: "noopener noreferrer", target: "_blank" },
+      ...inside,
+    );
   }
 
   image({ href, text }) {
-    const picture = pictureOf(href), link = linkOf(href), alt = unescaped(text);
+    const picture = pictureOf(href),
+      link = linkOf(href),
+      alt = unescaped(text);
     if (picture !== null) return element("img", { src: picture, alt, loading: "lazy" });
     if (link !== null) return element("a", { href: link, rel: "noopener noreferrer", target: "_blank" }, alt || link);
     return alt;
@@ -129,9 +157,10 @@ class Writer {
 }
 
 const textOf = ({ text, raw }) => unescaped(text ?? raw);
-const wrap = (tag) => function wrapped({ tokens }) {
-  return element(tag, {}, ...this.inline(tokens));
-};
+const wrap = (tag) =>
+  function wrapped({ tokens }) {
+    return element(tag, {}, ...this.inline(tokens));
+  };
 
 const BLOCKS = {
   heading: Writer.prototype.heading,

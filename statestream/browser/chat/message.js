@@ -25,33 +25,56 @@ export class MessageView {
   #problem = element("p", { className: "problem", role: "alert", hidden: true });
   #bar = element("div", { className: "bar" });
   #doing = element("span", { dir: "auto" }); // what an agent says that it is doing
-  #dots = element("p", { className: "dots", ariaLabel: "The reply is on its way" }, element("i"), element("i"), element("i"), this.#doing);
+  #dots = element(
+    "p",
+    { className: "dots", ariaLabel: "The reply is on its way" },
+    element("i"),
+    element("i"),
+    element("i"),
+    this.#doing,
+  );
 
   /** `mine`: whether the person of this page wrote it. `drafts` keeps changes to it. */
   constructor(message, { desk, drafts, chat, mine }) {
     [this.#desk, this.#drafts, this.#chat, this.mine, this.id] = [desk, drafts, chat, mine, message.id];
-    const { role, author, model } = message, isReply = role === "assistant";
+    const { role, author, model } = message,
+      isReply = role === "assistant";
     const who = isReply ? (model ?? "assistant") : (author ?? "somebody");
-    const said = element("h3", { className: "who" }, isReply ? element("bdi", {}, who) : nameOf(who), element("span", { className: "hidden-label" }, isReply ? " replied" : mine ? " (you) wrote" : " wrote"));
+    const said = element(
+      "h3",
+      { className: "who" },
+      isReply ? element("bdi", {}, who) : nameOf(who),
+      element("span", { className: "hidden-label" }, isReply ? " replied" : mine ? " (you) wrote" : " wrote"),
+    );
     const face = isReply ? element("span", { className: "avatar model", ariaHidden: "true" }) : avatarOf(who);
     const body = element("div", { className: "body" }, said, this.#content, this.#outcome, this.#problem, this.#bar);
-    this.element = element("li", { className: `message fresh ${role} ${mine ? "mine" : ""}`, data: { id: message.id } }, face, body);
+    this.element = element(
+      "li",
+      { className: `message fresh ${role} ${mine ? "mine" : ""}`, data: { id: message.id } },
+      face,
+      body,
+    );
     this.#content.append(this.#dots);
   }
 
   update(message, isLast) {
     if (message === this.#message && this.element.classList.contains("last") === isLast) return;
     this.#message = message;
-    const { role, status, parts, run } = message, over = status !== "streaming";
+    const { role, status, parts, run } = message,
+      over = status !== "streaming";
     this.element.classList.toggle("last", isLast);
     for (const name of ["streaming", "stopped", "error"]) this.element.classList.toggle(name, status === name);
     parts.forEach((part, at) => this.#show(part, at, role, over || at < parts.length - 1));
     for (const { view } of this.#parts.splice(parts.length)) view.element.remove();
     say(this.#doing, run?.status ?? "");
-    show(this.#dots, !over && (run?.status !== undefined || parts.every(({ type, text }) => type === "text" && text === "")));
+    show(
+      this.#dots,
+      !over && (run?.status !== undefined || parts.every(({ type, text }) => type === "text" && text === "")),
+    );
     this.#drawOutcome();
     this.#drawBar();
-    if (this.#editor === null && role === "user" && this.#drafts.editOf(this.#chat, this.id) !== null) this.#edit(false);
+    if (this.#editor === null && role === "user" && this.#drafts.editOf(this.#chat, this.id) !== null)
+      this.#edit(false);
   }
 
   #show(part, at, role, over) {
@@ -68,33 +91,57 @@ export class MessageView {
 
   #drawOutcome() {
     const { status, error } = this.#message;
-    const text = status === "error" ? (error?.message ?? FALLBACK) : status === "stopped" ? "This reply was stopped." : "";
+    const text =
+      status === "error" ? (error?.message ?? FALLBACK) : status === "stopped" ? "This reply was stopped." : "";
     if (this.#outcome.dataset.text === text) return;
     this.#outcome.dataset.text = text;
-    const retry = element("button", { type: "button", className: "retry", onclick: () => void this.#do(() => this.#desk.regenerate(this.id)) }, icon("again"), "Try again");
-    this.#outcome.replaceChildren(...(text === "" ? [] : [icon(status === "error" ? "warning" : "stop"), element("span", {}, text), retry]));
+    const retry = element(
+      "button",
+      { type: "button", className: "retry", onclick: () => void this.#do(() => this.#desk.regenerate(this.id)) },
+      icon("again"),
+      "Try again",
+    );
+    this.#outcome.replaceChildren(
+      ...(text === "" ? [] : [icon(status === "error" ? "warning" : "stop"), element("span", {}, text), retry]),
+    );
   }
 
   #drawBar() {
-    const { role, status, siblings, updated_at, text } = this.#message, state = [status, siblings, text === ""].join();
+    const { role, status, siblings, updated_at, text } = this.#message,
+      state = [status, siblings, text === ""].join();
     if (this.#said === state) return;
     this.#said = state;
     const buttons = [];
     const copying = iconButton("copy", "Copy", () => void copy(this.#message.text, copying));
     if (text !== "") buttons.push(copying);
-    if (status !== "streaming" && role === "assistant") buttons.push(iconButton("again", "Answer again", () => void this.#do(() => this.#desk.regenerate(this.id))));
+    if (status !== "streaming" && role === "assistant")
+      buttons.push(iconButton("again", "Answer again", () => void this.#do(() => this.#desk.regenerate(this.id))));
     if (role === "user") buttons.push(iconButton("edit", "Change this message", () => this.#edit(true)));
     if (siblings.length > 1) buttons.unshift(this.#flipper(siblings));
-    const when = element("time", { dateTime: new Date(updated_at).toISOString(), className: "when" }, timeOf(updated_at));
+    const when = element(
+      "time",
+      { dateTime: new Date(updated_at).toISOString(), className: "when" },
+      timeOf(updated_at),
+    );
     this.#bar.replaceChildren(...(status === "streaming" ? [] : [...buttons, when]));
   }
 
   #flipper(siblings) {
-    const at = siblings.indexOf(this.id), count = `${at + 1} / ${siblings.length}`;
+    const at = siblings.indexOf(this.id),
+      count = `${at + 1} / ${siblings.length}`;
     const to = (other) => () => void this.#do(() => this.#desk.branch(siblings[other]));
     const back = iconButton("left", "The version before", to(at - 1), { disabled: at === 0, data: { flip: "back" } });
-    const next = iconButton("right", "The next version", to(at + 1), { disabled: at === siblings.length - 1, data: { flip: "next" } });
-    return element("span", { className: "flipper", role: "group", ariaLabel: `Version ${at + 1} of ${siblings.length}` }, back, element("span", {}, count), next);
+    const next = iconButton("right", "The next version", to(at + 1), {
+      disabled: at === siblings.length - 1,
+      data: { flip: "next" },
+    });
+    return element(
+      "span",
+      { className: "flipper", role: "group", ariaLabel: `Version ${at + 1} of ${siblings.length}` },
+      back,
+      element("span", {}, count),
+      next,
+    );
   }
 
   /** Does something that the server may refuse. Returns whether it worked. */
@@ -123,15 +170,32 @@ export class MessageView {
 
   #edit(focus) {
     if (this.#editor !== null) return;
-    const { text } = this.#message, field = element("textarea", { value: this.#drafts.editOf(this.#chat, this.id) ?? text, rows: 3, ariaLabel: "Your message", dir: "auto" });
+    const { text } = this.#message,
+      field = element("textarea", {
+        value: this.#drafts.editOf(this.#chat, this.id) ?? text,
+        rows: 3,
+        ariaLabel: "Your message",
+        dir: "auto",
+      });
     const keys = (event) => {
       if (event.key === "Escape") (event.stopPropagation(), this.#endEdit());
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) (event.preventDefault(), form.requestSubmit());
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing)
+        (event.preventDefault(), form.requestSubmit());
     };
     field.addEventListener("input", () => this.#drafts.keepEdit(this.#chat, this.id, field.value));
     field.addEventListener("keydown", keys);
-    const cancel = element("button", { type: "button", className: "quiet-button", onclick: () => this.#endEdit() }, "Cancel");
-    const form = element("form", { className: "editor" }, field, element("p", { className: "hint" }, "Sending this begins another branch. The one before stays."), element("div", { className: "row" }, cancel, element("button", { className: "main" }, "Send")));
+    const cancel = element(
+      "button",
+      { type: "button", className: "quiet-button", onclick: () => this.#endEdit() },
+      "Cancel",
+    );
+    const form = element(
+      "form",
+      { className: "editor" },
+      field,
+      element("p", { className: "hint" }, "Sending this begins another branch. The one before stays."),
+      element("div", { className: "row" }, cancel, element("button", { className: "main" }, "Send")),
+    );
     form.addEventListener("submit", (event) => (event.preventDefault(), void this.#sendEdit(field.value.trim())));
     this.#editor = form;
     this.element.classList.add("editing");
@@ -149,7 +213,8 @@ export class MessageView {
   }
 
   async #sendEdit(text) {
-    const { parts, text: before } = this.#message, files = parts.filter(({ type }) => type !== "text");
+    const { parts, text: before } = this.#message,
+      files = parts.filter(({ type }) => type !== "text");
     if (text === before || (text === "" && files.length === 0)) return this.#endEdit();
     const content = [...files, ...(text === "" ? [] : [{ type: "text", text }])];
     if (await this.#do(() => this.#desk.edit(this.id, content))) this.#endEdit();

@@ -50,11 +50,17 @@ export class Messages {
   }
 
   render() {
-    const all = this.#talk.messages, start = this.#startIn(all), messages = all.slice(start);
+    const all = this.#talk.messages,
+      start = this.#startIn(all),
+      messages = all.slice(start);
     this.#first = messages[0]?.id ?? null;
     this.#shown = messages;
     const views = messages.map((message, at) => this.#viewOf(message, at === messages.length - 1));
-    if (views.length !== this.#list.children.length || views.some((view, at) => view.element !== this.#list.children[at])) this.#rearrange(messages, views);
+    if (
+      views.length !== this.#list.children.length ||
+      views.some((view, at) => view.element !== this.#list.children[at])
+    )
+      this.#rearrange(messages, views);
     show(this.#part.more, start > 0 || this.#talk.hasEarlier);
     if (this.#fresh.length > 0) this.#settle();
     this.#speak(all.at(-1));
@@ -75,7 +81,8 @@ export class Messages {
   #viewOf(message, isLast) {
     let view = this.#views.get(message.id);
     if (view === undefined) {
-      const { me, drafts } = this.#context, { desk, id: chat } = this.#talk;
+      const { me, drafts } = this.#context,
+        { desk, id: chat } = this.#talk;
       view = new MessageView(message, { desk, drafts, chat, mine: message.role === "user" && message.author === me });
       this.#views.set(message.id, view);
       this.#fresh.push(view.element);
@@ -88,7 +95,10 @@ export class Messages {
     const shown = new Set(messages.map(({ id }) => id));
     for (const id of this.#views.keys()) if (!shown.has(id)) this.#views.delete(id);
     for (const view of views) view.forget();
-    arrange(this.#list, views.map((view) => view.element));
+    arrange(
+      this.#list,
+      views.map((view) => view.element),
+    );
   }
 
   /** Says what has just become complete, to screen readers. */
@@ -126,7 +136,8 @@ export class Messages {
   /** Draws more of what is above, and asks for it if it is not here. */
   async #extend() {
     if (this.#loading || this.#talk === null) return;
-    const talk = this.#talk, at = this.#startIn(talk.messages);
+    const talk = this.#talk,
+      at = this.#startIn(talk.messages);
     this.#loading = true;
     say(this.#part.trouble, "");
     try {
@@ -142,7 +153,9 @@ export class Messages {
 
   /** Draws that many more, and leaves what is seen where it is. */
   #above(count) {
-    const all = this.#talk.messages, seen = this.#list.firstElementChild, top = seen?.getBoundingClientRect().top ?? 0;
+    const all = this.#talk.messages,
+      seen = this.#list.firstElementChild,
+      top = seen?.getBoundingClientRect().top ?? 0;
     const { style } = this.#scroller;
     style.overflowAnchor = "none"; // the browser would do the same once more
     this.#first = all[Math.max(0, this.#startIn(all) - count)]?.id ?? null;
@@ -154,7 +167,13 @@ export class Messages {
   /** Goes to a message, which may be far up. */
   async reveal(id) {
     const talk = this.#talk;
-    for (let was = -1; talk === this.#talk && !talk.messages.some((message) => message.id === id) && talk.hasEarlier && talk.messages.length > was; ) {
+    for (
+      let was = -1;
+      talk === this.#talk &&
+      !talk.messages.some((message) => message.id === id) &&
+      talk.hasEarlier &&
+      talk.messages.length > was;
+    ) {
       was = talk.messages.length;
       await talk.loadEarlier();
     }
@@ -171,10 +190,6 @@ export class Messages {
     setTimeout(() => element.classList.remove("found"), 2500);
   }
 
-  /** The last message of this person, to change it. */
-  get hasMessages() {
-    return this.#shown.length > 0;
-  }
 }
 
 function spoken({ status, text, error, model }) {

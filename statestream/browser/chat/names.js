@@ -11,8 +11,16 @@ const TINTS = 8;
 export const nameOf = (name) => element("bdi", { className: "name" }, name);
 
 export function avatarOf(name, className = "") {
-  const letters = name.split(/[\s._-]+/u).filter((word) => word !== "").slice(0, 2).map((word) => [...word][0].toUpperCase());
-  const face = element("span", { className: `avatar ${className}`, ariaHidden: "true" }, element("bdi", {}, letters.join("") || "?"));
+  const letters = name
+    .split(/[\s._-]+/u)
+    .filter((word) => word !== "")
+    .slice(0, 2)
+    .map((word) => [...word][0].toUpperCase());
+  const face = element(
+    "span",
+    { className: `avatar ${className}`, ariaHidden: "true" },
+    element("bdi", {}, letters.join("") || "?"),
+  );
   face.dataset.tint = String([...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 9973, 7) % TINTS);
   return face;
 }

@@ -21,15 +21,40 @@ const PATIENCE_MS = 800; // without a connection, before people are told
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 799px)");
 
-const me = whoAmI(), drafts = new Drafts(me), lists = `chats/${keyOf(me)}`;
+const me = whoAmI(),
+  drafts = new Drafts(me),
+  lists = `chats/${keyOf(me)}`;
 const client = connect(root, { slices: ["board", lists], identity: me, optimistic: expected });
-const messages = new Messages($("scroller"), { list: $("messages"), more: $("more"), jump: $("jump"), live: $("live"), trouble: $("trouble") }, { me, drafts });
-const composer = new Composer($("composer"), drafts, { sent: (given) => given === talk && messages.toEnd(), stop: () => void stop() });
-const sidebar = new Sidebar({ list: $("chats"), found: $("found"), status: $("search-status"), field: $("search") }, { pick });
-const people = new People(me, { dialog: $("people-dialog"), button: $("people"), faces: $("faces"), typing: $("typing") }, { gone: () => open(null) });
-let talk = null, frame = null, lost = null, wanted = null;
+const messages = new Messages(
+  $("scroller"),
+  { list: $("messages"), more: $("more"), jump: $("jump"), live: $("live"), trouble: $("trouble") },
+  { me, drafts },
+);
+const composer = new Composer($("composer"), drafts, {
+  sent: (given) => given === talk && messages.toEnd(),
+  stop: () => void stop(),
+});
+const sidebar = new Sidebar(
+  { list: $("chats"), found: $("found"), status: $("search-status"), field: $("search") },
+  { pick },
+);
+const people = new People(
+  me,
+  { dialog: $("people-dialog"), button: $("people"), faces: $("faces"), typing: $("typing") },
+  { gone: () => open(null) },
+);
+let talk = null,
+  frame = null,
+  lost = null,
+  wanted = null;
 
-globalThis.chat = { client, get talk() { return talk; }, me }; // for the console
+globalThis.chat = {
+  client,
+  get talk() {
+    return talk;
+  },
+  me,
+}; // for the console
 
 // drawing
 
@@ -62,14 +87,31 @@ function draw() {
 }
 
 function drawHealth() {
-  const { phase, error } = client.health, live = phase === "live" && navigator.onLine;
+  const { phase, error } = client.health,
+    live = phase === "live" && navigator.onLine;
   $("status").className = live ? "live" : phase === "ended" ? "ended" : "waiting";
-  say($("status"), live ? "Live" : !navigator.onLine ? "Offline" : phase === "connecting" ? "Connecting" : phase === "ended" ? "Ended" : "Reconnecting");
+  say(
+    $("status"),
+    live
+      ? "Live"
+      : !navigator.onLine
+        ? "Offline"
+        : phase === "connecting"
+          ? "Connecting"
+          : phase === "ended"
+            ? "Ended"
+            : "Reconnecting",
+  );
   if (live) lost = null;
   else lost ??= performance.now();
   const late = lost !== null && performance.now() - lost >= PATIENCE_MS;
   if (!live && !late) setTimeout(schedule, PATIENCE_MS);
-  const sentence = phase === "ended" ? `${error?.message ?? "The connection has ended."} Load the page again.` : !navigator.onLine ? "You are offline. What you write is kept, and sent when you are back." : "The server does not answer. Trying again; what you write is kept.";
+  const sentence =
+    phase === "ended"
+      ? `${error?.message ?? "The connection has ended."} Load the page again.`
+      : !navigator.onLine
+        ? "You are offline. What you write is kept, and sent when you are back."
+        : "The server does not answer. Trying again; what you write is kept.";
   show($("lost"), !live && (late || phase === "ended"));
   if (!live) say($("lost-text"), sentence);
   show($("reload"), phase === "ended");
@@ -151,11 +193,14 @@ function setTheme(theme) {
   localStorage.setItem("statestream-chat:theme", JSON.stringify(theme));
 }
 
-const isDark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+const isDark = () =>
+  (document.documentElement.dataset.theme ??
+    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 
 function rename(event) {
   event.preventDefault();
-  const name = event.target.elements.name.value.trim(), problem = problemWith(name);
+  const name = event.target.elements.name.value.trim(),
+    problem = problemWith(name);
   say($("person-problem"), problem ?? "");
   if (problem !== null) return;
   $("person-dialog").close();
@@ -202,7 +247,14 @@ addEventListener("drop", (event) => {
   void composer.attach([...event.dataTransfer.files]);
 });
 
-new Board(client, { list: $("tasks"), form: $("add"), empty: $("no-tasks"), count: $("task-count"), problem: $("board-problem"), waiting: $("board-waiting") });
+new Board(client, {
+  list: $("tasks"),
+  form: $("add"),
+  empty: $("no-tasks"),
+  count: $("task-count"),
+  problem: $("board-problem"),
+  waiting: $("board-waiting"),
+});
 $("me").prepend(avatarOf(me, "small"));
 say($("my-name"), me);
 $("me").addEventListener("click", () => {
@@ -210,8 +262,10 @@ $("me").addEventListener("click", () => {
   $("person-dialog").showModal();
 });
 $("person-dialog").querySelector("form").addEventListener("submit", rename);
-for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
-for (const button of document.querySelectorAll("[data-suggest]")) button.addEventListener("click", () => composer.suggest(button.dataset.suggest));
+for (const button of document.querySelectorAll("[data-close]"))
+  button.addEventListener("click", () => button.closest("dialog").close());
+for (const button of document.querySelectorAll("[data-suggest]"))
+  button.addEventListener("click", () => composer.suggest(button.dataset.suggest));
 for (const button of document.querySelectorAll("[data-new]")) button.addEventListener("click", fresh);
 $("menu").addEventListener("click", () => toggle("sidebar", "menu"));
 $("close-sidebar").addEventListener("click", () => toggle("sidebar", "menu", false));

@@ -65,7 +65,12 @@ class Tool {
   element = this.#fold.element;
 
   constructor() {
-    this.#fold.body.append(element("p", { className: "fold-caption" }, "Arguments"), this.#arguments, this.#resultLabel, this.#result);
+    this.#fold.body.append(
+      element("p", { className: "fold-caption" }, "Arguments"),
+      this.#arguments,
+      this.#resultLabel,
+      this.#result,
+    );
   }
 
   update({ name, status, error, result, arguments: given }) {
@@ -96,12 +101,21 @@ class File {
   update({ mediaType, url, filename }) {
     if (this.element.dataset.url === url.slice(-64)) return;
     this.element.dataset.url = url.slice(-64);
-    const name = filename ?? mediaType, picture = mediaType.startsWith("image/") ? pictureOf(url) : null, link = linkOf(url);
-    const inside = picture === null ? [icon("file"), element("bdi", {}, name)] : [element("img", { src: picture, alt: filename ?? "Picture", loading: "lazy" })];
+    const name = filename ?? mediaType,
+      picture = mediaType.startsWith("image/") ? pictureOf(url) : null,
+      link = linkOf(url);
+    const inside =
+      picture === null
+        ? [icon("file"), element("bdi", {}, name)]
+        : [element("img", { src: picture, alt: filename ?? "Picture", loading: "lazy" })];
     const isData = /^data:/i.test(url);
-    const to = isData ? { href: url, download: name } : { href: link ?? undefined, rel: "noopener noreferrer", target: "_blank" };
+    const to = isData
+      ? { href: url, download: name }
+      : { href: link ?? undefined, rel: "noopener noreferrer", target: "_blank" };
     const label = isData ? `Save ${name}` : `Open ${name}`;
-    this.element.replaceChildren(element("a", { ...to, title: label, className: picture === null ? "chip" : "picture" }, ...inside));
+    this.element.replaceChildren(
+      element("a", { ...to, title: label, className: picture === null ? "chip" : "picture" }, ...inside),
+    );
   }
 }
 
@@ -110,8 +124,17 @@ class Source {
   element = element("p", { className: "source" });
 
   update({ url, title }) {
-    const to = linkOf(url), label = element("bdi", {}, title ?? url);
-    const inside = to === null ? label : element("a", { href: to, title: url, rel: "noopener noreferrer", target: "_blank", className: "chip" }, icon("link"), label);
+    const to = linkOf(url),
+      label = element("bdi", {}, title ?? url);
+    const inside =
+      to === null
+        ? label
+        : element(
+            "a",
+            { href: to, title: url, rel: "noopener noreferrer", target: "_blank", className: "chip" },
+            icon("link"),
+            label,
+          );
     this.element.replaceChildren(inside);
   }
 }

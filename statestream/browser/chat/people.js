@@ -20,7 +20,8 @@ export class People {
   /** `on.gone()` is called when this person has left or deleted the chat. */
   constructor(me, parts, on) {
     [this.#me, this.#part, this.#on] = [me, parts, on];
-    const { dialog, button } = parts, form = dialog.querySelector("form");
+    const { dialog, button } = parts,
+      form = dialog.querySelector("form");
     button.addEventListener("click", () => this.show());
     form.addEventListener("submit", (event) => (event.preventDefault(), void this.#invite(form.elements.name)));
     this.#in("copy-link").addEventListener("click", (event) => void copy(this.link, event.currentTarget));
@@ -54,12 +55,17 @@ export class People {
   }
 
   render() {
-    const present = this.#talk.present, { owner, participants } = this.#talk.people;
+    const present = this.#talk.present,
+      { owner, participants } = this.#talk.people;
     const others = present.map(({ name }) => name).filter((name) => name !== this.#me);
     const typing = present.filter((person) => person.typing && person.name !== this.#me).map(({ name }) => name);
     show(this.#part.button, this.#talk.exists);
     this.#draw("faces", others.join("\n"), () => this.#faces(others));
-    this.#draw("typing", typing.join("\n"), () => this.#part.typing.replaceChildren(...(typing.length === 0 ? [] : [...listed(typing), typing.length === 1 ? " is typing…" : " are typing…"])));
+    this.#draw("typing", typing.join("\n"), () =>
+      this.#part.typing.replaceChildren(
+        ...(typing.length === 0 ? [] : [...listed(typing), typing.length === 1 ? " is typing…" : " are typing…"]),
+      ),
+    );
     if (!this.#part.dialog.open && this.#drawn.list !== undefined) return;
     const key = JSON.stringify([owner, participants, others]);
     this.#draw("list", key, () => this.#list(owner, participants, new Set(present.map(({ name }) => name))));
@@ -73,26 +79,52 @@ export class People {
   }
 
   #faces(others) {
-    const shown = others.slice(0, MAX_FACES), more = others.length - shown.length;
-    this.#part.faces.replaceChildren(...shown.map((name) => avatarOf(name, "small")), ...(more > 0 ? [element("span", { className: "avatar small more" }, `+${more}`)] : []));
+    const shown = others.slice(0, MAX_FACES),
+      more = others.length - shown.length;
+    this.#part.faces.replaceChildren(
+      ...shown.map((name) => avatarOf(name, "small")),
+      ...(more > 0 ? [element("span", { className: "avatar small more" }, `+${more}`)] : []),
+    );
     const here = others.length === 0 ? "Share this chat" : `Share this chat. Also here: ${others.join(", ")}`;
     this.#part.button.ariaLabel = this.#part.button.title = here;
   }
 
   #list(owner, participants, here) {
-    const mine = owner === this.#me, everybody = owner === null ? participants : [owner, ...participants];
-    this.#in("list").replaceChildren(...everybody.map((name) => this.#person(name, { isOwner: name === owner, isHere: here.has(name), removable: mine && name !== owner })));
+    const mine = owner === this.#me,
+      everybody = owner === null ? participants : [owner, ...participants];
+    this.#in("list").replaceChildren(
+      ...everybody.map((name) =>
+        this.#person(name, { isOwner: name === owner, isHere: here.has(name), removable: mine && name !== owner }),
+      ),
+    );
     show(this.#in("invite"), mine);
     show(this.#in("delete"), mine);
     show(this.#in("leave"), !mine && participants.includes(this.#me));
   }
 
   #person(name, { isOwner, isHere, removable }) {
-    const facts = [name === this.#me ? "you" : null, isOwner ? "owner" : null, isHere ? "here now" : null].filter(Boolean).join(", ");
-    const remove = element("button", { type: "button", className: "quiet-button", ariaLabel: `Remove ${name}`, onclick: () => void this.#do(() => this.#talk.remove(name)) }, "Remove");
+    const facts = [name === this.#me ? "you" : null, isOwner ? "owner" : null, isHere ? "here now" : null]
+      .filter(Boolean)
+      .join(", ");
+    const remove = element(
+      "button",
+      {
+        type: "button",
+        className: "quiet-button",
+        ariaLabel: `Remove ${name}`,
+        onclick: () => void this.#do(() => this.#talk.remove(name)),
+      },
+      "Remove",
+    );
     const face = avatarOf(name, "small");
     face.classList.toggle("here", isHere);
-    return element("li", {}, face, element("span", { className: "grow" }, nameOf(name), element("small", {}, facts)), removable ? remove : null);
+    return element(
+      "li",
+      {},
+      face,
+      element("span", { className: "grow" }, nameOf(name), element("small", {}, facts)),
+      removable ? remove : null,
+    );
   }
 
   async #do(work) {
@@ -107,7 +139,8 @@ export class People {
   }
 
   async #invite(field) {
-    const name = field.value.trim(), problem = problemWith(name);
+    const name = field.value.trim(),
+      problem = problemWith(name);
     if (problem !== null) return say(this.#in("problem"), problem);
     if (await this.#do(() => this.#talk.invite(name))) if (field.value.trim() === name) field.value = "";
   }

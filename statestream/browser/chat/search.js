@@ -18,17 +18,27 @@ const MARKS = /[*`#|]+|-{3,}/g; // of Markdown, which would stand between the wo
 const folded = (text) => text.normalize("NFC").toLowerCase();
 
 /** The words of a query. */
-export const wordsOf = (query) => folded(query).split(/\s+/).filter((word) => word !== "");
+export const wordsOf = (query) =>
+  folded(query)
+    .split(/\s+/)
+    .filter((word) => word !== "");
 
 /** Whether all words occur in a text. */
 export const matches = (text, words) => words.every((word) => folded(text).includes(word));
 
 /** A piece of the text around the first word: [before, the word, after]. */
 export function snippet(text, [word]) {
-  const flat = text.replace(/\s+/g, " "), at = folded(flat).indexOf(word), end = at + word.length;
+  const flat = text.replace(/\s+/g, " "),
+    at = folded(flat).indexOf(word),
+    end = at + word.length;
   if (at < 0) return [flat.slice(0, 2 * AROUND), "", ""];
-  const from = Math.max(0, at - AROUND), to = Math.min(flat.length, end + AROUND);
-  return [(from > 0 ? "…" : "") + flat.slice(from, at), flat.slice(at, end), flat.slice(end, to) + (to < flat.length ? "…" : "")];
+  const from = Math.max(0, at - AROUND),
+    to = Math.min(flat.length, end + AROUND);
+  return [
+    (from > 0 ? "…" : "") + flat.slice(from, at),
+    flat.slice(at, end),
+    flat.slice(end, to) + (to < flat.length ? "…" : ""),
+  ];
 }
 
 export class Search {
@@ -37,14 +47,21 @@ export class Search {
 
   /** Looks in `chats`: [id, {updated_at}], newest first. `found({hits, read, left})` is called after each of them. */
   async run(chats, query, found) {
-    const words = wordsOf(query), turn = (this.#turn += 1), queue = chats.slice(0, MAX_READ), hits = new Map();
-    let next = 0, read = 0;
+    const words = wordsOf(query),
+      turn = (this.#turn += 1),
+      queue = chats.slice(0, MAX_READ),
+      hits = new Map();
+    let next = 0,
+      read = 0;
     const work = async () => {
       while (next < queue.length) {
         const [id, { updated_at }] = queue[next++];
         const messages = await this.#messages(id, updated_at);
         if (turn !== this.#turn) return;
-        const those = messages.filter(({ text }) => matches(text, words)).reverse().slice(0, MAX_HITS);
+        const those = messages
+          .filter(({ text }) => matches(text, words))
+          .reverse()
+          .slice(0, MAX_HITS);
         if (those.length > 0) hits.set(id, those);
         read += 1;
         found({ hits, read, left: queue.length - read });
@@ -62,7 +79,9 @@ export class Search {
     if (known?.stamp === stamp) return known.messages;
     try {
       const { messages } = viewOf(await ask("GET", chatPath(id)));
-      const texts = messages.map((message) => ({ id: message.id, text: message.text.replace(MARKS, " ") })).filter(({ text }) => text !== "");
+      const texts = messages
+        .map((message) => ({ id: message.id, text: message.text.replace(MARKS, " ") }))
+        .filter(({ text }) => text !== "");
       this.#read.set(id, { stamp, messages: texts });
       return texts;
     } catch {

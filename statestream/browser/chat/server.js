@@ -19,7 +19,13 @@ export async function ask(method, path, body) {
 
 async function send(method, path, body) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
-  const init = { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
+  const init = {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    cache: "no-store",
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  };
   try {
     return await fetch(new URL(path, root), init);
   } catch (cause) {

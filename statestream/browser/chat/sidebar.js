@@ -22,6 +22,7 @@ export class Sidebar {
   #items = new Map(); // {link, label, element} by chat
   #heads = new Map(); // headings, by era
   #chats = []; // [id, entry], newest first
+  #value; // the slice that was drawn last
   #open = null;
   #search = new Search();
   #timer;
@@ -39,7 +40,8 @@ export class Sidebar {
 
   /** `chats` is the value of the slice, `open` the id of the chat that is shown. */
   render(chats, open) {
-    if (chats !== this.#value) this.#chats = Object.entries(chats ?? {}).sort(([, one], [, other]) => other.updated_at - one.updated_at);
+    if (chats !== this.#value)
+      this.#chats = Object.entries(chats ?? {}).sort(([, one], [, other]) => other.updated_at - one.updated_at);
     [this.#value, this.#open] = [chats, open];
     const children = [];
     let last = null;
@@ -54,8 +56,6 @@ export class Sidebar {
     this.#list.classList.toggle("none", children.length === 0);
     this.#reachable();
   }
-
-  #value;
 
   get newest() {
     return this.#chats[0]?.[0] ?? null;
@@ -79,7 +79,8 @@ export class Sidebar {
   #item(id, { title, status }) {
     let item = this.#items.get(id);
     if (item === undefined) {
-      const label = element("span", { className: "title", dir: "auto" }), link = element("a", { href: hashOf(id), onclick: (event) => this.#pick(event, id) }, label);
+      const label = element("span", { className: "title", dir: "auto" }),
+        link = element("a", { href: hashOf(id), onclick: (event) => this.#pick(event, id) }, label);
       item = { link, label, element: element("li", {}, link) };
       this.#items.set(id, item);
     }
@@ -100,13 +101,15 @@ export class Sidebar {
 
   /** Tab comes to the open chat, or else to the first one. */
   #reachable() {
-    const links = [...this.#list.querySelectorAll("a")], focused = links.find((link) => link === document.activeElement);
+    const links = [...this.#list.querySelectorAll("a")],
+      focused = links.find((link) => link === document.activeElement);
     const one = focused ?? this.#items.get(this.#open)?.link ?? links[0];
     for (const link of links) link.tabIndex = link === one ? 0 : -1;
   }
 
   #key(event, list) {
-    const links = [...list.querySelectorAll("a")], at = links.indexOf(document.activeElement);
+    const links = [...list.querySelectorAll("a")],
+      at = links.indexOf(document.activeElement);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: links.length - 1 }[event.key];
     if (at < 0 || to === undefined) return;
     event.preventDefault();
@@ -142,7 +145,11 @@ export class Sidebar {
   }
 
   async #run(query) {
-    [this.#searched, this.#hits, this.#far] = [query, new Map(), { read: 0, left: Math.min(this.#chats.length, MAX_READ) }];
+    [this.#searched, this.#hits, this.#far] = [
+      query,
+      new Map(),
+      { read: 0, left: Math.min(this.#chats.length, MAX_READ) },
+    ];
     this.#drawFound();
     await this.#search.run(this.#chats, query, ({ hits, ...far }) => {
       [this.#hits, this.#far] = [hits, far];
@@ -151,7 +158,8 @@ export class Sidebar {
   }
 
   #drawFound() {
-    const words = wordsOf(this.#searched), entries = [];
+    const words = wordsOf(this.#searched),
+      entries = [];
     for (const [id, { title = UNTITLED }] of this.#chats) {
       if (matches(title, words)) entries.push(this.#hit(id, title, null, words));
       for (const message of this.#hits.get(id) ?? []) entries.push(this.#hit(id, title, message, words));
@@ -159,15 +167,32 @@ export class Sidebar {
     show(this.#list, false);
     show(this.#found, true);
     this.#found.replaceChildren(...entries.slice(0, MAX_FOUND));
-    const { read, left } = this.#far, count = entries.length === 0 ? "Nothing found" : entries.length === 1 ? "1 hit" : `${entries.length} hits`;
-    const where = this.#chats.length > MAX_READ ? `the newest ${MAX_READ} of ${this.#chats.length} chats` : "your chats";
-    say(this.#status, left > 0 ? `Searching… ${read} of ${read + left} chats` : `${count} in ${where}, in titles and the messages that are live.`);
+    const { read, left } = this.#far,
+      count = entries.length === 0 ? "Nothing found" : entries.length === 1 ? "1 hit" : `${entries.length} hits`;
+    const where =
+      this.#chats.length > MAX_READ ? `the newest ${MAX_READ} of ${this.#chats.length} chats` : "your chats";
+    say(
+      this.#status,
+      left > 0
+        ? `Searching… ${read} of ${read + left} chats`
+        : `${count} in ${where}, in titles and the messages that are live.`,
+    );
   }
 
   #hit(id, title, message, words) {
     const [before, hit, after] = snippet(message === null ? title : message.text, words);
-    const line = element("span", { className: message === null ? "title" : "line", dir: "auto" }, before, element("mark", {}, hit), after);
+    const line = element(
+      "span",
+      { className: message === null ? "title" : "line", dir: "auto" },
+      before,
+      element("mark", {}, hit),
+      after,
+    );
     const over = message === null ? null : element("span", { className: "over", dir: "auto" }, title);
-    return element("li", {}, element("a", { href: hashOf(id), onclick: (event) => this.#pick(event, id, message?.id) }, over, line));
+    return element(
+      "li",
+      {},
+      element("a", { href: hashOf(id), onclick: (event) => this.#pick(event, id, message?.id) }, over, line),
+    );
   }
 }

@@ -30,7 +30,12 @@ export class Talk {
     this.#client.subscribe(onChange);
     this.#earlier = new Earlier(this.id);
     this.#report = typingIn(this.id, base.request);
-    this.desk = new Desk(this.id, () => this.view, (path, body, options) => (path === chatPath(this.id, "/stream") ? this.#ask(body, options) : base.request(path, body, options)));
+    this.desk = new Desk(
+      this.id,
+      () => this.view,
+      (path, body, options) =>
+        path === chatPath(this.id, "/stream") ? this.#ask(body, options) : base.request(path, body, options),
+    );
   }
 
   get health() {
@@ -54,7 +59,8 @@ export class Talk {
 
   /** All messages that are known, oldest first: earlier ones, then the live ones. */
   get messages() {
-    const live = this.view.messages, earlier = this.#earlier.above(live[0]);
+    const live = this.view.messages,
+      earlier = this.#earlier.above(live[0]);
     if (this.#messages.live !== live || this.#messages.earlier !== earlier)
       this.#messages = { live, earlier, all: earlier.length === 0 ? live : [...earlier, ...live] };
     return this.#messages.all;
@@ -76,7 +82,10 @@ export class Talk {
   /** The names of those who take part: {owner, participants}. */
   get people() {
     const { user, participants = [] } = this.value ?? {};
-    return { owner: user === undefined ? null : decodeURIComponent(user), participants: participants.map(decodeURIComponent) };
+    return {
+      owner: user === undefined ? null : decodeURIComponent(user),
+      participants: participants.map(decodeURIComponent),
+    };
   }
 
   /** Whether there is anybody who could see more than one name. */
@@ -86,7 +95,10 @@ export class Talk {
 
   /** Sends a message: {id, text, files}. Throws a StatestreamError. */
   async send({ id, text, files }) {
-    const parts = [...files.map(({ mediaType, url, filename }) => ({ type: "file", mediaType, url, filename })), ...(text === "" ? [] : [{ type: "text", text }])];
+    const parts = [
+      ...files.map(({ mediaType, url, filename }) => ({ type: "file", mediaType, url, filename })),
+      ...(text === "" ? [] : [{ type: "text", text }]),
+    ];
     await this.#ask({ messages: [{ id, role: "user", parts }] }, { attempts: 1 });
   }
 

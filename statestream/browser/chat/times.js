@@ -15,4 +15,5 @@ export function era(ms, now = Date.now()) {
   return days <= 0 ? "Today" : days === 1 ? "Yesterday" : days < 7 ? "This week" : days < 31 ? "This month" : "Older";
 }
 
-export const timeOf = (ms, now = Date.now()) => (daysAgo(ms, now) <= 0 ? clock.format(ms) : `${date.format(ms)}, ${clock.format(ms)}`);
+export const timeOf = (ms, now = Date.now()) =>
+  daysAgo(ms, now) <= 0 ? clock.format(ms) : `${date.format(ms)}, ${clock.format(ms)}`;

@@ -14,20 +14,23 @@ const TEXTS = [
   "",
 ];
 const shown = (blocks) => blocks.map(({ text, token: { type } }) => [type, text.trimEnd()]);
-const random = (seed) => () => ((seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648);
+const random = (seed) => () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
 
 test("a finished text has the same blocks however it has grown", () => {
   for (const text of TEXTS)
     for (let seed = 1; seed <= 20; seed += 1) {
-      const next = random(seed), growing = new Blocks();
+      const next = random(seed),
+        growing = new Blocks();
       for (let end = 0; end < text.length; end += 1 + Math.floor(next() * 9)) growing.of(text.slice(0, end), false);
       assert.deepEqual(shown(growing.of(text, true)), shown(new Blocks().of(text, true)), `seed ${seed}`);
     }
 });
 
 test("a block that is complete is not parsed again, and stays the same object", () => {
-  const paragraphs = Array.from({ length: 200 }, (_, at) => `Paragraph ${at} has some words.`), growing = new Blocks();
-  let text = "", first;
+  const paragraphs = Array.from({ length: 200 }, (_, at) => `Paragraph ${at} has some words.`),
+    growing = new Blocks();
+  let text = "",
+    first;
   for (const paragraph of paragraphs)
     for (const word of `${paragraph}\n\n`.match(/\S+|\s+/g)) {
       text += word;
@@ -35,8 +38,12 @@ test("a block that is complete is not parsed again, and stays the same object", 
       if (text.length > 100) assert.equal((first ??= block), block);
     }
   assert.ok(growing.parses < text.length * 30, `${growing.parses} of ${text.length}`);
-  const before = growing.of(text, false), after = growing.of(text, true);
-  assert.deepEqual(before.map((block, at) => block === after[at]), paragraphs.map(() => true));
+  const before = growing.of(text, false),
+    after = growing.of(text, true);
+  assert.deepEqual(
+    before.map((block, at) => block === after[at]),
+    paragraphs.map(() => true),
+  );
 });
 
 test("another text begins anew", () => {
@@ -47,9 +54,22 @@ test("another text begins anew", () => {
 });
 
 test("no text makes it throw or stand still", () => {
-  const hostile = [">".repeat(5_000), "[".repeat(5_000), "*a ".repeat(5_000), "- ".repeat(2_000), "`".repeat(5_000), "![".repeat(3_000), "<".repeat(5_000), "|".repeat(5_000), `${"a".repeat(5_000)}\n${"|-".repeat(2_000)}`, "\u0000\ud800", "__proto__\n\n[__proto__]: javascript:x\n\n[constructor]"];
+  const hostile = [
+    ">".repeat(5_000),
+    "[".repeat(5_000),
+    "*a ".repeat(5_000),
+    "- ".repeat(2_000),
+    "`".repeat(5_000),
+    "![".repeat(3_000),
+    "<".repeat(5_000),
+    "|".repeat(5_000),
+    `${"a".repeat(5_000)}\n${"|-".repeat(2_000)}`,
+    "\u0000\ud800",
+    "__proto__\n\n[__proto__]: javascript:x\n\n[constructor]",
+  ];
   for (const text of hostile) {
-    const began = performance.now(), blocks = new Blocks();
+    const began = performance.now(),
+      blocks = new Blocks();
     for (const over of [false, true]) assert.ok(Array.isArray(blocks.of(text, over)));
     assert.ok(performance.now() - began < 20_000, text.slice(0, 10));
   }
@@ -59,16 +79,42 @@ test("a link leads to the web or to a mailbox", () => {
   assert.equal(linkOf("https://example.org/a b"), "https://example.org/a%20b");
   assert.equal(linkOf(" HTTP://Example.org"), "http://example.org/");
   assert.equal(linkOf("mailto:ana@example.org"), "mailto:ana@example.org");
-  const bad = ["javascript:alert(1)", "JaVaScRiPt:x", "&#106;avascript:x", "java\nscript:x", "data:text/html,x", "vbscript:x", "//example.org", "/admin", "#top", "file:///etc/passwd", "blob:https://x/y", "https://", "", null, undefined];
+  const bad = [
+    "javascript:alert(1)",
+    "JaVaScRiPt:x",
+    "&#106;avascript:x",
+    "java\nscript:x",
+    "data:text/html,x",
+    "vbscript:x",
+    "//example.org",
+    "/admin",
+    "#top",
+    "file:///etc/passwd",
+    "blob:https://x/y",
+    "https://",
+    "",
+    null,
+    undefined,
+  ];
   for (const href of bad) assert.equal(linkOf(href), null, String(href));
 });
 
 test("a picture is one that the message contains", () => {
   assert.equal(pictureOf("data:image/png;base64,AAAA"), "data:image/png;base64,AAAA");
-  for (const src of ["data:image/svg+xml;base64,AAAA", "data:text/html;base64,AAAA", "https://example.org/x.png", "data:image/png,x", 'data:image/png;base64,A" onerror="x']) assert.equal(pictureOf(src), null, src);
+  for (const src of [
+    "data:image/svg+xml;base64,AAAA",
+    "data:text/html;base64,AAAA",
+    "https://example.org/x.png",
+    "data:image/png,x",
+    'data:image/png;base64,A" onerror="x',
+  ])
+    assert.equal(pictureOf(src), null, src);
 });
 
 test("references of HTML become characters, and nothing else", () => {
-  assert.equal(unescaped("a &amp; b &lt;i&gt; &#65;&#x42; &nope; &constructor; &copy"), "a & b <i> AB &nope; &constructor; &copy");
+  assert.equal(
+    unescaped("a &amp; b &lt;i&gt; &#65;&#x42; &nope; &constructor; &copy"),
+    "a & b <i> AB &nope; &constructor; &copy",
+  );
   assert.equal(unescaped("&#0;&#xd800;&#x110000;&amp;lt;"), "\ufffd\ufffd\ufffd&lt;");
 });
