@@ -117,6 +117,19 @@ def test_the_empty_page_and_the_page_without_a_server_pass_axe(browser: Node, se
     page.close()
 
 
+def test_the_theme_that_somebody_chooses_is_kept(browser: Node, server: Server) -> None:
+    page = ChatPage(browser, LEFT, server.url)
+    back = "getComputedStyle(document.body).backgroundColor"
+    light = page.look(back)
+    page.click("#theme")
+    dark = page.look(back)
+    assert dark != light
+    page.do("reload")
+    page.live()
+    assert page.look(back) == dark
+    page.ends_well()
+
+
 def test_targets_are_large_enough_for_fingers(browser: Node, talk: str) -> None:
     page = ChatPage(browser, LEFT, talk, who="ana", width=390, height=800, touch=True)
     page.wait(f"{LAST} !== null")
@@ -169,6 +182,7 @@ def test_the_page_asks_its_own_server_only_and_paints_before_its_scripts(
     assert first < 1000 or first < ready, "it paints within a second, on this machine too"
     policy, html = page.look(SHELL)
     assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
     assert "'unsafe" not in policy
     assert "require-trusted-types-for 'script'" in policy
     assert "<style" not in html

@@ -1,4 +1,4 @@
-/* drafts.js: what people have typed and not sent, by chat.
+/* drafts.js: what the browser keeps for a person: what they have typed and not sent, by chat, and what they have chosen.
  *
  * A draft has the id that its message will have. It is kept with the text, so a message that was sent without an answer
  * is recognized after a reload, and never asked twice.
@@ -74,6 +74,15 @@ export class Drafts {
 
   set last(chat) {
     this.#set(this.#key("last", ""), chat);
+  }
+
+  /** `light` or `dark`, if this person has chosen; null for what their system says. */
+  get theme() {
+    return this.#get(this.#key("theme", ""));
+  }
+
+  set theme(theme) {
+    this.#set(this.#key("theme", ""), theme);
   }
 
   /** Calls `work(chat)` when another tab has changed a draft. */

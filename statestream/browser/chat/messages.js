@@ -189,7 +189,6 @@ export class Messages {
     element.classList.add("found");
     setTimeout(() => element.classList.remove("found"), 2500);
   }
-
 }
 
 function spoken({ status, text, error, model }) {

@@ -141,7 +141,7 @@ async function visit(id) {
 }
 
 function pick(id, message = null) {
-  $("sidebar").classList.remove("open");
+  toggle("sidebar", "menu", false);
   open(id, message);
   if (message === null) composer.focus();
 }
@@ -188,9 +188,8 @@ function toggle(panel, button, to = !$(panel).classList.contains("open")) {
 }
 
 function setTheme(theme) {
-  if (theme === null) delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
-  localStorage.setItem("statestream-chat:theme", JSON.stringify(theme));
+  if (theme) document.documentElement.dataset.theme = theme;
+  drafts.theme = theme;
 }
 
 const isDark = () =>
@@ -227,7 +226,7 @@ function keys(event) {
 }
 
 function fresh() {
-  $("sidebar").classList.remove("open");
+  toggle("sidebar", "menu", false);
   if (!talk?.isNew || talk.exists) open(null);
   composer.field.focus();
 }
@@ -277,11 +276,10 @@ $("reload").addEventListener("click", () => location.reload());
 addEventListener("keydown", keys);
 addEventListener("hashchange", go);
 for (const name of ["online", "offline"]) addEventListener(name, schedule);
+setTheme(drafts.theme);
 client.subscribe(schedule);
 schedule();
 
-const theme = JSON.parse(localStorage.getItem("statestream-chat:theme"));
-if (theme !== null) document.documentElement.dataset.theme = theme;
 // The list of chats says which ones need no invitation, and which one is the newest; a server that is away must not keep anybody waiting.
 await Promise.race([client.ready.catch(() => {}), new Promise((resolve) => setTimeout(resolve, 2000))]);
 sidebar.render(client.state[lists]?.chats, null);
