@@ -31,16 +31,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def windows(browser: Node, server: Server) -> Iterator[tuple[ChatPage, ChatPage]]:
-    """Two people in one chat."""
-    left = ChatPage(browser, LEFT, server.url)
-    left.ask("echo Hello")
-    right = ChatPage(browser, RIGHT, left.url)
-    right.wait(f"{LAST} !== null")
+@pytest.fixture(scope="module")
+def pair(browser: Node, server: Server) -> Iterator[tuple[ChatPage, ChatPage]]:
+    left, right = (ChatPage(browser, name, server.url) for name in ("ana", "ben"))
     yield left, right
     left.close()
     right.close()
+
+
+@pytest.fixture
+def windows(pair: tuple[ChatPage, ChatPage]) -> tuple[ChatPage, ChatPage]:
+    """Two people in a new chat, in the windows of all tests."""
+    left, right = (window.afresh() for window in pair)
+    left.ask("echo Hello")
+    right.look(f"location.hash = {json.dumps(left.chat)}")
+    right.wait(f"{LAST} !== null")
+    return left, right
 
 
 FRAME_MS = 17
