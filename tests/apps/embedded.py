@@ -54,7 +54,7 @@ app.router.add_post("/login", login)
 app.router.add_get("/cookies", cookies)
 app.router.add_get("/fails", fails)
 app.router.add_get("/moved", moved)
-app.router.add_get("/page", file_handler("demo.html"))
+app.router.add_get("/page", file_handler("playback.html"))
 app.router.add_get("/js/{name}", client_handler())
 app.on_response_prepare.append(note)
 

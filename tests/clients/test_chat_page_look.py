@@ -108,6 +108,8 @@ def test_axe_finds_nothing_and_everything_fits(browser: Node, talk: str, theme: 
 def test_the_empty_page_and_the_page_without_a_server_pass_axe(browser: Node, server: Server) -> None:
     page = ChatPage(browser, LEFT, server.url)
     page.wait_for("#welcome")
+    page.do("resize", width=320, height=500)
+    assert page.look("document.querySelector('#scroller').scrollTop") == 0, "it is read from its beginning"
     assert page.do("axe") == []
     page.do("unplug", offline=True)
     page.do("say", field="#message", text="echo Hello")

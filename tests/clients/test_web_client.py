@@ -63,7 +63,7 @@ def names(tab: Tab) -> list[str]:
 
 
 async def test_a_browser_asks_whether_a_module_is_still_the_same(server: Server, http: aiohttp.ClientSession) -> None:
-    for name, status in (("statestream.js", 200), ("__init__.py", 404), ("package.json", 404), ("demo.html", 404)):
+    for name, status in (("statestream.js", 200), ("__init__.py", 404), ("package.json", 404), ("playback.html", 404)):
         async with http.get(f"{server.url}/js/{name}") as response:
             assert response.status == status
             tag = response.headers.get("ETag", "")

@@ -124,7 +124,7 @@ export class Messages {
   }
 
   #stick() {
-    if (this.#atEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    if (this.#atEnd && this.#shown.length > 0) this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
   toEnd() {
