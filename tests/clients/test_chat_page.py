@@ -94,6 +94,8 @@ def test_two_tabs_show_the_same_tokens_in_the_same_frames(
 
 def test_a_reply_grows_in_two_windows_and_ends_the_same(windows: tuple[ChatPage, ChatPage]) -> None:
     left, right = windows
+    for window in windows:
+        window.look("void (seen.lengths.length = 0)")
     left.ask("count 300")
     right.wait("document.querySelectorAll('#messages > .assistant').length === 2")
     texts = [window.reply() for window in windows]
