@@ -16,7 +16,7 @@ from tests.support.pages import DOCS, fences_of, files_of, terminals_of, write_f
 from tests.support.typed import Desk
 
 RUN = {"../README.md": 3, "tutorial.md": 4, "howto/dashboard.md": 1, "howto/client.md": 1, "howto/chat-page.md": 1}
-RUN |= {"recording.md": 1, "watching.md": 4}
+RUN |= {"recording.md": 1, "watching.md": 4, "agents.md": 1}
 """How many fences of `sh` a page has that are run here."""
 ELSEWHERE = {
     "howto/authenticate.md": "tests/docs/test_authenticate.py, with the page's files",
@@ -78,6 +78,18 @@ async def test_the_readme_shows_what_happens(tmp_path: Path) -> None:
                     "initial None ()",
                 )
             await heard.says(r'"patches":\[\{"op":"add","path":"/tasks/1","value":\{')
+        await server.interrupt()
+
+
+async def test_a_first_agent_answers(tmp_path: Path) -> None:
+    [[ask]] = terminals_of("agents.md")
+    desk = Desk(tmp_path)
+    desk.put("app.py", fences_of("agents.md", "python")[0])
+    async with desk.types("statestream serve app.py:app") as server:
+        await server.says(f"serving on {desk.url}$")
+        async with desk.types(ask) as asked:
+            answer = "".join(await asked.ends())
+            assert '"delta":"You said: Hello?"' in answer or '"delta":"Hello?"' in answer, answer
         await server.interrupt()
 
 
