@@ -1,20 +1,18 @@
-"""A chat whose agent is made with a framework (ADAPTER), on the provider at CHATTY_UPSTREAM. People have names."""
+"""A chat whose agents are made with a framework (ADAPTER), on the provider at CHATTY_UPSTREAM. People have names."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
+from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, RunContext
-from pydantic_ai.models.openai import OpenAIChatModel
-from pydantic_ai.providers.openai import OpenAIProvider
+from aiohttp import web
 
 from statestream import Slice, Store, create_app
 from statestream.auth import signed_in
 from statestream.chat import Chat
-from statestream.chat.agents import AgentPiece, Task, pydantic_ai
+from statestream.chat.agents import AgentPiece, Task
 from statestream.chat.agents.context import Context
 from tests.apps.by_name import auth
 
@@ -26,43 +24,36 @@ def ordered(state: Any, *, what: str) -> None:
     state["open"].append(what)
 
 
-class Answer(BaseModel):
-    """An answer that programs can read."""
-
-    city: str
-    celsius: int
-
-
-provider = OpenAIProvider(base_url=os.environ["CHATTY_UPSTREAM"], api_key="sk-canary")
-model = OpenAIChatModel("test-model", provider=provider)
-helper = Agent(model, deps_type=Context, retries=1)
-structured = Agent(model, output_type=Answer)
-
-
-@helper.tool
-async def order(ctx: RunContext[Context], what: str) -> list[str]:
-    """Orders a thing, and says what is on order."""
-    if what == "nothing":
-        raise ModelRetry("Say what to order.")
-    await ctx.deps.dispatch(ordered(what=what))
-    found: list[str] = (await ctx.deps.get("orders"))["open"]
+async def order(context: Context, what: str) -> list[str]:
+    """What the tool does in every framework."""
+    await context.dispatch(ordered(what=what))
+    found: list[str] = (await context.get("orders"))["open"]
     return found
 
 
+framework = import_module(f"tests.apps.frameworks.{os.environ['ADAPTER']}")
+run, close = framework.made(os.environ["CHATTY_UPSTREAM"], order)
 chat = Chat(titles=False)
 
 
 @chat.agent
 async def assistant(task: Task, context: Context) -> AsyncGenerator[AgentPiece, None]:
-    async for piece in pydantic_ai.run(helper, task, deps=context):
+    async for piece in run("helper", task, context):
         yield piece
 
 
 @chat.agent
 async def thermometer(task: Task, context: Context) -> AsyncGenerator[AgentPiece, None]:
-    async for piece in pydantic_ai.run(structured, task):
+    async for piece in run("structured", task, context):
         yield piece
 
 
 app = create_app(Store([orders, *chat.slices]), auth=auth)
 chat.setup(app)
+
+
+async def closing(_: web.Application) -> None:
+    await close()
+
+
+app.on_cleanup.append(closing)

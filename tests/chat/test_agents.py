@@ -14,7 +14,7 @@ from statestream.chat import Chat
 from tests.support import ROOT, Server, eventually
 from tests.support.chats import ended, read_chat, read_until, received
 
-APP = f"{ROOT / 'tests/apps/agents.py'}:app"
+APP = f"{ROOT / 'tests/apps/agency.py'}:app"
 Http = aiohttp.ClientSession
 
 

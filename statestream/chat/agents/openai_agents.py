@@ -18,9 +18,11 @@ with a sentence of ours.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from statestream.chat.agents import AgentPiece, Status, Task, ToolResult, ToolUse
 from statestream.chat.agents.adapting import arguments_of, as_json, output, require
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from agents.items import TResponseInputItem
 
 log = logging.getLogger("statestream")
+GRACE_SECONDS: Final = 1.0
 
 
 async def run(
@@ -50,10 +53,12 @@ async def run(
 
     settings = config or RunConfig(tracing_disabled=True)
     running = Runner.run_streamed(agent, _items(task.turns), context=context, run_config=settings)
+    stream: Any = running.stream_events()  # a generator, which its type does not say
     try:
-        async for event in running.stream_events():
-            for piece in _pieces(event, agent):
-                yield piece
+        async with contextlib.aclosing(stream) as events:
+            async for event in events:
+                for piece in _pieces(event, agent):
+                    yield piece
     except AgentsException as error:
         log.warning("the agent failed: %s", type(error).__name__)
         raise _failure(error) from None
@@ -62,6 +67,8 @@ async def run(
         raise failure_of(error) from None
     finally:
         running.cancel()
+        if running.run_loop_task is not None:  # it closes the connection to the provider
+            await asyncio.wait((running.run_loop_task,), timeout=GRACE_SECONDS)
     if not isinstance(running.final_output, str):
         yield output(running.final_output)
     used = running.context_wrapper.usage

@@ -1,0 +1,1 @@
+"""The same agents in each framework, for `tests/apps/adapted.py`."""
