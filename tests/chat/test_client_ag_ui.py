@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -33,12 +35,22 @@ SCRIPT = ROOT / "tests/node/ag_ui.mjs"
 _numbers = count(1)
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[socket.socket]:
+    """The other end of the process in which all clients run: starting it takes longer than most tests."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(["node", str(SCRIPT)], stdin=theirs, stdout=theirs)
+    with ours:
+        yield ours
+    process.wait(60)
+
+
 @pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec("node", str(SCRIPT), stdin=pipe, stdout=pipe, limit=1 << 24)
-    running = Node(process)
+async def node(process: socket.socket) -> AsyncIterator[Node]:
+    running = Node(*await asyncio.open_connection(sock=process.dup(), limit=1 << 24))
     yield running
+    await running.ask("forget")
     await running.end()
 
 

@@ -39,9 +39,12 @@ async def agents() -> AsyncIterator[Agents]:
     process = await asyncio.create_subprocess_exec(
         "node", str(ROOT / "tests/node/ag_ui.mjs"), stdin=pipe, stdout=pipe, limit=1 << 26
     )
-    running = Agents(process)
+    assert process.stdin
+    assert process.stdout
+    running = Agents(process.stdout, process.stdin)
     yield running
     await running.end()
+    await process.wait()
 
 
 class Conversation:

@@ -2,6 +2,7 @@
  *
  * A line is {id, do, …}, its answer {id, result} or {id, error}; commands run beside each other. Every answer to `seen`
  * has what the client has complained about by then: a warning of its means an event that it dropped or did not know.
+ * `forget` ends all clients, so that a test finds nothing of the one before it.
  *
  * Invariants: nothing of an event is looked at here; what it leads to is the client's own doing.
  */
@@ -108,6 +109,12 @@ const commands = {
   },
   seen: (command) => agents.get(command.name).seen(),
   abort: (command) => agents.get(command.name).agent.abortRun(),
+  forget: async () => {
+    for (const { agent, over } of agents.values()) if (!over) agent.abortRun();
+    await Promise.all([...agents.values()].map(({ end }) => end));
+    agents.clear();
+    warnings.length = 0;
+  },
 };
 
 async function answer(line) {

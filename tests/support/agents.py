@@ -16,33 +16,29 @@ _numbers = count(1)
 
 
 class Node:
-    """The process in which the clients run; several commands may be under way."""
+    """The process in which the clients run; several commands may be under way. `end` ends what it is given, alone."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
         self.waiting: dict[int, asyncio.Future[Any]] = {}
         self.reading = asyncio.create_task(self.read())
 
     async def read(self) -> None:
-        assert self.process.stdout
-        async for line in self.process.stdout:
+        async for line in self.reader:
             answer = json.loads(line)
             self.waiting.pop(answer["id"]).set_result(answer)
 
     async def ask(self, do: str, **command: Any) -> Any:
-        assert self.process.stdin
         number = next(_numbers)
         self.waiting[number] = future = asyncio.get_running_loop().create_future()
-        self.process.stdin.write(json.dumps({"id": number, "do": do, **command}).encode() + b"\n")
+        self.writer.write(json.dumps({"id": number, "do": do, **command}).encode() + b"\n")
         async with asyncio.timeout(30):
             answer = await future
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
     async def end(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        await self.process.wait()
+        self.writer.close()
         await self.reading
 
 
