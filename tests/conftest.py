@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import urllib.request
@@ -17,6 +16,7 @@ from hypothesis import settings
 
 from tests.support import FRONT, MODES, ROOT, Server
 from tests.support.asgi_exceptions import why_not
+from tests.support.browser import CHROMIUM
 from tests.support.node import Node
 from tests.support.often import often
 from tests.support.ordering import longest_first
@@ -26,6 +26,8 @@ from tests.support.provider import started
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell, nohup: programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in the Makefile, for those who call pytest themselves
+# Tests reach no host whose certificate an authority of the system has signed, but each process would read all of those.
+os.environ.setdefault("SSL_CERT_FILE", str(ROOT / "tests/support/authority.pem"))
 settings.register_profile("default", print_blob=True, deadline=None, max_examples=often(100))
 settings.load_profile("default")
 
@@ -94,7 +96,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Node]:
     """Chromium, driven by tests/node/browser.mjs."""
-    with Node("browser.mjs", str(shutil.which("chromium"))) as running:
+    with Node("browser.mjs", CHROMIUM) as running:
         yield running
 
 
