@@ -6,13 +6,12 @@ The server, the sender and the browser share the machine. The frames are those t
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from typing import Any, Final
 
 from tests.benchmarks.measure import short, table
-from tests.support.browser import Tab, text_is
+from tests.support.browser import CHROMIUM, Tab, text_is
 from tests.support.node import Node
 from tests.support.paths import ROOT
 from tests.support.server import Server
@@ -60,7 +59,7 @@ def measured(browser: Node, server: Server, tab: str) -> Any:
 
 def main() -> None:
     rows = []
-    with Server.serving() as server, Node("browser.mjs", str(shutil.which("chromium"))) as browser:
+    with Server.serving() as server, Node("browser.mjs", CHROMIUM) as browser:
         fill(server)
         for tab in TABS:
             found = measured(browser, server, tab)

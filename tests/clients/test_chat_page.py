@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, Server
-from tests.support.browser import LEFT, RIGHT, is_of_the_cut
+from tests.support.browser import CHROMIUM, LEFT, RIGHT, is_of_the_cut
 from tests.support.chat_page import LAST, TALKATIVE, ChatPage
 from tests.support.chats import INTERRUPTED
 from tests.support.node import Node
@@ -240,7 +239,7 @@ def take_picture(path: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         Server("demo", "--journal", f"sqlite:///{folder}/demo.db") as demo,
-        Node("browser.mjs", str(shutil.which("chromium"))) as browser,
+        Node("browser.mjs", CHROMIUM) as browser,
     ):
         left = ChatPage(browser, LEFT, demo.url, who="ana", width=900, height=760)
         for title in ("Ship the release", "Book the train", "Call Ada"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 
 import statestream
 from tests.support import ROOT, Server
-from tests.support.browser import Tab, is_of_the_cut, text_is
+from tests.support.browser import CHROMIUM, Tab, is_of_the_cut, text_is
 from tests.support.node import Node
 
 INSPECTED = f"{ROOT / 'tests/apps/inspected.py'}:app"
@@ -672,7 +671,7 @@ def take_picture(path: Path) -> None:
     """A board on which something has just happened."""
     env = {"INSPECT": "yes", "OPEN": "1", "PYTHONPATH": str(ROOT)}
     titles = ("Ship the release", "Book the train", "Water the plants", "Call Ada")
-    with Server("serve", INSPECTED, env=env) as server, Node("browser.mjs", str(shutil.which("chromium"))) as browser:
+    with Server("serve", INSPECTED, env=env) as server, Node("browser.mjs", CHROMIUM) as browser:
         tasks = [
             ("board/task_added", {"title": title, "kind": "wish", "weight": n / 2}) for n, title in enumerate(titles)
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.support import ROOT, Server, get_state, serving
-from tests.support.browser import Tab
+from tests.support.browser import CHROMIUM, Tab
 from tests.support.node import Node
 
 APP = f"{ROOT / 'tests/apps/embedded.py'}:app"
@@ -96,7 +95,7 @@ REFUSED = {name: "refused" if name in ("stream", "socket", "sdk") else "TypeErro
 def browser() -> Iterator[Node]:
     """Chromium, for which the name REBOUND has the address 127.0.0.1."""
     rules = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
-    with Node("browser.mjs", str(shutil.which("chromium")), rules) as running:
+    with Node("browser.mjs", CHROMIUM, rules) as running:
         yield running
 
 

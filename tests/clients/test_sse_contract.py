@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from statestream.client.health import HeartbeatMonitor
 from statestream.client.replica import Replica, Update
 from statestream.client.token import Token
 from statestream.protocol.sse import Event
+from tests.support.browser import CHROMIUM
 from tests.support.contract_service import ContractService, Tell, suite
 from tests.support.node import Node
 from tests.support.paths import NODE
@@ -120,7 +120,7 @@ class Window:
 @pytest.mark.long
 async def test_the_browsers_client_keeps_the_contract() -> None:
     """In a browser that lets the page read from the suite's server, which is of another origin and has no CORS."""
-    with Node("browser.mjs", str(shutil.which("chromium")), "--disable-web-security") as browser:
+    with Node("browser.mjs", CHROMIUM, "--disable-web-security") as browser:
         window = Window(browser)
         service = ContractService(window.start, ["bom", "last-event-id", "server-directed-shutdown-request"])
         window.add_to(service.app)

@@ -26,6 +26,7 @@ import pytest
 import statestream
 from statestream import StreamRefused
 from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
+from tests.support.browser import CHROMIUM
 from tests.support.chats import chatty
 from tests.support.exchange import JSON, exchange
 from tests.support.logins import login_server, who
@@ -377,7 +378,7 @@ async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(tmp_
     })"""
     with (
         proxy("nginx, login", tmp_path, server.port) as before,
-        Node("browser.mjs", str(shutil.which("chromium"))) as browser,
+        Node("browser.mjs", CHROMIUM) as browser,
     ):
         await before.listens()
         with pytest.raises(StreamRefused, match="401"):
@@ -425,7 +426,7 @@ async def test_over_http_2_a_page_has_more_than_six_streams(tmp_path: Path, serv
     })"""
     with (
         proxy("caddy, TLS", tmp_path, server.port) as before,
-        Node("browser.mjs", str(shutil.which("chromium"))) as browser,
+        Node("browser.mjs", CHROMIUM) as browser,
     ):
         await before.listens()
         ask = browser.ask

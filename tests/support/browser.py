@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 from tests.support.node import Node
 
 LEFT, RIGHT = "left", "right"
+CHROMIUM = str(shutil.which("chromium-headless-shell"))
+"""The engine without the windows that Chromium draws around pages, which take most of its CPU time."""
+WHOLE_CHROMIUM = str(shutil.which("chromium"))
+"""It alone has a cache of pages for going back."""
 
 
 class Tab:
