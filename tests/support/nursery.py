@@ -6,6 +6,9 @@ for each of them. A copy is a process of its own with its own arguments, environ
 does what `python -W error -m statestream` does. Servers that run otherwise (tests/apps/otherwise) have a nursery of
 their own, because what makes them different happens while Python starts.
 
+A copy that starts a module of the package as a process of its own (the readers of `bench`) gets another copy for it:
+its `sys.executable` is a program that asks for one (tests/support/sprout.py).
+
 Invariants: a nursery has one thread and opens nothing but its socket, so a copy has nothing of it. It ends when the
 worker does, and kills a copy that the worker has lost sight of. Apart from tests/apps/otherwise, what has an effect
 while Python starts (other folders in `PYTHONPATH`, for example) needs a process that is no copy.
@@ -41,12 +44,13 @@ from tests.support.ran import Ran
 OTHERWISE: Final = str(ROOT / "tests/apps/otherwise")
 ENDED: Final = b"%d"
 LARGEST: Final = 1 << 20
+SPROUT: Final = ROOT / "tests/support/sprout.py"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a copy is to run: the arguments of `statestream`, and its environment. The descriptors come beside it.
 
-    `program`: the path of a program to run in its place, if there is one.
+    `program`: the path of a program to run in its place, if there is one; with `-m`, the first argument is a module.
     `on_terminal`: its stdin is the terminal of a session of its own, so that Ctrl-C there is a signal for it.
     """
 
@@ -270,24 +274,31 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what all copies share is written to by nobody
     path = sys.argv[1]
+    python = Path(path).with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {SPROUT} "$@"\n')
+    python.chmod(0o700)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(path)
         listening.listen()
         print("ready", flush=True)
         order = Nursery(listening).run()
     if order is None:
+        python.unlink()
         Path(path).unlink()
         Path(path).parent.rmdir()
         return
     os.environ.clear()
     os.environ.update(order.environment)
+    os.environ["NURSERY"], sys.executable = path, str(python)
     os.chdir(order.folder)
     if order.on_terminal:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it began as a pipe
     sys.argv = [order.program or "statestream", *order.arguments]
-    if order.program:
+    if order.program == "-m":
+        runpy.run_module(order.arguments[0], run_name="__main__", alter_sys=True)
+    elif order.program:
         sys.path[0] = str(Path(order.program).parent)
         runpy.run_path(order.program, run_name="__main__")
     else:

@@ -51,18 +51,23 @@ async def bench(*arguments: str) -> Ran:
 
 async def no_copy(*arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> Ran:
     """The same in a process that has just been started."""
-    process = await asyncio.create_subprocess_exec(
+    return await ended(await begun(*arguments, prefix=prefix, **environment))
+
+
+async def begun(*arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> asyncio.subprocess.Process:
+    """The command in a process that has just been started: its children are the processes of the readers themselves."""
+    return await asyncio.create_subprocess_exec(
         *(*prefix, sys.executable, "-m", "statestream", "bench", *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
-        env=os.environ | environment,
+        env=os.environ | {"COLUMNS": "80"} | environment,
     )
-    return await ended(process)
 
 
-async def heard(process: Running, word: bytes) -> None:
+async def heard(process: Running | asyncio.subprocess.Process, word: bytes) -> None:
     """Waits until the command has said so."""
+    assert process.stderr
     while word not in (line := await process.stderr.readline()):
         assert line, "it ended before"
 
@@ -146,7 +151,7 @@ async def test_the_report_fits_a_terminal(server: Server) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the worker in /proc")
 async def test_readers_that_fell_behind_are_resynced_and_miss_nothing(server: Server, http: Http) -> None:
     action = ("--action", "board/filled", "--payload", '{"size": 1000{n}}', "--slices", "board")
-    process = await started(server.url, *action, "--readers", "3", "--rate", "50", "--seconds", "2", "--json")
+    process = await begun(server.url, *action, "--readers", "3", "--rate", "50", "--seconds", "2", "--json")
     await heard(process, b"sending")
     [worker] = children(process.pid)
     os.kill(worker, signal.SIGSTOP)
@@ -408,7 +413,7 @@ async def test_a_server_that_may_not_open_so_many_files_is_said() -> None:
 
 
 async def test_whoever_is_interrupted_leaves_no_process_behind(server: Server) -> None:
-    process = await started(server.url, "--readers", "5", "--seconds", "30", "--processes", "2")
+    process = await begun(server.url, "--readers", "5", "--seconds", "30", "--processes", "2")
     await heard(process, b"listening")
     workers = children(process.pid)
     assert len(workers) == 2
