@@ -74,7 +74,12 @@ class PostgreSQL:
         return self.url(f"journal_{next(_names)}", **more)
 
     def create(self) -> Self:
-        """Makes the files of an empty server."""
+        """Makes the files of an empty server: copies those that the first one of this process has made."""
+        self._run("/bin/cp", "-a", f"{_made().data}/.", self.data)
+        return self
+
+    def make(self) -> Self:
+        """Makes the files of an empty server, which takes a second of CPU time."""
         words = self.folder / "password"
         words.write_text(PASSWORD)
         words.chmod(0o644)
@@ -197,6 +202,14 @@ class PostgreSQL:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+@cache
+def _made() -> PostgreSQL:
+    """A server that never starts: others begin with its files."""
+    server = PostgreSQL().make()
+    atexit.register(server.remove)
+    return server
 
 
 @cache
