@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 from hypothesis import settings
 
-from tests.support import FRONT, MODES, ROOT, Server
+from tests.support import FRONT, ROOT, Server
 from tests.support.asgi_exceptions import why_not
 from tests.support.browser import CHROMIUM
+from tests.support.modes import TRIED
 from tests.support.node import Node
 from tests.support.often import often
 from tests.support.ordering import longest_first
@@ -64,7 +65,7 @@ def pytest_runtest_teardown() -> None:
     _open_before.clear()
 
 
-@pytest.fixture(params=MODES if FRONT == "statestream" else MODES[1:2])
+@pytest.fixture(params=TRIED)
 def each_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test runs once with each way in which a server can own its sockets."""
     monkeypatch.setattr(Server, "mode", request.param)

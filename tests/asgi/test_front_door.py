@@ -17,10 +17,8 @@ SERVER, STREAM, LIFETIMES = (f"tests/server/test_{name}.py::test_" for name in (
 CHOSEN = {
     "uvicorn": (
         f"{SERVER}the_answer_comes_after_the_announcement",
-        f"{SERVER}many_requests_on_one_connection",
         f"{STREAM}the_first_frame_is_the_state",
         f"{STREAM}a_reader_that_does_not_read_is_brought_up_exactly",
-        f"{STREAM}the_last_reader_that_fits_is_served_and_the_next_is_told_busy",
         f"{STREAM}readers_that_leave_are_forgotten",
         f"{LIFETIMES}a_revocation_ends_what_is_open_and_survives_a_restart[on transports]",
     ),

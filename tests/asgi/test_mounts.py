@@ -1,4 +1,7 @@
-"""An application that is mounted in frameworks, as docs/howto/asgi.md says: it keeps every promise there."""
+"""An application that is mounted in frameworks, as docs/howto/asgi.md says: it keeps every promise there.
+
+`make soak` adds all promises in each framework; `make test` has them in one, and its streams and actions in all.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +40,30 @@ def site(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", PROGRAMS)
+@pytest.mark.parametrize(
+    "framework", ["fastapi", *(pytest.param(name, marks=pytest.mark.soak) for name in PROGRAMS if name != "fastapi")]
+)
 async def test_a_mounted_application_keeps_every_promise(framework: str, site: Path) -> None:
     with AsgiProcess("uvicorn", PROGRAMS[framework], site, "--http", "h11") as program:
         outcomes = await check_server(f"{program.url}/live", action="board/task_added", payload=TASK)
         assert [(each.check.name, each.problem) for each in outcomes if not each.passed] == []
-        with PlainClient(program.port, "slices=board", "/live/stream/state") as client:
-            assert next(client.frames()).event == "state.initial"
-            program.ask_to_stop()
-            assert [frame.data["reason"] for frame in client.frames() if frame.event == "stream.end"] == ["shutdown"]
+
+
+@pytest.mark.parametrize("framework", PROGRAMS)
+async def test_a_mounted_application_streams_until_the_server_stops(
+    framework: str, site: Path, http: aiohttp.ClientSession
+) -> None:
+    with (
+        AsgiProcess("uvicorn", PROGRAMS[framework], site, "--http", "h11") as program,
+        PlainClient(program.port, "slices=board", "/live/stream/state") as client,
+    ):
+        assert next(client.frames()).event == "state.initial"
+        status, body = await dispatch(http, f"{program.url}/live", "board/task_added", {"id": "1", "title": "One"})
+        assert status == 200
+        await asyncio.to_thread(client.read_to, body["position"])
+        assert [task["title"] for task in client.state["board"]["tasks"]] == ["One"]
+        program.ask_to_stop()
+        assert [frame.data["reason"] for frame in client.frames() if frame.event == "stream.end"] == ["shutdown"]
 
 
 async def test_an_order_of_the_framework_reaches_the_streams(site: Path, http: aiohttp.ClientSession) -> None:

@@ -1,6 +1,7 @@
 """The inspector's page in a real browser: what it shows, what people do with it, and what it must not show.
 
-`python -m tests.clients.test_inspector` takes the picture of the page about it.
+`python -m tests.clients.test_inspector` takes the picture of the page about it. `make soak` adds both themes at each
+width.
 """
 
 from __future__ import annotations
@@ -640,10 +641,19 @@ def test_the_log_is_bounded_and_only_visible_rows_are_elements(browser: Node, se
 
 # how it looks
 
+SCREENS = [(320, "light"), (768, "dark"), (1280, "light")]
+"""Each width and each theme; `make soak` has all of both."""
 
-@pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 768, 1280])
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [
+        pytest.param(width, theme, marks=[] if (width, theme) in SCREENS else [pytest.mark.soak])
+        for width in (320, 768, 1280)
+        for theme in ("light", "dark")
+    ],
+)
 def test_axe_finds_nothing_and_everything_fits(browser: Node, server: Server, width: int, theme: str) -> None:
     dispatch(server, *counts(1, 2), ("board/task_added", {"title": "a" * 300}), ("room/joined 1", {"name": "Ada"}))
     page = Inspector(browser, server, width=width, height=700, theme=theme).live()

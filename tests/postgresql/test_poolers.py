@@ -1,4 +1,7 @@
-"""A PostgreSQL journal behind PgBouncer, which gives each transaction another connection, or each client its own."""
+"""A PostgreSQL journal behind PgBouncer, which gives each transaction another connection, or each client its own.
+
+`make soak` adds the rest of the contract of journals: behind a pooler, only transactions and sessions differ.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,36 @@ async def reopened(journal: Journal) -> Journal:
     return await new_journal(journal.retention, URLS.pop(id(journal)))
 
 
+@pytest.mark.soak
 class TestBehindPooler(JournalContract):
     make = staticmethod(new_journal)
     reopen = staticmethod(reopened)
+
+
+class TestTransactionsBehindPooler:
+    """Those of the contract in which transactions, locks and notifications matter."""
+
+    make = staticmethod(new_journal)
+    reopen = staticmethod(reopened)
+    test_changes_are_numbered_and_come_back_as_they_were = (
+        JournalContract.test_changes_are_numbered_and_come_back_as_they_were
+    )
+    test_a_wait_ends_when_there_is_a_change = JournalContract.test_a_wait_ends_when_there_is_a_change
+    test_a_restart_continues_everything = JournalContract.test_a_restart_continues_everything
+    test_one_who_was_beaten_gets_a_conflict_and_writes_nothing = (
+        JournalContract.test_one_who_was_beaten_gets_a_conflict_and_writes_nothing
+    )
+    test_a_request_that_is_done_is_a_duplicate_whatever_else_is_wrong = (
+        JournalContract.test_a_request_that_is_done_is_a_duplicate_whatever_else_is_wrong
+    )
+    test_trimming_stops_at_a_checkpoint_and_keeps_the_newest = (
+        JournalContract.test_trimming_stops_at_a_checkpoint_and_keeps_the_newest
+    )
+    test_appends_go_on_while_a_checkpoint_is_made = JournalContract.test_appends_go_on_while_a_checkpoint_is_made
+    test_others_append_while_a_slice_is_erased = JournalContract.test_others_append_while_a_slice_is_erased
+    test_changes_are_replaced_only_as_they_were_read_and_all_of_them_or_none = (
+        JournalContract.test_changes_are_replaced_only_as_they_were_read_and_all_of_them_or_none
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""The stream from outside: a real server, raw sockets, and what the protocol says about every frame."""
+"""The stream from outside: a real server, raw sockets, and what the protocol says about every frame.
+
+`make soak` adds the other modes of what hardly depends on who owns the sockets.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ import pytest
 
 from statestream.core.names import escape_key
 from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually, get_state
+from tests.support.modes import in_one_mode
 from tests.support.often import often
 
 pytestmark = pytest.mark.usefixtures("each_mode")
@@ -77,6 +81,7 @@ async def test_the_first_frame_is_the_state(server: Server) -> None:
     assert abs(frame.data["timestamp"] - time.time() * 1000) < 60_000
 
 
+@in_one_mode
 async def test_a_key_may_be_any_text_in_its_one_spelling(server: Server, http: Http) -> None:
     key = escape_key("Łódź 1/2")
     assert key == "%C5%81%C3%B3d%C5%BA%201%2F2"
@@ -154,6 +159,7 @@ NOT_FOLLOWED = [
 ]
 
 
+@in_one_mode
 async def test_what_cannot_be_followed_is_refused_at_once(server: Server, http: Http) -> None:
     for query, status, code in NOT_FOLLOWED:
         async with http.get(f"{server.url}/stream/state?{query}") as response:
@@ -161,6 +167,7 @@ async def test_what_cannot_be_followed_is_refused_at_once(server: Server, http: 
             assert (response.status, body["status"], body["code"]) == (status, status, code), query
 
 
+@in_one_mode
 async def test_only_get_is_a_stream(server: Server, http: Http) -> None:
     for method in ("HEAD", "POST", "PUT"):
         async with http.request(method, f"{server.url}/stream/state") as response:
@@ -201,16 +208,19 @@ UNREADABLE = ["0", "-1", "now", "1e3", "+1.abc", "²", "1.", ".abc", "01.abc", "
 UNREADABLE += ["1.é", "0.abc", "\xff", f"{2**53}.abc", "1.abc 1.abc", "1.abc,1.abc"]
 
 
+@in_one_mode
 async def test_an_unreadable_cursor_starts_anew_with_the_reason(server: Server) -> None:
     for cursor in UNREADABLE:
         assert (await resumed_with(server, cursor))["reason"] == "invalid", cursor
 
 
+@in_one_mode
 async def test_a_cursor_of_another_history_is_forked(server: Server) -> None:
     for cursor in ("1.foreign", f"{2**53 - 1}.abc", "99.abc"):
         assert (await resumed_with(server, cursor))["reason"] == "forked", cursor
 
 
+@in_one_mode
 async def test_no_cursor_is_a_start_and_the_header_wins(server: Server, http: Http) -> None:
     body = await act(http, server, "board/counted")
     assert (await resumed_with(server, ""))["reason"] == "start"
@@ -229,6 +239,7 @@ async def test_the_start_of_the_history_is_a_cursor(server: Server) -> None:
     client.close()
 
 
+@in_one_mode
 async def test_a_trimmed_cursor_is_expired_and_the_floor_is_honoured(quick: Server, http: Http, tmp_path: Path) -> None:
     positions = [(await act(http, quick, "room/joined", {"name": "x"}, key="1"))["position"] for _ in range(60)]
     quick.stop()
@@ -259,6 +270,7 @@ async def test_a_restart_is_resumed_without_a_snapshot(sqlite_server: Server, ht
     client.close()
 
 
+@in_one_mode
 async def test_a_memory_journal_that_restarts_is_another_history(server: Server, http: Http) -> None:
     client = PlainClient(server.port).connect()
     first(client)
@@ -290,6 +302,7 @@ async def test_a_long_absence_is_one_catch_up(server: Server, http: Http) -> Non
     client.close()
 
 
+@in_one_mode
 async def test_a_catch_up_that_costs_more_than_the_state_is_the_state(server: Server, http: Http) -> None:
     client = gone_away(PlainClient(server.port, "slices=counter"))
     for _ in range(100):
@@ -300,6 +313,7 @@ async def test_a_catch_up_that_costs_more_than_the_state_is_the_state(server: Se
     client.close()
 
 
+@in_one_mode
 async def test_of_what_was_replaced_again_and_again_only_the_last_comes(server: Server, http: Http) -> None:
     client = gone_away(PlainClient(server.port, "slices=board"))
     for n in range(100):
@@ -313,6 +327,7 @@ async def test_of_what_was_replaced_again_and_again_only_the_last_comes(server: 
     client.close()
 
 
+@in_one_mode
 async def test_a_restored_backup_is_another_history(sqlite_server: Server, http: Http, tmp_path: Path) -> None:
     server, journal = sqlite_server, tmp_path / "journal.db"
     await act(http, server, "board/counted")
@@ -333,6 +348,7 @@ async def test_a_restored_backup_is_another_history(sqlite_server: Server, http:
     assert frame["slices"]["counter"] == 8
 
 
+@in_one_mode
 async def test_a_journal_that_is_away_ends_only_what_needs_it(tmp_path: Path, http: Http) -> None:
     flag = tmp_path / "flag"
     env = {"JOURNAL": str(tmp_path / "j.db"), "FLAG": str(flag), "PYTHONPATH": str(ROOT)}
@@ -387,6 +403,7 @@ async def test_a_cursor_that_is_no_longer_in_memory_is_read_from_the_journal(sql
     client.close()
 
 
+@in_one_mode
 async def test_from_the_earliest_every_change_comes_by_itself(sqlite_server: Server, http: Http) -> None:
     server = sqlite_server
     await bulk(http, server, 2_500)
@@ -409,6 +426,7 @@ async def test_from_the_earliest_every_change_comes_by_itself(sqlite_server: Ser
     client.close()
 
 
+@in_one_mode
 async def test_the_earliest_is_where_trimming_stopped(quick: Server, http: Http) -> None:
     states = dict(await fill(http, quick, 80))
     for _ in range(2):
@@ -422,6 +440,7 @@ async def test_the_earliest_is_where_trimming_stopped(quick: Server, http: Http)
         quick.start()
 
 
+@in_one_mode
 async def test_the_state_and_the_history_of_the_past(quick: Server, http: Http) -> None:
     states = dict(await fill(http, quick, 80))
     seen: list[int] = []
@@ -480,6 +499,7 @@ async def test_a_reader_that_does_not_read_is_brought_up_exactly(server: Server,
     await reading
 
 
+@in_one_mode
 async def test_a_store_is_served_with_the_heartbeat_and_the_readers_of_the_command() -> None:
     few = Server("serve", BOARD, "--heartbeat", "0.2", "--max-subscribers", "1")
     with few as server, PlainClient(server.port) as client:
@@ -531,6 +551,7 @@ async def test_chunked_streams_end_cleanly(server: Server, http: Http) -> None:
         assert rest.count(b"event: stream.end") == 1
 
 
+@in_one_mode
 async def test_too_much_for_one_snapshot_is_refused(server: Server, http: Http) -> None:
     for start in range(0, 1000, 100):
         actions = [{"type": "room/joined", "payload": {"name": "x"}, "key": str(start + n)} for n in range(100)]
@@ -579,6 +600,7 @@ def cut_and_resume(server: Server, cuts: int, seed: int, done: threading.Event, 
     return client
 
 
+@pytest.mark.long
 @pytest.mark.chance
 @pytest.mark.parametrize("query", ["slices=*", "slices=board,room/1,room/2"])
 async def test_cut_anywhere_a_client_ends_with_the_servers_state(sqlite_server: Server, http: Http, query: str) -> None:
@@ -650,6 +672,7 @@ async def test_readers_that_join_under_load_match(sqlite_server: Server, http: H
         client.close()
 
 
+@in_one_mode
 async def test_a_stream_goes_on_while_the_journal_is_locked(tmp_path: Path, http: Http) -> None:
     path = tmp_path / "j.db"
     env = {"JOURNAL": str(path), "HEARTBEAT": "0.4", "PYTHONPATH": str(ROOT)}
@@ -667,6 +690,7 @@ async def test_a_stream_goes_on_while_the_journal_is_locked(tmp_path: Path, http
         assert client.state["counter"] == 1
 
 
+@in_one_mode
 @pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="mounts a file system, which takes root on Linux"
 )

@@ -1,4 +1,7 @@
-"""`statestream conformance`: a good server passes, and each check finds the server that breaks its promise."""
+"""`statestream conformance`: a good server passes, and each check finds the server that breaks its promise.
+
+`make soak` adds that it passes with each action in each mode; `make test` has each of them once.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from aiohttp import web
 
 from statestream.tools.conformance import CHECKS, Outcome, check_server
 from statestream.tools.conformance.clients.transcript import Transcript
-from tests.support import ROOT, Server, serving
+from tests.support import MODES, ROOT, Server, serving
 from tests.support.nursery import finished
 from tests.support.wrong import Answered, Asked, Fault, Wrong
 
@@ -32,6 +35,7 @@ ROOMS = ("--action", "room/joined", "--key", "k{n}", "--payload", '{"name": "{n}
 TICKETED = f"{ROOT / 'tests/apps/ticketed.py'}:app"
 NOTED = ("--action", "board/noted", "--payload", '{"text": "{run}{n}"}', "--header", "Authorization: Bearer ann")
 TASKS = ("--action", "board/task_added", "--payload", '{"id": "{n}", "title": "{run} is a run"}', "--slices", "*")
+ACTIONS = [COUNTED, ROOMS, TASKS]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,17 @@ async def outcomes(url: str, *only: str) -> list[Outcome]:
 # good servers
 
 
-@pytest.mark.parametrize("action", [COUNTED, ROOMS, TASKS], ids=lambda a: a[1])
+@pytest.mark.parametrize(
+    ("each_mode", "action"),
+    [
+        pytest.param(
+            mode, action, id=f"{mode}-{action[1]}", marks=[] if ACTIONS.index(action) == turn else [pytest.mark.soak]
+        )
+        for turn, mode in enumerate(MODES)
+        for action in ACTIONS
+    ],
+    indirect=["each_mode"],
+)
 @pytest.mark.usefixtures("each_mode")
 async def test_our_server_keeps_every_promise(tmp_path: Path, action: tuple[str, ...]) -> None:
     env = {"HEARTBEAT": "0.2", "KEPT": "10000", "JOURNAL": str(tmp_path / "j.db"), "PYTHONPATH": str(ROOT)}
