@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a s
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in the Makefile, for those who call pytest themselves
 # Tests reach no host whose certificate an authority of the system has signed, but each process would read all of those.
 os.environ.setdefault("SSL_CERT_FILE", str(ROOT / "tests/support/authority.pem"))
-settings.register_profile("default", print_blob=True, deadline=None, max_examples=often(100))
+settings.register_profile("default", print_blob=True, deadline=None, max_examples=often(60))
 settings.load_profile("default")
 
 

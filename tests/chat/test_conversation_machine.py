@@ -396,7 +396,7 @@ def _small_pages_and_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 TestConversing = Conversing.TestCase
-TestConversing.settings = settings(max_examples=often(40), stateful_step_count=30, deadline=None)
+TestConversing.settings = settings(max_examples=often(24), stateful_step_count=30, deadline=None)
 
 
 # people
@@ -431,7 +431,7 @@ COMINGS = st.lists(
 )
 
 
-@settings(max_examples=often(50))
+@settings(max_examples=often(30))
 @given(comings=COMINGS, trouble=st.lists(st.sampled_from(["", "before", "after"]), max_size=10))
 def test_presence_agrees_with_the_open_streams_after_any_coming_and_going(comings: Any, trouble: list[str]) -> None:
     timeless(come_and_go(comings, trouble))

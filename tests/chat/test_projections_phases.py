@@ -220,7 +220,7 @@ THINGS = ["say", "say", "say", "think", "tool", "complete", "stopped", "error", 
 happenings = st.lists(st.tuples(st.sampled_from(THINGS), st.integers(0, 20)), max_size=30)
 
 
-@settings(max_examples=often(150))
+@settings(max_examples=often(75))
 @given(happenings, st.data())
 def test_whatever_happens_and_however_often_one_is_cut_all_that_is_shown_is_had(
     things: list[tuple[str, int]], data: st.DataObject
@@ -249,7 +249,7 @@ def test_whatever_happens_and_however_often_one_is_cut_all_that_is_shown_is_had(
         assert client.again == []
 
 
-@settings(max_examples=often(100))
+@settings(max_examples=often(60))
 @given(happenings)
 def test_on_one_connection_nothing_comes_twice(things: list[tuple[str, int]]) -> None:
     happening = Happening()

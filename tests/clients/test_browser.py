@@ -52,7 +52,7 @@ def test_a_served_recording_is_followed_by_its_page(browser: Node, demo: Server,
 # its replica
 
 
-@settings(max_examples=often(150))
+@settings(max_examples=often(75))
 @given(base=base_documents, program=programs)
 def test_what_a_draft_records_replays_in_javascript(replicas: Node, base: Any, program: Any) -> None:
     result, patch = produce(base, lambda state: run(program, state))
@@ -61,7 +61,7 @@ def test_what_a_draft_records_replays_in_javascript(replicas: Node, base: Any, p
     assert got["copied"] is None, f"a copy of what was not touched, at {got['copied']!r}"
 
 
-@settings(max_examples=often(100))
+@settings(max_examples=often(60))
 @given(base=base_documents, new=base_documents)
 @example(base={"~1": [1], "/": [1], "~01": [1]}, new={"~1": [2], "/": [3], "~01": [4]})  # unescaped in one order only
 def test_what_a_diff_finds_replays_in_javascript(replicas: Node, base: Any, new: Any) -> None:
@@ -215,7 +215,7 @@ frames = st.one_of(
 )
 
 
-@settings(max_examples=often(150))
+@settings(max_examples=often(75))
 @given(st.lists(frames, max_size=6))
 def test_the_replicas_of_both_languages_agree_on_any_frames(replicas: Node, frames: list[Any]) -> None:
     got = follow(replicas, *frames, state={}, versions={})

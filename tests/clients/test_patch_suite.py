@@ -143,7 +143,7 @@ OPERATIONS = st.fixed_dictionaries({"op": st.sampled_from(["add", "remove", "rep
 ) | st.fixed_dictionaries({"op": st.sampled_from(["move", "copy"]), "from": POINTERS, "path": POINTERS})
 
 
-@settings(max_examples=often(150), deadline=None)
+@settings(max_examples=often(75), deadline=None)
 @given(document=DOCUMENTS, operations=st.lists(OPERATIONS, min_size=1, max_size=4), data=st.data())
 def test_both_languages_make_the_same_of_any_patch(
     replicas: Node, document: Any, operations: list[Any], data: st.DataObject

@@ -47,13 +47,13 @@ def check(base: Any, recipe: Recipe) -> tuple[Any, list[dict[str, Any]]]:
     return value, wire
 
 
-@settings(max_examples=often(150), deadline=None)
+@settings(max_examples=often(75), deadline=None)
 @given(base=base_documents, program=programs)
 def test_any_program_does_the_same_to_a_draft_and_to_plain_data(base: Any, program: Any) -> None:
     check(base, lambda state: run(program, state))
 
 
-@settings(max_examples=often(100), deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(base=base_documents, program=programs, most=st.integers(0, 6))
 @pytest.mark.slow
 def test_a_program_that_does_too_much_replaces_the_whole_value(base: Any, program: Any, most: int) -> None:
@@ -164,7 +164,7 @@ def test_a_long_list_that_is_rewritten_is_sent_in_the_shorter_way(make: Recipe, 
     assert len(ops) <= most or len(json.dumps(ops)) <= len(json.dumps(rewrite(rows)))
 
 
-@settings(max_examples=often(100), deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(base=base_documents, program=programs)
 def test_whatever_moves_where_the_patch_leads_to_the_value(base: Any, program: Any) -> None:
     before = canonical(base)
@@ -225,7 +225,7 @@ def written(value: Any, recipe: Recipe, scratch: Scratch) -> tuple[Any, list[Any
 
 
 @pytest.mark.slow
-@settings(max_examples=often(100), deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(base=base_documents, batch=batches)
 def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch: Any) -> None:
     """Those that fail leave nothing behind, and nobody sees what is not committed."""
@@ -242,7 +242,7 @@ def test_a_batch_written_in_place_is_as_its_recipes_one_by_one(base: Any, batch:
 
 
 @pytest.mark.slow
-@settings(max_examples=often(100), deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(base=base_documents, batch=batches)
 def test_whatever_moves_in_a_batch_where_the_patches_lead_to_the_value(base: Any, batch: Any) -> None:
     before, scratch, value = canonical(base), Scratch(), base
@@ -288,7 +288,7 @@ def test_a_batch_that_empties_an_object_copies_it_once() -> None:
     assert most < 3_000_000
 
 
-@settings(max_examples=often(100), deadline=None)
+@settings(max_examples=often(60), deadline=None)
 @given(old=base_documents, new=base_documents)
 def test_a_returned_value_is_reached_by_its_operations(old: Any, new: Any) -> None:
     value, ops = produce(old, lambda _: new)

@@ -279,7 +279,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=often(200), deadline=None)
+@settings(max_examples=often(100), deadline=None)
 def test_no_value_is_in_a_message_and_what_fits_comes_back(value: Any) -> None:
     for kind in (Item, Tree, Cat | Dog, Model, Struct, dict[str, Item | int], list[int | list[str]]):
         declared = ValueTypes.of(kind)

@@ -7,6 +7,7 @@ from hypothesis import settings
 
 from statestream.journal import Checkpoints, Journal, Migratable, PostgresqlJournal, Retention, Writable, from_url
 from statestream.testing import JournalContract, journal_machine
+from tests.support.often import often
 from tests.support.postgresql import shared
 
 URLS: dict[int, str] = {}
@@ -33,8 +34,8 @@ class TestPostgresql(JournalContract):
     reopen = staticmethod(reopened)
 
 
-TestPostgresqlMachine = pytest.mark.slow(journal_machine(new_postgresql, reopened).TestCase)
-TestPostgresqlMachine.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestPostgresqlMachine = pytest.mark.long(journal_machine(new_postgresql, reopened).TestCase)
+TestPostgresqlMachine.settings = settings(max_examples=often(8), stateful_step_count=30, deadline=None)
 
 
 def test_an_engine_by_its_url() -> None:

@@ -31,7 +31,7 @@ DESCRIBED = f"{ROOT / 'tests/apps/described.py'}:store"
 EMBEDDED = f"{ROOT / 'tests/apps/embedded.py'}:app"
 GUARDED = f"{ROOT / 'tests/apps/guarded.py'}:app"
 CONTRACTED = f"{ROOT / 'tests/apps/contracted.py'}:app"
-EXAMPLES = 12
+EXAMPLES = 6
 UNENDING = ("follow", "connect", "connect_ui")
 """The operations that schemathesis leaves out: a stream that does not end, and WebSockets."""
 PATHS = {"PYTHONPATH": str(ROOT)}

@@ -608,7 +608,7 @@ async def test_cut_anywhere_a_client_ends_with_the_servers_state(sqlite_server: 
     print(f"seed {seed}")
     chance = random.Random(seed)
     done = threading.Event()
-    server, cuts = sqlite_server, often(80)
+    server, cuts = sqlite_server, often(40)
     readers = [
         asyncio.create_task(asyncio.to_thread(cut_and_resume, server, cuts, seed + n, done, query)) for n in range(6)
     ]

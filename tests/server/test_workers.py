@@ -108,7 +108,7 @@ class Workers(Server):
 class Crowd:
     """Clients that connect one after the other without a pause, and what happened to them."""
 
-    def __init__(self, server: Workers, clients: int = 3) -> None:
+    def __init__(self, server: Workers, clients: int = 1) -> None:
         self._server, self._over = server, threading.Event()
         self.answers: list[dict[str, int]] = []
         self.problems: list[OSError] = []

@@ -107,11 +107,11 @@ class TestWithoutCheckpoints(JournalContract):
 
 
 TestMemoryMachine = journal_machine(new_memory, same).TestCase
-TestMemoryMachine.settings = settings(max_examples=often(40), stateful_step_count=40, deadline=None)
+TestMemoryMachine.settings = settings(max_examples=often(24), stateful_step_count=40, deadline=None)
 TestSqliteMachine = journal_machine(new_sqlite, reopened).TestCase
-TestSqliteMachine.settings = settings(max_examples=often(15), stateful_step_count=30, deadline=None)
+TestSqliteMachine.settings = settings(max_examples=often(10), stateful_step_count=30, deadline=None)
 TestWithoutCheckpointsMachine = journal_machine(new_without_checkpoints, same).TestCase
-TestWithoutCheckpointsMachine.settings = settings(max_examples=often(12), stateful_step_count=30, deadline=None)
+TestWithoutCheckpointsMachine.settings = settings(max_examples=often(8), stateful_step_count=30, deadline=None)
 
 
 async def test_an_engine_without_checkpoints_keeps_its_whole_history() -> None:
