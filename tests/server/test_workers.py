@@ -71,7 +71,7 @@ class Workers(Server):
         self.gate = folder / "gate"
         settings = {"JOURNAL": f"sqlite:///{folder / 'j.db'}", "GATE": str(self.gate), "PYTHONDONTWRITEBYTECODE": "1"}
         command = ("serve", f"{self.program}:app", "--workers", str(workers))
-        super().__init__(*command, prefix=("env",), env={**settings, **env})  # a process that was not copied
+        super().__init__(*command, env={**settings, **env})
 
     def who(self) -> dict[str, int]:
         """Which process answers a new connection. Raises OSError if none does."""
