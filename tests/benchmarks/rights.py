@@ -23,6 +23,11 @@ APP: Final = f"{ROOT / 'tests/apps/audience.py'}:app"
 READERS: Final = 1_000
 CHANGES: Final = 200
 ROUNDS: Final = 3
+FIRST: Final = 200
+JOINS: Final = 3_000
+JOIN_ROUNDS: Final = 9
+"""A join is short, and differs much from round to round: so there are more of them, after the first have warmed it up.
+"""
 STATEFUL: Final = (100, 1_000, 10_000)
 REVOCATIONS: Final = 20
 QUERY: Final = "slices=news,people"
@@ -92,18 +97,33 @@ VARIANTS: Final[dict[str, tuple[str, Callable[[int], str | None], Callable[[int]
 """How the server is set up, who its readers are, and what they ask for."""
 
 
-def joins_and_deliveries(variant: str) -> tuple[float, float]:
-    """The server's CPU time for a join, and for a delivery, in µs."""
-    audience, token, query = VARIANTS[variant]
+def joined(crowd: Crowd, variant: str, readers: int) -> float:
+    """Lets readers join. Returns the CPU seconds that the server has used by then."""
+    _, token, query = VARIANTS[variant]
+    for number in range(readers):
+        crowd.join(token(number), query(number))
+        if number % 100 == 0:
+            crowd.drain(0.01)
+    crowd.drain(0.5)
+    return cpu(crowd.server)
+
+
+def joins(variant: str) -> float:
+    """The server's CPU time for a join, in µs."""
+    with Server("serve", APP, env={"AUDIENCE": VARIANTS[variant][0]}) as server:
+        crowd = Crowd(server)
+        before = joined(crowd, variant, FIRST)
+        after = joined(crowd, variant, JOINS)
+        crowd.close()
+    return (after - before) / JOINS * 1e6
+
+
+def deliveries(variant: str) -> float:
+    """The server's CPU time for a delivery, in µs."""
+    audience, token, _ = VARIANTS[variant]
     with Server("serve", APP, env={"AUDIENCE": audience}) as server:
         crowd = Crowd(server)
-        before = cpu(server)
-        for number in range(READERS):
-            crowd.join(token(number), query(number))
-            if number % 100 == 0:
-                crowd.drain(0.01)
-        crowd.drain(0.5)
-        joined = cpu(server)
+        before = joined(crowd, variant, READERS)
         for number in range(CHANGES):
             if number % 2:
                 crowd.post("/dispatch", {"type": "news/counted", "payload": {"n": number}}, token(0))
@@ -113,7 +133,7 @@ def joins_and_deliveries(variant: str) -> tuple[float, float]:
             crowd.drain(0.005)
         after = cpu(server)
         crowd.close()
-    return (joined - before) / READERS * 1e6, (after - joined) / (READERS * CHANGES) * 1e6
+    return (after - before) / (READERS * CHANGES) * 1e6
 
 
 def a_rule_that_depends_on_the_state(readers: int) -> list[float]:
@@ -156,20 +176,27 @@ def revocations() -> list[float]:
     return seconds
 
 
-def main() -> None:
-    rounds: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
-    for _ in range(ROUNDS):
+def _rounds(measure: Callable[[str], float], rounds: int) -> dict[str, tuple[str, str]]:
+    """The median of each variant in interleaved rounds, and that of its ratios to the first one."""
+    found: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for _ in range(rounds):
         for variant in VARIANTS:
-            rounds[variant].append(joins_and_deliveries(variant))
-    base = rounds["no rights"]
-    rows = []
-    for variant, measured in rounds.items():
-        joins, deliveries = (statistics.median(each[n] for each in measured) for n in (0, 1))
-        ratios = [
-            statistics.median(mine[n] / theirs[n] for mine, theirs in zip(measured, base, strict=True)) for n in (0, 1)
-        ]
-        rows.append([variant, f"{joins:.0f}", f"x{ratios[0]:.2f}", f"{deliveries:.2f}", f"x{ratios[1]:.2f}"])
-    print(f"{READERS:,} readers, {CHANGES} changes, medians of {ROUNDS} interleaved rounds.\n")
+            found[variant].append(measure(variant))
+    base = next(iter(found.values()))
+    return {
+        variant: (
+            f"{statistics.median(each):.3g}",
+            f"x{statistics.median(mine / theirs for mine, theirs in zip(each, base, strict=True)):.2f}",
+        )
+        for variant, each in found.items()
+    }
+
+
+def main() -> None:
+    measured = {what: _rounds(what, rounds) for what, rounds in ((joins, JOIN_ROUNDS), (deliveries, ROUNDS))}
+    rows = [[variant, *(figure for each in measured.values() for figure in each[variant])] for variant in VARIANTS]
+    print(f"Joins: {JOINS:,}, medians of {JOIN_ROUNDS} interleaved rounds.", end=" ")
+    print(f"Deliveries: {READERS:,} readers, {CHANGES} changes, medians of {ROUNDS} interleaved rounds.\n")
     table(["readers", "µs a join", "relative", "µs a delivery", "relative"], rows)
     print("\nA change on which the rights of every reader depend, and that changes none of them:\n")
     found = {readers: a_rule_that_depends_on_the_state(readers) for readers in STATEFUL}
