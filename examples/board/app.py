@@ -1,7 +1,7 @@
 """A shared board: cards in columns, which everybody can move.
 
 Serve it: statestream serve examples/board/app.py:app
-Without the page: statestream serve examples/board/app.py:store --journal sqlite:///board.db
+Without the page: statestream serve examples/board/app.py:store --journal sqlite:///cards.db
 """
 
 from pathlib import Path
@@ -80,7 +80,7 @@ async def file(request: web.Request) -> web.FileResponse:
     return web.FileResponse(Path(__file__).parent / FILES[request.path], headers=HEADERS)
 
 
-store = Store([board], journal="sqlite:///board.db")
+store = Store([board], journal="sqlite:///cards.db")
 app = create_app(store)
 for path in FILES:
     app.router.add_get(path, file)

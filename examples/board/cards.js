@@ -4,7 +4,8 @@
  * client calls it again on whatever arrives from other people, until the server has made the change itself.
  */
 export const expected = {
-  "board/card_added": ({ cards }, { id, title }) => ({ cards: [...cards, { id, title, column: "todo" }] }),
+  "board/card_added": ({ cards }, { id, title }) =>
+    cards.some((each) => each.id === id) ? { cards } : { cards: [...cards, { id, title: title.trim(), column: "todo" }] },
 
   "board/card_moved": ({ cards }, { id, column, before }) => {
     const card = cards.find((each) => each.id === id), others = cards.filter((each) => each.id !== id);

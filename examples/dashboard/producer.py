@@ -38,9 +38,10 @@ async def main(url: str) -> None:
     async with statestream.connect(url, slices=["host"]) as stream:
         memory = psutil.virtual_memory().total
         about = {"name": socket.gethostname(), "cores": psutil.cpu_count() or 1, "memory": memory}
-        await stream.dispatch("host/started", about)
         async for figures in samples():
             try:
+                if stream.state["host"]["name"] != about["name"]:  # at first, and when the server has started anew
+                    await stream.dispatch("host/started", about)
                 await stream.dispatch("host/sampled", {"figures": figures})
             except statestream.Unavailable as error:  # a sample of the past is of no use: go on with the next one
                 print(error, file=sys.stderr)

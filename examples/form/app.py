@@ -13,7 +13,7 @@ from typing import Literal
 from aiohttp import web
 from typing_extensions import TypedDict
 
-from statestream import Action, Slice, Store, Unavailable, create_app
+from statestream import Action, Refused, Slice, Store, Unavailable, create_app
 from statestream.browser import client_handler
 
 GONE_AFTER = 12.0  # seconds; the page says every four seconds that somebody is there
@@ -49,7 +49,9 @@ people: Slice[dict[str, Person]] = Slice("people", initial={}, type=dict[str, Pe
 @form.action(gradual=True)
 def written(state: dict[Name, Field], *, field: Name, value: str, id: str, by: str) -> None:
     """Somebody has written something into a field. Fields are independent, and of each, the last text counts."""
-    state[field] = {"value": value[:5000], "id": id, "by": by[:40]}
+    if len(value) > 5000:
+        raise Refused("too_long", "A field holds at most 5,000 characters.")
+    state[field] = {"value": value, "id": id[:40], "by": by[:40]}
 
 
 @people.action(gradual=True)
@@ -64,13 +66,15 @@ def seen(
     pointer: Pointer | None = None,
 ) -> None:
     """Somebody is there. Only what differs from the last time is recorded and sent."""
-    state[id] = {"name": name[:40], "hue": hue, "editing": editing, "pointer": pointer, "seen": action.at}
+    if pointer is not None:  # other pages draw it, whatever this one says
+        pointer = {"area": pointer["area"][:40], "x": min(max(pointer["x"], 0), 1), "y": min(max(pointer["y"], 0), 1)}
+    state[id[:40]] = {"name": name[:40], "hue": hue, "editing": editing, "pointer": pointer, "seen": action.at}
 
 
 @people.action
 def left(state: dict[str, Person], *, id: str) -> None:
     """Somebody has closed the page."""
-    state.pop(id, None)
+    state.pop(id[:40], None)
 
 
 async def sweep(_: web.Application) -> AsyncIterator[None]:

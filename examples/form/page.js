@@ -10,8 +10,8 @@ const client = connect("/", { slices: ["form", "people"] });
 
 const id = crypto.randomUUID(); // of this page: two tabs of a person have two pointers
 const me = {
-  name: localStorage.getItem("name") ?? `Guest ${Math.ceil(Math.random() * 99)}`,
-  hue: Math.floor(Math.random() * 12) * 30,
+  name: localStorage.getItem("name") ?? `Guest ${id.slice(0, 4)}`,
+  hue: Math.round(parseInt(id.slice(0, 2), 16) * 1.4),
   editing: null,
   pointer: null,
 };
@@ -95,14 +95,24 @@ class Field {
     }
     if (this.#typed !== null && written.id === id) return; // an earlier text of our own, on its way back
     if (this.#typed !== null && isFocused) {
-      this.#say(`${written.by} has changed this to “${short(written.value)}”. If you go on, your text counts.`, "Use theirs", () => {
-        [this.#typed, this.#input.value] = [null, written.value];
+      this.#say(`${written.by} has changed this to “${short(written.value)}”. If you keep typing, your text replaces it.`, "Use theirs", () => {
+        this.#take(written.value);
       });
       return;
     }
     const mine = this.#typed;
-    [this.#typed, this.#input.value] = [null, written.value];
+    this.#take(written.value);
     if (mine !== null) this.#say(`${written.by} wrote this after you. You had “${short(mine)}”.`, "Restore yours", () => this.#write(mine));
+  }
+
+  /** Shows a text of somebody else. The caret stays where it is in the text, not at the same distance from its start. */
+  #take(value) {
+    const { value: before, selectionStart: at } = this.#input;
+    [this.#typed, this.#input.value] = [null, value];
+    if (at == null || document.activeElement !== this.#input) return; // some kinds of fields have no caret
+    const isBehind = before.slice(0, at) !== value.slice(0, at);
+    const caret = isBehind ? Math.max(0, value.length - (before.length - at)) : at;
+    this.#input.setSelectionRange(caret, caret);
   }
 
   #say(text, action, act) {
@@ -196,7 +206,11 @@ function showStatus() {
   if (phase === "ended") element("problem").textContent = error?.detail ?? "";
 }
 
-client.select((state) => state.form, () => fields.forEach((field) => field.show()));
+form.inert = true; // whoever wrote into an empty form would replace what is there
+client.select((state) => state.form, () => {
+  form.inert = false;
+  fields.forEach((field) => field.show());
+});
 client.select((state) => state.people, showPeople);
 client.subscribe(showStatus);
 new ResizeObserver(() => client.state.people && showPeople(client.state.people)).observe(form); // the fields have moved

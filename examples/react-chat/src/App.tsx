@@ -7,7 +7,13 @@ import type { ChatList } from "./state";
 
 const PHASES = { connecting: "Connecting", live: "Live", waiting: "Reconnecting", ended: "Disconnected" };
 
-const nameInCookie = () => decodeURIComponent(/(?:^|; )guest=([^;]*)/.exec(document.cookie)?.[1] ?? "");
+function nameInCookie(): string {
+  try {
+    return decodeURIComponent(/(?:^|; )guest=([^;]*)/.exec(document.cookie)?.[1] ?? "");
+  } catch {
+    return ""; // somebody else has set it
+  }
+}
 
 export function App() {
   const [me, setMe] = useState(nameInCookie);

@@ -10,19 +10,23 @@ interface Props {
   readonly show: (sibling: string) => void;
 }
 
+const DID = { streaming: "Calling", running: "Using", complete: "Used", error: "Could not use" };
+
 export const Message = memo(function Message({ chat, id, isLast, again, show }: Props) {
   const message = useMessage(chat, id);
   if (message === undefined) return null;
-  const { role, status, parts, siblings, author, model, error } = message, at = siblings.indexOf(id);
+  const { role, status, parts, siblings, author, model, error, run } = message, at = siblings.indexOf(id);
   const before = siblings[at - 1], after = siblings[at + 1];
   return (
     <li className={`${role} ${status}`}>
       <h3>{role === "user" ? author ?? "You" : model ?? "Reply"}</h3>
       {parts.map((part, number) =>
         part.type === "reasoning" ? <details key={number}><summary>Reasoning</summary>{"text" in part && part.text}</details>
-        : part.type === "tool" && "name" in part ? <p key={number} className="tool">Used {part.name}</p>
+        : part.type === "tool" && "name" in part ? <p key={number} className="tool">{DID[part.status]} {part.name}</p>
+        : part.type === "source" && "url" in part ? <p key={number}><a href={part.url} rel="noreferrer">{part.title ?? part.url}</a></p>
         : part.type === "text" && "text" in part ? <p key={number}>{part.text}</p>
         : null)}
+      {run?.["status"] !== undefined && <p className="hint">{run["status"]}</p>}
       {error && <p className="problem">{error.message}</p>}
       {status === "stopped" && <p className="hint">Stopped</p>}
       <div className="actions">

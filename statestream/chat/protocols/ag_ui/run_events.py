@@ -82,6 +82,10 @@ class RunEvents:
         return events
 
     def _grown(self, reply: Message) -> Iterator[Event]:
+        status = reply["run"].get("status")
+        if status != self._status and status is not None:
+            self._status = status
+            yield {"type": "CUSTOM", "name": "status", "value": status}
         parts = reply["parts"]
         for index in range(self._closed, len(parts)):
             if index == len(self._parts):
@@ -93,10 +97,6 @@ class RunEvents:
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
             self._closed += 1
         yield from self._results(reply, len(parts))
-        status = reply["run"].get("status")
-        if status != self._status and status is not None:
-            self._status = status
-            yield {"type": "CUSTOM", "name": "status", "value": status}
 
     def _results(self, reply: Message, end: int) -> Iterator[Event]:
         """The outcomes before part `end` that were not sent yet, in the order of the calls."""

@@ -53,12 +53,12 @@ class UIMessageProjection:
         if not self._started:
             self._started = True
             yield {"type": "start", "messageId": message["id"], "messageMetadata": metadata_of(message)}
-        for index in range(self._closed, len(message["parts"])):
-            yield from self._part(message, index)
         status = message["run"].get("status")
         if status != self._status and status is not None:
             self._status = status
             yield {"type": "data-status", "data": {"text": status}, "transient": True}
+        for index in range(self._closed, len(message["parts"])):
+            yield from self._part(message, index)
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
             self._closed += 1
         if self.over:
