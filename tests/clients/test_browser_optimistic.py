@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.support import ROOT, Server, dispatch, eventually, get_state
-from tests.support.browser import WHOLE_CHROMIUM, Tab
+from tests.support.browser import CHROMIUM, Tab
 from tests.support.node import Node
 
 APP = f"{ROOT / 'tests/apps/paged.py'}:app"
@@ -167,7 +167,7 @@ async def test_what_was_dispatched_offline_is_sent_in_order_after_a_reload(
 async def test_a_page_in_the_cache_learns_that_another_one_has_sent_its_action(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
-    with Node("browser.mjs", WHOLE_CHROMIUM, "--enable-features=BackForwardCache") as browser:
+    with Node("browser.mjs", CHROMIUM, "--enable-features=BackForwardCache") as browser:
         first = Tab(browser, "first", server.url)
         await asyncio.to_thread(follow, first, blocked=True)
         first.look("add('a')")

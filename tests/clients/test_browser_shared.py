@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 
 from tests.support import ROOT, Server, dispatch, eventually
-from tests.support.browser import WHOLE_CHROMIUM, Tab
+from tests.support.browser import CHROMIUM, Tab
 from tests.support.logins import AUDIENCE, ISSUER, SECRET, claims, login_server, signed
 from tests.support.node import Node
 
@@ -217,7 +217,7 @@ async def test_another_tab_takes_over_at_the_cursor(
 async def test_a_page_in_the_cache_leads_no_more_and_joins_when_it_is_back(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
-    with Node("browser.mjs", WHOLE_CHROMIUM, "--enable-features=BackForwardCache") as browser:
+    with Node("browser.mjs", CHROMIUM, "--enable-features=BackForwardCache") as browser:
         tabs = Tabs(browser, server.url)
         first, second = await asyncio.to_thread(tabs.add), await asyncio.to_thread(tabs.add)
         await asyncio.to_thread(first.look, "void (globalThis.kept = true)")

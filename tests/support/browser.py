@@ -9,10 +9,8 @@ from typing import Any
 from tests.support.node import Node
 
 LEFT, RIGHT = "left", "right"
-CHROMIUM = str(shutil.which("chromium-headless-shell"))
-"""The engine without the windows that Chromium draws around pages, which take most of its CPU time."""
-WHOLE_CHROMIUM = str(shutil.which("chromium"))
-"""It alone has a cache of pages for going back."""
+CHROMIUM = str(shutil.which("chromium"))
+"""Not its headless shell, which takes half of the CPU time but now and then stops drawing a page that it shows."""
 
 
 class Tab:

@@ -89,6 +89,12 @@ class Worker:
                 self._lose_silent()
                 self._report_status()
 
+    def close(self) -> None:
+        """Closes what is left open."""
+        self._selector.close()
+        for opened in self._alive:
+            opened.socket.close()
+
     # joining
 
     def _open(self) -> None:
@@ -247,6 +253,8 @@ def main() -> None:
             worker.run()
         except (OSError, StatestreamError) as error:
             worker.fail(str(error))
+        finally:
+            worker.close()
 
 
 if __name__ == "__main__":
