@@ -24,6 +24,7 @@ export class Composer {
   #waits = null; // {live, timer} while the message waits for the server: whether there was a connection, the next attempt
   #problem = ""; // of the last attempt
   #notes = []; // about files
+  #shownFiles = null;
   #blocked = null; // {seen} if the problem ends with a reply: whether this page has seen the reply
 
   /** `on.sent(talk)` is called when the server has a message, `on.stop()` to stop the reply. */
@@ -38,7 +39,7 @@ export class Composer {
     );
     this.#part.attach.title = `Attach files. ${LIMITS}`;
     this.#listen();
-    drafts.watch((chat) => chat === this.#place && this.#changedElsewhere());
+    drafts.watch((chat, before) => chat === this.#place && this.#changedElsewhere(before));
   }
 
   open(talk) {
@@ -52,11 +53,11 @@ export class Composer {
     this.render();
   }
 
-  /** Puts a text into the empty field, for people to send. */
+  /** Puts a text into the field, for people to send. They can undo it, as it replaces what they had typed. */
   suggest(text) {
-    this.field.value = text;
-    this.#typed();
     this.field.focus();
+    this.field.select();
+    document.execCommand("insertText", false, text);
   }
 
   focus() {
@@ -154,18 +155,18 @@ export class Composer {
     this.render();
   }
 
-  #changedElsewhere() {
+  /** Another window had the same draft, and has sent or dropped it. What was typed here only stays. */
+  #changedElsewhere(before) {
     const stored = this.#drafts.of(this.#place);
-    const sentThere = stored.text === "" && stored.files.length === 0 && document.activeElement !== this.field;
-    if (sentThere && !this.#busy) this.#accepted();
+    const gone = stored.text === "" && stored.files.length === 0 && document.activeElement !== this.field;
+    if (gone && !this.#busy && before?.text === this.field.value) this.#accepted();
     this.render();
   }
 
   #drawFiles() {
-    const { files } = this.#part,
-      same = files.dataset.shown === String(this.#draft.files.map(({ filename }) => filename));
-    if (same && files.children.length === this.#draft.files.length) return;
-    files.dataset.shown = String(this.#draft.files.map(({ filename }) => filename));
+    const { files } = this.#part;
+    if (this.#draft.files === this.#shownFiles) return;
+    this.#shownFiles = this.#draft.files;
     show(files, this.#draft.files.length > 0);
     files.replaceChildren(...this.#draft.files.map((file) => this.#chip(file)));
   }
@@ -188,7 +189,7 @@ export class Composer {
 
   async #submit() {
     const text = this.field.value.trim();
-    if ((text === "" && this.#draft.files.length === 0) || this.#busy) return;
+    if (this.#talk === null || (text === "" && this.#draft.files.length === 0) || this.#busy) return;
     const { status } = this.#talk.view;
     if (status === "loading" || status === "missing") return;
     if (status === "streaming") {
@@ -244,7 +245,8 @@ export class Composer {
       this.#problem = explained(error);
       return;
     }
-    this.#problem = `${navigator.onLine ? "The server does not answer." : "You are offline."} Your message is kept here, and is sent as soon as it can be.`;
+    const why = !navigator.onLine ? "You are offline." : error.status ? explained(error) : "The server does not answer.";
+    this.#problem = `${why} Your message is kept here, and is sent as soon as it can be.`;
     this.#waits = { live: this.#isLive, timer: setTimeout(() => void this.#send(), error.retryAfter ?? RETRY_MS) };
   }
 

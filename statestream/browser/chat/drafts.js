@@ -85,10 +85,10 @@ export class Drafts {
     this.#set(this.#key("theme", ""), theme);
   }
 
-  /** Calls `work(chat)` when another tab has changed a draft. */
+  /** Calls `work(chat, before)` when another tab has changed a draft, which was `before`. */
   watch(work) {
     const start = this.#key("draft", "");
-    addEventListener("storage", ({ key }) => key?.startsWith(start) && work(key.slice(start.length)));
+    addEventListener("storage", ({ key, oldValue }) => key?.startsWith(start) && work(key.slice(start.length), JSON.parse(oldValue)));
   }
 }
 

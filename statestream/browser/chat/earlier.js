@@ -16,10 +16,21 @@ export class Earlier {
   #messages = none; // of all branches, oldest first
   #asking = null;
   #complete = false;
+  #live = none;
   #shown = { leaf: undefined, of: none, messages: none };
 
   constructor(chat) {
     this.#chat = chat;
+  }
+
+  /** What leaves the live messages has gone to the archive: it joins those that are known from there. */
+  follow(live) {
+    const before = this.#live;
+    this.#live = live;
+    if (before.length === 0 || live.length === 0 || before[0].id === live[0].id) return;
+    const at = before.findIndex(({ id }) => id === live[0].id);
+    if (at > 0) this.#messages = [...this.#messages, ...before.slice(0, at)];
+    else [this.#messages, this.#complete] = [none, false]; // there may be others between
   }
 
   /** Those above that message, oldest first. */

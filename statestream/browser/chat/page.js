@@ -41,7 +41,7 @@ const sidebar = new Sidebar(
 const people = new People(
   me,
   { dialog: $("people-dialog"), button: $("people"), faces: $("faces"), typing: $("typing") },
-  { gone: () => open(null) },
+  { gone: () => ((drafts.last = null), open(null)) },
 );
 let talk = null,
   frame = null,

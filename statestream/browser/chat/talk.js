@@ -10,6 +10,7 @@ import { newId } from "../dispatch.js";
 import { Earlier } from "./earlier.js";
 import { ask, chatPath } from "./server.js";
 
+const none = [];
 const valueIn = (state, name) => (Object.hasOwn(state, name) ? state[name] : null);
 
 export class Talk {
@@ -59,6 +60,7 @@ export class Talk {
 
   /** All messages that are known, oldest first: earlier ones, then the live ones. */
   get messages() {
+    this.#earlier.follow(this.value?.messages ?? none);
     const live = this.view.messages,
       earlier = this.#earlier.above(live[0]);
     if (this.#messages.live !== live || this.#messages.earlier !== earlier)
