@@ -3,18 +3,47 @@
  * While a text grows, only its last block can change, so only that one is parsed again. Some constructs reach further,
  * such as a reference that is defined later; the finished text is parsed once as a whole.
  *
- * Invariants: pure. The blocks of a finished text do not depend on how it has grown. No text makes it throw.
+ * Invariants: nothing here touches the page. The blocks of a finished text do not depend on how it has grown. No text
+ * makes it throw, or keeps it busy for long: the parser needs more than linear time, so what it is given is bounded.
  */
-import { lexer } from "../vendor/marked/marked.esm.js";
+import { Lexer } from "../vendor/marked/marked.esm.js";
 
 const NOTHING = ["space", "def"]; // what is not shown
+const MAX_INLINE = 5_000; // characters of a paragraph, of an item or of a cell; a longer one is shown as it was written
+const MAX_DEPTH = 30; // of blocks in blocks
+const SLOW_MS = 30; // a growing block that takes longer is parsed again only when it has grown by a quarter
+const GROWTH = 1.25;
 
 /** `text` is the source of a block, `token` is what it was parsed to: null if it could not be. */
 const blockOf = (token) => ({ text: token.raw, token });
 
+/** The parser, with bounds: what is too long or too deep is plain text. */
+class Bounded extends Lexer {
+  #depth = 0;
+
+  inlineTokens(text, tokens = []) {
+    return text.length > MAX_INLINE ? plain(text, tokens) : super.inlineTokens(text, tokens);
+  }
+
+  blockTokens(text, tokens = [], ...more) {
+    if (this.#depth >= MAX_DEPTH) return plain(text, tokens);
+    this.#depth += 1;
+    try {
+      return super.blockTokens(text, tokens, ...more);
+    } finally {
+      this.#depth -= 1;
+    }
+  }
+}
+
+function plain(text, tokens) {
+  tokens.push({ type: "text", raw: text, text });
+  return tokens;
+}
+
 function parsed(text) {
   try {
-    return lexer(text);
+    return new Bounded().lex(text);
   } catch {
     return [{ type: "unparsed", raw: text }]; // nested too deeply
   }
@@ -27,6 +56,7 @@ export class Blocks {
   #text = "";
   #over = false;
   #last = null; // the blocks of the text before
+  #seen = { blocks: [], length: 0, due: 0 }; // what was parsed last of a growing text; the length for the next parse
   parses = 0; // characters that were parsed
 
   /** The blocks of the text: those that are equal to blocks of the text before are the same objects. */
@@ -34,7 +64,7 @@ export class Blocks {
     if (text === this.#text && over === this.#over && this.#last !== null) return this.#last;
     const grew = text.startsWith(this.#text) && !this.#over;
     const before = this.#last ?? [];
-    if (!grew) [this.#stable, this.#offset] = [[], 0];
+    if (!grew) [this.#stable, this.#offset, this.#seen] = [[], 0, { blocks: [], length: 0, due: 0 }];
     this.#last = over ? this.#whole(text, before) : this.#grown(text, before);
     [this.#text, this.#over] = [text, over];
     return this.#last;
@@ -46,15 +76,21 @@ export class Blocks {
   }
 
   #grown(text, before) {
-    const tokens = this.#parse(text.slice(this.#offset));
+    const { blocks, length, due } = this.#seen;
+    if (text.length < due) return [...blocks, blockOf({ type: "unparsed", raw: text.slice(length) })];
+    const began = performance.now(),
+      tokens = this.#parse(text.slice(this.#offset));
+    const slow = performance.now() - began > SLOW_MS;
     const growing = tokens.findLastIndex(({ type }) => !NOTHING.includes(type));
     for (const token of tokens.slice(0, Math.max(0, growing))) {
       this.#offset += token.raw.length;
       if (!NOTHING.includes(token.type)) this.#stable.push(same(blockOf(token), before[this.#stable.length]));
     }
-    return growing < 0
-      ? [...this.#stable]
-      : [...this.#stable, same(blockOf(tokens[growing]), before[this.#stable.length])];
+    const last = growing < 0 ? [] : [same(blockOf(tokens[growing]), before[this.#stable.length])];
+    const isProse = last.length > 0 && last[0].token.type !== "code"; // code is read in no time
+    const next = slow && isProse ? this.#offset + (text.length - this.#offset) * GROWTH : 0;
+    this.#seen = { blocks: [...this.#stable, ...last], length: text.length, due: next };
+    return this.#seen.blocks;
   }
 
   /** All of it at once: a block keeps its object only if nothing else can have changed what it means. */

@@ -75,6 +75,55 @@ test("no text makes it throw or stand still", () => {
   }
 });
 
+const SLOW = {
+  addresses: `${"a.".repeat(40_000)}@`,
+  emphasis: "***a***".repeat(11_000),
+  "emphasis in lines": "***a***\n".repeat(10_000),
+  "emphasis in paragraphs": `${"***a***".repeat(700)}\n\n`.repeat(8),
+  "emphasis in a quotation": "> ***a***\n".repeat(8_000),
+  "emphasis in an item": `- ${"***a***".repeat(11_000)}`,
+  "lists in lists": "* ".repeat(40_000),
+  "quotations in lists": "> - ".repeat(20_000),
+  items: "* a\n".repeat(5_000),
+  code: `\`\`\`js\n${"***a***\n".repeat(10_000)}\`\`\`\n`,
+};
+for (const [name, text] of Object.entries(SLOW))
+  test(`a growing reply of 80 kB does not hold up the page: ${name}`, () => {
+    const began = performance.now(),
+      blocks = new Blocks();
+    for (let end = 0; end < text.length; end += 4_000) blocks.of(text.slice(0, end), false);
+    const all = blocks.of(text, true);
+    assert.ok(performance.now() - began < 8_000, `${performance.now() - began} ms`);
+    assert.ok(all.map((block) => block.text).join("").length > text.length * 0.99);
+  });
+
+test("prose that is too long stays as it was written, and what is beside it is parsed", () => {
+  const [title, long, list] = new Blocks().of(`# Title\n\n${"*a* ".repeat(2_000)}\n\n- *one*`, true);
+  assert.equal(title.token.type, "heading");
+  assert.deepEqual(
+    long.token.tokens.map(({ type, text }) => [type, text.length > 7_000]),
+    [["text", true]],
+  );
+  assert.equal(list.token.items[0].tokens[0].tokens[0].type, "em");
+});
+
+test("a block that takes long is parsed again when it has grown by a quarter, and all of its text shows", (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => (now += 50)); // every parse is slow
+  const blocks = new Blocks(),
+    text = "*word* ".repeat(100);
+  for (let end = 1; end <= text.length; end += 1)
+    assert.equal(
+      blocks
+        .of(text.slice(0, end), false)
+        .map((block) => block.text)
+        .join(""),
+      text.slice(0, end),
+    );
+  assert.ok(blocks.parses < text.length * 8, `${blocks.parses}`);
+  assert.deepEqual(shown(blocks.of(text, true)), shown(new Blocks().of(text, true)));
+});
+
 test("a link leads to the web or to a mailbox", () => {
   assert.equal(linkOf("https://example.org/a b"), "https://example.org/a%20b");
   assert.equal(linkOf(" HTTP://Example.org"), "http://example.org/");
