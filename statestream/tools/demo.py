@@ -18,6 +18,7 @@ from statestream.chat import Chat
 from statestream.chat.models import Model
 
 board = Slice("board", initial={"tasks": []}, read=anyone, dispatch=anyone)
+banned = Slice("banned", initial={"names": []}, keyed=True, hidden=True)
 
 
 async def guest(request: web.Request) -> Identity | None:
@@ -53,9 +54,22 @@ def task_removed(state: Any, *, id: str) -> None:
     state["tasks"] = [task for task in state["tasks"] if task["id"] != id]
 
 
+@banned.action
+def name_banned(state: Any, *, name: str) -> None:
+    """The owner of a chat has removed somebody, for whom its link opens nothing any more."""
+    if name not in state["names"]:
+        state["names"].append(name)
+
+
+@banned.action
+def name_readmitted(state: Any, *, name: str) -> None:
+    """The owner has invited them again."""
+    state["names"] = [each for each in state["names"] if each != name]
+
+
 def demo_app(journal: str, model: Model | None = None) -> web.Application:
     chat = Chat(model=model, lease=3.0)
-    store = Store([board, *chat.slices], journal=journal)
+    store = Store([board, banned, *chat.slices], journal=journal)
     app = create_app(store, auth=guest)
     people = chat.setup(app).people
 

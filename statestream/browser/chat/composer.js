@@ -4,14 +4,21 @@
  * the server cannot be reached, the message waits there and is sent as soon as it can be. What went wrong stands beside
  * the field, and is gone when it is no longer true.
  */
+import { newId } from "../dispatch.js";
 import { attached, LIMITS } from "./attachments.js";
 import { element, icon, iconButton, say, show } from "./elements.js";
 import { empty, NEW_CHAT } from "./drafts.js";
 import { explained, isUnreached } from "./server.js";
 
 const RETRY_MS = 3_000;
+const MAX_TEXT = 100_000; // characters that the server accepts
+const FULL = "The browser has no room to store this. It is kept only while this page is open.";
+const READING = "Reading the files…";
 const CONFLICT = 409;
 const touches = matchMedia("(pointer: coarse)");
+
+/** The server counts characters as people do, where JavaScript counts some of them twice. */
+const sizeOf = (text) => (text.length > MAX_TEXT ? [...text].length : text.length);
 
 export class Composer {
   #drafts;
@@ -21,7 +28,11 @@ export class Composer {
   #draft = empty();
   #place = NEW_CHAT; // where the draft is kept
   #busy = false; // a request is under way
-  #waits = null; // {live, timer} while the message waits for the server: whether there was a connection, the next attempt
+  #sending = null; // the draft that the request has, or had without an answer
+  #reading = Promise.resolve(); // ends when the files that were attached are read
+  #reads = 0; // how many times people have attached files that are not read yet
+  #stored = true; // whether the draft outlives the page
+  #waits = null; // {live, timer} while the message waits: whether there was a connection; the next attempt
   #problem = ""; // of the last attempt
   #notes = []; // about files
   #shownFiles = null;
@@ -43,14 +54,28 @@ export class Composer {
   }
 
   open(talk) {
+    const typed = this.#talk === null ? { text: this.field.value, files: this.#draft.files } : { text: "", files: [] };
     this.#rest();
     [this.#talk, this.#place] = [talk, talk.isNew ? NEW_CHAT : talk.id];
     this.#draft = this.#drafts.of(this.#place);
-    [this.#problem, this.#notes, this.#busy, this.#blocked] = ["", [], false, null];
-    this.field.value = this.#draft.text;
+    [this.#problem, this.#notes, this.#busy, this.#blocked, this.#sending] = ["", [], false, null, null];
+    this.#stored = true;
+    this.#carry(typed);
+    if (this.field.value !== this.#draft.text) this.field.value = this.#draft.text;
+    if (this.#draft.waits) this.#wait("This message has not been sent.", { live: false });
     this.#drawFiles();
     this.#grow();
     this.render();
+  }
+
+  /** What was typed before any chat was open belongs to this one. */
+  #carry({ text, files }) {
+    const { text: before } = this.#draft;
+    if (files.length === 0 && (text === "" || text === before)) return; // browsers fill fields in after a reload
+    this.#change({
+      text: [before, text].filter(Boolean).join("\n"),
+      files: [...this.#draft.files, ...files],
+    });
   }
 
   /** Puts a text into the field, for people to send. They can undo it, as it replaces what they had typed. */
@@ -68,17 +93,27 @@ export class Composer {
   render() {
     const { status } = this.#talk?.view ?? { status: "loading" },
       streaming = status === "streaming";
-    if (this.#draft.sent && this.#talk?.has(this.#draft.id)) this.#accepted(); // before a reload, or by an answer that was lost
+    this.#recognize();
     if (this.#waits !== null && !this.#waits.live && this.#isLive && !this.#busy) void this.#send();
     if (this.#blocked?.seen && !streaming) [this.#blocked, this.#problem] = [null, ""];
     if (this.#blocked !== null && streaming) this.#blocked.seen = true;
-    const empty = this.field.value.trim() === "" && this.#draft.files.length === 0;
+    const empty = this.field.value.trim() === "" && this.#draft.files.length === 0 && this.#reads === 0;
     show(this.#part.stop, streaming);
     show(this.#part.send, !streaming || !empty);
     this.#part.send.disabled = empty || this.#busy || status === "loading" || status === "missing";
     this.form.ariaBusy = String(this.#busy);
     this.field.disabled = status === "missing";
     this.#drawNote();
+  }
+
+  /** The server may have a message whose answer was lost, perhaps before a reload, or one that another window sent. */
+  #recognize() {
+    if (this.#talk === null) return;
+    const { id, sent } = this.#draft,
+      text = this.#talk.textOf(id);
+    if (text !== null && (sent || text === this.field.value.trim())) this.#accepted(this.#draft);
+    else if (text !== null) this.#draft = { ...this.#draft, id: newId() };
+    else if (this.#sending !== null && this.#talk.textOf(this.#sending.id) !== null) this.#accepted(this.#sending);
   }
 
   get #isLive() {
@@ -88,7 +123,13 @@ export class Composer {
   #drawNote() {
     const { note } = this.#part,
       waits = this.#waits !== null,
-      text = [this.#problem, ...this.#notes].filter(Boolean).join(" ");
+      length = sizeOf(this.field.value.trim()),
+      facts = [
+        length > MAX_TEXT && `A message has at most 100,000 characters. This one has ${length.toLocaleString("en")}.`,
+        this.#reads > 0 && READING,
+        !this.#stored && FULL,
+      ],
+      text = [this.#problem, ...this.#notes, ...facts].filter(Boolean).join(" ");
     show(note, text !== "");
     if (note.dataset.text === `${text}${waits}`) return;
     note.dataset.text = `${text}${waits}`;
@@ -127,13 +168,23 @@ export class Composer {
     stop.addEventListener("click", () => this.#on.stop());
   }
 
-  /** Adds files to the message. */
-  async attach(given) {
+  /** Adds files to the message, after those that are being read. */
+  attach(given) {
+    this.#reads += 1;
+    this.#reading = this.#reading.then(() => this.#attach(given)).finally(() => {
+      this.#reads -= 1;
+      this.render();
+    });
+    this.render();
+    return this.#reading;
+  }
+
+  async #attach(given) {
     const talk = this.#talk,
       { files, problems } = await attached(given, this.#draft.files);
-    if (talk !== this.#talk) return;
-    this.#notes = problems;
+    if (talk !== this.#talk && talk !== null) return;
     this.#change({ files: [...this.#draft.files, ...files] });
+    this.#notes = [...this.#notes, ...problems];
     this.field.focus();
   }
 
@@ -143,23 +194,28 @@ export class Composer {
     this.#talk?.setTyping(this.field.value !== "");
   }
 
-  /** A message that was sent and is then changed is another one. */
+  /** A message that was sent and is then changed is another one; so is one that another window has begun. */
   #change(what) {
-    const { id, sent, ...rest } = this.#draft;
+    const { id, sent, waits: _, inherited, ...rest } = this.#draft;
     this.#rest();
-    this.#draft = { ...(sent ? empty() : { id, sent }), ...rest, ...what };
+    this.#draft = { ...(sent || inherited ? empty() : { id, sent }), ...rest, ...what };
     [this.#blocked, this.#problem] = [null, ""];
     if (what.files === undefined) this.#notes = [];
-    this.#drafts.keep(this.#place, this.#draft);
+    this.#keep();
     this.#drawFiles();
     this.render();
+  }
+
+  /** Until a chat is open, nobody knows where the draft belongs. */
+  #keep() {
+    if (this.#talk !== null) this.#stored = this.#drafts.keep(this.#place, this.#draft);
   }
 
   /** Another window had the same draft, and has sent or dropped it. What was typed here only stays. */
   #changedElsewhere(before) {
     const stored = this.#drafts.of(this.#place);
     const gone = stored.text === "" && stored.files.length === 0 && document.activeElement !== this.field;
-    if (gone && !this.#busy && before?.text === this.field.value) this.#accepted();
+    if (gone && !this.#busy && before?.text === this.field.value) this.#accepted(this.#draft);
     this.render();
   }
 
@@ -188,9 +244,12 @@ export class Composer {
   }
 
   async #submit() {
+    const talk = this.#talk;
+    if (this.#reads > 0) await this.#reading; // they belong to the message
     const text = this.field.value.trim();
-    if (this.#talk === null || (text === "" && this.#draft.files.length === 0) || this.#busy) return;
-    const { status } = this.#talk.view;
+    if (talk === null || talk !== this.#talk || this.#busy || sizeOf(text) > MAX_TEXT) return;
+    if (text === "" && this.#draft.files.length === 0) return;
+    const { status } = talk.view;
     if (status === "loading" || status === "missing") return;
     if (status === "streaming") {
       [this.#blocked, this.#problem] = [
@@ -199,7 +258,7 @@ export class Composer {
       ];
       return this.render();
     }
-    this.#talk.setTyping(false);
+    talk.setTyping(false);
     await this.#send();
   }
 
@@ -207,19 +266,20 @@ export class Composer {
     const talk = this.#talk,
       place = this.#place;
     clearTimeout(this.#waits?.timer);
-    this.#draft = { ...this.#draft, text: this.field.value, sent: true, chat: talk.id };
-    const draft = this.#draft,
-      message = { ...draft, text: draft.text.trim() };
-    this.#drafts.keep(place, draft); // before it is sent: it may arrive, and the answer be lost
+    const draft = { ...this.#draft, text: this.field.value, sent: true, chat: talk.id };
+    this.#draft = this.#sending = draft;
+    this.#keep(); // before it is sent: it may arrive, and the answer be lost
     this.#busy = true;
     this.render();
     try {
-      await talk.send(message);
-      if (talk !== this.#talk) this.#drafts.drop(place);
-      else if (draft.id === this.#draft.id) this.#accepted();
+      await talk.send({ ...draft, text: draft.text.trim() });
+      if (talk !== this.#talk) this.#drafts.drop(place, draft.id);
+      else if (draft === this.#sending) this.#accepted(draft);
       this.#on.sent(talk);
     } catch (error) {
       if (talk === this.#talk && draft.id === this.#draft.id) this.#failed(error);
+      else if (talk !== this.#talk && isUnreached(error) && this.#drafts.of(place).id === draft.id)
+        this.#drafts.keep(place, { ...draft, waits: true });
     } finally {
       if (talk === this.#talk) {
         this.#busy = false;
@@ -228,11 +288,24 @@ export class Composer {
     }
   }
 
-  #accepted() {
+  /** The server has that message. What was added to the field since then stays, as the next one. */
+  #accepted(sent) {
+    const { id, files } = this.#draft,
+      { value, selectionStart } = this.field;
+    const same = id === sent.id,
+      more = !same && value.startsWith(sent.text) ? value.slice(sent.text.length).trimStart() : value;
     this.#rest();
-    this.#drafts.drop(this.#place);
-    [this.#draft, this.#place] = [empty(), this.#talk.id];
-    this.field.value = "";
+    this.#drafts.drop(this.#place, id);
+    this.#drafts.drop(this.#place, sent.id);
+    [this.#place, this.#sending, this.#stored] = [this.#talk.id, null, true];
+    this.#draft = same
+      ? empty()
+      : { ...empty(), text: more, files: files.filter((file) => !sent.files.includes(file)) };
+    if (!same) this.#keep();
+    if (value !== this.#draft.text) {
+      this.field.value = this.#draft.text;
+      this.field.selectionEnd = Math.max(0, selectionStart - (value.length - this.#draft.text.length));
+    }
     [this.#problem, this.#notes] = ["", []];
     this.#drawFiles();
     this.#grow();
@@ -241,13 +314,24 @@ export class Composer {
   #failed(error) {
     this.#rest();
     if (!isUnreached(error)) {
+      this.#draft = { ...this.#draft, waits: false };
+      this.#keep();
       this.#blocked = error.status === CONFLICT ? { seen: false } : null; // perhaps with a reply that is in progress
       this.#problem = explained(error);
       return;
     }
-    const why = !navigator.onLine ? "You are offline." : error.status ? explained(error) : "The server does not answer.";
+    this.#wait(
+      !navigator.onLine ? "You are offline." : error.status ? explained(error) : "The server does not answer.",
+      { pause: error.retryAfter },
+    );
+  }
+
+  /** Keeps the message to be sent later, even if people look at other chats meanwhile. */
+  #wait(why, { pause = RETRY_MS, live = this.#isLive }) {
+    this.#draft = { ...this.#draft, waits: true };
+    this.#keep();
     this.#problem = `${why} Your message is kept here, and is sent as soon as it can be.`;
-    this.#waits = { live: this.#isLive, timer: setTimeout(() => void this.#send(), error.retryAfter ?? RETRY_MS) };
+    this.#waits = { live, timer: setTimeout(() => void this.#send(), pause) };
   }
 
   #rest() {
@@ -257,6 +341,8 @@ export class Composer {
 
   #dontSend() {
     this.#rest();
+    this.#draft = { ...this.#draft, waits: false };
+    this.#keep();
     this.#problem = "";
     this.render();
     this.field.focus();

@@ -1,7 +1,8 @@
-/* drafts.js: what the browser keeps for a person: what they have typed and not sent, by chat, and what they have chosen.
+/* drafts.js: what the browser keeps for a person: what they have typed and not sent, by chat; what they have chosen.
  *
  * A draft has the id that its message will have. It is kept with the text, so a message that was sent without an answer
- * is recognized after a reload, and never asked twice.
+ * is recognized after a reload, and never asked twice. Each window has drafts of its own; a new window begins with what
+ * was typed last in any of them.
  *
  * Invariants: a draft is stored as it is typed, and removed when the server has the message. What does not fit into the
  * browser's storage is kept for as long as the page is open.
@@ -23,39 +24,63 @@ export class Drafts {
     return `${PREFIX}:${this.#person}:${kind}:${chat}`;
   }
 
-  #get(key) {
+  #get(key, storage = localStorage) {
     if (this.#memory.has(key)) return this.#memory.get(key);
     try {
-      return JSON.parse(localStorage.getItem(key));
+      return JSON.parse(storage.getItem(key));
     } catch {
       return null;
     }
   }
 
-  /** A null removes it. */
-  #set(key, value) {
+  /** A null removes it. Returns whether the browser has stored it. */
+  #set(key, value, storage = localStorage) {
     this.#memory.delete(key);
     try {
-      if (value === null) localStorage.removeItem(key);
-      else localStorage.setItem(key, JSON.stringify(value));
+      if (value === null) storage.removeItem(key);
+      else storage.setItem(key, JSON.stringify(value));
+      return true;
     } catch {
-      if (value !== null) this.#memory.set(key, value); // too much, or not allowed
+      this.#memory.set(key, value); // too much, or not allowed
+      this.#forget(key, storage);
+      return false;
     }
   }
 
-  /** The draft of a chat: {id, text, files, sent, chat}. `sent`: the server may have it already, in that chat. */
+  /** What was stored before is not true any more. */
+  #forget(key, storage) {
+    try {
+      storage.removeItem(key);
+    } catch {
+      // nothing may be stored, so nothing is
+    }
+  }
+
+  /** The draft of a chat: {id, text, files, sent, waits, chat, inherited}. `sent`: the server may have it already, in
+   * that chat; `waits`: it is to be sent as soon as it can be; `inherited`: another window has written it. */
   of(chat) {
-    const { id, text, files, sent, chat: to } = this.#get(this.#key("draft", chat)) ?? {};
-    const known = typeof id === "string" && typeof text === "string";
-    return known ? { id, text, files: Array.isArray(files) ? files : [], sent: sent === true, chat: to } : empty();
+    const key = this.#key("draft", chat),
+      own = this.#get(key, sessionStorage);
+    const { id, text, files, sent, waits, chat: to } = own ?? this.#get(key) ?? {};
+    if (typeof id !== "string" || typeof text !== "string") return empty();
+    const flags = { sent: sent === true, waits: waits === true, inherited: own === null };
+    return { id, text, files: Array.isArray(files) ? files : [], ...flags, chat: to };
   }
 
-  keep(chat, draft) {
-    this.#set(this.#key("draft", chat), draft.text === "" && draft.files.length === 0 && !draft.sent ? null : draft);
+  /** Returns whether it outlives the page. */
+  keep(chat, { inherited: _, ...draft }) {
+    const key = this.#key("draft", chat),
+      isEmpty = draft.text === "" && draft.files.length === 0 && !draft.sent;
+    const others = this.#set(key, isEmpty ? null : draft);
+    return this.#set(key, draft, sessionStorage) && others;
   }
 
-  drop(chat) {
-    this.#set(this.#key("draft", chat), null);
+  /** Ends the draft with that id; one that was begun since stays. */
+  drop(chat, id) {
+    const key = this.#key("draft", chat);
+    if (this.#get(key)?.id === id) this.#set(key, null);
+    const own = this.#get(key, sessionStorage);
+    if (own === null || own.id === id) this.#set(key, empty(), sessionStorage);
   }
 
   /** What stands in the place of a message that somebody is changing; null if nobody is. */
@@ -88,7 +113,9 @@ export class Drafts {
   /** Calls `work(chat, before)` when another tab has changed a draft, which was `before`. */
   watch(work) {
     const start = this.#key("draft", "");
-    addEventListener("storage", ({ key, oldValue }) => key?.startsWith(start) && work(key.slice(start.length), JSON.parse(oldValue)));
+    addEventListener("storage", ({ key, oldValue, storageArea }) => {
+      if (storageArea === localStorage && key?.startsWith(start)) work(key.slice(start.length), JSON.parse(oldValue));
+    });
   }
 }
 

@@ -9,7 +9,13 @@ import { partView } from "./parts.js";
 import { explained } from "./server.js";
 import { timeOf } from "./times.js";
 
+/** What a control is for, so that it can be found again in another version of the message. */
+export const controlOf = (focused) => focused.dataset.control ?? (focused.closest(".editor") ? "edit" : "again");
+
+const FLIPS = ["back", "next"];
 const FALLBACK = "The reply failed.";
+
+const named = (control) => ({ data: { control } });
 
 export class MessageView {
   #desk;
@@ -111,12 +117,21 @@ export class MessageView {
       state = [status, siblings, text === ""].join();
     if (this.#said === state) return;
     this.#said = state;
+    const focused = this.#bar.contains(document.activeElement) ? controlOf(document.activeElement) : null;
     const buttons = [];
-    const copying = iconButton("copy", "Copy", () => void copy(this.#message.text, copying));
+    const copying = iconButton("copy", "Copy", () => void copy(this.#message.text, copying), named("copy"));
     if (text !== "") buttons.push(copying);
     if (status !== "streaming" && role === "assistant")
-      buttons.push(iconButton("again", "Answer again", () => void this.#do(() => this.#desk.regenerate(this.id))));
-    if (role === "user") buttons.push(iconButton("edit", "Change this message", () => this.#edit(true)));
+      buttons.push(
+        iconButton(
+          "again",
+          "Answer again",
+          () => void this.#do(() => this.#desk.regenerate(this.id)),
+          named("again"),
+        ),
+      );
+    if (role === "user")
+      buttons.push(iconButton("edit", "Change this message", () => this.#edit(true), named("edit")));
     if (siblings.length > 1) buttons.unshift(this.#flipper(siblings));
     const when = element(
       "time",
@@ -124,16 +139,28 @@ export class MessageView {
       timeOf(updated_at),
     );
     this.#bar.replaceChildren(...(status === "streaming" ? [] : [...buttons, when]));
+    if (focused !== null) this.focus(focused);
+  }
+
+  /** Gives the focus to a control, as named by `controlOf`. Returns whether it has one. */
+  focus(control) {
+    const found = this.#bar.querySelector(`[data-control=${control}]:not(:disabled)`);
+    const near = found ?? (FLIPS.includes(control) && this.#bar.querySelector(".flipper button:not(:disabled)"));
+    if (near) near.focus();
+    return Boolean(near);
   }
 
   #flipper(siblings) {
     const at = siblings.indexOf(this.id),
       count = `${at + 1} / ${siblings.length}`;
     const to = (other) => () => void this.#do(() => this.#desk.branch(siblings[other]));
-    const back = iconButton("left", "The version before", to(at - 1), { disabled: at === 0, data: { flip: "back" } });
+    const back = iconButton("left", "The version before", to(at - 1), {
+      disabled: at === 0,
+      data: { flip: "back", control: "back" },
+    });
     const next = iconButton("right", "The next version", to(at + 1), {
       disabled: at === siblings.length - 1,
-      data: { flip: "next" },
+      data: { flip: "next", control: "next" },
     });
     return element(
       "span",
@@ -178,7 +205,7 @@ export class MessageView {
         dir: "auto",
       });
     const keys = (event) => {
-      if (event.key === "Escape") (event.stopPropagation(), this.#endEdit());
+      if (event.key === "Escape" && !event.isComposing) (event.stopPropagation(), this.#endEdit());
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing)
         (event.preventDefault(), form.requestSubmit());
     };
@@ -196,7 +223,7 @@ export class MessageView {
       element("p", { className: "hint" }, "Sending this begins another branch. The one before stays."),
       element("div", { className: "row" }, cancel, element("button", { className: "main" }, "Send")),
     );
-    form.addEventListener("submit", (event) => (event.preventDefault(), void this.#sendEdit(field.value.trim())));
+    form.addEventListener("submit", (event) => (event.preventDefault(), void this.#sendEdit(field)));
     this.#editor = form;
     this.element.classList.add("editing");
     this.#content.after(form);
@@ -212,11 +239,15 @@ export class MessageView {
     this.#bar.querySelector("[title='Change this message']")?.focus();
   }
 
-  async #sendEdit(text) {
-    const { parts, text: before } = this.#message,
+  /** What is typed while it is under way would be lost, so nothing can be. */
+  async #sendEdit(field) {
+    const text = field.value.trim(),
+      { parts, text: before } = this.#message,
       files = parts.filter(({ type }) => type !== "text");
     if (text === before || (text === "" && files.length === 0)) return this.#endEdit();
     const content = [...files, ...(text === "" ? [] : [{ type: "text", text }])];
+    field.readOnly = true;
     if (await this.#do(() => this.#desk.edit(this.id, content))) this.#endEdit();
+    field.readOnly = false;
   }
 }

@@ -6,7 +6,7 @@
  * who reads further up. A screen reader is told of a reply once, when it is complete.
  */
 import { arrange, say, show } from "./elements.js";
-import { MessageView } from "./message.js";
+import { MessageView, controlOf } from "./message.js";
 import { explained } from "./server.js";
 
 const FIRST = 30; // messages that are drawn when a chat is opened
@@ -29,7 +29,7 @@ export class Messages {
   #part;
   #fresh = []; // elements that are drawn whole at first, so that their height is known
 
-  /** `context` is what views need: {me, drafts}. */
+  /** `context` is what views need: {me, drafts}, and `rest()`, which takes the focus when nothing else can have it. */
   constructor(scroller, parts, context) {
     [this.#scroller, this.#part, this.#context] = [scroller, parts, context];
     this.#list = parts.list;
@@ -95,10 +95,20 @@ export class Messages {
     const shown = new Set(messages.map(({ id }) => id));
     for (const id of this.#views.keys()) if (!shown.has(id)) this.#views.delete(id);
     for (const view of views) view.forget();
+    const focused = document.activeElement,
+      held = this.#list.contains(focused) && focused.closest(".bar, .outcome, .editor") ? focused : null;
+    const from = held?.closest(".message");
     arrange(
       this.#list,
       views.map((view) => view.element),
     );
+    if (held !== null && !from.isConnected) this.#refocus(messages, from.dataset.id, controlOf(held));
+  }
+
+  /** The version of a message that takes the place of another one takes its focus, too. */
+  #refocus(messages, gone, control) {
+    const sibling = messages.find(({ siblings }) => siblings.includes(gone));
+    if (!this.#views.get(sibling?.id)?.focus(control)) this.#context.rest();
   }
 
   /** Says what has just become complete, to screen readers. */

@@ -28,7 +28,7 @@ const client = connect(root, { slices: ["board", lists], identity: me, optimisti
 const messages = new Messages(
   $("scroller"),
   { list: $("messages"), more: $("more"), jump: $("jump"), live: $("live"), trouble: $("trouble") },
-  { me, drafts },
+  { me, drafts, rest: () => composer.focus() },
 );
 const composer = new Composer($("composer"), drafts, {
   sent: (given) => given === talk && messages.toEnd(),
@@ -43,7 +43,8 @@ const people = new People(
   { dialog: $("people-dialog"), button: $("people"), faces: $("faces"), typing: $("typing") },
   { gone: () => ((drafts.last = null), open(null)) },
 );
-let talk = null,
+let turn = 0, // counts what people have wanted to see
+  talk = null,
   frame = null,
   lost = null,
   wanted = null;
@@ -121,6 +122,7 @@ function drawHealth() {
 
 /** Shows a chat, or a new one if it is null. */
 function open(id, message = null) {
+  turn += 1;
   if (id !== null && talk?.id === id) return message === null ? undefined : void messages.reveal(message);
   talk?.close();
   talk = new Talk(client, me, id === null ? { id: drafts.of(NEW_CHAT).chat, isNew: true } : { id }, schedule);
@@ -134,10 +136,13 @@ function open(id, message = null) {
   schedule();
 }
 
-/** A link lets people take part. Nobody has to ask for a chat that they have. */
-async function visit(id) {
-  if (!sidebar.has(id)) await ask("POST", `join/${encodeURIComponent(id)}`, {}).catch(() => {}); // the page shows what comes of it
-  open(id);
+/** A link lets people take part. Nobody has to ask for a chat that they have. People may want another one meanwhile. */
+async function visit(id, isNamed) {
+  const wish = (turn += 1);
+  const answer = sidebar.has(id) ? null : await ask("POST", `join/${encodeURIComponent(id)}`, {}).catch(() => null);
+  if (wish !== turn) return;
+  const isGone = answer?.joined === false && client.position !== null;
+  open(isGone && !isNamed ? sidebar.newest : id); // the page shows what comes of it
 }
 
 function pick(id, message = null) {
@@ -173,7 +178,7 @@ const named = () => {
 function go() {
   if (location.hash === NEW) return open(null);
   const id = named() || drafts.last;
-  if (id) void visit(id);
+  if (id) void visit(id, named() !== "");
   else open(sidebar.newest);
 }
 
@@ -206,10 +211,12 @@ function rename(event) {
   if (name !== me) become(name);
 }
 
-function escape() {
+/** Stops the reply only for those who are at the conversation, or nowhere. */
+function escape(at) {
   const panel = ["sidebar", "board"].find((name) => narrow.matches && $(name).classList.contains("open"));
   if (panel !== undefined) return toggle(panel, panel === "board" ? "board-button" : "menu", false);
-  if (talk?.view.status === "streaming") void stop();
+  const isHere = at === document.body || $("composer").contains(at) || $("scroller").contains(at);
+  if (talk?.view.status === "streaming" && isHere) void stop();
 }
 
 function keys(event) {
@@ -222,7 +229,7 @@ function keys(event) {
   } else if (command && event.shiftKey && event.key.toLowerCase() === "o") {
     event.preventDefault();
     fresh();
-  } else if (event.key === "Escape" && !event.defaultPrevented) escape();
+  } else if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) escape(event.target);
 }
 
 function fresh() {
@@ -270,7 +277,7 @@ $("menu").addEventListener("click", () => toggle("sidebar", "menu"));
 $("close-sidebar").addEventListener("click", () => toggle("sidebar", "menu", false));
 $("board-button").addEventListener("click", () => toggle("board", "board-button"));
 $("close-board").addEventListener("click", () => toggle("board", "board-button", false));
-$("veil").addEventListener("click", escape);
+$("veil").addEventListener("click", () => escape(null));
 $("theme").addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
 $("reload").addEventListener("click", () => location.reload());
 addEventListener("keydown", keys);
@@ -280,7 +287,8 @@ setTheme(drafts.theme);
 client.subscribe(schedule);
 schedule();
 
-// The list of chats says which ones need no invitation, and which one is the newest; a server that is away must not keep anybody waiting.
+// The list of chats says which ones need no invitation, and which one is the newest; a server that is away must not
+// keep anybody waiting.
 await Promise.race([client.ready.catch(() => {}), new Promise((resolve) => setTimeout(resolve, 2000))]);
 sidebar.render(client.state[lists]?.chats, null);
 go();

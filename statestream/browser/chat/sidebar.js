@@ -28,6 +28,7 @@ export class Sidebar {
   #timer;
   #searched = "";
   #hits = new Map();
+  #lines = new Map(); // elements of what was found, by chat and message
   #far = { read: 0, left: 0 };
 
   /** `on.pick(chat, message)`: somebody wants to see that chat, perhaps at that message. */
@@ -150,6 +151,7 @@ export class Sidebar {
       new Map(),
       { read: 0, left: Math.min(this.#chats.length, MAX_READ) },
     ];
+    this.#lines.clear();
     this.#drawFound();
     await this.#search.run(this.#chats, query, ({ hits, ...far }) => {
       [this.#hits, this.#far] = [hits, far];
@@ -166,11 +168,12 @@ export class Sidebar {
     }
     show(this.#list, false);
     show(this.#found, true);
-    this.#found.replaceChildren(...entries.slice(0, MAX_FOUND));
+    arrange(this.#found, entries.slice(0, MAX_FOUND)); // what has the focus keeps it
     const { read, left } = this.#far,
       count = entries.length === 0 ? "Nothing found" : entries.length === 1 ? "1 hit" : `${entries.length} hits`;
     const where =
       this.#chats.length > MAX_READ ? `the newest ${MAX_READ} of ${this.#chats.length} chats` : "your chats";
+    this.#status.ariaLive = left > 0 ? "off" : "polite"; // a screen reader is told the end only
     say(
       this.#status,
       left > 0
@@ -180,6 +183,13 @@ export class Sidebar {
   }
 
   #hit(id, title, message, words) {
+    const key = JSON.stringify([id, title, message?.id]);
+    let line = this.#lines.get(key);
+    if (line === undefined) this.#lines.set(key, (line = this.#line(id, title, message, words)));
+    return line;
+  }
+
+  #line(id, title, message, words) {
     const [before, hit, after] = snippet(message === null ? title : message.text, words);
     const line = element(
       "span",

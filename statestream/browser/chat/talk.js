@@ -110,8 +110,10 @@ export class Talk {
     return this.#base.request("api/chat", { id: this.id, ...body }, options);
   }
 
-  has(message) {
-    return this.value?.messages.some(({ id }) => id === message) ?? false;
+  /** What a message says; null if the chat does not have it. */
+  textOf(message) {
+    const parts = this.value?.messages.find(({ id }) => id === message)?.parts;
+    return parts === undefined ? null : parts.map(({ text = "" }) => text).join("");
   }
 
   /** Reports that this person is typing. The server knows who is here only after their stream has come. */
