@@ -61,7 +61,7 @@ async function shrunk(file, room) {
   return null;
 }
 
-/** What a message gets of these files, beside those that it has: {files, problems}, with a sentence for each problem. */
+/** What a message gets of these files, beside those that it has: {files, problems}, a sentence for each problem. */
 export async function attached(files, already) {
   const taken = [...already],
     problems = [];

@@ -34,7 +34,7 @@ const ICONS = {
   link: "M10 14a4 4 0 0 0 6 .5l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6-.5l-3 3a4 4 0 0 0 6 6l1-1",
 };
 
-/** An element with properties and children. `on…` are listeners, `data` is the data set, names with a dash attributes. */
+/** An element with properties and children. `on…` are listeners, `data` the data set, names with a dash attributes. */
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {

@@ -1,8 +1,8 @@
 /* markdown.js: Markdown as elements of the page.
  *
- * Invariants: elements are made one by one, from what the parser has found. HTML in a text is shown as text. A link leads
- * to the web or to a mailbox, and a picture is part of the message; anything else stays text. A block that has not
- * changed keeps its element, and with it the reader's selection.
+ * Invariants: elements are made one by one, from what the parser has found. HTML in a text is shown as text. A link
+ * leads to the web or to a mailbox, and a picture is part of the message; anything else stays text. A block that has
+ * not changed keeps its element, and with it the reader's selection.
  */
 import { Blocks, linkOf, pictureOf, unescaped } from "./blocks.js";
 import { Code } from "./code.js";

@@ -1,6 +1,7 @@
 /* people.js: who takes part in the open chat, who is here, who is typing; inviting, leaving and deleting.
  *
- * Invariants: it shows what the server says. What cannot be undone is asked twice. What went wrong stands in the dialog.
+ * Invariants: it shows what the server says. What cannot be undone is asked twice. What went wrong stands in the
+ * dialog.
  */
 import { copy, element, icon, say, show } from "./elements.js";
 import { avatarOf, listed, nameOf } from "./names.js";

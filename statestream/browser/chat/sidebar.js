@@ -1,7 +1,7 @@
 /* sidebar.js: this person's chats, newest first, and what a search finds in them.
  *
- * Invariants: an entry keeps its element while the list changes, and with it the focus. One entry can be reached by Tab,
- * the others from there with the arrows.
+ * Invariants: an entry keeps its element while the list changes, and with it the focus. One entry can be reached by
+ * Tab, the others from there with the arrows.
  */
 import { arrange, element, say, show } from "./elements.js";
 import { MAX_READ, Search, matches, snippet, wordsOf } from "./search.js";

@@ -104,8 +104,8 @@ export class Talk {
     await this.#ask({ messages: [{ id, role: "user", parts }] }, { attempts: 1 });
   }
 
-  /** Asks, in a chat that this creates if necessary. A reply that fails cuts off a response of plain text, which browsers
-   * report as an error; a response of this route ends in good order. */
+  /** Asks, in a chat that this creates if necessary. A reply that fails cuts off a response of plain text, which
+   * browsers report as an error; a response of this route ends in good order. */
   #ask(body, options) {
     return this.#base.request("api/chat", { id: this.id, ...body }, options);
   }
