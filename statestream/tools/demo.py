@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from secrets import token_hex
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from statestream import Identity, Malformed, Refused, Slice, StatestreamError, Store, create_app
 from statestream.auth import anyone
@@ -61,12 +62,6 @@ def name_banned(state: Any, *, name: str) -> None:
         state["names"].append(name)
 
 
-@banned.action
-def name_readmitted(state: Any, *, name: str) -> None:
-    """The owner has invited them again."""
-    state["names"] = [each for each in state["names"] if each != name]
-
-
 def demo_app(journal: str, model: Model | None = None) -> web.Application:
     chat = Chat(model=model, lease=3.0)
     store = Store([board, banned, *chat.slices], journal=journal)
@@ -81,15 +76,27 @@ def demo_app(journal: str, model: Model | None = None) -> web.Application:
 
     async def join(request: web.Request) -> web.Response:
         """Whoever has the link of a chat may take part in it. A chat that does not exist yet is nobody's to join."""
-        visitor = await guest(request)
-        if visitor is None:
-            return web.json_response({"joined": False})
+        visitor, chat_id = await guest(request), request.match_info["id"]
         try:
-            await people.invite(request.match_info["id"], visitor.subject)
+            removed = await store.read(banned, quote(chat_id, safe="")) or {"names": []}
+            if visitor is None or visitor.subject in removed["names"]:
+                return web.json_response({"joined": False})
+            await people.invite(chat_id, visitor.subject)
         except StatestreamError:
             return web.json_response({"joined": False})
         return web.json_response({"joined": True})
 
+    @web.middleware
+    async def remember(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Whoever the owner of a chat has removed does not come back by its link. Those who have left may."""
+        answer = await handler(request)
+        removed = request.match_info.get("subject") if request.method == "DELETE" else None
+        visitor = await guest(request)
+        if removed is not None and visitor is not None and visitor.subject != removed:
+            await store.dispatch(name_banned(quote(request.match_info["id"], safe=""), name=removed))
+        return answer
+
+    app.middlewares.append(remember)
     app.router.add_post("/join/{id}", join)
     app.router.add_get("/", file_handler(CHAT_PAGE))
     app.router.add_get("/js/{name}", client_handler())

@@ -13,6 +13,14 @@ from tests.support.browser import LEFT, RIGHT, is_of_the_cut
 from tests.support.chat_page import LAST, TALKATIVE, ChatPage
 from tests.support.node import Node
 
+SLOW_JOIN = """fetch = ((real) => async (url, init) => {
+  const joins = String(url).includes('/join/');
+  if (joins) await new Promise((go) => (globalThis.letJoin = go));
+  const answer = await real(url, init);
+  if (joins) globalThis.joined = true;
+  return answer;
+})(fetch)"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -69,6 +77,12 @@ def test_who_has_the_link_takes_part_is_seen_and_can_be_removed(browser: Node, s
     ben.wait_for("#missing", "you do not belong to it any more")
     ben.wait("document.querySelectorAll('#chats a').length === 0")
     assert ben.look("document.querySelector('#message').disabled")
+    ben.do("reload")  # the link does not let him in again
+    ben.live()
+    ben.wait_for("#missing")
+    ana.do("fill", target="#invite-name", text="ben")
+    ana.do("press", target="#invite-name", key="Enter")
+    ben.wait_for("#messages .who", "Ana Ramírez")
     assert ana.problems() == ben.problems() == []
     ana.close()
     ben.close()
@@ -146,6 +160,40 @@ def test_titles_are_live_and_search_finds_titles_and_messages(page: ChatPage) ->
     page.do("press", key="Home")
     assert page.look("document.activeElement.textContent") == first
     assert page.problems() == []
+
+
+# which chat is open
+
+
+def test_a_chat_that_is_gone_is_not_opened_again_but_the_newest_one_is(page: ChatPage, server: Server) -> None:
+    page.ask("echo Kept")
+    kept = page.chat
+    page.click(".new")
+    page.ask("echo Deleted")
+    gone = page.chat
+    other = page.look(f"fetch('api/chats/{gone}', {{ method: 'DELETE' }}).then(({{ status }}) => status)")
+    assert other == 200
+    page.wait_for("#missing")
+    page.do("visit", url=f"{server.url}/")
+    page.live()
+    page.wait(f"chat.talk?.id === {json.dumps(kept)}")
+    assert page.problems() == []
+
+
+def test_a_slow_invitation_does_not_interrupt_who_has_gone_elsewhere(page: ChatPage, browser: Node) -> None:
+    page.ask("echo Hello")
+    other = ChatPage(browser, RIGHT, page.url.partition("#")[0])
+    other.look(f"void ({SLOW_JOIN})")
+    other.look(f"location.hash = {json.dumps(page.chat)}")
+    other.wait("globalThis.letJoin !== undefined")
+    other.do("press", key="Control+Shift+O")
+    other.type("In the middle")
+    other.look("void letJoin()")
+    other.wait("globalThis.joined")
+    other.look("new Promise((next) => setTimeout(next))")
+    assert other.look("chat.talk.isNew")
+    assert other.field == "In the middle"
+    assert other.close() == []
 
 
 # the board

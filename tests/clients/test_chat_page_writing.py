@@ -36,6 +36,12 @@ LOST = """fetch = ((real) => async (url, init) => {
   if (init?.method === 'POST') throw new TypeError('lost');
   return answer;
 })(fetch)"""
+HELD = """fetch = ((real) => async (url, init) => {
+  if (init?.method === 'POST' && String(url).includes('chat')) await new Promise((go) => (globalThis.letGo = go));
+  return real(url, init);
+})(fetch)"""
+EARLY = """!globalThis.chat?.talk && document.querySelector('#message') !== null
+  && (document.querySelector('#message').value = 'early')"""
 UNAWARE = """Object.defineProperty(chat.talk, 'view', {
   value: { ...chat.talk.view, status: 'ready' }, configurable: true,
 })"""
@@ -217,4 +223,140 @@ def test_a_changed_message_begins_a_branch_and_its_text_is_kept_while_it_is_writ
     page.click("[data-flip=back]")
     page.wait("document.querySelector('.user .flipper')?.textContent === '1 / 2'")
     assert page.reply() == "One"
+    assert page.problems() == []
+
+
+# several windows, slow answers, and what is typed meanwhile
+
+
+def test_two_windows_with_the_same_draft_send_two_messages(page: ChatPage, browser: Node) -> None:
+    page.ask("echo One")
+    page.type("echo Of the first")
+    other = ChatPage(browser, RIGHT, page.url, beside=page)
+    other.wait("document.querySelector('#message').value === 'echo Of the first'")
+    other.type("echo Of the second")
+    page.do("press", target="#message", key="Enter")
+    page.wait("document.querySelectorAll('#messages > .assistant').length === 2")
+    page.reply()
+    assert other.field == "echo Of the second"
+    assert "Of the second" in other.ask("echo Of the second")
+    assert page.field == ""
+    assert other.texts("#messages > .user .content") == ["echo One", "echo Of the first", "echo Of the second"]
+    assert other.look("document.querySelector('.flipper')") is None, "none is another version of another one"
+    assert other.close() == []
+
+
+def test_what_is_typed_before_the_chat_is_open_is_kept(page: ChatPage) -> None:
+    page.ask("echo One")
+    page.type("Before")
+    page.look("void setTimeout(() => location.reload())")
+    page.wait(EARLY)  # the field is there before the modules of the page are
+    page.live()
+    page.wait("chat.talk !== null")
+    assert page.field == "Before\nearly"
+    page.do("reload")
+    page.live()
+    assert page.field == "Before\nearly"
+
+
+def test_what_is_typed_while_a_message_is_sent_is_the_next_one(page: ChatPage) -> None:
+    page.look(f"void ({HELD})")
+    page.do("say", field="#message", text="echo First")
+    page.wait("globalThis.letGo !== undefined")
+    page.type("echo First and more")
+    page.look("void letGo()")
+    page.wait("document.querySelector('#message').value === 'and more'")
+    first = page.chat
+    page.reply()
+    page.do("reload")
+    page.live()
+    assert page.field == "and more"
+    page.click(".new")
+    assert page.field == ""
+    assert page.chat != first
+    page.do("reload")
+
+
+def test_nothing_can_be_typed_into_a_change_while_it_is_sent(page: ChatPage) -> None:
+    page.ask("echo One")
+    page.click(".user [title='Change this message']")
+    page.do("fill", target=".editor textarea", text="echo Two")
+    page.look(f"void ({HELD})")
+    page.click(".editor button.main")
+    page.wait("globalThis.letGo !== undefined")
+    assert page.look("document.querySelector('.editor textarea').readOnly")
+    page.look("void letGo()")
+    page.is_gone(".editor")
+    page.wait("document.querySelector('.user .flipper')?.textContent === '2 / 2'")
+    page.wait("document.activeElement.closest('#composer') || document.activeElement.dataset.control === 'edit'")
+    page.do("reload")
+
+
+def test_a_message_that_waits_is_sent_when_its_chat_is_opened_again(page: ChatPage) -> None:
+    page.ask("echo One")
+    first = page.chat
+    page.do("unplug", offline=True)
+    page.do("say", field="#message", text="echo Two")
+    page.wait_for(NOTE, "You are offline")
+    page.do("press", key="Control+Shift+O")
+    page.wait_for("#welcome")
+    page.do("unplug", offline=False)
+    page.live()
+    page.click(f"#chats a[href='#{first}']")
+    page.wait("document.querySelectorAll('#messages > .assistant').length === 2")
+    page.wait("document.querySelector('#message').value === ''")
+    assert page.texts("#messages > .user .content") == ["echo One", "echo Two"]
+
+
+def test_escape_stops_a_reply_only_for_those_who_are_at_it(page: ChatPage) -> None:
+    page.send("wait")
+    page.growing(1)
+    page.do("press", target="#search", key="Escape")
+    page.look("""void document.querySelector('#message').dispatchEvent(
+      new KeyboardEvent('keydown', { key: 'Escape', isComposing: true, bubbles: true }))""")
+    page.look("fetch('./').then(() => true)")
+    assert page.look(f"{LAST}.classList.contains('streaming')")
+    page.do("press", target="#message", key="Escape")
+    page.wait_for(".outcome", "stopped")
+
+
+def test_a_file_that_is_still_read_belongs_to_the_message(page: ChatPage) -> None:
+    page.look("""void (FileReader.prototype.readAsDataURL = ((real) => function (blob) {
+      globalThis.letRead = () => real.call(this, blob);
+    })(FileReader.prototype.readAsDataURL))""")
+    page.type("echo With it")
+    event = "new ClipboardEvent('paste', { clipboardData: files, bubbles: true, cancelable: true })"
+    page.look(f"{{ {FILES} document.querySelector('#message').dispatchEvent({event}); }}")
+    page.wait_for(NOTE, "Reading")
+    page.do("press", target="#message", key="Enter")
+    page.look("void letRead()")
+    page.wait("document.querySelector('#messages .attachment img')?.naturalWidth === 1")
+    assert page.texts("#messages > .user .content") == ["echo With it"]
+    page.is_gone(NOTE)
+    page.do("reload")
+
+
+def test_a_text_that_is_too_long_or_has_no_room_stays_and_the_note_says_so(page: ChatPage) -> None:
+    page.type("x" * 100_001)
+    page.wait_for(NOTE, "at most 100,000 characters. This one has 100,001")
+    page.do("press", target="#message", key="Enter")
+    assert len(page.field) == 100_001
+    page.type("")
+    page.is_gone(NOTE)
+    page.look("void (Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') })")
+    page.type("No room")
+    page.wait_for(NOTE, "no room to store")
+    page.do("reload")
+
+
+def test_the_control_that_was_used_has_the_focus_in_the_other_version(page: ChatPage) -> None:
+    page.ask("echo One")
+    page.look("document.querySelector('.last [data-control=again]').focus()")
+    page.do("press", key="Enter")
+    page.wait("document.querySelector('.last .flipper')?.textContent === '2 / 2'")
+    assert page.look("document.activeElement !== document.body")
+    page.look("document.querySelector('.last [data-control=back]').focus()")
+    page.do("press", key="Enter")
+    page.wait("document.querySelector('.last .flipper')?.textContent === '1 / 2'")
+    assert page.look("document.activeElement.dataset.control") == "next"
     assert page.problems() == []

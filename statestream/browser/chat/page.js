@@ -234,7 +234,7 @@ function keys(event) {
 
 function fresh() {
   toggle("sidebar", "menu", false);
-  if (!talk?.isNew || talk.exists) open(null);
+  if (!talk?.isNew || talk.exists || location.hash !== NEW) open(null);
   composer.field.focus();
 }
 
