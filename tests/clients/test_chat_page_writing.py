@@ -40,8 +40,13 @@ HELD = """fetch = ((real) => async (url, init) => {
   if (init?.method === 'POST' && String(url).includes('chat')) await new Promise((go) => (globalThis.letGo = go));
   return real(url, init);
 })(fetch)"""
-EARLY = """!globalThis.chat?.talk && document.querySelector('#message') !== null
-  && (document.querySelector('#message').value = 'early')"""
+EARLY = """globalThis.early = open(location.href);
+const type = () => {
+  const field = early.document.querySelector('#message'); // it is there before the modules of the page are
+  if (field === null) return setTimeout(type);
+  field.value = 'early';
+};
+type();"""
 UNAWARE = """Object.defineProperty(chat.talk, 'view', {
   value: { ...chat.talk.view, status: 'ready' }, configurable: true,
 })"""
@@ -249,14 +254,10 @@ def test_two_windows_with_the_same_draft_send_two_messages(page: ChatPage, brows
 def test_what_is_typed_before_the_chat_is_open_is_kept(page: ChatPage) -> None:
     page.ask("echo One")
     page.type("Before")
-    page.look("void setTimeout(() => location.reload())")
-    page.wait(EARLY)  # the field is there before the modules of the page are
-    page.live()
-    page.wait("chat.talk !== null")
-    assert page.field == "Before\nearly"
-    page.do("reload")
-    page.live()
-    assert page.field == "Before\nearly"
+    page.look(f"{{ {EARLY} }}")
+    page.wait("early.chat?.talk")
+    assert page.look("early.document.querySelector('#message').value") == "Before\nearly"
+    page.look("void early.close()")
 
 
 def test_what_is_typed_while_a_message_is_sent_is_the_next_one(page: ChatPage) -> None:
@@ -360,3 +361,11 @@ def test_the_control_that_was_used_has_the_focus_in_the_other_version(page: Chat
     page.wait("document.querySelector('.last .flipper')?.textContent === '1 / 2'")
     assert page.look("document.activeElement.dataset.control") == "next"
     assert page.problems() == []
+
+
+def test_a_suggestion_can_be_undone(page: ChatPage) -> None:
+    page.type("mine")
+    page.click("[data-suggest]")
+    assert page.field not in ("", "mine")
+    page.do("press", key="Control+z")
+    assert page.field == "mine"
