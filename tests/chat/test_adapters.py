@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.support import ROOT, Server
-from tests.support.chats import ended, read_until, received
+from tests.support.chats import ended, read_until, ui_question, ui_reply
 from tests.support.provider import asked, open_gate, script
 
 APP = f"{ROOT / 'tests/apps/adapted.py'}:app"
@@ -39,15 +39,10 @@ async def ann() -> AsyncIterator[Http]:
         yield http
 
 
-def body(chat: str, text: str, **more: Any) -> dict[str, Any]:
-    return {"id": chat, "message": {"role": "user", "parts": [{"type": "text", "text": text}]}, **more}
-
-
-async def reply(http: Http, server: Server, chat: str, text: str, **more: Any) -> Any:
-    async with http.post(f"{server.url}/api/chat", json=body(chat, text, **more)) as response:
-        assert response.status == 200, await response.text()
-        await received(response)
-    return await ended(http, server, chat)
+async def reply(http: Http, server: Server, chat: str, text: str, *, id: str = "q1", **more: Any) -> Any:
+    body = ui_question(chat, text, **more)
+    body["message"]["id"] = id
+    return await ui_reply(http, server, body)
 
 
 def call(id: str, arguments: str, name: str = "order") -> list[Any]:
@@ -86,7 +81,7 @@ async def test_the_model_is_told_what_the_chat_has(ann: Http, server: Server, up
     await script(ann, upstream, question + "+", {"say": "Ordered."}, {"finish": "stop"})
     await reply(ann, server, "chair", question)
     again = await script(ann, upstream, f"{words} And what did I order?", {"say": "A chair."}, {"finish": "stop"})
-    made = await reply(ann, server, "chair", again)
+    made = await reply(ann, server, "chair", again, id="q2")
     assert made["parts"] == [{"type": "text", "text": "A chair."}]
     [request] = await asked(ann, upstream, again)
     assert [message["role"] for message in request["body"]["messages"]] == [
@@ -130,7 +125,7 @@ async def test_a_provider_that_refuses_is_an_error_without_its_words(
 
 async def test_a_reply_is_stopped_and_keeps_its_text(ann: Http, server: Server, upstream: str, words: str) -> None:
     question = await script(ann, upstream, words, {"say": "Once upon"}, {"wait": "adapted"}, {"finish": "stop"})
-    async with ann.post(f"{server.url}/api/chat", json=body("stopped", question)) as response:
+    async with ann.post(f"{server.url}/api/chat", json=ui_question("stopped", question)) as response:
         await read_until(response, "Once upon")
         async with ann.post(f"{server.url}/api/chats/stopped/stop") as stopped:
             assert stopped.status == 200

@@ -12,7 +12,8 @@ import pytest
 
 from statestream.chat import Chat
 from tests.support import ROOT, Server, eventually
-from tests.support.chats import ended, read_chat, read_until, received
+from tests.support.chats import ended, read_chat, read_until, received, ui_reply
+from tests.support.chats import ui_question as question
 
 APP = f"{ROOT / 'tests/apps/agency.py'}:app"
 Http = aiohttp.ClientSession
@@ -34,17 +35,8 @@ async def ann() -> AsyncIterator[Http]:
         yield http
 
 
-def question(chat: str, text: str, **more: Any) -> dict[str, Any]:
-    parts = [{"type": "text", "text": text}]
-    return {"id": chat, "message": {"id": "q1", "role": "user", "parts": parts}, **more}
-
-
 async def ask(http: Http, server: Server, chat: str, text: str, **more: Any) -> Any:
-    """The reply, as the chat has it when it has ended."""
-    async with http.post(f"{server.url}/api/chat", json=question(chat, text, **more)) as response:
-        assert response.status == 200, await response.text()
-        await received(response)
-    return await ended(http, server, chat)
+    return await ui_reply(http, server, question(chat, text, **more))
 
 
 def written(message: Any) -> str:

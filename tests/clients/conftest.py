@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import Server
+from tests.support.chat_page import ChatPage
 from tests.support.node import Node
 
 
@@ -13,3 +15,17 @@ from tests.support.node import Node
 def replicas() -> Iterator[Node]:
     with Node("replica.mjs") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def window(browser: Node, server: Server) -> Iterator[ChatPage]:
+    """A window on the chat page of the module's `server`."""
+    opened = ChatPage(browser, "window", server.url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(window: ChatPage) -> ChatPage:
+    """A new chat, in the window of all tests."""
+    return window.afresh()

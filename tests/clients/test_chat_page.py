@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import ROOT, Server
 from tests.support.browser import CHROMIUM, LEFT, RIGHT, is_of_the_cut
-from tests.support.chat_page import LAST, TALKATIVE, ChatPage
+from tests.support.chat_page import LAST, ChatPage, talkative
 from tests.support.chats import INTERRUPTED
 from tests.support.node import Node
 
@@ -25,8 +25,7 @@ from tests.support.node import Node
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that may be stopped and killed: it has its journal in a file."""
-    journal = tmp_path_factory.mktemp("talkative") / "chat.db"
-    with Server("serve", TALKATIVE, env={"JOURNAL": f"sqlite:///{journal}", "PYTHONPATH": str(ROOT)}) as running:
+    with talkative(tmp_path_factory.mktemp("talkative")) as running:
         yield running
 
 

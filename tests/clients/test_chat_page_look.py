@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import ROOT, Server
+from tests.support import Server
 from tests.support.browser import LEFT
-from tests.support.chat_page import LAST, TALKATIVE, ChatPage
+from tests.support.chat_page import LAST, ChatPage, talkative
 from tests.support.node import Node
 
 SHOWN = f"""echo # A title
@@ -47,7 +47,7 @@ SHELL = """fetch('./').then(async (answer) => [answer.headers.get('Content-Secur
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server("serve", TALKATIVE, env={"PYTHONPATH": str(ROOT)}) as running:
+    with talkative() as running:
         yield running
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 import statestream
-from tests.support import ROOT, Server
+from tests.support import Server
 from tests.support.browser import LEFT, RIGHT, is_of_the_cut
-from tests.support.chat_page import LAST, TALKATIVE, ChatPage
+from tests.support.chat_page import LAST, ChatPage, talkative
 from tests.support.node import Node
 
 SLOW_JOIN = """fetch = ((real) => async (url, init) => {
@@ -24,22 +24,8 @@ SLOW_JOIN = """fetch = ((real) => async (url, init) => {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    journal = tmp_path_factory.mktemp("talkative") / "chat.db"
-    with Server("serve", TALKATIVE, env={"JOURNAL": f"sqlite:///{journal}", "PYTHONPATH": str(ROOT)}) as running:
+    with talkative(tmp_path_factory.mktemp("talkative")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def window(browser: Node, server: Server) -> Iterator[ChatPage]:
-    opened = ChatPage(browser, "window", server.url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def page(window: ChatPage) -> ChatPage:
-    """A new chat, in the window of all tests."""
-    return window.afresh()
 
 
 def add(page: ChatPage, title: str) -> None:

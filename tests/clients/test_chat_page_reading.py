@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import ROOT, Server
+from tests.support import Server
 from tests.support.browser import LEFT, RIGHT
-from tests.support.chat_page import LAST, TALKATIVE, ChatPage
+from tests.support.chat_page import LAST, ChatPage, talkative
 from tests.support.node import Node
 
 MANY = 10_000
@@ -74,21 +74,8 @@ TOP = "document.querySelector('#messages > li').getBoundingClientRect().top"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server("serve", TALKATIVE, env={"MANY": str(MANY), "PYTHONPATH": str(ROOT)}) as running:
+    with talkative(MANY=str(MANY)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def window(browser: Node, server: Server) -> Iterator[ChatPage]:
-    opened = ChatPage(browser, "window", server.url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def page(window: ChatPage) -> ChatPage:
-    """A new chat, in the window of all tests."""
-    return window.afresh()
 
 
 def test_markdown_becomes_elements_and_code_is_highlighted_and_copied(page: ChatPage) -> None:

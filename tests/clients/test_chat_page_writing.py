@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, Server
+from tests.support import Server
 from tests.support.browser import RIGHT, is_of_the_cut
-from tests.support.chat_page import LAST, TALKATIVE, ChatPage
+from tests.support.chat_page import LAST, ChatPage, talkative
 from tests.support.node import Node
 
 NOTE = "#composer .note"
@@ -56,22 +56,8 @@ DROP = """for (const kind of ['dragenter', 'drop'])
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    journal = tmp_path_factory.mktemp("talkative") / "chat.db"
-    with Server("serve", TALKATIVE, env={"JOURNAL": f"sqlite:///{journal}", "PYTHONPATH": str(ROOT)}) as running:
+    with talkative(tmp_path_factory.mktemp("talkative")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def window(browser: Node, server: Server) -> Iterator[ChatPage]:
-    opened = ChatPage(browser, "window", server.url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def page(window: ChatPage) -> ChatPage:
-    """A new chat, in the window of all tests."""
-    return window.afresh()
 
 
 def test_a_draft_survives_a_reload_and_each_chat_has_its_own(page: ChatPage) -> None:

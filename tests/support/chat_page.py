@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.support.browser import Tab, text_is
 from tests.support.node import Node
 from tests.support.paths import ROOT
+from tests.support.server import Server
 
 TALKATIVE = f"{ROOT / 'tests/apps/talkative.py'}:app"
 LAST = "document.querySelector('#messages > .assistant.last')"
+
+
+def talkative(folder: Path | None = None, **env: str) -> Server:
+    """A server of the chat page. With a folder, its journal is a file there, so that it may be stopped and killed."""
+    journal = {} if folder is None else {"JOURNAL": f"sqlite:///{folder / 'chat.db'}"}
+    return Server("serve", TALKATIVE, env={"PYTHONPATH": str(ROOT), **journal, **env})
 
 
 class ChatPage(Tab):

@@ -65,6 +65,20 @@ async def ask(http: aiohttp.ClientSession, server: Server, chat: str, question: 
     return await post(http, server, chat, user(question))
 
 
+def ui_question(chat: str, text: str, **more: Any) -> dict[str, Any]:
+    """The body of a question to `/api/chat`. It has the id q1, so that it is asked once in a chat."""
+    parts = [{"type": "text", "text": text}]
+    return {"id": chat, "message": {"id": "q1", "role": "user", "parts": parts}, **more}
+
+
+async def ui_reply(http: aiohttp.ClientSession, server: Server, body: dict[str, Any]) -> Any:
+    """Asks a question of `ui_question`. Returns the reply, as the chat has it when it has ended."""
+    async with http.post(f"{server.url}/api/chat", json=body) as response:
+        assert response.status == 200, await response.text()
+        await received(response)
+    return await ended(http, server, body["id"])
+
+
 async def received(response: aiohttp.ClientResponse) -> Answer:
     data, cut = b"", False
     try:
