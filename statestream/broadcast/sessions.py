@@ -15,21 +15,19 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Final, Literal
+from typing import Final
 
 from statestream.core.change import Change
 from statestream.core.errors import TooManyStreams
 from statestream.core.principal import Identity
 from statestream.store.bus import ResetReason
-from statestream.store.revocations import NAME, is_revoked, key_of
+from statestream.store.revocations import NAME, WhyNot, is_revoked, key_of, why_not
 from statestream.store.view import StoreView
 
 LOOK_SECONDS: Final = 60.0
 """How long the timer waits at most."""
 RETRY_SECONDS: Final = 5.0
 """When somebody with too many streams may try again: nobody knows when one of them will end."""
-
-SessionEnd = Literal["expired", "revoked"]
 
 
 class Session:
@@ -40,9 +38,9 @@ class Session:
 
     __slots__ = ("address", "end", "held", "identity")
 
-    def __init__(self, identity: Identity | None, end: Callable[[SessionEnd], None] | None) -> None:
+    def __init__(self, identity: Identity | None, end: Callable[[WhyNot], None] | None) -> None:
         self.identity = identity
-        self.end: Callable[[SessionEnd], None] | None = end
+        self.end: Callable[[WhyNot], None] | None = end
         self.held = False
         self.address: str | None = None
 
@@ -63,13 +61,11 @@ class Sessions:
         self._numbers = count()
         self._timer: asyncio.TimerHandle | None = None
 
-    def why_not(self, identity: Identity) -> SessionEnd | None:
+    def why_not(self, identity: Identity) -> WhyNot | None:
         """Why credentials are not valid any more; None if they are."""
-        if identity.expires is not None and identity.expires <= time.time():
-            return "expired"
-        return "revoked" if is_revoked(self._view, identity) else None
+        return why_not(self._view, identity)
 
-    def open(self, identity: Identity, end: Callable[[SessionEnd], None]) -> Session:
+    def open(self, identity: Identity, end: Callable[[WhyNot], None]) -> Session:
         """Counts a session. Call `close` when it is over."""
         session = Session(identity, end)
         self._by_key.setdefault(key_of(identity.subject), {})[session] = None
@@ -154,7 +150,7 @@ class Sessions:
             if session.identity is not None and is_revoked(self._view, session.identity):
                 self._end(session, "revoked")
 
-    def _end(self, session: Session, reason: SessionEnd) -> None:
+    def _end(self, session: Session, reason: WhyNot) -> None:
         end = session.end
         self.close(session)
         if end is not None:

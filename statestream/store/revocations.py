@@ -7,8 +7,9 @@ it. Credentials that do not tell when they were issued count as issued before.
 from __future__ import annotations
 
 import hashlib
+import time
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from statestream.core.change import REMOVED, Action
 from statestream.core.principal import Identity
@@ -33,6 +34,16 @@ def reinstated(state: Any) -> Any:
 def key_of(subject: str) -> str:
     """The key of a subject: any text, in the same short form."""
     return hashlib.sha256(subject.encode()).hexdigest()[:32]
+
+
+WhyNot = Literal["expired", "revoked"]
+
+
+def why_not(view: StoreView, identity: Identity) -> WhyNot | None:
+    """Why the credentials of an identity are not valid any more; None if they are. Raises NotLoaded."""
+    if identity.expires is not None and identity.expires <= time.time():
+        return "expired"
+    return "revoked" if is_revoked(view, identity) else None
 
 
 def is_revoked(view: StoreView, identity: Identity) -> bool:

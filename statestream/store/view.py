@@ -313,7 +313,9 @@ class StoreView:
         changes = self._state.bus.after(after)
         if changes is None:
             return None
-        selected = _without_notes(selection.among(changes), selection)
+        selected = selection.among(changes)
+        if selection.everything:
+            selected = _without_notes(selected)
         return selected if self._rights.unlimited else self._seen_now(selected)
 
     def _seen_now(self, changes: Sequence[Change]) -> list[Change]:
@@ -384,7 +386,7 @@ class StoreView:
 
     async def _page(self, after: Position, selection: Selection, limit: int) -> Page:
         page = await self._state.journal.read(after, limit, selection)
-        return Page(changes=_without_notes(page.changes, selection), until=page.until)
+        return Page(changes=_without_notes(page.changes), until=page.until) if selection.everything else page
 
     async def _readable_of(self, page: Page) -> list[Change]:
         names = {change.slice for change in page.changes}
@@ -522,6 +524,6 @@ class StoreView:
             raise Unavailable("the store is not open; use `async with store:` or serve it")
 
 
-def _without_notes(changes: Sequence[Change], selection: Selection) -> list[Change]:
-    """What clients are shown of selected changes, if these are everything: no notes of versions."""
-    return [each for each in changes if not is_note(each.slice)] if selection.everything else list(changes)
+def _without_notes(changes: Iterable[Change]) -> list[Change]:
+    """What clients are shown of all changes: no notes of versions."""
+    return [each for each in changes if not is_note(each.slice)]

@@ -8,7 +8,6 @@ reply that has not ended.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,7 +22,7 @@ from statestream.core.change import Action, Result
 from statestream.core.errors import Refused, Unauthenticated
 from statestream.core.principal import Identity
 from statestream.core.values import plain
-from statestream.store.revocations import is_revoked
+from statestream.store.revocations import why_not
 from statestream.store.view import StoreView
 
 MAX_STORED: Final = 1_000_000
@@ -69,10 +68,9 @@ class Context:
         identity = self.identity
         if identity is None:
             return
-        if identity.expires is not None and identity.expires <= time.time():
-            raise Unauthenticated("the credentials of the person who asked have expired", kind="expired")
-        if await self._server.complete(lambda: is_revoked(self._server, identity)):
-            raise Unauthenticated("the credentials of the person who asked were revoked", kind="revoked")
+        kind = await self._server.complete(lambda: why_not(self._server, identity))
+        if kind is not None:
+            raise Unauthenticated("the login of the person who asked is no longer valid", kind=kind)
 
     async def answer(
         self, model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec] = ()

@@ -22,20 +22,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from statestream.chat.agents import AgentPiece, Status, Task, ToolResult, ToolUse
 from statestream.chat.agents.adapting import arguments_of, as_json, output, require
 from statestream.chat.models import ModelFailed, Reasoning, Refusal, Turn, Usage
-from statestream.chat.models.chunks import BROKEN_OFF
+from statestream.chat.models.chunks import BROKEN_OFF, LATE
 from statestream.chat.models.openai import failure_of
+from statestream.chat.replies.grace import GRACE_SECONDS
 
 if TYPE_CHECKING:
     from agents import Agent, RunConfig
     from agents.items import TResponseInputItem
 
 log = logging.getLogger("statestream")
-GRACE_SECONDS: Final = 1.0
 
 
 async def run(
@@ -144,5 +144,5 @@ def _failure(error: Exception) -> ModelFailed:
     if isinstance(error, ModelRefusalError):
         return ModelFailed("refused", "The model declined to answer.")
     if isinstance(error, ModelTimeoutError):
-        return ModelFailed("timeout", "The model did not answer in time.")
+        return ModelFailed(*LATE)
     return ModelFailed(*BROKEN_OFF)

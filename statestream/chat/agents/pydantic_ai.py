@@ -28,7 +28,7 @@ import orjson
 from statestream.chat.agents import AgentPiece, Task, ToolResult, ToolUse
 from statestream.chat.agents.adapting import arguments_of, as_json, output, require
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
-from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES
+from statestream.chat.models.chunks import BROKEN_OFF, CUT_OFF, LATE, OTHERWISE, SENTENCES
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
@@ -155,11 +155,11 @@ def _failure(error: Exception) -> ModelFailed:
     from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError, ModelTimeoutError, UsageLimitExceeded
 
     if isinstance(error, ModelHTTPError):
-        return ModelFailed(*SENTENCES.get(error.status_code, ("failed", "The model failed. Try again.")))
+        return ModelFailed(*SENTENCES.get(error.status_code, OTHERWISE))
     if isinstance(error, ModelTimeoutError):
-        return ModelFailed("timeout", "The model did not answer in time.")
+        return ModelFailed(*LATE)
     if isinstance(error, ModelConnectionError):
-        return ModelFailed("connection", "The connection to the model was lost.")
+        return ModelFailed(*CUT_OFF)
     if isinstance(error, UsageLimitExceeded):
         return ModelFailed("usage_limit", "The reply has used up what it may use.")
     return ModelFailed(*BROKEN_OFF)

@@ -32,7 +32,11 @@ SENTENCES: Final = {
     404: ("unknown_model", "The provider does not have this model."),
     429: ("rate_limited", "The model receives too many requests. Try again in a while."),
 }
+OTHERWISE: Final = ("failed", "The model failed. Try again.")
+"""For a status that SENTENCES does not have."""
 BROKEN_OFF: Final = ("failed", "The model stopped with an error.")
+LATE: Final = ("timeout", "The model did not answer in time.")
+CUT_OFF: Final = ("connection", "The connection to the model was lost.")
 _SELDOM: Final = MEMBERS | {"tool_calls", "function_call"}
 
 

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
-from statestream.chat.models.chunks import BROKEN_OFF, SENTENCES, Chunks
+from statestream.chat.models.chunks import BROKEN_OFF, CUT_OFF, LATE, OTHERWISE, SENTENCES, Chunks
 from statestream.chat.models.opaque import THOUGHTS, members_of, thought_of
 
 if TYPE_CHECKING:
@@ -204,14 +204,14 @@ def failure_of(error: Exception) -> ModelFailed:
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        kind, sentence = SENTENCES.get(error.status_code, ("failed", "The model failed. Try again."))
+        kind, sentence = SENTENCES.get(error.status_code, OTHERWISE)
         when = _when(error.response.headers.get("Retry-After")) if error.status_code == 429 else None
         return ModelFailed(kind, sentence.replace("in a while", when) if when else sentence)
     if isinstance(error, openai.APITimeoutError) or "Timeout" in type(error).__name__:
-        return ModelFailed("timeout", "The model did not answer in time.")
+        return ModelFailed(*LATE)
     if isinstance(error, openai.OpenAIError) and not isinstance(error, openai.APIConnectionError):
         return ModelFailed(*BROKEN_OFF)
-    return ModelFailed("connection", "The connection to the model was lost.")
+    return ModelFailed(*CUT_OFF)
 
 
 def _when(header: str | None) -> str | None:

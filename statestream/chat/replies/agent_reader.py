@@ -15,7 +15,7 @@ from typing import Final
 from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
-from statestream.chat.models import Finish, ModelFailed, Refusal
+from statestream.chat.models import ModelFailed
 from statestream.chat.replies.ends import DECLINED, INTERRUPTED, End, complete, failed
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
@@ -67,18 +67,12 @@ class AgentReader:
             return BROKEN
 
     async def _execute(self, intake: Intake, task: Task, silence: asyncio.Timeout) -> End:
-        reason, declined, loop = "stop", False, asyncio.get_running_loop()
         async with silence, contextlib.aclosing(self._agent.execute(task, self._context)) as pieces:
-            silence.reschedule(loop.time() + self._timeouts.first)
-            async for piece in pieces:
-                silence.reschedule(loop.time() + self._timeouts.idle)
-                declined = declined or isinstance(piece, Refusal)
-                reason = piece.reason if isinstance(piece, Finish) else reason
-                intake.take(piece)
-                await intake.pause()
-        if declined:
+            silence.reschedule(asyncio.get_running_loop().time() + self._timeouts.first)
+            taken = await intake.read(pieces, silence, self._timeouts.idle)
+        if taken.declined:
             return DECLINED
-        return SILENT if intake.builder.empty else complete(reason)
+        return SILENT if intake.builder.empty else complete("stop" if taken.reason is None else taken.reason)
 
 
 def _is_cancelled() -> bool:

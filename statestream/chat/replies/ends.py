@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from statestream.chat.chats import owner_of, state_of
 from statestream.chat.messages import find
+from statestream.chat.models.chunks import BROKEN_OFF as BROKEN
+from statestream.chat.models.chunks import LATE
 from statestream.chat.slices import conversation, listing, storage
 from statestream.core.change import Action
 from statestream.store.view import StoreView
@@ -36,8 +38,8 @@ NOT_STORABLE: Final = failed("failed", "The model's answer cannot be stored.")
 TRUNCATED: Final = failed("truncated", "The reply was cut short.")
 DECLINED: Final = failed("refused", "The model declined to answer.")
 EMPTY: Final = failed("empty", "The model said nothing.")
-TIMED_OUT: Final = failed("timeout", "The model did not answer in time.")
-BROKEN_OFF: Final = failed("failed", "The model stopped with an error.")
+TIMED_OUT: Final = failed(*LATE)
+BROKEN_OFF: Final = failed(*BROKEN)
 
 
 def ending(view: StoreView, key: str, reply: str, end: End, **more: Any) -> list[Action]:

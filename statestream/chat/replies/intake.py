@@ -6,16 +6,26 @@ Invariants: both are tasks of one event loop, and only the reader takes pieces. 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 
+from msgspec import Struct
+
 from statestream.chat.agents import AgentPiece
-from statestream.chat.models import Finish, Opaque, Usage
+from statestream.chat.models import Finish, Opaque, Refusal, Usage
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
 
 PIECES_BETWEEN_PAUSES: Final = 64
 """After this many pieces other tasks get a turn, even if the reader itself never waits."""
+
+
+class Taken(Struct, frozen=True, kw_only=True):
+    """How pieces have ended: with which finish reason, if any, and whether one of them declined to answer."""
+
+    reason: str | None
+    declined: bool
 
 
 class Intake:
@@ -43,8 +53,21 @@ class Intake:
         add(self.builder, piece)
         self.news.set()
 
-    async def pause(self) -> None:
-        """To be awaited after each piece. Raises CancelledError if the reply was stopped."""
+    async def read(self, pieces: AsyncIterator[AgentPiece], silence: asyncio.Timeout, idle: float) -> Taken:
+        """Takes all of them. `silence` is put off by `idle` seconds with each.
+
+        Raises what `take` raises, and CancelledError if the reply was stopped.
+        """
+        loop, reason, declined = asyncio.get_running_loop(), None, False
+        async for piece in pieces:
+            silence.reschedule(loop.time() + idle)
+            declined = declined or isinstance(piece, Refusal)
+            reason = piece.reason if isinstance(piece, Finish) else reason
+            self.take(piece)
+            await self._pause()
+        return Taken(reason=reason, declined=declined)
+
+    async def _pause(self) -> None:
         self._count += 1
         if self._count % PIECES_BETWEEN_PAUSES == 0:
             await asyncio.sleep(0)

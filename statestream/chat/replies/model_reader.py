@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from statestream.chat.models import Finish, Model, ModelFailed, Refusal, Turn
+from statestream.chat.models import Model, ModelFailed, Turn
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.ends import BROKEN_OFF, DECLINED, EMPTY, TIMED_OUT, TRUNCATED, End, complete, failed
 from statestream.chat.replies.intake import Intake
@@ -64,25 +64,18 @@ class ModelReader:
 
     async def _step(self, intake: Intake, turns: Sequence[Turn]) -> End | None:
         """How one answer of the model ended; None if it ended with tool calls."""
-        finish, declined = None, False
-        loop = asyncio.get_running_loop()
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
             answering(self._model, turns, self._tools.specs, chat=self._chat) as pieces,
         ):
-            async for piece in pieces:
-                silence.reschedule(loop.time() + self._timeouts.idle)
-                declined = declined or isinstance(piece, Refusal)
-                finish = piece if isinstance(piece, Finish) else finish
-                intake.take(piece)
-                await intake.pause()
-        if finish is None:
+            taken = await intake.read(pieces, silence, self._timeouts.idle)
+        if taken.reason is None:
             return TRUNCATED
-        if declined:
+        if taken.declined:
             return DECLINED
         if intake.builder.calling:
             return None
-        return EMPTY if intake.builder.empty else complete(finish.reason)
+        return EMPTY if intake.builder.empty else complete(taken.reason)
 
     async def _run_tools(self, intake: Intake) -> None:
         """Runs the tools that were called, all at once. Returns when every outcome is in the chat."""

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from statestream.chat.replies.ends import BROKEN_OFF, INTERRUPTED, NOT_STORABLE, TIMED_OUT, End, ending
+from statestream.chat.replies.grace import GRACE_SECONDS, mark_as_retrieved
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -36,8 +37,6 @@ GATHER_SECONDS: Final = 0.03
 PATIENCE_SECONDS: Final = 60.0
 """How long the journal may be unavailable before no more is read."""
 RETRY_SECONDS: Final = 0.25
-GRACE_SECONDS: Final = 1.0
-"""How long a reader that was cancelled may take to clean up before nobody waits for it any more."""
 
 
 class Reader(Protocol):
@@ -118,17 +117,14 @@ class ReplyRun:
             asyncio._unregister_task(self._reader)  # noqa: SLF001 - documented, for tasks that end in their own way
             self._intake.news.set()
 
-    def _time_out(self) -> None:
-        """For a reader that does not keep the limit itself."""
-        self.stop(TIMED_OUT)
-
     async def run(self) -> None:
         """Returns when the reply has ended and that is durable, however long the journal is unavailable."""
         release = self._view.hold(Selection(names=frozenset((conversation.name_of(self._job.key),))))
         reading, name = tracing.inside(self.span), f"chat reader of {self.reply}"
         reader = self._reader = asyncio.create_task(self._read(), name=name, context=reading)
         reader.add_done_callback(lambda _: self._intake.news.set())
-        late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self._time_out)
+        # for a reader that does not keep the limit itself
+        late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self.stop, TIMED_OUT)
         if self._stop:
             reader.cancel()
         try:
@@ -148,7 +144,7 @@ class ReplyRun:
             late.cancel()
             reader.cancel()
             await asyncio.wait((reader,), timeout=0 if self._left else GRACE_SECONDS)
-            reader.add_done_callback(_mark_as_retrieved)
+            reader.add_done_callback(mark_as_retrieved)
 
     async def _read(self) -> End:
         try:
@@ -191,8 +187,3 @@ class ReplyRun:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
-
-
-def _mark_as_retrieved(reader: asyncio.Task[End]) -> None:
-    if not reader.cancelled():
-        reader.exception()

@@ -33,6 +33,7 @@ from typing_extensions import NotRequired, Required, TypedDict
 
 from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
+from statestream.chat.replies.grace import GRACE_SECONDS, mark_as_retrieved
 from statestream.chat.slices.conversation import ToolOutcome
 from statestream.core.errors import NotJSON, Refused
 from statestream.core.functions import code_of, kind_of
@@ -45,8 +46,6 @@ log = logging.getLogger("statestream")
 MAX_RESULT: Final = 100_000
 """The bytes of a result's JSON."""
 MAX_SENTENCE: Final = 2_000
-GRACE_SECONDS: Final = 1.0
-"""How long a cancelled tool may take to clean up before nobody waits for it any more."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9_]{1,64}", re.ASCII)
 
 
@@ -186,14 +185,9 @@ async def _ended(work: asyncio.Task[ToolOutcome], name: str) -> None:
     _, late = await asyncio.wait((work,), timeout=GRACE_SECONDS)
     if late:
         log.error("the tool %s does not end although it was cancelled; nothing waits for it any more", name)
-        work.add_done_callback(_mark_as_retrieved)
+        work.add_done_callback(mark_as_retrieved)
     elif not work.cancelled() and work.exception() is not None:
         log.warning("the tool %s failed when it was cancelled", name, exc_info=work.exception())
-
-
-def _mark_as_retrieved(work: asyncio.Task[ToolOutcome]) -> None:
-    if not work.cancelled():
-        work.exception()
 
 
 def error_of(sentence: str) -> ToolOutcome:

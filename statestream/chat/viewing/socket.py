@@ -23,7 +23,6 @@ from typing import Any, Final, Self
 import orjson
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from statestream.broadcast.sessions import SessionEnd
 from statestream.chat.viewing.projection import Item
 from statestream.core.errors import Malformed
 from statestream.server.allowance import FLOOD_SECONDS, Allowance
@@ -32,6 +31,7 @@ from statestream.server.bodies import parsed
 from statestream.server.contract import Answer, Parameter
 from statestream.server.limits import LIMITED
 from statestream.store.notifier import Notifier
+from statestream.store.revocations import WhyNot
 
 MESSAGES_PER_SECOND: Final = 50.0
 MESSAGES_AT_ONCE: Final = 250
@@ -240,11 +240,11 @@ class SocketOutlet:
         session = self._request.get(SESSION)
         if session is None or session.end is None:
             return []
-        ended: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[WhyNot] = asyncio.get_running_loop().create_future()
         session.end = lambda reason: None if ended.done() else ended.set_result(reason)
         return [asyncio.create_task(self._close_when(ended))]
 
-    async def _close_when(self, ended: asyncio.Future[SessionEnd]) -> None:
+    async def _close_when(self, ended: asyncio.Future[WhyNot]) -> None:
         reason = await ended
         await self._socket.close_session(CLOSE_CODES[reason], reason.encode())
 
