@@ -5,10 +5,11 @@ The public names. Models are in `statestream.chat.models`.
 Invariants: nothing below the chat imports it. A reply is written by `replies` only, and read by anyone.
 """
 
+from statestream.chat.approvals import Approval, Decision
 from statestream.chat.chat import Chat
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
 from statestream.chat.question import Question
 from statestream.chat.settings import Timeouts
 
-__all__ = ["Chat", "Conversations", "Files", "Question", "Timeouts"]
+__all__ = ["Approval", "Chat", "Conversations", "Decision", "Files", "Question", "Timeouts"]

@@ -11,7 +11,8 @@ Invariants: assembly only. Nothing below the chat imports it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar, overload
 
 from aiohttp import web
 from prometheus_client.metrics_core import Metric
@@ -27,7 +28,7 @@ from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import ENDS, Totals
 from statestream.chat.replies.quota import Quota
-from statestream.chat.replies.tools import Tools
+from statestream.chat.replies.tools import Needs, Tools
 from statestream.chat.rules import RULES
 from statestream.chat.settings import Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
@@ -39,6 +40,7 @@ from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
 from statestream.chat.slices.runs import runs_slice
 from statestream.chat.slices.storage import storage_slice
+from statestream.chat.slices.waits import waits_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import Slice
 from statestream.core.values import check_settings
@@ -89,6 +91,7 @@ class Chat:
             provider_slice,
             storage_slice,
             runs_slice,
+            waits_slice,
             deleted_slice,
             erasures_slice,
             presence_slice,
@@ -108,16 +111,29 @@ class Chat:
             files=files or Files(),
         )
 
-    def tool(self, function: F = _MISSING) -> F:
+    @overload
+    def tool(self, function: F) -> F: ...
+    @overload
+    def tool(self, *, approval: Needs) -> Callable[[F], F]: ...
+    def tool(self, function: Any = _MISSING, *, approval: Needs = _MISSING) -> Any:
         """Declares a function that the model may call, by its name, its docstring and its annotations.
 
         Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
-        them that sentence instead. A plain function runs in a thread. If the result is awaitable, it is awaited. Raises
-        TypeError if the function cannot be described to a model, or is a generator.
+        them that sentence instead. A plain function runs in a thread. If the result is awaitable, it is awaited. A
+        parameter with the annotation `statestream.chat.agents.context.Context` tells it who asks, in which chat.
+
+        With `@chat.tool(approval=True)`, a person has to approve each call before it runs. `approval` can also be an
+        Approval, which says who decides and until when, or a function that returns one of these for the arguments of a
+        call. Raises TypeError if the function cannot be described to a model, or is a generator.
         """
-        if function is _MISSING:
+        if function is not _MISSING:
+            return self._tool(False if approval is _MISSING else approval, function)
+        if approval is _MISSING:
             raise TypeError("write @chat.tool without parentheses, on the line above the function")
-        self._tools.add(function)
+        return partial(self._tool, approval)
+
+    def _tool(self, approval: Needs, function: F) -> F:
+        self._tools.add(function, approval)
         return function
 
     def agent(self, function: F = _MISSING) -> F:

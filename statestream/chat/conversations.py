@@ -1,4 +1,4 @@
-"""The conversations of a store: create, ask, edit, regenerate, stop, choose a branch, read the past.
+"""The conversations of a store: create, ask, edit, regenerate, stop, decide, choose a branch, read the past.
 
 Every protocol comes in here. A question and the place of its reply are saved by one action before the model is called.
 Repeating a question returns the reply that it has.
@@ -13,13 +13,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
+from statestream.chat.approvals import Decision
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
+from statestream.chat.decisions import is_known, payloads_of
 from statestream.chat.members import belongs, person_key
-from statestream.chat.messages import State, find, path, reply_to, streaming
+from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -43,6 +45,9 @@ log = logging.getLogger("statestream")
 
 T = TypeVar("T")
 
+EXPIRY_SECONDS: Final = 0.5
+"""How often a node looks for replies that have waited long enough."""
+
 
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
@@ -55,7 +60,7 @@ class Conversations:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
-        self._agents = settings.agents
+        self._agents, self._tools = settings.agents, settings.tools
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
@@ -76,6 +81,7 @@ class Conversations:
         self._tasks = [
             asyncio.create_task(self._lease.keep(self._recovery.recover), name=f"chat {self.node} lease"),
             asyncio.create_task(self.presence.run(), name=f"chat {self.node} presence"),
+            asyncio.create_task(self._expire(), name=f"chat {self.node} waits"),
             asyncio.create_task(self._erase_deleted(), name=f"chat {self.node} erasing"),
         ]
         return self
@@ -97,6 +103,14 @@ class Conversations:
             await self.people.erase_deleted()
         except StatestreamError as error:
             log.warning("deleted chats could not be erased, trying again at the next start: %s", error)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_SECONDS)
+            try:
+                await self._recovery.expire()
+            except StatestreamError as error:
+                self.view.vitals.troubles.warn("a reply that has waited too long could not be ended: %s", error)
 
     async def stop_all(self) -> None:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""
@@ -204,7 +218,7 @@ class Conversations:
 
     async def _restore(self, key: str, message: str | None) -> None:
         """Restores archived messages above the given one, so that the branch that ends with it can be shown."""
-        while message is not None and streaming(await self.find(key)) is None:
+        while message is not None and unfinished(await self.find(key)) is None:
             restoring = partial(archive.restoring, self.view, key, message, self._keep)
             actions, expect = await self.view.complete(restoring)
             if not actions:
@@ -313,14 +327,38 @@ class Conversations:
         last = None if question is None else reply_to(await self.find(key), question)
         return None if last is None else str(last["model"])
 
+    async def decide(self, key: str, decisions: Sequence[Decision], *, by: Identity | None = None) -> str:
+        """Decides about tool calls that wait for approval, all or none. Returns the id of their reply.
+
+        With the last decision, the reply continues. Repeating decisions changes nothing. Raises NotFound, Malformed,
+        Forbidden if somebody with another role has to decide, and Refused: with the code `decided` if somebody has
+        decided otherwise, with `not_waiting` if the reply does not wait, with `unfit_arguments` for arguments that the
+        tool cannot take.
+        """
+        state = await self.existing(key)
+        if not all(is_known(state, decision.id) for decision in decisions):
+            state = await self.current(key)
+        reply, payloads = payloads_of(state, decisions, by)
+        for payload in payloads:
+            if "arguments" in payload:
+                self._tools.check(reply["parts"][payload["part"]]["name"], payload["arguments"])
+        if payloads:
+            try:
+                await self._maker.decide(key, reply["id"], payloads, by=by)
+            except Refused:  # somebody may have decided the same at the same time
+                if payloads_of(await self.find(key), decisions, by)[1]:
+                    raise
+        return str(reply["id"])
+
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
-        """Ends the reply in progress, or only that one; its text stays. Returns False if there is none.
+        """Ends the reply in progress, or the one that waits, or only that one; its text stays. Returns False if there
+        is none.
 
         Raises NotFound.
         """
         current = await self.in_progress(key)
         if current is None:
-            await self.existing(key)
+            current = waiting(await self.existing(key))
         if current is None or reply not in (None, current["id"]):
             return False
         if not self._reply_tasks.stop(current["id"]):  # another node makes it

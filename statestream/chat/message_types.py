@@ -25,17 +25,29 @@ class WrittenPart(TypedDict):
     step: NotRequired[Step]
 
 
+class ToolApproval(TypedDict):
+    """The approval of a tool call: what it needs, and what was decided, once that is so."""
+
+    id: Id
+    role: NotRequired[str]
+    expires_at: NotRequired[Milliseconds]
+    approved: NotRequired[bool]
+    by: NotRequired[str]
+    reason: NotRequired[str]
+
+
 class ToolPart(TypedDict):
-    """A tool call, and its outcome."""
+    """A tool call, and its outcome. A call that is `waiting` needs approval, or others in its reply still do."""
 
     type: Literal["tool"]
     call: str
     name: str
     arguments: str
     chunks: NotRequired[Chunks]
-    status: Literal["streaming", "running", "complete", "error"]
+    status: Literal["streaming", "waiting", "running", "complete", "error", "denied"]
     result: NotRequired[Any]
     error: NotRequired[str]
+    approval: NotRequired[ToolApproval]
     step: NotRequired[Step]
 
 
@@ -67,7 +79,10 @@ class SourcePart(TypedDict):
 
 
 class Run(TypedDict):
-    """The making of a reply: while it lasts, the node, and what an agent is doing; afterwards measurements."""
+    """The making of a reply: while it lasts, the node, and what an agent is doing; afterwards measurements.
+
+    A reply that has waited for approval is made by several runs, of which this is the newest.
+    """
 
     id: str
     node: NotRequired[str]
@@ -99,7 +114,7 @@ class ChatMessage(TypedDict):
 
     id: Id
     role: Literal["user", "assistant"]
-    status: Literal["streaming", "complete", "stopped", "error"]
+    status: Literal["streaming", "waiting", "complete", "stopped", "error"]
     parts: list[WrittenPart | ToolPart | SourcePart | FilePart | DataPart]
     parent: NotRequired[Id]
     author: NotRequired[str]
@@ -127,7 +142,7 @@ class ListedChat(TypedDict):
 
     created_at: Milliseconds
     updated_at: Milliseconds
-    status: Literal["idle", "streaming"]
+    status: Literal["idle", "streaming", "waiting"]
     title: NotRequired[str]
 
 

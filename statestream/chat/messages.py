@@ -3,13 +3,16 @@
     message  {"id", "role", "status", "parts": […], "parent"?, "author"?, "run"?, "model"?,
               "finish_reason"?, "usage"?, "error"?, "created_at", "updated_at"}
     part     {"type": "text" | "reasoning", "text", "chunks"?, "step"?}
-             {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?}
+             {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?,
+              "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?}}
              {"type": "file", "mediaType", "url", "filename"?}, {"type": "data-…", "id"?, "data", "step"?}
              {"type": "source", "url", "title"?, "step"?}
 
 Messages form a tree by `parent`: a regenerated reply and an edited question are siblings of the first. The chat shows
 the path from its `leaf` up to the root. Text that is still growing is `text` (in a tool call: `arguments`) followed by
-an array of chunks. When the reply ends, the chunks are folded into the text.
+an array of chunks. When the reply pauses or ends, the chunks are folded into the text.
+
+A reply that waits for people to approve tool calls is `waiting`: it has no run until they have decided.
 
 Invariants: pure functions of committed state, which they never change. Every projection reads through them.
 """
@@ -69,6 +72,26 @@ def streaming(state: State) -> Any:
     return last if last is not None and last["status"] == "streaming" else None
 
 
+def waiting(state: State) -> Any:
+    """The reply that waits for people to decide about its tool calls, or None. It is always the leaf and the newest."""
+    last = state["messages"][-1] if state["messages"] else None
+    return last if last is not None and last["status"] == "waiting" else None
+
+
+def unfinished(state: State) -> Any:
+    """The reply in progress, or the one that waits, or None."""
+    return streaming(state) or waiting(state)
+
+
+def undecided(message: Message) -> list[int]:
+    """The parts of a reply that are tool calls about which nobody has decided yet."""
+    return [
+        index
+        for index, part in enumerate(message["parts"])
+        if part.get("status") == "waiting" and "approved" not in part["approval"]
+    ]
+
+
 def reply_to(state: State, question: str) -> Any:
     """The reply to that message: the shown one, otherwise the newest; None if there is none."""
     for message in (*path(state), *reversed(state["messages"])):
@@ -114,7 +137,7 @@ def is_finished(message: Message, index: int) -> bool:
 
 def outcome_text(tool: Part) -> str:
     """The outcome of a tool call as text: its result, as JSON unless it is a string, or why there is no result."""
-    if tool["status"] == "error":
+    if tool["status"] in ("error", "denied"):
         return str(tool["error"])
     result: Any = tool.get("result", NOT_RUN)
     return result if isinstance(result, str) else orjson.dumps(result).decode()

@@ -10,9 +10,10 @@ the committed state. Whether it still holds when an action takes effect is check
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
+from statestream.chat.approvals import Decision
 from statestream.chat.chats import exists, missing
 from statestream.chat.conversations import Conversations
 from statestream.chat.members import belongs, person_key
@@ -115,6 +116,12 @@ class Visit:
         await self.existing(key)
         with self._acting():
             return await self._conversations.regenerate(key, question, leaf=leaf, by=self._by)
+
+    async def decide(self, key: str, decisions: Sequence[Decision]) -> str:
+        """Decides about tool calls that wait for approval, see Conversations. Raises NotFound, Forbidden, Refused."""
+        await self.existing(key)
+        with self._acting():
+            return await self._conversations.decide(key, decisions, by=self._by)
 
     async def stop(self, key: str, reply: str | None = None) -> bool:
         """Ends the reply in progress, see Conversations. Raises NotFound."""

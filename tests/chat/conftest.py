@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.support import Server
+from tests.support import ROOT, Server
+from tests.support.agents import Node
 from tests.support.chats import chatty
 
 
@@ -15,3 +19,23 @@ def patient(upstream: str) -> Iterator[Server]:
     """A chat on our upstream, with all the time in the world."""
     with chatty(upstream) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def ag_ui_process() -> Iterator[socket.socket]:
+    """The other end of the process in which all clients of AG-UI run: starting it takes longer than most tests."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(["node", str(ROOT / "tests/node/ag_ui.mjs")], stdin=theirs, stdout=theirs)
+    with ours:
+        yield ours
+    process.wait(60)
+
+
+@pytest.fixture
+async def node(ag_ui_process: socket.socket) -> AsyncIterator[Node]:
+    """Where the clients of AG-UI run."""
+    running = Node(*await asyncio.open_connection(sock=ag_ui_process.dup(), limit=1 << 24))
+    yield running
+    await running.ask("forget")
+    await running.end()

@@ -49,7 +49,7 @@ def joined(pieces: Iterator[CallPiece]) -> list[Any]:
     builder = ReplyBuilder("c", "r", "p")
     for piece in pieces:
         builder.call(piece)
-    return [(call.name, json.loads(call.arguments)) for call in builder.called().values()]
+    return [(call.name, json.loads(call.arguments)) for call in builder.calls.values()]
 
 
 @settings(max_examples=often(75))

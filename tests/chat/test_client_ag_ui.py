@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -31,27 +29,7 @@ from tests.support.provider import asked, open_gate, script
 from tests.support.provider_faults import NO_RETRY
 
 APP = f"{ROOT / 'tests/apps/chatty_board.py'}:app"
-SCRIPT = ROOT / "tests/node/ag_ui.mjs"
 _numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[socket.socket]:
-    """The other end of the process in which all clients run: starting it takes longer than most tests."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(["node", str(SCRIPT)], stdin=theirs, stdout=theirs)
-    with ours:
-        yield ours
-    process.wait(60)
-
-
-@pytest.fixture
-async def node(process: socket.socket) -> AsyncIterator[Node]:
-    running = Node(*await asyncio.open_connection(sock=process.dup(), limit=1 << 24))
-    yield running
-    await running.ask("forget")
-    await running.end()
 
 
 def serving(upstream: str, **settings: str) -> Server:
@@ -671,10 +649,10 @@ async def test_the_client_shows_a_problem(client: Client) -> None:
     assert seen.events == []
 
 
-async def test_there_is_nothing_to_resume(client: Client) -> None:
-    await client.start(resume=[{"interruptId": "i1", "status": "resolved"}])
+async def test_an_interrupt_that_there_is_not_cannot_be_answered(client: Client) -> None:
+    await client.start(resume=[{"interruptId": "i1", "status": "resolved", "payload": {"approved": True}}])
     seen = await client.done()
-    assert [(event["type"], event["code"]) for event in seen.events] == [("RUN_ERROR", "nothing_to_resume")]
+    assert [(event["type"], event["code"]) for event in seen.events] == [("RUN_ERROR", "not_found")]
 
 
 async def test_a_stream_is_what_the_protocol_says(server: Server, http: aiohttp.ClientSession) -> None:

@@ -100,7 +100,8 @@ def test_who_joins_late_has_the_same_messages_whatever_the_model_does(answers: l
                 known.add(index)
             else:
                 one.builder.text("text" if kind == "say" else "reasoning", what[0])
-        tools = list(one.builder.called())
+        tools = list(one.builder.calls)
+        one.builder.called({})
         random.shuffle(tools)
         for part in tools[: len(tools) if random.random() < 0.8 else 1]:
             one.look()
@@ -119,9 +120,11 @@ def test_a_run_ends_as_its_reply_does(name: str) -> None:
         assert last["type"] == "RUN_ERROR"
         assert (last["code"], last["message"]) == (reply["error"]["kind"], reply["error"]["message"])
     else:
-        assert last["outcome"] == {"type": "success" if reply["status"] == "complete" else "cancelled"}
+        outcomes = {"complete": "success", "waiting": "interrupt", "stopped": "cancelled"}
+        assert last["outcome"]["type"] == outcomes[reply["status"]]
     if "usage" in reply:
-        counts = {"inputTokens": 12, "outputTokens": 34, "reasoningTokens": 5, "cachedInputTokens": 0}
+        names = {"input": "inputTokens", "output": "outputTokens", "reasoning": "reasoningTokens"}
+        counts = {wire: reply["usage"][name] for name, wire in (names | {"cached": "cachedInputTokens"}).items()}
         assert last["usage"] == [{"model": "test-model", **counts}]
 
 

@@ -24,6 +24,7 @@ from tests.support.often import often
 from tests.support.phases import Fold
 
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
+every_end = pytest.mark.parametrize("name", [name for name in DIALOGUES if name != "waiting"])
 
 
 def seen(states: list[Any], position: str | None = None) -> Iterator[tuple[int, PhaseItem]]:
@@ -48,7 +49,7 @@ def test_the_frames_of_who_was_there_from_the_start(name: str) -> None:
     check_golden(f"{name}.phases", b"".join(orjson.dumps(frame) + b"\n" for frame in frames))
 
 
-@every_dialogue
+@every_end
 def test_a_reply_begins_once_grows_and_ends_once(name: str) -> None:
     states = DIALOGUES[name]()
     frames = [frame for _, frame in seen(states)]
@@ -78,7 +79,7 @@ def test_how_a_reply_ended_is_said_in_the_phases(name: str) -> None:
         assert last[0]["chunk"].endswith(reply["error"]["message"])
 
 
-@every_dialogue
+@every_end
 def test_cut_at_any_frame_and_back_at_any_later_state_the_missing_text_comes_and_nothing_else(name: str) -> None:
     states = DIALOGUES[name]()
     frames = list(seen(states))
@@ -93,7 +94,15 @@ def test_cut_at_any_frame_and_back_at_any_later_state_the_missing_text_comes_and
             assert len(more) <= len(frames) - count
 
 
-@every_dialogue
+def test_a_reply_that_waits_for_approval_is_in_progress() -> None:
+    states = DIALOGUES["waiting"]()
+    for start in range(len(states)):
+        client = folded([frame for _, frame in seen(states[start:])])
+        assert client.texts[REPLY] == "I order. "
+        assert list(client.open) == [REPLY]
+
+
+@every_end
 def test_who_joins_late_gets_what_there_is_as_one(name: str) -> None:
     states = DIALOGUES[name]()
     for start in range(len(states)):

@@ -313,7 +313,7 @@ def test_the_past_is_played_up_to_now(browser: Node, server: Server) -> None:
 def test_a_server_that_was_killed_is_followed_again(browser: Node, server: Server) -> None:
     dispatch(server, *counts(1))
     page = Inspector(browser, server).live()
-    page.wait_for_count(1)
+    page.wait_for_log("board/counted")
     server.kill()
     page.wait(text_is("#status", "reconnecting"))
     server.start()
@@ -325,6 +325,18 @@ def test_a_server_that_was_killed_is_followed_again(browser: Node, server: Serve
         page.do("click", target="#back")
         page.wait_for_count(count)
     assert all(is_of_the_cut(problem) for problem in page.close())
+
+
+def test_a_history_that_could_not_be_read_is_read_with_the_next_change(browser: Node, server: Server) -> None:
+    dispatch(server, *counts(1, 10))
+    page = Inspector(browser, server).live()
+    page.do("refuse", url="**/inspect/landmarks")
+    page.do("reload")
+    page.wait("document.querySelector('#notice').textContent.startsWith('the history cannot be read')")
+    dispatch(server, *counts(100))
+    page.wait_for_log("board/counted", 3)
+    page.wait(text_is("#notice", ""))
+    assert all("503" in problem for problem in page.close())
 
 
 def test_somebody_chooses_what_they_follow(browser: Node, server: Server) -> None:

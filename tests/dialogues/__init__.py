@@ -1,8 +1,8 @@
 """Replies as they come to be, and how each protocol shows them: read by the tests in Python and by those in Node.
 
 `DIALOGUES[name]()` gives the states of a chat, oldest first: an empty reply, then one state for each look of a viewer,
-until the reply is over. `<name>.<protocol>` is a file with what a viewer is sent who was there from the start,
-in the protocol's own bytes.
+until the reply is over, or waits. `<name>.<protocol>` is a file with what a viewer is sent who was there from the
+start, in the protocol's own bytes.
 
 Invariants: the states come from the chat's own handlers. A golden file changes only when a protocol's bytes are meant
 to.
@@ -11,16 +11,19 @@ to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
+from statestream.chat.approvals import Approval
 from statestream.chat.messages import find
 from statestream.chat.models import CallPiece, Reasoning
 from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.slices import approvals
 from statestream.chat.slices import conversation as chat
+from statestream.chat.slices.approvals import DecisionPayload
 from statestream.chat.viewing.projection import Look
 from statestream.core.change import Action
 from statestream.core.draft import produce
@@ -76,9 +79,22 @@ class Dialogue:
             self.builder.call(CallPiece(index=index, arguments=more, **named))
             self.look()
 
-    def called(self) -> None:
-        self.builder.called()
+    def called(self, needed: Mapping[int, Approval] | None = None) -> None:
+        self.builder.called(needed or {})
         self.look()
+
+    def wait(self) -> list[Any]:
+        """The run has nothing left to do before people decide."""
+        self.look()
+        self.act(approvals.paused(KEY, reply=REPLY, figures={"duration_ms": 900, "pieces": 2}, usage=USAGE))
+        self.states.append(self.state)
+        return self.states
+
+    def decide(self, *decisions: DecisionPayload) -> None:
+        """People have decided, and viewers who look now see that another run continues."""
+        self.act(approvals.decided(KEY, reply=REPLY, decisions=list(decisions), run={"id": "run2", "node": "node2"}))
+        self.builder = ReplyBuilder.continuing(KEY, reply_in(self.state), "provider", 0)
+        self.states = [self.state]
 
     def returned(self, part: int, outcome: chat.ToolOutcome) -> None:
         self.builder.returned(part, outcome)
@@ -173,6 +189,34 @@ def _agent() -> list[Any]:
     return one.complete()
 
 
+def _waiting() -> list[Any]:
+    """Two calls that need approval, and one that does not."""
+    one = Dialogue()
+    one.say("I order. ")
+    one.call(0, '{"city": "Ulm"}', id="call_1", name="weather")
+    one.call(1, '{"id": 7}', id="call_2", name="order")
+    one.call(2, '{"id": 8}', id="call_3", name="order")
+    one.called({2: Approval(role="buyer", seconds=60), 3: Approval()})
+    one.returned(1, {"result": "fine"})
+    return one.wait()
+
+
+def _approved() -> list[Any]:
+    """What comes after somebody has approved one of the calls, with other arguments, and denied the other one."""
+    one = Dialogue()
+    one.say("I order. ")
+    one.call(0, '{"id": 7}', id="call_1", name="order")
+    one.call(1, '{"id": 8}', id="call_2", name="order")
+    one.called({1: Approval(), 2: Approval()})
+    one.wait()
+    one.decide(
+        {"part": 1, "approved": True, "arguments": '{"id": 70}'}, {"part": 2, "approved": False, "reason": "Too dear."}
+    )
+    one.returned(1, {"result": "ordered"})
+    one.say("Seventy it ", "is.")
+    return one.complete()
+
+
 def _stopped() -> list[Any]:
     one = Dialogue()
     one.say("As far ", "as it got")
@@ -231,6 +275,8 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
     "at_once": _at_once,
     "file": _file,
     "agent": _agent,
+    "waiting": _waiting,
+    "approved": _approved,
 }
 
 

@@ -85,8 +85,8 @@ class Agent {
   }
 
   seen() {
-    const { messages, state } = this.agent;
-    return { messages, state, events: this.events, over: this.over, failure: this.failure ?? null, warnings };
+    const { messages, state, pendingInterrupts: interrupts } = this.agent;
+    return { messages, state, interrupts, events: this.events, over: this.over, failure: this.failure ?? null, warnings };
   }
 }
 

@@ -42,6 +42,7 @@ function begin({ id, api, messages = [], transport = "ui" }) {
     id,
     messages,
     transport: TRANSPORTS[transport]({ api, fetch: recorded }),
+    sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithApprovalResponses,
     onFinish: ({ isAbort, isDisconnect, isError, finishReason }) =>
       finished.push({ isAbort, isDisconnect, isError, finishReason }),
   });
@@ -136,6 +137,7 @@ const commands = {
   regenerate: (options) => go(chat.regenerate(options)),
   change: ({ messages }) => void (chat.messages = messages),
   resume: () => go(chat.resumeStream()),
+  decide: (decision) => chat.addToolApprovalResponse(decision),
   stop: () => chat.stop(),
   settled: async () => {
     await Promise.all(underWay);

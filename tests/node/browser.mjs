@@ -124,6 +124,7 @@ const commands = {
   reload: async ({ page }) => void (await page.reload()),
   visit: async ({ page, url }) => void (await page.goto(url)),
   back: async ({ page }) => void (await page.goBack({ waitUntil: "commit" })),
+  refuse: ({ page, url }) => page.route(url, (route) => route.fulfill({ status: 503 }), { times: 1 }), // the next request
   unplug: async ({ context, offline }) => void (await context.setOffline(offline)),
   click: ({ page, target }) => page.click(target),
   drag: ({ page, from, to, at }) => page.dragAndDrop(from, to, { targetPosition: at }),

@@ -81,3 +81,11 @@ def as_in_seven(message: Any) -> Any:
         {("input" if name == "rawInput" else name): value for name, value in part.items()} for part in message["parts"]
     ]
     return {**message, "parts": parts}
+
+
+def without_approvals(message: Any) -> Any:
+    """A message as somebody has it who came after its tool calls were approved: the stream has no chunk for that."""
+    return {
+        **message,
+        "parts": [{name: part[name] for name in part if name != "approval"} for part in message["parts"]],
+    }

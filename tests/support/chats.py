@@ -104,8 +104,8 @@ async def ended(http: aiohttp.ClientSession, server: Server, chat: str) -> Any:
     """The chat's last message, once it is not being made any more."""
 
     async def whole() -> Any:
-        message = (await read_chat(http, server, chat))["messages"][-1]
-        return message if message["status"] != "streaming" else None
+        messages = (await read_chat(http, server, chat))["messages"]  # none yet if another node has the question
+        return messages[-1] if messages and messages[-1]["status"] != "streaming" else None
 
     return await eventually(whole)
 

@@ -33,6 +33,7 @@ export class Model {
   #counted = 0; // bytes that the server had sent before
   #end = NOTHING; // the state at the end of the trace
   #floor = -Infinity; // entries with lower numbers are skipped
+  #unread = null; // the position up to which the history could not be read
   #wanted = null;
   #going = null;
   #onChange;
@@ -55,7 +56,8 @@ export class Model {
     Object.assign(this, { shown: [], past: null, target: null, selected: null, pin: null, missed: 0, notice: "" });
     const { client } = this;
     client.subscribe((updates) => this.#received(updates));
-    client.ready.then(() => this.#recall(), () => {});
+    this.#unread = null;
+    client.ready.then(() => this.#recall(client.position), () => {});
   }
 
   #received(updates) {
@@ -68,21 +70,27 @@ export class Model {
       this.#onUpdates(updates, before?.state ?? NOTHING, state);
       this.#show(added);
       for (const { group, after } of sums(added, before?.position)) void this.#fill(group, after);
+      if (this.#unread !== null) void this.#recall(this.#unread); // the server answers again
     }
     this.#onChange();
   }
 
-  /** Reads what happened before the page was opened. */
-  async #recall() {
-    const { client, journal, log } = this, { position } = client;
+  /** Reads what happened before the page was opened, up to the position that it began with. */
+  async #recall(position) {
+    const { client, journal, log } = this;
+    this.#unread = null;
     try {
       await journal.open();
       const { base, entries, size } = await journal.until(position, RECALLED);
-      if (client !== this.client || !entries.length) return;
+      if (client !== this.client) return;
+      this.notice = "";
+      if (!entries.length) return;
       const kept = log.prepend(base, entries, size);
       for (const entry of kept) this.#note(entry);
       this.#refilter();
     } catch (error) {
+      if (client !== this.client) return;
+      this.#unread = position;
       this.say(`the history cannot be read: ${error.message}`);
     }
   }

@@ -20,6 +20,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from statestream.chat.approvals import Approval, Decided
 from statestream.chat.messages import Message, text_of
 from statestream.chat.models import Piece, Turn
 
@@ -28,7 +29,9 @@ class Task(Struct, frozen=True, kw_only=True):
     """What an agent is to do: answer `question`.
 
     `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
-    oldest first; the last one is the question. `turns` are the same as models take them. None of them may be changed.
+    oldest first; the last one is the question. `turns` are the same as models take them. `decided` is what people have
+    decided about calls that needed approval, by the ids of the calls: if it is not empty, the reply continues. None of
+    them may be changed.
     """
 
     chat: str
@@ -36,6 +39,7 @@ class Task(Struct, frozen=True, kw_only=True):
     question: Message
     messages: Sequence[Message]
     turns: Sequence[Turn]
+    decided: Mapping[str, Decided] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -44,11 +48,16 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class ToolUse(Struct, frozen=True, kw_only=True):
-    """The agent calls a tool of its own. `id` names the call for its ToolResult."""
+    """The agent calls a tool of its own. `id` names the call for its ToolResult.
+
+    With `approval`, somebody has to approve the call first. When the agent returns, the reply waits until somebody has
+    decided, for as long as that takes. Then the agent runs again, and finds what was decided in `task.decided`.
+    """
 
     id: str
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    approval: bool | Approval = False
 
 
 class ToolResult(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,6 @@
-"""What an agent can do besides answering: read the state, dispatch actions as the person who asks, and store values.
+"""What agents and tools can do besides answering: read the state, act as the person who asks, and store values.
+
+If somebody approves a tool call, the work goes on for that person.
 
 Invariants: an agent has the rights of the person on whose behalf it works, for as long as their credentials are valid,
 and no others. What it reads must not be changed. What it has stored is durable when `store` returns, and belongs to a
@@ -9,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
 from statestream.chat.agents import AgentPiece
+from statestream.chat.chats import state_of
+from statestream.chat.messages import find
 from statestream.chat.models import Finish, Model, ModelFailed, ToolSpec, Turn
 from statestream.chat.replies.model_calls import answering
 from statestream.chat.slices import conversation, storage
@@ -32,14 +37,22 @@ MAX_STORED: Final = 1_000_000
 class Context:
     """The state as the person who asks may see it. `view` is theirs; `server` is the server's own.
 
-    `key` and `reply` name the chat and the reply that the agent makes.
+    `chat` and `reply` are the ids of the chat and of the reply. `call` is the id of the tool call; in an agent, None.
     """
 
+    call: str | None = None
+
     def __init__(self, view: StoreView, server: StoreView, key: str, reply: str) -> None:
-        self._view, self._server, self._key, self._reply = view, server, key, reply
+        self._view, self._server, self.chat, self.reply = view, server, key, reply
         self._question = ""
         self._stored: dict[str, Any] = {}
         self._storing = asyncio.Lock()
+
+    def of_call(self, call: str) -> Context:
+        """The context of a tool call: the same for everything else."""
+        context = copy(self)
+        context.call = call
+        return context
 
     @property
     def identity(self) -> Identity | None:
@@ -77,7 +90,7 @@ class Context:
     ) -> AsyncIterator[AgentPiece]:
         """Yields what a model answers. Raises ModelFailed, also if the answer is cut short."""
         finished = False
-        async with answering(model, turns, tools, chat=self._key) as pieces:
+        async with answering(model, turns, tools, chat=self.chat) as pieces:
             async for piece in pieces:
                 finished = finished or isinstance(piece, Finish)
                 yield piece
@@ -98,12 +111,17 @@ class Context:
             after = {**self._stored, name: plain(value)}
             if len(orjson.dumps(after)) > MAX_STORED:
                 raise Refused("storage_full", f"An agent can store at most {MAX_STORED:,} bytes for one question.")
-            going_on = conversation.went_on(self._key, reply=self._reply)
-            stored = storage.stored(self._key, question=self._question, name=name, value=after[name])
+            going_on = conversation.went_on(self.chat, reply=self.reply)
+            stored = storage.stored(self.chat, question=self._question, name=name, value=after[name])
             await self._server.dispatch([going_on, stored])
             self._stored = after
 
-    async def open(self, question: str) -> None:
-        """Reads what is stored for a question, which this context is for from now on. Raises Unavailable."""
-        found = await self._server.complete(lambda: storage.stored_for(self._server, self._key, question))
-        self._question, self._stored = question, dict(found)
+    async def open(self) -> None:
+        """Reads what is stored for the question. Raises Unavailable."""
+        self._question, found = await self._server.complete(self._find)
+        self._stored = dict(found)
+
+    def _find(self) -> tuple[str, Mapping[str, Any]]:
+        reply = find(state_of(self._server, self.chat), self.reply)
+        question = "" if reply is None else str(reply["parent"])
+        return question, storage.stored_for(self._server, self.chat, question)

@@ -64,6 +64,13 @@ class Agents:
         first = next(iter(self._agents.values()), None)
         return self._agents.get(name or "", first)
 
+    def check_continuing(self, name: str) -> None:
+        """Raises Refused if the maker of a reply that waits is an agent that is no longer declared."""
+        if self and name not in self._agents:
+            raise Refused(
+                "unknown_agent", f"There is no agent{named(name)} here any more. Stop the reply, then ask again."
+            )
+
     def check(self, name: str | None) -> None:
         """Raises Refused if there is no agent of that name."""
         if name is not None and name not in self._agents:

@@ -1,6 +1,7 @@
 """An index of what is in progress, and the end of what a lost node has left behind.
 
-The index has the replies that are being made, and by which nodes, and who is present through which node.
+The index has the replies that are being made, and by which nodes, those that wait until a certain time, and who is
+present through which node.
 
 Invariants: derived from committed state; after a reset, from all of it again, but not from the chats themselves. A
 change costs a look at its cause. Every
@@ -18,16 +19,17 @@ from msgspec import Struct
 
 from statestream.chat.messages import State, streaming
 from statestream.chat.nodes import lease, presence
-from statestream.chat.replies.ends import INTERRUPTED, end_reply
-from statestream.chat.slices import conversation, runs
-from statestream.core.change import Change
+from statestream.chat.replies.ends import EXPIRED, INTERRUPTED, end_reply
+from statestream.chat.slices import approvals, conversation, runs, waits
+from statestream.core.change import Change, now_ms
 from statestream.core.errors import Refused
 from statestream.core.selection import Selection
 from statestream.store.bus import ResetReason
 from statestream.store.view import StoreView
 
+_OVER: Final = frozenset((conversation.ended.type, approvals.paused.type))
 _BEGIN: Final = frozenset((conversation.asked.type, conversation.regenerated.type))
-INDEXED: Final = Selection(names=frozenset(), families=frozenset((runs.NAME, presence.NAME, lease.NAME)))
+INDEXED: Final = Selection(names=frozenset(), families=frozenset((runs.NAME, waits.NAME, presence.NAME, lease.NAME)))
 """What is read here, by code that cannot wait: it must be held in memory."""
 
 
@@ -38,6 +40,13 @@ class ReplyInProgress(Struct, frozen=True):
     node: str
 
 
+class Wait(Struct, frozen=True):
+    """A reply that waits, and the Unix time in ms at which it ends."""
+
+    reply: str
+    expires_at: int
+
+
 class InProgress:
     """A listener of the bus. `ended` is called with the id of each reply that has ended."""
 
@@ -45,12 +54,15 @@ class InProgress:
         self._view, self._ended = view, ended
         self.replies: dict[str, ReplyInProgress] = {}
         """By the keys of their chats."""
+        self.waits: dict[str, Wait] = {}
+        """Of replies that must not wait forever, by the keys of their chats."""
         self._present: set[str] = set()
         self._leased: set[str] = set()
 
     def load(self) -> None:
         """Reads what is committed already."""
         self.replies.clear()
+        self.waits.clear()
         self._present.clear()
         self._leased.clear()
         for name in self._view.versions(INDEXED):
@@ -78,7 +90,7 @@ class InProgress:
             elif change.cause.type in _BEGIN:  # also by a node that does not know the slice of runs
                 reply = orjson.loads(change.cause.payload)["reply"]
                 self._set(key, ReplyInProgress(reply["id"], reply["node"]))
-            elif change.cause.type == conversation.ended.type or change.kind == "removed":
+            elif change.cause.type in _OVER or change.kind == "removed":
                 self._set(key, None)
 
     def note(self, key: str, state: State) -> None:
@@ -99,6 +111,11 @@ class InProgress:
         if family == runs.NAME:
             run = self._view.get(name)
             self._set(key, None if run is None else ReplyInProgress(run.value["reply"], run.value["node"]))
+        elif family == waits.NAME:
+            wait = self._view.get(name)
+            self.waits.pop(key, None)
+            if wait is not None:
+                self.waits[key] = Wait(wait.value["reply"], wait.value["expires_at"])
         elif family == presence.NAME:
             self._update_key(self._present, name, key)
         elif family == lease.NAME:
@@ -122,7 +139,7 @@ log = logging.getLogger("statestream")
 
 
 class Recovery:
-    """Call `recover` for each node whose lease has expired."""
+    """Call `recover` for each node whose lease has expired, and `expire` once in a while."""
 
     def __init__(self, view: StoreView, in_progress: InProgress) -> None:
         self._view, self._in_progress = view, in_progress
@@ -138,3 +155,12 @@ class Recovery:
         for key in self._in_progress.presences(node):
             await self._view.dispatch(presence.node_lost(key, node=node))
         log.info("node %s is lost; its replies and its presence were ended", node)
+
+    async def expire(self) -> None:
+        """Ends the replies that have waited long enough. Raises Unavailable."""
+        for key, wait in tuple(self._in_progress.waits.items()):
+            if wait.expires_at <= now_ms():
+                try:
+                    await end_reply(self._view, key, wait.reply, EXPIRED)
+                except Refused:  # another node was first
+                    await self._view.dispatch(waits.forgotten(key))

@@ -17,6 +17,7 @@ from statestream.chat.protocols.ag_ui.routes import routes as ag_ui
 from statestream.chat.protocols.ai_sdk.routes import routes as ai_sdk
 from statestream.chat.protocols.ai_socket.routes import routes as ai_socket
 from statestream.chat.protocols.phases.routes import routes as phases
+from statestream.chat.protocols.rest.approvals import routes as approvals
 from statestream.chat.protocols.rest.people import routes as people
 from statestream.chat.protocols.rest.routes import routes as rest
 from statestream.chat.protocols.text.routes import routes as text
@@ -25,6 +26,7 @@ from statestream.server.contract import Route
 PROTOCOLS: Final[Sequence[Callable[[Conversations], list[Route]]]] = (
     rest,
     people,
+    approvals,
     text,
     ai_sdk,
     ai_socket,

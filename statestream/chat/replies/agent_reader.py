@@ -1,7 +1,8 @@
 """Makes a reply with an agent.
 
 Invariants: a reader only fills the intake. Whatever an agent does, `read` returns how the reply is to end: an exception
-is an error of the reply, whose details are in the log only. An agent that is stopped is cancelled where it waits.
+is an error of the reply, whose details are in the log only. An agent that is stopped is cancelled where it waits. While
+a reply waits for approval, nothing of its agent is left.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
 from statestream.chat.models import ModelFailed
-from statestream.chat.replies.ends import DECLINED, INTERRUPTED, End, complete, failed
+from statestream.chat.replies.ends import DECLINED, INTERRUPTED, WAITING, End, complete, failed
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.settings import Timeouts
@@ -46,7 +47,7 @@ class AgentReader:
         try:
             async with whole:
                 task = await self._task()
-                await self._context.open(task.question["id"])
+                await self._context.open()
                 with agent_span(self._agent.name, task.chat):
                     steps = self._execute(intake, task, silence)
                     return await Stepped(steps, self._slow, "agent", self._agent.name)
@@ -72,6 +73,8 @@ class AgentReader:
             taken = await intake.read(pieces, silence, self._timeouts.idle)
         if taken.declined:
             return DECLINED
+        if intake.builder.waiting:
+            return WAITING
         return SILENT if intake.builder.empty else complete("stop" if taken.reason is None else taken.reason)
 
 

@@ -1,6 +1,7 @@
 """How replies end.
 
-An end is the arguments of the action `chat/ended`.
+An end is the arguments of the action `chat/ended`. A run that has nothing left to do before people approve tool calls
+ends as well, but not its reply: that one waits.
 
 Invariants: plain data. The `kind` of an error is stable, and its message is a sentence for people.
 """
@@ -11,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from statestream.chat.chats import owner_of, state_of
-from statestream.chat.messages import find
+from statestream.chat.messages import Message, find
 from statestream.chat.models.chunks import BROKEN_OFF as BROKEN
 from statestream.chat.models.chunks import LATE
-from statestream.chat.slices import conversation, listing, storage
+from statestream.chat.slices import approvals, conversation, listing, storage, waits
 from statestream.core.change import Action
 from statestream.store.view import StoreView
 
@@ -32,9 +33,11 @@ def complete(reason: str) -> End:
     return {"status": "complete", "finish_reason": reason.encode(errors="replace").decode()[:MAX_REASON]}
 
 
+WAITING: Final[End] = {"status": "waiting"}
 STOPPED: Final[End] = {"status": "stopped"}
 INTERRUPTED: Final = failed("interrupted", "The reply was interrupted before it was done.")
 NOT_STORABLE: Final = failed("failed", "The model's answer cannot be stored.")
+EXPIRED: Final = failed("expired", "Nobody decided in time.")
 TRUNCATED: Final = failed("truncated", "The reply was cut short.")
 DECLINED: Final = failed("refused", "The model declined to answer.")
 EMPTY: Final = failed("empty", "The model said nothing.")
@@ -43,15 +46,25 @@ BROKEN_OFF: Final = failed(*BROKEN)
 
 
 def ending(view: StoreView, key: str, reply: str, end: End, **more: Any) -> list[Action]:
-    """The actions that end a reply. What an agent has stored stays if somebody may want to continue.
+    """The actions that end a reply, or let it wait. What an agent has stored stays if somebody may want to continue.
 
     `more` are further arguments of the action `chat/ended`. Raises NotLoaded.
     """
-    owner = conversation.optional(user=owner_of(view, key))
-    ended = conversation.ended(key, reply=reply, **end, **more, **owner)
+    more |= conversation.optional(user=owner_of(view, key))
     message = find(state_of(view, key), reply)
+    if end == WAITING:
+        paused = approvals.paused(key, reply=reply, **more)
+        return [paused, *listing.updating(view, key, status=listing.WAITING), *_until(key, message)]
+    ended = conversation.ended(key, reply=reply, **end, **more)
     done = [] if message is None or end == INTERRUPTED else storage.clearing(view, key, [message["parent"]])
     return [ended, *listing.updating(view, key, status=listing.IDLE), *done]
+
+
+def _until(key: str, message: Message | None) -> list[Action]:
+    """The action that limits how long a reply waits, if one of its calls does."""
+    parts = [] if message is None else message["parts"]
+    times = [part["approval"]["expires_at"] for part in parts if "expires_at" in part.get("approval", ())]
+    return [] if message is None or not times else [waits.begun(key, reply=message["id"], expires_at=min(times))]
 
 
 async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:

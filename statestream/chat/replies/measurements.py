@@ -19,8 +19,8 @@ RUN_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160
 PER_SECOND: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
 PIECES: Final = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 
-ENDS: Final = ("complete", "stopped", "elsewhere", "lost")
-"""How a reply ends, apart from the kinds of errors."""
+ENDS: Final = ("complete", "waiting", "stopped", "elsewhere", "lost")
+"""How a run ends, apart from the kinds of errors."""
 
 
 class Measurements:

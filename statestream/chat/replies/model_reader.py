@@ -1,7 +1,8 @@
 """Makes a reply with a model and the tools that it calls.
 
 The model answers in steps. After each one, the tools that it has called run all at once, and the next step reads its
-turns from the chat.
+turns from the chat. If one of them needs approval, the others run, and then the reply waits. When people have decided,
+another reader continues: it first runs what they have approved.
 
 Invariants: a reader only fills the intake. Whatever a model or a tool does, `read` returns how the reply is to end.
 """
@@ -10,12 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from statestream.chat.agents.context import Context
 from statestream.chat.models import Model, ModelFailed, Turn
 from statestream.chat.replies.calls import Call
-from statestream.chat.replies.ends import BROKEN_OFF, DECLINED, EMPTY, TIMED_OUT, TRUNCATED, End, complete, failed
+from statestream.chat.replies.ends import (
+    BROKEN_OFF,
+    DECLINED,
+    EMPTY,
+    TIMED_OUT,
+    TRUNCATED,
+    WAITING,
+    End,
+    complete,
+    failed,
+)
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import answering, tool_span
 from statestream.chat.replies.tools import Tools
@@ -29,7 +41,10 @@ MAX_STEPS: Final = 8
 
 
 class ModelReader:
-    """The reader of one reply. `turns` gives what the model is to answer, read from the chat, whose key is `chat`."""
+    """The reader of one reply. `turns` gives what the model is to answer, read from the chat.
+
+    `context` is for tools. `approved` are the calls that were approved while the reply has waited, by their parts.
+    """
 
     def __init__(
         self,
@@ -38,21 +53,27 @@ class ModelReader:
         timeouts: Timeouts,
         turns: Callable[[], Awaitable[Sequence[Turn]]],
         slow: SlowCalls,
-        chat: str,
+        context: Context,
+        approved: Mapping[int, Call],
     ) -> None:
         self._model, self._tools, self._timeouts = model, tools, timeouts
-        self._turns, self._slow, self._chat = turns, slow, chat
+        self._turns, self._slow, self._context, self._approved = turns, slow, context, approved
 
     async def read(self, intake: Intake) -> End:
         """How the reply is to end."""
         try:
             async with asyncio.timeout(self._timeouts.total):
+                await self._context.open()
+                if self._approved:
+                    await self._run(intake, self._approved)
                 for _ in range(MAX_STEPS):
                     step = self._step(intake, await self._turns())
                     end = await Stepped(step, self._slow, "model", self._model.name)
                     if end is not None:
                         return end
                     await self._run_tools(intake)
+                    if intake.builder.waiting:
+                        return WAITING
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))
         except TimeoutError:
@@ -66,7 +87,7 @@ class ModelReader:
         """How one answer of the model ended; None if it ended with tool calls."""
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
-            answering(self._model, turns, self._tools.specs, chat=self._chat) as pieces,
+            answering(self._model, turns, self._tools.specs, chat=self._context.chat) as pieces,
         ):
             taken = await intake.read(pieces, silence, self._timeouts.idle)
         if taken.reason is None:
@@ -78,9 +99,15 @@ class ModelReader:
         return EMPTY if intake.builder.empty else complete(taken.reason)
 
     async def _run_tools(self, intake: Intake) -> None:
-        """Runs the tools that were called, all at once. Returns when every outcome is in the chat."""
-        calls = intake.builder.called()
+        """Runs the tools that were called, unless they need approval. Returns when every outcome is in the chat."""
+        calls = dict(intake.builder.calls)
+        needs = {part: self._tools.needs(call.name, call.arguments) for part, call in calls.items()}
+        needed = {part: approval for part, approval in needs.items() if approval is not None}
+        intake.builder.called(needed)
         intake.news.set()
+        await self._run(intake, {part: call for part, call in calls.items() if part not in needed})
+
+    async def _run(self, intake: Intake, calls: Mapping[int, Call]) -> None:
         async with asyncio.TaskGroup() as running:
             for part, call in calls.items():
                 running.create_task(self._run_tool(intake, part, call))
@@ -88,7 +115,8 @@ class ModelReader:
 
     async def _run_tool(self, intake: Intake, part: int, call: Call) -> None:
         with tool_span(call.name, call.id, self._tools.specs) as span:
-            outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, self._slow)
+            context = self._context.of_call(call.id)
+            outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, context, self._slow)
             if span is not None and "error" in outcome:
                 span.fail("tool_error")
         intake.builder.returned(part, outcome)

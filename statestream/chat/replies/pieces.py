@@ -9,6 +9,7 @@ import re
 from typing import Any, Final
 
 from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
+from statestream.chat.approvals import approval_of
 from statestream.chat.models import CallPiece, Opaque, Piece, Reasoning, Refusal
 from statestream.chat.replies.reply_builder import ReplyBuilder, cleaned
 from statestream.chat.replies.tools import error_of, outcome_of
@@ -21,7 +22,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
     """Raises ModelFailed if the reply cannot hold the piece; TypeError, ValueError and NotJSON if it is none."""
     if isinstance(piece, ToolUse):
-        builder.use(piece.id, piece.name, piece.arguments)
+        builder.use(piece.id, piece.name, piece.arguments, approval_of(piece.approval))
     elif isinstance(piece, ToolResult):
         builder.result(piece.id, outcome_of("the tool", piece.result) if piece.error is None else error_of(piece.error))
     elif isinstance(piece, Data):

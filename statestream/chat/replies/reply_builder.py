@@ -10,15 +10,17 @@ in that order, until it has succeeded. Opaque data is in no action on the chat.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import orjson
 from msgspec import Struct
 
-from statestream.chat.messages import KEPT_DEPTH, short_id
+from statestream.chat.approvals import Approval
+from statestream.chat.messages import KEPT_DEPTH, Message, full_text, short_id
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.calls import Call, Calls
-from statestream.chat.slices import conversation, provider
+from statestream.chat.slices import approvals, conversation, provider
+from statestream.chat.slices.approvals import RequestPayload
 from statestream.chat.slices.conversation import PiecePayload, ToolOutcome
 from statestream.chat.slices.provider import Entry
 from statestream.core.change import Action
@@ -34,6 +36,8 @@ Opaque data and its entries count, too, and so do the status and the results of 
 PART_SIZE: Final = 100
 MAX_NAME: Final = 256
 MAX_STATUS: Final = 200
+GROWING: Final = ("text", "reasoning", "tool")
+"""The types of parts that have text, or arguments, which grow."""
 
 
 class _Stretch(Struct, kw_only=True):
@@ -63,7 +67,8 @@ class ReplyBuilder:
     The reply has steps, one more after each round of tools. `_open` is the part that further text of its kind
     continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent runs, by its ids
     for them; `_noted` are all parts that were ever there. `_answered`: one of these has ended, so what follows belongs
-    to the next step. `_chunks` counts the chunks of each part. `_entries` is the opaque data gathered so far, `_sent`
+    to the next step, unless it is older than `_first`, the first part that this run may add. `waiting`: a call needs
+    approval. `_chunks` counts the chunks of each part. `_entries` is the opaque data gathered so far, `_sent`
     the number of entries before it, and `_opaque` the newest data of each call.
 
     `provider` is where the opaque data comes from; None if it is not to be kept.
@@ -77,6 +82,8 @@ class ReplyBuilder:
         self._running: dict[str, int] = {}
         self._noted: set[int] = set()
         self._answered = False
+        self._first = 0
+        self.waiting = False
         self._ids: set[str] = set()
         self._halves: dict[str | int, str] = {}
         self._chunks: list[int] = []
@@ -86,6 +93,23 @@ class ReplyBuilder:
         self._stretches: list[_Stretch] = []
         self._actions: list[Action] = []
         self._size = 0
+
+    @classmethod
+    def continuing(cls, key: str, message: Message, provider: str | None, entries: int) -> Self:
+        """The builder of a reply that has waited. What comes belongs to its next step.
+
+        `message` is the reply as it is, `entries` the number of entries of opaque data that it has.
+        """
+        builder, parts = cls(key, message["id"], provider), message["parts"]
+        builder._chunks, builder._first, builder._sent = [0] * len(parts), len(parts), entries
+        builder._step = 1 + max((part.get("step", 0) for part in parts), default=-1)
+        tools = {part["call"]: index for index, part in enumerate(parts) if part["type"] == "tool"}
+        builder._ids = set(tools)
+        builder._running = {id: index for id, index in tools.items() if parts[index]["status"] == "running"}
+        builder._noted = set(tools.values())
+        grown = (part for part in parts if part["type"] in GROWING)
+        builder._size = PART_SIZE * len(parts) + sum(len(full_text(part)) for part in grown)
+        return builder
 
     def __bool__(self) -> bool:
         """Whether there is something to take."""
@@ -164,14 +188,25 @@ class ReplyBuilder:
         self._ids.add(id)
         return id
 
-    def called(self) -> dict[int, Call]:
-        """Ends the step: its tool calls are complete. Returns them by their parts."""
-        calls, self._calls = self._calls, Calls()
+    @property
+    def calls(self) -> Mapping[int, Call]:
+        """The tool calls of this step so far, by their parts."""
+        return self._calls.by_part
+
+    def called(self, needed: Mapping[int, Approval]) -> None:
+        """Ends the step: its tool calls are complete. They run now, apart from those that need approval."""
+        running = [part for part in self._calls if part not in needed]
         self._settle()
-        if calls:
-            self._actions.append(conversation.called(self._key, reply=self._reply, parts=list(calls)))
+        if running:
+            self._actions.append(conversation.called(self._key, reply=self._reply, parts=running))
+        self._request(needed)
         self._next_step()
-        return calls.by_part
+
+    def _request(self, needed: Mapping[int, Approval]) -> None:
+        if needed:
+            self.waiting = True
+            requests = [_request(part, approval) for part, approval in needed.items()]
+            self._actions.append(approvals.requested(self._key, reply=self._reply, requests=requests))
 
     def _next_step(self) -> None:
         self._calls, self._answered = Calls(), False
@@ -186,8 +221,8 @@ class ReplyBuilder:
 
     # what an agent does itself
 
-    def use(self, id: str, name: str, arguments: Mapping[str, Any]) -> None:
-        """The agent runs a tool. Raises ModelFailed, NotJSON."""
+    def use(self, id: str, name: str, arguments: Mapping[str, Any], approval: Approval | None = None) -> None:
+        """The agent runs a tool, or will once somebody has approved that. Raises ModelFailed, NotJSON."""
         if id in self._running:
             raise ModelFailed("failed", "The agent called two tools under one id.")
         self._follow()
@@ -195,6 +230,9 @@ class ReplyBuilder:
         part = self._begin_call(CallPiece(id=id, name=name, arguments=text), cleaned(name)[:MAX_NAME])
         self._noted.add(part)
         self._settle()
+        if approval is not None:
+            self._request({part: approval})
+            return
         self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
         self._running[id] = part
 
@@ -208,7 +246,7 @@ class ReplyBuilder:
         self._settle()
         self._actions.append(conversation.called(self._key, reply=self._reply, parts=[part]))
         self.returned(part, outcome)
-        self._answered = True
+        self._answered = self._answered or part >= self._first
 
     def _note_calls(self) -> None:
         """The calls of a model that the agent may have run: their results may come in later steps."""
@@ -286,6 +324,15 @@ class ReplyBuilder:
             stretch.texts.append(text)
             if (call := self._calls.by_part.get(stretch.part)) is not None:
                 call.texts.append(text)
+
+
+def _request(part: int, approval: Approval) -> RequestPayload:
+    request: RequestPayload = {"part": part}
+    if approval.role is not None:
+        request["role"] = approval.role
+    if approval.seconds is not None:
+        request["seconds"] = approval.seconds
+    return request
 
 
 def cleaned(text: str) -> str:

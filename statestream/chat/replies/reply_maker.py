@@ -1,17 +1,16 @@
 """Makes replies: saves a reply's place, starts its run, and does what follows when it has ended.
 
-After the first exchange, the model is asked for a title of the chat.
+If a reply waits for approval, the last decision starts another run, which continues it. After the first exchange, the
+model is asked for a title of the chat.
 
 Invariants: a place is saved only by a node with a lease, so that other nodes end the reply if this one is lost. The
-place and the question are one request. A chat works without a title: if the model fails to give one, the next reply
-tries again.
+place and the question are one request, and so are the last decision and the run that follows. A chat works without a
+title: if the model fails to give one, the next reply tries again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -20,37 +19,32 @@ from typing import Final
 from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
-from statestream.chat.chats import state_of
-from statestream.chat.messages import Message, State, find, path, text_of
-from statestream.chat.models import Model, ModelFailed, Turn, provider_of
+from statestream.chat.approvals import Decided
+from statestream.chat.chats import owner_in, state_of
+from statestream.chat.messages import Message, State, find, full_text, path, text_of, undecided
+from statestream.chat.models import Turn, provider_of
 from statestream.chat.people import correct
 from statestream.chat.replies.agent_reader import AgentReader
-from statestream.chat.replies.model_calls import answering
+from statestream.chat.replies.calls import Call
 from statestream.chat.replies.model_reader import ModelReader
 from statestream.chat.replies.quota import Quota
+from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
+from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, listing, provider, runs, storage
+from statestream.chat.slices import approvals, archive, conversation, listing, provider, runs, storage
+from statestream.chat.slices.approvals import DecisionPayload, RunPayload
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
 from statestream.core.principal import Identity, Principal
+from statestream.core.values import loads
 from statestream.store.view import StoreView
 
-log = logging.getLogger("statestream")
-TITLE_SECONDS: Final = 30.0
-MAX_TITLE: Final = 80
-SAMPLE: Final = 2_000
-"""The characters of each message that the model is given, and of its answer that are looked at."""
-MAX_PIECES: Final = 1_000
 ANY_MODEL: Final = ""
 """The name of no model. An agent may send its turns to any: all calls in them get ids that every provider accepts."""
-PROMPT: Final = (
-    "Give the conversation that follows a title of at most six words, in its language. "
-    "Answer with the title only, without quotes or a full stop."
-)
 
 
 class ReplyMaker:
@@ -117,38 +111,115 @@ class ReplyMaker:
         job = Job(
             key=key,
             reply=reply["id"],
+            run=reply["run"],
             maker=reply["model"],
             provider=provider_of(model) if agent is None else None,
             user=owner,
             person=view.principal.subject,
         )
-        run = ReplyRun(self._view, job, self._reader(job, agent, by), self._settings.timeouts.total)
+        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, by, {}))
         asking = await self._view.complete(lambda: actions(reply))
         try:
             await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
         except Unavailable:
             # the place may have been saved all the same: then the run ends the reply once the journal is available
             run.stop()
-            self._tasks.start(run, partial(self._follow_up, job, run))
+            self._start(job, run)
             raise
         if find(await self._state(key), reply["id"]) is not None:
-            self._tasks.start(run, partial(self._follow_up, job, run))
+            self._start(job, run)
         return reply["id"]
+
+    def _run(self, job: Job, builder: ReplyBuilder, reader: Reader) -> ReplyRun:
+        return ReplyRun(self._view, job, builder, reader, self._settings.timeouts.total)
+
+    def _start(self, job: Job, run: ReplyRun) -> None:
+        self._tasks.start(run, partial(self._follow_up, job, run))
+
+    # a reply that has waited
+
+    async def decide(
+        self, key: str, reply: str, decisions: Sequence[DecisionPayload], *, by: Identity | None = None
+    ) -> None:
+        """Saves what somebody has decided about tool calls. With the last decision, the reply continues on this node.
+
+        Completes even if the caller is cancelled. Raises Refused, and Unavailable: then it may have been saved.
+        """
+        await self._tasks.shielded(self._decide(key, reply, decisions, by))
+
+    async def _decide(self, key: str, reply: str, decisions: Sequence[DecisionPayload], by: Identity | None) -> None:
+        await self._take_lease()
+        run: RunPayload = {"id": secrets.token_hex(6), "node": self._node}
+        while True:
+            deciding = partial(self._deciding, key, reply, decisions, run)
+            actions, expect = await self._view.complete(deciding)
+            try:
+                await self._view.on_behalf_of(by).dispatch(actions, expect=expect)
+            except VersionConflict:  # somebody else has decided about another call
+                continue
+            except Unavailable:  # it may have been saved: then the run ends the reply once the journal is available
+                if len(actions) > 1:
+                    await self._continue(key, reply, run, by, stopping=True)
+                raise
+            if len(actions) > 1:
+                await self._continue(key, reply, run, by)
+            return
+
+    def _deciding(
+        self, key: str, reply: str, decisions: Sequence[DecisionPayload], run: RunPayload
+    ) -> tuple[list[Action], dict[str, int]]:
+        """The actions that save the decisions, and what they are based on. More than one if the reply continues.
+
+        Raises Refused if nobody is there any more who could continue it.
+        """
+        state, name = state_of(self._view, key), conversation.name_of(key)
+        message, expect = find(state, reply), {name: self._view.version(name)}
+        owner = conversation.optional(user=owner_in(state))
+        left = set() if message is None else set(undecided(message)) - {each["part"] for each in decisions}
+        if message is None or left:
+            return [approvals.decided(key, reply=reply, decisions=list(decisions), **owner)], expect
+        self._settings.agents.check_continuing(message["model"])
+        decided = approvals.decided(key, reply=reply, decisions=list(decisions), run=run, **owner)
+        begun = runs.begun(key, reply=reply, node=self._node)
+        return [decided, begun, *listing.updating(self._view, key, status=listing.STREAMING)], expect
+
+    async def _continue(
+        self, key: str, reply: str, run: RunPayload, by: Identity | None, *, stopping: bool = False
+    ) -> None:
+        """Starts the run that continues a reply. `stopping`: it may not be the reply's run, and only ends that."""
+        message = find(await self._state(key), reply)
+        if message is None or (not stopping and message["run"]["id"] != run["id"]):
+            return  # it was stopped at once
+        agent = self._settings.agents.find(message["model"])
+        job = Job(
+            key=key,
+            reply=reply,
+            run=run["id"],
+            maker=message["model"],
+            provider=provider_of(self._settings.model) if agent is None else None,
+            user=owner_in(await self._state(key)),
+            person=None if by is None else by.subject,
+        )
+        entries = await self._view.complete(lambda: provider.entries_of(self._view, key, reply))
+        builder = ReplyBuilder.continuing(key, message, job.provider, entries)
+        continuing = self._run(job, builder, self._reader(job, agent, by, _approved(message)))
+        if stopping:
+            continuing.stop()
+        self._start(job, continuing)
 
     async def _state(self, key: str) -> State:
         return await self._view.complete(lambda: state_of(self._view, key))
 
-    def _reader(self, job: Job, agent: Agent | None, by: Identity | None) -> Reader:
+    def _reader(self, job: Job, agent: Agent | None, by: Identity | None, approved: Mapping[int, Call]) -> Reader:
         settings, view = self._settings, self._view
-        if agent is None:
-            turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
-            return ModelReader(settings.model, settings.tools, settings.timeouts, turns, view.slow_calls, job.key)
-        # on a server that authenticates, an agent may do what the person may who asks; otherwise what anybody may
+        # on a server that authenticates, it may do what the person may who asks; otherwise what anybody may
         asking = Principal(identity=by, closed=view.guards(conversation.chat_slice))
-        task = partial(view.complete, lambda: self._task(job))
-        return AgentReader(
-            agent, Context(view.seen_by(asking), view, job.key, job.reply), settings.timeouts, task, view.slow_calls
-        )
+        context = Context(view.seen_by(asking), view, job.key, job.reply)
+        if agent is not None:
+            task = partial(view.complete, lambda: self._task(job))
+            return AgentReader(agent, context, settings.timeouts, task, view.slow_calls)
+        turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
+        return ModelReader(settings.model, settings.tools, settings.timeouts, turns, view.slow_calls, context, approved)
 
     def _turns(self, job: Job, provider_name: str) -> list[Turn]:
         sent = provider.sent_by(self._view, job.key, provider_name)
@@ -160,8 +231,11 @@ class ReplyMaker:
         messages = [message for message in shown if message["id"] != job.reply][-self._settings.window :]
         if not messages:
             raise Refused("unknown_chat", "This chat was deleted.")
-        turns = turns_of(shown, self._settings.window, ANY_MODEL, {})
-        return Task(chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns)
+        turns = turns_of(messages, self._settings.window, ANY_MODEL, {})
+        decided = _decided(shown[-1]) if shown[-1]["id"] == job.reply else {}
+        return Task(
+            chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns, decided=decided
+        )
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
         """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque
@@ -201,41 +275,29 @@ class ReplyMaker:
     async def _title(self, exchange: Sequence[Message], key: str) -> str | None:
         """The model is asked only if it makes the replies, or the application has chosen it for this."""
         if self._settings.agents and not self._settings.chosen:
-            return _first_words(exchange[0]) or None
+            return first_words(exchange[0]) or None
         turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
         return await title_of(turns, self._settings.model, key)
 
 
-def _first_words(question: Message) -> str:
-    """A title for a chat whose replies an agent makes, if there is no model to ask for one."""
-    words = " ".join(text_of(question)[:SAMPLE].split())
-    return words if len(words) <= MAX_TITLE else words[:MAX_TITLE].rpartition(" ")[0] or words[:MAX_TITLE]
+def _approved(reply: Message) -> dict[int, Call]:
+    """The calls of a reply that were approved and are to run, by their parts."""
+    return {
+        index: Call(id=part["call"], name=part["name"], texts=[full_text(part)])
+        for index, part in enumerate(reply["parts"])
+        if part.get("status") == "running"
+    }
 
 
-async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None:
-    """A title for the conversation; None if the model did not give one."""
-    try:
-        answer = await _answer(turns, model, chat)
-    except (ModelFailed, TimeoutError) as error:
-        log.info("the chat got no title: %s", type(error).__name__)
-        return None
-    except Exception:
-        log.exception("the model %s raised an unexpected exception", model.name)
-        return None
-    if answer is None:
-        return None
-    title = " ".join(answer[:SAMPLE].encode(errors="replace").decode().split()).strip("\"'“”.")
-    return title[:MAX_TITLE] or None
-
-
-async def _answer(turns: Sequence[Turn], model: Model, chat: str) -> str | None:
-    """What the model answers; None if that is far too much for a title, and may never end."""
-    conversation = "\n\n".join(f"{turn.role}: {turn.text[:SAMPLE]}" for turn in turns)
-    request = [Turn(role="system", text=PROMPT), Turn(role="user", text=conversation)]
-    pieces: list[str] = []
-    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, [], chat=chat) as answer:
-        async for piece in answer:
-            pieces.append(piece if isinstance(piece, str) else "")
-            if len(pieces) == MAX_PIECES:
-                return None
-    return "".join(pieces)
+def _decided(reply: Message) -> dict[str, Decided]:
+    """What was decided about the calls of a reply, by their ids."""
+    return {
+        part["call"]: Decided(
+            approved=part["approval"]["approved"],
+            arguments=loads(full_text(part).encode()),
+            reason=part["approval"].get("reason"),
+            by=part["approval"].get("by"),
+        )
+        for part in reply["parts"]
+        if "approved" in part.get("approval", ())
+    }

@@ -4,7 +4,7 @@ One task reads, another one writes. Pieces are gathered for a short while and di
 once, so that the cost of a reply does not depend on how finely they are cut.
 
 Invariants: however a reply ends, its text so far stays, and its last action says how it ended: complete, stopped, or
-error with a sentence.
+error with a sentence. A run that waits for people to approve something ends as well; another one continues the reply.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ class Reader(Protocol):
 class Job(Struct, frozen=True, kw_only=True):
     """The reply to make, the owner of its chat, and the person who asks for it.
 
-    `maker` is the name of who makes it, `provider` the one whose opaque data is kept.
+    `run` is the id of this run. `maker` is the name of who makes it, `provider` the one whose opaque data is kept.
     """
 
     key: str
     reply: str
+    run: str
     maker: str
     provider: str | None
     user: str | None
@@ -63,12 +64,13 @@ class Job(Struct, frozen=True, kw_only=True):
 class ReplyRun:
     """Has a reader read, and writes what comes of it into the chat until the reply has ended.
 
-    `seconds`: how long it may read. A reader that does not end although it is cancelled is left to itself.
+    `builder` has what there is of the reply. `seconds`: how long the reader may read. One that does not end although it
+    is cancelled is left to itself.
     """
 
-    def __init__(self, view: StoreView, job: Job, reader: Reader, seconds: float) -> None:
+    def __init__(self, view: StoreView, job: Job, builder: ReplyBuilder, reader: Reader, seconds: float) -> None:
         self._view, self._job, self._source, self._seconds = view, job, reader, seconds
-        self._intake = Intake(ReplyBuilder(job.key, job.reply, job.provider))
+        self._intake = Intake(builder)
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
         self._left = False
@@ -76,7 +78,8 @@ class ReplyRun:
         self.span: Span | None = None
         """Of the whole run, if it is traced."""
         self.outcome = "lost"
-        """How the run ended: `complete`, `stopped`, the kind of an error, `elsewhere`, or `lost` if no end was stored.
+        """How the run ended: `complete`, `waiting`, `stopped`, the kind of an error, `elsewhere`, or `lost`: without an
+        end that is stored.
         """
 
     @property
@@ -95,7 +98,7 @@ class ReplyRun:
             access_log.access.info(line("run", **ids, end=self.outcome, **figures))
         if self.span is not None:
             self.span.note(**ids, end=self.outcome)
-            if self.outcome not in ("complete", "stopped", "elsewhere"):
+            if self.outcome not in ("complete", "waiting", "stopped", "elsewhere"):
                 self.span.fail(self.outcome)
             self.span.end()
 
@@ -169,8 +172,8 @@ class ReplyRun:
 
     async def _end(self, end: End) -> None:
         usage = {"usage": self.measurements.usage} if self.measurements.usage else {}
-        figures, key, reply = self.measurements.figures(), self._job.key, self._job.reply
-        await self._dispatch(lambda: ending(self._view, key, reply, end, figures=figures, **usage), id=new_id())
+        more = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
+        await self._dispatch(lambda: ending(self._view, self._job.key, self.reply, end, **more), id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
     async def _dispatch(self, make: Callable[[], Sequence[Action]], id: str | None = None) -> None:

@@ -5,7 +5,10 @@
 
 The model receives the function's name, its docstring and its annotations. Arguments are checked against the annotations
 before the function runs. A coroutine function runs on the event loop, any other function in a thread. An awaitable
-result is awaited on the event loop.
+result is awaited on the event loop. A parameter with the annotation `Context` gets the context of the call, of which
+the model is not told.
+
+A tool can need a person's approval. Whether it does is decided with the arguments of each call. If that fails, it does.
 
 Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
 model. The details of an exception are logged and not shown. If a function never returns, everything else can still end.
@@ -22,7 +25,7 @@ import inspect
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, get_type_hints
 
@@ -31,12 +34,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from typing_extensions import NotRequired, Required, TypedDict
 
+from statestream.chat.agents.context import Context
+from statestream.chat.approvals import ANYBODYS, Approval, approval_of
 from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
 from statestream.chat.replies.grace import GRACE_SECONDS, mark_as_retrieved
 from statestream.chat.slices.conversation import ToolOutcome
 from statestream.core.errors import NotJSON, Refused
-from statestream.core.functions import code_of, kind_of
+from statestream.core.functions import check_plain, code_of, kind_of
 from statestream.core.signature import first_problem
 from statestream.core.values import loads, plain
 from statestream.store.slow_calls import SlowCalls, Stepped, name_of
@@ -46,17 +51,21 @@ log = logging.getLogger("statestream")
 MAX_RESULT: Final = 100_000
 """The bytes of a result's JSON."""
 MAX_SENTENCE: Final = 2_000
+UNFIT: Final = "unfit_arguments"
 _NAME: Final = re.compile(r"[a-zA-Z0-9_]{1,64}", re.ASCII)
+
+Needs = bool | Approval | Callable[[Mapping[str, Any]], bool | Approval | None]
+"""Whether a tool needs approval: always, never, or as a function of its arguments says."""
 
 
 class Tool:
     """A function that a model may call. Raises TypeError if it cannot be described to a model."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], needs: Needs = False) -> None:
         name = _checked_name(function)
-        self._function = function
+        self._function, self._needs = function, _checked_needs(needs)
         self._on_loop = kind_of(function) == "coroutine function"
-        fields, defaults = _parameters(function, name)
+        fields, defaults, self._contexts = _parameters(function, name)
         make_typed_dict: Any = TypedDict
         arguments = make_typed_dict(name, fields)
         arguments.__pydantic_config__ = ConfigDict(extra="forbid")
@@ -69,20 +78,40 @@ class Tool:
             schema["properties"][parameter]["default"] = default
         self.spec = ToolSpec(name=name, description=_description(function), parameters=schema)
 
-    async def run(self, arguments: str, seconds: float, slow: SlowCalls | None = None) -> ToolOutcome:
-        """The outcome of a call with these arguments, which are JSON text from the model."""
+    def check(self, arguments: str) -> dict[str, Any]:
+        """The arguments of a call, which are JSON text. Raises Refused if they do not fit."""
         name = self.spec.name
         try:
             value = loads(arguments.encode(errors="replace") or b"{}")
-            given = self._arguments.validate_python({} if value is None else value)  # some models write null for {}
+            return self._arguments.validate_python({} if value is None else value)  # some models write null for {}
         except ValidationError as error:
-            return error_of(f"The arguments of {name} do not fit: {first_problem(error)}.")
+            raise Refused(UNFIT, f"The arguments of {name} do not fit: {first_problem(error)}.") from None
         except NotJSON as error:
-            return error_of(f"The arguments of {name} are not valid JSON: {error}.")
+            raise Refused(UNFIT, f"The arguments of {name} are not valid JSON: {error}.") from None
         except Exception:  # a validator of the application's own types may raise anything
             log.exception("the arguments of the tool %s could not be read", name)
-            return error_of(f"The arguments of {name} do not fit.")
-        return await self._outcome(given, seconds, slow or SlowCalls())
+            raise Refused(UNFIT, f"The arguments of {name} do not fit.") from None
+
+    def needs(self, arguments: str) -> Approval | None:
+        """The approval that a call needs. None if it needs none, or does not run anyway."""
+        try:
+            given = self.check(arguments)
+            return approval_of(self._needs(given) if callable(self._needs) else self._needs)
+        except Refused:
+            return None
+        except Exception:
+            log.exception("whether the tool %s needs approval could not be decided, so it does", self.spec.name)
+            return ANYBODYS
+
+    async def run(
+        self, arguments: str, seconds: float, context: Context | None = None, slow: SlowCalls | None = None
+    ) -> ToolOutcome:
+        """The outcome of a call with these arguments, which are JSON text from the model."""
+        try:
+            given = self.check(arguments)
+        except Refused as refused:
+            return error_of(str(refused))
+        return await self._outcome({**given, **dict.fromkeys(self._contexts, context)}, seconds, slow or SlowCalls())
 
     async def _outcome(self, given: dict[str, Any], seconds: float, slow: SlowCalls) -> ToolOutcome:
         name = self.spec.name
@@ -140,6 +169,16 @@ def _checked_name(function: Any) -> str:
     return name
 
 
+def _checked_needs(needs: Any) -> Needs:
+    """Raises TypeError."""
+    if callable(needs):
+        check_plain(needs, "approval", "which says whether a call with such arguments needs approval")
+    else:
+        approval_of(needs)
+    checked: Needs = needs
+    return checked
+
+
 def _description(function: Callable[..., Any]) -> str:
     """The docstring: for an object that of its class, for a partial function that of its function."""
     if isinstance(function, partial) and function.__doc__ == partial.__doc__:
@@ -147,13 +186,14 @@ def _description(function: Callable[..., Any]) -> str:
     return inspect.getdoc(function) or inspect.getdoc(code_of(function)) or ""
 
 
-def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The annotations of a function's parameters, and those defaults that are JSON. Raises TypeError.
+def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The annotations of a function's parameters, those defaults that are JSON, and who gets the context.
 
-    The model cannot choose arguments that a partial function sets by name.
+    The model cannot choose arguments that a partial function sets by name. Raises TypeError.
     """
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    contexts: list[str] = []
     taken = function.keywords if isinstance(function, partial) else {}
     if isinstance(function, partial):  # without attributes of `update_wrapper`, which hide the arguments already set
         function = partial(function.func, *function.args, **function.keywords)
@@ -165,6 +205,9 @@ def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any]
     for parameter in parameters.values():
         if parameter.name in taken:
             continue
+        if hints.get(parameter.name) is Context:
+            contexts.append(parameter.name)
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TypeError(f"expected parameters that can be named, got {parameter} in {name}")
         if parameter.name == "self" and "self" not in hints:
@@ -174,7 +217,7 @@ def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any]
         if parameter.default is not parameter.empty:
             with contextlib.suppress(NotJSON):
                 defaults[parameter.name] = plain(parameter.default)
-    return fields, defaults
+    return fields, defaults, contexts
 
 
 async def _ended(work: asyncio.Task[ToolOutcome], name: str) -> None:
@@ -201,9 +244,9 @@ class Tools:
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
 
-    def add(self, function: Callable[..., Any]) -> None:
+    def add(self, function: Callable[..., Any], needs: Needs = False) -> None:
         """Raises TypeError, and ValueError if there is a tool with that name already."""
-        tool = Tool(function)
+        tool = Tool(function, needs)
         if self._tools.setdefault(tool.spec.name, tool) is not tool:
             raise ValueError(f"there is a tool named {tool.spec.name} already")
 
@@ -211,12 +254,23 @@ class Tools:
     def specs(self) -> list[ToolSpec]:
         return [tool.spec for tool in self._tools.values()]
 
-    async def run(self, name: str, arguments: str, seconds: float, slow: SlowCalls) -> ToolOutcome:
+    def check(self, name: str, arguments: str) -> None:
+        """Raises Refused if there is such a tool, and the arguments do not fit it."""
+        if name in self._tools:
+            self._tools[name].check(arguments)
+
+    def needs(self, name: str, arguments: str) -> Approval | None:
+        """The approval that a model's call needs, if it needs one."""
+        return self._tools[name].needs(arguments) if name in self._tools else None
+
+    async def run(
+        self, name: str, arguments: str, seconds: float, context: Context | None, slow: SlowCalls
+    ) -> ToolOutcome:
         """The outcome of a model's call. A tool that blocks the event loop is reported to `slow`."""
         tool = self._tools.get(name)
         if tool is None:
             return error_of("There is no tool of that name.")
-        return await tool.run(arguments, seconds, slow)
+        return await tool.run(arguments, seconds, context, slow)
 
 
 async def in_daemon_thread(function: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:

@@ -1,6 +1,7 @@
 """The slices of a conversation: what the journal keeps of it, and what can happen to it.
 
     conversation   messages, and who belongs to the chat
+    approvals      tool calls that people have to approve: actions on the same slice
     membership     who belongs to the chat, for rules
     listing        the chats of each person
     archive        older messages
@@ -8,6 +9,7 @@
     deleted_chats  ids that cannot be used again
     erasures       deleted chats that are still to be erased from the journal
     runs           the replies in progress
+    waits          the replies that wait until a certain time
     storage        what agents keep while they answer a question
 
 The slices that nodes need among themselves are in `nodes`.

@@ -14,8 +14,11 @@ chat, they must own it. The server's own actions, and those of people on a serve
 Choosing another branch changes what everybody sees. An action that does so can name the `leaf` that its sender has
 seen. If the chat shows another leaf, the action is refused.
 
+What happens to tool calls that need approval is in `approvals`.
+
 Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
-progress is the leaf and the last of the list. A chat that was removed comes back only by being created.
+progress, or one that waits, is the leaf and the last of the list. A chat that was removed comes back only by being
+created.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.members import MAX_PARTICIPANTS, belongs, participants_of, person_key
 from statestream.chat.message_types import Conversation
-from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming
+from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming, unfinished, waiting
 from statestream.core.change import REMOVED, Action
 from statestream.core.errors import Refused
 from statestream.core.slices import Slice
@@ -116,7 +119,7 @@ def asked(
     user: str | None = None,
 ) -> None:
     """Somebody asked a question: adds it and the place of its reply. Refused while a reply is in progress."""
-    _check_member(state, action)
+    check_member(state, action)
     known = find(state, question["id"])
     if known is not None:
         taken = "This id belongs to another message of this chat; use a new one."
@@ -141,7 +144,7 @@ def regenerated(
     state: Any, action: Action, *, question: str, reply: ReplyPayload, leaf: str | None = None, user: str | None = None
 ) -> None:
     """Somebody asked for another reply to an existing question: a sibling of its earlier replies."""
-    _check_member(state, action)
+    check_member(state, action)
     _check_idle(state)
     check_leaf(state, leaf)
     found = find(state, question)
@@ -153,7 +156,7 @@ def regenerated(
 @chat_slice.action(gradual=True)
 def grew(state: Any, *, reply: str, pieces: list[PiecePayload]) -> None:
     """The reply got longer."""
-    parts = _streaming(state, reply)["parts"]
+    parts = streaming_reply(state, reply)["parts"]
     for piece in pieces:
         if "begin" in piece:
             if piece["part"] == len(parts):
@@ -167,18 +170,18 @@ def grew(state: Any, *, reply: str, pieces: list[PiecePayload]) -> None:
 @chat_slice.action
 def called(state: Any, *, reply: str, parts: list[int]) -> None:
     """The arguments of these tool calls are complete: the tools are running."""
-    message = _streaming(state, reply)
+    message = streaming_reply(state, reply)
     for index in parts:
         part = message["parts"][index]
         if part["status"] == "streaming":
-            _fold(part)
+            fold(part)
             part["status"] = "running"
 
 
 @chat_slice.action
 def returned(state: Any, *, reply: str, part: int, outcome: ToolOutcome) -> None:
     """A tool has ended."""
-    tool = _streaming(state, reply)["parts"][part]
+    tool = streaming_reply(state, reply)["parts"][part]
     if tool["status"] == "running":
         tool["status"] = "error" if "error" in outcome else "complete"
         tool.update(outcome)
@@ -187,13 +190,13 @@ def returned(state: Any, *, reply: str, part: int, outcome: ToolOutcome) -> None
 @chat_slice.action
 def progressed(state: Any, *, reply: str, status: str) -> None:
     """The agent does something else now, which it describes in a few words."""
-    _streaming(state, reply)["run"]["status"] = status
+    streaming_reply(state, reply)["run"]["status"] = status
 
 
 @chat_slice.action
 def went_on(state: Any, *, reply: str) -> None:
     """Changes nothing, and is refused if the reply has ended: for requests that also change other slices."""
-    _streaming(state, reply)
+    streaming_reply(state, reply)
 
 
 @chat_slice.action
@@ -207,20 +210,25 @@ def ended(
     usage: dict[str, int] | None = None,
     error: dict[str, str] | None = None,
     figures: dict[str, float] | None = None,
+    run: str | None = None,
     user: str | None = None,
 ) -> None:
-    """The reply has ended; its text so far stays. `figures` are measurements of the run, see ReplyRun."""
-    _check_member(state, action)
-    message = _streaming(state, reply)
+    """The reply has ended; its text so far stays. `figures` are measurements of the run, see ReplyRun.
+
+    `run`: the run that ends it, which is refused if the reply is not that run's. Without it, a reply that waits ends,
+    too.
+    """
+    check_member(state, action)
+    message = unfinished(state)
+    if message is None or message["id"] != reply or run not in (None, message["run"]["id"]):
+        raise Refused("ended", "This reply has ended.")
     for part in message["parts"]:
-        _fold(part)
-        if part["type"] == "tool" and part["status"] in ("streaming", "running"):
-            sentence = NOT_RUN if part["status"] == "streaming" else "The reply ended before this was done."
+        fold(part)
+        if part["type"] == "tool" and part["status"] in ("streaming", "waiting", "running"):
+            sentence = "The reply ended before this was done." if part["status"] == "running" else NOT_RUN
             part["status"], part["error"] = "error", sentence
-    message["status"] = status
-    message["updated_at"] = action.at
-    message["run"] = {"id": message["run"]["id"], **(figures or {})}
-    for name, value in (("finish_reason", finish_reason), ("usage", usage), ("error", error)):
+    leave(message, action, status, figures, usage)
+    for name, value in (("finish_reason", finish_reason), ("error", error)):
         if value is not None:
             message[name] = value
 
@@ -236,7 +244,7 @@ def titled(state: Any, *, title: str, user: str | None = None) -> None:
 @chat_slice.action
 def branched(state: Any, action: Action, *, message: str, leaf: str | None = None) -> None:
     """Somebody chose the branch with that message: shows it, down to its newest message."""
-    _check_member(state, action)
+    check_member(state, action)
     _check_idle(state)
     check_leaf(state, leaf)
     if find(state, message) is None:
@@ -280,7 +288,7 @@ def removed(state: Any, action: Action, *, person: str) -> None:
     if action.actor is None or person_key(action.actor) != person:
         _check_owner(state, action)
     else:
-        _check_member(state, action)
+        check_member(state, action)
     if state.get("user") == person:
         raise Refused("owner", "The owner of a chat cannot leave it. You can delete the chat instead.")
     if person in participants_of(state):
@@ -296,13 +304,14 @@ def deleted(state: Any, action: Action, *, user: str | None = None, pages: int =
     return REMOVED
 
 
-def _check_member(state: Any, action: Action) -> None:
+def check_member(state: Any, action: Action) -> None:
+    """Raises Refused if the actor does not belong to the chat."""
     if action.actor is not None and not belongs(state, person_key(action.actor)):
         raise Refused(NOT_MEMBER, "You do not belong to this chat.")
 
 
 def _check_owner(state: Any, action: Action) -> None:
-    _check_member(state, action)
+    check_member(state, action)
     if action.actor is not None and state.get("user") != person_key(action.actor):
         raise Refused("not_owner", "Only the owner of this chat can do this.")
 
@@ -316,13 +325,28 @@ def check_leaf(state: State, leaf: str | None) -> None:
 def _check_idle(state: Any) -> None:
     if streaming(state) is not None:
         raise Refused("busy", "A reply is in progress in this chat; wait until it has ended.")
+    if waiting(state) is not None:
+        raise Refused("waiting", "A tool call waits for approval in this chat. Approve or deny it, or stop the reply.")
 
 
-def _streaming(state: Any, reply: str) -> Any:
+def streaming_reply(state: Any, reply: str) -> Any:
+    """The reply in progress. Raises Refused if it is not that one."""
     message = streaming(state)
     if message is None or message["id"] != reply:
         raise Refused("ended", "This reply has ended.")
     return message
+
+
+def leave(
+    message: Any, action: Action, status: str, figures: dict[str, float] | None, usage: dict[str, int] | None
+) -> None:
+    """The run of a reply is over: the reply has ended, or waits. The usage of its runs adds up."""
+    message["status"] = status
+    message["updated_at"] = action.at
+    message["run"] = {"id": message["run"]["id"], **(figures or {})}
+    if usage is not None:
+        before = message.get("usage", {})
+        message["usage"] = {**before, **{name: before.get(name, 0) + tokens for name, tokens in usage.items()}}
 
 
 def _add(state: Any, action: Action, message: dict[str, Any], parent: str | None) -> None:
@@ -338,7 +362,8 @@ def _add_reply(state: Any, action: Action, reply: ReplyPayload, question: str) -
     _add(state, action, {**message, "run": run, "model": reply["model"]}, question)
 
 
-def _fold(part: Any) -> None:
+def fold(part: Any) -> None:
+    """The part has stopped growing."""
     if "chunks" in part:
         part["arguments" if part["type"] == "tool" else "text"] = full_text(part)
         del part["chunks"]

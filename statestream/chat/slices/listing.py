@@ -1,6 +1,8 @@
 """The slice `chats`: the chats of each person, for sidebars.
 
-    chats/<user>  {"chats": {id: {"created_at", "updated_at", "status": "idle" | "streaming", "title"?}}}
+    chats/<user>  {"chats": {id: {"created_at", "updated_at", "status": "idle" | "streaming" | "waiting", "title"?}}}
+
+A chat is `waiting` while a reply in it waits for people to approve tool calls.
 
 The list of a chat's owner follows from those actions of the chat that name the owner. Those of its participants are
 updated in the same request, by actions that `updating` returns.
@@ -15,8 +17,9 @@ from typing import Any, Final
 
 from statestream.chat.members import participants_of
 from statestream.chat.message_types import ChatList
-from statestream.chat.messages import streaming
-from statestream.chat.slices import conversation
+from statestream.chat.messages import unfinished
+from statestream.chat.slices import approvals, conversation
+from statestream.chat.slices.approvals import RunPayload
 from statestream.chat.slices.conversation import Listed, name_of
 from statestream.core.change import Action, now_ms
 from statestream.core.slices import Slice
@@ -25,6 +28,7 @@ from statestream.store.view import StoreView
 NAME: Final = "chats"
 IDLE: Final = "idle"
 STREAMING: Final = "streaming"
+WAITING: Final = "waiting"
 MAX_LISTED: Final = 500
 
 chats_slice = Slice(NAME, initial={"chats": {}}, type=ChatList, keyed=True, internal=True)
@@ -52,6 +56,17 @@ def _asked(state: Any, action: Action) -> None:
 @chats_slice.on(conversation.ended, key=_owner)
 def _ended(state: Any, action: Action) -> None:
     _update(state, str(action.key), updated_at=action.at, status=IDLE)
+
+
+@chats_slice.on(approvals.paused, key=_owner)
+def _paused(state: Any, action: Action) -> None:
+    _update(state, str(action.key), updated_at=action.at, status=WAITING)
+
+
+@chats_slice.on(approvals.decided, key=_owner)
+def _decided(state: Any, action: Action, *, run: RunPayload | None = None) -> None:
+    if run is not None:
+        _update(state, str(action.key), updated_at=action.at, status=STREAMING)
 
 
 @chats_slice.on(conversation.titled, key=_owner)
@@ -130,7 +145,8 @@ def listed_chats(view: StoreView, person: str) -> dict[str, Any]:
 
 
 def _status_of(state: Any) -> str:
-    return IDLE if streaming(state) is None else STREAMING
+    reply = unfinished(state)
+    return IDLE if reply is None else str(reply["status"])
 
 
 def entry_of(view: StoreView, key: str) -> Listed:

@@ -78,6 +78,12 @@ def sent_by(view: StoreView, key: str, provider: str) -> Mapping[str, Sent]:
     return {id: _sorted(reply["entries"]) for id, reply in replies.items() if reply["provider"] == provider}
 
 
+def entries_of(view: StoreView, key: str, reply: str) -> int:
+    """The number of entries of a reply. Raises NotLoaded."""
+    state = view.get(f"{NAME}/{key}")
+    return 0 if state is None else len(state.value["replies"].get(reply, {"entries": ()})["entries"])
+
+
 def _sorted(entries: Sequence[Entry]) -> Sent:
     answers: dict[int, tuple[str, ...]] = {}
     calls: dict[int, tuple[str, ...]] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from statestream.chat.slices.approvals import paused
 from statestream.chat.slices.conversation import deleted, ended
 from statestream.core.change import REMOVED
 from statestream.core.slices import Slice
@@ -33,6 +34,7 @@ def forgotten(state: Any, *, reply: str) -> Any:
 
 
 @runs_slice.on(ended)
+@runs_slice.on(paused)
 @runs_slice.on(deleted)
 def _over(state: Any) -> Any:
     return REMOVED

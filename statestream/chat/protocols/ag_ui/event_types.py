@@ -205,6 +205,25 @@ class AGRunOutcome(TypedDict):
     type: Literal["success", "cancelled"]
 
 
+class AGInterrupt(TypedDict):
+    """A tool call that waits for somebody to approve or deny it."""
+
+    id: str
+    reason: Literal["tool_call"]
+    message: str
+    toolCallId: str
+    responseSchema: dict[str, Any]
+    expiresAt: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
+
+
+class AGRunInterrupted(TypedDict):
+    """A run ended before its reply: people have to decide first."""
+
+    type: Literal["interrupt"]
+    interrupts: list[AGInterrupt]
+
+
 class AGRunUsage(TypedDict):
     """What a run cost, in tokens."""
 
@@ -221,7 +240,7 @@ class AGRunFinished(TypedDict):
     type: Literal["RUN_FINISHED"]
     threadId: str
     runId: str
-    outcome: AGRunOutcome
+    outcome: AGRunOutcome | AGRunInterrupted
     usage: NotRequired[list[AGRunUsage]]
 
 

@@ -106,7 +106,7 @@ def settled_parts(message: Message, start: int = 0) -> int:
     """The part from `start` on that is the first call without an outcome: outcomes before it may be sent."""
     parts = message["parts"]
     while start < len(parts):
-        if parts[start]["type"] == "tool" and parts[start]["status"] in ("streaming", "running"):
+        if parts[start]["type"] == "tool" and parts[start]["status"] in ("streaming", "waiting", "running"):
             break
         start += 1
     return start

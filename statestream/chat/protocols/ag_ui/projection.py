@@ -4,7 +4,8 @@ A stream that follows shows each reply as a run, whoever asked for it. Changes b
 nothing else in it, because the protocol has no events outside of runs. The slices beside the chat are the protocol's
 state: one object, with a member for each slice, by its full name.
 
-Invariants: the next run begins when the chat shows another message than at the last run. A reply that came and went
+Invariants: the next run begins when the chat shows another message than at the last run, or another run continues a
+reply that has waited for approval. A reply that came and went
 between two looks is in the messages with which that run begins. A viewer's place in the state is the slices that were
 shown last, which share everything unchanged with those of today. What is new is their difference, however many changes
 have led to it.
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from statestream.chat.messages import State, find, streaming
+from statestream.chat.messages import State, find, unfinished
 from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, Event
 from statestream.chat.protocols.ag_ui.run_events import SUCCESS, VERSION, RunEvents, error_event
 from statestream.chat.viewing.projection import Beside, Item, Look
@@ -71,8 +72,8 @@ class ThreadProjection:
         self._run: RunEvents | None = None
         self._slices = StateEvents()
         self._begun = False
-        self._leaf: str | None = None
-        """The leaf of the chat when the last run began."""
+        self._shown: tuple[str | None, str | None] = (None, None)
+        """The leaf of the chat when the last run began, and the run that made it."""
         self._short_runs = 0
 
     @property
@@ -80,7 +81,9 @@ class ThreadProjection:
         return self._begun and self._run is None and not self._follow
 
     def show(self, reply: str | None) -> None:
-        """Sets the reply of the run that was asked for. None stands for the reply in progress, if there is one."""
+        """Sets the reply of the run that was asked for. None stands for the reply in progress, or the one that
+        waits, if there is one.
+        """
         self._reply = reply
 
     def refuse(self, code: str, sentence: str) -> None:
@@ -102,13 +105,13 @@ class ThreadProjection:
         if events:
             self._begun = True
         elif not self._begun:
-            current = streaming(state)
+            current = unfinished(state)
             reply = self._reply if self._reply is not None or current is None else current["id"]
             events = self._begin(self._asked, reply, state)
         if self._run is not None:
             events += self._continue(self._run, state, beside)
             beside = []
-        while self._run is None and self._follow and state.get("leaf") != self._leaf:
+        while self._run is None and self._follow and _made(state) != self._shown:
             leaf = find(state, state.get("leaf"))
             run_id = self._short_id() if leaf is None or "run" not in leaf else leaf["run"]["id"]
             events += self._begin(run_id, state.get("leaf"), state)
@@ -117,7 +120,7 @@ class ThreadProjection:
         return [*events, *self._short_run(beside)] if beside and self._run is None else events
 
     def _begin(self, run_id: str, reply: str | None, state: State) -> list[Event]:
-        self._begun, self._leaf = True, state.get("leaf")
+        self._begun, self._shown = True, _made(state)
         self._run = RunEvents(self._thread, run_id, reply)
         held, self._held = self._held, ()
         return self._run.begin(state, held)
@@ -142,3 +145,9 @@ class ThreadProjection:
             *events,
             {"type": "RUN_FINISHED", **ids, "outcome": SUCCESS},
         ]
+
+
+def _made(state: State) -> tuple[str | None, str | None]:
+    """The leaf of the chat, and the run that makes it, or has made it."""
+    leaf = find(state, state.get("leaf"))
+    return state.get("leaf"), None if leaf is None or "run" not in leaf else leaf["run"]["id"]

@@ -4,8 +4,8 @@
 
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
 decides: a message that the chat has is never asked again. The other ids determine what the client shows, and in which
-order. `forwardedProps` may name the `leaf` that it has seen, and the `agent` that is to answer. The client's state,
-tools and context are not used.
+order. `forwardedProps` may name the `leaf` that it has seen, and the `agent` that is to answer. `resume` answers the
+interrupts of a reply that waits. The client's state, tools and context are not used.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -19,10 +19,12 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from statestream.chat.agents.declared import MAX_NAME
+from statestream.chat.approvals import Decision, approval_id
+from statestream.chat.messages import State, undecided, waiting
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, Refused
 from statestream.core.signature import first_problem
-from statestream.server.bodies import Body
+from statestream.server.bodies import Body, checked
 
 MAX_RUN_ID: Final = 256
 
@@ -81,6 +83,31 @@ class ThreadMessage(_Lenient):
     content: Any = None
 
 
+class _Response(Body):
+    """The answer to an interrupt. `editedArgs` replaces all arguments of the tool."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    approved: bool
+    editedArgs: dict[str, Any] | None = None  # noqa: N815 - the wire's name
+    reason: str | None = None
+
+
+class Resumption(_Lenient):
+    """What the client does about an interrupt. One that is cancelled is denied."""
+
+    interruptId: str = Field(min_length=1, max_length=MAX_ID)  # noqa: N815 - the wire's name
+    status: Literal["resolved", "cancelled"]
+    payload: Any = None
+
+    def decision(self) -> Decision:
+        """Raises Malformed."""
+        if self.status == "cancelled":
+            return Decision(id=self.interruptId, approved=False)
+        answer = checked(_Response, self.payload)
+        edited = answer.editedArgs if answer.approved else None
+        return Decision(id=self.interruptId, approved=answer.approved, arguments=edited, reason=answer.reason)
+
+
 class RunInput(Body):
     """The body of a run."""
 
@@ -88,7 +115,7 @@ class RunInput(Body):
     threadId: str = Field(min_length=1)  # noqa: N815 - the wire's name
     runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
     messages: list[ThreadMessage]
-    resume: list[dict[str, Any]] | None = None
+    resume: list[Resumption] | None = Field(default=None, max_length=MAX_PARTS)
     forwardedProps: Any = None  # noqa: N815 - the wire's name
 
     @property
@@ -112,10 +139,21 @@ class RunInput(Body):
             raise Malformed(f"expected `forwardedProps.{name}` to be {what}, of 1 to {most} characters")
         return found
 
+    def decisions(self, state: State) -> list[Decision]:
+        """The answers to interrupts; none if the client sends none. Raises Malformed, Refused.
+
+        The protocol wants all interrupts of a run to be answered at once.
+        """
+        decisions = [answer.decision() for answer in self.resume or ()]
+        reply = waiting(state)
+        if decisions and reply is not None:
+            left = {approval_id(reply["id"], part) for part in undecided(reply)} - {each.id for each in decisions}
+            if left and len(left) < len(undecided(reply)):
+                raise Refused("incomplete", "Answer all interrupts of the run at once.")
+        return decisions
+
     def question_id(self) -> str | None:
-        """The id of the person's last message. Raises Refused if the client answers an interrupt: there are none."""
-        if self.resume:
-            raise Refused("nothing_to_resume", "There is nothing to resume: runs are never interrupted here.")
+        """The id of the person's last message."""
         last = self._last
         return None if last is None else last.id
 

@@ -6,10 +6,11 @@ not sent again: the part is opened once more by its id, which the client takes a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from statestream.chat.messages import WRITTEN, Message, Part, State, find, is_finished, path
+from statestream.chat.messages import WRITTEN, Message, Part, State, find, is_finished, path, undecided
 from statestream.chat.protocols.ag_ui.messages import (
     Event,
     activity_of,
@@ -25,6 +26,17 @@ from statestream.chat.viewing.projection import Growing
 VERSION: Final = "1.0"
 SUCCESS: Final = {"type": "success"}
 CANCELLED: Final = {"type": "cancelled"}
+
+ANSWER_SCHEMA: Final = {
+    "type": "object",
+    "properties": {
+        "approved": {"type": "boolean"},
+        "editedArgs": {"type": "object", "description": "All arguments of the tool, in place of the proposed ones."},
+        "reason": {"type": "string"},
+    },
+    "required": ["approved"],
+}
+"""What a client answers to an interrupt."""
 
 _TOKENS: Final = {
     "input": "inputTokens",
@@ -111,9 +123,11 @@ class RunEvents:
         usage = {"usage": [_usage(reply)]} if "usage" in reply else {}
         if reply["status"] == "error":
             return self.failed(reply["error"]["kind"], reply["error"]["message"], **usage)
+        if reply["status"] == "waiting":
+            return self._finished({"type": "interrupt", "interrupts": interrupts_of(reply)}, **usage)
         return self._finished(SUCCESS if reply["status"] == "complete" else CANCELLED, **usage)
 
-    def _finished(self, outcome: dict[str, str] = SUCCESS, **more: Any) -> Event:
+    def _finished(self, outcome: Mapping[str, Any] = SUCCESS, **more: Any) -> Event:
         self.over = True
         return {"type": "RUN_FINISHED", **self._ids, "outcome": outcome, **more}
 
@@ -196,6 +210,31 @@ def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, 
         {"type": "TEXT_MESSAGE_CONTENT", **text},
         [{"type": "TEXT_MESSAGE_END", **text}],
     )
+
+
+def interrupts_of(reply: Message) -> list[dict[str, Any]]:
+    """The interrupts of a reply that waits: its tool calls about which nobody has decided."""
+    return [_interrupt(reply, index) for index in undecided(reply)]
+
+
+def _interrupt(reply: Message, index: int) -> dict[str, Any]:
+    part = reply["parts"][index]
+    approval = part["approval"]
+    until = {"expiresAt": _iso(approval["expires_at"])} if "expires_at" in approval else {}
+    role = {"metadata": {"role": approval["role"]}} if "role" in approval else {}
+    return {
+        "id": approval["id"],
+        "reason": "tool_call",
+        "message": f"May {part['name']} run?",
+        "toolCallId": call_id(reply["id"], index),
+        "responseSchema": ANSWER_SCHEMA,
+        **until,
+        **role,
+    }
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _usage(reply: Message) -> dict[str, Any]:

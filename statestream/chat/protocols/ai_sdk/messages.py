@@ -53,9 +53,11 @@ def whole_part(part: Part, index: int) -> dict[str, Any]:
 
 def _tool(part: Part) -> dict[str, Any]:
     readable, given = arguments_of(part)
-    states = {"streaming": "input-streaming", "running": "input-available", "complete": "output-available"}
-    ui = {"type": f"tool-{part['name']}", "toolCallId": part["call"]}
-    ui["state"] = states.get(part["status"], "output-error")
+    ui = {"type": f"tool-{part['name']}", "toolCallId": part["call"], "state": _state_of(part)}
+    if "approval" in part:
+        ui["approval"] = {
+            name: part["approval"][name] for name in ("id", "approved", "reason") if name in part["approval"]
+        }
     if readable or part["status"] == "error":
         ui["input"] = given
     if part["status"] == "complete":
@@ -63,6 +65,19 @@ def _tool(part: Part) -> dict[str, Any]:
     elif part["status"] == "error":
         ui["errorText"] = part["error"]
     return ui
+
+
+def _state_of(part: Part) -> str:
+    """The state of a tool call. One that was approved, and has not ended, is `approval-responded`."""
+    if "approval" in part and part["status"] in ("waiting", "running"):
+        return "approval-responded" if "approved" in part["approval"] else "approval-requested"
+    states = {
+        "streaming": "input-streaming",
+        "running": "input-available",
+        "complete": "output-available",
+        "denied": "output-denied",
+    }
+    return states.get(part["status"], "output-error")
 
 
 def arguments_of(part: Part) -> tuple[bool, Any]:

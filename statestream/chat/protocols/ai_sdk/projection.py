@@ -2,7 +2,8 @@
 
 Invariants: one reply per stream. A part is closed before the next step begins, and no member is null. The viewer's
 place is how much of each part was sent. A stream that begins in mid-reply sends the existing content of a part in one
-delta, so that a late viewer and one who was there from the start end up with the same message.
+delta, so that a late viewer and one who was there from the start end up with the same message. If the viewer holds the
+message up to where it has waited for approval, the stream continues that.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ _REASONS: Final = {
 
 
 class UIMessageProjection:
-    """One viewer of one reply. If the reply is lost, the projection is over and truncated."""
+    """One viewer of one reply, who holds the first `held` parts of it. If the reply is lost, the projection is over and
+    truncated.
+    """
 
-    def __init__(self, reply: str) -> None:
-        self._reply = reply
+    def __init__(self, reply: str, held: int = 0) -> None:
+        self._reply, self._held = reply, held
         self._started = False
         self._step: int | None = None
+        self._in_step = False
         self._status: str | None = None
         self._parts: list[_SentPart] = []
         self._closed = 0
@@ -52,6 +56,7 @@ class UIMessageProjection:
     def _chunks(self, message: Message) -> Iterator[Chunk]:
         if not self._started:
             self._started = True
+            self._hold(message)
             yield {"type": "start", "messageId": message["id"], "messageMetadata": metadata_of(message)}
         status = message["run"].get("status")
         if status != self._status and status is not None:
@@ -63,6 +68,12 @@ class UIMessageProjection:
             self._closed += 1
         if self.over:
             yield from self._end(message)
+
+    def _hold(self, message: Message) -> None:
+        """Skips the parts that the viewer holds, but for the outcomes of calls that have waited for approval."""
+        for part in message["parts"][: self._held]:
+            self._parts.append(_SentPart(part))
+            self._step = part.get("step", 0)
 
     def _part(self, message: Message, index: int) -> Iterator[Chunk]:
         part = message["parts"][index]
@@ -81,16 +92,16 @@ class UIMessageProjection:
 
     def _begin_step(self, step: int) -> Iterator[Chunk]:
         if step != self._step:
-            if self._step is not None:
+            if self._in_step:
                 yield {"type": "finish-step"}
-            self._step = step
+            self._step, self._in_step = step, True
             yield {"type": "start-step"}
 
     def _end(self, message: Message) -> Iterator[Chunk]:
-        if self._step is not None:
+        if self._in_step:
             yield {"type": "finish-step"}
-        if message["status"] == "complete":
-            reason = _REASONS.get(message["finish_reason"], "other")
+        if message["status"] in ("complete", "waiting"):
+            reason = _REASONS.get(message.get("finish_reason", "tool_calls"), "other")
             yield {"type": "finish", "finishReason": reason, "messageMetadata": metadata_of(message)}
             return
         yield {"type": "message-metadata", "messageMetadata": metadata_of(message)}
@@ -101,12 +112,17 @@ class UIMessageProjection:
 
 
 class _SentPart:
-    """How much of one part was sent. `called`: the input of a tool call is available."""
+    """How much of one part was sent. `called`: the input of a tool call is available; `asked`: its approval is.
 
-    __slots__ = ("begun", "called", "closed", "growing")
+    `arguments` are those that were sent, as text. `held`: the part as the viewer holds it, if they do.
+    """
 
-    def __init__(self) -> None:
-        self.begun = self.called = self.closed = False
+    __slots__ = ("arguments", "asked", "begun", "called", "closed", "growing")
+
+    def __init__(self, held: Part | None = None) -> None:
+        self.begun = self.called = self.asked = held is not None
+        self.closed = held is not None and held["type"] != "tool"
+        self.arguments: str | None = held["arguments"] if held is not None and held["type"] == "tool" else None
         self.growing = Growing()
 
 
@@ -126,25 +142,34 @@ def _text(sent: _SentPart, part: Part, part_id: str, *, finished: bool) -> Itera
 
 
 def _tool(sent: _SentPart, part: Part) -> Iterator[Chunk]:
-    """The chunks of a tool call: its input, then its output."""
+    """The chunks of a tool call: its input, its approval if it needs one, then its output."""
     if sent.closed:
         return
     call, name = {"toolCallId": part["call"]}, {"toolName": part["name"]}
     if not sent.begun:
         sent.begun = True
         yield {"type": "tool-input-start", **call, **name}
-    if delta := sent.growing.new(part):
+    if not sent.called and (delta := sent.growing.new(part)):
         yield {"type": "tool-input-delta", **call, "inputTextDelta": delta}
     if part["status"] == "streaming":
         return
+    sent.closed = part["status"] not in ("waiting", "running")
     readable, given = arguments_of(part)
-    sent.closed = part["status"] != "running"
-    if readable and not sent.called:
-        sent.called = True
+    if readable and sent.arguments != part["arguments"]:  # new, or edited by whoever has approved them
+        sent.called, sent.arguments = True, part["arguments"]
         yield {"type": "tool-input-available", **call, **name, "input": given}
-    if part["status"] == "complete":
-        yield {"type": "tool-output-available", **call, "output": part["result"]}
-    elif part["status"] == "error" and readable:
-        yield {"type": "tool-output-error", **call, "errorText": part["error"]}
-    elif part["status"] == "error":
+    if part["status"] == "waiting" and not sent.asked:
+        sent.asked = True
+        yield {"type": "tool-approval-request", "approvalId": part["approval"]["id"], **call}
+    if part["status"] == "error" and not readable:
         yield {"type": "tool-input-error", **call, **name, "input": given, "errorText": part["error"]}
+    elif sent.closed:
+        yield _output(part, call)
+
+
+def _output(part: Part, call: Chunk) -> Chunk:
+    if part["status"] == "complete":
+        return {"type": "tool-output-available", **call, "output": part["result"]}
+    if part["status"] == "denied":
+        return {"type": "tool-output-denied", **call}
+    return {"type": "tool-output-error", **call, "errorText": part["error"]}

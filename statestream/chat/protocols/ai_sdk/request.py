@@ -13,6 +13,8 @@ Regenerating a reply or editing a question changes what everybody sees. The ids 
 the page has seen: its last question, or the reply that it names, must be shown. If a page names `leaf`, only that
 counts.
 
+A page that ends with a reply in which somebody has approved or denied tool calls posts these decisions.
+
 Invariants: the only place that reads such bodies. Reading them is pure, and raises Malformed for anything that cannot
 be understood. What a post means is decided here; the conversations decide what comes of it.
 """
@@ -23,9 +25,11 @@ import hashlib
 from functools import cached_property, partial
 from typing import Any, Final, Literal
 
+from msgspec import Struct
 from pydantic import ConfigDict, Field
 
 from statestream.chat.agents.declared import MAX_NAME
+from statestream.chat.approvals import Decision
 from statestream.chat.chats import chat_key
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
@@ -58,6 +62,15 @@ class _Posted(Body):
         else:
             parts = [part for posted in self.parts if (part := _part(posted)) is not None]
         return check_parts(parts)
+
+
+class _PostedApproval(Body):
+    """What a page has decided about a tool call."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    id: str = Field(min_length=1, max_length=MAX_ID)
+    approved: bool
+    reason: str | None = None
 
 
 def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
@@ -114,6 +127,19 @@ class Post(Body):
             return asked(id=meant["id"])
         return asked(id=_edited_id(last.id or meant["id"], parts), edits=meant["id"])
 
+    def decided(self, state: State) -> tuple[list[Decision], int] | None:
+        """What the page has decided about tool calls of its last message, and how many parts of that it holds.
+
+        None if it has decided nothing. Raises Malformed.
+        """
+        posted = self.message or (self.messages[-1] if self.messages else {})
+        parts = posted.get("parts")
+        if self.trigger != "submit-message" or posted.get("role") != "assistant" or not isinstance(parts, list):
+            return None
+        held = [part for part in parts if isinstance(part, dict) and part.get("type") != "step-start"]
+        decisions = [_decision(part) for part in held if part.get("state") == "approval-responded"]
+        return (decisions, len(held)) if decisions and find(state, posted.get("id")) is not None else None
+
     def to_regenerate(self, state: State) -> str | None:
         """The id of the question to answer again; None if a question is to be asked. Raises Refused if there is none.
 
@@ -163,6 +189,12 @@ class Post(Body):
         return next((message for message in found if message is not None), None)
 
 
+def _decision(part: dict[str, Any]) -> Decision:
+    """Raises Malformed."""
+    posted = checked(_PostedApproval, part.get("approval"))
+    return Decision(id=posted.id, approved=posted.approved, reason=posted.reason)
+
+
 class ChatPost(Post):
     """The body of a question that names its chat. The last message of a person counts: its `content` or `parts`."""
 
@@ -182,24 +214,35 @@ def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
     return hashlib.sha256(message_id.encode() + b"\n" + canonical(parts)).hexdigest()[:16]
 
 
-async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> str:
-    """The id of the reply. `create`: whether a chat that does not exist is created.
+class Answer(Struct, frozen=True, kw_only=True):
+    """The reply that a page wants to see, and how many parts of it the page holds."""
 
-    Raises NotFound, Malformed, Refused.
+    reply: str
+    held: int = 0
+
+
+async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> Answer:
+    """Does what a page has posted. `create`: whether a chat that does not exist is created.
+
+    Raises NotFound, Malformed, Forbidden, Refused.
     """
     state = await chats.current(key)
     if not create:
         await chats.existing(key)
+    decided = post.decided(state)
+    if decided is not None:
+        return Answer(reply=await chats.decide(key, decided[0]), held=decided[1])
     again = post.to_regenerate(state)
     if again is not None:
         leaf = post.leaf_for_regenerating(state, again)
-        return await chats.regenerate(key, again, leaf=leaf)
+        return Answer(reply=await chats.regenerate(key, again, leaf=leaf))
     question, leaf = post.question(state, chats.person), post.leaf
     replaced = post.replaced(state, question)
     if replaced is not None:
         hidden = hidden_by_sibling(state, replaced) if leaf is None else ()
         leaf = leaf_seen(state, leaf, hidden)
-    return await chats.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
+    reply = await chats.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
+    return Answer(reply=reply)
 
 
 async def to_resume(chats: Visit, key: str, leaf: str | None) -> str | None:

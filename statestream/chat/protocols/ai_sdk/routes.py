@@ -16,7 +16,7 @@ from statestream.chat.identity import visit
 from statestream.chat.parameters import CHAT, LEAF
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
-from statestream.chat.protocols.ai_sdk.request import ChatPost, answer, to_resume
+from statestream.chat.protocols.ai_sdk.request import Answer, ChatPost, answer, to_resume
 from statestream.chat.protocols.ai_sdk.ui_types import UIChunk, UIMessages
 from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_contract, stop_route
 from statestream.chat.seen import looked_at
@@ -25,6 +25,7 @@ from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respo
 from statestream.chat.viewing.viewers import Viewer
 from statestream.chat.visit import Visit
 from statestream.core.errors import (
+    Forbidden,
     HandlerFailed,
     NotFound,
     RateLimited,
@@ -33,8 +34,9 @@ from statestream.core.errors import (
     TooManyStreams,
     Unauthenticated,
 )
+from statestream.server import contract
 from statestream.server.bodies import checked, read_json
-from statestream.server.contract import Answer, Contract, Messages, Route
+from statestream.server.contract import Contract, Messages, Route
 from statestream.server.limits import count_limited
 from statestream.server.problems import OUTCOME, retry_headers
 from statestream.server.request import check_query
@@ -59,7 +61,7 @@ def routes(conversations: Conversations) -> list[Route]:
         reply = await to_resume(chats, key, leaf_of(request))
         if reply is None:
             return web.Response(status=204)
-        return await _stream(request, chats, key, reply)
+        return await _stream(request, chats, key, Answer(reply=reply))
 
     async def read(request: web.Request) -> web.Response:
         check_query(request, "leaf")
@@ -91,8 +93,8 @@ def _plain_errors(handler: Handler) -> Handler:
     return handle
 
 
-async def _stream(request: web.Request, chats: Visit, key: str, reply: str) -> web.StreamResponse:
-    projection = UIMessageProjection(reply)
+async def _stream(request: web.Request, chats: Visit, key: str, shown: Answer) -> web.StreamResponse:
+    projection = UIMessageProjection(shown.reply, shown.held)
 
     def encode(items: Sequence[Item]) -> bytes:
         return event_stream(items) + (DONE if projection.over else b"")
@@ -100,14 +102,14 @@ async def _stream(request: web.Request, chats: Visit, key: str, reply: str) -> w
     return await respond(request, chats.notifier, Viewer(chats, key, projection), encode, headers=HEADERS)
 
 
-STREAM: Final = Answer(description="The chunks of the reply.", media_type="text/event-stream")
+STREAM: Final = contract.Answer(description="The chunks of the reply.", media_type="text/event-stream")
 CHUNKS: Final = Messages(carrier="events", sends={"chunk": UIChunk}, ending="[DONE]")
 ASK: Final = Contract(
     name="ask",
-    summary="Asks, edits a question or answers it again, and streams the reply. A new `id` creates a chat.",
+    summary="Asks, edits, answers again or decides about tools, and streams the reply. A new `id` creates a chat.",
     body=ChatPost,
     answers=(STREAM,),
-    errors=(NotFound, Refused, RateLimited, TooManyStreams, HandlerFailed),
+    errors=(NotFound, Forbidden, Refused, RateLimited, TooManyStreams, HandlerFailed),
     access="identity",
     sentences=True,
     messages=CHUNKS,
@@ -116,7 +118,7 @@ RESUME: Final = Contract(
     name="resume",
     summary="Streams the reply in progress from its beginning.",
     parameters=(CHAT, LEAF),
-    answers=(STREAM, Answer(description="No reply is in progress.", status=204, media_type=None)),
+    answers=(STREAM, contract.Answer(description="No reply is in progress.", status=204, media_type=None)),
     errors=(NotFound, TooManyStreams),
     access="identity",
     sentences=True,
@@ -127,7 +129,7 @@ READ: Final = Contract(
     name="ui_messages",
     summary="The messages of a chat, as a page loads them.",
     parameters=(CHAT, LEAF),
-    answers=(Answer(description="The messages that are shown.", model=UIMessages),),
+    answers=(contract.Answer(description="The messages that are shown.", model=UIMessages),),
     errors=(NotFound,),
     access="identity",
     sentences=True,

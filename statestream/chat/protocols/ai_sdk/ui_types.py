@@ -47,12 +47,29 @@ class UIReasoning(TypedDict):
     state: Literal["streaming", "done"]
 
 
+class UIApproval(TypedDict):
+    """The approval of a tool call, and what was decided, once that is so."""
+
+    id: str
+    approved: NotRequired[bool]
+    reason: NotRequired[str]
+
+
 class UITool(TypedDict):
     """A tool call, and its outcome."""
 
     type: Annotated[str, Field(pattern="^tool-")]
     toolCallId: str
-    state: Literal["input-streaming", "input-available", "output-available", "output-error"]
+    state: Literal[
+        "input-streaming",
+        "input-available",
+        "approval-requested",
+        "approval-responded",
+        "output-available",
+        "output-error",
+        "output-denied",
+    ]
+    approval: NotRequired[UIApproval]
     input: NotRequired[Any]
     output: NotRequired[Any]
     errorText: NotRequired[str]
@@ -161,6 +178,21 @@ class UIToolInputError(TypedDict):
     errorText: str
 
 
+class UIToolApprovalRequest(TypedDict):
+    """A tool call waits for somebody to approve or deny it."""
+
+    type: Literal["tool-approval-request"]
+    approvalId: str
+    toolCallId: str
+
+
+class UIToolDenied(TypedDict):
+    """Somebody has denied a tool call."""
+
+    type: Literal["tool-output-denied"]
+    toolCallId: str
+
+
 class UIToolOutput(TypedDict):
     """The result of a tool."""
 
@@ -185,7 +217,7 @@ class UIMessageMetadata(TypedDict):
 
 
 class UIFinish(TypedDict):
-    """The reply is complete."""
+    """The reply is complete, or waits for people to approve tool calls."""
 
     type: Literal["finish"]
     finishReason: Literal["stop", "length", "content-filter", "tool-calls", "other"]
@@ -208,6 +240,8 @@ UIChunk = (
     | UIToolInputDelta
     | UIToolInputAvailable
     | UIToolInputError
+    | UIToolApprovalRequest
+    | UIToolDenied
     | UIToolOutput
     | UIToolOutputError
     | UISource

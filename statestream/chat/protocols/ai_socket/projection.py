@@ -12,13 +12,16 @@ from statestream.chat.viewing.projection import Item, Look
 
 
 class UISocketProjection:
-    """One request's view of one reply. If the reply is lost, it ends with an error."""
+    """One request's view of one reply, of which the client has the first `held` parts.
+
+    If the reply is lost, the view ends with an error.
+    """
 
     truncated = False  # a connection is not a response: it carries other requests, too
 
-    def __init__(self, request_id: str, reply: str) -> None:
+    def __init__(self, request_id: str, reply: str, held: int = 0) -> None:
         self._request_id = request_id
-        self._chunks = UIMessageProjection(reply)
+        self._chunks = UIMessageProjection(reply, held)
         self._begun = False
         self._sequence = 0
 

@@ -39,7 +39,7 @@ class Command(Body):
 
 
 class Send(Command, ChatPost):
-    """A command that asks a question, edits one, or answers it again."""
+    """A command that asks a question, edits one, answers it again, or decides about tool calls."""
 
     type: Literal["send"]
 
@@ -63,13 +63,17 @@ MAX_REQUESTS: Final = 20
 
 
 class _Request:
-    """A request in progress: the chat and the reply that it shows, once they are known."""
+    """A request in progress: the chat and the reply that it shows, once they are known.
 
-    __slots__ = ("aborted", "key", "reply")
+    `held` is how many parts of the reply the client holds.
+    """
+
+    __slots__ = ("aborted", "held", "key", "reply")
 
     def __init__(self) -> None:
         self.key = ""
         self.reply: str | None = None
+        self.held = 0
         self.aborted = False
 
 
@@ -118,7 +122,8 @@ class Requests:
         if value["type"] == "send":
             post = checked(Send, {**_more(value), **value})
             request.key = post.key
-            request.reply = await answer(self._chats, request.key, post, create=True)
+            found = await answer(self._chats, request.key, post, create=True)
+            request.reply, request.held = found.reply, found.held
         else:
             resume = checked(Resume, {**_more(value), **value})
             request.key = chat_key(resume.id)
@@ -134,7 +139,7 @@ class Requests:
             if reply is None:
                 await self._send("no-active", request_id)
                 return
-            projection = UISocketProjection(request_id, reply)
+            projection = UISocketProjection(request_id, reply, request.held)
             await show(self._chats.notifier, Viewer(self._chats, request.key, projection), self._outlet)
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))

@@ -1,5 +1,7 @@
 """A chat in phases, for one viewer: complete messages, and the phases of a reply.
 
+A reply that waits for approval is in progress: it may get longer.
+
 Invariants: each item of a reply is in exactly one phase. A member without a value is absent, never null. What was sent
 is never sent again, unless it is another message. A viewer who resumes from a position receives what follows it, and
 nothing else.
@@ -17,6 +19,7 @@ PhaseItem = dict[str, Any]
 Phase = Literal["start", "chunk", "end"]
 END: Final = "end"
 LOST: Final = "lost"
+IN_PROGRESS: Final = ("streaming", "waiting")
 _MAX_DIGITS: Final = 9
 
 
@@ -158,7 +161,7 @@ class PhasesProjection:
     def _first(self, message: Message) -> Iterator[Item]:
         """A message that this viewer has not received yet."""
         self._shown.add(message["id"])
-        if message["status"] != "streaming":
+        if message["status"] not in IN_PROGRESS:
             self.position = f"{message['id']}:{END}"
             yield complete(message, self._session_id, self.position)
             return
@@ -176,7 +179,7 @@ class PhasesProjection:
         text, self._skip = self._text.new(message)[self._skip :], 0
         if text:
             yield self._chunk(message, text)
-        if message["status"] == "streaming":
+        if message["status"] in IN_PROGRESS:
             return
         ending = ending_of(message)
         if reason := content_of(message)[self._sent :]:
@@ -196,7 +199,7 @@ class PhasesProjection:
 def _is_possible(message: Message, mark: str) -> bool:
     """Whether a viewer can have received that much of the message."""
     if mark == END:
-        return bool(message["status"] != "streaming")
+        return bool(message["status"] not in IN_PROGRESS)
     if message["role"] != "assistant" or not mark.isascii() or not mark.isdigit() or len(mark) > _MAX_DIGITS:
         return False
     return int(mark) <= len(content_of(message))

@@ -1,7 +1,9 @@
-"""The chat's own protocol: create, read and delete chats, stop replies, choose branches, report typing, invite people.
+"""The chat's own protocol: create, read and delete chats, stop replies, choose branches, report typing, invite people,
+approve tool calls.
 
-    routes  what everybody needs
-    people  who belongs to a chat, and its end
+    routes     what everybody needs
+    people     who belongs to a chat, and its end
+    approvals  tool calls that people have to approve
 
 Invariants: responses contain the state's own messages. Errors are problems, as on all routes of the server.
 """

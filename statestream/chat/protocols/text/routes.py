@@ -20,7 +20,7 @@ from statestream.chat.protocols.rest.routes import key_of
 from statestream.chat.viewing.projection import GrowingText, Item, Look
 from statestream.chat.viewing.response import STREAM_HEADERS, respond
 from statestream.chat.viewing.viewers import Viewer
-from statestream.core.errors import HandlerFailed, NotFound, RateLimited, Refused, TooManyStreams
+from statestream.core.errors import Forbidden, HandlerFailed, NotFound, RateLimited, Refused, TooManyStreams
 from statestream.server.bodies import checked, read_json
 from statestream.server.contract import Answer, Contract, Messages, Route
 from statestream.server.problems import OUTCOME
@@ -56,7 +56,7 @@ def routes(conversations: Conversations) -> list[Route]:
         check_query(request)
         chats, key = visit(request, conversations), key_of(request)
         post = checked(Post, await read_json(request))
-        reply = TextProjection(await answer(chats, key, post, create=False))
+        reply = TextProjection((await answer(chats, key, post, create=False)).reply)
         viewer = Viewer(chats, key, reply)
         response = await respond(request, chats.notifier, viewer, _encode, headers=HEADERS, keep_alive=b"")
         if reply.failed:  # which the protocol can only say by an abort: the server has shown all there is
@@ -86,7 +86,7 @@ ASK: Final = Contract(
     parameters=(CHAT,),
     body=Post,
     answers=(Answer(description="The text of the reply.", media_type="text/plain"),),
-    errors=(NotFound, Refused, RateLimited, TooManyStreams, HandlerFailed),
+    errors=(NotFound, Forbidden, Refused, RateLimited, TooManyStreams, HandlerFailed),
     access="identity",
     messages=Messages(carrier="text", sends={"text": str}),
 )

@@ -1,0 +1,86 @@
+"""Approvals: that a person has to approve a tool call before it runs, and what somebody has decided.
+
+A tool call that waits has an approval in its part, with an id of its own. Anybody in the chat can decide about it, from
+any window and in any protocol, as long as the reply waits. The last decision lets the reply continue.
+
+Invariants: plain data, and pure functions of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from statestream.core.errors import NotFound
+
+MAX_REASON: Final = 2_000
+MAX_ARGUMENTS: Final = 100_000
+"""The bytes of edited arguments."""
+UNKNOWN: Final = "there is no approval with this id in this chat"
+_MAX_DIGITS: Final = 6
+
+
+class Approval(Struct, frozen=True, kw_only=True):
+    """What a tool call needs before it runs.
+
+    `role`: the role that whoever decides must have, on a server that authenticates; None: everybody in the chat may.
+    `seconds`: how long the reply waits before it ends without the call; None: forever. Raises TypeError and ValueError
+    for anything else.
+    """
+
+    role: str | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.role is not None and not isinstance(self.role, str):
+            raise TypeError(f"expected the role of an approval as a name, got {self.role!r}")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError(f"expected the seconds of an approval as a number above 0, got {self.seconds!r}")
+
+
+ANYBODYS: Final = Approval()
+
+
+def approval_of(needed: Any) -> Approval | None:
+    """The approval for what was declared: True, False, None or an Approval. Raises TypeError."""
+    if isinstance(needed, Approval):
+        return needed
+    if needed is None or isinstance(needed, bool):
+        return ANYBODYS if needed else None
+    raise TypeError(f"expected True, False or an Approval, got {needed!r}")
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """What somebody decides about a tool call.
+
+    `id` is that of the approval. `arguments`, if given, replace all arguments of the call. `reason` is for the model
+    and for people.
+    """
+
+    id: str
+    approved: bool
+    arguments: Mapping[str, Any] | None = None
+    reason: str | None = None
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """What was decided about a tool call: the arguments to use, and the name of whoever decided, if it is known."""
+
+    approved: bool
+    arguments: Mapping[str, Any]
+    reason: str | None = None
+    by: str | None = None
+
+
+def approval_id(reply: str, part: int) -> str:
+    return f"{reply}:{part}"
+
+
+def parsed_id(id: str) -> tuple[str, int]:
+    """The reply and the part of an approval. Raises NotFound for the id of none."""
+    reply, _, part = id.rpartition(":")
+    if not reply or not part.isascii() or not part.isdigit() or len(part) > _MAX_DIGITS:
+        raise NotFound(UNKNOWN)
+    return reply, int(part)

@@ -1,0 +1,95 @@
+"""What somebody decides about tool calls, checked against the chat as it is.
+
+Invariants: pure. Whether a decision still holds when it takes effect is checked by its action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from statestream.chat.approvals import MAX_ARGUMENTS, MAX_REASON, UNKNOWN, Decision, parsed_id
+from statestream.chat.messages import KEPT_DEPTH, Message, Part, State, find, waiting
+from statestream.chat.slices.approvals import DECIDED, DecisionPayload
+from statestream.core.errors import Forbidden, Malformed, NotFound, Refused
+from statestream.core.principal import Identity
+from statestream.core.values import plain
+
+
+def is_known(state: State, id: str) -> bool:
+    """Whether the chat has an approval with that id."""
+    return _part(state, id) is not None
+
+
+def payloads_of(
+    state: State, decisions: Sequence[Decision], by: Identity | None
+) -> tuple[Message, list[DecisionPayload]]:
+    """The reply that the decisions are about, and those of them that are new.
+
+    Raises NotFound for an approval that there is not, Forbidden, Malformed, and Refused if somebody has decided
+    otherwise, or the reply does not wait any more.
+    """
+    replies = {parsed_id(decision.id)[0] for decision in decisions}
+    if len(replies) != 1 or len({decision.id for decision in decisions}) != len(decisions):
+        raise Malformed("expected decisions about different tool calls of one reply")
+    parts = [_existing(state, decision.id) for decision in decisions]
+    reply = find(state, replies.pop())
+    payloads = [
+        _payload(decision)
+        for decision, part in zip(decisions, parts, strict=True)
+        if not _is_repeated(part, decision, by)
+    ]
+    if payloads and reply is not waiting(state):
+        raise Refused("not_waiting", "This reply does not wait for approval.")
+    return reply, payloads
+
+
+def _part(state: State, id: str) -> Part | None:
+    """The tool call with that approval."""
+    reply, index = parsed_id(id)
+    message = find(state, reply)
+    parts: Sequence[Part] = [] if message is None else message["parts"]
+    return parts[index] if index < len(parts) and parts[index].get("approval", {}).get("id") == id else None
+
+
+def _existing(state: State, id: str) -> Part:
+    part = _part(state, id)
+    if part is None:
+        raise NotFound(UNKNOWN)
+    return part
+
+
+def _is_repeated(part: Part, decision: Decision, by: Identity | None) -> bool:
+    """Whether this was decided before, in the same way. Raises Forbidden, Refused."""
+    approval = part["approval"]
+    role = approval.get("role")
+    if by is not None and role is not None and role not in by.roles:
+        raise Forbidden(f"only people with the role {role} can decide about this")
+    if "approved" not in approval:
+        return False
+    if approval["approved"] != decision.approved:
+        raise Refused(DECIDED, "Somebody has decided this already.")
+    return True
+
+
+def _payload(decision: Decision) -> DecisionPayload:
+    """Raises Malformed."""
+    payload: DecisionPayload = {"part": parsed_id(decision.id)[1], "approved": decision.approved}
+    if decision.reason is not None:
+        if len(decision.reason) > MAX_REASON:
+            raise Malformed(f"expected a reason of at most {MAX_REASON} characters")
+        payload["reason"] = decision.reason
+    if decision.arguments is not None:
+        if not decision.approved:
+            raise Malformed("expected arguments only with an approval")
+        payload["arguments"] = _json(decision.arguments)
+    return payload
+
+
+def _json(arguments: Any) -> str:
+    text = orjson.dumps(plain(dict(arguments), KEPT_DEPTH))
+    if len(text) > MAX_ARGUMENTS:
+        raise Malformed(f"expected arguments of at most {MAX_ARGUMENTS:,} bytes of JSON")
+    return text.decode()
