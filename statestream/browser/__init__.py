@@ -34,6 +34,7 @@ The chat page of the demo, `chat/`, builds on the client in the same way. `vendo
     server.js, person.js, drafts.js   other requests; who sits here; what they have typed
     talk.js, earlier.js, search.js    the open chat; its older messages; what chats contain
     attachments.js, composer.js       files to send; the field in which people write
+    approval.js                       a tool call that waits for approval
     parts.js, message.js, messages.js the parts of a message; one message; all of them
     sidebar.js, people.js, board.js   the chats; who takes part in one; the tasks beside it
     page.js                           all of it together, in `page.html` and `page.css`

@@ -7,6 +7,8 @@ import { newId } from "./dispatch.js";
 
 const TYPING_MS = 3000; // between reports of typing, each of which is valid for twice as long
 
+const UNFINISHED = ["streaming", "waiting"];
+
 const none = Object.freeze([]);
 const nothing = (status) => ({ ids: none, messages: none, status, title: undefined, leaf: undefined });
 const LOADING = nothing("loading"), MISSING = nothing("missing");
@@ -32,7 +34,7 @@ function viewed(chat) {
   return {
     ids: shown.map(({ id }) => id),
     messages: shown.map((message) => messageOf(message, siblings.get(placeOf(message)))),
-    status: shown.at(-1)?.status === "streaming" ? "streaming" : "ready",
+    status: UNFINISHED.includes(shown.at(-1)?.status) ? shown.at(-1).status : "ready",
     title,
     leaf,
   };
@@ -112,8 +114,12 @@ export class Desk {
 
   stop = async () => {
     const { status, leaf } = this.#look();
-    if (status === "streaming") await this.#post("stop", { activeStreamId: leaf });
+    if (UNFINISHED.includes(status)) await this.#post("stop", { activeStreamId: leaf });
   };
+
+  /** Decides about a tool call that waits, by the id of its approval. */
+  decide = async (id, approved, { arguments: given, reason } = {}) =>
+    void (await this.#post("approvals", { decisions: [{ id, approved, arguments: given, reason }] }));
 
   branch = async (message) => void (await this.#post("branch", { message, leaf: this.#look().leaf }, { attempts: 1 }));
 

@@ -67,8 +67,10 @@ export interface Chat {
   readonly ids: readonly string[];
   /** The messages that are shown, oldest first. Those that have not changed are the same objects. */
   readonly messages: readonly ChatMessage[];
-  /** `loading` before the first state; `missing`: there is no such chat for this person; `streaming`: a reply grows. */
-  readonly status: "loading" | "missing" | "ready" | "streaming";
+  /** `loading` before the first state; `missing`: there is no such chat for this person; `streaming`: a reply grows;
+   * `waiting`: a tool call of the last reply waits for approval.
+   */
+  readonly status: "loading" | "missing" | "ready" | "streaming" | "waiting";
   readonly title: string | undefined;
   /** The newest message that is shown. */
   readonly leaf: string | undefined;
@@ -80,10 +82,18 @@ export interface Chat {
   readonly edit: (this: void, message: string, content: Content) => Promise<void>;
   /** Asks for another reply, in place of the last one or of `message`. */
   readonly regenerate: (this: void, message?: string) => Promise<void>;
+  /** Approves or denies a tool call that waits, by the id of its approval: `part.approval.id`. */
+  readonly decide: (this: void, approval: string, approved: boolean, options?: Verdict) => Promise<void>;
   /** Stops the reply for everybody, and keeps its text. */
   readonly stop: (this: void) => Promise<void>;
   /** Shows everybody the branch with that message. */
   readonly branch: (this: void, message: string) => Promise<void>;
+}
+
+/** `arguments` replaces all arguments of the call. `reason` is told to the model. */
+export interface Verdict {
+  readonly arguments?: Readonly<Record<string, unknown>>;
+  readonly reason?: string;
 }
 
 /** Text, or parts. */
@@ -95,7 +105,7 @@ export function useMessage(chat: string, message: string): ChatMessage | undefin
 export interface ChatMessage {
   readonly id: string;
   readonly role: "user" | "assistant";
-  readonly status: "streaming" | "complete" | "stopped" | "error";
+  readonly status: "streaming" | "waiting" | "complete" | "stopped" | "error";
   /** All its text, without reasoning and tools. */
   readonly text: string;
   readonly parts: readonly (TextPart | ToolPart | SourcePart | FilePart | DataPart)[];
@@ -133,10 +143,23 @@ export interface ToolPart {
   readonly name: string;
   /** The JSON that the model has written so far. */
   readonly arguments: string;
-  readonly status: "streaming" | "running" | "complete" | "error";
+  readonly status: "streaming" | "waiting" | "running" | "complete" | "error" | "denied";
   readonly result?: unknown;
   readonly error?: string;
+  readonly approval?: ToolApproval;
   readonly step?: number;
+}
+
+/** Whether a tool call may run: `approved` is undefined until somebody, `by`, has decided. */
+export interface ToolApproval {
+  readonly id: string;
+  /** The role that whoever decides must have. */
+  readonly role?: string;
+  /** When the reply ends if nobody has decided, in Unix ms. */
+  readonly expires_at?: number;
+  readonly approved?: boolean;
+  readonly by?: string;
+  readonly reason?: string;
 }
 
 /** A page that a reply is based on. */

@@ -55,6 +55,12 @@ def task_removed(state: Any, *, id: str) -> None:
     state["tasks"] = [task for task in state["tasks"] if task["id"] != id]
 
 
+@board.action
+def cleared(state: Any) -> None:
+    """Everything was taken off the board."""
+    state["tasks"] = []
+
+
 @banned.action
 def name_banned(state: Any, *, name: str) -> None:
     """The owner of a chat has removed somebody, for whom its link opens nothing any more."""
@@ -73,6 +79,12 @@ def demo_app(journal: str, model: Model | None = None) -> web.Application:
         """Puts a task on the board beside the chat."""
         await store.dispatch(task_added(id=token_hex(8), title=title))
         return {"added": title}
+
+    @chat.tool(approval=True)
+    async def clear_board() -> str:
+        """Takes everything off the board, once a person has approved that."""
+        await store.dispatch(cleared())
+        return "The board is empty."
 
     async def join(request: web.Request) -> web.Response:
         """Whoever has the link of a chat may take part in it. A chat that does not exist yet is nobody's to join."""

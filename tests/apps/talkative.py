@@ -5,6 +5,7 @@ count <n>       counts to n, slowly enough to be watched
 wait            says a word, and nothing more until it is stopped
 fail            fails after a word; when it is asked the same again, it answers
 use <json>      thinks, calls the tool `add_task` with that, and says so
+clear           calls the tool `clear_board`, which needs approval
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Talkative:
         said = turns[-1].text
         async for piece in self._pieces(turns[-1].role, said):
             yield piece
-        yield Finish(reason="tool_calls" if said.startswith("use ") and turns[-1].role == "user" else "stop")
+        calls = said.startswith(("use ", "clear")) and turns[-1].role == "user"
+        yield Finish(reason="tool_calls" if calls else "stop")
 
     async def _pieces(self, role: str, said: str) -> AsyncIterator[Piece]:
         what, _, rest = said.partition(" ")
@@ -61,6 +63,8 @@ class Talkative:
         elif what == "use":
             yield Reasoning(text="A *tool* can do this.")
             yield CallPiece(name="add_task", arguments=rest)
+        elif what == "clear":
+            yield CallPiece(name="clear_board", arguments="{}")
         else:
             for at in range(0, len(rest), PIECE):
                 yield rest[at : at + PIECE]

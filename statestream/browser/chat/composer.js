@@ -92,7 +92,7 @@ export class Composer {
   /** Called when the chat or the connection has changed. */
   render() {
     const { status } = this.#talk?.view ?? { status: "loading" },
-      streaming = status === "streaming";
+      streaming = status === "streaming" || status === "waiting";
     this.#recognize();
     if (this.#waits !== null && !this.#waits.live && this.#isLive && !this.#busy) void this.#send();
     if (this.#blocked?.seen && !streaming) [this.#blocked, this.#problem] = [null, ""];

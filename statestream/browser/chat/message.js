@@ -69,7 +69,7 @@ export class MessageView {
     const { role, status, parts, run } = message,
       over = status !== "streaming";
     this.element.classList.toggle("last", isLast);
-    for (const name of ["streaming", "stopped", "error"]) this.element.classList.toggle(name, status === name);
+    for (const name of ["streaming", "waiting", "stopped", "error"]) this.element.classList.toggle(name, status === name);
     parts.forEach((part, at) => this.#show(part, at, role, over || at < parts.length - 1));
     for (const { view } of this.#parts.splice(parts.length)) view.element.remove();
     say(this.#doing, run?.status ?? "");
@@ -86,7 +86,7 @@ export class MessageView {
   #show(part, at, role, over) {
     const before = this.#parts[at];
     if (before?.part === part && before.over === over) return;
-    const view = before?.part.type === part.type ? before.view : partView(part, role);
+    const view = before?.part.type === part.type ? before.view : partView(part, role, this.#decide);
     if (view !== before?.view) {
       if (before) before.view.element.replaceWith(view.element);
       else this.#content.insertBefore(view.element, this.#dots);
@@ -94,6 +94,9 @@ export class MessageView {
     view.update(part, over);
     this.#parts[at] = { part, view, over };
   }
+
+  #decide = (id, approved, given) =>
+    void this.#do(() => this.#desk.decide(id, approved, given && { arguments: given }));
 
   #drawOutcome() {
     const { status, error } = this.#message;
@@ -121,7 +124,7 @@ export class MessageView {
     const buttons = [];
     const copying = iconButton("copy", "Copy", () => void copy(this.#message.text, copying), named("copy"));
     if (text !== "") buttons.push(copying);
-    if (status !== "streaming" && role === "assistant")
+    if (status !== "streaming" && status !== "waiting" && role === "assistant")
       buttons.push(
         iconButton(
           "again",

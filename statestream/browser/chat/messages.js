@@ -116,7 +116,9 @@ export class Messages {
     const before = this.#newest;
     this.#newest = last === undefined ? null : { id: last.id, status: last.status };
     if (last === undefined || before === undefined || last.role !== "assistant") return;
-    if (last.status === "streaming") {
+    if (last.status === "waiting") {
+      if (before?.id !== last.id || before.status !== "waiting") say(this.#part.live, "A tool needs approval.");
+    } else if (last.status === "streaming") {
       if (before?.id !== last.id) say(this.#part.live, "A reply has begun.");
     } else if (before?.status === "streaming" && before.id === last.id) say(this.#part.live, spoken(last));
   }

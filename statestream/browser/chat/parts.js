@@ -3,8 +3,9 @@
  * Invariants: a part keeps its element while it grows, so what people have opened stays open. What somebody wrote is
  * text; only text of messages is read as Markdown.
  */
+import { Approval } from "./approval.js";
 import { linkOf, pictureOf } from "./blocks.js";
-import { element, icon, say } from "./elements.js";
+import { element, icon, say, show } from "./elements.js";
 import { Markdown } from "./markdown.js";
 
 const MAX_SHOWN = 20_000; // characters of a result
@@ -55,34 +56,71 @@ class Reasoning {
   }
 }
 
-const STATES = { streaming: "being written…", running: "running…", complete: "done", error: "failed" };
+const STATES = {
+  streaming: "being written…",
+  waiting: "needs approval",
+  running: "running…",
+  complete: "done",
+  error: "failed",
+  denied: "denied",
+};
 
 class Tool {
   #fold = new Foldable("tool");
   #arguments = element("pre", { tabIndex: 0, dir: "auto" });
   #result = element("pre", { tabIndex: 0, dir: "auto" });
   #resultLabel = element("p", { className: "fold-caption" });
+  #decided = element("p", { className: "fold-caption", hidden: true });
+  #decide;
+  #approval = null; // while it waits for one
   element = this.#fold.element;
 
-  constructor() {
+  constructor(decide) {
+    this.#decide = decide;
     this.#fold.body.append(
       element("p", { className: "fold-caption" }, "Arguments"),
       this.#arguments,
+      this.#decided,
       this.#resultLabel,
       this.#result,
     );
   }
 
-  update({ name, status, error, result, arguments: given }) {
-    const done = status === "complete" || status === "error";
-    this.#fold.label.replaceChildren("Used ", element("code", {}, element("bdi", {}, name)));
-    say(this.#fold.state, STATES[status] ?? status);
+  update(part) {
+    const { name, status, error, result, approval, arguments: given } = part,
+      done = ["complete", "error", "denied"].includes(status),
+      waits = status === "waiting";
+    const verb = waits ? "Wants to use " : status === "denied" ? "Wanted to use " : "Used ";
+    this.#fold.label.replaceChildren(verb, element("code", {}, element("bdi", {}, name)));
+    say(this.#fold.state, waits && approval.approved !== undefined ? "decided" : (STATES[status] ?? status));
     this.element.dataset.status = status;
-    this.element.classList.toggle("working", !done);
+    this.element.classList.toggle("working", !done && !waits);
     say(this.#arguments, pretty(given) || "none");
-    say(this.#resultLabel, error === undefined ? "Result" : "What went wrong");
+    this.#ask(part, waits && approval.approved === undefined);
+    say(this.#decided, verdict(approval));
+    show(this.#decided, approval?.approved !== undefined);
+    for (const each of [this.#resultLabel, this.#result]) show(each, !waits);
+    say(this.#resultLabel, error === undefined ? "Result" : status === "denied" ? "What the model was told" : "What went wrong");
     say(this.#result, done ? cut(error ?? JSON.stringify(result, null, 2) ?? "") : "…");
   }
+
+  #ask(part, open) {
+    if (open && this.#approval === null) {
+      this.#approval = new Approval(this.#decide);
+      this.#decided.before(this.#approval.element);
+      this.element.open = true;
+    }
+    if (open) return this.#approval.update(part);
+    this.#approval?.element.remove();
+    this.#approval = null;
+  }
+}
+
+/** What somebody has decided about a call. */
+function verdict({ approved, by, reason } = {}) {
+  const who = by === undefined ? "" : ` by ${by}`,
+    why = reason === undefined ? "" : `: ${reason}`;
+  return approved === undefined ? "" : `${approved ? "Approved" : "Denied"}${who}${why}`;
 }
 
 const cut = (text) => (text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);
@@ -156,8 +194,8 @@ class Data {
 
 const KINDS = { text: Text, reasoning: Reasoning, tool: Tool, file: File, source: Source };
 
-/** The view of a part. `role` is that of its message. */
-export function partView({ type }, role) {
+/** The view of a part. `role` is that of its message, `decide` tells the server about a call that waits. */
+export function partView({ type }, role, decide) {
   const Kind = type === "text" && role === "user" ? Plain : Object.hasOwn(KINDS, type) ? KINDS[type] : Data;
-  return new Kind();
+  return new Kind(decide);
 }

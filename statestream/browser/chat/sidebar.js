@@ -87,7 +87,9 @@ export class Sidebar {
     }
     say(item.label, title ?? UNTITLED);
     item.link.classList.toggle("working", status === "streaming");
-    const state = status === "streaming" ? `${title ?? UNTITLED}, a reply is growing` : null;
+    item.link.classList.toggle("asking", status === "waiting");
+    const said = { streaming: "a reply is growing", waiting: "a tool needs approval" }[status];
+    const state = said === undefined ? null : `${title ?? UNTITLED}, ${said}`;
     if (item.link.ariaLabel !== state) item.link.ariaLabel = state;
     if (id === this.#open) item.link.setAttribute("aria-current", "page");
     else item.link.removeAttribute("aria-current");

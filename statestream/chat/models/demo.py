@@ -1,7 +1,7 @@
 """A model for demonstrations, without a key or a network: it says a few things about statestream, word by word.
 
-Some words in a question bring out what a page can show: `code`, a `table`, to `think`, or to add something to a board,
-for which it calls the tool `add_task`, if there is one.
+Some words in a question bring out what a page can show: `code`, a `table`, to `think`, or to add something to a board
+or clear it, for which it calls the tools `add_task` and `clear_board`, if they are there.
 
 Invariants: its answer depends on the conversation only, so that a demonstration can be repeated.
 """
@@ -18,6 +18,7 @@ from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpe
 
 WORDS_A_SECOND: Final = 30.0
 ADD_TASK: Final = "add_task"
+CLEAR: Final = "clear_board"
 _SENTENCES: Final = (
     "Every word you are reading is an action: a handler applied it to a draft, the journal made it durable with an "
     "fsync, and everybody who follows this chat received it as one small RFC 6902 patch.",
@@ -67,6 +68,7 @@ _TABLE: Final = """Both bring a reader to the same state:
 > A reader that was away for a while receives *one* catch-up, or a snapshot if that is smaller.
 """
 _TASK: Final = re.compile(r"\badd\s+(?:[“\"']([^”\"']+)[”\"']|(.+?))\s+to\s+(?:the|my|our)\s+board\b", re.IGNORECASE)
+_CLEAR: Final = re.compile(r"\bclear\s+(?:the|my|our)\s+board\b", re.IGNORECASE)
 
 
 class DemoModel:
@@ -97,10 +99,14 @@ class DemoModel:
 def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> Iterator[Piece]:
     """The answer to the last turn, word by word."""
     if turns and turns[-1].role == "tool":
-        yield from _words("Done: everybody sees it on the board now, because the tool dispatched an ordinary action.")
+        yield from _words(_after(turns))
         return
     if _says("think", question):
         yield from (Reasoning(text=word) for word in _words(_THOUGHT))
+    if _CLEAR.search(question) and any(tool.name == CLEAR for tool in tools):
+        yield from _words("I will, if somebody approves it.")
+        yield CallPiece(name=CLEAR, arguments="{}")
+        return
     task = _TASK.search(question)
     if task is not None and any(tool.name == ADD_TASK for tool in tools):
         yield from _words("I put it on the board.")
@@ -110,6 +116,13 @@ def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> 
     asked = sum(turn.role == "user" for turn in turns)
     said = " ".join(_SENTENCES[(asked + offset) % len(_SENTENCES)] for offset in range(2))
     yield from _words("\n\n".join(shown) if shown else f"You said: “{question[:200]}”. {said}")
+
+
+def _after(turns: Sequence[Turn]) -> str:
+    """What there is to say about the outcome of a tool."""
+    if any(call.name == CLEAR for turn in turns[-2:] for call in turn.calls):
+        return f"{turns[-1].text} The call has waited for that decision without a connection or a task on the server."
+    return "Done: everybody sees it on the board now, because the tool dispatched an ordinary action."
 
 
 def _says(word: str, question: str) -> bool:
