@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from statestream.core.errors import NotFound
 
+DENIED: Final = "A person has denied this call."
+"""What a model is told about a call that was denied."""
 MAX_REASON: Final = 2_000
 MAX_ARGUMENTS: Final = 100_000
 """The bytes of edited arguments."""

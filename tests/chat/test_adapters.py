@@ -123,6 +123,59 @@ async def test_a_provider_that_refuses_is_an_error_without_its_words(
     assert made["error"] == {"kind": "unauthenticated", "message": "The model's key is missing or wrong."}
 
 
+async def decided(http: Http, server: Server, chat: str, *decisions: dict[str, Any]) -> Any:
+    """Decides about the calls that wait, in their order. Returns the reply, once it has ended or waits again."""
+    waiting = await ended(http, server, chat)
+    assert waiting["status"] == "waiting", waiting
+    ids = [part["approval"]["id"] for part in waiting["parts"] if part.get("status") == "waiting"]
+    body = {"decisions": [{"id": id, **decision} for id, decision in zip(ids, decisions, strict=True)]}
+    async with http.post(f"{server.url}/api/chats/{chat}/approvals", json=body) as response:
+        assert response.status == 200, await response.text()
+    return await ended(http, server, chat)
+
+
+async def test_a_tool_waits_for_approval(ann: Http, server: Server, upstream: str, words: str) -> None:
+    question = await script(ann, upstream, words, {"say": "I buy. "}, *call("c1", '{"what": "desk"}', "buy"))
+    await script(ann, upstream, question + "+", {"say": "Bought."}, {"finish": "stop"})
+    waiting = await reply(ann, server, "desk", question)
+    assert [part.get("status") for part in waiting["parts"]] == [None, "waiting"]
+    made = await decided(ann, server, "desk", {"approved": True})
+    assert made["status"] == "complete", made
+    assert [part["type"] for part in made["parts"]] == ["text", "tool", "text"]
+    assert "desk" in made["parts"][1]["result"]
+    assert made["parts"][2] == {"type": "text", "text": "Bought.", "step": 1}
+
+
+async def test_a_tool_is_denied(ann: Http, server: Server, upstream: str, words: str) -> None:
+    question = await script(ann, upstream, words, *call("c1", '{"what": "yacht"}', "buy"))
+    await script(ann, upstream, question + "+", {"say": "Then not."}, {"finish": "stop"})
+    await reply(ann, server, "yacht", question)
+    made = await decided(ann, server, "yacht", {"approved": False, "reason": "Too dear."})
+    assert made["status"] == "complete", made
+    assert (made["parts"][0]["status"], made["parts"][1]["text"]) == ("denied", "Then not.")
+    request = (await asked(ann, upstream, question))[-1]
+    assert [message["content"] for message in request["body"]["messages"] if message["role"] == "tool"] == ["Too dear."]
+
+
+async def test_tools_with_and_without_approval_are_called_at_once(
+    ann: Http, server: Server, upstream: str, words: str
+) -> None:
+    calls = [
+        {"call": {"index": index, "id": f"c{index}", "name": name, "arguments": f'{{"what": "{name} {index}"}}'}}
+        for index, name in enumerate(("order", "buy", "buy"))
+    ]
+    question = await script(ann, upstream, words, *calls, {"finish": "tool_calls"})
+    await script(ann, upstream, question + "+", *call("c4", '{"what": "last"}', "buy"))
+    await script(ann, upstream, question + "++", {"say": "All."}, {"finish": "stop"})
+    waiting = await reply(ann, server, "all", question)
+    assert [part["status"] for part in waiting["parts"] if part["name"] == "buy"] == ["waiting", "waiting"]
+    waiting = await decided(ann, server, "all", {"approved": True}, {"approved": False})
+    statuses = {(part["name"], part["status"]) for part in waiting["parts"]}
+    assert statuses == {("buy", "complete"), ("order", "complete"), ("buy", "denied"), ("buy", "waiting")}, waiting
+    made = await decided(ann, server, "all", {"approved": True})
+    assert (made["status"], made["parts"][-1].get("text")) == ("complete", "All."), made
+
+
 async def test_a_reply_is_stopped_and_keeps_its_text(ann: Http, server: Server, upstream: str, words: str) -> None:
     question = await script(ann, upstream, words, {"say": "Once upon"}, {"wait": "adapted"}, {"finish": "stop"})
     async with ann.post(f"{server.url}/api/chat", json=ui_question("stopped", question)) as response:

@@ -50,8 +50,9 @@ class Task(Struct, frozen=True, kw_only=True):
 class ToolUse(Struct, frozen=True, kw_only=True):
     """The agent calls a tool of its own. `id` names the call for its ToolResult.
 
-    With `approval`, somebody has to approve the call first. When the agent returns, the reply waits until somebody has
-    decided, for as long as that takes. Then the agent runs again, and finds what was decided in `task.decided`.
+    With `approval`, somebody has to approve the call first, also if the agent has yielded it without before. When the
+    agent returns, the reply waits until somebody has decided, for as long as that takes. Then the agent runs again, and
+    finds what was decided in `task.decided`.
     """
 
     id: str

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from statestream.chat.agents import Data
+from statestream.chat.agents import Data, Task
 from statestream.core.values import loads
 
 _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
@@ -44,3 +44,8 @@ def as_json(value: Any) -> Any:
 def output(value: Any) -> Data:
     """The output of an agent that is not text."""
     return Data(name=OUTPUT, data=as_json(value))
+
+
+def is_to_end(task: Task, call: str) -> bool:
+    """Whether the reply has yet to be told how a call ended. It knows of those that were denied."""
+    return call not in task.decided or task.decided[call].approved

@@ -6,12 +6,14 @@
 
     @chat.agent
     async def support(task, context):
-        async for piece in openai_agents.run(helper, task, context=context):
+        async for piece in openai_agents.run(helper, task, context):
             yield piece
 
 Tools get the context as `wrapper.context`, so that they can read the state and dispatch actions as the person who asks.
+If one of them needs approval, the reply waits until somebody has decided.
 
-Invariants: the conversation is what the chat has; no session of the SDK is used. The SDK sends traces only if the
+Invariants: the conversation is what the chat has; no session of the SDK is used. The state of a run is kept only while
+its reply waits. The SDK sends traces only if the
 application says so: by default they would go to OpenAI, with what people write. An error of a model becomes ModelFailed
 with a sentence of ours.
 """
@@ -22,10 +24,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from statestream.chat.agents import AgentPiece, Status, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, output, require
+from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require
+from statestream.chat.agents.context import Context
+from statestream.chat.approvals import DENIED, Decided
 from statestream.chat.models import ModelFailed, Reasoning, Refusal, Turn, Usage
 from statestream.chat.models.chunks import BROKEN_OFF, LATE
 from statestream.chat.models.openai import failure_of
@@ -37,13 +43,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("statestream")
 
+KEPT: Final = "openai_agents"
+"""The name under which the state of a run that waits is stored."""
+
 
 async def run(
-    agent: Agent[Any], task: Task, *, context: Any = None, config: RunConfig | None = None
+    agent: Agent[Any], task: Task, context: Context, *, config: RunConfig | None = None
 ) -> AsyncIterator[AgentPiece]:
     """Has an agent answer the question of a task, and yields the pieces of the reply.
 
-    `context` is what tools get, `config` the SDK's settings of the run. When the agent hands over to another one, the
+    Tools get the context. `config` has the SDK's settings of the run. When the agent hands over to another one, the
     status names that. An output that is not text becomes Data with the name `output`. Raises ModelFailed.
     """
     require("agents", "openai-agents")
@@ -52,12 +61,13 @@ async def run(
     from openai import OpenAIError
 
     settings = config or RunConfig(tracing_disabled=True)
-    running = Runner.run_streamed(agent, _items(task.turns), context=context, run_config=settings)
+    beginning = await _beginning(agent, task, context)
+    running = Runner.run_streamed(agent, beginning, context=context, run_config=settings)
     stream: Any = running.stream_events()  # a generator, which its type does not say
     try:
         async with contextlib.aclosing(stream) as events:
             async for event in events:
-                for piece in _pieces(event, agent):
+                for piece in _pieces(event, agent, task):
                     yield piece
     except AgentsException as error:
         log.warning("the agent failed: %s", type(error).__name__)
@@ -69,28 +79,68 @@ async def run(
         running.cancel()
         if running.run_loop_task is not None:  # it closes the connection to the provider
             await asyncio.wait((running.run_loop_task,), timeout=GRACE_SECONDS)
-    if not isinstance(running.final_output, str):
-        yield output(running.final_output)
+    for piece in await _end(running, context):
+        yield piece
+
+
+async def _end(running: Any, context: Context) -> list[AgentPiece]:
+    """What follows the events: calls that need approval, or an output that is not text, and the usage."""
     used = running.context_wrapper.usage
-    yield Usage(
+    usage = Usage(
         input=used.input_tokens,
         output=used.output_tokens,
         reasoning=used.output_tokens_details.reasoning_tokens,
         cached=used.input_tokens_details.cached_tokens,
     )
+    if running.interruptions:
+        await context.store(KEPT, running.to_state().to_json(context_serializer=lambda _: {}))
+        return [*(_use(each.raw_item, approval=True) for each in running.interruptions), usage]
+    shown = [] if isinstance(running.final_output, str) else [output(running.final_output)]
+    return [*shown, usage]
 
 
-def _pieces(event: Any, agent: Agent[Any]) -> Iterator[AgentPiece]:
+# a reply that waits
+
+
+async def _beginning(agent: Agent[Any], task: Task, context: Context) -> Any:
+    """The conversation, or the state of a run that has waited, with what was decided."""
+    if KEPT not in context.stored or not task.decided:
+        return _items(task.turns)
+    from agents import RunContextWrapper, RunState
+
+    override: Any = RunContextWrapper(context)
+    state: Any = await RunState.from_json(agent, context.stored[KEPT], context_override=override)
+    for call in state.get_interruptions():
+        decided = task.decided[_member(call.raw_item, "call_id")]
+        if decided.approved and decided.arguments == _arguments(call.raw_item):
+            state.approve(call)
+        else:
+            state.reject(call, rejection_message=_told(decided))
+    return state
+
+
+def _told(decided: Decided) -> str:
+    """What the model is told instead of a result. The SDK runs a call only as the model has written it."""
+    if decided.approved:
+        return f"A person wants this call with other arguments: {orjson.dumps(decided.arguments).decode()}"
+    return decided.reason or DENIED
+
+
+# what the agent says
+
+
+def _pieces(event: Any, agent: Agent[Any], task: Task) -> Iterator[AgentPiece]:
+    """The pieces for an event. Calls that people have decided about are in the reply already."""
     if event.type == "agent_updated_stream_event":
         if event.new_agent is not agent:
             yield Status(text=f"{event.new_agent.name} continues")
     elif event.type == "raw_response_event":
         yield from _of_model(event.data)
     elif event.name == "tool_called":
-        call = event.item.raw_item
-        yield ToolUse(id=_member(call, "call_id"), name=_member(call, "name"), arguments=_arguments(call))
-    elif event.name == "tool_output":
-        yield ToolResult(id=_member(event.item.raw_item, "call_id"), result=as_json(event.item.output))
+        if _member(event.item.raw_item, "call_id") not in task.decided:
+            yield _use(event.item.raw_item)
+    elif event.name == "tool_output" and is_to_end(task, id := _member(event.item.raw_item, "call_id")):
+        yield ToolResult(id=id, result=as_json(event.item.output))
 
 
 def _of_model(data: Any) -> Iterator[AgentPiece]:
@@ -100,6 +150,12 @@ def _of_model(data: Any) -> Iterator[AgentPiece]:
         yield Reasoning(text=data.delta)
     elif data.type == "response.refusal.delta":
         yield Refusal(text=data.delta)
+
+
+def _use(call: Any, *, approval: bool = False) -> ToolUse:
+    return ToolUse(
+        id=_member(call, "call_id"), name=_member(call, "name"), arguments=_arguments(call), approval=approval
+    )
 
 
 def _member(item: Any, name: str) -> str:

@@ -6,13 +6,15 @@
 
     @chat.agent
     async def support(task, context):
-        async for piece in pydantic_ai.run(helper, task, deps=context):
+        async for piece in pydantic_ai.run(helper, task, context):
             yield piece
 
-Tools get the context as `ctx.deps`, so that they can read the state and dispatch actions as the person who asks.
+Tools get the context as `ctx.deps`, so that they can read the state and dispatch actions as the person who asks. If one
+of them needs approval, the reply waits until somebody has decided.
 
-Invariants: the conversation is what the chat has; nothing of the framework's own history is kept. An error of a model
-becomes ModelFailed with a sentence of ours, because the framework's messages may quote prompts.
+Invariants: the conversation is what the chat has. Of the framework's own history, only what belongs to a reply that
+waits is kept, until that ends. An error of a model becomes ModelFailed with a sentence of ours, because the framework's
+messages may quote prompts.
 """
 
 from __future__ import annotations
@@ -21,43 +23,108 @@ import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from statestream.chat.agents import AgentPiece, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, output, require
+from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require
+from statestream.chat.agents.context import Context
+from statestream.chat.approvals import DENIED
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
 from statestream.chat.models.chunks import BROKEN_OFF, CUT_OFF, LATE, OTHERWISE, SENTENCES
 
 if TYPE_CHECKING:
-    from pydantic_ai import Agent
+    from pydantic_ai import Agent, DeferredToolResults
     from pydantic_ai.messages import ModelMessage, UserContent
 
 log = logging.getLogger("statestream")
 
+KEPT: Final = "pydantic_ai"
+"""The name under which the messages of a reply that waits are stored."""
 
-async def run(agent: Agent[Any, Any], task: Task, *, deps: Any = None) -> AsyncIterator[AgentPiece]:
+
+async def run(agent: Agent[Any, Any], task: Task, context: Context, *, deps: Any = None) -> AsyncIterator[AgentPiece]:
     """Has an agent answer the question of a task, and yields the pieces of the reply.
 
-    `deps` is what the agent's tools get. An output that is not text becomes Data with the name `output`. Raises
-    ModelFailed.
+    `deps` is what the agent's tools get; None: the context. An output that is not text becomes Data with the name
+    `output`. Raises ModelFailed.
     """
     require("pydantic_ai", "pydantic-ai")
+    from pydantic_ai import AgentRunResultEvent, DeferredToolRequests
     from pydantic_ai.exceptions import AgentRunError
 
-    prompt, history = _prompt(task.turns[-1]), list(_history(task.turns[:-1]))
+    prompt, history, results = _beginning(task, context)
+    stream = agent.run_stream_events(
+        prompt,
+        message_history=history,
+        deferred_tool_results=results,
+        deps=context if deps is None else deps,
+    )
     try:
-        async with agent.run_stream_events(prompt, message_history=history, deps=deps) as events:
+        async with stream as events:
             async for event in events:
-                for piece in _pieces(event):
+                if isinstance(event, AgentRunResultEvent) and isinstance(event.result.output, DeferredToolRequests):
+                    for piece in await _pause(event.result, context):
+                        yield piece
+                    continue
+                for piece in _pieces(event, task):
                     yield piece
     except AgentRunError as error:
         log.warning("the agent's model failed: %s", type(error).__name__)
         raise _failure(error) from None
 
 
-def _pieces(event: Any) -> Iterator[AgentPiece]:
+# a reply that waits
+
+
+def _beginning(task: Task, context: Context) -> tuple[Any, list[ModelMessage], DeferredToolResults | None]:
+    """The prompt, the history, and what was decided about tools of a reply that has waited."""
+    from pydantic_ai.messages import ModelMessagesTypeAdapter
+
+    history = list(_history(task.turns[:-1]))
+    if KEPT not in context.stored or not task.decided:
+        return _prompt(task.turns[-1]), history, None
+    kept = context.stored[KEPT]
+    messages = ModelMessagesTypeAdapter.validate_python(kept["messages"])
+    return None, [*history, *messages], _results(task, kept["calls"])
+
+
+def _results(task: Task, calls: Sequence[str]) -> DeferredToolResults:
+    """What was decided about these calls, which are those that the reply has waited for last."""
+    from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
+
+    results = DeferredToolResults()
+    for id in calls:
+        decided = task.decided[id]
+        approved = ToolApproved(override_args=dict(decided.arguments))
+        results.approvals[id] = approved if decided.approved else ToolDenied(decided.reason or DENIED)
+    return results
+
+
+async def _pause(result: Any, context: Context) -> list[AgentPiece]:
+    """Keeps the messages of the run, and asks for approval. Raises ModelFailed."""
+    from pydantic_ai.messages import ModelMessagesTypeAdapter
+
+    if result.output.calls:
+        raise ModelFailed("failed", "The agent called a tool that runs elsewhere.")
+    calls = result.output.approvals
+    before = context.stored.get(KEPT, {"messages": ()})["messages"]
+    made = ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
+    await context.store(KEPT, {"messages": [*before, *made], "calls": [call.tool_call_id for call in calls]})
+    return [_use(call, approval=True) for call in calls]
+
+
+def _use(call: Any, *, approval: bool = False) -> ToolUse:
+    arguments = arguments_of(call.args)
+    return ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=arguments, approval=approval)
+
+
+# what the agent says
+
+
+def _pieces(event: Any, task: Task) -> Iterator[AgentPiece]:
+    """The pieces for an event. Calls that people have decided about are in the reply already."""
     from pydantic_ai import AgentRunResultEvent
     from pydantic_ai.messages import (
         FunctionToolCallEvent,
@@ -77,9 +144,9 @@ def _pieces(event: Any) -> Iterator[AgentPiece]:
             yield Reasoning(text=text)
         case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(text))):
             yield Reasoning(text=text)
-        case FunctionToolCallEvent(part=call):
-            yield ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=arguments_of(call.args))
-        case FunctionToolResultEvent(part=part):
+        case FunctionToolCallEvent(part=call) if call.tool_call_id not in task.decided:
+            yield _use(call)
+        case FunctionToolResultEvent(part=part) if is_to_end(task, part.tool_call_id):
             yield _result(part)
         case AgentRunResultEvent(result=result):
             yield from _end(result)

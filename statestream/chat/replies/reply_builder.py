@@ -222,7 +222,14 @@ class ReplyBuilder:
     # what an agent does itself
 
     def use(self, id: str, name: str, arguments: Mapping[str, Any], approval: Approval | None = None) -> None:
-        """The agent runs a tool, or will once somebody has approved that. Raises ModelFailed, NotJSON."""
+        """The agent runs a tool, or will once somebody has approved that. Raises ModelFailed, NotJSON.
+
+        A call that is running already may turn out to need approval.
+        """
+        if approval is not None and id in self._running:
+            self._settle()
+            self._request({self._running.pop(id): approval})
+            return
         if id in self._running:
             raise ModelFailed("failed", "The agent called two tools under one id.")
         self._follow()

@@ -1,7 +1,7 @@
 """What happens to the tool calls of a reply that need approval: actions on the slice `chat`.
 
-    streaming -> waiting -> running -> complete | error     a call that was approved
-                         -> denied                          one that was not
+    streaming [-> running] -> waiting -> running -> complete | error     a call that was approved
+                                      -> denied                          one that was not
 
 When nothing is left to do before somebody decides, the reply pauses: it has no run, on no node. The last decision names
 the run that continues it. A call about which somebody has decided waits until the others are decided, too.
@@ -16,13 +16,12 @@ from typing import Any, Final
 
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.chat.approvals import approval_id
+from statestream.chat.approvals import DENIED, approval_id
 from statestream.chat.messages import undecided, waiting
 from statestream.chat.slices.conversation import chat_slice, check_member, fold, leave, optional, streaming_reply
 from statestream.core.change import Action
 from statestream.core.errors import Refused
 
-DENIED: Final = "A person has denied this call."
 DECIDED: Final = "decided"
 """The code of the refusal if somebody has decided before."""
 
@@ -53,11 +52,11 @@ class RunPayload(TypedDict):
 
 @chat_slice.action
 def requested(state: Any, action: Action, *, reply: str, requests: list[RequestPayload]) -> None:
-    """The arguments of these tool calls are complete, and they need approval."""
+    """The arguments of these tool calls are complete, and they need approval. An agent may have begun one already."""
     message = streaming_reply(state, reply)
     for request in requests:
         part = message["parts"][request["part"]]
-        if part["status"] != "streaming":
+        if part["status"] not in ("streaming", "running"):
             continue
         fold(part)
         part["status"] = "waiting"

@@ -35,12 +35,17 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
             raise ValueError("Say what to order.")
         return await order(wrapper.context, what)
 
+    @function_tool(name_override="buy", needs_approval=True)
+    async def buy(wrapper: RunContextWrapper[Context], what: str) -> list[str]:
+        """Buys a thing, and says what is on order."""
+        return await order(wrapper.context, what)
+
     agents: dict[str, Agent[Any]] = {
-        "helper": Agent(name="helper", model=model, tools=[tool]),
+        "helper": Agent(name="helper", model=model, tools=[tool, buy]),
         "structured": Agent(name="structured", model=model, output_type=Answer),
     }
 
     def run(name: str, task: Task, context: Context) -> AsyncIterator[AgentPiece]:
-        return openai_agents.run(agents[name], task, context=context)
+        return openai_agents.run(agents[name], task, context)
 
     return run, client.close

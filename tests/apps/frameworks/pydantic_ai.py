@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai import Agent, DeferredToolRequests, ModelRetry, RunContext
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -24,7 +24,7 @@ class Answer(BaseModel):
 def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -> tuple[Any, Any]:
     """What runs an agent by its name, and what closes its connections."""
     model = OpenAIChatModel("test-model", provider=OpenAIProvider(base_url=upstream, api_key="sk-canary"))
-    helper = Agent(model, deps_type=Context, retries=1)
+    helper = Agent(model, output_type=[str, DeferredToolRequests], deps_type=Context, retries=1)
 
     @helper.tool(name="order")
     async def _(ctx: RunContext[Context], what: str) -> list[str]:
@@ -33,9 +33,14 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
             raise ModelRetry("Say what to order.")
         return await order(ctx.deps, what)
 
+    @helper.tool(name="buy", requires_approval=True)
+    async def _(ctx: RunContext[Context], what: str) -> list[str]:
+        """Buys a thing, and says what is on order."""
+        return await order(ctx.deps, what)
+
     agents: dict[str, Agent[Any, Any]] = {"helper": helper, "structured": Agent(model, output_type=Answer)}
 
     def run(name: str, task: Task, context: Context) -> AsyncIterator[AgentPiece]:
-        return pydantic_ai.run(agents[name], task, deps=context)
+        return pydantic_ai.run(agents[name], task, context)
 
     return run, model.client.close
