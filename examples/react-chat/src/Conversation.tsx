@@ -4,9 +4,11 @@ import { StatestreamError } from "statestream";
 import { useChat, usePresence } from "./hooks";
 import { Message } from "./Message";
 
+const SAID: Partial<Record<string, string>> = { streaming: "A reply is being written.", waiting: "A tool needs approval." };
+
 export function Conversation({ id, me }: { readonly id: string | undefined; readonly me: string }) {
   // It reads `ids` and not `messages`: while a reply grows, only its <Message> is rendered.
-  const { ids, status, title, error, send, stop, regenerate, branch } = useChat(id);
+  const { ids, status, title, error, send, stop, regenerate, branch, decide } = useChat(id);
   const [problem, setProblem] = useState("");
 
   /** Does something in the chat, and shows the sentence with which the server refuses it. */
@@ -33,15 +35,16 @@ export function Conversation({ id, me }: { readonly id: string | undefined; read
         <ol>
           {id !== undefined && ids.map((message, at) => (
             <Message key={message} chat={id} id={message} isLast={at === ids.length - 1}
-              again={() => attempt(() => regenerate(message))} show={(sibling) => attempt(() => branch(sibling))} />
+              again={() => attempt(() => regenerate(message))} show={(sibling) => attempt(() => branch(sibling))}
+              decide={(approval, approved) => attempt(() => decide(approval, approved))} />
           ))}
         </ol>
       </div>
       <p className="problem" role="alert">{problem || error?.detail}</p>
-      <p className="unseen" role="status">{status === "streaming" ? "A reply is being written." : ""}</p>
+      <p className="unseen" role="status">{SAID[status] ?? ""}</p>
       {id === undefined
         ? <Composer send={(text) => attempt(async () => (location.hash = await send(text)))} />
-        : <ComposerOf chat={id} isStreaming={status === "streaming"} send={(text) => attempt(() => send(text))} stop={() => attempt(stop)} />}
+        : <ComposerOf chat={id} isStreaming={status in SAID} send={(text) => attempt(() => send(text))} stop={() => attempt(stop)} />}
     </main>
   );
 }

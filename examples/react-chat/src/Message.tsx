@@ -7,12 +7,20 @@ interface Props {
   readonly id: string;
   readonly isLast: boolean;
   readonly again: () => void;
+  readonly decide: (approval: string, approved: boolean) => void;
   readonly show: (sibling: string) => void;
 }
 
-const DID = { streaming: "Calling", running: "Using", complete: "Used", error: "Could not use" };
+const DID = {
+  streaming: "Calling",
+  waiting: "Wants to use",
+  running: "Using",
+  complete: "Used",
+  error: "Could not use",
+  denied: "Was not allowed to use",
+};
 
-export const Message = memo(function Message({ chat, id, isLast, again, show }: Props) {
+export const Message = memo(function Message({ chat, id, isLast, again, decide, show }: Props) {
   const message = useMessage(chat, id);
   if (message === undefined) return null;
   const { role, status, parts, siblings, author, model, error, run } = message, at = siblings.indexOf(id);
@@ -22,7 +30,14 @@ export const Message = memo(function Message({ chat, id, isLast, again, show }: 
       <h3>{role === "user" ? author ?? "You" : model ?? "Reply"}</h3>
       {parts.map((part, number) =>
         part.type === "reasoning" ? <details key={number}><summary>Reasoning</summary>{"text" in part && part.text}</details>
-        : part.type === "tool" && "name" in part ? <p key={number} className="tool">{DID[part.status]} {part.name}</p>
+        : part.type === "tool" && "name" in part ? (
+          <p key={number} className="tool">
+            {DID[part.status]} {part.name}
+            {part.status === "waiting" && part.approval !== undefined && part.approval.approved === undefined && (
+              <Buttons id={part.approval.id} decide={decide} />
+            )}
+          </p>
+        )
         : part.type === "source" && "url" in part ? <p key={number}><a href={part.url} rel="noreferrer">{part.title ?? part.url}</a></p>
         : part.type === "text" && "text" in part ? <p key={number}>{part.text}</p>
         : null)}
@@ -37,8 +52,17 @@ export const Message = memo(function Message({ chat, id, isLast, again, show }: 
             <button aria-label="Next version" disabled={after === undefined} onClick={() => after && show(after)}>›</button>
           </>
         )}
-        {role === "assistant" && isLast && status !== "streaming" && <button onClick={again}>Regenerate</button>}
+        {role === "assistant" && isLast && status !== "streaming" && status !== "waiting" && <button onClick={again}>Regenerate</button>}
       </div>
     </li>
   );
-}, (one, other) => one.id === other.id && one.isLast === other.isLast); // `again` and `show` do the same in each rendering
+}, (one, other) => one.id === other.id && one.isLast === other.isLast); // `again`, `decide` and `show` do the same in each rendering
+
+function Buttons({ id, decide }: { readonly id: string } & Pick<Props, "decide">) {
+  return (
+    <span className="actions">
+      <button onClick={() => decide(id, true)}>Approve</button>
+      <button onClick={() => decide(id, false)}>Deny</button>
+    </span>
+  );
+}
