@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 
 from statestream.chat.approvals import Decision
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
-from statestream.chat.decisions import is_known, payloads_of
+from statestream.chat.decisions import check_role, is_known, payloads_of
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
@@ -341,7 +341,10 @@ class Conversations:
         reply, payloads = payloads_of(state, decisions, by)
         for payload in payloads:
             if "arguments" in payload:
-                self._tools.check(reply["parts"][payload["part"]]["name"], payload["arguments"])
+                name, arguments = reply["parts"][payload["part"]]["name"], payload["arguments"]
+                self._tools.check(name, arguments)
+                needed = self._tools.needs(name, arguments)  # may depend on them
+                check_role(by, None if needed is None else needed.role)
         if payloads:
             try:
                 await self._maker.decide(key, reply["id"], payloads, by=by)

@@ -46,6 +46,12 @@ def payloads_of(
     return reply, payloads
 
 
+def check_role(by: Identity | None, role: str | None) -> None:
+    """Raises Forbidden if somebody with another role has to decide. Without authentication, everybody can."""
+    if by is not None and role is not None and role not in by.roles:
+        raise Forbidden(f"only people with the role {role} can decide about this")
+
+
 def _part(state: State, id: str) -> Part | None:
     """The tool call with that approval."""
     reply, index = parsed_id(id)
@@ -64,9 +70,7 @@ def _existing(state: State, id: str) -> Part:
 def _is_repeated(part: Part, decision: Decision, by: Identity | None) -> bool:
     """Whether this was decided before, in the same way. Raises Forbidden, Refused."""
     approval = part["approval"]
-    role = approval.get("role")
-    if by is not None and role is not None and role not in by.roles:
-        raise Forbidden(f"only people with the role {role} can decide about this")
+    check_role(by, approval.get("role"))
     if "approved" not in approval:
         return False
     if approval["approved"] != decision.approved:

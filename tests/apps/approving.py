@@ -40,7 +40,9 @@ async def order(id: int, context: Context) -> str:
     return f"ordered {id}"
 
 
-def _large(arguments: Mapping[str, Any]) -> Approval | None:
+def _large(arguments: Mapping[str, Any]) -> Approval | bool:
+    if 50 < arguments["amount"] <= 100:
+        return True
     return (
         Approval(role="boss", seconds=float(os.environ.get("PATIENCE", "3600"))) if arguments["amount"] > 100 else None
     )

@@ -138,6 +138,17 @@ async def test_calls_that_need_no_approval_run_at_once_and_arguments_decide_who_
     assert (done["parts"][1]["result"], done["parts"][1]["approval"]["by"]) == ("paid 500", "bob")
 
 
+async def test_who_edits_arguments_needs_the_role_that_these_demand(named: Server, upstream: str) -> None:
+    async with person("ann") as ann, person("ann:boss") as boss:
+        await script(ann, upstream, "pay edited", call("medium", "pay", amount=80), {"finish": "tool_calls"})
+        await script(ann, upstream, "pay edited+", {"say": "Paid."}, {"finish": "stop"})
+        [id] = approvals(await waiting(ann, named, "edited", "pay edited"))
+        edited = {"id": id, "approved": True, "arguments": {"amount": 5_000}}
+        assert (await decide(ann, named, "edited", edited))[0] == 403
+        assert (await decide(boss, named, "edited", edited))[0] == 200
+        assert (await ended(ann, named, "edited"))["parts"][0]["result"] == "paid 5000"
+
+
 async def test_a_tool_runs_for_whoever_has_approved_it(named: Server, upstream: str) -> None:
     async with person("ann") as ann, person("cleo") as cleo:
         reply = await waiting(ann, named, "for", await orders(ann, upstream, "order for me", 41))
