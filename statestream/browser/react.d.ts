@@ -113,6 +113,8 @@ export interface ChatMessage {
   readonly siblings: readonly string[];
   readonly parent?: string;
   readonly author?: string;
+  /** What the front end of the AI SDK has posted with the message. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
   readonly model?: string;
   readonly finish_reason?: string;
   readonly usage?: Usage;

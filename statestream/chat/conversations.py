@@ -26,7 +26,7 @@ from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.people import People
-from statestream.chat.question import Question
+from statestream.chat.question import Question, check_metadata
 from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
@@ -378,4 +378,6 @@ def _payload(question: Question) -> QuestionPayload:
         payload["author"] = question.author
     if question.edits is not None:
         payload["edits"] = question.edits
+    if question.metadata:
+        payload["metadata"] = check_metadata(question.metadata)
     return payload

@@ -118,6 +118,7 @@ class ChatMessage(TypedDict):
     parts: list[WrittenPart | ToolPart | SourcePart | FilePart | DataPart]
     parent: NotRequired[Id]
     author: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
     run: NotRequired[Run]
     model: NotRequired[str]
     finish_reason: NotRequired[str]

@@ -1,6 +1,6 @@
 """Reads a conversation: which messages it has, which of them are shown, and what their text is.
 
-    message  {"id", "role", "status", "parts": […], "parent"?, "author"?, "run"?, "model"?,
+    message  {"id", "role", "status", "parts": […], "parent"?, "author"?, "metadata"?, "run"?, "model"?,
               "finish_reason"?, "usage"?, "error"?, "created_at", "updated_at"}
     part     {"type": "text" | "reasoning", "text", "chunks"?, "step"?}
              {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?,

@@ -5,22 +5,28 @@ Invariants: plain data. The limits here hold for every protocol.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
+import orjson
 from msgspec import Struct
 
+from statestream.chat.messages import KEPT_DEPTH
 from statestream.core.errors import Malformed
+from statestream.core.values import plain
 
 MAX_TEXT: Final = 100_000
 MAX_PARTS: Final = 100
 MAX_ID: Final = 128
+MAX_METADATA: Final = 10_000
+"""The bytes of a message's metadata as JSON."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
     """A person's message. `edits` is the id of the message that it replaces, `agent` the name of the agent to answer.
 
-    `id` makes asking idempotent: repeating a question returns the reply that it has.
+    `id` makes asking idempotent: repeating a question returns the reply that it has. `metadata` is a JSON object that
+    the front end keeps with the message; no model is told of it.
     """
 
     parts: Sequence[dict[str, Any]]
@@ -28,6 +34,7 @@ class Question(Struct, frozen=True, kw_only=True):
     author: str | None = None
     edits: str | None = None
     agent: str | None = None
+    metadata: Mapping[str, Any] | None = None
 
     @classmethod
     def text(cls, text: str, *, author: str | None = None, agent: str | None = None) -> Self:
@@ -43,3 +50,11 @@ def check_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if all(part["type"] == "text" and not part["text"].strip() for part in parts):
         raise Malformed("expected a last user message with content in `messages`, got none")
     return parts
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a message, as it is kept. Raises Malformed."""
+    kept: dict[str, Any] = plain(dict(metadata), KEPT_DEPTH)
+    if len(orjson.dumps(kept)) > MAX_METADATA:
+        raise Malformed(f"expected metadata of at most {MAX_METADATA:,} bytes of JSON")
+    return kept

@@ -190,6 +190,20 @@ async def test_who_asked_who_came_later_and_who_loads_the_page_have_the_same_mes
     assert len(await asked(http, upstream, question)) == 2
 
 
+async def test_the_metadata_of_a_page_stays_with_its_message(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    page = pages()
+    question = await script(http, upstream, f"{page.chat} with metadata", {"say": "Fine."}, DONE)
+    page.ask(question, metadata={"from": ["a", "button"], "author": "nobody", "createdAt": 1})
+    stored = (await loaded(http, page))[0]["metadata"]
+    assert stored["from"] == ["a", "button"]
+    assert "author" not in stored
+    assert stored["createdAt"] > 1  # what the server knows itself is not taken from a page
+    page.ask(question, messageId=(await loaded(http, page))[0]["id"], metadata={"from": "x" * 10_000})
+    assert page.settled()["error"] == "expected metadata of at most 10,000 bytes of JSON"
+
+
 async def test_a_page_that_is_loaded_in_a_tool_call_sees_its_end(
     pages: Pages, upstream: str, http: aiohttp.ClientSession
 ) -> None:

@@ -51,6 +51,7 @@ class QuestionPayload(TypedDict):
     id: str
     parts: list[dict[str, Any]]
     author: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
     edits: NotRequired[str]
 
 
@@ -132,9 +133,16 @@ def asked(
         if edited is None or edited["role"] != "user":
             raise Refused("unknown_message", "The message to edit is no longer in this chat.")
         parent = edited.get("parent")
-    message = {"id": question["id"], "role": "user", "status": "complete", "parts": question["parts"]}
+    message: dict[str, Any] = {
+        "id": question["id"],
+        "role": "user",
+        "status": "complete",
+        "parts": question["parts"],
+    }
     if "author" in question:
         message["author"] = question["author"]
+    if "metadata" in question:
+        message["metadata"] = question["metadata"]
     _add(state, action, message, parent)
     _add_reply(state, action, reply, question["id"])
 

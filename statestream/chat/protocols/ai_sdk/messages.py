@@ -6,11 +6,19 @@ message does not have are absent, never null.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from statestream.chat.messages import WRITTEN, Message, Part, State, full_text, is_finished, path
 from statestream.core.errors import NotJSON
 from statestream.core.values import loads
+
+_METADATA: Final = {
+    "created_at": "createdAt",
+    "model": "model",
+    "usage": "usage",
+    "author": "author",
+    "error": "error",
+}
 
 
 def ui_messages(state: State) -> list[dict[str, Any]]:
@@ -90,7 +98,15 @@ def arguments_of(part: Part) -> tuple[bool, Any]:
 
 
 def metadata_of(message: Message) -> dict[str, Any]:
-    """What is known of a message beside its content, and how a reply ended if it did not end well."""
-    names = {"created_at": "createdAt", "model": "model", "usage": "usage", "author": "author", "error": "error"}
-    metadata = {name: message[key] for key, name in names.items() if key in message}
-    return metadata | ({"status": message["status"]} if message["status"] in ("stopped", "error") else {})
+    """What is known of a message beside its content, and how a reply ended if it did not end well.
+
+    The front end's own metadata is among it.
+    """
+    metadata = {name: message[key] for key, name in _METADATA.items() if key in message}
+    ended = {"status": message["status"]} if message["status"] in ("stopped", "error") else {}
+    return {**message.get("metadata", {}), **metadata, **ended}
+
+
+def own_metadata(posted: dict[str, Any]) -> dict[str, Any]:
+    """Of the metadata of a posted message, what is the front end's own."""
+    return {name: value for name, value in posted.items() if name not in (*_METADATA.values(), "status")}

@@ -32,7 +32,8 @@ from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision
 from statestream.chat.chats import chat_key
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
-from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
+from statestream.chat.protocols.ai_sdk.messages import own_metadata
+from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_metadata, check_parts
 from statestream.chat.seen import hidden_by_sibling, leaf_seen, looked_at, stale
 from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, Refused
@@ -47,12 +48,18 @@ _MEMBERS: Final = {
 
 
 class _Posted(Body):
-    """A posted message. Front ends post more than is needed: their own metadata, the states of parts."""
+    """A posted message. Front ends post more than is needed, such as the states of parts."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
     content: str | None = None
     parts: list[dict[str, Any]] | None = Field(default=None, max_length=MAX_PARTS)
+    metadata: Any = None
+
+    @cached_property
+    def kept_metadata(self) -> dict[str, Any]:
+        """The front end's own metadata: an object, as `useChat` sends it. Raises Malformed."""
+        return check_metadata(own_metadata(self.metadata)) if isinstance(self.metadata, dict) else {}
 
     @cached_property
     def kept_parts(self) -> list[dict[str, Any]]:
@@ -118,7 +125,7 @@ class Post(Body):
         if last is None:
             raise Malformed("expected a last user message with content in `messages`, got none")
         parts = last.kept_parts
-        asked = partial(Question, parts=parts, author=author, agent=self.agent)
+        asked = partial(Question, parts=parts, author=author, agent=self.agent, metadata=last.kept_metadata)
         if meant is None:
             return asked(id=last.id)
         if meant["role"] != "user":

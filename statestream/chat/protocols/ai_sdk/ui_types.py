@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.message_types import DataPart, Failure, FilePart, Milliseconds, Tokens
 
 
+@with_config(extra="allow")
 class UIMetadata(TypedDict):
-    """What is known of a message beside its content, and how a reply ended if it did not end well."""
+    """What is known of a message beside its content, and how a reply ended if it did not end well.
+
+    A person's message also has what its front end has posted as metadata.
+    """
 
     createdAt: Milliseconds
     model: NotRequired[str]
