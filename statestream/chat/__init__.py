@@ -9,7 +9,8 @@ from statestream.chat.approvals import Approval, Decision
 from statestream.chat.chat import Chat
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.question import Question
 from statestream.chat.settings import Timeouts
 
-__all__ = ["Approval", "Chat", "Conversations", "Decision", "Files", "Question", "Timeouts"]
+__all__ = ["Approval", "Chat", "Conversations", "Decision", "Files", "ModelSettings", "Question", "Timeouts"]

@@ -10,6 +10,7 @@ Invariants: assembly only. Nothing below the chat imports it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, overload
@@ -23,6 +24,7 @@ from statestream.chat.files import Files
 from statestream.chat.identity import presence_observer
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.protocols import routes
@@ -64,7 +66,7 @@ class Chat:
     """Conversations with a model or with agents, which many people share.
 
     `model` answers if no agent is declared, and gives titles; None: `default_model()`, which gives titles to its own
-    replies only.
+    replies only. `settings`: what the model is asked besides the conversation, such as instructions.
     `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
     live; older ones move to the archive, beginning with messages that are not shown. `lease`: the seconds after which
     other processes consider a process that has died lost, and end its replies. `titles`: whether the server asks the
@@ -75,6 +77,7 @@ class Chat:
         self,
         *,
         model: Model | None = None,
+        settings: ModelSettings | None = None,
         timeouts: Timeouts | None = None,
         window: int = WINDOW,
         keep: int = KEEP,
@@ -82,7 +85,7 @@ class Chat:
         titles: bool = True,
         files: Files | None = None,
     ) -> None:
-        _check(model, timeouts, window=window, keep=keep, lease=lease)
+        _check(model, settings, timeouts, window=window, keep=keep, lease=lease)
         self.slices: Sequence[Slice] = (
             chat_slice,
             people_slice,  # before the lists: at the position where somebody has a chat in their list, they may read it
@@ -101,6 +104,7 @@ class Chat:
         self._settings = Settings(
             model=model or default_model(),
             chosen=model is not None,
+            asking=settings or ModelSettings(),
             agents=self._agents,
             tools=self._tools,
             timeouts=timeouts or Timeouts(),
@@ -188,6 +192,14 @@ class Chat:
         return conversations
 
 
+def _check_answer(answer: Any) -> None:
+    """Raises TypeError if a model cannot be asked with settings."""
+    try:
+        inspect.signature(answer).bind(None, None, None)
+    except TypeError:
+        raise TypeError("expected the model's `answer` to take (turns, tools, settings)") from None
+
+
 def _quota(app: web.Application) -> Quota:
     """Without authentication, anybody can have any name, so there is nobody to limit."""
     if AUTH not in app:
@@ -208,11 +220,15 @@ def _metrics(totals: Totals) -> list[Metric]:
     ]
 
 
-def _check(model: Any, timeouts: Any, **numbers: float) -> None:
+def _check(model: Any, settings: Any, timeouts: Any, **numbers: float) -> None:
     """Raises TypeError and ValueError for settings that would fail later, when a question is asked."""
     if model is not None and not all(hasattr(model, member) for member in ("name", "answer")):
         hint = f'; for one of OpenAI write OpenAIModel("{model}")' if isinstance(model, str) else ""
         raise TypeError(f"expected `model` to be a model, got {type(model).__name__}{hint}")
+    if model is not None:
+        _check_answer(model.answer)
+    if settings is not None and not isinstance(settings, ModelSettings):
+        raise TypeError(f"expected `settings` to be ModelSettings(temperature=…), got {type(settings).__name__}")
     if timeouts is not None and not isinstance(timeouts, Timeouts):
         raise TypeError(f"expected `timeouts` to be Timeouts(total=…), got {type(timeouts).__name__}")
     check_settings(**numbers)

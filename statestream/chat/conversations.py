@@ -22,6 +22,7 @@ from statestream.chat.chats import check_length, exists, missing, owner_in, stat
 from statestream.chat.decisions import check_role, is_known, payloads_of
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -265,7 +266,7 @@ class Conversations:
             self._agents.check(question.agent)
             agent = question.agent or await self._agent_of(key, question.edits)
             try:
-                return await self._ask(key, payload, leaf, agent, by)
+                return await self._ask(key, payload, leaf, agent, question.settings, by)
             except Refused as refused:  # the same question has come in meanwhile
                 known = reply_to(await self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
@@ -275,7 +276,13 @@ class Conversations:
         return str(known["id"])
 
     async def _ask(
-        self, key: str, question: QuestionPayload, leaf: str | None, agent: str | None, by: Identity | None
+        self,
+        key: str,
+        question: QuestionPayload,
+        leaf: str | None,
+        agent: str | None,
+        settings: ModelSettings | None,
+        by: Identity | None,
     ) -> str:
         state = await self.find(key)
         await self._restore(key, question.get("edits", state.get("leaf")))
@@ -292,7 +299,7 @@ class Conversations:
             return [*create, asked, *listing.updating(self.view, key, status=listing.STREAMING)]
 
         try:
-            return await self._maker.make(key, owner, actions, agent=agent, by=by, expect=expect)
+            return await self._maker.make(key, owner, actions, agent=agent, settings=settings, by=by, expect=expect)
         except VersionConflict:  # there was a chat with this id, and nobody may find out
             raise missing() from None
 

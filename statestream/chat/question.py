@@ -12,6 +12,7 @@ import orjson
 from msgspec import Struct
 
 from statestream.chat.messages import KEPT_DEPTH
+from statestream.chat.models.settings import ModelSettings
 from statestream.core.errors import Malformed
 from statestream.core.values import plain
 
@@ -26,7 +27,8 @@ class Question(Struct, frozen=True, kw_only=True):
     """A person's message. `edits` is the id of the message that it replaces, `agent` the name of the agent to answer.
 
     `id` makes asking idempotent: repeating a question returns the reply that it has. `metadata` is a JSON object that
-    the front end keeps with the message; no model is told of it.
+    the front end keeps with the message; no model is told of it. `settings` are those of the requests to the model for
+    this reply, and take precedence over those of the chat. Only programs can set them.
     """
 
     parts: Sequence[dict[str, Any]]
@@ -35,11 +37,14 @@ class Question(Struct, frozen=True, kw_only=True):
     edits: str | None = None
     agent: str | None = None
     metadata: Mapping[str, Any] | None = None
+    settings: ModelSettings | None = None
 
     @classmethod
-    def text(cls, text: str, *, author: str | None = None, agent: str | None = None) -> Self:
+    def text(
+        cls, text: str, *, author: str | None = None, agent: str | None = None, settings: ModelSettings | None = None
+    ) -> Self:
         """A question that consists of text."""
-        return cls(parts=[{"type": "text", "text": text}], author=author, agent=agent)
+        return cls(parts=[{"type": "text", "text": text}], author=author, agent=agent, settings=settings)
 
 
 def check_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

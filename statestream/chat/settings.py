@@ -10,6 +10,7 @@ from msgspec import Struct
 from statestream.chat.agents.declared import Agents
 from statestream.chat.files import Files
 from statestream.chat.models import Model
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.tools import Tools
 
 
@@ -23,10 +24,14 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings of a Chat, which describes them. `chosen`: whether the application has chosen the model."""
+    """The settings of a Chat, which describes them. `chosen`: whether the application has chosen the model.
+
+    `asking` are the settings of requests to the model.
+    """
 
     model: Model
     chosen: bool
+    asking: ModelSettings
     agents: Agents
     tools: Tools
     timeouts: Timeouts

@@ -166,7 +166,7 @@ class Cut:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    async def answer(self, turns: Any, tools: Any) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Any, tools: Any, settings: Any) -> AsyncIterator[Piece]:
         yield CallPiece(index=0, id="a", name="first", arguments="{}")
         yield CallPiece(index=1, id="b", name="second", arguments="{}", opaque="canary")
         if self._text != "cut":

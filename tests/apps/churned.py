@@ -16,6 +16,7 @@ from aiohttp import web
 from statestream import Store, create_app
 from statestream.chat import Chat, Conversations
 from statestream.chat.models import Finish, Piece, ToolSpec, Turn
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.quota import Quota
 from statestream.journal import Retention, SqliteJournal
 from statestream.store import bus
@@ -29,7 +30,9 @@ bus.TAIL_CHANGES = 300
 class Terse:
     name = "terse"
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(
+        self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings
+    ) -> AsyncIterator[Piece]:
         for word in ("Yes, ", "why ", "not."):
             await asyncio.sleep(0.05)
             yield word

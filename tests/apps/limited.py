@@ -31,7 +31,7 @@ class Counted:
 
     name = "counted"
 
-    async def answer(self, turns: Any, tools: Any) -> Any:
+    async def answer(self, turns: Any, tools: Any, settings: Any) -> Any:
         yield "yes"
         yield Usage(input=7, output=3)
         yield Finish(reason="stop")

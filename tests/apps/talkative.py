@@ -34,7 +34,7 @@ class Talkative:
     def __init__(self) -> None:
         self._failed: set[str] = set()
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
         if turns[0].role == "system":
             yield turns[-1].text.removeprefix("user: ").partition("\n")[0][:60]
             yield Finish(reason="stop")

@@ -23,6 +23,7 @@ import orjson
 
 from statestream.chat.models import Turn
 from statestream.chat.models.openai import OpenAIModel
+from statestream.chat.models.settings import ModelSettings
 from tests.benchmarks.measure import TICKS, interleaved, median, ratio, run, short, table
 from tests.support import ROOT, Server
 
@@ -97,7 +98,7 @@ async def ours(url: str) -> AsyncIterator[Reader]:
 
     async def read(question: str) -> int:
         size = 0
-        async for piece in model.answer([Turn(role="user", text=question)], []):
+        async for piece in model.answer([Turn(role="user", text=question)], [], ModelSettings()):
             size += len(piece) if isinstance(piece, str) else 0
         return size
 

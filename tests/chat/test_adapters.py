@@ -176,12 +176,14 @@ async def test_tools_with_and_without_approval_are_called_at_once(
     assert (made["status"], made["parts"][-1].get("text")) == ("complete", "All."), made
 
 
-async def test_a_reply_is_stopped_and_keeps_its_text(ann: Http, server: Server, upstream: str, words: str) -> None:
-    question = await script(ann, upstream, words, {"say": "Once upon"}, {"wait": "adapted"}, {"finish": "stop"})
+async def test_a_reply_is_stopped_and_keeps_its_text(
+    ann: Http, server: Server, upstream: str, words: str, adapter: str
+) -> None:
+    question = await script(ann, upstream, words, {"say": "Once upon"}, {"wait": adapter}, {"finish": "stop"})
     async with ann.post(f"{server.url}/api/chat", json=ui_question("stopped", question)) as response:
         await read_until(response, "Once upon")
         async with ann.post(f"{server.url}/api/chats/stopped/stop") as stopped:
             assert stopped.status == 200
     made = await ended(ann, server, "stopped")
-    await open_gate(ann, upstream, "adapted")
+    await open_gate(ann, upstream, adapter)
     assert (made["status"], made["parts"]) == ("stopped", [{"type": "text", "text": "Once upon"}])

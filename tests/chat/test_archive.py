@@ -37,7 +37,7 @@ class Echo:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
         self.sent = [turn.text for turn in turns]
         yield f"To {turns[-1].text}"
         yield Finish(reason="stop")

@@ -77,7 +77,7 @@ class Told:
         self.calls: Counter[str] = Counter()
         self.open: list[asyncio.Queue[Piece | ModelFailed]] = []
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
         if turns[0].role == "system":
             yield "A title"
             yield Finish(reason="stop")

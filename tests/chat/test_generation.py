@@ -29,7 +29,7 @@ class Script:
     def __init__(self, pieces: Iterable[Any]) -> None:
         self.pieces = pieces
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
         for piece in self.pieces:
             if isinstance(piece, BaseException):
                 raise piece
@@ -194,7 +194,7 @@ async def test_a_title_without_an_end_is_none_and_holds_nobody_up() -> None:
     words = 0
 
     class Talking(Script):
-        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
             nonlocal words
             while turns[0].role == "system" and words < 100_000:
                 words += 1
@@ -254,7 +254,7 @@ async def test_a_model_that_swallows_a_cancellation_is_not_asked_again() -> None
     closed = asyncio.Event()
 
     class Deaf(Script):
-        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
             try:
                 while True:
                     try:
@@ -280,9 +280,9 @@ async def test_an_answer_is_closed_wherever_its_reader_stops() -> None:
     closed: list[str] = []
 
     class Closing(Script):
-        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
             try:
-                async for piece in super().answer(turns, tools):
+                async for piece in super().answer(turns, tools, settings):
                     yield piece
             finally:
                 await asyncio.sleep(0)
@@ -343,7 +343,7 @@ async def test_the_last_twenty_that_say_something_go_to_the_model() -> None:
     seen: list[Any] = []
 
     class Curious(Script):
-        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
             seen.append(turns)
             if len(seen) % 3:
                 yield f"answer {len(seen)}"

@@ -292,7 +292,7 @@ class Signing:
         self.size = size
         self.given: list[Sequence[Turn]] = []
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
         self.given.append(turns)
         yield Reasoning(text="Hm.")
         yield Opaque(data="x" * self.size)

@@ -19,7 +19,7 @@ from statestream.journal import redis
 from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
-OPTIONAL = {"hypothesis", "openai", "opentelemetry", "pydantic_ai", "agents"}
+OPTIONAL = {"anthropic", "hypothesis", "openai", "opentelemetry", "pydantic_ai", "agents"}
 """Packages of extras, which are imported when they are first used."""
 SMALL = {"statestream.__main__"}
 

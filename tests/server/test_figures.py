@@ -22,7 +22,7 @@ from statestream.chat.models import Finish, ModelFailed, Usage
 class Model:
     name = "counted"
 
-    async def answer(self, turns, tools):
+    async def answer(self, turns, tools, settings):
         if "fail" in turns[-1].text:
             raise ModelFailed("rate_limit", "Wait.")
         for piece in ("a", "b", "c"):

@@ -29,7 +29,7 @@ from statestream.chat.models import Finish, Usage
 class Model:
     name = "counted"
 
-    async def answer(self, turns, tools):
+    async def answer(self, turns, tools, settings):
         yield "canary in a reply"
         yield Usage(input=10, output=3)
         yield Finish(reason="stop")

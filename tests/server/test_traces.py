@@ -38,7 +38,7 @@ class Model:
     name = "canary-free"
     vendor = "openai"
 
-    async def answer(self, turns, tools):
+    async def answer(self, turns, tools, settings):
         if turns[0].role == "system":
             yield "A title"
             yield Finish(reason="stop")

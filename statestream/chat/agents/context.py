@@ -21,6 +21,7 @@ from statestream.chat.agents import AgentPiece
 from statestream.chat.chats import state_of
 from statestream.chat.messages import find
 from statestream.chat.models import Finish, Model, ModelFailed, ToolSpec, Turn
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
 from statestream.chat.slices import conversation, storage
 from statestream.core.change import Action, Result
@@ -86,11 +87,15 @@ class Context:
             raise Unauthenticated("the login of the person who asked is no longer valid", kind=kind)
 
     async def answer(
-        self, model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec] = ()
+        self,
+        model: Model,
+        turns: Sequence[Turn],
+        tools: Sequence[ToolSpec] = (),
+        settings: ModelSettings | None = None,
     ) -> AsyncIterator[AgentPiece]:
         """Yields what a model answers. Raises ModelFailed, also if the answer is cut short."""
         finished = False
-        async with answering(model, turns, tools, chat=self.chat) as pieces:
+        async with answering(model, turns, tools, settings or ModelSettings(), chat=self.chat) as pieces:
             async for piece in pieces:
                 finished = finished or isinstance(piece, Finish)
                 yield piece

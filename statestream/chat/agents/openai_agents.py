@@ -33,8 +33,7 @@ from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, o
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED, Decided
 from statestream.chat.models import ModelFailed, Reasoning, Refusal, Turn, Usage
-from statestream.chat.models.chunks import BROKEN_OFF, LATE
-from statestream.chat.models.openai import failure_of
+from statestream.chat.models.failures import BROKEN_OFF, LATE, failure_of
 from statestream.chat.replies.grace import GRACE_SECONDS
 
 if TYPE_CHECKING:

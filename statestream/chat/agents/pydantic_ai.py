@@ -32,7 +32,7 @@ from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, o
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
-from statestream.chat.models.chunks import BROKEN_OFF, CUT_OFF, LATE, OTHERWISE, SENTENCES
+from statestream.chat.models.failures import BROKEN_OFF, CUT_OFF, LATE, OTHERWISE, SENTENCES
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent, DeferredToolResults

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from statestream.chat.models.settings import ModelSettings
 from statestream.core.errors import StatestreamError
 
 
@@ -127,8 +128,11 @@ class Model(Protocol):
 
     name: str
 
-    def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
-        """Yields the pieces of the answer. Raises ModelFailed. A generator is closed if its caller stops early."""
+    def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings) -> AsyncIterator[Piece]:
+        """Yields the pieces of the answer. Raises ModelFailed. A generator is closed if its caller stops early.
+
+        A model that cannot follow one of the settings should raise ModelFailed rather than ignore it.
+        """
 
     async def close(self) -> None:
         """Releases its connections."""

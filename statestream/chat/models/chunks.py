@@ -15,28 +15,12 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-import orjson
-
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
-from statestream.chat.models.opaque import MEMBERS, THOUGHTS, dumped, merged, of_answer, of_call
-from statestream.core.errors import TooLarge
-from statestream.core.values import MAX_INT
-from statestream.protocol.sse import Decoder, Event
+from statestream.chat.models.events import MAX_EVENT, Events, count_in, index_in, objects, text_in, value_of
+from statestream.chat.models.failures import BROKEN_OFF, SENTENCES, TOO_LONG
+from statestream.chat.models.opaque import MEMBERS, THOUGHTS, dumped, json_text, merged, of_answer, of_call
+from statestream.protocol.sse import Event
 
-MAX_EVENT: Final = 4 << 20
-
-SENTENCES: Final = {
-    400: ("bad_request", "The model could not process this conversation."),
-    401: ("unauthenticated", "The model's key is missing or wrong."),
-    403: ("forbidden", "The model's key does not allow this."),
-    404: ("unknown_model", "The provider does not have this model."),
-    429: ("rate_limited", "The model receives too many requests. Try again in a while."),
-}
-OTHERWISE: Final = ("failed", "The model failed. Try again.")
-"""For a status that SENTENCES does not have."""
-BROKEN_OFF: Final = ("failed", "The model stopped with an error.")
-LATE: Final = ("timeout", "The model did not answer in time.")
-CUT_OFF: Final = ("connection", "The connection to the model was lost.")
 _SELDOM: Final = MEMBERS | {"tool_calls", "function_call"}
 
 
@@ -51,7 +35,7 @@ class Chunks:
 
     def __init__(self, *, thoughts: bool = False) -> None:
         self.done = self.finished = False
-        self._decoder = Decoder(limit=MAX_EVENT)
+        self._events = Events()
         self._usage: Usage | None = None
         self._finish: Finish | None = None
         self._opaque: dict[str, Any] = {}
@@ -60,11 +44,7 @@ class Chunks:
 
     def feed(self, data: bytes) -> Iterator[str | Reasoning | CallPiece | Opaque | Refusal]:
         """The pieces of the answer that these bytes complete. Raises ModelFailed."""
-        try:
-            events = self._decoder.feed(data)
-        except TooLarge:
-            raise ModelFailed("failed", "The model sent more at once than can be read.") from None
-        for event in events:
+        for event in self._events.feed(data):
             if self.done or event.data.startswith("[DONE]"):
                 self.done = True
                 return
@@ -97,7 +77,7 @@ class Chunks:
     def _gather(self, piece: Opaque) -> None:
         self._gathered += len(piece.data)
         if self._gathered > MAX_EVENT:
-            raise ModelFailed("too_long", "The reply is too long.")
+            raise ModelFailed(*TOO_LONG)
         self._opaque = merged(self._opaque, {"members": json.loads(piece.data)})
 
     def _before(self, piece: Piece, chunk: Any) -> Opaque | None:
@@ -122,7 +102,7 @@ def pieces_of(chunk: Any) -> Iterator[Piece]:
         raise ModelFailed(*BROKEN_OFF)
     if chunk.get("error"):
         raise _error(chunk["error"])
-    for choice in _objects(chunk.get("choices")):
+    for choice in objects(chunk.get("choices")):
         if choice.get("index") in (0, None):
             yield from _content(choice)
     usage = chunk.get("usage")
@@ -131,14 +111,7 @@ def pieces_of(chunk: Any) -> Iterator[Piece]:
 
 
 def _chunk(event: Event) -> Any:
-    """The JSON of an event. Falls back to `json`: orjson rejects half a surrogate pair, which providers send."""
-    try:
-        value = orjson.loads(event.data)
-    except orjson.JSONDecodeError:
-        try:
-            value = json.loads(event.data)
-        except (ValueError, RecursionError):
-            raise ModelFailed(*BROKEN_OFF) from None
+    value = value_of(event)
     if event.event == "error":
         raise _error(value)
     return value
@@ -147,23 +120,23 @@ def _chunk(event: Event) -> Any:
 def _content(choice: dict[str, Any]) -> Iterator[Piece]:
     delta = choice.get("delta")
     if type(delta) is dict:
-        thought = _text(delta, "reasoning_content") or _text(delta, "reasoning")
+        thought = text_in(delta, "reasoning_content") or text_in(delta, "reasoning")
         if thought:
             yield Reasoning(text=thought)
-        if text := _text(delta, "content"):
+        if text := text_in(delta, "content"):
             yield text
-        if refusal := _text(delta, "refusal"):
+        if refusal := text_in(delta, "refusal"):
             yield Refusal(text=refusal)
         if not _SELDOM.isdisjoint(delta):
             yield from _seldom(delta)
-    if reason := _text(choice, "finish_reason"):
+    if reason := text_in(choice, "finish_reason"):
         yield Finish(reason=reason)
 
 
 def _seldom(delta: dict[str, Any]) -> Iterator[Opaque | CallPiece]:
     """The rarer contents of a delta: opaque data, and pieces of tool calls in their new or their old shape."""
     if opaque := of_answer(delta):
-        yield Opaque(data=_json(opaque))
+        yield Opaque(data=json_text(opaque))
     if calls := delta.get("tool_calls"):
         yield from _call_pieces(calls)
     elif type(call := delta.get("function_call")) is dict:
@@ -172,68 +145,46 @@ def _seldom(delta: dict[str, Any]) -> Iterator[Opaque | CallPiece]:
 
 def _call_pieces(calls: Any) -> Iterator[CallPiece]:
     """Pieces of tool calls. Where one chunk has pieces of several without an index, their places tell them apart."""
-    pieces = _objects([calls] if type(calls) is dict else calls)
+    pieces = objects([calls] if type(calls) is dict else calls)
     for place, call in enumerate(pieces):
         yield _call_piece(call, place if len(pieces) > 1 else None)
 
 
 def _call_piece(call: dict[str, Any], place: int | None) -> CallPiece:
-    index, id, function, opaque = call.get("index"), call.get("id"), call.get("function"), of_call(call)
+    index, id, function, opaque = index_in(call, "index"), call.get("id"), call.get("function"), of_call(call)
     function = function if type(function) is dict else call
     return CallPiece(
-        index=index if type(index) is int else place,
-        id=str(id) if type(id) is int else _text(call, "id"),
-        name=_text(function, "name"),
+        index=place if index is None else index,
+        id=str(id) if type(id) is int else text_in(call, "id"),
+        name=text_in(function, "name"),
         arguments=_arguments(function.get("arguments")),
-        opaque=_json(opaque) if opaque else "",
+        opaque=json_text(opaque) if opaque else "",
     )
 
 
 def _arguments(value: Any) -> str:
     """A piece of a call's arguments. Some providers send an object, which is empty if the text is still to come."""
     if type(value) is dict and value:
-        return _json(value, readable=True)
+        return json_text(value, readable=True)
     return value if type(value) is str else ""
-
-
-def _json(value: Any, *, readable: bool = False) -> str:
-    """JSON text. Raises ModelFailed for values that only Python accepts as JSON."""
-    try:
-        return dumped(value, readable=readable)
-    except ValueError:
-        raise ModelFailed(*BROKEN_OFF) from None
 
 
 def _name_of_thought(chunk: Any) -> str:
     """The name of the reasoning in a chunk that has some."""
-    deltas = [choice.get("delta") for choice in _objects(chunk.get("choices"))]
-    return next(name for name in THOUGHTS if any(_text(delta, name) for delta in _objects(deltas)))
+    deltas = [choice.get("delta") for choice in objects(chunk.get("choices"))]
+    return next(name for name in THOUGHTS if any(text_in(delta, name) for delta in objects(deltas)))
 
 
 def _usage(usage: dict[str, Any]) -> Iterator[Usage]:
     input_details, output_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     used = Usage(
-        input=_count(usage, "prompt_tokens"),
-        output=_count(usage, "completion_tokens"),
-        reasoning=_count(output_details, "reasoning_tokens"),
-        cached=_count(input_details, "cached_tokens"),
+        input=count_in(usage, "prompt_tokens"),
+        output=count_in(usage, "completion_tokens"),
+        reasoning=count_in(output_details, "reasoning_tokens"),
+        cached=count_in(input_details, "cached_tokens"),
     )
     if used.input or used.output:
         yield used
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if type(item) is dict] if type(value) is list else []
-
-
-def _text(value: dict[str, Any], name: str) -> str:
-    text = value.get(name)
-    return text if type(text) is str else ""
-
-
-def _count(value: Any, name: str) -> int:
-    count = value.get(name) if type(value) is dict else None
-    return count if type(count) is int and 0 <= count <= MAX_INT else 0
 
 
 def _error(error: Any) -> ModelFailed:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn
+from statestream.chat.models.settings import ModelSettings
 
 WORDS_A_SECOND: Final = 30.0
 ADD_TASK: Final = "add_task"
@@ -72,14 +73,16 @@ _CLEAR: Final = re.compile(r"\bclear\s+(?:the|my|our)\s+board\b", re.IGNORECASE)
 
 
 class DemoModel:
-    """A model that needs no network. It speaks `words_a_second`."""
+    """A model that needs no network. It speaks `words_a_second`, whatever the settings are."""
 
     name = "demo"
 
     def __init__(self, words_a_second: float = WORDS_A_SECOND) -> None:
         self._pause = 1 / words_a_second
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> AsyncIterator[Piece]:
+    async def answer(
+        self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings
+    ) -> AsyncIterator[Piece]:
         question = turns[-1].text.strip() if turns else ""
         if turns and turns[0].role == "system":  # the request for a title
             yield question.removeprefix("user: ").partition("\n")[0][:60]

@@ -15,7 +15,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from statestream.chat.models import Turn
+from statestream.chat.models import ModelFailed, Turn
+from statestream.chat.models.failures import BROKEN_OFF
 
 MAX_DEPTH: Final = 100
 MEMBERS: Final = frozenset(
@@ -43,6 +44,14 @@ def dumped(value: Any, *, readable: bool = False) -> str:
     """JSON text, in ASCII unless it is to be `readable`. Raises ValueError for non-JSON values and deep nesting."""
     _check_depth(value, MAX_DEPTH)
     return json.dumps(value, allow_nan=False, ensure_ascii=not readable, separators=(",", ":"))
+
+
+def json_text(value: Any, *, readable: bool = False) -> str:
+    """JSON text of a value that a provider has sent. Raises ModelFailed if it cannot be written as JSON."""
+    try:
+        return dumped(value, readable=readable)
+    except ValueError:
+        raise ModelFailed(*BROKEN_OFF) from None
 
 
 def _check_depth(value: Any, left: int) -> None:

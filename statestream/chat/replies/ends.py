@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from statestream.chat.chats import owner_of, state_of
 from statestream.chat.messages import Message, find
-from statestream.chat.models.chunks import BROKEN_OFF as BROKEN
-from statestream.chat.models.chunks import LATE
+from statestream.chat.models.failures import BROKEN_OFF as BROKEN
+from statestream.chat.models.failures import LATE
 from statestream.chat.slices import approvals, conversation, listing, storage, waits
 from statestream.core.change import Action
 from statestream.store.view import StoreView

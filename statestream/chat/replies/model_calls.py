@@ -12,20 +12,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from time import perf_counter
 
 from statestream.chat.models import Finish, Model, ModelFailed, Opaque, Piece, ToolSpec, Turn, Usage
+from statestream.chat.models.settings import ModelSettings
 from statestream.store import tracing
 from statestream.store.tracing import Attribute, Span
 
 
 @contextlib.asynccontextmanager
 async def answering(
-    model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec], *, chat: str
+    model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings, *, chat: str
 ) -> AsyncIterator[AsyncIterator[Piece]]:
     """The pieces of a model's answer. Closes what the model has open, even if the caller stops early.
 
     `chat` is the key of the chat, for the span.
     """
     with _model_span(model, chat) as span:
-        pieces = model.answer(turns, tools)
+        pieces = model.answer(turns, tools, settings)
         try:
             yield pieces if span is None else _Watched(pieces, span)
         finally:

@@ -16,6 +16,7 @@ from typing import Final
 
 from statestream.chat.agents.context import Context
 from statestream.chat.models import Model, ModelFailed, Turn
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.ends import (
     BROKEN_OFF,
@@ -49,6 +50,7 @@ class ModelReader:
     def __init__(
         self,
         model: Model,
+        settings: ModelSettings,
         tools: Tools,
         timeouts: Timeouts,
         turns: Callable[[], Awaitable[Sequence[Turn]]],
@@ -56,7 +58,7 @@ class ModelReader:
         context: Context,
         approved: Mapping[int, Call],
     ) -> None:
-        self._model, self._tools, self._timeouts = model, tools, timeouts
+        self._model, self._settings, self._tools, self._timeouts = model, settings, tools, timeouts
         self._turns, self._slow, self._context, self._approved = turns, slow, context, approved
 
     async def read(self, intake: Intake) -> End:
@@ -87,7 +89,7 @@ class ModelReader:
         """How one answer of the model ended; None if it ended with tool calls."""
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
-            answering(self._model, turns, self._tools.specs, chat=self._context.chat) as pieces,
+            answering(self._model, turns, self._tools.specs, self._settings, chat=self._context.chat) as pieces,
         ):
             taken = await intake.read(pieces, silence, self._timeouts.idle)
         if taken.reason is None:

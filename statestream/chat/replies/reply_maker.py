@@ -23,6 +23,7 @@ from statestream.chat.approvals import Decided
 from statestream.chat.chats import owner_in, state_of
 from statestream.chat.messages import Message, State, find, full_text, path, text_of, undecided
 from statestream.chat.models import Turn, provider_of
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
@@ -69,16 +70,22 @@ class ReplyMaker:
         actions: Callable[[ReplyPayload], list[Action]],
         *,
         agent: str | None = None,
+        settings: ModelSettings | None = None,
         by: Identity | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> str:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
         `agent` is the one that is asked for, `by` the person on whose behalf, `expect` what the actions are based on.
+        `settings` take precedence over those of the chat.
         Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
         filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved.
         """
-        begin = partial(self._begin, key, owner, actions, self._settings.agents.find(agent), by, expect)
+        maker = self._settings.agents.find(agent)
+        if maker is not None and settings is not None:
+            raise TypeError(f"expected a question without `settings`: {maker.name} chooses those of its own model")
+        asking = self._settings.asking if settings is None else self._settings.asking | settings
+        begin = partial(self._begin, key, owner, actions, maker, asking, by, expect)
         return await self._tasks.shielded(self._make(begin, None if by is None else by.subject))
 
     async def _make(self, begin: Callable[[], Awaitable[str]], person: str | None) -> str:
@@ -97,6 +104,7 @@ class ReplyMaker:
         owner: str | None,
         actions: Callable[[ReplyPayload], list[Action]],
         agent: Agent | None,
+        settings: ModelSettings,
         by: Identity | None,
         expect: Mapping[str, int] | None,
     ) -> str:
@@ -117,7 +125,7 @@ class ReplyMaker:
             user=owner,
             person=view.principal.subject,
         )
-        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, by, {}))
+        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, settings, by, {}))
         asking = await self._view.complete(lambda: actions(reply))
         try:
             await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
@@ -202,7 +210,7 @@ class ReplyMaker:
         )
         entries = await self._view.complete(lambda: provider.entries_of(self._view, key, reply))
         builder = ReplyBuilder.continuing(key, message, job.provider, entries)
-        continuing = self._run(job, builder, self._reader(job, agent, by, _approved(message)))
+        continuing = self._run(job, builder, self._reader(job, agent, self._settings.asking, by, _approved(message)))
         if stopping:
             continuing.stop()
         self._start(job, continuing)
@@ -210,7 +218,14 @@ class ReplyMaker:
     async def _state(self, key: str) -> State:
         return await self._view.complete(lambda: state_of(self._view, key))
 
-    def _reader(self, job: Job, agent: Agent | None, by: Identity | None, approved: Mapping[int, Call]) -> Reader:
+    def _reader(
+        self,
+        job: Job,
+        agent: Agent | None,
+        model_settings: ModelSettings,
+        by: Identity | None,
+        approved: Mapping[int, Call],
+    ) -> Reader:
         settings, view = self._settings, self._view
         # on a server that authenticates, it may do what the person may who asks; otherwise what anybody may
         asking = Principal(identity=by, closed=view.guards(conversation.chat_slice))
@@ -219,7 +234,16 @@ class ReplyMaker:
             task = partial(view.complete, lambda: self._task(job))
             return AgentReader(agent, context, settings.timeouts, task, view.slow_calls)
         turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
-        return ModelReader(settings.model, settings.tools, settings.timeouts, turns, view.slow_calls, context, approved)
+        return ModelReader(
+            settings.model,
+            model_settings,
+            settings.tools,
+            settings.timeouts,
+            turns,
+            view.slow_calls,
+            context,
+            approved,
+        )
 
     def _turns(self, job: Job, provider_name: str) -> list[Turn]:
         sent = provider.sent_by(self._view, job.key, provider_name)
@@ -277,7 +301,8 @@ class ReplyMaker:
         if self._settings.agents and not self._settings.chosen:
             return first_words(exchange[0]) or None
         turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
-        return await title_of(turns, self._settings.model, key)
+        headers = ModelSettings(headers=self._settings.asking.headers)  # a title needs nothing else
+        return await title_of(turns, self._settings.model, headers, key)
 
 
 def _approved(reply: Message) -> dict[int, Call]:

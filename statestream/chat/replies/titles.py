@@ -12,6 +12,7 @@ from typing import Final
 
 from statestream.chat.messages import Message, text_of
 from statestream.chat.models import Model, ModelFailed, Turn
+from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
 
 log = logging.getLogger("statestream")
@@ -33,10 +34,10 @@ def first_words(question: Message) -> str:
     return words if len(words) <= MAX_TITLE else words[:MAX_TITLE].rpartition(" ")[0] or words[:MAX_TITLE]
 
 
-async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None:
+async def title_of(turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str) -> str | None:
     """A title for the conversation; None if the model did not give one."""
     try:
-        answer = await _answer(turns, model, chat)
+        answer = await _answer(turns, model, settings, chat)
     except (ModelFailed, TimeoutError) as error:
         log.info("the chat got no title: %s", type(error).__name__)
         return None
@@ -49,12 +50,12 @@ async def title_of(turns: Sequence[Turn], model: Model, chat: str) -> str | None
     return title[:MAX_TITLE] or None
 
 
-async def _answer(turns: Sequence[Turn], model: Model, chat: str) -> str | None:
+async def _answer(turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str) -> str | None:
     """What the model answers; None if that is far too much for a title, and may never end."""
     conversation = "\n\n".join(f"{turn.role}: {turn.text[:SAMPLE]}" for turn in turns)
     request = [Turn(role="system", text=PROMPT), Turn(role="user", text=conversation)]
     pieces: list[str] = []
-    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, [], chat=chat) as answer:
+    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, [], settings, chat=chat) as answer:
         async for piece in answer:
             pieces.append(piece if isinstance(piece, str) else "")
             if len(pieces) == MAX_PIECES:

@@ -1,0 +1,200 @@
+"""A model of Anthropic, or one behind a compatible API, through the anthropic package's Messages API.
+
+Unless they are given, the package finds the key, for example in ANTHROPIC_API_KEY, and the server in
+ANTHROPIC_BASE_URL.
+
+A request differs from those of other APIs: the instructions are not a message, outcomes of tools are in a message of
+the user, and every answer has a limit. Thoughts come back where they were in the answer. The conversation so far is
+cached by the provider, which makes the next request cheaper.
+
+Invariants: one model adapts to one provider. What the provider has rejected is left out of later requests, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
+from statestream.chat.models.anthropic_stream import AnthropicStream
+from statestream.chat.models.endpoint import Endpoint, digest, limit_pause, require
+from statestream.chat.models.failures import SENTENCES, rejects
+from statestream.chat.models.layout import parts_of
+from statestream.chat.models.settings import ModelSettings
+
+MAX_TOKENS: Final = 32_000
+"""The limit of an answer unless the settings have one: the API requires it, and every current model accepts this."""
+BUDGETS: Final = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384}
+"""The tokens in which older models think, by the effort of the settings."""
+MAX_BUDGET: Final = 24_576
+NO_EFFORT: Final = "none"
+_IMAGE: Final = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)
+
+
+class AnthropicModel:
+    """A model behind Anthropic's API. `name` is the provider's name of the model.
+
+    `provider` distinguishes servers that have models of the same name. It is a digest, because a URL may have a
+    password.
+    """
+
+    vendor = "anthropic"
+
+    def __init__(self, name: str, *, base_url: str | None = None, api_key: str | None = None) -> None:
+        require("anthropic", extra="anthropic")
+        self.name = name
+        server = base_url or os.environ.get("ANTHROPIC_BASE_URL", "")
+        self.provider = digest(f"anthropic {server} {name}")
+        self._endpoint = Endpoint(lambda: _open(base_url, api_key))
+        self._habits = _Habits()
+
+    def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings) -> AsyncIterator[Piece]:
+        return self._endpoint.answer(_Request(self.name, turns, tools, settings, self._habits), AnthropicStream())
+
+    async def close(self) -> None:
+        await self._endpoint.close()
+
+
+def _open(base_url: str | None, api_key: str | None) -> tuple[Any, Callable[..., Any]]:
+    from anthropic import AnthropicError, AsyncAnthropic, DefaultAsyncHttpxClient
+
+    transport = DefaultAsyncHttpxClient(event_hooks={"response": [limit_pause]})
+    try:
+        client = AsyncAnthropic(base_url=base_url, api_key=api_key, http_client=transport)
+    except AnthropicError:  # of the profile in which the package may find the key
+        raise ModelFailed(*SENTENCES[401]) from None
+    if not (client.api_key or client.auth_token or client.credentials):
+        raise ModelFailed(*SENTENCES[401])
+    return client, client.messages.with_streaming_response.create
+
+
+class _Habits:
+    """What a model has learned about its provider."""
+
+    def __init__(self) -> None:
+        self.caches = True
+        self.adaptive = True
+        """Whether the model decides itself how long it thinks. Older ones want a number of tokens."""
+
+
+class _Request:
+    """The request for one answer."""
+
+    names: Final = {
+        "temperature": ("temperature",),
+        "max_tokens": ("max_tokens",),
+        "effort": ("effort", "thinking.", "thinking:", "adaptive"),
+        "instructions": ("system:",),
+    }
+
+    def __init__(
+        self,
+        model: str,
+        turns: Sequence[Turn],
+        tools: Sequence[ToolSpec],
+        settings: ModelSettings,
+        habits: _Habits,
+    ) -> None:
+        self.settings = settings
+        self._model, self._turns, self._tools, self._habits = model, turns, tools, habits
+        self._thoughts_wanted = True
+
+    def members(self) -> dict[str, Any]:
+        settings = self.settings
+        system = [settings.instructions or "", *(turn.text for turn in self._turns if turn.role == "system")]
+        optional = {
+            "system": "\n\n".join(text for text in system if text.strip()),
+            "tools": [_tool(tool) for tool in self._tools],
+            "extra_headers": dict(settings.headers),
+            "cache_control": {"type": "ephemeral"} if self._habits.caches else None,
+            **self._effort(),
+        }
+        members = {name: value for name, value in optional.items() if value}
+        if settings.temperature is not None:
+            members["extra_body"] = {"temperature": settings.temperature}
+        return members | {
+            "model": self._model,
+            "messages": self._messages(),
+            "max_tokens": settings.max_tokens or MAX_TOKENS,
+            "stream": True,
+        }
+
+    def _effort(self) -> dict[str, Any]:
+        effort = self.settings.effort
+        if effort is None:
+            return {}
+        if effort == NO_EFFORT:
+            return {"thinking": {"type": "disabled"}}
+        if self._habits.adaptive:
+            return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": effort}}
+        limit = self.settings.max_tokens or MAX_TOKENS
+        return {"thinking": {"type": "enabled", "budget_tokens": min(BUDGETS.get(effort, MAX_BUDGET), limit // 2)}}
+
+    def _messages(self) -> list[dict[str, Any]]:
+        """The messages. Turns of one side are one message: outcomes of tools are on the user's."""
+        messages: list[dict[str, Any]] = []
+        for turn in self._turns:
+            if turn.role == "system":
+                continue
+            role = "assistant" if turn.role == "assistant" else "user"
+            content = _answer(turn, self._thoughts_wanted) if role == "assistant" else _said(turn)
+            if messages and messages[-1]["role"] == role:
+                messages[-1]["content"] += content
+            else:
+                messages.append({"role": role, "content": content})
+        return messages
+
+    def adapts(self, error: Exception, members: dict[str, Any]) -> bool:
+        habits = self._habits
+        if "cache_control" in members and rejects(error, "cache_control"):
+            habits.caches = False
+            return True
+        if "output_config" in members and rejects(error, "adaptive", "effort parameter"):
+            habits.adaptive = False
+            return True
+        if self._thoughts_wanted and _has_thoughts(members["messages"]) and rejects(error, "signature", "modified"):
+            self._thoughts_wanted = False  # another account may have signed them: better without than not at all
+            return True
+        return False
+
+
+def _has_thoughts(messages: Sequence[dict[str, Any]]) -> bool:
+    blocks = (block for message in messages for block in message["content"])
+    return any(block["type"] in ("thinking", "redacted_thinking") for block in blocks)
+
+
+def _said(turn: Turn) -> list[dict[str, Any]]:
+    if turn.role == "tool":
+        return [{"type": "tool_result", "tool_use_id": turn.answers, "content": turn.text}]
+    text = [{"type": "text", "text": turn.text}] if turn.text.strip() else []
+    return [*text, *(_image(url) for url in turn.images)]
+
+
+def _image(url: str) -> dict[str, Any]:
+    """An image, if it is of a type that the API accepts; otherwise what it is, because the request would fail."""
+    if not url.startswith("data:"):
+        return {"type": "image", "source": {"type": "url", "url": url}}
+    found = _IMAGE.fullmatch(url)
+    if found is None:
+        return {"type": "text", "text": f"[file: {url.removeprefix('data:').partition(';')[0]}]"}
+    return {"type": "image", "source": {"type": "base64", "media_type": found[1], "data": found[2]}}
+
+
+def _answer(turn: Turn, thoughts: bool) -> list[dict[str, Any]]:
+    """An earlier answer of the model, with its thoughts where they were."""
+    return [_block(part) for part in parts_of(turn, items=thoughts)]
+
+
+def _block(part: str | ToolCall | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if isinstance(part, dict):
+        return part
+    return {"type": "tool_use", "id": part.id, "name": part.name, "input": json.loads(part.arguments)}
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}

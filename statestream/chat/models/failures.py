@@ -1,0 +1,97 @@
+"""How a model fails: kinds of errors with a sentence for each, and what the exceptions of a provider's package mean.
+
+The packages of OpenAI and Anthropic are made from one template: their exceptions have the same names and members.
+
+Invariants: kinds are stable. The provider's own messages may contain keys or prompts, so none of them is in a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from statestream.chat.models import ModelFailed
+from statestream.chat.models.settings import ModelSettings
+
+SENTENCES: Final = {
+    400: ("bad_request", "The model could not process this conversation."),
+    401: ("unauthenticated", "The model's key is missing or wrong."),
+    403: ("forbidden", "The model's key does not allow this."),
+    404: ("unknown_model", "The provider does not have this model."),
+    413: ("bad_request", "The conversation is too large for the model."),
+    429: ("rate_limited", "The model receives too many requests. Try again in a while."),
+    503: ("failed", "The model is overloaded. Try again in a while."),
+    529: ("failed", "The model is overloaded. Try again in a while."),
+}
+OTHERWISE: Final = ("failed", "The model failed. Try again.")
+"""For a status that SENTENCES does not have."""
+BROKEN_OFF: Final = ("failed", "The model stopped with an error.")
+LATE: Final = ("timeout", "The model did not answer in time.")
+CUT_OFF: Final = ("connection", "The connection to the model was lost.")
+TOO_MUCH: Final = ("failed", "The model sent more at once than can be read.")
+TOO_LONG: Final = ("too_long", "The reply is too long.")
+MAX_RETRY_AFTER: Final = 3_600
+_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def failure_of(error: Exception) -> ModelFailed:
+    """What an exception of the package or its transport means, in a sentence for people.
+
+    The package leaves it to its transport to raise an exception while bytes are read, whose type can be any.
+    """
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "APIStatusError" in kinds:
+        return _of_response(error)
+    if "APITimeoutError" in kinds or "Timeout" in type(error).__name__:
+        return ModelFailed(*LATE)
+    if kinds & {"OpenAIError", "AnthropicError"} and "APIConnectionError" not in kinds:
+        return ModelFailed(*BROKEN_OFF)
+    return ModelFailed(*CUT_OFF)
+
+
+def _of_response(error: Any) -> ModelFailed:
+    kind, sentence = SENTENCES.get(error.status_code, OTHERWISE)
+    when = _when(error.response.headers.get("Retry-After")) if error.status_code == 429 else None
+    return ModelFailed(kind, sentence.replace("in a while", when) if when else sentence)
+
+
+def _when(header: str | None) -> str | None:
+    """`Retry-After` in words, if it is a number of seconds that a person might wait."""
+    if header is None or not _SECONDS.fullmatch(header) or not 0 < int(header) <= MAX_RETRY_AFTER:
+        return None
+    seconds = int(header)
+    number, unit = (seconds, "second") if seconds < 120 else (-(-seconds // 60), "minute")
+    return f"in {number} {unit}{'' if number == 1 else 's'}"
+
+
+def rejects(error: Exception, *words: str) -> bool:
+    """Whether the provider has refused the request, and says one of these words, such as a member of the request."""
+    refused = getattr(error, "status_code", None) in (400, 422)
+    return refused and any(word in str(getattr(error, "body", "")) for word in words)
+
+
+def rejected_setting(
+    error: Exception, settings: ModelSettings, names: Mapping[str, tuple[str, ...]]
+) -> ModelFailed | None:
+    """The failure if the provider rejects one of the settings; None otherwise.
+
+    `names` has the words by which the provider's errors name each setting.
+    """
+    if getattr(error, "status_code", None) not in (400, 422):
+        return None
+    told = _about(getattr(error, "body", None)).lower()
+    for name, words in names.items():
+        if getattr(settings, name) is not None and any(word in told for word in words):
+            return ModelFailed("bad_request", f"The provider rejects the setting {name} for this model.")
+    return None
+
+
+def _about(body: Any) -> str:
+    """The member of the request that an error is about, or all of the error if it does not say so in a member.
+
+    Its message may repeat what people have written.
+    """
+    error = body["error"] if type(body) is dict and type(body.get("error")) is dict else body
+    about = error.get("param") if type(error) is dict else None
+    return about if type(about) is str and about else str(body)
