@@ -104,7 +104,7 @@ def browser() -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[str]:
     """The URL of our own provider, which answers as a test scripts it. No request may break its rules."""
-    for url in started(sys.executable, str(ROOT / "tests/support/upstream.py")):
+    for url in started(sys.executable, "-m", "tests.support.upstream"):
         yield url
         with urllib.request.urlopen(f"{url}/requests") as response:
             requests = json.load(response)

@@ -1,13 +1,15 @@
 """The application under test for the chat: its model is wherever CHATTY_UPSTREAM says, through the openai package.
 
 CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL,
-CHATTY_TITLES, CHATTY_AUTH (people have names, see `by_name`) and AHEAD (see `moved_clock`) come from the environment
-too: an application has no options on the command line. The key is OPENAI_API_KEY, as in production. A tool that waits
-is let go on by the upstream's gate of that name.
+CHATTY_API (`chat`, `messages` or `responses`), CHATTY_SETTINGS (JSON), CHATTY_TITLES, CHATTY_AUTH (people have names,
+see `by_name`) and AHEAD (see `moved_clock`) come from the environment too: an application has no options on the command
+line. The key is OPENAI_API_KEY or ANTHROPIC_API_KEY, as in production. A tool that waits is let go on by the upstream's
+gate of that name.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.request
 from typing import Any
@@ -15,8 +17,11 @@ from typing import Any
 import aiohttp
 
 from statestream import Refused, Store, create_app
-from statestream.chat import Chat, Timeouts
+from statestream.chat import Chat, ModelSettings, Timeouts
+from statestream.chat.models import Model
+from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
+from statestream.chat.models.responses import OpenAIResponsesModel
 from tests.apps.by_name import auth
 from tests.support import moved_clock
 
@@ -30,8 +35,16 @@ def seconds(name: str, default: str) -> float:
     return float(os.environ.get(f"CHATTY_{name}", default))
 
 
+def model(name: str) -> Model:
+    api = os.environ.get("CHATTY_API", "chat")
+    if api == "messages":
+        return AnthropicModel(name, base_url=UPSTREAM.removesuffix("/v1"))
+    return (OpenAIModel if api == "chat" else OpenAIResponsesModel)(name, base_url=UPSTREAM)
+
+
 chat = Chat(
-    model=OpenAIModel(os.environ.get("CHATTY_MODEL", "test-model"), base_url=UPSTREAM),
+    model=model(os.environ.get("CHATTY_MODEL", "test-model")),
+    settings=ModelSettings(**json.loads(os.environ.get("CHATTY_SETTINGS", "{}"))),
     timeouts=Timeouts(
         first=seconds("FIRST", "30"),
         idle=seconds("IDLE", "30"),

@@ -52,8 +52,8 @@ Reader = Callable[[str], Awaitable[int]]
 @contextlib.asynccontextmanager
 async def provider() -> AsyncIterator[str]:
     """The URL of a provider that knows the questions."""
-    upstream = str(ROOT / "tests/support/upstream.py")
-    process = await asyncio.create_subprocess_exec(sys.executable, upstream, stdout=asyncio.subprocess.PIPE)
+    command = (sys.executable, "-m", "tests.support.upstream")
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     try:
         assert process.stdout
         url = (await process.stdout.readline()).decode().split()[-1]

@@ -22,7 +22,7 @@ from statestream.chat.models import CallPiece, Finish, Opaque, Piece, Reasoning,
 from tests.support import PlainClient, Server, eventually
 from tests.support.chats import ask, chatty, ended, new_chat, read_chat, read_until, user
 from tests.support.provider import asked, open_gate, script
-from tests.support.upstream import violation
+from tests.support.wires.rules import violation
 
 Http = aiohttp.ClientSession
 SECRET = "c2VjcmV0LWNhbmFyeQ"

@@ -271,7 +271,7 @@ def chat_streams(url: str, question: str) -> dict[str, tuple[str, dict[str, obje
 async def test_a_chat_passes_at_once_in_every_protocol(kind: str, tmp_path: Path, http: aiohttp.ClientSession) -> None:
     """A reply that waits is read up to there; it is long enough for a proxy that compresses."""
     with ExitStack() as stack:
-        upstream = stack.enter_context(contextmanager(started)(sys.executable, str(ROOT / "tests/support/upstream.py")))
+        upstream = stack.enter_context(contextmanager(started)(sys.executable, "-m", "tests.support.upstream"))
         server = stack.enter_context(chatty(upstream))
         before = stack.enter_context(proxy(kind, tmp_path, server.port, PAGES_TIMEOUT))
         await before.listens()

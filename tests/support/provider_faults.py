@@ -17,8 +17,9 @@ WORDS = ({"say": "So far, "}, {"say": "so good."})
 KEPT = "So far, so good."
 DECLINED = "I would rather not."
 FAULTS: dict[str, tuple[list[Any], str, str]] = {
-    "an error in the stream": ([*WORDS, {"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", KEPT),
-    "an error that is a string": ([*WORDS, {"chunk": {"error": SAID}}], "failed", KEPT),
+    "an error in the stream": ([*WORDS, {"fail": "failed"}], "failed", KEPT),
+    "an error in the stream before a word": ([{"fail": "failed"}], "failed", ""),
+    "a limit in the stream": ([*WORDS, {"fail": "rate_limited"}], "rate_limited", KEPT),
     "a lost connection": ([*WORDS, {"cut": True}], "connection", KEPT),
     "a lost connection before a word": ([{"cut": True}], "connection", ""),
     "an end without a reason": ([*WORDS], "truncated", KEPT),
@@ -30,6 +31,7 @@ FAULTS: dict[str, tuple[list[Any], str, str]] = {
     "a wrong key": ([refusal(401)], "unauthenticated", ""),
     "a forbidden key": ([refusal(403)], "forbidden", ""),
     "an unknown model": ([refusal(404)], "unknown_model", ""),
+    "a request that is too large": ([refusal(413)], "bad_request", ""),
     "too many requests": ([refusal(429)], "rate_limited", ""),
     "too many requests, also when tried again": (
         [refusal(429, **{"x-should-retry": "true", "retry-after-ms": "10"})],
@@ -37,8 +39,7 @@ FAULTS: dict[str, tuple[list[Any], str, str]] = {
         "",
     ),
     "an error of the provider": ([refusal(500)], "failed", ""),
-    "an error in the stream before a word": ([{"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", ""),
-    "an error in the stream with a status": ([*WORDS, {"chunk": {"error": {"code": 429}}}], "rate_limited", KEPT),
+    "a provider that is overloaded": ([refusal(529)], "failed", ""),
     "an event that is called error": (
         [*WORDS, {"raw": f'event: error\ndata: {{"message": "{SAID}"}}\n\n'}, {"finish": "stop"}],
         "failed",
@@ -50,5 +51,11 @@ FAULTS: dict[str, tuple[list[Any], str, str]] = {
     "a page instead of a stream": ([{"raw": f"<html>{SAID}</html>"}], "truncated", ""),
     "an event without an end": ([*WORDS, {"flood": {"text": f"data: {'x' * 100}\n", "times": 50_000}}], "failed", KEPT),
     "arrays without an end": ([*WORDS, {"raw": "data: " + "[" * 200_000 + "\n\n"}], "failed", KEPT),
-    "a chunk that is a list": ([*WORDS, {"chunk": [{"choices": []}]}, {"finish": "stop"}], "failed", KEPT),
+    "an event that is a list": ([*WORDS, {"raw": 'data: [{"choices": []}]\n\n'}, {"finish": "stop"}], "failed", KEPT),
 }
+"""Those that every API can have."""
+ODD_FAULTS: dict[str, tuple[list[Any], str, str]] = {
+    "an error without a number": ([*WORDS, {"chunk": {"error": {"message": SAID, "code": SAID}}}], "failed", KEPT),
+    "an error that is a string": ([*WORDS, {"chunk": {"error": SAID}}], "failed", KEPT),
+}
+"""Those of chat completions, as compatible providers make them."""

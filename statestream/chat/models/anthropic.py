@@ -27,6 +27,8 @@ from statestream.chat.models.settings import ModelSettings
 
 MAX_TOKENS: Final = 32_000
 """The limit of an answer unless the settings have one: the API requires it, and every current model accepts this."""
+WITH_TEMPERATURE: Final = "2023-06-01"
+"""The last version of the API in which requests can have a temperature. Only older models accept one."""
 BUDGETS: Final = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384}
 """The tokens in which older models think, by the effort of the settings."""
 MAX_BUDGET: Final = 24_576
@@ -112,9 +114,10 @@ class _Request:
             "cache_control": {"type": "ephemeral"} if self._habits.caches else None,
             **self._effort(),
         }
-        members = {name: value for name, value in optional.items() if value}
         if settings.temperature is not None:
-            members["extra_body"] = {"temperature": settings.temperature}
+            optional["extra_body"] = {"temperature": settings.temperature}
+            optional["extra_headers"] = {"anthropic-version": WITH_TEMPERATURE, **settings.headers}
+        members = {name: value for name, value in optional.items() if value}
         return members | {
             "model": self._model,
             "messages": self._messages(),

@@ -56,7 +56,8 @@ class AnthropicStream:
     def feed(self, data: bytes) -> Iterator[Piece]:
         """The pieces of the answer that these bytes complete. Raises ModelFailed."""
         for event in self._events.feed(data):
-            if self.done:
+            if self.done or event.data.startswith("[DONE]"):  # of gateways
+                self.done = True
                 return
             value = value_of(event)
             if type(value) is not dict:

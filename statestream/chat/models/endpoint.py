@@ -161,8 +161,11 @@ async def _next(body: AsyncIterator[bytes], parser: Parser, until: float | None)
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
-    """Reads the rest of the body, which is nearly complete: only then the connection can be used again."""
-    with contextlib.suppress(TimeoutError):
+    """Reads the rest of the body, which is nearly complete: only then the connection can be used again.
+
+    If the connection is lost instead, the answer is complete all the same.
+    """
+    with contextlib.suppress(Exception):
         async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in body:
                 pass
