@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
@@ -91,34 +90,6 @@ def assert_typed(piece: Piece) -> None:
             assert all(0 <= count < 2**53 for count in (piece.input, piece.output, piece.reasoning, piece.cached))
         case _:
             raise AssertionError(piece)
-
-
-@given(st.lists(chunks, max_size=4), st.lists(st.integers(0, 200), max_size=6), st.booleans())
-def test_the_split_of_the_bytes_does_not_matter(values: list[Any], splits: list[int], done: bool) -> None:
-    raw = events(*values) + (b"data: [DONE]\n\n" + events(piece_of({"content": "too late"})) if done else b"")
-    ends = [0, *sorted(min(split, len(raw)) for split in splits), len(raw)]
-    parts = [raw[start:end] for start, end in pairwise(ends)]
-    whole = repr(read(raw))
-    assert "too late" not in whole
-    assert repr(read(*parts)) == whole
-    assert repr(read(*(bytes([byte]) for byte in raw))) == whole
-
-
-@given(st.binary(max_size=60))
-@example(b"data: " + b"[" * 100_000 + b"\n\n")
-@example(b"data: " + b"9" * 10_000 + b"\n\n")
-@example(b"data: NaN\n\n")
-@example(b"data: \xff\xfe\n\n")
-@example(b'data: "\\ud800"\n\n')
-def test_no_bytes_are_more_than_a_failure(raw: bytes) -> None:
-    read(raw)
-    read(b"data: " + raw + b"\n\n")
-    read(b"event: error\ndata: " + raw + b"\n\n")
-
-
-def test_an_event_has_a_limit() -> None:
-    assert read(*[b"data: x\n"] * 10, *[b"data: " + b"x" * (1 << 20)] * 5) == ([], "failed")
-    assert read(*[b": " + b"x" * 1000 + b"\n"] * 10_000) == ([], None)
 
 
 def piece_of(delta: Any, **more: Any) -> Any:

@@ -23,6 +23,7 @@ and these are the same for all:
     {"cut": true}       loses the connection
     {"refuse": {"status", "body", "headers"?, "without"?}}   answers that instead of a stream; with `without` only
                                                       a request that has this member
+    {"distrust": text}  answers 400 with that message if a thought is sent back
     {"demand": name}    answers 400 unless every answer in the conversation has that member; {"reject": name} if one has
     {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace; `drip_raw`: as it is
 
@@ -41,6 +42,7 @@ Invariants: it shares no code with the product. A script is data, so that a test
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -147,7 +149,8 @@ class Call:
         messages: list[Any],
         steps: list[Step],
     ) -> None:
-        self.upstream, self.request, self.record = upstream, request, record
+        self.upstream, self.wire, self.request, self.record = upstream, wire, request, record
+        self.body = json.dumps(record["body"])
         self.messages, self.steps = messages, steps
         self.asked: set[Any] = {None, *record["body"]}
         self.response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -158,6 +161,8 @@ class Call:
             ((name, value),) = step.items()
             if name == "refuse" and value.get("without") not in self.asked:
                 continue
+            if name == "distrust" and ('"signature"' in self.body or '"encrypted_content"' in self.body):
+                return web.json_response(self.wire.problem(value), status=400)
             if name in ("demand", "reject") and self.complains(name, value):
                 return web.json_response({"error": {"message": f"{value} is missing or unknown"}}, status=400)
             if name == "refuse":
@@ -177,7 +182,7 @@ class Call:
     async def do_demand(self, _: str) -> None:
         """It has what is demanded."""
 
-    do_reject = do_demand
+    do_reject = do_distrust = do_demand
 
     async def begin(self) -> None:
         if not self.response.prepared:

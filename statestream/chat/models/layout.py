@@ -37,9 +37,9 @@ class Place:
 
 
 def parts_of(turn: Turn, *, items: bool = True) -> list[str | ToolCall | dict[str, Any]]:
-    """The text, the calls and the items of an answer, in order. Text without a visible character is left out.
+    """The text, the calls and the items of an answer, in order. `items`: whether these are wanted.
 
-    `items`: whether they are wanted.
+    No part of the text is blank: blank text belongs to what follows it, and is left out at the end.
     """
     parts = [part for part in _parts(turn, items) if not isinstance(part, str) or part.strip()]
     while parts and isinstance(parts[-1], dict):
@@ -50,7 +50,7 @@ def parts_of(turn: Turn, *, items: bool = True) -> list[str | ToolCall | dict[st
 def _parts(turn: Turn, items: bool) -> Iterator[str | ToolCall | dict[str, Any]]:
     text = calls = 0
     for kept in _sorted(turn.opaque) if items else ():
-        if kept["text"] > text:
+        if turn.text[text : kept["text"]].strip():
             yield turn.text[text : kept["text"]]
             text = kept["text"]
         if kept["calls"] > calls:
