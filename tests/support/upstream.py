@@ -99,7 +99,8 @@ class Upstream:
         if not any("reject" in step for step in self.scripts.get(question, [])):
             wrong = wrong or wire.lost(body, lambda place: self.sent.get((body["model"], rounds[place])))
         key = request.headers.get("Authorization") or request.headers.get("X-Api-Key")
-        record = {"question": question, "body": body, "key": key, "looked": [], "headers": dict(request.headers)}
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        record = {"question": question, "body": body, "key": key, "looked": [], "headers": headers}
         record["peer"] = list(request.transport.get_extra_info("peername")) if request.transport else None
         self.requests.append(record | {"ended": None, "wrong": wrong})
         if wrong:

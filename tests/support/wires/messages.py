@@ -110,8 +110,6 @@ def settings_violation(body: Any) -> str | None:
         return "`temperature` may only be set to 1 when thinking is enabled."
     if body.get("temperature", 0) > 1:
         return "temperature: range: 0..1"
-    if body.get("output_config", {}).get("effort", "low") not in ("low", "medium", "high", "xhigh", "max"):
-        return "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'"
     return None
 
 
