@@ -32,7 +32,7 @@ docs: .ready/docs
 bench: .ready/bench
 	.venv/bin/python -m tests.benchmarks
 
-soak: .ready/test
+soak: .ready/soak
 	.venv/bin/pytest -m soak --timeout 3600 -s
 	TIMES=20 .venv/bin/pytest -m "(hypothesis or chance) and not soak" --timeout 3600
 
@@ -48,6 +48,9 @@ clean:
 
 .ready/test: pyproject.toml .ci/setup tests/node/package.json tests/node/ai6/package.json tests/node/ai7/package.json tests/node/web/package.json tests/node/react18/package.json tests/node/recipes/package.json tests/node/next/package.json
 	.ci/setup test
+
+.ready/soak: pyproject.toml .ci/setup tests/node/package.json
+	.ci/setup soak
 
 .ready/check: pyproject.toml .ci/setup
 	.ci/setup check

@@ -21,8 +21,10 @@ from typer.main import get_group
 
 import statestream
 from statestream import Slice, Store, auth, create_app
-from statestream.chat import Chat, Timeouts
+from statestream.chat import Chat, ModelSettings, Timeouts
+from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
+from statestream.chat.models.responses import OpenAIResponsesModel
 from statestream.client.recording.recorder import StreamRecorder
 from statestream.client.recording.replay import replay
 from statestream.client.replica import Replica
@@ -77,7 +79,10 @@ CALLS: dict[Callable[..., Any], str] = {
     Retention: "operations.md#Journals",
     Chat: "chat.md",
     Timeouts: "chat.md",
-    OpenAIModel: "chat.md#Models",
+    ModelSettings: "models.md#Settings",
+    AnthropicModel: "models.md",
+    OpenAIModel: "models.md",
+    OpenAIResponsesModel: "models.md",
 }
 HELD = {
     statestream.Stream: "howto/client.md",
@@ -186,5 +191,5 @@ def test_every_variable_of_the_environment_is_explained() -> None:
     names = re.findall(r"""os\.environ\.get\("(\w+)\"""", source)
     found = re.findall(r"\b(?:environ|getenv)\b", source)
     assert len(names) == len(found), "each is read by its name, so that it is found here"
-    assert not missing(set(names) - {"NOTIFY_SOCKET"}, "chat.md#Models")
+    assert not missing(set(names) - {"NOTIFY_SOCKET"}, "models.md")
     assert not missing(set(names) & {"NOTIFY_SOCKET"}, "operations.md#Several processes")
