@@ -1,9 +1,10 @@
-"""What a token costs: to read it from a provider, by three ways, and end to end through a whole chat.
+"""What a token costs: to read it from a provider, in several ways, and end to end through a whole chat.
 
 A provider in a process of its own sends the same chunks to each way: `one by one`, each in a write of its own with
 a pause behind it, as models talk, or `all at once`, as fast as they can be read. `typed` is the openai package's own
-stream, `ours` is OpenAIModel, `floor` is aiohttp and orjson with nothing between. What is counted is
-processor time: of this process, and for the whole chat of its server, on the memory journal.
+stream, `ours` is OpenAIModel, `floor` is aiohttp and orjson with nothing between. `messages` is AnthropicModel and
+`responses` is OpenAIResponsesModel, with the events of their APIs. What is counted is processor time: of this process,
+and for the whole chat of its server, on the memory journal.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import aiohttp
 import openai
 import orjson
 
-from statestream.chat.models import Turn
+from statestream.chat.models import Model, Turn
+from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
+from statestream.chat.models.responses import OpenAIResponsesModel
 from statestream.chat.models.settings import ModelSettings
 from tests.benchmarks.measure import TICKS, interleaved, median, ratio, run, short, table
 from tests.support import ROOT, Server
@@ -46,7 +49,33 @@ CHUNK: Final = {
     "usage": None,
 }
 EVENT: Final = f"data: {json.dumps(CHUNK)}\n\n"
+OTHERS: Final = {
+    "messages": {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": TOKEN},
+    },
+    "responses": {
+        "type": "response.output_text.delta",
+        "sequence_number": 1_234,
+        "item_id": "msg_0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": TOKEN,
+        "logprobs": [],
+        "obfuscation": "aBcDeFgHiJ",
+    },
+}
+"""A token in the events of the other APIs."""
 Reader = Callable[[str], Awaitable[int]]
+Way = contextlib.AbstractAsyncContextManager[Reader]
+
+
+def event_of(way: str) -> str:
+    """The event with a token, as this way reads it."""
+    if way not in OTHERS:
+        return EVENT
+    return f"event: {OTHERS[way]['type']}\ndata: {json.dumps(OTHERS[way])}\n\n"
 
 
 @contextlib.asynccontextmanager
@@ -58,12 +87,12 @@ async def provider() -> AsyncIterator[str]:
         assert process.stdout
         url = (await process.stdout.readline()).decode().split()[-1]
         finish = {"finish": "stop"}
-        slowly = [step for _ in range(PACED) for step in ({"raw": EVENT}, {"pause": PAUSE})]
-        scripts = {
-            ONE: [*slowly, finish],
-            ALL: [{"flood": {"text": EVENT, "times": MANY}}, finish],
-            "chat": [{"flood": {"text": EVENT, "times": CHAT_TOKENS}}, finish],
-        }
+        scripts = {"chat": [{"flood": {"text": EVENT, "times": CHAT_TOKENS}}, finish]}
+        for way in WAYS:
+            event = event_of(way)
+            slowly = [step for _ in range(PACED) for step in ({"raw": event}, {"pause": PAUSE})]
+            scripts[f"{ONE} {way}"] = [*slowly, finish]
+            scripts[f"{ALL} {way}"] = [{"flood": {"text": event, "times": MANY}}, finish]
         async with aiohttp.ClientSession() as http:
             for question, steps in scripts.items():
                 async with http.post(f"{url}/scripts", json={"question": question, "steps": steps}) as response:
@@ -74,7 +103,7 @@ async def provider() -> AsyncIterator[str]:
         await process.wait()
 
 
-# three ways to read
+# the ways to read
 
 
 @contextlib.asynccontextmanager
@@ -93,9 +122,7 @@ async def typed(url: str) -> AsyncIterator[Reader]:
 
 
 @contextlib.asynccontextmanager
-async def ours(url: str) -> AsyncIterator[Reader]:
-    model = OpenAIModel("m", base_url=f"{url}/v1", api_key="none")
-
+async def through(model: Model) -> AsyncIterator[Reader]:
     async def read(question: str) -> int:
         size = 0
         async for piece in model.answer([Turn(role="user", text=question)], [], ModelSettings()):
@@ -108,7 +135,7 @@ async def ours(url: str) -> AsyncIterator[Reader]:
 
 @contextlib.asynccontextmanager
 async def floor(url: str) -> AsyncIterator[Reader]:
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer none"}) as http:
 
         async def read(question: str) -> int:
             size = 0
@@ -122,16 +149,28 @@ async def floor(url: str) -> AsyncIterator[Reader]:
         yield read
 
 
-WAYS: Final = {"floor": floor, "ours": ours, "typed": typed}
+def ours(url: str) -> Way:
+    return through(OpenAIModel("m", base_url=f"{url}/v1", api_key="none"))
+
+
+def messages(url: str) -> Way:
+    return through(AnthropicModel("m", base_url=url, api_key="none"))
+
+
+def responses(url: str) -> Way:
+    return through(OpenAIResponsesModel("m", base_url=f"{url}/v1", api_key="none"))
+
+
+WAYS: Final = {"floor": floor, "ours": ours, "typed": typed, "messages": messages, "responses": responses}
 
 
 async def microseconds(way: str, url: str, question: str) -> float:
     """Of processor time a token, once everything is imported and connected."""
     count = PACED if question == ONE else MANY
     async with WAYS[way](url) as read:
-        await read(ALL)
+        await read(f"{ALL} {way}")
         start = time.process_time()
-        size = await read(question)
+        size = await read(f"{question} {way}")
         used = time.process_time() - start
     assert size == count * len(TOKEN), f"{way} has not read everything"
     return used / count * 1e6
@@ -180,7 +219,7 @@ async def whole(url: str) -> dict[int, list[tuple[float, float]]]:
     figures: dict[int, list[tuple[float, float]]] = {viewers: [] for viewers in VIEWERS}
     with Server.serving(f"{ROOT / 'tests/apps/chatty.py'}:app", env=env) as server:
         async with aiohttp.ClientSession() as http:
-            await asked(http, server, ALL, 0)
+            await asked(http, server, f"{ALL} ours", 0)
             for _ in range(ROUNDS):
                 for viewers in VIEWERS:
                     figures[viewers].append(await asked(http, server, "chat", viewers))
