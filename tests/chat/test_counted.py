@@ -36,7 +36,7 @@ class Obedient:
 
     name = "obedient"
 
-    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: object) -> AsyncIterator[Piece]:
         order = next(turn.text for turn in reversed(turns) if turn.role == "user")
         tool = order.partition(" ")[2]
         if order == "say nothing":
