@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support import ROOT, Frame, PlainClient, Server, eventually
+from tests.support import Frame, PlainClient, Server, eventually
 from tests.support.chats import (
     KEY,
     Answer,
@@ -35,11 +35,9 @@ from tests.support.chats import (
     text_of,
     user,
 )
-from tests.support.provider import asked, open_gate, script, started
+from tests.support.provider import FIXTURES, asked, mock, open_gate, script
 from tests.support.provider_faults import KEPT, ODD_FAULTS, WORDS
 
-AIMOCK = ROOT / "tests/node/node_modules/@copilotkit/aimock/dist/cli.js"
-FIXTURES = ROOT / "tests/node/fixtures/chat.json"
 LONG = json.loads(FIXTURES.read_text())["fixtures"][0]["response"]["content"]
 
 
@@ -48,7 +46,7 @@ LONG = json.loads(FIXTURES.read_text())["fixtures"][0]["response"]["content"]
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
-    yield from started("node", str(AIMOCK), "-p", "0", "-f", str(FIXTURES), "--log-level", "info")
+    yield from mock()
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from tests.support.chats import (
     text_of,
     user,
 )
-from tests.support.provider import asked, script
+from tests.support.provider import FIXTURES, asked, mock, script
 from tests.support.provider_faults import FAULTS, KEPT, WORDS, refusal
 
 APIS = ("chat", "messages", "responses")
@@ -86,6 +86,13 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     connector, patience = aiohttp.TCPConnector(force_close=True), aiohttp.ClientTimeout(sock_read=15)
     async with aiohttp.ClientSession(connector=connector, timeout=patience) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def mocked(api: str) -> Iterator[Server]:
+    """A chat on an implementation of its API by others."""
+    with contextlib.contextmanager(mock)() as url, chatty(url, api=api) as server:
+        yield server
 
 
 # answers
@@ -206,6 +213,23 @@ async def test_whatever_became_of_a_reply_the_next_question_is_answered(
         assert (await ended(http, patient, chat))["status"] == "error"
         await ask(http, patient, chat, await script(http, upstream, f"Still there {number}, {api}?", *DONE))
         assert (await ended(http, patient, chat))["status"] == "complete"
+
+
+async def test_another_implementation_of_its_api_is_understood(mocked: Server, http: aiohttp.ClientSession) -> None:
+    chat = await new_chat(http, mocked)
+    long = json.loads(FIXTURES.read_text())["fixtures"][0]["response"]["content"]
+    assert (await ask(http, mocked, chat, "Say something long.")).text == long
+    assert (await ask(http, mocked, chat, "Look up the weather.")).text == "It is 20 degrees."
+    message = await ended(http, mocked, chat)
+    assert [part["type"] for part in message["parts"]] == ["reasoning", "tool", "text"]
+    assert message["parts"][0]["text"] == "In Ulm, they mean."
+    assert message["parts"][1]["result"]["city"] == "Ulm"
+    assert message["usage"]["output"] > 0
+    for question, kind in (("Break off.", "connection"), ("Too often.", "rate_limited")):
+        chat = await new_chat(http, mocked)
+        await ask(http, mocked, chat, question)
+        assert (await ended(http, mocked, chat))["error"]["kind"] == kind
+    await assert_no_canary(http, mocked)
 
 
 @pytest.mark.slow

@@ -13,6 +13,15 @@ import aiohttp
 
 from tests.support import ROOT
 
+AIMOCK = ROOT / "tests/node/node_modules/@copilotkit/aimock/dist/cli.js"
+FIXTURES = ROOT / "tests/node/fixtures/chat.json"
+"""What aimock answers."""
+
+
+def mock() -> Iterator[str]:
+    """aimock: the APIs of the providers, as others have implemented them."""
+    yield from started("node", str(AIMOCK), "-p", "0", "-f", str(FIXTURES), "--log-level", "info")
+
 
 def started(*command: str) -> Iterator[str]:
     """A process that says `http://127.0.0.1:PORT` when it serves; its URL. Ended by its own handle."""
