@@ -1,8 +1,8 @@
 """The edge: the part of a server through which all connections pass.
 
-Invariants: every request passes `answer` before the application. The edge knows the requests that are being received,
-so that the server ends none of them without an answer. Once the server stops, each answer has `Connection: close`. No
-answer names the software, whichever application makes it.
+Invariants: every request passes `answer` before the application. The edge knows the requests that have a body: the
+server ends none of them without an answer, and refuses none that arrived because it stops. Once the server stops, each
+answer has `Connection: close`. No answer names the software, whichever application makes it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ class Edge:
         self._complaints = Complaints()
         self._application: Answer = server.request_handler
         self._receiving: dict[asyncio.Timeout, web.BaseRequest] = {}
+        """Those whose body had not arrived when the application was asked."""
+        self._bodies: dict[int, web.BaseRequest] = {}
+        """All requests with a body, by identity."""
         self._stopping = False
         server.request_handler = self.answer
         factory: Any = server.request_factory  # the application's
@@ -68,15 +71,22 @@ class Edge:
         if self._stopping:
             request[STOPPING] = True
         try:
-            if request.content.is_eof():
-                response = await self._application(request)
+            if request.body_exists:
+                response = await self._counted(request)
             else:
-                response = await self._received(request)
+                response = await self._application(request)
         except web.HTTPExpectationFailed:
             response = problem(Malformed("expected `Expect: 100-continue`, or no `Expect`"))
         if self._stopping and not response.prepared:
             response.force_close()
         return response
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._bodies[id(request)] = request
+        try:
+            return await (self._application if request.content.is_eof() else self._received)(request)
+        finally:
+            del self._bodies[id(request)]
 
     async def _received(self, request: web.BaseRequest) -> web.StreamResponse:
         """The application's answer, unless the server stops and the rest of the request does not arrive."""
@@ -95,8 +105,8 @@ class Edge:
             del self._receiving[patience]
 
     async def stop(self, seconds: float) -> None:
-        """Waits that long for requests that have begun to arrive. Those that have not arrived then are answered with
-        503.
+        """Waits that long for requests that have begun to arrive, and for the beginning of answers to those with a
+        body. Those that have not arrived then are answered with 503.
         """
         self._stopping = True
         self._complaints.close()
@@ -113,6 +123,10 @@ class Edge:
         return {patience: request for patience, request in self._receiving.items() if not request.content.is_eof()}
 
     def _arriving(self, *, new: bool) -> bool:
-        """Whether a part of a request has arrived, and not the rest. `new`: or nothing of a connection was read yet."""
+        """Whether there is a request to wait for. `new`: or a connection of which nothing was read yet."""
         connections = [each for each in self._server.connections if isinstance(each, HttpConnection)]
-        return bool(self._late()) or any(each.head_begun or (new and each.silent) for each in connections)
+        return self._unanswered() or any(each.head_begun or (new and each.silent) for each in connections)
+
+    def _unanswered(self) -> bool:
+        """Whether a body has not arrived, or an answer to one has not begun: what it needs must not end before it."""
+        return bool(self._late()) or any(request.writer.output_size == 0 for request in self._bodies.values())

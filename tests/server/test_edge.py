@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,6 +25,7 @@ from tests.support.raw_socket import RESET
 SECRET = b"canary-5d1f"
 ACTION = b'{"type":"board/counted","payload":{}}'
 COLLECTED = f"{ROOT / 'tests/apps/collected.py'}:app"
+SLOW_LOGIN = f"{ROOT / 'tests/apps/slow_login.py'}:app"
 
 
 @pytest.fixture
@@ -280,6 +283,20 @@ async def test_a_chat_that_is_posted_at_sigterm_is_answered(collected: Server) -
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert await asyncio.to_thread(collected.stop) == ""
+
+
+async def test_what_has_arrived_at_sigterm_is_answered_however_long_its_login_takes(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "login")
+    with Server.serving(SLOW_LOGIN, env={"LOGIN": str(pipe)}) as server, connect(server) as connection:
+        connection.sendall(posted(b"/api/chat", {"id": "late", "messages": [asks("late")]}))
+        with await asyncio.to_thread(pipe.open, "w") as name:  # opens once the server waits for it
+            await asyncio.to_thread(stopping, server)
+            await asyncio.sleep(0.2)  # long enough for a chat that does not wait to have ended
+            name.write("ann")
+        answer = await asyncio.to_thread(answered, connection)
+        assert server.stop() == ""
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
 async def test_a_broken_request_concerns_nobody_else(server: Server, http: aiohttp.ClientSession) -> None:
