@@ -107,6 +107,16 @@ def test_a_message_whose_answer_was_lost_is_recognized_after_a_reload(page: Chat
     assert page.reply() == "Once"
 
 
+def test_a_new_chat_is_found_after_a_reload_before_it_was_drawn(page: ChatPage) -> None:
+    page.look("void (requestAnimationFrame = () => 0)")  # a machine that is too busy to draw
+    page.do("say", field="#message", text="echo Once")
+    page.wait("document.querySelector('#message').value === ''")
+    page.do("reload")
+    page.live()
+    page.wait("document.querySelectorAll('#messages > .assistant').length === 1")
+    assert page.texts("#messages > .user .content") == ["echo Once"]
+
+
 def test_a_message_can_be_taken_back_while_it_waits(page: ChatPage, server: Server) -> None:
     page.ask("echo One")
     page.do("unplug", offline=True)

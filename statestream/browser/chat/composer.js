@@ -38,7 +38,8 @@ export class Composer {
   #shownFiles = null;
   #blocked = null; // {seen} if the problem ends with a reply: whether this page has seen the reply
 
-  /** `on.sent(talk)` is called when the server has a message, `on.stop()` to stop the reply. */
+  /** `on.sent(talk)` is called when the server has a message that was sent now, `on.accepted()` when it has the draft,
+   * and `on.stop()` to stop the reply. */
   constructor(form, drafts, on) {
     [this.form, this.#drafts, this.#on] = [form, drafts, on];
     this.field = form.querySelector("textarea");
@@ -215,7 +216,7 @@ export class Composer {
   #changedElsewhere(before) {
     const stored = this.#drafts.of(this.#place);
     const gone = stored.text === "" && stored.files.length === 0 && document.activeElement !== this.field;
-    if (gone && !this.#busy && before?.text === this.field.value) this.#accepted(this.#draft);
+    if (gone && !this.#busy && before?.text === this.field.value) this.#clear(this.#draft);
     this.render();
   }
 
@@ -288,8 +289,14 @@ export class Composer {
     }
   }
 
-  /** The server has that message. What was added to the field since then stays, as the next one. */
+  /** The server has that message. */
   #accepted(sent) {
+    this.#on.accepted();
+    this.#clear(sent);
+  }
+
+  /** Ends that draft. What was added to the field since it was sent stays, as the next one. */
+  #clear(sent) {
     const { id, files } = this.#draft,
       { value, selectionStart } = this.field;
     const same = id === sent.id,

@@ -32,6 +32,7 @@ const messages = new Messages(
 );
 const composer = new Composer($("composer"), drafts, {
   sent: (given) => given === talk && messages.toEnd(),
+  accepted: () => remember(),
   stop: () => void stop(),
 });
 const sidebar = new Sidebar(
@@ -154,6 +155,11 @@ function pick(id, message = null) {
 /** The new chat exists now. */
 function begun() {
   talk.isNew = false;
+  remember();
+}
+
+/** From the moment on at which no draft leads to a new chat any more, the address does, before anything is drawn. */
+function remember() {
   drafts.last = talk.id;
   if (location.hash === NEW) history.replaceState(null, "", hashOf(talk.id));
 }
