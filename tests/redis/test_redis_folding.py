@@ -165,7 +165,9 @@ async def test_readers_resume_around_what_was_folded_on_another_node(redis_serve
                 reader.read_to(body["position"])
                 reader.close()
         _, body = await dispatch(http, two.url, "reply/done", {"title": "Done"}, key=KEY)
-        one.stop()  # which makes a checkpoint
+        with PlainClient(one.port, query=f"slices={name}") as up_to_date:
+            up_to_date.read_to(body["position"])
+        one.stop()  # which makes a checkpoint, of what it knows
         one.start()
 
         async def is_folded() -> bool:
