@@ -43,7 +43,7 @@ class Client {
   #monitor = new HeartbeatMonitor(() => this.#changed());
   #notifier = new Notifier(() => this.#pending.splice(0));
   #pending = [];
-  #health = null;
+  #health = {};
   #connection;
   #dispatcher;
   #optimistic;
@@ -120,11 +120,14 @@ class Client {
     return position === null ? null : { position, slices, versions };
   }
 
+  get pending() {
+    return this.#optimistic?.pending ?? [];
+  }
+
   get health() {
-    const { level } = this.#monitor, { phase, error } = this.#connection;
-    const { level: was, phase: before, error: last } = this.#health ?? {};
-    if (this.#health === null || was !== level || before !== phase || last !== error)
-      this.#health = Object.freeze({ level, phase, error }); // the same object until something changes
+    const { phase, error } = this.#connection, now = { level: this.#monitor.level, phase, error };
+    const isNew = Object.keys(now).some((name) => now[name] !== this.#health[name]);
+    if (isNew) this.#health = Object.freeze(now); // the same object until something changes
     return this.#health;
   }
 

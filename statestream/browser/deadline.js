@@ -6,11 +6,19 @@
 import { Lost } from "./errors.js";
 
 export const MAX_MS = 2 ** 31 - 1; // setTimeout fires at once after a longer delay
+export const OVER = new Lost("the wait is over"); // nobody needs what was waited for
 
 export class Deadline {
   #controller = new AbortController();
+  #aborted;
   #timer;
   expired = false; // whether the time was over, and not something else
+
+  constructor() {
+    const { signal } = this;
+    this.#aborted = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    this.#aborted.catch(() => {}); // perhaps nobody waits
+  }
 
   get signal() {
     return this.#controller.signal;
@@ -28,24 +36,13 @@ export class Deadline {
     this.abort(new Lost("nothing was received in time"));
   }
 
-  abort(reason) {
+  abort(reason = OVER) {
     clearTimeout(this.#timer);
     this.#controller.abort(reason);
   }
 
   /** What `promise` gives. Throws the reason once it is aborted. */
-  async race(promise) {
-    const { signal } = this;
-    let abort;
-    const aborted = new Promise((_, reject) => {
-      abort = () => reject(signal.reason);
-      if (signal.aborted) abort();
-      else signal.addEventListener("abort", abort);
-    });
-    try {
-      return await Promise.race([promise, aborted]);
-    } finally {
-      signal.removeEventListener("abort", abort);
-    }
+  race(promise) {
+    return Promise.race([promise, this.#aborted]);
   }
 }

@@ -19,22 +19,20 @@ export class HeartbeatMonitor {
 
   /** Something was received; the next bytes are due within `heartbeat` ms. */
   received(heartbeat) {
-    this.#set("healthy");
-    this.#after(DEGRADED * heartbeat, () => {
-      this.#set("degraded");
-      this.#after((FAILED - DEGRADED) * heartbeat, () => this.#set("failed"));
-    });
+    const heard = Date.now(); // the wall clock goes on while a page is frozen
+    const look = () => {
+      const beats = (Date.now() - heard) / heartbeat, limit = beats < DEGRADED ? DEGRADED : FAILED;
+      clearTimeout(this.#timer);
+      if (beats < limit) this.#timer = setTimeout(look, Math.min((limit - beats) * heartbeat, MAX_MS));
+      this.#set(beats < DEGRADED ? "healthy" : beats < FAILED ? "degraded" : "failed");
+    };
+    look();
   }
 
   /** The stream has ended. */
   stop() {
     clearTimeout(this.#timer);
     this.#set("failed");
-  }
-
-  #after(ms, work) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(work, Math.min(ms, MAX_MS));
   }
 
   #set(level) {

@@ -4,9 +4,10 @@
  * it gets, that somebody has left or crashed.
  *
  * Invariants: a frame is passed on after it was applied, so all are at the leader's position. A slice is added at that
- * position, by `GET /state` with `at`, before a stream with it resumes there. What is refused to one concerns no other.
+ * position, by `GET /state` with `at`, before a stream with it resumes there. What is refused to one, for good or for
+ * now, concerns no other: those who have a stream go on while the server is asked for more.
  */
-import { Deadline } from "./deadline.js";
+import { Deadline, OVER } from "./deadline.js";
 import { Gap, Lost } from "./errors.js";
 import { errorOf } from "./refusals.js";
 import { covers, same, selects, unionOf } from "./selection.js";
@@ -29,7 +30,7 @@ export class Leader {
   #say;
   #onPhase;
   #admitted; // what the stream selects
-  #others = new Map(); // what each of the others selects, by the name of its lock
+  #others = new Map(); // what each of the others selects, by the name of its lock; undefined if it cannot be had now
   #newcomers = new Map(); // what they have said, by id
   #left = new AbortController();
   #asking = null;
@@ -67,7 +68,7 @@ export class Leader {
   close() {
     this.#left.abort();
     clearTimeout(this.#shrinking);
-    this.#asking?.abort(new Lost("the client was closed"));
+    this.#asking?.abort();
     this.#connection.close();
   }
 
@@ -86,11 +87,13 @@ export class Leader {
     if (this.#alone) return this.#say({ kind: "alone" });
     if (kind === "wake" || (kind === "ping" && this.#connection.phase === "live")) this.wake();
     if (kind !== "hello") return this.#tell();
-    this.#notice(`${this.#prefix} ${from} ${JSON.stringify(selection)}`);
+    const name = `${this.#prefix} ${from} ${JSON.stringify(selection)}`;
+    this.#notice(name);
+    this.#others.set(name, selection);
     this.#newcomers.set(from, { selection, position });
     this.#tell();
     this.#greet();
-    if (this.#newcomers.size > 0) this.#connection.reopen();
+    void this.#extend();
   }
 
   /** The first frame for a client that has lost its place. */
@@ -114,7 +117,7 @@ export class Leader {
     this.#take(event);
     if (this.#others.size > 0 && !this.#alone) this.#say({ kind: "event", event: { type, data, lastId } });
     this.#greet();
-    if (this.#newcomers.size > 0) this.#connection.reopen();
+    void this.#extend();
   }
 
   /** Tells the others that the connection is alive, if no frame does. */
@@ -140,8 +143,16 @@ export class Leader {
     if (this.#alone) this.#say({ kind: "alone" });
   }
 
+  /** Asks for what newcomers want while the stream goes on, and continues it with that. */
+  async #extend() {
+    const [missing] = [...this.#newcomers.values()].filter(({ selection }) => !covers(this.#admitted, selection));
+    if (missing === undefined || this.#asking !== null || !this.#connection.isOpen) return;
+    if (await this.#admit(missing.selection).catch(() => true)) this.#connection.reopen(); // else the others go on as before
+  }
+
   /** Makes the next connection the one that all want by now. */
   async #prepare() {
+    this.#asking?.abort();
     const { held } = await navigator.locks.query();
     for (const { name } of this.#alone ? [] : held) if (name.startsWith(`${this.#prefix} `)) this.#notice(name);
     for (const selection of this.#wanted()) {
@@ -157,25 +168,27 @@ export class Leader {
 
   /** The different selections of all clients. */
   #wanted() {
-    const all = [this.#group.selection, ...this.#others.values()].map((selection) => [JSON.stringify(selection), selection]);
-    return [...new Map(all).values()];
+    const all = [this.#group.selection, ...this.#others.values()].filter((selection) => selection !== undefined);
+    return [...new Map(all.map((selection) => [JSON.stringify(selection), selection])).values()];
   }
 
   #granted() {
     return unionOf(this.#wanted().filter((selection) => covers(this.#admitted, selection)));
   }
 
-  /** Adds slices at the position of the replica. Whoever wants what the server refuses has to ask for it alone. */
+  /** Adds slices at the position of the replica. Returns whether it has. Throws a Gap if that position is gone. */
   async #admit(selection) {
     const url = new URL("../state", this.#url), missing = selection.filter((item) => !covers(this.#admitted, [item]));
     url.search = new URLSearchParams({ slices: String(missing), at: this.#replica.position });
     try {
       this.#replica.adopt(await this.#answer(url));
       this.#admitted = unionOf([this.#admitted, selection]);
+      return true;
     } catch (error) {
       if (error.status === GONE) throw new Gap("the position is gone", { cause: error });
-      if (!error.status || (error instanceof Lost && error.status !== FAILED)) throw error; // no answer, or not now
-      this.#refuse(selection);
+      if (error === OVER || !(error.status || error instanceof Lost)) throw error;
+      this.#decline(selection, error);
+      return false;
     }
   }
 
@@ -189,13 +202,17 @@ export class Leader {
         throw new Lost("the response was cut off", { cause });
       });
     } finally {
-      deadline.abort(new Lost("the request is over"));
+      deadline.abort();
+      if (this.#asking === deadline) this.#asking = null;
     }
   }
 
-  #refuse(selection) {
+  /** Whoever wants what the server refuses asks for it alone; if that is for now only, they ask here again. */
+  #decline(selection, error) {
     for (const [id, newcomer] of this.#newcomers) if (same(newcomer.selection, selection)) this.#newcomers.delete(id);
-    this.#say({ kind: "refused", selection });
+    for (const [name, wanted] of this.#others) if (same(wanted, selection)) this.#others.set(name, undefined);
+    const isForNow = error instanceof Lost && error.status !== FAILED;
+    this.#say(isForNow ? { kind: "later", selection, error: { ...error } } : { kind: "refused", selection });
   }
 
   /** Remembers what a client wants, until it gives its lock up or dies. */

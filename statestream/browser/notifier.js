@@ -54,7 +54,7 @@ function call(listener, news) {
 
 /** Returns a function that cancels it. */
 function atNextFrame(work) {
-  const paints = globalThis.requestAnimationFrame !== undefined && globalThis.document?.visibilityState !== "hidden";
+  const paints = globalThis.document?.visibilityState === "visible";
   const frame = paints ? requestAnimationFrame(done) : null;
   const timer = setTimeout(done, paints ? LATEST_MS : 0);
   function cancel() {

@@ -8,6 +8,7 @@ import { copied, equal, isContainer, shared } from "./sharing.js";
 
 const POINTER = /^(?!.*\/__proto__(\/|$))(\/([^~/]|~[01])*)*$/s; // RFC 6901; rule 3.2 forbids the name `__proto__`
 const INDEX = /^(0|[1-9][0-9]*)$/;
+const NOWHERE = "a path leads nowhere";
 const WITH_VALUE = ["add", "replace", "test"];
 
 /** The document after the operations. */
@@ -55,8 +56,8 @@ function segmentsOf(pointer) {
 const valueAt = (whole, segments) => segments.reduce(memberOf, whole);
 
 function memberOf(container, key) {
-  if (!isContainer(container) || !Object.hasOwn(container, key)) throw new Gap("a path leads nowhere");
-  if (Array.isArray(container) && key === "length") throw new Gap("a path leads nowhere");
+  if (!isContainer(container) || !Object.hasOwn(container, key)) throw new Gap(NOWHERE);
+  if (Array.isArray(container) && key === "length") throw new Gap(NOWHERE);
   return container[key];
 }
 
@@ -66,7 +67,7 @@ function change(whole, segments, fresh, op, value) {
   for (const segment of segments.slice(0, -1)) target = target[segment] = writable(memberOf(target, segment), fresh);
   const key = segments.at(-1);
   if (Array.isArray(target)) changeElement(target, op, key, value);
-  else if (op !== "add" && !Object.hasOwn(target, key)) throw new Gap("there is no such member");
+  else if (op !== "add" && !Object.hasOwn(target, key)) throw new Gap(NOWHERE);
   else if (op !== "remove") target[key] = op === "replace" ? shared(target[key], value) : value;
   else if (target !== whole) delete target[key];
   else throw new Gap("the root cannot be removed");
@@ -75,14 +76,14 @@ function change(whole, segments, fresh, op, value) {
 function changeElement(target, op, key, value) {
   const position = op === "add" && key === "-" ? `${target.length}` : key; // `-` is the place after the last element
   const index = Number(position), last = target.length - (op === "add" ? 0 : 1);
-  if (!INDEX.test(position) || index > last) throw new Gap("there is no such element");
+  if (!INDEX.test(position) || index > last) throw new Gap(NOWHERE);
   if (op === "add") target.splice(index, 0, value);
   else if (op === "remove") target.splice(index, 1);
   else target[index] = shared(target[index], value);
 }
 
 function writable(container, fresh) {
-  if (!isContainer(container)) throw new Gap("a path leads nowhere");
+  if (!isContainer(container)) throw new Gap(NOWHERE);
   if (fresh.has(container)) return container;
   const copy = copied(container);
   fresh.add(copy);

@@ -28,9 +28,9 @@ export class Probe {
     this.#pause = Math.min(MAX_PROBE_MS, 2 * this.#pause);
   }
 
-  stop(reason) {
+  stop() {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    this.#deadline?.abort(reason);
+    this.#deadline?.abort();
   }
 }

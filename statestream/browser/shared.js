@@ -1,7 +1,7 @@
 /* shared.js: the stream that all clients of a group share: one of them leads, and the others apply what it passes on.
  *
  * Invariants: whoever has the group's lock leads; the browser passes it on when its holder is closed, crashes, or is put
- * away. Messages of one channel arrive everywhere in one order, so a new leader that has heard itself has heard all that
+ * away. A page that is put away gives it up in the same step, as it may be frozen before the next one. Messages of one channel arrive everywhere in one order, so a new leader that has heard itself has heard all that
  * the one before has said, and is where everybody is. A client follows one leader, and ignores any other. A client that
  * finds a gap asks for a first frame. Where the group cannot go on, each goes on alone, at its own position.
  */
@@ -12,7 +12,9 @@ import { isTemporary } from "./refusals.js";
 import { covers, same } from "./selection.js";
 import { Connection } from "./stream.js";
 
-const PATIENCE_MS = 5_000; // with a leader that does not answer: its page may stand still
+const QUIET_MS = 5_000; // before it asks whether there still is a leader, while it knows of no heartbeat
+const PATIENCE_MS = 1_000; // with a leader that does not answer: its page may stand still; with a server that is busy
+const MAX_PATIENCE_MS = 16_000; // it doubles with each time: on a busy machine, nobody would lead for long
 const ECHO_MS = 500; // after which a leader begins without having heard itself
 
 /** The same as a Connection, with whose options it is made. */
@@ -32,6 +34,8 @@ export class SharedStream {
   #leave = () => {};
   #rouse = () => {};
   #timer;
+  #patience = PATIENCE_MS;
+  #heard = 0; // when a leader was heard, by the wall clock, which goes on while a page stands still
   #turn;
   #steals = false;
   #away = false;
@@ -56,7 +60,11 @@ export class SharedStream {
     this.#rouse();
     if (this.#alone !== null) this.#alone.wake(suspicious);
     else if (this.#leader !== null) this.#leader.wake(suspicious);
-    else this.#ask("wake");
+    else {
+      const isStale = this.phase === "live" && Date.now() - this.#heard > DEGRADED * this.#options.replica.heartbeat;
+      if (isStale) this.#enter("connecting", null); // until the leader has said what was missed
+      this.#ask("wake");
+    }
   }
 
   sleep() {
@@ -117,12 +125,12 @@ export class SharedStream {
 
   /** Follows until it leads, and leads until it cannot. */
   async #stand(name, signal) {
-    const turn = (this.#turn = new AbortController());
+    const turn = (this.#turn = new AbortController()), over = aborted(turn.signal);
     const options = this.#steals ? { steal: true } : { signal: turn.signal };
     this.#steals = false;
     this.#greet();
     try {
-      await navigator.locks.request(name, options, () => this.#lead(name, signal, turn.signal));
+      await navigator.locks.request(name, options, () => Promise.race([this.#lead(name, signal, turn.signal), over]));
     } catch (error) {
       if (error.name !== "AbortError") throw error; // it left, or others take this one for dead
     } finally {
@@ -136,9 +144,15 @@ export class SharedStream {
     await this.#hearAll(name);
     if (signal.aborted || turn.aborted) return;
     clearTimeout(this.#timer);
-    const [group, options] = [this.#group, this.#options], say = (message) => this.#say(message);
-    const take = (event) => this.#take(event), onPhase = (phase, error) => this.#enter(phase, error);
-    const leader = (this.#leader = new Leader({ prefix: name, id: this.#id, group, options, take, say, onPhase }));
+    const leader = (this.#leader = new Leader({
+      prefix: name,
+      id: this.#id,
+      group: this.#group,
+      options: this.#options,
+      take: (event) => this.#take(event),
+      say: (message) => this.#say(message),
+      onPhase: (phase, error) => this.#enter(phase, error),
+    }));
     this.#synced = true;
     const error = await leader.run();
     if (error === null || signal.aborted) return;
@@ -165,13 +179,14 @@ export class SharedStream {
   /** Asks for a place in the stream: at its own position, if it has one. */
   #greet() {
     const { position } = this.#options.replica;
+    if (this.phase === "waiting") this.#enter("connecting", this.error);
     this.#ask("hello", { selection: this.#group.selection, position });
   }
 
   #ask(kind, more = {}) {
     if (this.#leader !== null || this.#over || this.#away) return;
     this.#say({ kind, ...more });
-    this.#expect(PATIENCE_MS * (1 + Math.random()), () => this.#takeOver()); // not all at the same time
+    this.#expect(this.#patience * (1 + Math.random()), () => this.#takeOver()); // not all at the same time
   }
 
   #expect(ms, otherwise) {
@@ -181,6 +196,7 @@ export class SharedStream {
 
   #takeOver() {
     this.#steals = true;
+    this.#persevere();
     this.#turn?.abort();
   }
 
@@ -191,13 +207,28 @@ export class SharedStream {
     if (this.#leader !== null) return void this.#leader.hear(message);
     if (kind === "alone" || (kind === "refused" && same(message.selection, this.#group.selection))) return this.#part();
     if (from !== this.#term) return;
+    this.#heard = Date.now();
     if (kind === "lead" && !this.#synced) this.#greet();
     else if (kind === "state") this.#follow(message);
     else if (kind === "event") this.#receive(message);
+    if (this.phase === "waiting" && !this.#synced) return; // it will greet again
+    if (kind === "later" && same(message.selection, this.#group.selection)) return this.#postpone(message.error);
     const { heartbeat } = this.#options.replica;
     if (this.#synced && (kind === "event" || kind === "beat")) this.#options.monitor.received(heartbeat);
     const insist = () => (this.#synced ? this.#ask("ping") : this.#greet()); // its greeting may not have been heard
-    this.#expect(heartbeat === null ? PATIENCE_MS : DEGRADED * heartbeat, insist);
+    this.#expect(heartbeat === null ? QUIET_MS : DEGRADED * heartbeat, insist);
+  }
+
+  /** Waits, as the server does not give the slices now, and greets again. */
+  #postpone(error) {
+    if (this.#synced) return;
+    this.#enter("waiting", revived(error));
+    this.#expect(Math.max(this.#patience, error.retryAfter ?? 0), () => this.#greet());
+    this.#persevere();
+  }
+
+  #persevere() {
+    this.#patience = Math.min(MAX_PATIENCE_MS, 2 * this.#patience);
   }
 
   #follow({ phase, error, selection }) {
@@ -229,9 +260,13 @@ export class SharedStream {
       this.#enter(this.#announced.phase, this.#announced.error);
     }
     this.#synced = true;
+    this.#patience = PATIENCE_MS;
     onEvent(event, updates);
   }
 }
+
+/** Is over when the signal is aborted. */
+const aborted = (signal) => new Promise((resolve) => signal.addEventListener("abort", resolve));
 
 /** An error that came as a message. */
 function revived({ detail, ...more }) {

@@ -8,7 +8,7 @@
  * heartbeat that the server has announced, and until it has announced one, by FIRST_FRAME_MS. It knows no page: what
  * wakes it is elsewhere.
  */
-import { Deadline, MAX_MS } from "./deadline.js";
+import { Deadline, MAX_MS, OVER } from "./deadline.js";
 import { Gap, Lost, StatestreamError } from "./errors.js";
 import { DEGRADED, FAILED } from "./health.js";
 import { Probe } from "./probe.js";
@@ -24,7 +24,6 @@ const MIN_FIRST_FRAME_MS = 5_000; // the same if the previous connection had a s
 const FIRST_FRAME_TOTAL_MS = 300_000; // a server that only sends comments will never send a state
 const MIN_POLL_MS = 1_000; // between polls that bring nothing new; a server answers such a poll after a heartbeat
 const FIRST_EVENTS = ["state.initial", "state.resumed"];
-const REOPENED = new Lost("the connection is opened again");
 
 /** Follows `url` into `replica`.
  *
@@ -105,17 +104,21 @@ export class Connection {
     this.#interrupt("the page is not in use");
   }
 
-  /** Replaces a connection that is live by one that is prepared anew. */
+  get isOpen() {
+    return this.phase === "live" && this.#began;
+  }
+
+  /** Replaces a connection that is open by one that is prepared anew. */
   reopen() {
-    if (this.phase !== "live" || !this.#began) return; // the next one is not prepared yet
+    if (!this.isOpen) return; // the next one is not prepared yet
     this.#reopens = true;
     this.#pause?.end();
-    this.#deadline.abort(REOPENED);
+    this.#deadline.abort();
   }
 
   close() {
     this.#closed = true;
-    this.#interrupt("the client was closed");
+    this.#deadline?.abort();
     this.#pause?.end();
   }
 
@@ -143,7 +146,7 @@ export class Connection {
       if (this.#closed || this.#away) throw new Lost("the page is not in use");
       await (polled ? this.#poll() : this.#follow());
     } catch (error) {
-      if (error === REOPENED) return null;
+      if (error === OVER) return null; // it is opened again
       if (this.#deadline.expired) this.#polls = !polled; // what was silent may pass in the other way
       if (error instanceof StatestreamError) return error;
       console.error(error); // a fault of this client: trying again would repeat it
@@ -196,7 +199,7 @@ export class Connection {
       while (this.#replica.end === null && !probe.passed && !this.#isUnwanted) await this.#pollOnce();
       this.#polls = !probe.passed;
     } finally {
-      probe.stop(new Lost("the client polls no more"));
+      probe.stop();
     }
   }
 
@@ -226,7 +229,7 @@ export class Connection {
     } catch (error) {
       if (!(error instanceof StatestreamError)) console.error(error);
     } finally {
-      deadline.abort(new Lost("the connection is over"));
+      deadline.abort();
     }
     return false;
   }
@@ -245,7 +248,7 @@ export class Connection {
       this.#accept?.(response);
       return response;
     } catch (error) {
-      deadline.abort(new Lost("the request has failed"));
+      deadline.abort();
       throw error;
     }
   }
@@ -262,7 +265,7 @@ export class Connection {
         deadline.extend(this.#silenceLimit(first, last));
       }
     } finally {
-      deadline.abort(new Lost("the connection is over")); // closes it, however this has ended
+      deadline.abort(); // closes it, however this has ended
     }
   }
 
@@ -299,7 +302,7 @@ async function verify(response) {
   if (response.status === 200 && type.startsWith("text/event-stream")) return;
   if (response.status !== 200) throw await errorOf(response);
   const detail = `expected a stream of events, got ${type.slice(0, 100)}; check the URL`;
-  throw new StatestreamError(detail, { code: "refused", status: 200 });
+  throw new StatestreamError(detail, { code: "answer", status: 200 });
 }
 
 /** The pieces of a body, as they arrive. Throws a Lost if it is cut, or the reason of the deadline. */

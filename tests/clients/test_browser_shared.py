@@ -6,31 +6,20 @@ How many streams are open is what the server counts.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.support import ROOT, Server, dispatch, eventually
-from tests.support.browser import CHROMIUM, Tab
+from tests.support.browser import Tab
 from tests.support.logins import AUDIENCE, ISSUER, SECRET, claims, login_server, signed
 from tests.support.node import Node
+from tests.support.tabs import CONNECT, PAGED, Tabs, check, come_to, count, follow, streams, versions
 
-APP = f"{ROOT / 'tests/apps/paged.py'}:app"
-CONNECT = """
-import("/js/statestream.js").then(({ connect }) => {
-  Object.assign(globalThis, { connect, told: [], phases: [] });
-  globalThis.client = connect("/", OPTIONS);
-  client.subscribe((updates) => told.push(...updates));
-  client.subscribe(() => phases.at(-1) !== client.health.phase && phases.push(client.health.phase));
-})
-"""
 UNTIL_TAKEN_OVER = """new Promise((resolve) => {
   const look = () => (client.state.board.count === 3 ? resolve() : setTimeout(look, 50));
   look();
@@ -43,89 +32,15 @@ SOON = 1.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     env = {"JOURNAL": f"sqlite:///{tmp_path / 'board.db'}", "PYTHONPATH": str(ROOT), "HEARTBEAT": "2"}
-    with Server("serve", APP, env=env) as running:
+    with Server("serve", PAGED, env=env) as running:
         yield running
-
-
-class Tabs:
-    """The tabs of one browser."""
-
-    def __init__(self, browser: Node, url: str) -> None:
-        self.browser, self.url, self.open, self.numbers = browser, url, list[Tab](), itertools.count()
-
-    def add(self, *slices: str, **options: Any) -> Tab:
-        """A new tab that follows."""
-        beside = self.open[0] if self.open else None
-        tab = Tab(self.browser, f"tab {next(self.numbers)}", self.url, beside=beside)
-        self.open.append(tab)
-        follow(tab, **({"slices": slices or ("board",)} | options))
-        return tab
-
-    @property
-    def leader(self) -> Tab:
-        [leader] = [tab for tab in self.open if tab.look("seen.open") == 1]
-        return leader
-
-    @property
-    def followers(self) -> list[Tab]:
-        leader = self.leader
-        return [tab for tab in self.open if tab is not leader]
-
-    def drop(self, tab: Tab, how: str = "close") -> None:
-        if how == "crash":
-            tab.do("crash")
-        self.open.remove(tab)
-        tab.do("close")
-
-    def everywhere(self, script: str) -> None:
-        for tab in self.open:
-            tab.wait(script)
 
 
 @pytest.fixture
 def tabs(browser: Node, server: Server) -> Iterator[Tabs]:
     some = Tabs(browser, server.url)
     yield some
-    for tab in some.open:
-        tab.do("close")
-
-
-def follow(tab: Tab, **options: Any) -> None:
-    tab.look(CONNECT.replace("OPTIONS", json.dumps(options)))
-    tab.wait("globalThis.client?.health.phase === 'live'")
-
-
-async def streams(http: aiohttp.ClientSession, server: Server) -> int:
-    async with http.get(f"{server.url}/metrics") as response:
-        [count] = re.findall(r"^statestream_subscribers (\d+)", await response.text(), re.MULTILINE)
-    return int(count)
-
-
-async def come_to(http: aiohttp.ClientSession, server: Server, count: int) -> None:
-    """Waits until so many streams are open."""
-
-    async def are_open() -> bool:
-        return await streams(http, server) == count
-
-    await eventually(are_open, seconds=15)
-
-
-async def count(http: aiohttp.ClientSession, server: Server, times: int = 1) -> None:
-    for _ in range(times):
-        status, _ = await dispatch(http, server.url, "board/counted", {})
-        assert status == 200
-
-
-def versions(tab: Tab) -> list[Any]:
-    """What the tab was told, in order: versions, and the reasons of whole states."""
-    return list(tab.look("told.map((each) => (each.kind === 'initial' ? each.reason : each.version))"))
-
-
-def check(tab: Tab) -> None:
-    """Each change was told once, in order, after the first state. Each action changes two slices, and it has one."""
-    first, *rest = versions(tab)
-    assert first == "start"
-    assert not rest or rest == list(range(rest[0], rest[-1] + 1, 2))
+    some.close()
 
 
 async def test_clients_of_one_page_share_a_stream(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
@@ -212,28 +127,6 @@ async def test_another_tab_takes_over_at_the_cursor(
         leader.look("void document.dispatchEvent(new Event('resume'))")
         leader.wait("client.state.board.count === 6 && client.health.phase === 'live'")
         assert await streams(http, server) == 1
-
-
-async def test_a_page_in_the_cache_leads_no_more_and_joins_when_it_is_back(
-    server: Server, http: aiohttp.ClientSession
-) -> None:
-    with Node("browser.mjs", CHROMIUM, "--enable-features=BackForwardCache") as browser:
-        tabs = Tabs(browser, server.url)
-        first, second = await asyncio.to_thread(tabs.add), await asyncio.to_thread(tabs.add)
-        await asyncio.to_thread(first.look, "void (globalThis.kept = true)")
-        await asyncio.to_thread(first.do, "visit", url=f"{server.url}/elsewhere")
-        await count(http, server, 3)
-        await asyncio.to_thread(second.wait, "client.state.board.count === 3 && client.health.phase === 'live'")
-        check(second)
-        assert await asyncio.to_thread(second.look, "seen.open") == 1
-        await asyncio.to_thread(first.do, "back")
-        assert await asyncio.to_thread(first.wait, "globalThis.kept"), "the browser has loaded it again"
-        await asyncio.to_thread(first.wait, "client.state.board.count === 3 && client.health.phase === 'live'")
-        await count(http, server)
-        await asyncio.to_thread(tabs.everywhere, "client.state.board.count === 4")
-        assert await streams(http, server) == 1
-        for tab in (first, second):
-            await asyncio.to_thread(tab.do, "close")
 
 
 async def test_the_stream_follows_what_all_want(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
@@ -350,8 +243,38 @@ async def test_a_server_that_is_busy_has_not_refused_the_slices_of_a_tab(
     first.wait("held.length === 1")
     first.look("held[0](), undefined")
     tabs.everywhere("client.health.phase === 'live'")
-    assert await streams(http, server) == 1
+    await come_to(http, server, 1)
     assert second.look("seen.urls") == []
+
+
+@pytest.mark.parametrize("answer", [503, None])
+async def test_nobody_waits_for_slices_that_the_server_does_not_give_to_another_tab(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession, answer: int | None
+) -> None:
+    first, second = tabs.add("board"), tabs.add("board")
+    first.look(HOLD + f"; answers.push(...{[answer] * 100 if answer else []}), undefined")
+    for tab in (first, second):
+        tab.look("void (phases.length = 0)")
+    third = Tab(tabs.browser, "third", server.url, beside=first)
+    tabs.open.append(third)
+    third.look(CONNECT.replace("OPTIONS", json.dumps({"slices": ["room/1"]})))
+    if answer is None:
+        first.wait("held.length === 1")
+    else:
+        third.wait("client?.health.phase === 'waiting' && client.health.error.status === 503")
+    for number in range(1, 4):
+        await count(http, server)
+        for tab in (first, second):
+            tab.wait(f"client.state.board.count === {number}")
+    assert [tab.look("phases") for tab in (first, second)] == [["live"], ["live"]]
+    assert third.look("client.health.phase") != "live"
+    first.look("answers.length = 0, held.forEach((release) => release()), held.push = (release) => release()")
+    third.wait("client.health.phase === 'live'")
+    await come_to(http, server, 1)
+    for tab in (first, second):
+        tab.wait("told.length === 4")
+        check(tab)
+    assert asked(first)[-1] == "board,room/1"
 
 
 async def test_whoever_leads_with_slices_that_are_refused_makes_room(
@@ -415,14 +338,37 @@ async def test_a_leader_that_stands_still_is_replaced(tabs: Tabs, server: Server
     leader, others = tabs.leader, tabs.followers
     leader.look("void setTimeout(() => { for (const end = Date.now() + 40000; Date.now() < end; ); }, 100)")
     others[0].wait("client.health.level === 'degraded'")
+    before = time.monotonic()
     await count(http, server, 3)
     for tab in others:
         tab.look(UNTIL_TAKEN_OVER)
         tab.wait("client.state.board.count === 3 && client.health.phase === 'live'")
         check(tab)
+    assert time.monotonic() - before < 4 * SOON, "a leader has one second to answer, or two by chance"
     tabs.open.remove(leader)
     assert sum(tab.look("seen.open") for tab in others) == 1
     tabs.open.append(leader)
+
+
+async def test_a_tab_that_stood_still_is_live_when_its_leader_has_answered(
+    tabs: Tabs, server: Server, http: aiohttp.ClientSession
+) -> None:
+    for _ in range(2):
+        tabs.add()
+    [follower] = tabs.followers
+    await count(http, server)
+    follower.wait("client.state.board.count === 1")
+    shown = """(() => {
+      for (const end = Date.now() + 3500; Date.now() < end; );
+      const before = client.health.phase;
+      document.dispatchEvent(new Event("visibilitychange"));
+      return [before, client.health.phase];
+    })()"""
+    assert follower.look(shown) == ["live", "connecting"]
+    await count(http, server)
+    follower.wait("client.state.board.count === 2 && client.health.phase === 'live'")
+    assert tabs.leader is not follower
+    check(follower)
 
 
 ROUND = 30

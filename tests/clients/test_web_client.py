@@ -145,7 +145,7 @@ async def test_a_page_that_is_shown_again_does_not_wait(tab: Tab, server: Server
 
 async def test_a_page_that_comes_back_from_the_cache_resumes(server: Server, http: aiohttp.ClientSession) -> None:
     """The browser keeps a page that has no connection, so the client closes it when the page is left."""
-    with Node("browser.mjs", CHROMIUM, "--enable-features=BackForwardCache") as browser:
+    with Node("browser.mjs", CHROMIUM, "--tabs") as browser:
         tab = await asyncio.to_thread(Tab, browser, "page", server.url)
         await asyncio.to_thread(connect, tab, "board")
         await asyncio.to_thread(tab.look, f"void (globalThis.kept = true, {PATIENT.removeprefix('void ')})")

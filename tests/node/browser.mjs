@@ -2,9 +2,13 @@
  *
  * Invariants: no test in here, only what a person could do with a window, what the page has shown, and what it has
  * complained about. Every window is a browser of its own, unless it is opened beside another one: nothing is shared but
- * the server.
+ * the server. With `--tabs`, all windows are tabs of one browser, as people have them: those behind others are hidden,
+ * and the browser freezes them or keeps them in its back/forward cache. Otherwise, every page believes that it is in front.
  */
-import { readFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -12,13 +16,36 @@ import { chromium } from "playwright-core";
 const PATIENCE_MS = 15_000;
 const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const [executablePath, ...given] = process.argv.slice(2);
-const kept = given.includes("--enable-features=BackForwardCache") ? ["--disable-back-forward-cache"] : []; // of playwright's own
-const browser = await chromium.launch({
-  ignoreDefaultArgs: kept,
-  executablePath,
-  args: ["--no-sandbox", "--disable-gpu", ...quiet, ...given],
-});
+const always = ["--no-sandbox", "--disable-gpu", ...quiet];
+const plain = given.includes("--tabs") ? await launchPlain() : null;
+const browser = plain?.browser ?? (await chromium.launch({ executablePath, args: [...always, ...given] }));
+const tabs = plain?.browser.contexts()[0];
 const windows = new Map();
+
+/** A browser with none of playwright's defaults, and what ends it. */
+async function launchPlain() {
+  const profile = mkdtempSync(join(tmpdir(), "statestream-chromium-"));
+  const alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1";
+  const own = ["--headless=new", "--remote-debugging-port=0", `--user-data-dir=${profile}`, alone, "about:blank"];
+  const child = spawn(executablePath, [...always, ...own], { stdio: ["ignore", "ignore", "pipe"] });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  process.once("exit", () => child.kill());
+  let said = "";
+  const address = await new Promise((resolve, reject) => {
+    child.once("exit", () => reject(new Error(`Chromium has ended: ${said}`)));
+    child.stderr.on("data", (text) => {
+      const [, found] = /listening on (ws:\S+)/.exec((said += text)) ?? [];
+      if (found) resolve(found);
+    });
+  });
+  const browser = await chromium.connectOverCDP(address, { noDefaults: true });
+  const close = async () => {
+    child.kill();
+    await ended;
+    rmSync(profile, { recursive: true, force: true, maxRetries: 9 });
+  };
+  return { browser, close };
+}
 
 /** Runs in the page before its own scripts: `seen` keeps the lengths of the growing reply and the events of the stream. */
 function record() {
@@ -65,7 +92,7 @@ function record() {
  * value}, which the browser has already. `touch`: whether people touch it. */
 async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false, touch = false, cookie, beside }) {
   const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: theme, hasTouch: touch, isMobile: touch };
-  const context = windows.get(beside)?.context ?? (await browser.newContext({ ...look, ignoreHTTPSErrors: trusting }));
+  const context = tabs ?? windows.get(beside)?.context ?? (await browser.newContext({ ...look, ignoreHTTPSErrors: trusting }));
   if (cookie) await context.addCookies([{ ...cookie, url }]);
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
@@ -114,6 +141,13 @@ async function axe({ page }) {
   return violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map(({ target, failureSummary }) => `${target}: ${failureSummary}`) }));
 }
 
+/** What the browser does to a tab that nobody looks at, to save energy or memory. */
+async function lifecycle(context, page, state) {
+  const session = await context.newCDPSession(page);
+  await session.send("Page.setWebLifecycleState", { state });
+  await session.detach();
+}
+
 const commands = {
   axe,
   open,
@@ -125,6 +159,9 @@ const commands = {
   visit: async ({ page, url }) => void (await page.goto(url)),
   back: async ({ page }) => void (await page.goBack({ waitUntil: "commit" })),
   refuse: ({ page, url }) => page.route(url, (route) => route.fulfill({ status: 503 }), { times: 1 }), // the next request
+  front: ({ page }) => page.bringToFront(),
+  freeze: ({ context, page }) => lifecycle(context, page, "frozen"),
+  thaw: ({ context, page }) => lifecycle(context, page, "active"),
   unplug: async ({ context, offline }) => void (await context.setOffline(offline)),
   click: ({ page, target }) => page.click(target),
   drag: ({ page, from, to, at }) => page.dragAndDrop(from, to, { targetPosition: at }),
@@ -150,7 +187,7 @@ const commands = {
   close: async ({ context, page, window }) => {
     windows.delete(window);
     await page.close();
-    if (context.pages().length === 0) await context.close();
+    if (context.pages().length === 0 && context !== tabs) await context.close();
   },
 };
 
@@ -166,3 +203,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 await browser.close();
+await plain?.close();

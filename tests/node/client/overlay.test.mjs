@@ -52,6 +52,34 @@ test("it is replaced by the server's change, whatever that is", () => {
   assert.equal(tasks(overlay.state), "aB");
 });
 
+test("what may have been sent is not shown twice, and is shown again once it is known that it was not", () => {
+  const { overlay, whole } = begun();
+  add(overlay, "b");
+  add(overlay, "c");
+  for (const id of ["b", "c"]) overlay.sent(id); // the page sleeps, and others may send
+  assert.equal(tasks(whole(4, { board: { tasks: ["a", "b", "x"] }, counter: 0 }, { board: 4, counter: 1 })), "abc");
+  overlay.unsent("c");
+  assert.equal(tasks(overlay.state), "abc", "b may be in the new state or not");
+  overlay.answered("b", [{ slice: "board", version: 3 }]);
+  assert.equal(tasks(overlay.state), "abxc");
+  overlay.unsent("c");
+  assert.equal(tasks(whole(5, { board: { tasks: ["y"] }, counter: 0 }, { board: 5, counter: 1 })), "yc");
+});
+
+test("what the server has not answered is pending, in its order", () => {
+  const { overlay, change } = begun();
+  for (const id of ["b", "c", "d"]) add(overlay, id);
+  overlay.add({ id: "r", type: "room/joined", payload: { name: "Ada" }, key: "1" });
+  const ids = () => overlay.pending.map(({ id }) => id).join("");
+  assert.deepEqual(overlay.pending.at(-1), { id: "r", type: "room/joined", payload: { name: "Ada" }, key: "1" });
+  assert.equal(ids(), "bcdr");
+  overlay.answered("c", [{ slice: "board", version: 9 }]);
+  overlay.refused("r");
+  assert.equal(ids(), "bd");
+  change("board", 1, 2, "b", adding("b"));
+  assert.equal(ids(), "d");
+});
+
 test("a refusal takes it back, and nothing else", () => {
   const { overlay, replica } = begun();
   add(overlay, "b");

@@ -91,7 +91,7 @@ test("what is temporary is tried again, and what is no stream is not", async (co
   const temporary = [408, 425, 429, 500, 502, 503, 599].map((status) => refusing(status, "later"));
   const connection = await followed(context, 10, ...temporary, answering(200, "<html>", { "Content-Type": "text/html" }));
   await connection.running;
-  assert.deepEqual([connection.error.code, connection.error.status], ["refused", 200]);
+  assert.deepEqual([connection.error.code, connection.error.status], ["answer", 200]);
   assert.match(connection.error.detail, /expected a stream of events, got text\/html; check the URL/);
   assert.equal(connection.asked.length, 9);
 });
@@ -120,6 +120,15 @@ async function followed(context, retry, ...answers) {
   await eventually(() => asked.length === 1);
   return Object.assign(connection, { running, asked, phases });
 }
+
+test("a page that has stood still knows how long nothing was received", async () => {
+  const levels = [], monitor = new HeartbeatMonitor(() => levels.push(monitor.level));
+  monitor.received(40);
+  for (const end = Date.now() + 110; Date.now() < end; );
+  await eventually(() => levels.length === 2);
+  assert.deepEqual(levels, ["healthy", "failed"]);
+  monitor.stop();
+});
 
 test("stream.end decides by `retry` alone", async (context) => {
   const busy = ["stream.end", "", { reason: "busy", retry: 20 }], over = ["stream.end", "", { reason: "busy" }];
