@@ -5,14 +5,14 @@
  */
 import { Deadline } from "./deadline.js";
 import { Lost, StatestreamError } from "./errors.js";
-import { errorOf } from "./refusals.js";
+import { TEMPORARY, errorOf } from "./refusals.js";
 
 const ATTEMPTS = 8;
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 5_000;
 const MAX_RETRY_AFTER_MS = 60_000; // if the server asks to wait longer, the program decides
 const RESPONSE_MS = 30_000;
-const BUSY = [408, 425, 429, 502, 503, 504]; // statuses after which a retry may succeed; a proxy may send them as well
+const BUSY = [...TEMPORARY, 502, 503, 504]; // statuses after which a retry may succeed; a proxy may send them as well
 
 /** Sends actions of one client. */
 export class Dispatcher {
@@ -31,21 +31,22 @@ export class Dispatcher {
 
   /** The result: {id, position, duplicate, changes}. Throws a StatestreamError. */
   async dispatch(type, payload = {}, { key, id = newId(), expect } = {}) {
-    return resultOf(await this.#send("dispatch", { type, payload, key, id, expect }, ATTEMPTS, textOf));
+    return resultOf(await this.#send("dispatch", { type, payload, key, id, expect }, textOf));
   }
 
-  /** The JSON of the answer to a POST to another route; null for any other answer, such as a stream. */
-  request(path, body = {}, { attempts = ATTEMPTS } = {}) {
-    return this.#send(path, body, attempts, jsonOf);
+  /** The JSON of the answer of another route; null for any other answer, such as a stream. */
+  request(path, body = {}, options = {}) {
+    return this.#send(path, body, jsonOf, options);
   }
 
-  async #send(path, json, attempts, read) {
-    const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root), body = JSON.stringify(json); // no other server's
+  async #send(path, json, read, { attempts = ATTEMPTS, method = "POST" } = {}) {
+    const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root); // no other server's
+    const body = method === "GET" ? undefined : JSON.stringify(json);
     let last;
     for (let attempt = 0; attempt < attempts; attempt += 1) {
       if (this.#closed) throw closed(last);
       try {
-        return await this.#post(url, body, read);
+        return await this.#ask(url, { method, body }, read);
       } catch (error) {
         if (!isWorthARetry(error)) throw error;
         last = error;
@@ -58,15 +59,15 @@ export class Dispatcher {
     throw new Lost(`the server did not answer in ${attempts} attempts; the outcome is unknown`, { cause: last });
   }
 
-  async #post(url, body, read) {
+  async #ask(url, what, read) {
     const deadline = new Deadline(), headers = { "Content-Type": "application/json" };
     deadline.extend(RESPONSE_MS);
     try {
-      const response = await this.#token.request(url, { method: "POST", headers, body }, deadline);
+      const response = await this.#token.request(url, { ...what, headers }, deadline);
       if (!response.ok) throw await errorOf(response);
       return await deadline.race(read(response)).catch(lost);
     } finally {
-      deadline.abort(new Lost("the request is over"));
+      deadline.abort();
     }
   }
 }

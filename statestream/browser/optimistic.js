@@ -32,8 +32,9 @@ class Optimistic {
     if (group?.isOfPerson && globalThis.indexedDB) {
       const onPut = (action) => this.#change(() => this.#overlay.add(action));
       const onSent = (id, earlier) => this.#change(() => this.#overlay.sent(id, earlier));
+      const onUnsent = (id) => this.#change(() => this.#overlay.unsent(id));
       const onDone = (id, outcome) => this.#change(() => this.#done(id, outcome));
-      this.#outbox = new StoredOutbox(group.outboxName(), send, { onPut, onSent, onDone, isLive });
+      this.#outbox = new StoredOutbox(group.outboxName(), send, { onPut, onSent, onUnsent, onDone, isLive });
     } else this.#outbox = new Outbox((action) => (this.#overlay.sent(action.id), send(action)));
   }
 
@@ -44,6 +45,10 @@ class Optimistic {
 
   get state() {
     return this.#overlay.state;
+  }
+
+  get pending() {
+    return this.#overlay.pending;
   }
 
   /** The replica has made updates. */

@@ -1,17 +1,21 @@
 /* outbox.js: actions whose changes are shown already, on their way to the server.
  *
  * Invariants: they are sent one after the other, in the order in which they were dispatched, each until it is answered.
- * Only the server's answer ends one, or `close`.
+ * Only the server's answer ends one, or `close`: neither a login page nor a proxy does. The exception is an action that is
+ * too large for a proxy, as it always will be.
  */
 import { isUndecided } from "./dispatch.js";
 
 export const PAUSE_MS = 5_000; // between attempts while the server does not answer
 const LOCAL = ["token", "redirect", "answer"]; // codes of failures that another program or the page itself may cause
 const UNAUTHENTICATED = 401; // somebody may sign in again
+const TOO_LARGE = 413;
 
 /** Whether an action that has failed is to be sent again, because the server has not decided about it. */
 export const isUnanswered = (error) =>
-  isUndecided(error) || LOCAL.includes(error.code) || error.status === UNAUTHENTICATED;
+  isUndecided(error) ||
+  error.status === UNAUTHENTICATED ||
+  (LOCAL.includes(error.code) && error.status !== TOO_LARGE);
 
 export class Outbox {
   #send;

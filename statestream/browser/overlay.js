@@ -7,6 +7,8 @@
  */
 import { shared } from "./sharing.js";
 
+const UNSENT = { isSent: false, isUnclear: false, isHidden: false };
+
 export class Overlay {
   #replica;
   #reducers;
@@ -35,12 +37,16 @@ export class Overlay {
     return Object.hasOwn(this.#reducers, type);
   }
 
+  /** The actions that the server has not answered, in the order of their dispatch. */
+  get pending() {
+    return this.#expected.filter(({ version, isIn }) => version === null && !isIn).map(({ action }) => action);
+  }
+
   add({ id, type, payload, key }) {
     const [slice] = type.split("/"), name = key === undefined ? slice : `${slice}/${key}`;
     const reduce = (value) => this.#reducers[type](value, payload);
     if (!this.expects(type) || !this.#selects(name) || this.#expected.some((entry) => entry.id === id)) return;
-    const unsent = { isSent: false, isUnclear: false, isHidden: false, version: null, isIn: false };
-    this.#expected.push({ id, name, reduce, ...unsent });
+    this.#expected.push({ id, name, reduce, action: { id, type, payload, key }, ...UNSENT, version: null, isIn: false });
     this.#changed();
   }
 
@@ -52,6 +58,12 @@ export class Overlay {
       entry.isHidden ||= earlier && this.#confirmed !== null;
     }
     this.#isFresh = false;
+  }
+
+  /** The server cannot have the action, although this page had to assume that it might. */
+  unsent(id) {
+    for (const entry of this.#expected) if (entry.id === id) Object.assign(entry, UNSENT);
+    this.#changed();
   }
 
   /** The server has accepted the action, with these changes. */

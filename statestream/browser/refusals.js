@@ -1,11 +1,12 @@
 /* refusals.js: an unexpected response: whether to try again, and the server's explanation.
  *
- * Invariants: the explanation is informative only. Whether or not the body can be read, the status decides. Of the
- * body, only the beginning is read, and only for a while.
+ * Invariants: whether or not the body can be read, the status decides whether to try again. Only a problem document with
+ * a code is an answer of the server; anything else is of another program, such as a proxy. Of the body, only the
+ * beginning is read, and only for a while.
  */
 import { Lost, StatestreamError } from "./errors.js";
 
-const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
+export const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
 const MAX_BYTES = 4096;
 const EXPLANATION_MS = 3000;
 const SHOWN_CHARACTERS = 200;
@@ -14,22 +15,22 @@ export const isTemporary = (status) => status >= 500 || TEMPORARY.includes(statu
 
 /** The error that a response stands for: a Lost if its status is temporary. */
 export async function errorOf(response) {
-  const { status } = response, { code, detail, reason } = explained(await beginningOf(response), status);
+  const { status } = response, { code, detail, reason } = explained(await beginningOf(response), response);
   const more = { code, status, reason, retryAfter: retryAfterOf(response) };
   return isTemporary(status) ? new Lost(detail, more) : new StatestreamError(detail, more);
 }
 
-/** The code and the detail of a problem document; `refused` and the beginning of any other text, but not of a page. */
-function explained(text, status) {
+/** What a problem document says; `answer` and the beginning of any other text, but not of a page. */
+function explained(text, { status, headers }) {
   try {
-    const { code, detail, reason } = JSON.parse(text);
-    if (typeof detail === "string") return { code: String(code ?? "refused"), detail, reason };
+    const { code, detail, reason } = JSON.parse(text), isProblem = headers.get("Content-Type")?.includes("problem+json");
+    if (isProblem && code && detail) return { code, detail, reason };
   } catch {
     // it is no problem document
   }
   const shown = text.slice(0, SHOWN_CHARACTERS) || "it gives no reason";
   const detail = text.includes("<") ? "another program answered; check the URL" : shown;
-  return { code: "refused", detail: `the server answers with status ${status}: ${detail}` };
+  return { code: "answer", detail: `the server answers with status ${status}: ${detail}` };
 }
 
 async function beginningOf(response) {

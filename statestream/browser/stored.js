@@ -1,6 +1,7 @@
 /* stored.js: an outbox that outlives its page: actions wait in IndexedDB, and one of all pages of the person sends them.
  *
- * Invariants: an action is stored before it is sent. All pages are told what became of it as it is removed, so whoever
+ * Invariants: an action is stored before it is sent. A page that is put away lets another one send in the same step, as it
+ * may be frozen before the next one. All pages are told what became of it as it is removed, so whoever
  * reads the table either finds it or is told. If its sender dies before that, the next one sends it again, with the same
  * id, so it takes effect once. Where nothing can be stored, an outbox in memory takes its place.
  */
@@ -14,6 +15,7 @@ export class StoredOutbox {
   #send;
   #onPut;
   #onSent;
+  #onUnsent;
   #onDone;
   #isLive;
   #memory;
@@ -22,15 +24,18 @@ export class StoredOutbox {
   #channel = null; // while this page is in use: messages would throw it out of the browser's cache
   #waiting = new Map(); // the promises of this page's actions, by id
   #known = new Set(); // the ids of all stored actions that this page has heard of
-  #done = null; // the ids of what was done while the table is read
+  #done = null; // the ids of what was done while the table is read,
+  #sent = null; // and of what was sent
   #turn = new AbortController();
   #news = () => {};
   #closed = false;
 
   /** For each action of any page, `onPut(action)` is called, `onSent(id)` before it is sent for the first time, and
-   * `onDone(id, {answer, error})` when it is over. `onSent(id, true)`: that was before this page has heard of it. */
-  constructor(name, send, { onPut, onSent, onDone, isLive }) {
-    this.#isLive = isLive;
+   * `onDone(id, {answer, error})` when it is over. `onSent(id, true)`: that was before this page has heard of it. While
+   * this page sleeps, another one may send all of them: `onSent` is called, and `onUnsent(id)` later for those that were
+   * not sent. */
+  constructor(name, send, { onPut, onSent, onUnsent, onDone, isLive }) {
+    [this.#isLive, this.#onUnsent] = [isLive, onUnsent];
     [this.#send, this.#onPut, this.#onSent, this.#onDone] = [send, onPut, onSent, onDone];
     this.#memory = new Outbox((action) => (onSent(action.id), send(action)));
     this.#database = name.then((text) => this.#open(text)).catch(() => null);
@@ -64,6 +69,7 @@ export class StoredOutbox {
 
   /** Lets another page send. */
   sleep() {
+    for (const id of this.#known) this.#onSent(id); // the next state may have them, before the table is read again
     this.#turn.abort();
     this.#channel?.close();
     this.#channel = null;
@@ -91,15 +97,16 @@ export class StoredOutbox {
 
   /** Finds out what other pages have put, and what was done, while this one was not there or stood still. */
   async #read(database) {
-    const known = [...this.#known], done = (this.#done = new Set());
+    const known = [...this.#known], done = (this.#done = new Set()), sent = (this.#sent = new Set());
     const rows = await result(database.transaction(TABLE).objectStore(TABLE).getAll());
     if (done !== this.#done || this.#closed) return; // it is read once more
-    this.#done = null;
+    this.#done = this.#sent = null;
     const stored = new Set(rows.map(({ id }) => id));
-    for (const action of rows) {
-      if (done.has(action.id) || this.#known.has(action.id)) continue;
-      this.#put(action);
-      if (action.isSent) this.#onSent(action.id, true);
+    for (const action of rows.filter(({ id }) => !done.has(id))) {
+      const isNew = !this.#known.has(action.id), isSent = action.isSent || sent.has(action.id);
+      if (isNew) this.#put(action);
+      if (!isSent) this.#onUnsent(action.id);
+      else if (isNew) this.#onSent(action.id, true);
     }
     for (const id of known) {
       if (this.#known.has(id) && !stored.has(id)) this.#settle(id, { error: { code: "unavailable", detail: MISSED } });
@@ -126,9 +133,14 @@ export class StoredOutbox {
 
   #hear({ action, sent, id, outcome }) {
     if (action !== undefined) this.#put(action);
-    else if (sent !== undefined) this.#onSent(sent);
+    else if (sent !== undefined) this.#mark(sent);
     else this.#settle(id, outcome);
     this.#news();
+  }
+
+  #mark(id) {
+    this.#sent?.add(id);
+    this.#onSent(id);
   }
 
   #settle(id, { answer, error }) {
@@ -150,7 +162,7 @@ export class StoredOutbox {
       try {
         this.#listen(); // before it reads, so that it misses nothing
         await this.#read(database);
-        await navigator.locks.request(this.#name, { signal }, () => this.#run(signal));
+        await navigator.locks.request(this.#name, { signal }, () => Promise.race([this.#run(signal), aborted(signal)]));
       } catch {
         if (!signal.aborted) await Promise.race([this.#rest(), aborted(signal)]); // the table cannot be read just now
       }
@@ -161,6 +173,7 @@ export class StoredOutbox {
     while (!signal.aborted) {
       const news = new Promise((resolve) => (this.#news = resolve)), next = await this.#first();
       const isOffline = globalThis.navigator.onLine === false && !this.#isLive(); // a browser may be wrong about that
+      if (signal.aborted) return;
       if (next === null || isOffline) await news;
       else await Promise.race([this.#deliver(next, signal), aborted(signal)]);
     }
@@ -171,12 +184,14 @@ export class StoredOutbox {
     if (!isSent) {
       await this.#change((table) => table.put({ ...action, isSent: true }, key));
       this.#tell({ sent: id });
-      this.#onSent(id);
+      this.#mark(id);
     }
+    if (signal.aborted) return; // another page sends it
     try {
       outcome.answer = await this.#send(action);
     } catch (error) {
-      if (isUnanswered(error) || signal.aborted) return this.#rest(error.retryAfter);
+      if (signal.aborted) return; // what this page waits for by now is something else
+      if (isUnanswered(error)) return this.#rest(error.retryAfter);
       outcome.error = { ...error };
     }
     await this.#change((table) => {
@@ -200,6 +215,7 @@ export class StoredOutbox {
   async #change(work) {
     const transaction = (await this.#database).transaction(TABLE, "readwrite");
     work(transaction.objectStore(TABLE));
+    transaction.commit(); // a page that is frozen from here on holds up no other
     await new Promise((resolve, reject) => {
       transaction.oncomplete = resolve;
       transaction.onabort = () => reject(transaction.error);

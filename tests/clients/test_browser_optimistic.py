@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.support import ROOT, Server, dispatch, eventually, get_state
-from tests.support.browser import CHROMIUM, Tab
+from tests.support import ROOT, Server, dispatch, eventually
+from tests.support.browser import Tab
+from tests.support.expecting import follow, titles, titles_come_to
 from tests.support.node import Node
-
-APP = f"{ROOT / 'tests/apps/paged.py'}:app"
-CONNECT = """
-Promise.all([import("/js/statestream.js"), import("/js/optimistic.js")]).then(([{ connect }, { optimistic }]) => {
-  const request = (globalThis.request = globalThis.fetch);
-  Object.assign(globalThis, { seen_titles: [], sent: 0, done: [], blocked: BLOCKED });
-  globalThis.fetch = (url, init) => ((sent += url.endsWith("/dispatch")), request(url, init));
-  const lock = navigator.locks.request.bind(navigator.locks), open = indexedDB.open.bind(indexedDB), names = new Set();
-  const until = ({ signal }) => () => new Promise((resolve) => signal.addEventListener("abort", resolve));
-  indexedDB.open = (name, version) => (names.add(name), open(name, version));
-  navigator.locks.request = (name, options, work) =>
-    lock(name, options, blocked && names.has(name) ? until(options) : work); // it is to send, and stands still
-  const added = (board, task) => ({ ...board, tasks: [...board.tasks, { ...task, done: false }] });
-  const counted = (board, { by = 1 }) => ({ ...board, count: board.count + by });
-  const reducers = { "board/task_added": added, "board/counted": counted, "board/refused": counted };
-  globalThis.client = connect("/", { slices: "board", identity: IDENTITY, optimistic: optimistic(reducers) });
-  globalThis.titles = () => client.state.board?.tasks.map(({ title }) => title).join("") ?? "";
-  client.select((state) => state.board?.tasks, () => seen_titles.push(titles()));
-  globalThis.add = (id) => {
-    const task = { id, title: id }, over = (outcome) => done.push(outcome);
-    client.dispatch("board/task_added", task).then(over, ({ code }) => over(code));
-    return titles();
-  };
-})
-"""
+from tests.support.tabs import PAGED
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     env = {"JOURNAL": f"sqlite:///{tmp_path / 'board.db'}", "PYTHONPATH": str(ROOT)}
-    with Server("serve", APP, env=env) as running:
+    with Server("serve", PAGED, env=env) as running:
         yield running
 
 
@@ -54,25 +30,6 @@ def tab(browser: Node, server: Server) -> Iterator[Tab]:
     follow(opened)
     yield opened
     opened.close()
-
-
-def follow(tab: Tab, *, blocked: bool = False, identity: str = "'ada'") -> None:
-    tab.look(CONNECT.replace("BLOCKED", str(blocked).lower()).replace("IDENTITY", identity))
-    tab.wait("globalThis.client?.health.phase === 'live'")
-
-
-async def titles(http: aiohttp.ClientSession, server: Server) -> str:
-    state: Any = await get_state(http, server.url)
-    return "".join(task["title"] for task in state["slices"]["board"]["tasks"])
-
-
-async def come_to(http: aiohttp.ClientSession, server: Server, wanted: str) -> None:
-    """Waits until the server has these titles."""
-
-    async def has_them() -> bool:
-        return await titles(http, server) == wanted
-
-    await eventually(has_them, seconds=15)
 
 
 @pytest.mark.parametrize("identity", ["'ada'", "undefined"])
@@ -154,7 +111,7 @@ async def test_what_was_dispatched_offline_is_sent_in_order_after_a_reload(
     tab.do("reload")
     follow(tab)
     tab.wait("titles() === 'xabc' && sent === 3")
-    await come_to(http, server, "xabc")
+    await titles_come_to(http, server, "xabc")
     assert all(len(set(text)) == len(text) for text in tab.look("seen_titles"))
     tab.do("reload")
     follow(tab)
@@ -164,42 +121,42 @@ async def test_what_was_dispatched_offline_is_sent_in_order_after_a_reload(
     tab.close()
 
 
-async def test_a_page_in_the_cache_learns_that_another_one_has_sent_its_action(
-    server: Server, http: aiohttp.ClientSession
-) -> None:
-    with Node("browser.mjs", CHROMIUM, "--enable-features=BackForwardCache") as browser:
-        first = Tab(browser, "first", server.url)
-        await asyncio.to_thread(follow, first, blocked=True)
-        first.look("add('a')")
-        second = Tab(browser, "second", server.url, beside=first)
-        await asyncio.to_thread(follow, second)
-        second.wait("titles() === 'a'")
-        first.look("void (blocked = false)")
-        first.do("visit", url=f"{server.url}/elsewhere")
-        second.wait("sent === 1")
-        await come_to(http, server, "a")
-        second.look("add('b')")
-        second.wait("done.length === 1 && titles() === 'ab'")
-        first.do("back")
-        assert await asyncio.to_thread(first.wait, "globalThis.done"), "the browser has loaded it again"
-        await asyncio.to_thread(first.wait, "titles() === 'ab' && done[0] === 'unavailable'")
-        first.look("add('c')")
-        await asyncio.to_thread(first.wait, "titles() === 'abc' && done[1]?.duplicate === false")
-        for tab in (first, second):
-            await asyncio.to_thread(tab.do, "close")
+FOREIGN = {
+    "a page": (200, "text/html", "<html>"),
+    "a refusal": (403, "text/html", "<html>Log in first.</html>"),
+    "nothing": (404, "text/plain", ""),
+    "JSON": (403, "application/json", '{"code": "token_not_valid", "detail": "Log in first."}'),
+    "a problem": (400, "application/problem+json", '{"title": "Bad Request", "detail": "No such route."}'),
+}
 
 
+@pytest.mark.parametrize(("status", "kind", "text"), FOREIGN.values(), ids=FOREIGN)
 async def test_another_program_that_answers_does_not_end_an_action(
-    tab: Tab, server: Server, http: aiohttp.ClientSession
+    tab: Tab, server: Server, http: aiohttp.ClientSession, status: int, kind: str, text: str
 ) -> None:
-    login = "new Response('<html>', { headers: { 'Content-Type': 'text/html' } })"
-    tab.look(f"void (globalThis.fetch = async () => (sent++, {login}))")
+    answer = f"new Response({json.dumps(text)}, {{ status: {status}, headers: {{ 'Content-Type': '{kind}' }} }})"
+    tab.look(f"void (globalThis.fetch = async (url) => (sent += url.endsWith('/dispatch'), {answer}))")
     tab.look("add('a')")
     tab.wait("sent === 1")
+    assert tab.look("[done.length, titles(), client.pending.map(({ type, payload }) => [type, payload.id])]") == [
+        0, "a", [["board/task_added", "a"]],
+    ]  # fmt: skip
     tab.do("reload")
     follow(tab)
-    tab.wait("sent === 1 && titles() === 'a'")
-    await come_to(http, server, "a")
+    tab.wait("sent === 1 && titles() === 'a' && client.pending.length === 0")
+    await titles_come_to(http, server, "a")
+
+
+async def test_an_action_that_is_too_large_for_a_proxy_holds_up_no_other(
+    tab: Tab, server: Server, http: aiohttp.ClientSession
+) -> None:
+    tab.look("""void (globalThis.fetch = (url, init) =>
+      init.body?.includes("large") ? Promise.resolve(new Response("<html>", { status: 413 })) : request(url, init))""")
+    tab.look("add('large')")
+    tab.look("add('a')")
+    tab.wait("done.length === 2 && titles() === 'a'")
+    assert tab.look("done[0]") == "answer"
+    await titles_come_to(http, server, "a")
 
 
 @pytest.mark.parametrize("how", ["close", "crash"])
