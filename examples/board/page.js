@@ -15,19 +15,13 @@ const client = connect("/", { slices: ["board"], identity: "visitor", optimistic
 const cards = () => client.state.board?.cards ?? [];
 const cardOf = (item) => cards().find(({ id }) => id === item?.dataset.id);
 
-const waiting = new Map(); // how many actions of a card the server has not answered yet
-
 async function dispatch(type, payload) {
-  waiting.set(payload.id, (waiting.get(payload.id) ?? 0) + 1);
   element("problem").textContent = "";
   try {
     await client.dispatch(type, payload);
   } catch (error) {
     element("problem").textContent = error.detail; // the card is back where it was
   }
-  waiting.set(payload.id, waiting.get(payload.id) - 1);
-  draw();
-  status();
 }
 
 function move(card, { column, before = null }) {
@@ -64,7 +58,6 @@ function draw() {
     own.forEach((item, at) => item !== list.children[at] && list.insertBefore(item, list.children[at] ?? null));
     element(column).dataset.count = own.length;
   }
-  for (const [id, item] of items) item.classList.toggle("waiting", waiting.get(id) > 0);
   if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true }); // it has moved
   for (const [item, before] of from) if (item.isConnected) slide(item, before);
 }
@@ -163,9 +156,11 @@ client.select((state) => state.board, draw);
 client.subscribe(status);
 globalThis.ononline = globalThis.onoffline = status;
 
+/** Says what the connection does, and marks the cards whose actions the server has not answered. */
 function status() {
   const { phase, error } = client.health, isOffline = !navigator.onLine || phase === "waiting";
-  const unsent = [...waiting.values()].filter(Boolean).length;
+  const waiting = new Set(client.pending.map(({ payload }) => payload.id)), unsent = client.pending.length;
+  for (const [id, item] of items) item.classList.toggle("waiting", waiting.has(id));
   const phases = { connecting: "Connecting", live: "Live", ended: "Disconnected" };
   element("status").className = isOffline ? "waiting" : phase;
   element("status").textContent = isOffline ? `Offline${unsent ? `: ${unsent} to be sent` : ""}` : phases[phase];

@@ -14,7 +14,8 @@ The client is the package that `npm pack` makes of this folder: `statestream.js`
     client.js                         `connect`: all of it together
     overlay.js, outbox.js, stored.js  changes that are expected; actions that wait, in memory and in IndexedDB
     optimistic.js                     `optimistic`: these together, for pages that want them
-    feed.js, conversation.js          what components show of it; chats as people see them
+    conversation.js, archive.js       chats as people see them, and their older messages
+    feed.js                           what components show of it
     react.js                          the hooks for React
 
 The inspector is a page of its own, `inspector/`, which builds on the client and is no part of the package:
@@ -32,7 +33,7 @@ The chat page of the demo, `chat/`, builds on the client in the same way. `vendo
     elements.js, names.js, times.js   elements, and names and times as people read them
     blocks.js, markdown.js, code.js   Markdown: its blocks as text grows; as elements; blocks of code
     server.js, person.js, drafts.js   other requests; who sits here; what they have typed
-    talk.js, earlier.js, search.js    the open chat; its older messages; what chats contain
+    talk.js, search.js                the open chat; what chats contain
     attachments.js, composer.js       files to send; the field in which people write
     approval.js                       a tool call that waits for approval
     parts.js, message.js, messages.js the parts of a message; one message; all of them

@@ -7,18 +7,16 @@ import { newId } from "./dispatch.js";
 
 const TYPING_MS = 3000; // between reports of typing, each of which is valid for twice as long
 
-const UNFINISHED = ["streaming", "waiting"];
+export const UNFINISHED = ["streaming", "waiting"];
 
-const none = Object.freeze([]);
-const nothing = (status) => ({ ids: none, messages: none, status, title: undefined, leaf: undefined });
-const LOADING = nothing("loading"), MISSING = nothing("missing");
-export const NEW = nothing("ready"); // a chat that begins with its first message
+export const EMPTY = { messages: [] }; // a chat that begins with its first message
+const LOADING = { ...viewed(EMPTY), status: "loading" }, MISSING = { ...LOADING, status: "missing" };
 const chats = new WeakMap(), messages = new WeakMap(); // the view of each value
 
 /** The key that stands for a text in the name of a slice, as the server writes it. */
 export function keyOf(text) {
-  const spelt = (c) => (c[1] ? decodeURIComponent(c) : `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
-  return encodeURIComponent(text).replace(/%3A|%40|[!'()*]/g, spelt);
+  const escaped = (character) => `%${character.charCodeAt().toString(16).toUpperCase()}`;
+  return encodeURIComponent(text).replace(/[!'()*]/g, escaped).replace(/%3A|%40/g, decodeURIComponent);
 }
 
 /** `chat` is the value of the slice; null if there is no such chat, undefined before the first state. */
@@ -30,10 +28,10 @@ export function viewOf(chat) {
 }
 
 function viewed(chat) {
-  const shown = pathOf(chat), siblings = siblingsIn(chat.messages), { title, leaf } = chat;
+  const shown = branchOf(chat), siblings = siblingsIn(chat.messages), { title, leaf } = chat;
   return {
     ids: shown.map(({ id }) => id),
-    messages: shown.map((message) => messageOf(message, siblings.get(placeOf(message)))),
+    messages: shown.map((message) => messageOf(message, siblings[placeOf(message)])),
     status: UNFINISHED.includes(shown.at(-1)?.status) ? shown.at(-1).status : "ready",
     title,
     leaf,
@@ -41,7 +39,7 @@ function viewed(chat) {
 }
 
 /** The messages that are shown: the way up from the leaf, oldest first. Parents come before their children. */
-function pathOf({ messages, leaf }) {
+function branchOf({ messages, leaf }) {
   const shown = [];
   for (let at = messages.length - 1, wanted = leaf; at >= 0; at -= 1)
     if (messages[at].id === wanted) wanted = (shown.push(messages[at]), messages[at].parent);
@@ -51,12 +49,8 @@ function pathOf({ messages, leaf }) {
 const placeOf = ({ parent, role }) => `${role} ${parent}`;
 
 function siblingsIn(messages) {
-  const siblings = new Map();
-  for (const message of messages) {
-    const place = placeOf(message), ids = siblings.get(place);
-    if (ids) ids.push(message.id);
-    else siblings.set(place, [message.id]);
-  }
+  const siblings = {};
+  for (const message of messages) (siblings[placeOf(message)] ??= []).push(message.id);
   return siblings;
 }
 
@@ -64,16 +58,17 @@ function siblingsIn(messages) {
 function messageOf(message, siblings) {
   const seen = messages.get(message);
   if (seen?.siblings.join() === siblings.join()) return seen;
-  const parts = message.parts.map(whole), texts = parts.filter(({ type }) => type === "text");
-  const view = { ...message, parts, text: texts.map(({ text }) => text).join(""), siblings };
+  const parts = message.parts.map(whole), text = parts.map(({ type, text }) => (type === "text" ? text : "")).join("");
+  const view = { ...message, parts, text, siblings };
   messages.set(message, view);
   return view;
 }
 
 function whole(part) {
   if (part.chunks === undefined) return part;
-  const { chunks, ...rest } = part, name = part.type === "tool" ? "arguments" : "text";
-  return { ...rest, [name]: part[name] + chunks.join("") };
+  const { chunks, ...rest } = part;
+  rest[part.type === "tool" ? "arguments" : "text"] += chunks.join("");
+  return rest;
 }
 
 /** Those who are in a chat, by when they came. `presence` is the value of the slice. */
@@ -84,69 +79,60 @@ export function peopleIn(presence) {
 }
 
 /** What a person can do in a chat. `look()` gives its view, `request` sends to the server as a client does. */
-export class Desk {
-  #id;
-  #look;
-  #request;
-  #creating = null; // while the chat is created
-  #unanswered = null; // the last message, until the server has accepted it
+export function deskOf(id, look, request) {
+  let creating = null; // while the chat is created
+  let unanswered = null; // the last message, until the server has accepted it
 
-  constructor(id, look, request) {
-    [this.#id, this.#look, this.#request] = [id, look, request];
-  }
-
-  /** Asks, in a new chat if there is none yet. Returns the id of the chat. */
-  send = async (content, { agent } = {}) => {
-    const same = this.#unanswered?.content === content;
-    const message = (this.#unanswered = same ? this.#unanswered : { content, id: newId() }); // so that it is asked once
-    if (this.#id === undefined) await (this.#creating ??= this.#create());
-    await this.#ask({ messages: [messageWith(message.id, content)], agent });
-    if (this.#unanswered === message) this.#unanswered = null;
-    return this.#id;
-  };
-
-  edit = (message, content) => this.#ask({ messages: [messageWith(message, content)], leaf: this.#look().leaf });
-
-  regenerate = (message) => {
-    const { messages, leaf } = this.#look(), messageId = message ?? messages.findLast(isReply)?.id;
-    return this.#ask({ trigger: "regenerate-message", messageId, leaf }, { attempts: 1 });
-  };
-
-  stop = async () => {
-    const { status, leaf } = this.#look();
-    if (UNFINISHED.includes(status)) await this.#post("stop", { activeStreamId: leaf });
-  };
-
-  /** Decides about a tool call that waits, by the id of its approval. */
-  decide = async (id, approved, { arguments: given, reason } = {}) =>
-    void (await this.#post("approvals", { decisions: [{ id, approved, arguments: given, reason }] }));
-
-  branch = async (message) => void (await this.#post("branch", { message, leaf: this.#look().leaf }, { attempts: 1 }));
-
-  async #create() {
+  async function create() {
     try {
-      this.#id = (await this.#request("api/chats", {}, { attempts: 1 })).id;
+      id = (await request("api/chats", {}, { attempts: 1 })).id;
     } finally {
-      this.#creating = null;
+      creating = null;
     }
   }
 
-  async #ask(body, options) {
-    await this.#post("stream", body, options); // the reply arrives as state
-  }
+  const post = async (route, body, options) =>
+    void (await request(`api/chats/${encodeURIComponent(id)}/${route}`, body, options));
+  const ask = (body, options) => post("stream", body, options); // the reply arrives as state
 
-  #post(route, body, options) {
-    return this.#request(`api/chats/${encodeURIComponent(this.#id)}/${route}`, body, options);
-  }
+  return {
+    /** Asks, in a new chat if there is none yet. Returns the id of the chat. */
+    async send(content, { agent } = {}) {
+      if (unanswered?.content !== content) unanswered = { content, id: newId() }; // the same one is asked once
+      const message = unanswered;
+      if (id === undefined) await (creating ??= create());
+      await ask({ messages: [messageWith(message.id, content)], agent });
+      if (unanswered === message) unanswered = null;
+      return id;
+    },
+
+    edit: (message, content) => ask({ messages: [messageWith(message, content)], leaf: look().leaf }),
+
+    regenerate(message) {
+      const { messages, leaf } = look(), messageId = message ?? messages.findLast(isReply)?.id;
+      return ask({ trigger: "regenerate-message", messageId, leaf }, { attempts: 1 });
+    },
+
+    async stop() {
+      const { status, leaf } = look();
+      if (UNFINISHED.includes(status)) await post("stop", { activeStreamId: leaf });
+    },
+
+    /** Decides about a tool call that waits, by the id of its approval. */
+    decide: (id, approved, { arguments: given, reason } = {}) =>
+      post("approvals", { decisions: [{ id, approved, arguments: given, reason }] }),
+
+    branch: (message) => post("branch", { message, leaf: look().leaf }, { attempts: 1 }),
+  };
 }
 
 /** A function that reports whether this person is typing. Nobody depends on it, so failures are ignored. */
 export function typingIn(id, request) {
-  let last = -Infinity;
+  let due = 0; // when the next report is
   return (typing = true) => {
     const now = performance.now();
-    if (typing && now - last < TYPING_MS) return;
-    last = typing ? now : -Infinity;
+    if (typing && now < due) return;
+    due = typing ? now + TYPING_MS : 0;
     request(`api/chats/${encodeURIComponent(id)}/typing`, { typing }, { attempts: 1 }).catch(() => {});
   };
 }

@@ -26,6 +26,7 @@ export class Feed {
   #leave;
   #timer;
   #listeners = new Set();
+  archives = {}; // of the chats that it has, by the names of their slices
 
   /** `initial` is shown first. `open()` gives a client, `close(client)` ends it. */
   constructor(initial, open, close) {
@@ -36,27 +37,28 @@ export class Feed {
   get client() {
     if (this.#client === null) {
       this.#client = this.#open();
-      this.#leave = this.#client.subscribe(() => this.#publish());
-      this.#publish();
+      this.#leave = this.#client.subscribe(this.publish);
+      this.publish();
     }
     this.#release();
     return this.#client;
   }
 
   subscribe = (listener) => {
-    const entry = { listener }; // so that one function can be added twice
-    this.#listeners.add(entry);
+    const tell = () => listener(); // so that one function can be added twice
+    this.#listeners.add(tell);
     void this.client;
     return () => {
-      this.#listeners.delete(entry);
+      this.#listeners.delete(tell);
       this.#release();
     };
   };
 
-  #publish() {
-    this.shown = shownBy(this.#client, this.shown);
-    for (const { listener } of [...this.#listeners]) listener();
-  }
+  /** Shows what there is by now. */
+  publish = () => {
+    if (this.#client !== null) this.shown = shownBy(this.#client, this.shown);
+    for (const tell of [...this.#listeners]) tell();
+  };
 
   #release() {
     clearTimeout(this.#timer);
@@ -80,11 +82,10 @@ export class Source {
     let newest = snapshot; // where the next connection continues
     const end = (ended) => {
       newest = ended.snapshot ?? newest;
-      ended.close();
+      if (!client) ended.close();
     };
     const initial = snapshot ? shownOf(snapshot.slices, true) : NOTHING;
-    const open = () => connect(url, { ...options, snapshot: newest });
-    this.base = client ? new Feed(initial, () => client, () => {}) : new Feed(initial, open, end);
+    this.base = new Feed(initial, () => client ?? connect(url, { ...options, snapshot: newest }), end);
     if (client) this.base.shown = shownBy(client, initial);
   }
 
@@ -95,22 +96,19 @@ export class Source {
   /** The feed that has the slice of that name. */
   feedOf(name) {
     if (name === undefined || selects(this.#selection, name)) return this.base;
-    let feed = this.#others.get(name);
-    if (feed === undefined) this.#others.set(name, (feed = this.#other(name)));
-    return feed;
+    return this.#others.get(name) ?? this.#other(name);
   }
 
   /** One that is in the map while it is open. A component that was hidden may open it again without a rendering. */
   #other(name) {
-    const open = () => {
-      this.#others.set(name, feed);
-      return this.base.client.follow([name]);
-    };
+    const keep = () => this.#others.set(name, feed);
+    const open = () => (keep(), this.base.client.follow([name]));
     const close = (client) => {
       if (this.#others.get(name) === feed) this.#others.delete(name);
       client.close();
     };
     const feed = new Feed(NOTHING, open, close);
+    keep();
     return feed;
   }
 }

@@ -147,7 +147,8 @@ export class Leader {
   async #extend() {
     const [missing] = [...this.#newcomers.values()].filter(({ selection }) => !covers(this.#admitted, selection));
     if (missing === undefined || this.#asking !== null || !this.#connection.isOpen) return;
-    if (await this.#admit(missing.selection).catch(() => true)) this.#connection.reopen(); // else the others go on as before
+    const isWorthIt = await this.#admit(missing.selection).catch(() => true); // otherwise, the others go on as before
+    if (isWorthIt) this.#connection.reopen();
   }
 
   /** Makes the next connection the one that all want by now. */

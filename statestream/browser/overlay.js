@@ -46,7 +46,8 @@ export class Overlay {
     const [slice] = type.split("/"), name = key === undefined ? slice : `${slice}/${key}`;
     const reduce = (value) => this.#reducers[type](value, payload);
     if (!this.expects(type) || !this.#selects(name) || this.#expected.some((entry) => entry.id === id)) return;
-    this.#expected.push({ id, name, reduce, action: { id, type, payload, key }, ...UNSENT, version: null, isIn: false });
+    const action = { id, type, payload, key };
+    this.#expected.push({ id, name, reduce, action, ...UNSENT, version: null, isIn: false });
     this.#changed();
   }
 

@@ -74,6 +74,8 @@ export interface Chat {
   readonly title: string | undefined;
   /** The newest message that is shown. */
   readonly leaf: string | undefined;
+  /** Whether the server has messages above these, which `loadOlder` adds. */
+  readonly hasOlder: boolean;
   /** Why there will be no further changes; null as long as the chat is followed. */
   readonly error: StatestreamError | null;
   /** Asks. Resolves to the id of the chat once the server has the message. */
@@ -84,6 +86,8 @@ export interface Chat {
   readonly regenerate: (this: void, message?: string) => Promise<void>;
   /** Approves or denies a tool call that waits, by the id of its approval: `part.approval.id`. */
   readonly decide: (this: void, approval: string, approved: boolean, options?: Verdict) => Promise<void>;
+  /** Adds up to 100 older messages, for all components that show this chat. It throws a StatestreamError. */
+  readonly loadOlder: (this: void) => Promise<void>;
   /** Stops the reply for everybody, and keeps its text. */
   readonly stop: (this: void) => Promise<void>;
   /** Shows everybody the branch with that message. */

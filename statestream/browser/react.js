@@ -8,11 +8,22 @@
  */
 "use client"; // frameworks that render on a server run this module in the browser as well
 
-import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useRef, useState } from "react";
-import { useInsertionEffect, useSyncExternalStore } from "react";
-import { Desk, keyOf, NEW, peopleIn, typingIn, viewOf } from "./conversation.js";
+import {
+  createContext,
+  createElement,
+  useCallback,
+  useContext,
+  useEffect,
+  useInsertionEffect,
+  useMemo,
+  useRef,
+  useSyncExternalStore,
+} from "react";
+import { archiveOf } from "./archive.js";
+import { EMPTY, deskOf, keyOf, peopleIn, typingIn } from "./conversation.js";
 import { StatestreamError } from "./errors.js";
 import { Source } from "./feed.js";
+import { areShallowEqual } from "./sharing.js";
 
 const Context = createContext(null), NONE = {};
 const same = (value) => value, ignore = () => {};
@@ -23,15 +34,13 @@ const same = (value) => value, ignore = () => {};
  */
 export function StatestreamProvider({ children, client, url, ...options }) {
   const { slices, token, identity, snapshot } = options, newest = useRef(options), spent = useRef(undefined);
-  const text = typeof token === "string" ? token : undefined;
   const source = useMemo(() => {
-    const call = (name) => (...given) => newest.current[name](...given); // a component may pass a new one each time
     const own = { ...options };
-    if (typeof token === "function") own.token = call("token");
-    if (own.fetch) own.fetch = call("fetch");
+    for (const name of ["token", "fetch"]) // a component may pass a new one each time
+      if (typeof own[name] === "function") own[name] = (...given) => newest.current[name](...given);
     if (snapshot === spent.current) delete own.snapshot; // it was shown already, and to somebody else perhaps
     return new Source(client, url, own);
-  }, [client, String(url), slices && String(slices), typeof token, text, identity]);
+  }, [client, String(url), slices && String(slices), typeof token === "function" || token, identity]);
   useInsertionEffect(() => void (newest.current = options)); // before the effects of the components in it
   useEffect(() => {
     spent.current = newest.current.snapshot;
@@ -48,15 +57,15 @@ function useSource() {
 
 /** What `select` makes of what `read` finds in the feed with the slice `name`: the same object while it is equal. */
 function useFeed(name, read, select, isEqual) {
-  const feed = useSource().feedOf(name), held = useRef(NONE); // what is on the screen
+  const feed = useSource().feedOf(name), held = useRef(undefined); // what is on the screen
   const [get, getFirst] = useMemo(() => {
     const selecting = (look) => {
-      let input = NONE, output = NONE;
+      let input = NONE, output;
       return () => {
         const now = read(look());
         if (Object.is(input, now)) return output;
-        const next = select(now), before = output === NONE ? held.current : output;
-        [input, output] = [now, !isMissing(before) && !isMissing(next) && isEqual(before, next) ? before : next];
+        const next = select(now), before = output ?? held.current, isKnown = before !== undefined && next !== undefined;
+        [input, output] = [now, isKnown && isEqual(before, next) ? before : next];
         return output;
       };
     };
@@ -67,16 +76,6 @@ function useFeed(name, read, select, isEqual) {
   return value;
 }
 
-const isMissing = (value) => value === NONE || value === undefined;
-
-const valueIn = (state, name, otherwise) => (Object.hasOwn(state, name) ? state[name] : otherwise);
-
-/** The same for the value of the slice; `select` gets null if there is none, and undefined before the first state. */
-function useValue(name, select, isEqual) {
-  const read = useCallback(({ state, begun }) => valueIn(state, name, begun ? null : undefined), [name]);
-  return useFeed(name, read, select, isEqual);
-}
-
 /** The value of a slice, or what `selector` finds in it. Undefined while there is no such slice.
  *
  * The component is drawn again if the result is not equal to the one before: by `isEqual`, which compares the members
@@ -84,7 +83,7 @@ function useValue(name, select, isEqual) {
  */
 export function useSlice(name, selector = same, isEqual = areShallowEqual) {
   const select = useCallback((value) => (value === undefined ? undefined : selector(value)), [selector]);
-  const read = useCallback(({ state }) => valueIn(state, name), [name]);
+  const read = useCallback(({ state }) => (Object.hasOwn(state, name) ? state[name] : undefined), [name]);
   return useFeed(name, read, select, selector === same ? Object.is : isEqual);
 }
 
@@ -104,9 +103,9 @@ const endOf = ({ health: { phase, error } }) => (phase === "ended" ? error : nul
 
 /** Who is in a chat, and a function that reports that this person is typing. Being here, this person is present too. */
 export function usePresence(chat) {
-  const source = useSource(), people = useValue(`presence/${keyOf(chat)}`, peopleIn, areShallowEqual);
+  const source = useSource(), people = useSlice(`presence/${keyOf(chat)}`, peopleIn);
   const setTyping = useMemo(() => typingIn(chat, source.request), [source, chat]);
-  return useMemo(() => ({ people, setTyping }), [people, setTyping]);
+  return useMemo(() => ({ people: people ?? [], setTyping }), [people, setTyping]);
 }
 
 /** A chat, and what to do in it. Without `chat`, it is a new one, which begins with the first message that is sent.
@@ -115,52 +114,44 @@ export function usePresence(chat) {
  * not drawn again while a reply grows.
  */
 export function useChat(chat) {
-  const source = useSource(), [used] = useState(() => new Set());
-  const name = chat === undefined ? undefined : `chat/${keyOf(chat)}`;
-  const select = useCallback((value) => ({ view: name === undefined ? NEW : viewOf(value) }), [name]);
-  const isEqual = useCallback((before, next) => {
-    const view = kept(before.view, next.view), equal = [...used].every((key) => view[key] === before.view[key]);
-    (equal ? before : next).view = view; // so that what is read for the first time is of now
-    return equal;
-  }, [used]);
-  const shown = useValue(name, select, isEqual), error = useFeed(name, endOf, same, Object.is);
-  const desk = useMemo(() => {
-    const look = () => viewOf(name && source.feedOf(name).shown.state[name]);
-    return new Desk(chat, look, source.request);
-  }, [source, chat, name]);
-  return useMemo(() => watched(shown, used, { ...desk, error }), [shown, used, desk, error]);
+  const source = useSource(), { current: used } = useRef(new Set());
+  const isEqual = useCallback((before, next) => [...used].every((key) => before[key] === next[key]), [used]);
+  const shown = useView(chat, same, isEqual), error = useFeed(nameOf(chat), endOf, same, Object.is);
+  const archive = chatIn(source, chat);
+  const desk = useMemo(() => deskOf(chat, () => chatIn(source, chat).viewOf(), source.request), [source, chat]);
+  return useMemo(() => {
+    const all = { ...desk, error, loadOlder: archive.load };
+    for (const key in shown)
+      Object.defineProperty(all, key, { get: () => (used.add(key), archive.viewOf()[key]), enumerable: true });
+    return all;
+  }, [shown, desk, error, archive]);
 }
 
-/** The view `after`, with those members of `before` that are equal. */
-function kept(before, after) {
-  const view = { ...after };
-  for (const key of Object.keys(view)) if (areShallowEqual(before[key], after[key])) view[key] = before[key];
-  return view;
+const nameOf = (chat) => (chat === undefined ? undefined : `chat/${keyOf(chat)}`);
+
+/** A chat with its older messages, for all components that show it. */
+function chatIn(source, chat) {
+  const name = nameOf(chat), { archives, publish } = source.feedOf(name);
+  return (archives[name] ??= archiveOf(chat, source.request, publish));
 }
 
-/** `more` with the members of what is shown, which notes in `used` what is read. */
-function watched(shown, used, more) {
-  for (const key of Object.keys(shown.view)) {
-    const get = () => (used.add(key), shown.view[key]);
-    Object.defineProperty(more, key, { get, enumerable: true });
-  }
-  return more;
+/** What `select` makes of the view of a chat. */
+function useView(chat, select, isEqual) {
+  const source = useSource(), name = nameOf(chat);
+  const read = useCallback(({ state, begun }) => {
+    const none = begun ? null : undefined; // there is no such chat, or nobody knows yet
+    return chatIn(source, chat).viewOf(name === undefined ? EMPTY : state[name] ?? none);
+  }, [source, chat]);
+  return useFeed(name, read, select, isEqual);
 }
 
 /** One message of a chat; undefined while it is not shown. */
 export function useMessage(chat, message) {
-  const select = useCallback((value) => viewOf(value).messages.find(({ id }) => id === message), [message]);
-  return useValue(`chat/${keyOf(chat)}`, select, Object.is);
+  const select = useCallback(({ messages }) => messages.find(({ id }) => id === message), [message]);
+  return useView(chat, select, Object.is);
 }
 
 /** The hooks above, with the types of a server. */
 export const createHooks = () => ({ useSlice, useDispatch, useHealth, usePresence, useChat, useMessage });
 
-/** Whether two values are the same, or two objects or arrays whose members are the same. */
-export function areShallowEqual(one, other) {
-  if (Object.is(one, other)) return true;
-  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
-  const names = Object.keys(one);
-  if (Array.isArray(one) !== Array.isArray(other) || names.length !== Object.keys(other).length) return false;
-  return names.every((name) => Object.hasOwn(other, name) && Object.is(one[name], other[name]));
-}
+export { areShallowEqual };

@@ -1,7 +1,7 @@
 /* refusals.js: an unexpected response: whether to try again, and the server's explanation.
  *
- * Invariants: whether or not the body can be read, the status decides whether to try again. Only a problem document with
- * a code is an answer of the server; anything else is of another program, such as a proxy. Of the body, only the
+ * Invariants: whether or not the body can be read, the status decides whether to try again. Only a problem document
+ * with a code is an answer of the server; anything else is of another program, such as a proxy. Of the body, only the
  * beginning is read, and only for a while.
  */
 import { Lost, StatestreamError } from "./errors.js";
@@ -23,8 +23,8 @@ export async function errorOf(response) {
 /** What a problem document says; `answer` and the beginning of any other text, but not of a page. */
 function explained(text, { status, headers }) {
   try {
-    const { code, detail, reason } = JSON.parse(text), isProblem = headers.get("Content-Type")?.includes("problem+json");
-    if (isProblem && code && detail) return { code, detail, reason };
+    const { code, detail, reason } = JSON.parse(text);
+    if (headers.get("Content-Type")?.includes("problem+json") && code && detail) return { code, detail, reason };
   } catch {
     // it is no problem document
   }

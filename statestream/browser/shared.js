@@ -1,9 +1,10 @@
 /* shared.js: the stream that all clients of a group share: one of them leads, and the others apply what it passes on.
  *
- * Invariants: whoever has the group's lock leads; the browser passes it on when its holder is closed, crashes, or is put
- * away. A page that is put away gives it up in the same step, as it may be frozen before the next one. Messages of one channel arrive everywhere in one order, so a new leader that has heard itself has heard all that
- * the one before has said, and is where everybody is. A client follows one leader, and ignores any other. A client that
- * finds a gap asks for a first frame. Where the group cannot go on, each goes on alone, at its own position.
+ * Invariants: whoever has the group's lock leads; the browser passes it on when its holder is closed or crashes. A page
+ * that is put away gives it up in the same step, as it may be frozen before the next one. Messages of one channel arrive
+ * everywhere in one order, so a new leader that has heard itself has heard all that the one before has said, and is
+ * where everybody is. A client follows one leader, and ignores any other. A client that finds a gap asks for a first
+ * frame. Where the group cannot go on, each goes on alone, at its own position.
  */
 import { Gap, Lost, StatestreamError } from "./errors.js";
 import { DEGRADED } from "./health.js";

@@ -32,3 +32,12 @@ export function equal(a, b, depth = MAX_DEPTH) {
   if (Array.isArray(a) !== Array.isArray(b) || names.length !== Object.keys(b).length) return false;
   return names.every((name) => Object.hasOwn(b, name) && equal(a[name], b[name], depth - 1));
 }
+
+/** Whether two values are the same, or two objects or arrays whose members are the same. */
+export function areShallowEqual(one, other) {
+  if (Object.is(one, other)) return true;
+  if (!isContainer(one) || !isContainer(other)) return false;
+  const names = Object.keys(one);
+  if (Array.isArray(one) !== Array.isArray(other) || names.length !== Object.keys(other).length) return false;
+  return names.every((name) => Object.hasOwn(other, name) && Object.is(one[name], other[name]));
+}

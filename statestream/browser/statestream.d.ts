@@ -58,6 +58,8 @@ export interface Client<State extends Slices = Record<string, any>, Payloads ext
   readonly position: string | null;
   /** What the server has confirmed, to begin another client with; null while there is no cursor. */
   readonly snapshot: Snapshot | null;
+  /** The actions that are shown at once and that the server has not answered, of all tabs and from before a reload. */
+  readonly pending: readonly PendingAction[];
   /** What the connection does. A new object after each change. */
   readonly health: Health;
   /** The first state. It is rejected if the server refuses for good before, or if you close the client. */
@@ -90,9 +92,14 @@ export interface Client<State extends Slices = Record<string, any>, Payloads ext
   /** Sends a POST with JSON to another route of the server, such as `api/chats`, with the token of the client.
    *
    * Resolves to the JSON of the answer; to null for any other answer. It is sent again after a lost connection, so pass
-   * `attempts: 1` if repeating it is not safe. Throws a StatestreamError.
+   * `attempts: 1` if repeating it is not safe. A `GET` sends no body. Throws a StatestreamError.
    */
-  request(this: void, path: string, body?: unknown, options?: { readonly attempts?: number }): Promise<any>;
+  request(
+    this: void,
+    path: string,
+    body?: unknown,
+    options?: { readonly attempts?: number; readonly method?: "POST" | "GET" },
+  ): Promise<any>;
   /** Another client of the same server, with the same token, that follows other slices. Close it yourself. */
   follow(this: void, slices: readonly string[] | string): Client<State, Payloads>;
   /** Ends the connection. No listener is called any more. */
@@ -139,6 +146,14 @@ export interface DispatchOptions {
   readonly id?: string | undefined;
   /** The versions that slices must have, or the server refuses with `version_conflict`. */
   readonly expect?: Readonly<Record<string, number>> | undefined;
+}
+
+/** An action as it was dispatched. */
+export interface PendingAction {
+  readonly id: string;
+  readonly type: string;
+  readonly payload: any;
+  readonly key: string | undefined;
 }
 
 export interface Result {

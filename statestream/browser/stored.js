@@ -1,7 +1,7 @@
 /* stored.js: an outbox that outlives its page: actions wait in IndexedDB, and one of all pages of the person sends them.
  *
- * Invariants: an action is stored before it is sent. A page that is put away lets another one send in the same step, as it
- * may be frozen before the next one. All pages are told what became of it as it is removed, so whoever
+ * Invariants: an action is stored before it is sent. A page that is put away lets another one send in the same step, as
+ * it may be frozen before the next one. All pages are told what became of it as it is removed, so whoever
  * reads the table either finds it or is told. If its sender dies before that, the next one sends it again, with the same
  * id, so it takes effect once. Where nothing can be stored, an outbox in memory takes its place.
  */
@@ -32,8 +32,8 @@ export class StoredOutbox {
 
   /** For each action of any page, `onPut(action)` is called, `onSent(id)` before it is sent for the first time, and
    * `onDone(id, {answer, error})` when it is over. `onSent(id, true)`: that was before this page has heard of it. While
-   * this page sleeps, another one may send all of them: `onSent` is called, and `onUnsent(id)` later for those that were
-   * not sent. */
+   * this page sleeps, another one may send all of them: `onSent` is called, and later `onUnsent(id)` for those that
+   * were not sent. */
   constructor(name, send, { onPut, onSent, onUnsent, onDone, isLive }) {
     [this.#isLive, this.#onUnsent] = [isLive, onUnsent];
     [this.#send, this.#onPut, this.#onSent, this.#onDone] = [send, onPut, onSent, onDone];

@@ -176,6 +176,38 @@ def test_a_screen_reader_is_told_of_a_reply_once(page: ChatPage) -> None:
     assert last.startswith("scripted replied: 1 2 3 ")
 
 
+def test_a_screen_reader_is_told_what_others_write(page: ChatPage, browser: Node) -> None:
+    page.ask("echo Before")
+    other = ChatPage(browser, RIGHT, page.url, who="Ben")
+    for each in (page, other):
+        each.look(f"{{ {LISTEN} }}")
+    other.ask("echo From Ben")
+    page.wait("said.at(-1).endsWith('scripted replied: From Ben')")
+    told = " ".join(page.look("said"))
+    assert told.startswith("Ben wrote: echo From Ben")
+    assert "Before" not in told
+    other.wait("said.length > 0")
+    assert "wrote" not in " ".join(other.look("said")), "people know what they have written"
+    page.look("void (said.length = 0)")
+    other.click(".user:last-of-type [title='Change this message']")
+    other.do("fill", target=".editor textarea", text="echo Changed")
+    other.click(".editor button.main")
+    page.wait("said.at(-1)?.endsWith('scripted replied: Changed')")
+    assert page.look("said[0]").startswith("Ben wrote: echo Changed")
+    other.close()
+
+
+def test_older_messages_are_not_read_out(browser: Node, server: Server) -> None:
+    page = ChatPage(browser, LEFT, f"{server.url}/#long", who="Ann")
+    page.wait_for("#messages > .user")
+    page.look(f"{{ {LISTEN} }}")
+    before = page.look("document.querySelectorAll('#messages > li').length")
+    page.look("void (scroller.scrollTop = 0)")
+    page.wait(f"document.querySelectorAll('#messages > li').length > {before}")
+    assert page.look("[said, document.querySelector('#live').textContent]") == [[], ""]
+    page.close()
+
+
 def test_the_page_follows_a_reply_only_while_the_reader_is_at_its_end(page: ChatPage) -> None:
     page.ask("echo " + "\n\n".join(f"Line {n}" for n in range(60)))
     at_end = "Math.abs(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight) < 4"
@@ -202,12 +234,12 @@ def test_a_chat_of_ten_thousand_messages_opens_at_its_end_and_is_read_back_to_it
 ) -> None:
     page = ChatPage(browser, LEFT, f"{server.url}/#long", who="reader")
     page.wait(f"{LAST}?.textContent.includes('Message {MANY - 1},')")
-    assert page.look("chat.talk.view.messages.length") == MANY
+    assert page.look("chat.talk.messages.length") == MANY
     assert page.look("document.querySelectorAll('#messages > li').length") <= 120
     page.look("void (scroller.scrollTop = 0)")
     page.wait("document.querySelectorAll('#messages > li').length > 60")
     page.ask("echo Now most of them move to the archive")
-    page.wait("chat.talk.view.messages.length < 600")
+    page.wait("chat.talk.messages.length < 600")
     shown = page.look("document.querySelectorAll('#messages > li').length")
     for _ in range(14):  # past what is live
         page.look("void (scroller.scrollTop = 0)")

@@ -247,6 +247,28 @@ def test_two_windows_with_the_same_draft_send_two_messages(page: ChatPage, brows
     assert other.close() == []
 
 
+def test_a_copy_of_a_window_sends_messages_of_its_own(page: ChatPage) -> None:
+    """It begins with the draft of the window, also with what only that window keeps."""
+    page.ask("echo One")
+    page.type("echo D")
+    page.look("void (globalThis.copy = open(location.href))")
+    page.wait("copy.document.querySelector('#message')?.value === 'echo D' && copy.chat?.talk?.exists")
+    page.look(f"void ({HELD})")
+    page.do("say", field="#message", text="echo Mine")
+    page.wait("globalThis.letGo !== undefined")
+    page.look("void (copy.document.querySelector('#message').value = 'echo Copy')")
+    page.look("void copy.document.querySelector('#message').dispatchEvent(new Event('input'))")
+    page.look("void copy.document.querySelector('#composer').requestSubmit()")
+    page.wait("document.querySelectorAll('#messages > .assistant').length === 2")
+    assert page.reply() == "Copy"
+    page.look("void letGo()")
+    page.wait("document.querySelectorAll('#messages > .assistant').length === 3")
+    assert page.reply() == "Mine"
+    assert page.texts("#messages > .user .content") == ["echo One", "echo Copy", "echo Mine"]
+    page.look("void copy.close()")
+    page.do("reload")
+
+
 def test_what_is_typed_before_the_chat_is_open_is_kept(page: ChatPage) -> None:
     page.ask("echo One")
     page.type("Before")

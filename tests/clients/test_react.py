@@ -475,6 +475,36 @@ async def test_a_chat_is_started_stopped_edited_answered_again_and_branched(
         assert all("409" in problem for problem in tab.close())
 
 
+async def test_older_messages_are_loaded_from_the_archive(
+    browser: Node, production: Path, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    question = await script(http, upstream, "One more?", {"say": "Yes."}, {"finish": "stop"})
+    many, shown = 230, "document.querySelectorAll('li').length"
+    with serving(production, UPSTREAM=f"{upstream}/v1", MANY=str(many), KEEP="20") as server:
+        witness = Tab(browser, "witness", f"{server.url}/?show=chat&chat=long")
+        witness.wait(f"{shown} === {many} && document.querySelector('#older') === null")
+        witness.do("say", field="input", text=question)
+        witness.wait(f"{shown} === {many + 2} && document.querySelector('output').textContent === 'ready'")
+        assert witness.wait("document.querySelector('#older') === null"), "nothing that was shown has gone"
+        tab = Tab(browser, "late", f"{server.url}/?show=chat&chat=long")
+        tab.wait(f"{shown} === 32 && document.querySelector('#older') !== null")
+        before = tab.look("({ ...renders })")
+        tab.do("click", target="#older")
+        tab.wait(f"{shown} === 132")
+        after = tab.look("renders")
+        assert [after[name] for name in before if name.startswith("message")] == [1] * 32, "each is drawn once"
+        assert after["conversation"] == before["conversation"] + 1
+        assert "Message 100," in tab.look("document.querySelector('li').textContent")
+        tab.do("click", target="#older")
+        tab.wait(f"{shown} === {many + 2} && document.querySelector('#older') === null")
+        again = await script(http, upstream, "And now?", {"say": "Now, too."}, {"finish": "stop"})
+        tab.do("say", field="input", text=again)
+        for each in (tab, witness):
+            each.wait(f"{shown} === {many + 4} && document.querySelector('li:last-child').textContent === 'Now, too.'")
+            assert each.look("renders['message m0']") == 1
+            assert each.close() == []
+
+
 async def test_a_chat_that_does_not_exist_is_missing(browser: Node, pages: Path) -> None:
     with serving(pages) as server:
         tab = Tab(browser, "page", f"{server.url}/?show=chat&simple=yes&chat={quote('no/such (chat)')}")

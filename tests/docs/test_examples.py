@@ -178,6 +178,29 @@ async def test_moves_at_the_same_time_and_offline_end_in_one_order(
             tab.close()
 
 
+async def test_cards_that_wait_are_marked_in_all_tabs_and_after_a_reload(
+    browser: Node, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """The first tab is to send, and does not get an answer."""
+    with example("board", tmp_path) as server:
+        await add_cards(http, server, todo="abc")
+        first = Window(browser, server.url).live()
+        shows(first, todo="abc")
+        held = "(url, init) => (init?.method === 'POST' ? new Promise(() => {}) : request(url, init))"
+        first.look(f"void (globalThis.request = fetch, globalThis.fetch = {held})")
+        first.do("press", target=card("a"), key="ArrowRight")
+        shows(first, todo="bc", doing="a")
+        second = Window(browser, server.url, beside=first.name).live()
+        for tab in (first, second):
+            tab.wait_for(".waiting span", "a")
+        second.do("reload")
+        second.live().wait_for(".waiting span", "a")
+        first.close()
+        shows(second, todo="bc", doing="a")
+        second.wait("document.querySelector('.waiting') === null")
+        second.ends_well()
+
+
 # the form
 
 

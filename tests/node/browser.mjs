@@ -3,7 +3,8 @@
  * Invariants: no test in here, only what a person could do with a window, what the page has shown, and what it has
  * complained about. Every window is a browser of its own, unless it is opened beside another one: nothing is shared but
  * the server. With `--tabs`, all windows are tabs of one browser, as people have them: those behind others are hidden,
- * and the browser freezes them or keeps them in its back/forward cache. Otherwise, every page believes that it is in front.
+ * and the browser freezes them or keeps them in its back/forward cache. Otherwise, every page believes that it is in
+ * front.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -92,7 +93,8 @@ function record() {
  * value}, which the browser has already. `touch`: whether people touch it. */
 async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false, touch = false, cookie, beside }) {
   const look = { viewport: { width, height }, deviceScaleFactor: 1, colorScheme: theme, hasTouch: touch, isMobile: touch };
-  const context = tabs ?? windows.get(beside)?.context ?? (await browser.newContext({ ...look, ignoreHTTPSErrors: trusting }));
+  const own = () => browser.newContext({ ...look, ignoreHTTPSErrors: trusting });
+  const context = tabs ?? windows.get(beside)?.context ?? (await own());
   if (cookie) await context.addCookies([{ ...cookie, url }]);
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();

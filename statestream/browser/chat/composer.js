@@ -4,7 +4,6 @@
  * the server cannot be reached, the message waits there and is sent as soon as it can be. What went wrong stands beside
  * the field, and is gone when it is no longer true.
  */
-import { newId } from "../dispatch.js";
 import { attached, LIMITS } from "./attachments.js";
 import { element, icon, iconButton, say, show } from "./elements.js";
 import { empty, NEW_CHAT } from "./drafts.js";
@@ -110,11 +109,8 @@ export class Composer {
   /** The server may have a message whose answer was lost, perhaps before a reload, or one that another window sent. */
   #recognize() {
     if (this.#talk === null) return;
-    const { id, sent } = this.#draft,
-      text = this.#talk.textOf(id);
-    if (text !== null && (sent || text === this.field.value.trim())) this.#accepted(this.#draft);
-    else if (text !== null) this.#draft = { ...this.#draft, id: newId() };
-    else if (this.#sending !== null && this.#talk.textOf(this.#sending.id) !== null) this.#accepted(this.#sending);
+    for (const sent of [this.#draft, this.#sending])
+      if (sent !== null && this.#talk.has(sent.id)) return this.#accepted(sent);
   }
 
   get #isLive() {
@@ -195,11 +191,11 @@ export class Composer {
     this.#talk?.setTyping(this.field.value !== "");
   }
 
-  /** A message that was sent and is then changed is another one; so is one that another window has begun. */
+  /** What is changed is another message: the one before may have been sent, perhaps by a window with the same draft. */
   #change(what) {
-    const { id, sent, waits: _, inherited, ...rest } = this.#draft;
+    const { text, files, chat } = this.#draft;
     this.#rest();
-    this.#draft = { ...(sent || inherited ? empty() : { id, sent }), ...rest, ...what };
+    this.#draft = { ...empty(), text, files, chat, ...what };
     [this.#blocked, this.#problem] = [null, ""];
     if (what.files === undefined) this.#notes = [];
     this.#keep();

@@ -2,10 +2,11 @@
  *
  * A draft has the id that its message will have. It is kept with the text, so a message that was sent without an answer
  * is recognized after a reload, and never asked twice. Each window has drafts of its own; a new window begins with what
- * was typed last in any of them.
+ * was typed last in any of them, or, as a copy of another window, with what that one has.
  *
- * Invariants: a draft is stored as it is typed, and removed when the server has the message. What does not fit into the
- * browser's storage is kept for as long as the page is open.
+ * Invariants: a draft is stored as it is typed, and removed when the server has the message. An id stands for one text
+ * with its files: a draft that is changed has another one, as other windows may have the draft as it was. What does not
+ * fit into the browser's storage is kept for as long as the page is open.
  */
 import { newId } from "../dispatch.js";
 
@@ -56,19 +57,17 @@ export class Drafts {
     }
   }
 
-  /** The draft of a chat: {id, text, files, sent, waits, chat, inherited}. `sent`: the server may have it already, in
-   * that chat; `waits`: it is to be sent as soon as it can be; `inherited`: another window has written it. */
+  /** The draft of a chat: {id, text, files, sent, waits, chat}. `sent`: the server may have it already, in that chat;
+   * `waits`: it is to be sent as soon as it can be. */
   of(chat) {
-    const key = this.#key("draft", chat),
-      own = this.#get(key, sessionStorage);
-    const { id, text, files, sent, waits, chat: to } = own ?? this.#get(key) ?? {};
+    const key = this.#key("draft", chat);
+    const { id, text, files, sent, waits, chat: to } = this.#get(key, sessionStorage) ?? this.#get(key) ?? {};
     if (typeof id !== "string" || typeof text !== "string") return empty();
-    const flags = { sent: sent === true, waits: waits === true, inherited: own === null };
-    return { id, text, files: Array.isArray(files) ? files : [], ...flags, chat: to };
+    return { id, text, files: Array.isArray(files) ? files : [], sent: sent === true, waits: waits === true, chat: to };
   }
 
   /** Returns whether it outlives the page. */
-  keep(chat, { inherited: _, ...draft }) {
+  keep(chat, draft) {
     const key = this.#key("draft", chat),
       isEmpty = draft.text === "" && draft.files.length === 0 && !draft.sent;
     const others = this.#set(key, isEmpty ? null : draft);

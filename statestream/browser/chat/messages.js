@@ -3,8 +3,9 @@
  * Only the end of a long chat is drawn at first; going up draws more, and asks the server for what is no longer live.
  *
  * Invariants: the page scrolls by itself only while the reader is at the end. Nothing moves under the eyes of somebody
- * who reads further up. A screen reader is told of a reply once, when it is complete.
+ * who reads further up. A screen reader is told once of what others write: of a reply when it is complete.
  */
+import { UNFINISHED } from "../conversation.js";
 import { arrange, say, show } from "./elements.js";
 import { MessageView, controlOf } from "./message.js";
 import { explained } from "./server.js";
@@ -13,7 +14,9 @@ const FIRST = 30; // messages that are drawn when a chat is opened
 const MORE = 40;
 const NEAR = 500; // pixels
 const AT_END = 48; // pixels from the end that count as the end
-const SPOKEN = 600; // characters
+const SPOKEN = 600; // characters of a message that a screen reader says
+const MOST = 3; // messages that it says at once
+const SKEW_MS = 60_000; // by which the clocks of servers may differ
 
 export class Messages {
   #scroller;
@@ -25,7 +28,9 @@ export class Messages {
   #atEnd = true;
   #loading = false;
   #shown = [];
-  #newest; // {id, status} of the last message when it was drawn last; null if there was none, undefined before
+  #heard = null; // the ids of the messages that were drawn; null before the first ones
+  #latest = 0; // when the newest of them was created
+  #growing = null; // the reply that was growing, or waiting for approval, when it was drawn last
   #part;
   #fresh = []; // elements that are drawn whole at first, so that their height is known
 
@@ -42,7 +47,8 @@ export class Messages {
 
   open(talk) {
     this.#talk = talk;
-    [this.#first, this.#newest, this.#atEnd, this.#shown] = [null, undefined, true, []];
+    [this.#first, this.#atEnd, this.#shown] = [null, true, []];
+    [this.#heard, this.#latest, this.#growing] = [null, 0, null];
     this.#views.clear();
     this.#list.replaceChildren();
     say(this.#part.trouble, "");
@@ -61,9 +67,9 @@ export class Messages {
       views.some((view, at) => view.element !== this.#list.children[at])
     )
       this.#rearrange(messages, views);
-    show(this.#part.more, start > 0 || this.#talk.hasEarlier);
+    show(this.#part.more, start > 0 || this.#talk.view.hasOlder);
     if (this.#fresh.length > 0) this.#settle();
-    this.#speak(all.at(-1));
+    this.#speak(all);
     this.#stick();
   }
 
@@ -111,16 +117,30 @@ export class Messages {
     if (!this.#views.get(sibling?.id)?.focus(control)) this.#context.rest();
   }
 
-  /** Says what has just become complete, to screen readers. */
-  #speak(last) {
-    const before = this.#newest;
-    this.#newest = last === undefined ? null : { id: last.id, status: last.status };
-    if (last === undefined || before === undefined || last.role !== "assistant") return;
-    if (last.status === "waiting") {
-      if (before?.id !== last.id || before.status !== "waiting") say(this.#part.live, "A tool needs approval.");
-    } else if (last.status === "streaming") {
-      if (before?.id !== last.id) say(this.#part.live, "A reply has begun.");
-    } else if (before?.status === "streaming" && before.id === last.id) say(this.#part.live, spoken(last));
+  /** Says to screen readers what others have written since the chat was drawn last, and how a reply has ended.
+   *
+   * New messages are at the end, like those of another version that somebody shows; but these are older.
+   */
+  #speak(all) {
+    if (this.#talk.view.status === "loading") return;
+    const isFirst = this.#heard === null,
+      heard = (this.#heard ??= new Set()),
+      since = this.#latest - SKEW_MS;
+    let known = all.length;
+    while (known > 0 && !heard.has(all[known - 1].id)) known -= 1;
+    const added = all.slice(known);
+    for (const { id, created_at } of added) {
+      heard.add(id);
+      this.#latest = Math.max(this.#latest, created_at);
+    }
+    const growing = this.#growing,
+      changed = all.findLast(({ id, status }) => id === growing?.id && status !== growing.status);
+    this.#growing = UNFINISHED.includes(all.at(-1)?.status) ? all.at(-1) : null;
+    const isNews = ({ role, author, created_at }) =>
+      created_at >= since && (role === "assistant" || author !== this.#context.me);
+    const news = isFirst ? [] : added.filter(isNews);
+    if (changed && changed.status !== "streaming") news.unshift(changed);
+    if (news.length > 0) say(this.#part.live, spoken(news));
   }
 
   #scrolled() {
@@ -153,7 +173,7 @@ export class Messages {
     this.#loading = true;
     say(this.#part.trouble, "");
     try {
-      if (at < MORE && talk.hasEarlier) await talk.loadEarlier();
+      if (at < MORE && talk.view.hasOlder) await talk.loadOlder();
       if (talk === this.#talk) this.#above(MORE);
     } catch (error) {
       if (talk === this.#talk) say(this.#part.trouble, explained(error));
@@ -183,11 +203,11 @@ export class Messages {
       let was = -1;
       talk === this.#talk &&
       !talk.messages.some((message) => message.id === id) &&
-      talk.hasEarlier &&
+      talk.view.hasOlder &&
       talk.messages.length > was;
     ) {
       was = talk.messages.length;
-      await talk.loadEarlier();
+      await talk.loadOlder();
     }
     const at = talk.messages.findIndex((message) => message.id === id);
     if (talk !== this.#talk || at < 0) return;
@@ -203,8 +223,22 @@ export class Messages {
   }
 }
 
-function spoken({ status, text, error, model }) {
-  const said = text.length > SPOKEN ? `${text.slice(0, SPOKEN)}…` : text;
-  if (status === "error") return `The reply failed. ${error?.message ?? ""}`;
-  return status === "stopped" ? `The reply was stopped. ${said}` : `${model ?? "The assistant"} replied: ${said}`;
+function spoken(news) {
+  if (news.length > MOST) return `${news.length} new messages. ${spoken(news.slice(-1))}`;
+  return news.map((message) => (message.role === "user" ? asked(message) : replied(message))).join(" ");
 }
+
+function asked({ author, text, parts }) {
+  const files = parts.length === 1 ? "a file" : `${parts.length} files`;
+  return `${author ?? "Somebody"} wrote: ${text === "" ? files : shortened(text)}`;
+}
+
+function replied({ status, text, error, model }) {
+  if (status === "streaming") return "A reply has begun.";
+  if (status === "waiting") return "A tool needs approval.";
+  if (status === "error") return `The reply failed. ${error?.message ?? ""}`;
+  const who = status === "stopped" ? "The reply was stopped." : `${model ?? "The assistant"} replied:`;
+  return `${who} ${shortened(text)}`;
+}
+
+const shortened = (text) => (text.length > SPOKEN ? `${text.slice(0, SPOKEN)}…` : text);

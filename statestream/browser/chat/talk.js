@@ -5,12 +5,11 @@
  * Invariants: what is shown is the state of the server. A message keeps its id however often it is sent, so it is asked
  * once.
  */
-import { Desk, NEW, keyOf, peopleIn, typingIn, viewOf } from "../conversation.js";
+import { archiveOf } from "../archive.js";
+import { EMPTY, deskOf, keyOf, peopleIn, typingIn } from "../conversation.js";
 import { newId } from "../dispatch.js";
-import { Earlier } from "./earlier.js";
 import { ask, chatPath } from "./server.js";
 
-const none = [];
 const valueIn = (state, name) => (Object.hasOwn(state, name) ? state[name] : null);
 
 export class Talk {
@@ -18,8 +17,7 @@ export class Talk {
   #me;
   #client;
   #names;
-  #earlier;
-  #messages = { live: null, earlier: null, all: [] };
+  #archive;
   #report;
 
   /** `onChange()` is called at most once per frame. */
@@ -29,9 +27,9 @@ export class Talk {
     this.#names = { chat: `chat/${key}`, presence: `presence/${key}` };
     this.#client = base.follow(Object.values(this.#names));
     this.#client.subscribe(onChange);
-    this.#earlier = new Earlier(this.id);
+    this.#archive = archiveOf(this.id, base.request, onChange);
     this.#report = typingIn(this.id, base.request);
-    this.desk = new Desk(
+    this.desk = deskOf(
       this.id,
       () => this.view,
       (path, body, options) =>
@@ -48,32 +46,22 @@ export class Talk {
     return this.#client.position === null ? undefined : valueIn(this.#client.state, this.#names.chat);
   }
 
+  /** The chat as people see it, from the oldest message that is known. */
   get view() {
     const { value } = this;
-    if (this.isNew && !value) return NEW;
-    return viewOf(value);
+    return this.#archive.viewOf(this.isNew && !value ? EMPTY : value);
   }
 
   get exists() {
     return Boolean(this.value);
   }
 
-  /** All messages that are known, oldest first: earlier ones, then the live ones. */
   get messages() {
-    this.#earlier.follow(this.value?.messages ?? none);
-    const live = this.view.messages,
-      earlier = this.#earlier.above(live[0]);
-    if (this.#messages.live !== live || this.#messages.earlier !== earlier)
-      this.#messages = { live, earlier, all: earlier.length === 0 ? live : [...earlier, ...live] };
-    return this.#messages.all;
+    return this.view.messages;
   }
 
-  get hasEarlier() {
-    return this.#earlier.hasMore(this.messages[0]);
-  }
-
-  loadEarlier() {
-    return this.#earlier.load(this.value?.messages ?? [], this.view.messages[0]);
+  loadOlder() {
+    return this.#archive.load();
   }
 
   /** Those who are here: {name, since, typing}. */
@@ -110,10 +98,9 @@ export class Talk {
     return this.#base.request("api/chat", { id: this.id, ...body }, options);
   }
 
-  /** What a message says; null if the chat does not have it. */
-  textOf(message) {
-    const parts = this.value?.messages.find(({ id }) => id === message)?.parts;
-    return parts === undefined ? null : parts.map(({ text = "" }) => text).join("");
+  /** Whether the chat has the message with that id, among those that are live. */
+  has(message) {
+    return this.value?.messages.some(({ id }) => id === message) ?? false;
   }
 
   /** Reports that this person is typing. The server knows who is here only after their stream has come. */

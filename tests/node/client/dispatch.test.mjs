@@ -64,7 +64,8 @@ test("a refusal is an error with its status, code and detail, and is not tried a
 
 test("the client waits as long as the server asks, but not for ever", async (context) => {
   const problem = { "Content-Type": "application/problem+json" };
-  const limited = (value) => answering(429, { code: "rate_limited", detail: "too much" }, { ...problem, "Retry-After": value });
+  const limited = (value) =>
+    answering(429, { code: "rate_limited", detail: "too much" }, { ...problem, "Retry-After": value });
   const answers = [limited("1"), done, limited("3600"), limited(new Date(Date.now() + 3.6e6).toUTCString())];
   const { client, asked } = await dispatching(context, { answers });
   const began = performance.now();
@@ -80,7 +81,8 @@ test("the client waits as long as the server asks, but not for ever", async (con
 
 test("an answer of another program is said to be one", async (context) => {
   const json = answering(404, { code: "not_found", detail: "Not here" }, { "Content-Type": "application/json" });
-  const answers = [answering(200, "<html>"), answering(200, "{}"), answering(404, "<html>"), answering(404, "nothing here"), json];
+  const answers = [[200, "<html>"], [200, "{}"], [404, "<html>"], [404, "nothing here"]].map((each) => answering(...each));
+  answers.push(json);
   const { client } = await dispatching(context, { answers });
   const errors = [];
   for (const _ of answers) errors.push(await client.dispatch("board/cleared").catch((error) => error));
@@ -160,7 +162,8 @@ test("a request to another route carries the token, and is sent again after a lo
 
 test("a request can be a GET, which has no body", async (context) => {
   const { client, asked } = await requesting(context, cut, answering(200, { messages: [] }, json));
-  assert.deepEqual(await client.request("api/chats/1/messages?limit=2", undefined, { method: "GET" }), { messages: [] });
+  const got = await client.request("api/chats/1/messages?limit=2", undefined, { method: "GET" });
+  assert.deepEqual(got, { messages: [] });
   const [first, second] = asked.map(({ method, url, body, headers }) => [method, url, body, headers.authorization]);
   assert.deepEqual(first, ["GET", "/api/chats/1/messages?limit=2", "", "Bearer secret"]);
   assert.deepEqual(second, first);

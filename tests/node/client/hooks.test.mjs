@@ -1,8 +1,9 @@
 /* hooks.test.mjs: what the hooks stand on: the views of a chat, and feeds, which connect while somebody looks. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { archiveOf } from "../../../statestream/browser/archive.js";
 import { connect } from "../../../statestream/browser/client.js";
-import { Desk, keyOf, peopleIn, typingIn, viewOf } from "../../../statestream/browser/conversation.js";
+import { deskOf, keyOf, peopleIn, typingIn, viewOf } from "../../../statestream/browser/conversation.js";
 import { Feed, Source } from "../../../statestream/browser/feed.js";
 import { answering, eventually, initial, refusing, serving, streaming } from "./server.mjs";
 
@@ -63,7 +64,7 @@ test("a text becomes the key that the server makes of it", () => {
 function desk(id, chat, answer = () => null) {
   const asked = [];
   const request = async (path, body, options) => (asked.push([path, body, options]), answer(path));
-  return { desk: new Desk(id, () => viewOf(chat), request), asked };
+  return { desk: deskOf(id, () => viewOf(chat), request), asked };
 }
 
 test("what a person does names what they see", async () => {
@@ -263,4 +264,72 @@ test("a refusal of the base is in what is shown", async (context) => {
   await eventually(() => source.base.shown.health.phase === "ended");
   assert.equal(source.base.shown.health.error.code, "unknown_slice");
   leave();
+});
+
+/** An archive of 250 messages, and what was asked of it. `keep(from)` makes those from there on the live ones. */
+function archived() {
+  const asked = [], told = [], more = {};
+  const parentOf = (n) => (n ? { parent: `m${n - 1}` } : {});
+  const all = Array.from({ length: 250 }, (_, n) => said(`m${n}`, n % 2 ? "assistant" : "user", `${n}`, parentOf(n)));
+  const request = async (path, body, options) => {
+    asked.push([path, body, options]);
+    const at = all.findIndex(({ id }) => id === /before=(\w+)/.exec(path)[1]);
+    await more.meanwhile?.();
+    return { messages: all.slice(Math.max(0, at - 100), at) };
+  };
+  const archive = archiveOf("a/b", request, () => told.push(archive.viewOf().ids.length));
+  const keep = (from, to = 250) => archive.viewOf({ leaf: `m${to - 1}`, messages: all.slice(from, to) });
+  return { archive, asked, told, keep, all, more };
+}
+
+test("older messages are asked for page by page, until there are no more", async () => {
+  const { archive, asked, told, keep } = archived();
+  assert.deepEqual([archive.viewOf().status, archive.viewOf().hasOlder], ["loading", false]);
+  const live = keep(220);
+  assert.deepEqual([live.ids.length, live.hasOlder, live.status], [30, true, "ready"]);
+  for (let page = 0; page < 4; page += 1) await archive.load();
+  assert.deepEqual(told, [130, 230, 250, 250]);
+  assert.deepEqual(asked, ["m220", "m120", "m20"].map((before) => [
+    `api/chats/a%2Fb/messages?before=${before}`, undefined, { method: "GET", attempts: 1 },
+  ]));
+  const { ids, messages, hasOlder } = archive.viewOf();
+  assert.deepEqual([ids[0], ids.at(-1), hasOlder, messages[7].text], ["m0", "m249", false, "7"]);
+});
+
+test("what leaves the live messages stays in the view, and what is between is not skipped", async () => {
+  const { archive, keep } = archived();
+  keep(100, 130);
+  await archive.load();
+  assert.equal(keep(120, 150).ids.length, 150);
+  const { ids, hasOlder } = keep(200, 230); // nothing is known of those between
+  assert.deepEqual([ids.length, hasOlder], [30, true]);
+  await archive.load();
+  assert.deepEqual(archive.viewOf().ids.slice(0, 2), ["m100", "m101"]);
+});
+
+test("pages that do not join what is known by now are asked for again", async () => {
+  const { archive, asked, keep, more } = archived();
+  keep(100, 130);
+  more.meanwhile = async () => {
+    more.meanwhile = undefined;
+    keep(200, 230);
+  };
+  await archive.load();
+  assert.deepEqual([asked.length, archive.viewOf().ids[0], archive.viewOf().ids.length], [2, "m100", 130]);
+  const both = archived();
+  both.keep(220);
+  await Promise.all([both.archive.load(), both.archive.load()]);
+  assert.deepEqual([both.asked.length, both.archive.viewOf().ids.length], [2, 130]);
+});
+
+test("an archive that has nothing ends the search, and what has not changed is the same object", async () => {
+  const { archive, keep, all } = archived();
+  all[0].parent = "lost";
+  const before = keep(100);
+  for (let page = 0; page < 2; page += 1) await archive.load();
+  assert.deepEqual([archive.viewOf().ids.length, archive.viewOf().hasOlder], [250, false]);
+  const view = archive.viewOf(), next = archive.viewOf({ leaf: "m249", messages: all.slice(100), title: "Named" });
+  assert.deepEqual([next === view, next.ids === view.ids, next.messages === view.messages], [false, true, true]);
+  assert.equal(next.title, "Named");
+  assert.equal(before.messages[0], next.messages[100]);
 });

@@ -82,10 +82,11 @@ const Message = memo(function Message({ chat, id }) {
 
 function Conversation({ id }) {
   counted("conversation");
-  const chat = useChat(id), { ids, status, send } = chat, [all, setAll] = useState(false);
+  const chat = useChat(id), { ids, status, send, hasOlder, loadOlder } = chat, [all, setAll] = useState(false);
   return (
     <>
       <output>{status}</output>
+      {hasOlder && <button id="older" onClick={loadOlder}>Older messages</button>}
       <ol>{ids.map((each) => <Message key={each} chat={id} id={each} />)}</ol>
       <button id="all" onClick={() => setAll(!all)}>All</button>
       {all && <p id="texts">{chat.messages.map(({ text }) => text).join("|")}</p>}

@@ -22,6 +22,7 @@ export function Typed() {
     await chat.regenerate();
     await chat.branch(message?.siblings[0] ?? "");
     await chat.stop();
+    if (chat.hasOlder) await chat.loadOlder();
     return dispatch("board/task_added", { id: "1", title: "Ship it" }, { id: "r" });
   };
   setTyping();
@@ -74,5 +75,9 @@ export async function more(): Promise<void> {
   const other = client.follow(["room/42"]);
   const members: readonly string[] | undefined = other.state["room/42"]?.members;
   const { id } = await client.request("api/chats", {}, { attempts: 1 });
-  void [members, id, client.slices, connect("/", { snapshot: client.snapshot ?? undefined })];
+  const { messages } = await client.request(`api/chats/${id}/messages?before=m`, undefined, { method: "GET" });
+  const waiting: string[] = client.pending.map(({ payload, key }) => key ?? payload.id);
+  // @ts-expect-error: there is no such method
+  await client.request("api/chats", {}, { method: "PATCH" });
+  void [messages, waiting, members, id, client.slices, connect("/", { snapshot: client.snapshot ?? undefined })];
 }
