@@ -189,7 +189,7 @@ def test_a_screen_reader_is_told_what_others_write(page: ChatPage, browser: Node
     other.wait("said.length > 0")
     assert "wrote" not in " ".join(other.look("said")), "people know what they have written"
     page.look("void (said.length = 0)")
-    other.click(".user:last-of-type [title='Change this message']")
+    other.click("#messages > .mine [title='Change this message']")
     other.do("fill", target=".editor textarea", text="echo Changed")
     other.click(".editor button.main")
     page.wait("said.at(-1)?.endsWith('scripted replied: Changed')")
@@ -239,7 +239,7 @@ def test_a_chat_of_ten_thousand_messages_opens_at_its_end_and_is_read_back_to_it
     page.look("void (scroller.scrollTop = 0)")
     page.wait("document.querySelectorAll('#messages > li').length > 60")
     page.ask("echo Now most of them move to the archive")
-    page.wait("chat.talk.messages.length < 600")
+    page.wait("chat.talk.value.messages.length < 600")
     shown = page.look("document.querySelectorAll('#messages > li').length")
     for _ in range(14):  # past what is live
         page.look("void (scroller.scrollTop = 0)")
