@@ -11,7 +11,7 @@ Invariants: assembly only. Nothing below the chat imports it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, overload
 
@@ -22,6 +22,8 @@ from statestream.chat.agents.declared import Agents
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
 from statestream.chat.identity import presence_observer
+from statestream.chat.mcp.server import ServerNeeds, ToolServer
+from statestream.chat.mcp.transport import Target
 from statestream.chat.models import Model
 from statestream.chat.models.default import default_model
 from statestream.chat.models.settings import ModelSettings
@@ -101,12 +103,14 @@ class Chat:
             nodes_slice,
         )
         self._tools, self._agents = Tools(), Agents()
+        self._servers: list[ToolServer] = []
         self._settings = Settings(
             model=model or default_model(),
             chosen=model is not None,
             asking=settings or ModelSettings(),
             agents=self._agents,
             tools=self._tools,
+            servers=self._servers,
             timeouts=timeouts or Timeouts(),
             window=window,
             keep=keep,
@@ -139,6 +143,31 @@ class Chat:
     def _tool(self, approval: Needs, function: F) -> F:
         self._tools.add(function, approval)
         return function
+
+    def mcp(
+        self,
+        name: str,
+        *,
+        command: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        url: str = "",
+        headers: Mapping[str, str] | None = None,
+        approval: ServerNeeds = False,
+    ) -> None:
+        """Declares an MCP server, whose tools the model may call. Their names begin with `name` and an underscore.
+
+        `command` starts the server as a process, with `env` in its environment; `url` is where it is otherwise, and
+        gets `headers` with each request. The connection lasts as long as the chat runs, and is made again if it is
+        lost. `approval` is the same as for `tool`; a function gets the server's name of the tool before the arguments.
+        Raises ImportError without the extra `mcp`, TypeError and ValueError for what cannot be a server, and
+        ValueError if there is one with that name already.
+        """
+        target = Target(command=command, env=env, url=url, headers=headers)
+        server = ToolServer(name, target, approval, lambda: self._tools.by_name.keys())
+        if any(each.name == name for each in self._servers):
+            raise ValueError(f"there is an MCP server named {name} already")
+        self._servers.append(server)
+        self._tools.add_source(lambda: server.tools)
 
     def agent(self, function: F = _MISSING) -> F:
         """Declares an agent: an async generator `(task, context)` that yields the pieces of a reply.

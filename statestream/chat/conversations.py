@@ -20,6 +20,7 @@ from typing import Any, Final, Self, TypeVar
 from statestream.chat.approvals import Decision
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
 from statestream.chat.decisions import check_role, is_known, payloads_of
+from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
 from statestream.chat.models.settings import ModelSettings
@@ -61,7 +62,7 @@ class Conversations:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
-        self._agents, self._tools = settings.agents, settings.tools
+        self._agents, self._tools, self._servers = settings.agents, settings.tools, settings.servers
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
@@ -84,7 +85,13 @@ class Conversations:
             asyncio.create_task(self.presence.run(), name=f"chat {self.node} presence"),
             asyncio.create_task(self._expire(), name=f"chat {self.node} waits"),
             asyncio.create_task(self._erase_deleted(), name=f"chat {self.node} erasing"),
+            *(asyncio.create_task(each.keep(), name=f"chat {self.node} {each.name}") for each in self._servers),
         ]
+        try:
+            await all_tried(self._servers)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

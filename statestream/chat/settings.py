@@ -5,10 +5,13 @@ Invariants: plain data, set once when a Chat is made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from statestream.chat.agents.declared import Agents
 from statestream.chat.files import Files
+from statestream.chat.mcp.server import ToolServer
 from statestream.chat.models import Model
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.tools import Tools
@@ -34,6 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     asking: ModelSettings
     agents: Agents
     tools: Tools
+    servers: Sequence[ToolServer]
     timeouts: Timeouts
     window: int
     keep: int

@@ -19,7 +19,8 @@ from statestream.journal import redis
 from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
-OPTIONAL = {"anthropic", "hypothesis", "openai", "opentelemetry", "pydantic_ai", "agents"}
+FRAMEWORKS = {"pydantic_ai", "agents", "langgraph", "langchain_core"}
+OPTIONAL = {"anthropic", "hypothesis", "mcp", "openai", "opentelemetry", *FRAMEWORKS}
 """Packages of extras, which are imported when they are first used."""
 SMALL = {"statestream.__main__"}
 

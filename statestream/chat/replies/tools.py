@@ -27,7 +27,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Protocol, get_type_hints
 
 import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -58,12 +58,29 @@ Needs = bool | Approval | Callable[[Mapping[str, Any]], bool | Approval | None]
 """Whether a tool needs approval: always, never, or as a function of its arguments says."""
 
 
+class Offered(Protocol):
+    """A tool that a model is offered, whoever runs it."""
+
+    spec: ToolSpec
+
+    def check(self, arguments: str) -> dict[str, Any]:
+        """The arguments of a call, which are JSON text. Raises Refused if they do not fit."""
+
+    def needs(self, arguments: str) -> Approval | None:
+        """The approval that a call needs. None if it needs none, or does not run anyway."""
+
+    async def run(
+        self, arguments: str, seconds: float, context: Context | None = None, slow: SlowCalls | None = None
+    ) -> ToolOutcome:
+        """The outcome of a call with these arguments, which are JSON text from the model."""
+
+
 class Tool:
     """A function that a model may call. Raises TypeError if it cannot be described to a model."""
 
     def __init__(self, function: Callable[..., Any], needs: Needs = False) -> None:
         name = _checked_name(function)
-        self._function, self._needs = function, _checked_needs(needs)
+        self._function, self._needs = function, checked_needs(needs)
         self._on_loop = kind_of(function) == "coroutine function"
         fields, defaults, self._contexts = _parameters(function, name)
         make_typed_dict: Any = TypedDict
@@ -94,14 +111,7 @@ class Tool:
 
     def needs(self, arguments: str) -> Approval | None:
         """The approval that a call needs. None if it needs none, or does not run anyway."""
-        try:
-            given = self.check(arguments)
-            return approval_of(self._needs(given) if callable(self._needs) else self._needs)
-        except Refused:
-            return None
-        except Exception:
-            log.exception("whether the tool %s needs approval could not be decided, so it does", self.spec.name)
-            return ANYBODYS
+        return needed_by(self, self._needs, arguments)
 
     async def run(
         self, arguments: str, seconds: float, context: Context | None = None, slow: SlowCalls | None = None
@@ -169,7 +179,7 @@ def _checked_name(function: Any) -> str:
     return name
 
 
-def _checked_needs(needs: Any) -> Needs:
+def checked_needs(needs: Any) -> Needs:
     """Raises TypeError."""
     if callable(needs):
         check_plain(needs, "approval", "which says whether a call with such arguments needs approval")
@@ -177,6 +187,18 @@ def _checked_needs(needs: Any) -> Needs:
         approval_of(needs)
     checked: Needs = needs
     return checked
+
+
+def needed_by(tool: Offered, needs: Needs, arguments: str) -> Approval | None:
+    """The approval that a call of a tool needs, by what was declared. None if it needs none, or does not run anyway."""
+    try:
+        given = tool.check(arguments)
+        return approval_of(needs(given) if callable(needs) else needs)
+    except Refused:
+        return None
+    except Exception:
+        log.exception("whether the tool %s needs approval could not be decided, so it does", tool.spec.name)
+        return ANYBODYS
 
 
 def _description(function: Callable[..., Any]) -> str:
@@ -239,10 +261,11 @@ def error_of(sentence: str) -> ToolOutcome:
 
 
 class Tools:
-    """The tools of a chat, by name."""
+    """The tools of a chat, by name: its own functions, and what sources have at the moment."""
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
+        self._sources: list[Callable[[], Mapping[str, Offered]]] = []
 
     def add(self, function: Callable[..., Any], needs: Needs = False) -> None:
         """Raises TypeError, and ValueError if there is a tool with that name already."""
@@ -250,24 +273,38 @@ class Tools:
         if self._tools.setdefault(tool.spec.name, tool) is not tool:
             raise ValueError(f"there is a tool named {tool.spec.name} already")
 
+    def add_source(self, source: Callable[[], Mapping[str, Offered]]) -> None:
+        """Adds tools that come and go. Of two that have the same name, the first counts."""
+        self._sources.append(source)
+
+    @property
+    def by_name(self) -> dict[str, Offered]:
+        """All tools of the moment."""
+        found: dict[str, Offered] = dict(self._tools)
+        for source in self._sources:
+            for name, tool in source().items():
+                found.setdefault(name, tool)
+        return found
+
     @property
     def specs(self) -> list[ToolSpec]:
-        return [tool.spec for tool in self._tools.values()]
+        return [tool.spec for tool in self.by_name.values()]
 
     def check(self, name: str, arguments: str) -> None:
         """Raises Refused if there is such a tool, and the arguments do not fit it."""
-        if name in self._tools:
-            self._tools[name].check(arguments)
+        if (tool := self.by_name.get(name)) is not None:
+            tool.check(arguments)
 
     def needs(self, name: str, arguments: str) -> Approval | None:
         """The approval that a model's call needs, if it needs one."""
-        return self._tools[name].needs(arguments) if name in self._tools else None
+        tool = self.by_name.get(name)
+        return None if tool is None else tool.needs(arguments)
 
     async def run(
         self, name: str, arguments: str, seconds: float, context: Context | None, slow: SlowCalls
     ) -> ToolOutcome:
         """The outcome of a model's call. A tool that blocks the event loop is reported to `slow`."""
-        tool = self._tools.get(name)
+        tool = self.by_name.get(name)
         if tool is None:
             return error_of("There is no tool of that name.")
         return await tool.run(arguments, seconds, context, slow)
