@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, ToolSpec, Turn
 from statestream.tools.demo import demo_app

@@ -28,7 +28,7 @@ from statestream.chat.agents import AgentPiece, Data, Task, ToolResult, ToolUse
 from statestream.chat.agents.adapting import arguments_of, as_json, output, require
 from statestream.chat.agents.context import Context
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
-from statestream.chat.models.chunks import CUT_OFF, LATE, OTHERWISE, SENTENCES
+from statestream.chat.models.failures import CUT_OFF, LATE, OTHERWISE, SENTENCES
 from statestream.core.values import loads
 
 if TYPE_CHECKING:
