@@ -8,7 +8,7 @@ Invariants: plain data, and pure functions of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from statestream.core.errors import NotFound
 
 DENIED: Final = "A person has denied this call."
 """What a model is told about a call that was denied."""
+MAX_SECONDS: Final = 10 * 365 * 86_400
 MAX_REASON: Final = 2_000
 MAX_ARGUMENTS: Final = 100_000
 """The bytes of edited arguments."""
@@ -38,8 +39,8 @@ class Approval(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.role is not None and not isinstance(self.role, str):
             raise TypeError(f"expected the role of an approval as a name, got {self.role!r}")
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise ValueError(f"expected the seconds of an approval as a number above 0, got {self.seconds!r}")
+        if self.seconds is not None and not 0 < self.seconds <= MAX_SECONDS:
+            raise ValueError(f"expected the seconds of an approval as at most ten years, got {self.seconds!r}")
 
 
 ANYBODYS: Final = Approval()
@@ -74,6 +75,12 @@ class Decided(Struct, frozen=True, kw_only=True):
     arguments: Mapping[str, Any]
     reason: str | None = None
     by: str | None = None
+
+
+def deadline(message: Mapping[str, Any], parts: Iterable[int]) -> int | None:
+    """When a reply ends that waits for decisions about these parts: Unix time in ms, or None if it waits forever."""
+    times = [message["parts"][part]["approval"].get("expires_at") for part in parts]
+    return min((time for time in times if time is not None), default=None)
 
 
 def approval_id(reply: str, part: int) -> str:

@@ -115,10 +115,7 @@ class Conversations:
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_SECONDS)
-            try:
-                await self._recovery.expire()
-            except StatestreamError as error:
-                self.view.vitals.troubles.warn("a reply that has waited too long could not be ended: %s", error)
+            await self._recovery.expire()
 
     async def stop_all(self) -> None:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""
@@ -378,7 +375,7 @@ class Conversations:
             current = waiting(await self.existing(key))
         if current is None or reply not in (None, current["id"]):
             return False
-        if not self._reply_tasks.stop(current["id"]):  # another node makes it
+        if current["status"] == "waiting" or not self._reply_tasks.stop(current["id"]):  # no run, or of another node
             try:
                 await end_reply(self.view.on_behalf_of(by), key, current["id"], STOPPED)
             except Refused:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from statestream.chat.agents.adapting import arguments_of
 from statestream.chat.approvals import MAX_ARGUMENTS, MAX_REASON, UNKNOWN, Decision, parsed_id
 from statestream.chat.messages import KEPT_DEPTH, Message, Part, State, find, waiting
 from statestream.chat.slices.approvals import DECIDED, DecisionPayload
@@ -73,7 +74,8 @@ def _is_repeated(part: Part, decision: Decision, by: Identity | None) -> bool:
     check_role(by, approval.get("role"))
     if "approved" not in approval:
         return False
-    if approval["approved"] != decision.approved:
+    edited = decision.arguments is not None and dict(decision.arguments) != arguments_of(part["arguments"])
+    if approval["approved"] != decision.approved or edited:
         raise Refused(DECIDED, "Somebody has decided this already.")
     return True
 

@@ -54,6 +54,12 @@ def pay(amount: int) -> str:
     return f"paid {amount}"
 
 
+@chat.tool
+async def whoami(context: Context) -> str:
+    """Who asks."""
+    return "nobody" if context.identity is None else context.identity.subject
+
+
 agents = Chat(titles=False, lease=1)
 
 

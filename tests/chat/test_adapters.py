@@ -172,6 +172,17 @@ async def test_a_tool_is_denied(ann: Http, server: Server, upstream: str, words:
 
 
 @pytest.mark.usefixtures("waits")
+async def test_arguments_that_cannot_be_shown_are_not_approved(
+    ann: Http, server: Server, upstream: str, words: str
+) -> None:
+    question = await script(ann, upstream, words, *call("c1", '{"what": "secret", "x": NaN}', "buy"))
+    await script(ann, upstream, question + "+", {"say": "Never mind."}, {"finish": "stop"})
+    made = await reply(ann, server, "secret", question)
+    assert made["status"] != "waiting", made
+    assert not any(part.get("status") == "complete" for part in made["parts"])
+
+
+@pytest.mark.usefixtures("waits")
 async def test_tools_with_and_without_approval_are_called_at_once(
     ann: Http, server: Server, upstream: str, words: str
 ) -> None:

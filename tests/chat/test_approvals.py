@@ -46,6 +46,31 @@ async def calls_run(http: Http, server: Server) -> list[str]:
         return list((await response.json())["slices"]["ordered"]["calls"])
 
 
+async def finished(http: Http, server: Server, chat: str) -> Any:
+    """The reply, once it neither grows nor waits."""
+
+    async def whole() -> Any:
+        message = (await read_chat(http, server, chat))["messages"][-1]
+        return message if message["status"] not in ("streaming", "waiting") else None
+
+    return await eventually(whole)
+
+
+async def paused_again(http: Http, server: Server, chat: str) -> Any:
+    """The reply, once it waits for exactly one decision that nobody has made yet."""
+
+    async def waits() -> Any:
+        message = (await read_chat(http, server, chat))["messages"][-1]
+        return message if message["status"] == "waiting" and len(approvals(message)) == 1 else None
+
+    return await eventually(waits)
+
+
+async def passed(seconds: float) -> None:
+    """Time passes: whether nothing happens in it is what is tested."""
+    await asyncio.sleep(seconds)
+
+
 def text_of(message: Any) -> str:
     return "".join(part["text"] for part in message["parts"] if part["type"] == "text")
 
@@ -106,6 +131,18 @@ async def test_the_reply_goes_on_when_all_calls_are_decided(server: Server, upst
     ]
 
 
+async def test_who_approves_with_other_arguments_than_somebody_before_is_told(
+    server: Server, upstream: str, http: Http
+) -> None:
+    reply = await waiting(http, server, "other", await orders(http, upstream, "order others", 24, 25))
+    first = approvals(reply)[0]
+    assert (await decide(http, server, "other", {"id": first, "approved": True}))[0] == 200
+    status, problem = await decide(http, server, "other", {"id": first, "approved": True, "arguments": {"id": 99}})
+    assert (status, problem["reason"]) == (409, "decided")
+    same = {"id": first, "approved": True, "arguments": {"id": 24}}
+    assert (await decide(http, server, "other", same))[0] == 200
+
+
 async def test_of_many_who_decide_at_once_one_has_decided(server: Server, upstream: str, http: Http) -> None:
     reply = await waiting(http, server, "race", await orders(http, upstream, "race for it", 31))
     [id] = approvals(reply)
@@ -158,6 +195,24 @@ async def test_a_tool_runs_for_whoever_has_approved_it(named: Server, upstream: 
         assert "41 for cleo by call_41 in for" in await calls_run(ann, named)
 
 
+async def test_each_call_runs_for_whoever_has_approved_it_and_the_rest_for_whoever_has_asked(
+    named: Server, upstream: str
+) -> None:
+    async with person("ann") as ann, person("cleo:boss") as cleo:
+        question = "order and look"
+        calls = [call(42, index=0, id=42), call(43, index=1, id=43)]
+        await script(ann, upstream, question, *calls, {"finish": "tool_calls"})
+        await script(ann, upstream, f"{question}+", call("who", "whoami"), {"finish": "tool_calls"})
+        await script(ann, upstream, f"{question}++", {"say": "Done."}, {"finish": "stop"})
+        first, second = approvals(await waiting(ann, named, "lent", question))
+        assert await invite(ann, named, "lent", "cleo") == 200
+        await decide(ann, named, "lent", {"id": first, "approved": True})
+        await decide(cleo, named, "lent", {"id": second, "approved": False})
+        done = await finished(ann, named, "lent")
+        assert "42 for ann by call_42 in lent" in await calls_run(ann, named)
+        assert done["parts"][2]["result"] == "ann"
+
+
 async def test_while_a_reply_waits_nobody_can_ask_but_anybody_can_stop_it(
     server: Server, upstream: str, http: Http
 ) -> None:
@@ -193,6 +248,22 @@ async def test_a_reply_that_has_waited_long_enough_ends(upstream: str, http: Htt
         ] == 409
 
 
+async def test_only_calls_that_are_undecided_end_a_reply_that_waits(upstream: str, http: Http) -> None:
+    with serving(upstream, PATIENCE="0.3") as server:
+        calls = [call("limited", "pay", 0, amount=500), call(26, index=1, id=26)]
+        await script(http, upstream, "pay and order", *calls, {"finish": "tool_calls"})
+        await script(http, upstream, "pay and order+", call(27, id=27), {"finish": "tool_calls"})
+        await script(http, upstream, "pay and order++", {"say": "Both."}, {"finish": "stop"})
+        pay, first = approvals(await waiting(http, server, "limits", "pay and order"))
+        assert (await decide(http, server, "limits", {"id": pay, "approved": True}))[0] == 200
+        await passed(0.8)  # the time in which somebody had to decide about the payment
+        assert (await decide(http, server, "limits", {"id": first, "approved": True}))[0] == 200
+        [second] = approvals(await paused_again(http, server, "limits"))
+        await passed(0.8)
+        assert (await decide(http, server, "limits", {"id": second, "approved": True}))[0] == 200
+        assert text_of(await finished(http, server, "limits")) == "Both."
+
+
 @pytest.mark.parametrize("ending", ["terminated", "killed"])
 async def test_it_waits_over_a_restart(upstream: str, http: Http, tmp_path: Path, ending: str) -> None:
     journal = f"sqlite:///{tmp_path / 'journal.db'}"
@@ -204,6 +275,19 @@ async def test_it_waits_over_a_restart(upstream: str, http: Http, tmp_path: Path
     with serving(upstream, JOURNAL=journal) as server:
         assert (await decide(http, server, "kept", {"id": approvals(reply)[0], "approved": True}))[0] == 200
         assert (await ended(http, server, "kept"))["parts"][1]["result"] == "ordered 61"
+
+
+async def test_what_was_decided_of_many_survives_a_restart(upstream: str, http: Http, tmp_path: Path) -> None:
+    journal = f"sqlite:///{tmp_path / 'journal.db'}"
+    question = await orders(http, upstream, "half decided", 62, 63)
+    with serving(upstream, JOURNAL=journal) as server:
+        first, second = approvals(await waiting(http, server, "half", question))
+        assert (await decide(http, server, "half", {"id": first, "approved": True}))[0] == 200
+        server.kill()
+    with serving(upstream, JOURNAL=journal) as server:
+        assert (await decide(http, server, "half", {"id": second, "approved": False}))[0] == 200
+        done = await finished(http, server, "half")
+        assert [part["status"] for part in done["parts"] if part["type"] == "tool"] == ["complete", "denied"]
 
 
 async def test_it_is_decided_on_another_node(upstream: str, http: Http, tmp_path: Path) -> None:

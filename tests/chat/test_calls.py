@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from statestream.chat.approvals import Approval
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from tests.support.often import often
@@ -72,3 +73,15 @@ def test_opaque_data_of_a_call_is_kept_once_however_often_it_comes() -> None:
 def test_arguments_without_a_call_are_no_call() -> None:
     with pytest.raises(ModelFailed, match="without a name"):
         joined(iter([CallPiece(index=0, id="a", arguments="{}")]))
+
+
+def test_an_agent_cannot_ask_for_approval_under_an_id_that_it_has_used() -> None:
+    """Whoever reads a decision by that id could take it for another call."""
+    builder = ReplyBuilder("c", "r", None)
+    builder.use("buy", "buy", {"id": 1}, Approval())
+    for approval in (Approval(), Approval(role="boss")):
+        with pytest.raises(ModelFailed, match="under the id of another call"):
+            builder.use("buy", "buy", {"id": 2}, approval)
+    builder.use("look", "look", {})
+    builder.use("look", "look", {}, Approval())  # the same call, which turns out to need approval
+    assert [action.type for action in builder.take()][-1] == "chat/requested"

@@ -67,10 +67,11 @@ export class MessageView {
     if (message === this.#message && this.element.classList.contains("last") === isLast) return;
     this.#message = message;
     const { role, status, parts, run } = message,
-      over = status !== "streaming";
+      over = status !== "streaming",
+      waits = status === "waiting";
     this.element.classList.toggle("last", isLast);
     for (const name of ["streaming", "waiting", "stopped", "error"]) this.element.classList.toggle(name, status === name);
-    parts.forEach((part, at) => this.#show(part, at, role, over || at < parts.length - 1));
+    parts.forEach((part, at) => this.#show(part, at, role, over || at < parts.length - 1, waits));
     for (const { view } of this.#parts.splice(parts.length)) view.element.remove();
     say(this.#doing, run?.status ?? "");
     show(
@@ -83,16 +84,16 @@ export class MessageView {
       this.#edit(false);
   }
 
-  #show(part, at, role, over) {
+  #show(part, at, role, over, waits) {
     const before = this.#parts[at];
-    if (before?.part === part && before.over === over) return;
+    if (before?.part === part && before.over === over && before.waits === waits) return;
     const view = before?.part.type === part.type ? before.view : partView(part, role, this.#decide);
     if (view !== before?.view) {
       if (before) before.view.element.replaceWith(view.element);
       else this.#content.insertBefore(view.element, this.#dots);
     }
-    view.update(part, over);
-    this.#parts[at] = { part, view, over };
+    view.update(part, over, waits);
+    this.#parts[at] = { part, view, over, waits };
   }
 
   #decide = (id, approved, given) =>

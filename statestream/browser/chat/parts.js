@@ -86,7 +86,8 @@ class Tool {
     );
   }
 
-  update(part) {
+  /** People can decide once the whole reply waits: until then, other tools of it may be running. */
+  update(part, _, replyWaits) {
     const { name, status, error, result, approval, arguments: given } = part,
       done = ["complete", "error", "denied"].includes(status),
       waits = status === "waiting";
@@ -95,8 +96,8 @@ class Tool {
     say(this.#fold.state, waits && approval.approved !== undefined ? "decided" : (STATES[status] ?? status));
     this.element.dataset.status = status;
     this.element.classList.toggle("working", !done && !waits);
-    say(this.#arguments, pretty(given) || "none");
-    this.#ask(part, waits && approval.approved === undefined);
+    say(this.#arguments, (waits ? exact(given) : pretty(given)) || "none");
+    this.#ask(part, waits && replyWaits && approval.approved === undefined);
     say(this.#decided, verdict(approval));
     show(this.#decided, approval?.approved !== undefined);
     for (const each of [this.#resultLabel, this.#result]) show(each, !waits);
@@ -124,6 +125,9 @@ function verdict({ approved, by, reason } = {}) {
 }
 
 const cut = (text) => (text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);
+
+/** All of the arguments, as the tool gets them: JavaScript rounds large numbers. */
+const exact = (json) => (json.length > MAX_SHOWN || /\d{16}/.test(json) ? json : pretty(json));
 
 function pretty(json) {
   try {

@@ -11,7 +11,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from statestream.chat.agents import Data, Task
-from statestream.core.values import loads
+from statestream.chat.models import ModelFailed
+from statestream.core.errors import NotJSON
+from statestream.core.values import loads, plain
 
 _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 OUTPUT: Final = "output"
@@ -34,6 +36,17 @@ def arguments_of(given: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def shown_arguments(given: Any) -> dict[str, Any]:
+    """The arguments of a call that needs approval: people must see what will run. Raises ModelFailed."""
+    try:
+        found = loads(given.encode(errors="replace") or b"{}") if isinstance(given, str) else plain(given or {})
+    except (NotJSON, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelFailed("failed", "The model wrote arguments that cannot be shown for approval.")
+    return found
 
 
 def as_json(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What agents and tools can do besides answering: read the state, act as the person who asks, and store values.
 
-If somebody approves a tool call, the work goes on for that person.
+A tool call that somebody has approved runs for that person.
 
 Invariants: an agent has the rights of the person on whose behalf it works, for as long as their credentials are valid,
 and no others. What it reads must not be changed. What it has stored is durable when `store` returns, and belongs to a
@@ -9,30 +9,19 @@ reply that has not ended.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from copy import copy
-from types import MappingProxyType
-from typing import Any, Final
-
-import orjson
+from typing import Any
 
 from statestream.chat.agents import AgentPiece
-from statestream.chat.chats import state_of
-from statestream.chat.messages import find
+from statestream.chat.agents.question_storage import QuestionStorage
 from statestream.chat.models import Finish, Model, ModelFailed, ToolSpec, Turn
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
-from statestream.chat.slices import conversation, storage
 from statestream.core.change import Action, Result
-from statestream.core.errors import Refused, Unauthenticated
+from statestream.core.errors import Unauthenticated
 from statestream.core.principal import Identity
-from statestream.core.values import plain
 from statestream.store.revocations import why_not
 from statestream.store.view import StoreView
-
-MAX_STORED: Final = 1_000_000
-"""The bytes of JSON that an agent can store for one question."""
 
 
 class Context:
@@ -45,14 +34,12 @@ class Context:
 
     def __init__(self, view: StoreView, server: StoreView, key: str, reply: str) -> None:
         self._view, self._server, self.chat, self.reply = view, server, key, reply
-        self._question = ""
-        self._stored: dict[str, Any] = {}
-        self._storing = asyncio.Lock()
+        self._storage = QuestionStorage(server, key, reply)
 
-    def of_call(self, call: str) -> Context:
-        """The context of a tool call: the same for everything else."""
-        context = copy(self)
-        context.call = call
+    def of_call(self, call: str, view: StoreView | None = None) -> Context:
+        """The context of a tool call. `view` is that of whoever has approved it."""
+        context = Context(view or self._view, self._server, self.chat, self.reply)
+        context.call, context._storage = call, self._storage
         return context
 
     @property
@@ -105,28 +92,15 @@ class Context:
     @property
     def stored(self) -> Mapping[str, Any]:
         """What was stored for this question: by this run, and before it by runs that were interrupted."""
-        return MappingProxyType(self._stored)
+        return self._storage.values
 
     async def store(self, name: str, value: Any) -> None:
         """Stores a JSON value under a name. Nobody else can read it.
 
         Raises NotJSON, Refused if there is too much or the reply has ended, Unavailable.
         """
-        async with self._storing:
-            after = {**self._stored, name: plain(value)}
-            if len(orjson.dumps(after)) > MAX_STORED:
-                raise Refused("storage_full", f"An agent can store at most {MAX_STORED:,} bytes for one question.")
-            going_on = conversation.went_on(self.chat, reply=self.reply)
-            stored = storage.stored(self.chat, question=self._question, name=name, value=after[name])
-            await self._server.dispatch([going_on, stored])
-            self._stored = after
+        await self._storage.store(name, value)
 
     async def open(self) -> None:
         """Reads what is stored for the question. Raises Unavailable."""
-        self._question, found = await self._server.complete(self._find)
-        self._stored = dict(found)
-
-    def _find(self) -> tuple[str, Mapping[str, Any]]:
-        reply = find(state_of(self._server, self.chat), self.reply)
-        question = "" if reply is None else str(reply["parent"])
-        return question, storage.stored_for(self._server, self.chat, question)
+        await self._storage.open()

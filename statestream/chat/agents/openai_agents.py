@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from statestream.chat.agents import AgentPiece, Status, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require
+from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require, shown_arguments
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED, Decided
 from statestream.chat.models import ModelFailed, Reasoning, Refusal, Turn, Usage
@@ -111,7 +111,7 @@ async def _beginning(agent: Agent[Any], task: Task, context: Context) -> Any:
     state: Any = await RunState.from_json(agent, context.stored[KEPT], context_override=override)
     for call in state.get_interruptions():
         decided = task.decided[_member(call.raw_item, "call_id")]
-        if decided.approved and decided.arguments == _arguments(call.raw_item):
+        if decided.approved and decided.arguments == shown_arguments(_member(call.raw_item, "arguments")):
             state.approve(call)
         else:
             state.reject(call, rejection_message=_told(decided))
@@ -152,9 +152,8 @@ def _of_model(data: Any) -> Iterator[AgentPiece]:
 
 
 def _use(call: Any, *, approval: bool = False) -> ToolUse:
-    return ToolUse(
-        id=_member(call, "call_id"), name=_member(call, "name"), arguments=_arguments(call), approval=approval
-    )
+    arguments = shown_arguments(_member(call, "arguments")) if approval else _arguments(call)
+    return ToolUse(id=_member(call, "call_id"), name=_member(call, "name"), arguments=arguments, approval=approval)
 
 
 def _member(item: Any, name: str) -> str:

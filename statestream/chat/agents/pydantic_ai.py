@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from statestream.chat.agents import AgentPiece, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require
+from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require, shown_arguments
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
@@ -65,7 +65,7 @@ async def run(agent: Agent[Any, Any], task: Task, context: Context, *, deps: Any
         async with stream as events:
             async for event in events:
                 if isinstance(event, AgentRunResultEvent) and isinstance(event.result.output, DeferredToolRequests):
-                    for piece in await _pause(event.result, context):
+                    for piece in await _pause(event.result, task, context):
                         yield piece
                     continue
                 for piece in _pieces(event, task):
@@ -102,21 +102,21 @@ def _results(task: Task, calls: Sequence[str]) -> DeferredToolResults:
     return results
 
 
-async def _pause(result: Any, context: Context) -> list[AgentPiece]:
+async def _pause(result: Any, task: Task, context: Context) -> list[AgentPiece]:
     """Keeps the messages of the run, and asks for approval. Raises ModelFailed."""
     from pydantic_ai.messages import ModelMessagesTypeAdapter
 
     if result.output.calls:
         raise ModelFailed("failed", "The agent called a tool that runs elsewhere.")
     calls = result.output.approvals
-    before = context.stored.get(KEPT, {"messages": ()})["messages"]
+    before = context.stored[KEPT]["messages"] if task.decided else ()
     made = ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
     await context.store(KEPT, {"messages": [*before, *made], "calls": [call.tool_call_id for call in calls]})
-    return [_use(call, approval=True) for call in calls]
+    return [*(_use(call, approval=True) for call in calls), _usage(result.usage)]
 
 
 def _use(call: Any, *, approval: bool = False) -> ToolUse:
-    arguments = arguments_of(call.args)
+    arguments = shown_arguments(call.args) if approval else arguments_of(call.args)
     return ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=arguments, approval=approval)
 
 
@@ -171,14 +171,17 @@ def _sentence(content: Any) -> str:
 def _end(result: Any) -> Iterator[AgentPiece]:
     if not isinstance(result.output, str):
         yield output(result.output)
-    usage = result.usage
-    yield Usage(
-        input=usage.input_tokens,
-        output=usage.output_tokens,
-        reasoning=usage.output_reasoning_tokens or 0,
-        cached=usage.cache_read_tokens,
-    )
+    yield _usage(result.usage)
     yield Finish(reason=result.response.finish_reason or "stop")
+
+
+def _usage(used: Any) -> Usage:
+    return Usage(
+        input=used.input_tokens,
+        output=used.output_tokens,
+        reasoning=used.output_reasoning_tokens or 0,
+        cached=used.cache_read_tokens,
+    )
 
 
 # the conversation

@@ -1,7 +1,7 @@
 """An index of what is in progress, and the end of what a lost node has left behind.
 
-The index has the replies that are being made, and by which nodes, those that wait until a certain time, and who is
-present through which node.
+The index has the replies that are being made, and by which nodes; the replies that wait until a certain time; and who
+is present through which node.
 
 Invariants: derived from committed state; after a reset, from all of it again, but not from the chats themselves. A
 change costs a look at its cause. Every
@@ -19,10 +19,11 @@ from msgspec import Struct
 
 from statestream.chat.messages import State, streaming
 from statestream.chat.nodes import lease, presence
+from statestream.chat.people import correct
 from statestream.chat.replies.ends import EXPIRED, INTERRUPTED, end_reply
 from statestream.chat.slices import approvals, conversation, runs, waits
 from statestream.core.change import Change, now_ms
-from statestream.core.errors import Refused
+from statestream.core.errors import Refused, StatestreamError, VersionConflict
 from statestream.core.selection import Selection
 from statestream.store.bus import ResetReason
 from statestream.store.view import StoreView
@@ -114,7 +115,7 @@ class InProgress:
         elif family == waits.NAME:
             wait = self._view.get(name)
             self.waits.pop(key, None)
-            if wait is not None:
+            if wait is not None and "expires_at" in wait.value:
                 self.waits[key] = Wait(wait.value["reply"], wait.value["expires_at"])
         elif family == presence.NAME:
             self._update_key(self._present, name, key)
@@ -149,18 +150,35 @@ class Recovery:
         for key, reply in tuple(self._in_progress.replies.items()):
             if reply.node == node:
                 try:
-                    await end_reply(self._view, key, reply.reply, INTERRUPTED)
+                    await end_reply(self._view, key, reply.reply, INTERRUPTED, expect=self._as_of(runs.NAME, key))
                 except Refused:  # another node was first
                     await self._view.dispatch(runs.forgotten(key, reply=reply.reply))
+                except VersionConflict:  # it goes on elsewhere
+                    continue
         for key in self._in_progress.presences(node):
             await self._view.dispatch(presence.node_lost(key, node=node))
         log.info("node %s is lost; its replies and its presence were ended", node)
 
     async def expire(self) -> None:
-        """Ends the replies that have waited long enough. Raises Unavailable."""
+        """Ends the replies that have waited long enough. One that cannot be ended now is tried again."""
         for key, wait in tuple(self._in_progress.waits.items()):
             if wait.expires_at <= now_ms():
                 try:
-                    await end_reply(self._view, key, wait.reply, EXPIRED)
-                except Refused:  # another node was first
-                    await self._view.dispatch(waits.forgotten(key))
+                    await self._expire(key, wait)
+                except StatestreamError as error:
+                    self._view.vitals.troubles.warn("a reply that has waited too long could not be ended: %s", error)
+                except Exception:
+                    log.exception("a reply that has waited too long could not be ended, trying again soon")
+
+    async def _expire(self, key: str, wait: Wait) -> None:
+        try:
+            await end_reply(self._view, key, wait.reply, EXPIRED, expect=self._as_of(waits.NAME, key))
+        except VersionConflict:  # somebody has decided
+            return
+        except Refused:  # another node was first
+            await self._view.dispatch(waits.forgotten(key, reply=wait.reply))
+        await correct(self._view, key)
+
+    def _as_of(self, family: str, key: str) -> dict[str, int]:
+        """The version of what the end of a reply is based on: this node may lag behind."""
+        return {f"{family}/{key}": self._view.version(f"{family}/{key}")}

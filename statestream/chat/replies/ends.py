@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from statestream.chat.approvals import deadline
 from statestream.chat.chats import owner_of, state_of
-from statestream.chat.messages import Message, find
+from statestream.chat.messages import Message, find, undecided
 from statestream.chat.models.failures import BROKEN_OFF as BROKEN
 from statestream.chat.models.failures import LATE
 from statestream.chat.slices import approvals, conversation, listing, storage, waits
 from statestream.core.change import Action
+from statestream.core.principal import Identity
 from statestream.store.view import StoreView
 
 End = Mapping[str, Any]
@@ -45,28 +47,37 @@ TIMED_OUT: Final = failed(*LATE)
 BROKEN_OFF: Final = failed(*BROKEN)
 
 
-def ending(view: StoreView, key: str, reply: str, end: End, **more: Any) -> list[Action]:
+def ending(
+    view: StoreView, key: str, reply: str, end: End, *, asker: Identity | None = None, **more: Any
+) -> list[Action]:
     """The actions that end a reply, or let it wait. What an agent has stored stays if somebody may want to continue.
 
-    `more` are further arguments of the action `chat/ended`. Raises NotLoaded.
+    `asker` is whoever has asked, for a reply that waits. `more` are further arguments of the action `chat/ended`.
+    Raises NotLoaded.
     """
     more |= conversation.optional(user=owner_of(view, key))
     message = find(state_of(view, key), reply)
     if end == WAITING:
         paused = approvals.paused(key, reply=reply, **more)
-        return [paused, *listing.updating(view, key, status=listing.WAITING), *_until(key, message)]
+        return [paused, *listing.updating(view, key, status=listing.WAITING), *_wait(key, message, asker)]
     ended = conversation.ended(key, reply=reply, **end, **more)
     done = [] if message is None or end == INTERRUPTED else storage.clearing(view, key, [message["parent"]])
     return [ended, *listing.updating(view, key, status=listing.IDLE), *done]
 
 
-def _until(key: str, message: Message | None) -> list[Action]:
-    """The action that limits how long a reply waits, if one of its calls does."""
-    parts = [] if message is None else message["parts"]
-    times = [part["approval"]["expires_at"] for part in parts if "expires_at" in part.get("approval", ())]
-    return [] if message is None or not times else [waits.begun(key, reply=message["id"], expires_at=min(times))]
+def _wait(key: str, message: Message | None, asker: Identity | None) -> list[Action]:
+    if message is None:
+        return []
+    expires_at, kept = deadline(message, undecided(message)), waits.kept(asker)
+    more = conversation.optional(expires_at=expires_at, asker=kept)
+    return [waits.begun(key, reply=message["id"], **more)]
 
 
-async def end_reply(view: StoreView, key: str, reply: str, end: End) -> None:
-    """Ends a reply that this node does not make itself. Raises Refused if it has ended already."""
-    await view.dispatch(await view.complete(lambda: ending(view, key, reply, end)))
+async def end_reply(
+    view: StoreView, key: str, reply: str, end: End, *, expect: Mapping[str, int] | None = None
+) -> None:
+    """Ends a reply that this node does not make itself. `expect` are the versions that this is based on.
+
+    Raises Refused if it has ended already, VersionConflict.
+    """
+    await view.dispatch(await view.complete(lambda: ending(view, key, reply, end)), expect=expect)

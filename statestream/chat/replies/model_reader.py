@@ -34,6 +34,7 @@ from statestream.chat.replies.model_calls import answering, tool_span
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
 from statestream.store.slow_calls import SlowCalls, Stepped
+from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
@@ -44,7 +45,8 @@ MAX_STEPS: Final = 8
 class ModelReader:
     """The reader of one reply. `turns` gives what the model is to answer, read from the chat.
 
-    `context` is for tools. `approved` are the calls that were approved while the reply has waited, by their parts.
+    `context` is for tools. `approved` are the calls that were approved while the reply has waited, by their parts, each
+    with the view of whoever has approved it.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class ModelReader:
         turns: Callable[[], Awaitable[Sequence[Turn]]],
         slow: SlowCalls,
         context: Context,
-        approved: Mapping[int, Call],
+        approved: Mapping[int, tuple[Call, StoreView]],
     ) -> None:
         self._model, self._settings, self._tools, self._timeouts = model, settings, tools, timeouts
         self._turns, self._slow, self._context, self._approved = turns, slow, context, approved
@@ -67,7 +69,7 @@ class ModelReader:
             async with asyncio.timeout(self._timeouts.total):
                 await self._context.open()
                 if self._approved:
-                    await self._run(intake, self._approved)
+                    await self._run(intake, {part: call for part, (call, _) in self._approved.items()})
                 for _ in range(MAX_STEPS):
                     step = self._step(intake, await self._turns())
                     end = await Stepped(step, self._slow, "model", self._model.name)
@@ -117,7 +119,8 @@ class ModelReader:
 
     async def _run_tool(self, intake: Intake, part: int, call: Call) -> None:
         with tool_span(call.name, call.id, self._tools.specs) as span:
-            context = self._context.of_call(call.id)
+            _, view = self._approved.get(part, (call, None))
+            context = self._context.of_call(call.id, view)
             outcome = await self._tools.run(call.name, call.arguments, self._timeouts.tool, context, self._slow)
             if span is not None and "error" in outcome:
                 span.fail("tool_error")

@@ -226,10 +226,14 @@ class ReplyBuilder:
 
         A call that is running already may turn out to need approval.
         """
+        if approval is not None:
+            self._note_calls()
         if approval is not None and id in self._running:
             self._settle()
             self._request({self._running.pop(id): approval})
             return
+        if approval is not None and id in self._ids:  # nobody could tell which call was approved
+            raise ModelFailed("failed", "The agent asked for approval under the id of another call.")
         if id in self._running:
             raise ModelFailed("failed", "The agent called two tools under one id.")
         self._follow()

@@ -19,14 +19,14 @@ from typing import Final
 from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
-from statestream.chat.approvals import Decided
 from statestream.chat.chats import owner_in, state_of
-from statestream.chat.messages import Message, State, find, full_text, path, text_of, undecided
+from statestream.chat.messages import Message, State, find, path, text_of
 from statestream.chat.models import Turn, provider_of
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
+from statestream.chat.replies.deciding import Continuation, Deciding, approved, decided, deciding
 from statestream.chat.replies.model_reader import ModelReader
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -35,13 +35,12 @@ from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import approvals, archive, conversation, listing, provider, runs, storage
+from statestream.chat.slices import archive, conversation, listing, provider, runs, storage
 from statestream.chat.slices.approvals import DecisionPayload, RunPayload
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
 from statestream.core.principal import Identity, Principal
-from statestream.core.values import loads
 from statestream.store.view import StoreView
 
 ANY_MODEL: Final = ""
@@ -123,9 +122,9 @@ class ReplyMaker:
             maker=reply["model"],
             provider=provider_of(model) if agent is None else None,
             user=owner,
-            person=view.principal.subject,
+            by=by,
         )
-        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, settings, by, {}))
+        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, settings, {}))
         asking = await self._view.complete(lambda: actions(reply))
         try:
             await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
@@ -159,61 +158,60 @@ class ReplyMaker:
         await self._take_lease()
         run: RunPayload = {"id": secrets.token_hex(6), "node": self._node}
         while True:
-            deciding = partial(self._deciding, key, reply, decisions, run)
-            actions, expect = await self._view.complete(deciding)
+            last = await self._view.complete(lambda: self._deciding(key, reply, decisions, run, by))
             try:
-                await self._view.on_behalf_of(by).dispatch(actions, expect=expect)
+                await self._view.on_behalf_of(by).dispatch(last.actions, expect=last.expect)
             except VersionConflict:  # somebody else has decided about another call
                 continue
             except Unavailable:  # it may have been saved: then the run ends the reply once the journal is available
-                if len(actions) > 1:
-                    await self._continue(key, reply, run, by, stopping=True)
+                if last.then is not None:
+                    await self._continue(key, reply, run, last.then, stopping=True)
                 raise
-            if len(actions) > 1:
-                await self._continue(key, reply, run, by)
+            if last.then is not None:
+                await self._continue(key, reply, run, last.then)
             return
 
     def _deciding(
-        self, key: str, reply: str, decisions: Sequence[DecisionPayload], run: RunPayload
-    ) -> tuple[list[Action], dict[str, int]]:
-        """The actions that save the decisions, and what they are based on. More than one if the reply continues.
-
-        Raises Refused if nobody is there any more who could continue it.
-        """
-        state, name = state_of(self._view, key), conversation.name_of(key)
-        message, expect = find(state, reply), {name: self._view.version(name)}
-        owner = conversation.optional(user=owner_in(state))
-        left = set() if message is None else set(undecided(message)) - {each["part"] for each in decisions}
-        if message is None or left:
-            return [approvals.decided(key, reply=reply, decisions=list(decisions), **owner)], expect
-        self._settings.agents.check_continuing(message["model"])
-        decided = approvals.decided(key, reply=reply, decisions=list(decisions), run=run, **owner)
-        begun = runs.begun(key, reply=reply, node=self._node)
-        return [decided, begun, *listing.updating(self._view, key, status=listing.STREAMING)], expect
+        self, key: str, reply: str, decisions: Sequence[DecisionPayload], run: RunPayload, by: Identity | None
+    ) -> Deciding:
+        """Raises Refused if nobody is there any more who could continue the reply."""
+        made = deciding(self._view, key, reply, decisions, run, by)
+        message = find(state_of(self._view, key), reply)
+        if made.then is not None and message is not None:
+            self._settings.agents.check_continuing(message["model"])
+        return made
 
     async def _continue(
-        self, key: str, reply: str, run: RunPayload, by: Identity | None, *, stopping: bool = False
+        self, key: str, reply: str, run: RunPayload, then: Continuation, *, stopping: bool = False
     ) -> None:
         """Starts the run that continues a reply. `stopping`: it may not be the reply's run, and only ends that."""
-        message = find(await self._state(key), reply)
+        state = await self._state(key)
+        message = find(state, reply)
         if message is None or (not stopping and message["run"]["id"] != run["id"]):
             return  # it was stopped at once
-        agent = self._settings.agents.find(message["model"])
+        model, agent = self._settings.model, self._settings.agents.find(message["model"])
         job = Job(
             key=key,
             reply=reply,
             run=run["id"],
-            maker=message["model"],
-            provider=provider_of(self._settings.model) if agent is None else None,
-            user=owner_in(await self._state(key)),
-            person=None if by is None else by.subject,
+            maker=model.name if agent is None else agent.name,
+            provider=provider_of(model) if agent is None else None,
+            user=owner_in(state),
+            by=then.asker,
         )
-        entries = await self._view.complete(lambda: provider.entries_of(self._view, key, reply))
-        builder = ReplyBuilder.continuing(key, message, job.provider, entries)
-        continuing = self._run(job, builder, self._reader(job, agent, self._settings.asking, by, _approved(message)))
+        builder = ReplyBuilder.continuing(key, message, job.provider, then.entries)
+        calls = {
+            part: (call, self._view.seen_by(self._principal(then.deciders.get(part, then.asker))))
+            for part, call in approved(message).items()
+        }
+        continuing = self._run(job, builder, self._reader(job, agent, self._settings.asking, calls))
         if stopping:
             continuing.stop()
         self._start(job, continuing)
+
+    def _principal(self, by: Identity | None) -> Principal:
+        """On a server that authenticates, it may do what that person may; otherwise what anybody may."""
+        return Principal(identity=by, closed=self._view.guards(conversation.chat_slice))
 
     async def _state(self, key: str) -> State:
         return await self._view.complete(lambda: state_of(self._view, key))
@@ -223,13 +221,10 @@ class ReplyMaker:
         job: Job,
         agent: Agent | None,
         model_settings: ModelSettings,
-        by: Identity | None,
-        approved: Mapping[int, Call],
+        calls: Mapping[int, tuple[Call, StoreView]],
     ) -> Reader:
         settings, view = self._settings, self._view
-        # on a server that authenticates, it may do what the person may who asks; otherwise what anybody may
-        asking = Principal(identity=by, closed=view.guards(conversation.chat_slice))
-        context = Context(view.seen_by(asking), view, job.key, job.reply)
+        context = Context(view.seen_by(self._principal(job.by)), view, job.key, job.reply)
         if agent is not None:
             task = partial(view.complete, lambda: self._task(job))
             return AgentReader(agent, context, settings.timeouts, task, view.slow_calls)
@@ -242,7 +237,7 @@ class ReplyMaker:
             turns,
             view.slow_calls,
             context,
-            approved,
+            calls,
         )
 
     def _turns(self, job: Job, provider_name: str) -> list[Turn]:
@@ -256,16 +251,16 @@ class ReplyMaker:
         if not messages:
             raise Refused("unknown_chat", "This chat was deleted.")
         turns = turns_of(messages, self._settings.window, ANY_MODEL, {})
-        decided = _decided(shown[-1]) if shown[-1]["id"] == job.reply else {}
+        decisions = decided(shown[-1]) if shown[-1]["id"] == job.reply else {}
         return Task(
-            chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns, decided=decided
+            chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns, decided=decisions
         )
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
         """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque
         data and the storage of agents is removed, and the chat gets a title.
         """
-        self._quota.used(job.person, run.measurements.usage)
+        self._quota.used(None if job.by is None else job.by.subject, run.measurements.usage)
         view, key = self._view, job.key
         actions, expect = await view.complete(lambda: archive.archiving(view, key, self._settings.keep))
         if actions:
@@ -303,26 +298,3 @@ class ReplyMaker:
         turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
         headers = ModelSettings(headers=self._settings.asking.headers)  # a title needs nothing else
         return await title_of(turns, self._settings.model, headers, key)
-
-
-def _approved(reply: Message) -> dict[int, Call]:
-    """The calls of a reply that were approved and are to run, by their parts."""
-    return {
-        index: Call(id=part["call"], name=part["name"], texts=[full_text(part)])
-        for index, part in enumerate(reply["parts"])
-        if part.get("status") == "running"
-    }
-
-
-def _decided(reply: Message) -> dict[str, Decided]:
-    """What was decided about the calls of a reply, by their ids."""
-    return {
-        part["call"]: Decided(
-            approved=part["approval"]["approved"],
-            arguments=loads(full_text(part).encode()),
-            reason=part["approval"].get("reason"),
-            by=part["approval"].get("by"),
-        )
-        for part in reply["parts"]
-        if "approved" in part.get("approval", ())
-    }

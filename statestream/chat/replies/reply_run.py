@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from statestream.chat.replies.ends import BROKEN_OFF, INTERRUPTED, NOT_STORABLE, TIMED_OUT, End, ending
+from statestream.chat.replies.ends import BROKEN_OFF, INTERRUPTED, NOT_STORABLE, TIMED_OUT, WAITING, End, ending
 from statestream.chat.replies.grace import GRACE_SECONDS, mark_as_retrieved
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.measurements import Measurements
@@ -24,6 +24,7 @@ from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.slices import conversation
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
+from statestream.core.principal import Identity
 from statestream.core.selection import Selection
 from statestream.server import access_log
 from statestream.server.log_line import line
@@ -49,7 +50,8 @@ class Reader(Protocol):
 class Job(Struct, frozen=True, kw_only=True):
     """The reply to make, the owner of its chat, and the person who asks for it.
 
-    `run` is the id of this run. `maker` is the name of who makes it, `provider` the one whose opaque data is kept.
+    `run` is the id of this run, `by` whoever has asked. `maker` is the name of who makes it, `provider` the one
+    whose opaque data is kept.
     """
 
     key: str
@@ -58,7 +60,7 @@ class Job(Struct, frozen=True, kw_only=True):
     maker: str
     provider: str | None
     user: str | None
-    person: str | None
+    by: Identity | None
 
 
 class ReplyRun:
@@ -104,9 +106,13 @@ class ReplyRun:
 
     def stop(self, end: End = INTERRUPTED) -> None:
         """Stops reading. The pieces so far are written, and the reply ends as given."""
-        if self._stop is None:
-            asyncio.get_running_loop().call_later(GRACE_SECONDS, self._leave)
         self._stop = self._stop or end
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Stops reading, because the reply has ended, or waits."""
+        if not self._intake.stopping:
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, self._leave)
         self._intake.stopping = True
         if self._reader is not None:
             self._reader.cancel()
@@ -128,12 +134,15 @@ class ReplyRun:
         reader.add_done_callback(lambda _: self._intake.news.set())
         # for a reader that does not keep the limit itself
         late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self.stop, TIMED_OUT)
-        if self._stop:
+        if self._intake.stopping:
             reader.cancel()
         try:
             await self._write(reader)
             read = reader.done() and not reader.cancelled()
-            await self._end(reader.result() if read else self._stop or BROKEN_OFF)
+            end = reader.result() if read else self._stop or BROKEN_OFF
+            await self._end(end)
+            if end == WAITING and self._stop:  # somebody has stopped it at the last moment
+                await self._end(self._stop)
         except Refused:
             self.outcome = "elsewhere"
             log.info("the reply %s of chat %s has been ended from elsewhere", self._job.reply, self._job.key)
@@ -173,7 +182,8 @@ class ReplyRun:
     async def _end(self, end: End) -> None:
         usage = {"usage": self.measurements.usage} if self.measurements.usage else {}
         more = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
-        await self._dispatch(lambda: ending(self._view, self._job.key, self.reply, end, **more), id=new_id())
+        key, asker = self._job.key, self._job.by
+        await self._dispatch(lambda: ending(self._view, key, self.reply, end, asker=asker, **more), id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
     async def _dispatch(self, make: Callable[[], Sequence[Action]], id: str | None = None) -> None:

@@ -54,7 +54,8 @@ class ReplyTasks:
         try:
             await run.run()
         finally:
-            del self._runs[run.reply]
+            if self._runs.get(run.reply) is run:  # another run may have continued the reply
+                del self._runs[run.reply]
             self.totals.add(run.outcome, run.measurements)
             run.report()
         with contextlib.nullcontext() if run.span is None else run.span.current():
@@ -86,9 +87,9 @@ class ReplyTasks:
         return True
 
     def abandon(self, reply: str) -> None:
-        """Stops working on a reply that has ended, whether or not this process has ended it."""
+        """Stops working on a reply that has ended, or waits, whether or not this process has brought that about."""
         if (run := self._runs.get(reply)) is not None:
-            run.stop()
+            run.abandon()
 
     async def close(self) -> None:
         """Ends the replies in progress. Each keeps its text and is marked as interrupted, if the journal allows."""

@@ -192,13 +192,18 @@ def checked_needs(needs: Any) -> Needs:
 def needed_by(tool: Offered, needs: Needs, arguments: str) -> Approval | None:
     """The approval that a call of a tool needs, by what was declared. None if it needs none, or does not run anyway."""
     try:
-        given = tool.check(arguments)
-        return approval_of(needs(given) if callable(needs) else needs)
+        defaults = {name: each["default"] for name, each in _properties(tool).items() if "default" in each}
+        return approval_of(needs({**defaults, **tool.check(arguments)}) if callable(needs) else needs)
     except Refused:
         return None
     except Exception:
         log.exception("whether the tool %s needs approval could not be decided, so it does", tool.spec.name)
         return ANYBODYS
+
+
+def _properties(tool: Offered) -> Mapping[str, Any]:
+    properties = tool.spec.parameters.get("properties")
+    return {name: each for name, each in properties.items() if isinstance(each, dict)} if properties else {}
 
 
 def _description(function: Callable[..., Any]) -> str:

@@ -6,8 +6,8 @@
 When nothing is left to do before somebody decides, the reply pauses: it has no run, on no node. The last decision names
 the run that continues it. A call about which somebody has decided waits until the others are decided, too.
 
-Invariants: pure handlers. A call is decided once: whoever comes second is refused. A call that was not approved never
-runs.
+Invariants: pure handlers. A call is decided once: whoever decides otherwise later is refused, and so is whoever decides
+too late. A call that was not approved never runs.
 """
 
 from __future__ import annotations
@@ -118,6 +118,8 @@ def _decide(message: Any, action: Action, decision: DecisionPayload) -> None:
     if index not in undecided(message):
         raise Refused(DECIDED, "Somebody has decided this already.")
     part = message["parts"][index]
+    if action.at > part["approval"].get("expires_at", action.at):
+        raise Refused("not_waiting", "It is too late to decide this.")
     more = optional(by=action.actor, reason=decision.get("reason"))
     part["approval"] = {**part["approval"], "approved": decision["approved"], **more}
     if "arguments" in decision:

@@ -94,7 +94,7 @@ def name_of(key: str) -> str:
     return f"{NAME}/{key}"
 
 
-def optional(**fields: str | None) -> dict[str, Any]:
+def optional(**fields: Any) -> dict[str, Any]:
     """The fields that have a value: an optional field of a payload is absent, never null."""
     return {name: value for name, value in fields.items() if value is not None}
 

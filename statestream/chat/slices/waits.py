@@ -1,17 +1,22 @@
-"""The slice `chat_wait`: the replies that wait for approval until a certain time, so that a node can end them then.
+"""The slice `chat_wait`: what is known of a reply that waits for approval, apart from the chat itself.
 
-    chat_wait/<chat>  {"reply": its id, "expires_at"}
+    chat_wait/<chat>  {"reply": its id, "expires_at"?, "asker"?, "deciders"?: {<part>: identity}}
 
-Invariants: an instance exists while a reply waits that must not wait forever; the same requests write both.
+`expires_at` is when the reply ends if the calls that are still undecided stay so. The identities of whoever has asked
+and decided are here, because the reply continues with their rights. They are absent on a server that does not
+authenticate.
+
+Invariants: the slice is hidden. An instance exists while the reply waits; the same requests write both. Only its own
+actions create one.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from statestream.chat.slices.approvals import RunPayload, decided
 from statestream.chat.slices.conversation import deleted, ended
 from statestream.core.change import REMOVED
+from statestream.core.principal import Identity
 from statestream.core.slices import Slice
 
 NAME: Final = "chat_wait"
@@ -20,23 +25,57 @@ waits_slice = Slice(NAME, initial={}, keyed=True, internal=True, hidden=True)
 
 
 @waits_slice.action
-def begun(state: Any, *, reply: str, expires_at: int) -> None:
-    """The reply of this chat waits until then."""
-    state["reply"], state["expires_at"] = reply, expires_at
+def begun(state: Any, *, reply: str, asker: dict[str, Any] | None = None, expires_at: int | None = None) -> None:
+    """The reply of this chat waits, for whoever has asked."""
+    state["reply"] = reply
+    state["deciders"] = {}
+    if asker is not None:
+        state["asker"] = asker
+    if expires_at is not None:
+        state["expires_at"] = expires_at
 
 
 @waits_slice.action
-def forgotten(state: Any) -> Any:
-    """The reply has ended without this slice: a version that does not know it has ended it."""
-    return REMOVED
+def decided(
+    state: Any,
+    *,
+    reply: str,
+    parts: list[int],
+    decider: dict[str, Any] | None = None,
+    expires_at: int | None = None,
+) -> Any:
+    """Somebody has decided about some of the calls. Others are left, until `expires_at`."""
+    if state.get("reply") != reply:
+        return REMOVED
+    state.pop("expires_at", None)
+    if expires_at is not None:
+        state["expires_at"] = expires_at
+    if decider is not None:
+        state["deciders"].update({str(part): decider for part in parts})
+    return None
 
 
-@waits_slice.on(decided)
-def _decided(state: Any, *, run: RunPayload | None = None) -> Any:
-    return None if run is None else REMOVED
+@waits_slice.action
+def forgotten(state: Any, *, reply: str) -> Any:
+    """The reply continues, or has ended without this slice: a version that does not know it has ended it."""
+    return REMOVED if state.get("reply") in (None, reply) else None
 
 
 @waits_slice.on(ended)
 @waits_slice.on(deleted)
 def _over(state: Any) -> Any:
     return REMOVED
+
+
+def kept(identity: Identity | None) -> dict[str, Any] | None:
+    """An identity as the state has it."""
+    if identity is None:
+        return None
+    roles, claims = sorted(identity.roles), dict(identity.claims)
+    expires = {} if identity.expires is None else {"expires": identity.expires}
+    return {"subject": identity.subject, "roles": roles, "claims": claims, **expires}
+
+
+def identity_of(kept: Any) -> Identity | None:
+    """The identity that `kept` has made this of."""
+    return None if kept is None else Identity(**kept)

@@ -4,11 +4,10 @@ A stream that follows shows each reply as a run, whoever asked for it. Changes b
 nothing else in it, because the protocol has no events outside of runs. The slices beside the chat are the protocol's
 state: one object, with a member for each slice, by its full name.
 
-Invariants: the next run begins when the chat shows another message than at the last run, or another run continues a
-reply that has waited for approval. A reply that came and went
-between two looks is in the messages with which that run begins. A viewer's place in the state is the slices that were
-shown last, which share everything unchanged with those of today. What is new is their difference, however many changes
-have led to it.
+Invariants: the next run begins when the chat shows another message than at the last run, or when a reply that has
+waited for approval continues, or ends. A reply that came and went between two looks is in the messages with which
+that run begins. A viewer's place in the state is the slices that were shown last, which share everything unchanged
+with those of today. What is new is their difference, however many changes have led to it.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ class ThreadProjection:
         self._run: RunEvents | None = None
         self._slices = StateEvents()
         self._begun = False
-        self._shown: tuple[str | None, str | None] = (None, None)
-        """The leaf of the chat when the last run began, and the run that made it."""
+        self._shown: _Made = (None, None, False)
+        """What the chat showed when the last run began, or ended."""
         self._short_runs = 0
 
     @property
@@ -113,7 +112,8 @@ class ThreadProjection:
             beside = []
         while self._run is None and self._follow and _made(state) != self._shown:
             leaf = find(state, state.get("leaf"))
-            run_id = self._short_id() if leaf is None or "run" not in leaf else leaf["run"]["id"]
+            known = leaf is None or "run" not in leaf or leaf["run"]["id"] == self._shown[1]
+            run_id = self._short_id() if leaf is None or known else leaf["run"]["id"]
             events += self._begin(run_id, state.get("leaf"), state)
             events += self._continue(self._run, state, beside)
             beside = []
@@ -131,7 +131,7 @@ class ThreadProjection:
             return []
         events = [*beside, *run.new(state)]
         if run.over:
-            self._run = None
+            self._run, self._shown = None, _made(state)
         return events
 
     def _short_id(self) -> str:
@@ -147,7 +147,11 @@ class ThreadProjection:
         ]
 
 
-def _made(state: State) -> tuple[str | None, str | None]:
-    """The leaf of the chat, and the run that makes it, or has made it."""
+_Made = tuple[str | None, str | None, bool]
+
+
+def _made(state: State) -> _Made:
+    """The leaf of the chat, the run that makes it, or has made it, and whether it waits."""
     leaf = find(state, state.get("leaf"))
-    return state.get("leaf"), None if leaf is None or "run" not in leaf else leaf["run"]["id"]
+    run = None if leaf is None or "run" not in leaf else leaf["run"]["id"]
+    return state.get("leaf"), run, leaf is not None and leaf["status"] == "waiting"

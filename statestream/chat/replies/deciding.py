@@ -1,0 +1,106 @@
+"""What follows when somebody has decided about tool calls: the actions, and with whose rights the reply continues.
+
+Each call that was approved runs with the rights of whoever has approved it. Everything else that the reply does runs
+with those of whoever has asked.
+
+Invariants: pure, of one committed state. The actions are valid for that state only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from statestream.chat.agents.adapting import arguments_of
+from statestream.chat.approvals import Decided, deadline
+from statestream.chat.chats import owner_in, state_of
+from statestream.chat.messages import Message, find, full_text, undecided
+from statestream.chat.replies.calls import Call
+from statestream.chat.slices import approvals, conversation, listing, provider, runs, waits
+from statestream.chat.slices.approvals import DecisionPayload, RunPayload
+from statestream.core.change import Action
+from statestream.core.principal import Identity
+from statestream.store.view import StoreView
+
+
+class Continuation(Struct, frozen=True, kw_only=True):
+    """How a reply continues: with `entries` of opaque data so far, for `asker`. `deciders` are by part."""
+
+    entries: int
+    asker: Identity | None
+    deciders: Mapping[int, Identity | None]
+
+
+class Deciding(Struct, frozen=True, kw_only=True):
+    """The actions that save decisions, and the versions that they are based on. `then`: None if others are left."""
+
+    actions: Sequence[Action]
+    expect: Mapping[str, int]
+    then: Continuation | None
+
+
+def deciding(
+    view: StoreView,
+    key: str,
+    reply: str,
+    decisions: Sequence[DecisionPayload],
+    run: RunPayload,
+    by: Identity | None,
+) -> Deciding:
+    """What somebody's decisions lead to. The reply continues as `run` if they are the last ones. Raises NotLoaded."""
+    state, names = state_of(view, key), (conversation.name_of(key), f"{waits.NAME}/{key}")
+    expect = {name: view.version(name) for name in names}
+    message, parts = find(state, reply), [each["part"] for each in decisions]
+    left = [] if message is None else [part for part in undecided(message) if part not in parts]
+    more: dict[str, Any] = {"decisions": list(decisions), **conversation.optional(user=owner_in(state))}
+    if message is None or left:
+        until = (
+            {} if message is None else conversation.optional(expires_at=deadline(message, left), decider=waits.kept(by))
+        )
+        decided = approvals.decided(key, reply=reply, **more)
+        return Deciding(
+            actions=[decided, waits.decided(key, reply=reply, parts=parts, **until)], expect=expect, then=None
+        )
+    actions = [
+        approvals.decided(key, reply=reply, run=run, **more),
+        runs.begun(key, reply=reply, node=run["node"]),
+        waits.forgotten(key, reply=reply),
+        *listing.updating(view, key, status=listing.STREAMING),
+    ]
+    return Deciding(actions=actions, expect=expect, then=_continuation(view, key, reply, parts, by))
+
+
+def _continuation(view: StoreView, key: str, reply: str, parts: Sequence[int], by: Identity | None) -> Continuation:
+    state = view.get(f"{waits.NAME}/{key}")
+    known: Mapping[str, Any] = {} if state is None or state.value.get("reply") != reply else state.value
+    earlier = {int(part): waits.identity_of(kept) for part, kept in known.get("deciders", {}).items()}
+    return Continuation(
+        entries=provider.entries_of(view, key, reply),
+        asker=waits.identity_of(known.get("asker")),
+        deciders={**earlier, **dict.fromkeys(parts, by)},
+    )
+
+
+def approved(reply: Message) -> dict[int, Call]:
+    """The calls of a reply that were approved and are to run, by their parts."""
+    return {
+        index: Call(id=part["call"], name=part["name"], texts=[full_text(part)])
+        for index, part in enumerate(reply["parts"])
+        if part.get("status") == "running"
+    }
+
+
+def decided(reply: Message) -> dict[str, Decided]:
+    """What was decided about the calls of a reply, by their ids."""
+    return {
+        part["call"]: Decided(
+            approved=part["approval"]["approved"],
+            arguments=arguments_of(full_text(part)),
+            reason=part["approval"].get("reason"),
+            by=part["approval"].get("by"),
+        )
+        for part in reply["parts"]
+        if "approved" in part.get("approval", ())
+    }
