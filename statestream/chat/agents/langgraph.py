@@ -10,7 +10,7 @@
             yield piece
 
 Tools and nodes get the context as `runtime.context`, so that they can read the state and dispatch actions as the person
-who asks.
+who asks. If the graph is interrupted because a tool needs approval, the reply waits until somebody has decided.
 
 Invariants: the conversation is what the chat has. Each question has a thread of checkpoints of its own, which only a
 run that continues another one finds, so no thread ever holds a message twice. An error of a model becomes
@@ -25,8 +25,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from statestream.chat.agents import AgentPiece, Data, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, output, require
+from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require
 from statestream.chat.agents.context import Context
+from statestream.chat.agents.interrupts import answers, asked
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
 from statestream.chat.models.failures import CUT_OFF, LATE, OTHERWISE, SENTENCES
 from statestream.core.values import loads
@@ -61,15 +62,20 @@ async def run(
     require("langgraph", "langgraph")
     from langchain_core.exceptions import ModelError
     from langgraph.errors import GraphRecursionError
+    from langgraph.types import Command
 
     settings = _settings(task, config)
     earlier = await _earlier(graph, context, settings)
     messages = _messages(task)
     reply = _Reply(messages)
+    given: Any = {"messages": messages} if earlier is None else None
     for piece in () if earlier is None else reply.earlier(earlier, task.question["id"]):
-        yield piece
+        if not task.decided:  # otherwise, they are in the reply already
+            yield piece
+    if earlier is not None and task.decided:
+        given = Command(resume=answers(earlier.interrupts, reply.running, task.decided))
     stream: Any = graph.astream(  # a generator, which its type does not say
-        {"messages": messages} if earlier is None else None,
+        given,
         settings,
         context=context,
         stream_mode=["messages", "updates", "custom"],
@@ -80,21 +86,27 @@ async def run(
         async with contextlib.aclosing(stream) as events:
             async for namespace, mode, data in events:
                 for piece in reply.modes[mode](namespace, data):
-                    yield piece
+                    if not isinstance(piece, ToolResult) or is_to_end(task, piece.id):
+                        yield piece
     except (ModelError, GraphRecursionError) as error:
         log.warning("the graph's model failed: %s", type(error).__name__)
         raise _failure(error) from None
-    await _forget(graph, settings)
+    if not reply.interrupts:
+        await _forget(graph, settings)
+    for call in asked(reply.interrupts, reply.running):
+        yield call
 
 
 class _Reply:
     """What the reply shows. `_done` are the messages that need not be shown any more: a graph repeats them, with those
-    that it was given, whenever a subgraph ends. `_running` are the calls without an outcome.
+    that it was given, whenever a subgraph ends. `running` are the calls without an outcome, by their ids, and
+    `interrupts` what the graph waits for.
     """
 
     def __init__(self, given: Iterable[AnyMessage]) -> None:
         self._done = {message.id for message in given}
-        self._running: set[str] = set()
+        self.running: dict[str, ToolUse] = {}
+        self.interrupts: list[Any] = []
         self.modes = {"messages": self._of_message, "updates": self._of_update, "custom": self._custom}
 
     def earlier(self, state: StateSnapshot, question: str) -> Iterator[AgentPiece]:
@@ -128,7 +140,8 @@ class _Reply:
     def _of_update(self, namespace: Any, data: Any) -> Iterator[AgentPiece]:
         """What nodes have added to the state."""
         if INTERRUPT in data and not namespace:  # after all subgraphs have said so, and the checkpoint is stored
-            raise ModelFailed("input_required", "The agent waits for an answer that nobody can give here.")
+            self.interrupts += data[INTERRUPT]
+            return
         for update in data.values():
             for message in _found(update):
                 yield from self._tools(message)
@@ -141,13 +154,14 @@ class _Reply:
             return
         if message.id is not None:
             self._done.add(message.id)
-        if message.type == "tool" and message.tool_call_id in self._running:
-            self._running.discard(message.tool_call_id)
+        if message.type == "tool" and message.tool_call_id in self.running:
+            del self.running[message.tool_call_id]
             yield _result(message)
         for call in message.tool_calls if message.type == "ai" else ():
             if call["id"]:
-                self._running.add(call["id"])
-                yield ToolUse(id=call["id"], name=call["name"], arguments=as_json(call["args"]))
+                use = ToolUse(id=call["id"], name=call["name"], arguments=as_json(call["args"]))
+                self.running[use.id] = use
+                yield use
 
     def _custom(self, _: Any, data: Any) -> Iterator[AgentPiece]:
         whole = isinstance(data, AgentPiece) and not isinstance(data, str)

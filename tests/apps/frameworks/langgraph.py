@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain.tools import ToolRuntime, tool
 from langchain_core.tools import ToolException
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
 from statestream.chat.agents import AgentPiece, Task, langgraph
@@ -35,8 +37,17 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
         return await order(runtime.context, what)
 
     ordering.handle_tool_error = True
+
+    @tool("buy")
+    async def buying(what: str, runtime: ToolRuntime[Context, Any]) -> list[str]:
+        """Buys a thing, and says what is on order."""
+        return await order(runtime.context, what)
+
+    approving = HumanInTheLoopMiddleware(interrupt_on={"buy": True})
     agents = {
-        "helper": create_agent(model, [ordering], context_schema=Context),
+        "helper": create_agent(
+            model, [ordering, buying], context_schema=Context, middleware=[approving], checkpointer=InMemorySaver()
+        ),
         "structured": create_agent(model, response_format=ToolStrategy(Answer)),
     }
 
