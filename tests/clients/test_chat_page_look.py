@@ -162,6 +162,7 @@ def test_keys_reach_everything_and_focus_goes_where_people_expect_it(browser: No
     page.look("document.querySelector('.skip').focus()")
     page.do("press", key="Enter")
     page.wait("document.activeElement.id === 'message'")
+    assert page.url.endswith("#new"), "it leads to no other chat"
     page.do("press", target="#board-button", key="Enter")
     page.wait("document.querySelector('#board').contains(document.activeElement)")
     page.do("press", key="Escape")

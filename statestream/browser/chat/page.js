@@ -286,6 +286,10 @@ $("close-board").addEventListener("click", () => toggle("board", "board-button",
 $("veil").addEventListener("click", () => escape(null));
 $("theme").addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
 $("reload").addEventListener("click", () => location.reload());
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names a chat, not a place in the page
+  composer.field.focus();
+});
 addEventListener("keydown", keys);
 addEventListener("hashchange", go);
 for (const name of ["online", "offline"]) addEventListener(name, schedule);
