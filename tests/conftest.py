@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from tests.support import FRONT, ROOT, Server
 from tests.support.asgi_exceptions import why_not
-from tests.support.browser import CHROMIUM
+from tests.support.browser import chromium
 from tests.support.modes import TRIED
 from tests.support.node import Node
 from tests.support.often import often
@@ -96,9 +96,11 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Node]:
-    """Chromium, driven by tests/node/browser.mjs."""
-    with Node("browser.mjs", CHROMIUM) as running:
-        yield running
+    """Chromium, driven by tests/node/browser.mjs. It goes on with the next module, without the windows of this one."""
+    running = chromium()
+    yield running
+    if not running.is_lost:
+        running.ask("clear")
 
 
 @pytest.fixture(scope="module")

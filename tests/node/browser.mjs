@@ -21,6 +21,7 @@ const always = ["--no-sandbox", "--disable-gpu", ...quiet];
 const plain = given.includes("--tabs") ? await launchPlain() : null;
 const browser = plain?.browser ?? (await chromium.launch({ executablePath, args: [...always, ...given] }));
 const tabs = plain?.browser.contexts()[0];
+if (plain === null) browser.on("disconnected", () => process.exit()); // also if it has crashed
 const windows = new Map();
 
 /** A browser with none of playwright's defaults, and what ends it. */
@@ -185,6 +186,10 @@ const commands = {
     const crashed = page.waitForEvent("crash"), session = await context.newCDPSession(page);
     session.send("Page.crash").catch(() => {}); // nobody is left to answer
     await crashed;
+  },
+  clear: async () => {
+    await Promise.all(browser.contexts().map((context) => context.close()));
+    windows.clear();
   },
   close: async ({ context, page, window }) => {
     windows.delete(window);

@@ -26,7 +26,7 @@ import pytest
 import statestream
 from statestream import StreamRefused
 from tests.support import BOARD, ROOT, PlainClient, Server, dispatch, eventually
-from tests.support.browser import CHROMIUM
+from tests.support.browser import Tab
 from tests.support.chats import chatty
 from tests.support.exchange import JSON, exchange
 from tests.support.logins import login_server, who
@@ -370,16 +370,15 @@ async def test_a_stream_without_heartbeats_is_cut_by_the_proxy(kind: str, tmp_pa
         assert [frame.event for frame in frames] == ["state.initial"]
 
 
-async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(tmp_path: Path, server: Server) -> None:
+async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(
+    tmp_path: Path, server: Server, browser: Node
+) -> None:
     look = """new Promise((resolve) => {
         const source = new EventSource(`${location.origin}/stream/state?slices=board`);
         source.addEventListener("state.initial", () => resolve("initial"));
         source.onerror = () => resolve("error");
     })"""
-    with (
-        proxy("nginx, login", tmp_path, server.port) as before,
-        Node("browser.mjs", CHROMIUM) as browser,
-    ):
+    with proxy("nginx, login", tmp_path, server.port) as before:
         await before.listens()
         with pytest.raises(StreamRefused, match="401"):
             async with statestream.connect(before.url):
@@ -389,8 +388,9 @@ async def test_a_login_of_the_proxy_lets_in_programs_and_pages_that_know_it(tmp_
             await stream.dispatch("board/counted", {"by": 3})
             await stream.wait_for(lambda state: state["board"]["count"] == 3, timeout=60)
         page = f"{before.url.replace('//', '//ana:sesame@')}/state"
-        await asyncio.to_thread(browser.ask, "open", window="page", url=page)
-        assert await asyncio.to_thread(browser.ask, "look", window="page", script=look) == "initial"
+        tab = await asyncio.to_thread(Tab, browser, "page", page)
+        assert await asyncio.to_thread(tab.look, look) == "initial"
+        await asyncio.to_thread(tab.close)
 
 
 async def test_a_proxy_says_who_has_logged_in_whatever_its_clients_say(tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ async def test_a_proxy_says_who_has_logged_in_whatever_its_clients_say(tmp_path:
             assert (status, found["subject"], found["roles"]) == (200, "ana", [])
 
 
-async def test_over_http_2_a_page_has_more_than_six_streams(tmp_path: Path, server: Server) -> None:
+async def test_over_http_2_a_page_has_more_than_six_streams(tmp_path: Path, server: Server, browser: Node) -> None:
     """More than a browser opens to one host over HTTP/1.1. Each gets the state, and a change that comes afterwards."""
     script = """new Promise((resolve) => {
         const body = JSON.stringify({ type: "board/counted", payload: { by: 1 } });
@@ -424,12 +424,10 @@ async def test_over_http_2_a_page_has_more_than_six_streams(tmp_path: Path, serv
             });
         }
     })"""
-    with (
-        proxy("caddy, TLS", tmp_path, server.port) as before,
-        Node("browser.mjs", CHROMIUM) as browser,
-    ):
+    with proxy("caddy, TLS", tmp_path, server.port) as before:
         await before.listens()
         ask = browser.ask
         await asyncio.to_thread(ask, "open", window="page", url=f"{before.url}/state", trusting=True)
         seen = await asyncio.to_thread(ask, "look", window="page", script=script)
+        await asyncio.to_thread(ask, "close", window="page")
         assert seen == [["invalid", "value"]] * 8

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import shutil
 from typing import Any
 
 from tests.support.node import Node
+from tests.support.paths import NODE
 
 LEFT, RIGHT = "left", "right"
-CHROMIUM = str(shutil.which("chromium"))
-"""Not its headless shell, which takes half of the CPU time but now and then stops drawing a page that it shows."""
+CHROMIUM = str(NODE / "chromium.sh")
+"""Not its headless shell, which takes less CPU time but now and then stops drawing a page that it shows."""
+_chromium: list[Node] = []
+
+
+def chromium() -> Node:
+    """The browser that the tests of this process share, as its start takes a second of CPU time."""
+    if not _chromium or _chromium[-1].is_lost:
+        _chromium.append(Node("browser.mjs", CHROMIUM))
+        atexit.register(_chromium[-1].close)
+    return _chromium[-1]
 
 
 class Tab:

@@ -23,16 +23,29 @@ class Node:
         assert self.process.stdout
         self.process.stdin.write(orjson.dumps({"do": do, **more}) + b"\n")
         self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            line = self.process.stdout.readline()
+        except BaseException:  # the test was interrupted: the answer would be taken for the next one's
+            self.process.kill()
+            self.process.wait()
+            raise
         assert line, f"{self.process.args!r} has ended with {self.process.wait()}"
         answer = json.loads(line)
         assert "error" not in answer, answer["error"]
         return answer["result"]
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has ended, so that nobody can ask it any more."""
+        return self.process.poll() is not None
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.close()
