@@ -13,7 +13,7 @@ run: .ready/run
 	.venv/bin/statestream demo
 
 test: .ready/test
-	.venv/bin/pytest -m "not soak" -n 3 --dist worksteal
+	.venv/bin/pytest -m "not soak" -n 4 --dist worksteal
 
 check: .ready/check
 	.venv/bin/ruff check .
@@ -37,8 +37,8 @@ soak: .ready/soak
 	TIMES=20 .venv/bin/pytest -m "(hypothesis or chance) and not soak" --timeout 3600
 
 asgi: .ready/test
-	SERVED_BY=uvicorn .venv/bin/pytest -m "not soak" -n 3 --dist worksteal tests/server tests/chat tests/auth
-	SERVED_BY=hypercorn .venv/bin/pytest -m "not soak" -n 3 --dist worksteal tests/server tests/chat tests/auth
+	SERVED_BY=uvicorn .venv/bin/pytest -m "not soak" -n 4 --dist worksteal tests/server tests/chat tests/auth
+	SERVED_BY=hypercorn .venv/bin/pytest -m "not soak" -n 4 --dist worksteal tests/server tests/chat tests/auth
 
 clean:
 	rm -rf .venv .ready site tests/node/node_modules tests/node/ai6/node_modules tests/node/ai7/node_modules tests/node/web/node_modules tests/node/react18/node_modules tests/node/recipes/node_modules tests/node/next/node_modules tests/benchmarks/peers/node_modules

@@ -87,7 +87,8 @@ DATA = {".txt", ".json"}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
-    python("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(ROOT))
+    here = ("--no-index", "--no-deps", "--no-build-isolation")
+    python("-m", "pip", "wheel", "--quiet", *here, "--wheel-dir", str(directory), str(ROOT))
     [wheel] = directory.glob("*.whl")
     return wheel
 
