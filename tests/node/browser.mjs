@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 const PATIENCE_MS = 15_000;
+const axeCore = fileURLToPath(import.meta.resolve("axe-core/axe.min.js"));
 const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const [executablePath, ...given] = process.argv.slice(2);
 const always = ["--no-sandbox", "--disable-gpu", ...quiet];
@@ -137,8 +138,7 @@ async function wait({ page, script }) {
 
 /** What axe finds in the page as it is now: the rule, how bad it is, and where. */
 async function axe({ page }) {
-  const source = readFileSync(fileURLToPath(import.meta.resolve("axe-core/axe.min.js")), "utf8");
-  await page.evaluate(source);
+  if (!(await page.evaluate("'axe' in globalThis"))) await page.evaluate(readFileSync(axeCore, "utf8"));
   const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
   const { violations } = await page.evaluate((tags) => globalThis.axe.run({ runOnly: tags }), tags);
   return violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map(({ target, failureSummary }) => `${target}: ${failureSummary}`) }));
