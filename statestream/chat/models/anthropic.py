@@ -65,7 +65,12 @@ def _open(base_url: str | None, api_key: str | None) -> tuple[Any, Callable[...,
 
     transport = DefaultAsyncHttpxClient(event_hooks={"response": [limit_pause]})
     try:
-        client = AsyncAnthropic(base_url=base_url, api_key=api_key, http_client=transport)
+        client = AsyncAnthropic(
+            base_url=base_url,
+            api_key=api_key,
+            http_client=transport,
+            open_telemetry=False,  # each call has a span of ours
+        )
     except AnthropicError:  # of the profile in which the package may find the key
         raise ModelFailed(*SENTENCES[401]) from None
     if not (client.api_key or client.auth_token or client.credentials):
