@@ -265,7 +265,7 @@ class Listing:
 
     name = "listing"
 
-    async def answer(self, turns: Any, tools: Any) -> AsyncIterator[Piece]:
+    async def answer(self, turns: Any, tools: Any, settings: Any) -> AsyncIterator[Piece]:
         yield " ".join(tool.name for tool in tools) or "none"
         yield Finish(reason="stop")
 

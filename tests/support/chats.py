@@ -17,7 +17,9 @@ INTERRUPTED = "The reply was interrupted before it was done."
 
 def chatty(upstream: str, **settings: str | float) -> Server:
     env = {f"CHATTY_{name.upper()}": str(value) for name, value in settings.items()}
-    return Server.serving(CHATTY, env={"CHATTY_UPSTREAM": f"{upstream}/v1", "OPENAI_API_KEY": KEY, **env})
+    return Server.serving(
+        CHATTY, env={"CHATTY_UPSTREAM": f"{upstream}/v1", "OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY, **env}
+    )
 
 
 @dataclass
@@ -122,3 +124,11 @@ def assert_failed(message: Any, kind: str, text: str) -> None:
     assert message["error"]["message"].endswith(".")
     assert message["error"]["message"][0].isupper()
     assert message["parts"] == ([{"type": "text", "text": text}] if text else [])
+
+
+async def assert_no_canary(http: aiohttp.ClientSession, server: Server, *more: str) -> None:
+    """Nothing that the provider says of itself, or that is secret, is in the state or in these texts."""
+    async with http.get(f"{server.url}/state?slices=*") as response:
+        state = await response.text()
+    for text in (state, *more):
+        assert "canary" not in text
