@@ -10,6 +10,7 @@ import { Journal } from "./travel.js";
 
 const RECALLED = 200; // changes from before the page was opened that the log begins with
 const KNOWN = 300; // names that filters offer
+const UNREAD = "the history cannot be read";
 const NOTHING = Object.freeze({});
 
 export class Model {
@@ -83,7 +84,7 @@ export class Model {
       await journal.open();
       const { base, entries, size } = await journal.until(position, RECALLED);
       if (client !== this.client) return;
-      this.notice = "";
+      if (this.notice.startsWith(UNREAD)) this.notice = "";
       if (!entries.length) return;
       const kept = log.prepend(base, entries, size);
       for (const entry of kept) this.#note(entry);
@@ -91,7 +92,7 @@ export class Model {
     } catch (error) {
       if (client !== this.client) return;
       this.#unread = position;
-      this.say(`the history cannot be read: ${error.message}`);
+      this.say(`${UNREAD}: ${error.message}`);
     }
   }
 
