@@ -3,7 +3,7 @@
  * Invariants: messages of the archive never change. They are asked for from the newest to the oldest, and only on
  * demand. What leaves the live messages stays in the view. Members of the view that are equal to those before are the same.
  */
-import { viewOf } from "./conversation.js";
+import { EMPTY, viewOf } from "./conversation.js";
 import { areShallowEqual } from "./sharing.js";
 
 /** The archive of a chat: `viewOf(chat)` gives the view of its newest value, which begins with the older messages that
@@ -12,14 +12,14 @@ import { areShallowEqual } from "./sharing.js";
  * `request` sends to the server as a client does; `onChange()` is called when there are more messages.
  */
 export function archiveOf(id, request, onChange) {
-  let chat, live = [], past = { messages: [] }; // of all branches, oldest first
+  let chat, live = [], past = EMPTY; // of all branches, oldest first
   let view = { ...viewOf(chat), hasOlder: false };
   const oldest = () => [...past.messages, ...live][0]?.id;
 
   function look(value) {
     const newest = value?.messages ?? [], at = live.findIndex(({ id }) => id === newest[0]?.id);
     if (at > 0) past = { ...past, messages: [...past.messages, ...live.slice(0, at)] }; // they have left
-    else if (at < 0) past = { messages: [] }; // there may be others between
+    else if (at < 0) past = EMPTY; // there may be others between
     [chat, live] = [value, newest];
     const now = viewOf(chat), leaf = now.messages[0]?.parent, before = view;
     if (past.leaf !== leaf) past = { ...past, leaf };

@@ -91,8 +91,7 @@ export function deskOf(id, look, request) {
     }
   }
 
-  const post = async (route, body, options) =>
-    void (await request(`api/chats/${encodeURIComponent(id)}/${route}`, body, options));
+  const post = (route, body, options) => request(`api/chats/${encodeURIComponent(id)}/${route}`, body, options);
   const ask = (body, options) => post("stream", body, options); // the reply arrives as state
 
   return {
@@ -119,8 +118,7 @@ export function deskOf(id, look, request) {
     },
 
     /** Decides about a tool call that waits, by the id of its approval. */
-    decide: (id, approved, { arguments: given, reason } = {}) =>
-      post("approvals", { decisions: [{ id, approved, arguments: given, reason }] }),
+    decide: (id, approved, verdict) => post("approvals", { decisions: [{ ...verdict, id, approved }] }),
 
     branch: (message) => post("branch", { message, leaf: look().leaf }, { attempts: 1 }),
   };

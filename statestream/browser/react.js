@@ -8,24 +8,14 @@
  */
 "use client"; // frameworks that render on a server run this module in the browser as well
 
-import {
-  createContext,
-  createElement,
-  useCallback,
-  useContext,
-  useEffect,
-  useInsertionEffect,
-  useMemo,
-  useRef,
-  useSyncExternalStore,
-} from "react";
+import * as React from "react";
 import { archiveOf } from "./archive.js";
 import { EMPTY, deskOf, keyOf, peopleIn, typingIn } from "./conversation.js";
 import { StatestreamError } from "./errors.js";
 import { Source } from "./feed.js";
 import { areShallowEqual } from "./sharing.js";
 
-const Context = createContext(null), NONE = {};
+const Context = React.createContext(null), NONE = {};
 const same = (value) => value, ignore = () => {};
 
 /** Gives components a client: `client`, or one of its own, with `url` and the options of `connect`.
@@ -33,32 +23,33 @@ const same = (value) => value, ignore = () => {};
  * Its own client connects when the provider is mounted in a browser, and is closed after it is unmounted.
  */
 export function StatestreamProvider({ children, client, url, ...options }) {
-  const { slices, token, identity, snapshot } = options, newest = useRef(options), spent = useRef(undefined);
-  const source = useMemo(() => {
+  const { slices, token, identity, snapshot } = options;
+  const newest = React.useRef(options), spent = React.useRef(undefined);
+  const source = React.useMemo(() => {
     const own = { ...options };
     for (const name of ["token", "fetch"]) // a component may pass a new one each time
       if (typeof own[name] === "function") own[name] = (...given) => newest.current[name](...given);
     if (snapshot === spent.current) delete own.snapshot; // it was shown already, and to somebody else perhaps
     return new Source(client, url, own);
   }, [client, String(url), slices && String(slices), typeof token === "function" || token, identity]);
-  useInsertionEffect(() => void (newest.current = options)); // before the effects of the components in it
-  useEffect(() => {
+  React.useInsertionEffect(() => void (newest.current = options)); // before the effects of the components in it
+  React.useEffect(() => {
     spent.current = newest.current.snapshot;
     return source.base.subscribe(ignore);
   }, [source]);
-  return createElement(Context.Provider, { value: source }, children);
+  return React.createElement(Context.Provider, { value: source }, children);
 }
 
 function useSource() {
-  const source = useContext(Context);
+  const source = React.useContext(Context);
   if (source !== null) return source;
   throw new StatestreamError("there is no StatestreamProvider around this component", { code: "no_provider" });
 }
 
 /** What `select` makes of what `read` finds in the feed with the slice `name`: the same object while it is equal. */
-function useFeed(name, read, select, isEqual) {
-  const feed = useSource().feedOf(name), held = useRef(undefined); // what is on the screen
-  const [get, getFirst] = useMemo(() => {
+function useFeed(name, read, select = same, isEqual = Object.is) {
+  const feed = useSource().feedOf(name), held = React.useRef(undefined); // what is on the screen
+  const [get, getFirst] = React.useMemo(() => {
     const selecting = (look) => {
       let input = NONE, output;
       return () => {
@@ -71,8 +62,8 @@ function useFeed(name, read, select, isEqual) {
     };
     return [selecting(() => feed.shown), selecting(() => feed.initial)];
   }, [feed, read, select, isEqual]);
-  const value = useSyncExternalStore(feed.subscribe, get, getFirst);
-  useEffect(() => void (held.current = value));
+  const value = React.useSyncExternalStore(feed.subscribe, get, getFirst);
+  React.useEffect(() => void (held.current = value));
   return value;
 }
 
@@ -82,12 +73,12 @@ function useFeed(name, read, select, isEqual) {
  * of objects and arrays by default, as a selector may make new ones.
  */
 export function useSlice(name, selector = same, isEqual = areShallowEqual) {
-  const select = useCallback((value) => (value === undefined ? undefined : selector(value)), [selector]);
-  const read = useCallback(({ state }) => (Object.hasOwn(state, name) ? state[name] : undefined), [name]);
-  return useFeed(name, read, select, selector === same ? Object.is : isEqual);
+  const select = React.useCallback((value) => (value === undefined ? undefined : selector(value)), [selector]);
+  const read = React.useCallback(({ state }) => (Object.hasOwn(state, name) ? state[name] : undefined), [name]);
+  return useFeed(name, read, select, selector === same ? undefined : isEqual);
 }
 
-/** The function that dispatches actions, see `dispatch` of a client. It is the same until the provider connects anew. */
+/** The function that dispatches actions, see `dispatch` of a client: the same until the provider connects anew. */
 export function useDispatch() {
   return useSource().dispatch;
 }
@@ -96,7 +87,7 @@ const healthOf = ({ health }) => health;
 
 /** What the connection does: the one that has the slice `name`, or the provider's. */
 export function useHealth(name) {
-  return useFeed(name, healthOf, same, areShallowEqual);
+  return useFeed(name, healthOf);
 }
 
 const endOf = ({ health: { phase, error } }) => (phase === "ended" ? error : null);
@@ -104,8 +95,8 @@ const endOf = ({ health: { phase, error } }) => (phase === "ended" ? error : nul
 /** Who is in a chat, and a function that reports that this person is typing. Being here, this person is present too. */
 export function usePresence(chat) {
   const source = useSource(), people = useSlice(`presence/${keyOf(chat)}`, peopleIn);
-  const setTyping = useMemo(() => typingIn(chat, source.request), [source, chat]);
-  return useMemo(() => ({ people: people ?? [], setTyping }), [people, setTyping]);
+  const setTyping = React.useMemo(() => typingIn(chat, source.request), [source, chat]);
+  return React.useMemo(() => ({ people: people ?? [], setTyping }), [people, setTyping]);
 }
 
 /** A chat, and what to do in it. Without `chat`, it is a new one, which begins with the first message that is sent.
@@ -114,12 +105,12 @@ export function usePresence(chat) {
  * not drawn again while a reply grows.
  */
 export function useChat(chat) {
-  const source = useSource(), { current: used } = useRef(new Set());
-  const isEqual = useCallback((before, next) => [...used].every((key) => before[key] === next[key]), [used]);
-  const shown = useView(chat, same, isEqual), error = useFeed(nameOf(chat), endOf, same, Object.is);
+  const source = useSource(), { current: used } = React.useRef(new Set());
+  const isEqual = React.useCallback((before, next) => [...used].every((key) => before[key] === next[key]), [used]);
+  const shown = useView(chat, same, isEqual), error = useFeed(nameOf(chat), endOf);
   const archive = chatIn(source, chat);
-  const desk = useMemo(() => deskOf(chat, () => chatIn(source, chat).viewOf(), source.request), [source, chat]);
-  return useMemo(() => {
+  const desk = React.useMemo(() => deskOf(chat, () => chatIn(source, chat).viewOf(), source.request), [source, chat]);
+  return React.useMemo(() => {
     const all = { ...desk, error, loadOlder: archive.load };
     for (const key in shown)
       Object.defineProperty(all, key, { get: () => (used.add(key), archive.viewOf()[key]), enumerable: true });
@@ -138,7 +129,7 @@ function chatIn(source, chat) {
 /** What `select` makes of the view of a chat. */
 function useView(chat, select, isEqual) {
   const source = useSource(), name = nameOf(chat);
-  const read = useCallback(({ state, begun }) => {
+  const read = React.useCallback(({ state, begun }) => {
     const none = begun ? null : undefined; // there is no such chat, or nobody knows yet
     return chatIn(source, chat).viewOf(name === undefined ? EMPTY : state[name] ?? none);
   }, [source, chat]);
@@ -147,8 +138,8 @@ function useView(chat, select, isEqual) {
 
 /** One message of a chat; undefined while it is not shown. */
 export function useMessage(chat, message) {
-  const select = useCallback(({ messages }) => messages.find(({ id }) => id === message), [message]);
-  return useView(chat, select, Object.is);
+  const select = React.useCallback(({ messages }) => messages.find(({ id }) => id === message), [message]);
+  return useView(chat, select);
 }
 
 /** The hooks above, with the types of a server. */
