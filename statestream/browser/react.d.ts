@@ -153,6 +153,8 @@ export interface ToolPart {
   readonly result?: unknown;
   readonly error?: string;
   readonly approval?: ToolApproval;
+  /** Of a front-end tool: a window may claim the call, run it, and give its result. */
+  readonly offer?: { readonly id: string; readonly window?: string; readonly until?: number };
   readonly step?: number;
 }
 

@@ -5,7 +5,7 @@ The public names. Models are in `statestream.chat.models`.
 Invariants: nothing below the chat imports it. A reply is written by `replies` only, and read by anyone.
 """
 
-from statestream.chat.approvals import Approval, Decision
+from statestream.chat.approvals import Approval, Decision, ToolAnswer
 from statestream.chat.chat import Chat
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
@@ -13,4 +13,14 @@ from statestream.chat.models.settings import ModelSettings
 from statestream.chat.question import Question
 from statestream.chat.settings import Timeouts
 
-__all__ = ["Approval", "Chat", "Conversations", "Decision", "Files", "ModelSettings", "Question", "Timeouts"]
+__all__ = [
+    "Approval",
+    "Chat",
+    "Conversations",
+    "Decision",
+    "Files",
+    "ModelSettings",
+    "Question",
+    "Timeouts",
+    "ToolAnswer",
+]

@@ -68,6 +68,17 @@ class Decision(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class ToolAnswer(Struct, frozen=True, kw_only=True):
+    """What a window has made of a front-end tool call: a result, which is JSON, or `error`, a sentence.
+
+    `id` is that of the offer.
+    """
+
+    id: str
+    result: Any = None
+    error: str | None = None
+
+
 class Decided(Struct, frozen=True, kw_only=True):
     """What was decided about a tool call: the arguments to use, and the name of whoever decided, if it is known."""
 
@@ -79,7 +90,7 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 def deadline(message: Mapping[str, Any], parts: Iterable[int]) -> int | None:
     """When a reply ends that waits for decisions about these parts: Unix time in ms, or None if it waits forever."""
-    times = [message["parts"][part]["approval"].get("expires_at") for part in parts]
+    times = [message["parts"][part].get("approval", {}).get("expires_at") for part in parts]
     return min((time for time in times if time is not None), default=None)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 from aiohttp import web
 from prometheus_client.metrics_core import Metric
@@ -123,7 +123,9 @@ class Chat:
     def tool(self, function: F) -> F: ...
     @overload
     def tool(self, *, approval: Needs) -> Callable[[F], F]: ...
-    def tool(self, function: Any = _MISSING, *, approval: Needs = _MISSING) -> Any:
+    @overload
+    def tool(self, *, frontend: Literal[True]) -> Callable[[F], F]: ...
+    def tool(self, function: Any = _MISSING, *, approval: Needs = _MISSING, frontend: bool = False) -> Any:
         """Declares a function that the model may call, by its name, its docstring and its annotations.
 
         Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
@@ -132,16 +134,19 @@ class Chat:
 
         With `@chat.tool(approval=True)`, a person has to approve each call before it runs. `approval` can also be an
         Approval, which says who decides and until when, or a function that returns one of these for the arguments of a
-        call. Raises TypeError if the function cannot be described to a model, or is a generator.
+        call. With `@chat.tool(frontend=True)`, a window of a person runs the tool: the function is never called. Raises
+        TypeError if the function cannot be described to a model, or is a generator.
         """
+        if frontend and approval is not _MISSING:
+            raise TypeError("expected `approval` or `frontend`: the window that runs a tool can ask its person itself")
         if function is not _MISSING:
-            return self._tool(False if approval is _MISSING else approval, function)
-        if approval is _MISSING:
+            return self._tool(False if approval is _MISSING else approval, frontend, function)
+        if approval is _MISSING and not frontend:
             raise TypeError("write @chat.tool without parentheses, on the line above the function")
-        return partial(self._tool, approval)
+        return partial(self._tool, False if approval is _MISSING else approval, frontend)
 
-    def _tool(self, approval: Needs, function: F) -> F:
-        self._tools.add(function, approval)
+    def _tool(self, approval: Needs, frontend: bool, function: F) -> F:
+        self._tools.add(function, approval, frontend=frontend)
         return function
 
     def mcp(

@@ -17,28 +17,30 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from statestream.chat.approvals import Decision
+from statestream.chat.approvals import UNKNOWN, Decision, ToolAnswer, parsed_id
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
-from statestream.chat.decisions import check_role, is_known, payloads_of
+from statestream.chat.decisions import answer_payloads, check_role, is_known, payloads_of
 from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
-from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
+from statestream.chat.messages import Message, State, find, path, reply_to, streaming, unfinished, waiting
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.people import People
 from statestream.chat.question import Question, check_metadata
+from statestream.chat.replies.deciding import Made
 from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, deleted_chats, erasures, listing
+from statestream.chat.slices import approvals, archive, conversation, deleted_chats, erasures, listing
+from statestream.chat.slices.approvals import DecisionPayload
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
 from statestream.core.change import Action
-from statestream.core.errors import Refused, StatestreamError, Unavailable, VersionConflict
+from statestream.core.errors import Malformed, NotFound, Refused, StatestreamError, Unavailable, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
 from statestream.store.view import StoreView
@@ -346,23 +348,75 @@ class Conversations:
         decided otherwise, with `not_waiting` if the reply does not wait, with `unfit_arguments` for arguments that the
         tool cannot take.
         """
+        return await self.settle(key, decisions=decisions, by=by)
+
+    async def settle(
+        self,
+        key: str,
+        *,
+        decisions: Sequence[Decision] = (),
+        answers: Sequence[ToolAnswer] = (),
+        window: str | None = None,
+        by: Identity | None = None,
+    ) -> str:
+        """Decides about tool calls, and gives the results of front-end tools, all or none. Returns the reply's id.
+
+        `window` is the one that has claimed the calls. Raises what `decide` raises, and Refused with the code `claimed`
+        if another window has.
+        """
         state = await self.existing(key)
-        if not all(is_known(state, decision.id) for decision in decisions):
+        ids = [*(decision.id for decision in decisions), *(answer.id for answer in answers)]
+        if not all(is_known(state, id) for id in ids):
             state = await self.current(key)
-        reply, payloads = payloads_of(state, decisions, by)
-        for payload in payloads:
-            if "arguments" in payload:
-                name, arguments = reply["parts"][payload["part"]]["name"], payload["arguments"]
-                self._tools.check(name, arguments)
-                needed = self._tools.needs(name, arguments)  # may depend on them
-                check_role(by, None if needed is None else needed.role)
-        if payloads:
+        reply, made = self._made(state, decisions, answers, window, by)
+        if made:
             try:
-                await self._maker.decide(key, reply["id"], payloads, by=by)
-            except Refused:  # somebody may have decided the same at the same time
-                if payloads_of(await self.find(key), decisions, by)[1]:
+                await self._maker.decide(key, reply["id"], made, by=by)
+            except Refused:  # somebody may have done the same at the same time
+                if self._made(await self.find(key), decisions, answers, window, by)[1]:
                     raise
         return str(reply["id"])
+
+    def _made(
+        self,
+        state: State,
+        decisions: Sequence[Decision],
+        answers: Sequence[ToolAnswer],
+        window: str | None,
+        by: Identity | None,
+    ) -> tuple[Message, Made]:
+        """The reply, and what of this is new. Raises NotFound, Malformed, Forbidden, Refused."""
+        known = [payloads_of(state, decisions, by)] if decisions else []
+        given = [answer_payloads(state, answers)] if answers else []
+        replies = [reply for reply, _ in (*known, *given)]
+        if not replies or any(reply is not replies[0] for reply in replies):
+            raise Malformed("expected decisions and results for tool calls of one reply")
+        made = Made(decisions=known[0][1] if known else (), answers=given[0][1] if given else (), window=window)
+        for payload in made.decisions:
+            self._check_edited(replies[0], payload, by)
+        return replies[0], made
+
+    def _check_edited(self, reply: Message, payload: DecisionPayload, by: Identity | None) -> None:
+        if "arguments" in payload:
+            name, arguments = reply["parts"][payload["part"]]["name"], payload["arguments"]
+            self._tools.check(name, arguments)
+            needed = self._tools.needs(name, arguments)  # may depend on them
+            check_role(by, None if needed is None else needed.role)
+
+    async def claim(self, key: str, id: str, window: str, *, by: Identity | None = None) -> None:
+        """A window takes a call of a front-end tool, by the id of its offer, for half a minute.
+
+        Raises NotFound, and Refused: with the code `claimed` while another window has it, with `answered` if it has a
+        result.
+        """
+        state = await self.existing(key)
+        if not is_known(state, id):
+            state = await self.current(key)
+        if not is_known(state, id):
+            raise NotFound(UNKNOWN)
+        reply, part = parsed_id(id)
+        claimed = approvals.claimed(key, reply=reply, part=part, window=window)
+        await self.view.on_behalf_of(by).dispatch(claimed)
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply in progress, or the one that waits, or only that one; its text stays. Returns False if there

@@ -1,4 +1,4 @@
-"""What somebody decides about tool calls, checked against the chat as it is.
+"""What somebody decides about tool calls, and what windows have made of them, checked against the chat as it is.
 
 Invariants: pure. Whether a decision still holds when it takes effect is checked by its action.
 """
@@ -11,16 +11,18 @@ from typing import Any
 import orjson
 
 from statestream.chat.agents.adapting import arguments_of
-from statestream.chat.approvals import MAX_ARGUMENTS, MAX_REASON, UNKNOWN, Decision, parsed_id
+from statestream.chat.approvals import MAX_ARGUMENTS, MAX_REASON, UNKNOWN, Decision, ToolAnswer, parsed_id
 from statestream.chat.messages import KEPT_DEPTH, Message, Part, State, find, waiting
-from statestream.chat.slices.approvals import DECIDED, DecisionPayload
+from statestream.chat.replies.tools import error_of, outcome_of
+from statestream.chat.slices.approvals import DECIDED, AnswerPayload, DecisionPayload
+from statestream.chat.slices.conversation import ToolOutcome
 from statestream.core.errors import Forbidden, Malformed, NotFound, Refused
 from statestream.core.principal import Identity
 from statestream.core.values import plain
 
 
 def is_known(state: State, id: str) -> bool:
-    """Whether the chat has an approval with that id."""
+    """Whether the chat has an approval, or an offer, with that id."""
     return _part(state, id) is not None
 
 
@@ -47,6 +49,30 @@ def payloads_of(
     return reply, payloads
 
 
+def answer_payloads(state: State, answers: Sequence[ToolAnswer]) -> tuple[Message, list[AnswerPayload]]:
+    """The reply that the answers belong to, and those of them that are new.
+
+    Raises NotFound for an offer that there is not, Malformed, and Refused if the reply does not wait any more.
+    """
+    replies = {parsed_id(answer.id)[0] for answer in answers}
+    if len(replies) != 1 or len({answer.id for answer in answers}) != len(answers):
+        raise Malformed("expected the results of different tool calls of one reply")
+    parts = [_existing(state, answer.id) for answer in answers]
+    reply = find(state, replies.pop())
+    payloads: list[AnswerPayload] = [
+        {"part": parsed_id(answer.id)[1], "outcome": _outcome(part["name"], answer)}
+        for answer, part in zip(answers, parts, strict=True)
+        if part["status"] == "waiting"
+    ]
+    if payloads and reply is not waiting(state):
+        raise Refused("not_waiting", "This reply does not wait for its tools.")
+    return reply, payloads
+
+
+def _outcome(name: str, answer: ToolAnswer) -> ToolOutcome:
+    return outcome_of(name, answer.result) if answer.error is None else error_of(answer.error)
+
+
 def check_role(by: Identity | None, role: str | None) -> None:
     """Raises Forbidden if somebody with another role has to decide. Without authentication, everybody can."""
     if by is not None and role is not None and role not in by.roles:
@@ -54,11 +80,12 @@ def check_role(by: Identity | None, role: str | None) -> None:
 
 
 def _part(state: State, id: str) -> Part | None:
-    """The tool call with that approval."""
+    """The tool call with that approval or offer."""
     reply, index = parsed_id(id)
     message = find(state, reply)
     parts: Sequence[Part] = [] if message is None else message["parts"]
-    return parts[index] if index < len(parts) and parts[index].get("approval", {}).get("id") == id else None
+    part: Part = parts[index] if index < len(parts) else {}
+    return part if "approval" in part or "offer" in part else None
 
 
 def _existing(state: State, id: str) -> Part:
@@ -70,7 +97,9 @@ def _existing(state: State, id: str) -> Part:
 
 def _is_repeated(part: Part, decision: Decision, by: Identity | None) -> bool:
     """Whether this was decided before, in the same way. Raises Forbidden, Refused."""
-    approval = part["approval"]
+    approval = part.get("approval")
+    if approval is None:
+        raise NotFound(UNKNOWN)
     check_role(by, approval.get("role"))
     if "approved" not in approval:
         return False

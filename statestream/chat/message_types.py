@@ -36,6 +36,14 @@ class ToolApproval(TypedDict):
     reason: NotRequired[str]
 
 
+class ToolOffer(TypedDict):
+    """A tool call that a window may run. `window` is the one that does, until that time."""
+
+    id: Id
+    window: NotRequired[str]
+    until: NotRequired[Milliseconds]
+
+
 class ToolPart(TypedDict):
     """A tool call, and its outcome. A call that is `waiting` needs approval, or others in its reply still do."""
 
@@ -48,6 +56,7 @@ class ToolPart(TypedDict):
     result: NotRequired[Any]
     error: NotRequired[str]
     approval: NotRequired[ToolApproval]
+    offer: NotRequired[ToolOffer]
     step: NotRequired[Step]
 
 

@@ -4,7 +4,8 @@
               "finish_reason"?, "usage"?, "error"?, "created_at", "updated_at"}
     part     {"type": "text" | "reasoning", "text", "chunks"?, "step"?}
              {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?,
-              "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?}}
+              "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?},
+              "offer"?: {"id", "window"?, "until"?}}
              {"type": "file", "mediaType", "url", "filename"?}, {"type": "data-…", "id"?, "data", "step"?}
              {"type": "source", "url", "title"?, "step"?}
 
@@ -12,7 +13,8 @@ Messages form a tree by `parent`: a regenerated reply and an edited question are
 the path from its `leaf` up to the root. Text that is still growing is `text` (in a tool call: `arguments`) followed by
 an array of chunks. When the reply pauses or ends, the chunks are folded into the text.
 
-A reply that waits for people to approve tool calls is `waiting`: it has no run until they have decided.
+A reply that waits for people to approve tool calls, or for windows to run them, is `waiting`: it has no run until they
+have done so.
 
 Invariants: pure functions of committed state, which they never change. Every projection reads through them.
 """
@@ -84,11 +86,11 @@ def unfinished(state: State) -> Any:
 
 
 def undecided(message: Message) -> list[int]:
-    """The parts of a reply that are tool calls about which nobody has decided yet."""
+    """The parts of a reply that are tool calls about which nobody has decided yet, or which no window has run."""
     return [
         index
         for index, part in enumerate(message["parts"])
-        if part.get("status") == "waiting" and "approved" not in part["approval"]
+        if part.get("status") == "waiting" and "approved" not in part.get("approval", ())
     ]
 
 

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
-from statestream.chat.approvals import Decision
+from statestream.chat.approvals import Decision, ToolAnswer
 from statestream.chat.chats import exists, missing
 from statestream.chat.conversations import Conversations
 from statestream.chat.members import belongs, person_key
@@ -117,11 +117,29 @@ class Visit:
         with self._acting():
             return await self._conversations.regenerate(key, question, leaf=leaf, by=self._by)
 
-    async def decide(self, key: str, decisions: Sequence[Decision]) -> str:
-        """Decides about tool calls that wait for approval, see Conversations. Raises NotFound, Forbidden, Refused."""
+    async def settle(
+        self,
+        key: str,
+        *,
+        decisions: Sequence[Decision] = (),
+        answers: Sequence[ToolAnswer] = (),
+        window: str | None = None,
+    ) -> str:
+        """Decides about tool calls that wait, or gives their results, see Conversations.
+
+        Raises NotFound, Forbidden, Refused.
+        """
         await self.existing(key)
         with self._acting():
-            return await self._conversations.decide(key, decisions, by=self._by)
+            return await self._conversations.settle(
+                key, decisions=decisions, answers=answers, window=window, by=self._by
+            )
+
+    async def claim(self, key: str, id: str, window: str) -> None:
+        """Takes a call of a front-end tool, see Conversations. Raises NotFound, Refused."""
+        await self.existing(key)
+        with self._acting():
+            await self._conversations.claim(key, id, window, by=self._by)
 
     async def stop(self, key: str, reply: str | None = None) -> bool:
         """Ends the reply in progress, see Conversations. Raises NotFound."""

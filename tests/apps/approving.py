@@ -60,6 +60,12 @@ async def whoami(context: Context) -> str:
     return "nobody" if context.identity is None else context.identity.subject
 
 
+@chat.tool(frontend=True)
+def locate(precision: str = "city") -> dict[str, float]:
+    """Where the person is."""
+    raise AssertionError("a window runs it")
+
+
 agents = Chat(titles=False, lease=1)
 
 

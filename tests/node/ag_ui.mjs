@@ -108,6 +108,7 @@ const commands = {
     return agents.get(command.name).seen();
   },
   seen: (command) => agents.get(command.name).seen(),
+  add: (command) => agents.get(command.name).agent.addMessage(command.message),
   abort: (command) => agents.get(command.name).agent.abortRun(),
   forget: async () => {
     for (const { agent, over } of agents.values()) if (!over) agent.abortRun();

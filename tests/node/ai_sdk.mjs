@@ -42,7 +42,8 @@ function begin({ id, api, messages = [], transport = "ui" }) {
     id,
     messages,
     transport: TRANSPORTS[transport]({ api, fetch: recorded }),
-    sendAutomaticallyWhen: ai.lastAssistantMessageIsCompleteWithApprovalResponses,
+    sendAutomaticallyWhen: (given) =>
+      ai.lastAssistantMessageIsCompleteWithApprovalResponses(given) || ai.lastAssistantMessageIsCompleteWithToolCalls(given),
     onFinish: ({ isAbort, isDisconnect, isError, finishReason }) =>
       finished.push({ isAbort, isDisconnect, isError, finishReason }),
   });
@@ -137,6 +138,7 @@ const commands = {
   regenerate: (options) => go(chat.regenerate(options)),
   change: ({ messages }) => void (chat.messages = messages),
   resume: () => go(chat.resumeStream()),
+  output: (output) => chat.addToolOutput(output),
   decide: (decision) => chat.addToolApprovalResponse(decision),
   stop: () => chat.stop(),
   settled: async () => {

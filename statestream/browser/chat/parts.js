@@ -58,7 +58,6 @@ class Reasoning {
 
 const STATES = {
   streaming: "being written…",
-  waiting: "needs approval",
   running: "running…",
   complete: "done",
   error: "failed",
@@ -93,11 +92,11 @@ class Tool {
       waits = status === "waiting";
     const verb = waits ? "Wants to use " : status === "denied" ? "Wanted to use " : "Used ";
     this.#fold.label.replaceChildren(verb, element("code", {}, element("bdi", {}, name)));
-    say(this.#fold.state, waits && approval.approved !== undefined ? "decided" : (STATES[status] ?? status));
+    say(this.#fold.state, waits ? waitsFor(approval) : (STATES[status] ?? status));
     this.element.dataset.status = status;
     this.element.classList.toggle("working", !done && !waits);
     say(this.#arguments, (waits ? exact(given) : pretty(given)) || "none");
-    this.#ask(part, waits && replyWaits && approval.approved === undefined);
+    this.#ask(part, waits && replyWaits && approval !== undefined && approval.approved === undefined);
     say(this.#decided, verdict(approval));
     show(this.#decided, approval?.approved !== undefined);
     for (const each of [this.#resultLabel, this.#result]) show(each, !waits);
@@ -115,6 +114,12 @@ class Tool {
     this.#approval?.element.remove();
     this.#approval = null;
   }
+}
+
+/** What a call waits for: a decision, others that are still to be decided, or a window that can run it. */
+function waitsFor(approval) {
+  if (approval === undefined) return "waits for a window";
+  return approval.approved === undefined ? "needs approval" : "decided";
 }
 
 /** What somebody has decided about a call. */

@@ -19,10 +19,21 @@ from statestream.chat.chats import owner_in, state_of
 from statestream.chat.messages import Message, find, full_text, undecided
 from statestream.chat.replies.calls import Call
 from statestream.chat.slices import approvals, conversation, listing, provider, runs, waits
-from statestream.chat.slices.approvals import DecisionPayload, RunPayload
+from statestream.chat.slices.approvals import AnswerPayload, DecisionPayload, RunPayload
 from statestream.core.change import Action
 from statestream.core.principal import Identity
 from statestream.store.view import StoreView
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """What somebody has decided about tool calls, and what a window has made of others."""
+
+    decisions: Sequence[DecisionPayload] = ()
+    answers: Sequence[AnswerPayload] = ()
+    window: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.decisions or self.answers)
 
 
 class Continuation(Struct, frozen=True, kw_only=True):
@@ -45,16 +56,18 @@ def deciding(
     view: StoreView,
     key: str,
     reply: str,
-    decisions: Sequence[DecisionPayload],
+    made: Made,
     run: RunPayload,
     by: Identity | None,
 ) -> Deciding:
     """What somebody's decisions lead to. The reply continues as `run` if they are the last ones. Raises NotLoaded."""
     state, names = state_of(view, key), (conversation.name_of(key), f"{waits.NAME}/{key}")
     expect = {name: view.version(name) for name in names}
-    message, parts = find(state, reply), [each["part"] for each in decisions]
+    message, parts = find(state, reply), [each["part"] for each in (*made.decisions, *made.answers)]
     left = [] if message is None else [part for part in undecided(message) if part not in parts]
-    more: dict[str, Any] = {"decisions": list(decisions), **conversation.optional(user=owner_in(state))}
+    more: dict[str, Any] = {"decisions": list(made.decisions), **conversation.optional(user=owner_in(state))}
+    if made.answers:
+        more |= {"answers": list(made.answers), **conversation.optional(window=made.window)}
     if message is None or left:
         until = (
             {} if message is None else conversation.optional(expires_at=deadline(message, left), decider=waits.kept(by))

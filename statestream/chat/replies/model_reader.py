@@ -103,13 +103,16 @@ class ModelReader:
         return EMPTY if intake.builder.empty else complete(taken.reason)
 
     async def _run_tools(self, intake: Intake) -> None:
-        """Runs the tools that were called, unless they need approval. Returns when every outcome is in the chat."""
+        """Runs the tools that were called, unless they need approval, or run in a window. Returns when every outcome is
+        in the chat.
+        """
         calls = dict(intake.builder.calls)
         needs = {part: self._tools.needs(call.name, call.arguments) for part, call in calls.items()}
         needed = {part: approval for part, approval in needs.items() if approval is not None}
-        intake.builder.called(needed)
+        offered = [part for part, call in calls.items() if self._tools.in_front_end(call.name, call.arguments)]
+        intake.builder.called(needed, offered)
         intake.news.set()
-        await self._run(intake, {part: call for part, call in calls.items() if part not in needed})
+        await self._run(intake, {part: calls[part] for part in calls if part not in needed and part not in offered})
 
     async def _run(self, intake: Intake, calls: Mapping[int, Call]) -> None:
         async with asyncio.TaskGroup() as running:

@@ -9,7 +9,7 @@ in that order, until it has succeeded. Opaque data is in no action on the chat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
 import orjson
@@ -66,10 +66,11 @@ class ReplyBuilder:
 
     The reply has steps, one more after each round of tools. `_open` is the part that further text of its kind
     continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent runs, by its ids
-    for them; `_noted` are all parts that were ever there. `_answered`: one of these has ended, so what follows belongs
-    to the next step, unless it is older than `_first`, the first part that this run may add. `waiting`: a call needs
-    approval. `_chunks` counts the chunks of each part. `_entries` is the opaque data gathered so far, `_sent`
-    the number of entries before it, and `_opaque` the newest data of each call.
+    for them; `_noted` are all parts that were ever there. `_answered`: one of these has ended, so what follows
+    belongs to the next step, unless it is older than `_first`, the first part that this run may add. `waiting`: a
+    call needs approval, or a window that runs it. `_chunks` counts the chunks of each part. `_entries` is the
+    opaque data gathered so far, `_sent` the number of entries before it, and `_opaque` the newest data of each
+    call.
 
     `provider` is where the opaque data comes from; None if it is not to be kept.
     """
@@ -193,13 +194,18 @@ class ReplyBuilder:
         """The tool calls of this step so far, by their parts."""
         return self._calls.by_part
 
-    def called(self, needed: Mapping[int, Approval]) -> None:
-        """Ends the step: its tool calls are complete. They run now, apart from those that need approval."""
-        running = [part for part in self._calls if part not in needed]
+    def called(self, needed: Mapping[int, Approval], offered: Sequence[int] = ()) -> None:
+        """Ends the step: its tool calls are complete. They run now, apart from those that need approval, and from those
+        that windows run.
+        """
+        running = [part for part in self._calls if part not in needed and part not in offered]
         self._settle()
         if running:
             self._actions.append(conversation.called(self._key, reply=self._reply, parts=running))
         self._request(needed)
+        if offered:
+            self.waiting = True
+            self._actions.append(approvals.offered(self._key, reply=self._reply, parts=list(offered)))
         self._next_step()
 
     def _request(self, needed: Mapping[int, Approval]) -> None:

@@ -26,7 +26,7 @@ from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
-from statestream.chat.replies.deciding import Continuation, Deciding, approved, decided, deciding
+from statestream.chat.replies.deciding import Continuation, Deciding, Made, approved, decided, deciding
 from statestream.chat.replies.model_reader import ModelReader
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -36,7 +36,7 @@ from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation, listing, provider, runs, storage
-from statestream.chat.slices.approvals import DecisionPayload, RunPayload
+from statestream.chat.slices.approvals import RunPayload
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
@@ -145,20 +145,18 @@ class ReplyMaker:
 
     # a reply that has waited
 
-    async def decide(
-        self, key: str, reply: str, decisions: Sequence[DecisionPayload], *, by: Identity | None = None
-    ) -> None:
-        """Saves what somebody has decided about tool calls. With the last decision, the reply continues on this node.
+    async def decide(self, key: str, reply: str, made: Made, *, by: Identity | None = None) -> None:
+        """Saves what was decided or made of tool calls that wait. After the last one, the reply continues on this node.
 
         Completes even if the caller is cancelled. Raises Refused, and Unavailable: then it may have been saved.
         """
-        await self._tasks.shielded(self._decide(key, reply, decisions, by))
+        await self._tasks.shielded(self._decide(key, reply, made, by))
 
-    async def _decide(self, key: str, reply: str, decisions: Sequence[DecisionPayload], by: Identity | None) -> None:
+    async def _decide(self, key: str, reply: str, made: Made, by: Identity | None) -> None:
         await self._take_lease()
         run: RunPayload = {"id": secrets.token_hex(6), "node": self._node}
         while True:
-            last = await self._view.complete(lambda: self._deciding(key, reply, decisions, run, by))
+            last = await self._view.complete(lambda: self._deciding(key, reply, made, run, by))
             try:
                 await self._view.on_behalf_of(by).dispatch(last.actions, expect=last.expect)
             except VersionConflict:  # somebody else has decided about another call
@@ -171,15 +169,13 @@ class ReplyMaker:
                 await self._continue(key, reply, run, last.then)
             return
 
-    def _deciding(
-        self, key: str, reply: str, decisions: Sequence[DecisionPayload], run: RunPayload, by: Identity | None
-    ) -> Deciding:
+    def _deciding(self, key: str, reply: str, made: Made, run: RunPayload, by: Identity | None) -> Deciding:
         """Raises Refused if nobody is there any more who could continue the reply."""
-        made = deciding(self._view, key, reply, decisions, run, by)
+        then = deciding(self._view, key, reply, made, run, by)
         message = find(state_of(self._view, key), reply)
-        if made.then is not None and message is not None:
+        if then.then is not None and message is not None:
             self._settings.agents.check_continuing(message["model"])
-        return made
+        return then
 
     async def _continue(
         self, key: str, reply: str, run: RunPayload, then: Continuation, *, stopping: bool = False

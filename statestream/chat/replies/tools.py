@@ -10,6 +10,8 @@ the model is not told.
 
 A tool can need a person's approval. Whether it does is decided with the arguments of each call. If that fails, it does.
 
+A front-end tool runs in a window of a person: of its function, only the signature and the docstring count.
+
 Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
 model. The details of an exception are logged and not shown. If a function never returns, everything else can still end.
 A tool's thread touches the event loop only through `call_soon_threadsafe`. A callable that can never have a result is
@@ -78,9 +80,9 @@ class Offered(Protocol):
 class Tool:
     """A function that a model may call. Raises TypeError if it cannot be described to a model."""
 
-    def __init__(self, function: Callable[..., Any], needs: Needs = False) -> None:
+    def __init__(self, function: Callable[..., Any], needs: Needs = False, *, frontend: bool = False) -> None:
         name = _checked_name(function)
-        self._function, self._needs = function, checked_needs(needs)
+        self._function, self._needs, self.frontend = function, checked_needs(needs), frontend
         self._on_loop = kind_of(function) == "coroutine function"
         fields, defaults, self._contexts = _parameters(function, name)
         make_typed_dict: Any = TypedDict
@@ -108,6 +110,14 @@ class Tool:
         except Exception:  # a validator of the application's own types may raise anything
             log.exception("the arguments of the tool %s could not be read", name)
             raise Refused(UNFIT, f"The arguments of {name} do not fit.") from None
+
+    def fits(self, arguments: str) -> bool:
+        """Whether a call with these arguments can run."""
+        try:
+            self.check(arguments)
+        except Refused:
+            return False
+        return True
 
     def needs(self, arguments: str) -> Approval | None:
         """The approval that a call needs. None if it needs none, or does not run anyway."""
@@ -272,9 +282,9 @@ class Tools:
         self._tools: dict[str, Tool] = {}
         self._sources: list[Callable[[], Mapping[str, Offered]]] = []
 
-    def add(self, function: Callable[..., Any], needs: Needs = False) -> None:
+    def add(self, function: Callable[..., Any], needs: Needs = False, *, frontend: bool = False) -> None:
         """Raises TypeError, and ValueError if there is a tool with that name already."""
-        tool = Tool(function, needs)
+        tool = Tool(function, needs, frontend=frontend)
         if self._tools.setdefault(tool.spec.name, tool) is not tool:
             raise ValueError(f"there is a tool named {tool.spec.name} already")
 
@@ -299,6 +309,11 @@ class Tools:
         """Raises Refused if there is such a tool, and the arguments do not fit it."""
         if (tool := self.by_name.get(name)) is not None:
             tool.check(arguments)
+
+    def in_front_end(self, name: str, arguments: str) -> bool:
+        """Whether a window runs a model's call. One whose arguments do not fit fails at once, like any other."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.frontend and tool.fits(arguments)
 
     def needs(self, name: str, arguments: str) -> Approval | None:
         """The approval that a model's call needs, if it needs one."""

@@ -3,6 +3,9 @@
     streaming [-> running] -> waiting -> running -> complete | error     a call that was approved
                                       -> denied                          one that was not
 
+A call of a front-end tool is offered to windows. It is `waiting`, too, until one of them has run it. A window claims a
+call before it runs it. If it does not answer or claim it again in time, others may.
+
 When nothing is left to do before somebody decides, the reply pauses: it has no run, on no node. The last decision names
 the run that continues it. A call about which somebody has decided waits until the others are decided, too.
 
@@ -18,12 +21,23 @@ from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.approvals import DENIED, approval_id
 from statestream.chat.messages import undecided, waiting
-from statestream.chat.slices.conversation import chat_slice, check_member, fold, leave, optional, streaming_reply
+from statestream.chat.slices.conversation import (
+    ToolOutcome,
+    chat_slice,
+    check_member,
+    fold,
+    leave,
+    optional,
+    streaming_reply,
+)
 from statestream.core.change import Action
 from statestream.core.errors import Refused
 
 DECIDED: Final = "decided"
 """The code of the refusal if somebody has decided before."""
+ANSWERED: Final = "answered"
+CLAIM_MS: Final = 30_000
+"""How long a window has a call for itself. It may claim it again before that."""
 
 
 class RequestPayload(TypedDict):
@@ -41,6 +55,13 @@ class DecisionPayload(TypedDict):
     approved: bool
     reason: NotRequired[str]
     arguments: NotRequired[str]
+
+
+class AnswerPayload(TypedDict):
+    """The outcome of the front-end tool call that is this part."""
+
+    part: int
+    outcome: ToolOutcome
 
 
 class RunPayload(TypedDict):
@@ -63,6 +84,26 @@ def requested(state: Any, action: Action, *, reply: str, requests: list[RequestP
         part["approval"] = {"id": approval_id(reply, request["part"]), **optional(role=request.get("role"))}
         if "seconds" in request:
             part["approval"]["expires_at"] = action.at + round(request["seconds"] * 1000)
+
+
+@chat_slice.action
+def offered(state: Any, *, reply: str, parts: list[int]) -> None:
+    """The arguments of these front-end tool calls are complete."""
+    message = streaming_reply(state, reply)
+    for index in parts:
+        part = message["parts"][index]
+        if part["status"] == "streaming":
+            fold(part)
+            part["status"], part["offer"] = "waiting", {"id": approval_id(reply, index)}
+
+
+@chat_slice.action
+def claimed(state: Any, action: Action, *, reply: str, part: int, window: str) -> None:
+    """A window runs the call for the next CLAIM_MS. Refused while another one does."""
+    check_member(state, action)
+    offer = _offered(waiting(state), reply, part)["offer"]
+    _check_claim(offer, action, window)
+    offer["window"], offer["until"] = window, action.at + CLAIM_MS
 
 
 @chat_slice.action
@@ -92,16 +133,20 @@ def decided(
     *,
     reply: str,
     decisions: list[DecisionPayload],
+    answers: list[AnswerPayload] | None = None,
+    window: str | None = None,
     run: RunPayload | None = None,
     user: str | None = None,
 ) -> None:
-    """Somebody decided about tool calls. With the last decision, the reply continues as `run`."""
+    """Somebody decided about tool calls, or a window has run some. With the last one, the reply continues as `run`."""
     check_member(state, action)
     message = waiting(state)
     if message is None or message["id"] != reply:
         raise Refused("not_waiting", "This reply does not wait for approval.")
     for decision in decisions:
         _decide(message, action, decision)
+    for answer in answers or ():
+        _answer(message, action, answer, window)
     if undecided(message):
         return
     if run is None:
@@ -115,7 +160,7 @@ def decided(
 
 def _decide(message: Any, action: Action, decision: DecisionPayload) -> None:
     index = decision["part"]
-    if index not in undecided(message):
+    if index not in undecided(message) or "approval" not in message["parts"][index]:
         raise Refused(DECIDED, "Somebody has decided this already.")
     part = message["parts"][index]
     if action.at > part["approval"].get("expires_at", action.at):
@@ -124,6 +169,27 @@ def _decide(message: Any, action: Action, decision: DecisionPayload) -> None:
     part["approval"] = {**part["approval"], "approved": decision["approved"], **more}
     if "arguments" in decision:
         part["arguments"] = decision["arguments"]
+
+
+def _answer(message: Any, action: Action, answer: AnswerPayload, window: str | None) -> None:
+    part = _offered(message, message["id"], answer["part"])
+    _check_claim(part["offer"], action, window)
+    part["status"] = "error" if "error" in answer["outcome"] else "complete"
+    part.update(answer["outcome"])
+
+
+def _offered(message: Any, reply: str, index: int) -> Any:
+    """The call that is offered. Raises Refused if it is not any more."""
+    parts = message["parts"] if message is not None and message["id"] == reply else []
+    part = parts[index] if index < len(parts) else {}
+    if part.get("status") != "waiting" or "offer" not in part:
+        raise Refused(ANSWERED, "This call has been run already.")
+    return part
+
+
+def _check_claim(offer: Any, action: Action, window: str | None) -> None:
+    if offer.get("until", 0) > action.at and offer["window"] != window:
+        raise Refused("claimed", "Another window runs this call.")
 
 
 def _settle(part: Any) -> None:

@@ -203,6 +203,7 @@ class AGRunOutcome(TypedDict):
     """How a run ended."""
 
     type: Literal["success", "cancelled"]
+    pendingToolCallIds: NotRequired[list[str]]
 
 
 class AGInterrupt(TypedDict):

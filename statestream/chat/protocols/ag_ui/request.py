@@ -5,7 +5,8 @@
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
 decides: a message that the chat has is never asked again. The other ids determine what the client shows, and in which
 order. `forwardedProps` may name the `leaf` that it has seen, and the `agent` that is to answer. `resume` answers the
-interrupts of a reply that waits. The client's state, tools and context are not used.
+interrupts of a reply that waits, and a `tool` message the call of a front-end tool. The client's state, tools and
+context are not used.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -13,17 +14,20 @@ and Refused for what this server does not do.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from statestream.chat.agents.declared import MAX_NAME
-from statestream.chat.approvals import Decision, approval_id
+from statestream.chat.approvals import Decision, ToolAnswer, approval_id
 from statestream.chat.messages import State, undecided, waiting
+from statestream.chat.protocols.ag_ui.messages import call_id
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
-from statestream.core.errors import Malformed, Refused
+from statestream.core.errors import Malformed, NotJSON, Refused
 from statestream.core.signature import first_problem
+from statestream.core.values import loads
 from statestream.server.bodies import Body, checked
 
 MAX_RUN_ID: Final = 256
@@ -81,6 +85,15 @@ class ThreadMessage(_Lenient):
     id: str = Field(min_length=1)
     role: Literal["developer", "system", "assistant", "user", "tool", "activity", "reasoning"]
     content: Any = None
+    toolCallId: str | None = None  # noqa: N815 - the wire's name
+    error: str | None = None
+
+    def result(self) -> Any:
+        """The result of a tool: what its content is as JSON, otherwise the content."""
+        if isinstance(self.content, str):
+            with contextlib.suppress(NotJSON):
+                return loads(self.content.encode(errors="replace"))
+        return self.content
 
 
 class _Response(Body):
@@ -151,6 +164,22 @@ class RunInput(Body):
             if left and len(left) < len(undecided(reply)):
                 raise Refused("incomplete", "Answer all interrupts of the run at once.")
         return decisions
+
+    def answers(self, state: State) -> list[ToolAnswer]:
+        """What the client has made of front-end tool calls of the reply that waits."""
+        reply = waiting(state)
+        if reply is None:
+            return []
+        offers = {
+            call_id(reply["id"], index): part["offer"]["id"]
+            for index, part in enumerate(reply["parts"])
+            if part.get("status") == "waiting" and "offer" in part
+        }
+        return [
+            ToolAnswer(id=offers[message.toolCallId], result=message.result(), error=message.error)
+            for message in self.messages
+            if message.role == "tool" and message.toolCallId in offers
+        ]
 
     def question_id(self) -> str | None:
         """The id of the person's last message."""

@@ -65,11 +65,12 @@ def routes(conversations: Conversations) -> list[Route]:
 async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply.
 
-    If the client answers interrupts, it is the reply that these let continue.
+    If the client answers interrupts, or has run tools, it is the reply that this lets continue.
     """
     shown, question = await chats.find(key), posted.question_id()
-    if decisions := posted.decisions(shown):
-        return await chats.decide(key, decisions)
+    decisions, answers = posted.decisions(shown), posted.answers(shown)
+    if decisions or answers:
+        return await chats.settle(key, decisions=decisions, answers=answers)
     if question is None or await chats.is_archived(key, question):
         return None
     state = looked_at(shown, branch)

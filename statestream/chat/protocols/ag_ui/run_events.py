@@ -124,7 +124,7 @@ class RunEvents:
         if reply["status"] == "error":
             return self.failed(reply["error"]["kind"], reply["error"]["message"], **usage)
         if reply["status"] == "waiting":
-            return self._finished({"type": "interrupt", "interrupts": interrupts_of(reply)}, **usage)
+            return self._finished(_waiting(reply), **usage)
         return self._finished(SUCCESS if reply["status"] == "complete" else CANCELLED, **usage)
 
     def _finished(self, outcome: Mapping[str, Any] = SUCCESS, **more: Any) -> Event:
@@ -212,9 +212,12 @@ def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, 
     )
 
 
-def interrupts_of(reply: Message) -> list[dict[str, Any]]:
-    """The interrupts of a reply that waits: its tool calls about which nobody has decided."""
-    return [_interrupt(reply, index) for index in undecided(reply)]
+def _waiting(reply: Message) -> dict[str, Any]:
+    """The outcome of a run whose reply waits: interrupts if people have to approve calls, or the front end's calls."""
+    parts = undecided(reply)
+    if interrupts := [_interrupt(reply, index) for index in parts if "approval" in reply["parts"][index]]:
+        return {"type": "interrupt", "interrupts": interrupts}
+    return {**SUCCESS, "pendingToolCallIds": [call_id(reply["id"], index) for index in parts]}
 
 
 def _interrupt(reply: Message, index: int) -> dict[str, Any]:

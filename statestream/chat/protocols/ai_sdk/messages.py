@@ -81,6 +81,7 @@ def _state_of(part: Part) -> str:
         return "approval-responded" if "approved" in part["approval"] else "approval-requested"
     states = {
         "streaming": "input-streaming",
+        "waiting": "input-available",
         "running": "input-available",
         "complete": "output-available",
         "denied": "output-denied",

@@ -158,7 +158,7 @@ def _tool(sent: _SentPart, part: Part) -> Iterator[Chunk]:
     if readable and sent.arguments != part["arguments"]:  # new, or edited by whoever has approved them
         sent.called, sent.arguments = True, part["arguments"]
         yield {"type": "tool-input-available", **call, **name, "input": given}
-    if part["status"] == "waiting" and not sent.asked:
+    if "approval" in part and part["status"] == "waiting" and not sent.asked:
         sent.asked = True
         yield {"type": "tool-approval-request", "approvalId": part["approval"]["id"], **call}
     if part["status"] == "error" and not readable:

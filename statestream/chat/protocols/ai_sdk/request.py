@@ -13,7 +13,8 @@ Regenerating a reply or editing a question changes what everybody sees. The ids 
 the page has seen: its last question, or the reply that it names, must be shown. If a page names `leaf`, only that
 counts.
 
-A page that ends with a reply in which somebody has approved or denied tool calls posts these decisions.
+A page that ends with a reply in which somebody has approved or denied tool calls posts these decisions. One that has
+run tools itself posts their outputs.
 
 Invariants: the only place that reads such bodies. Reading them is pure, and raises Malformed for anything that cannot
 be understood. What a post means is decided here; the conversations decide what comes of it.
@@ -29,7 +30,7 @@ from msgspec import Struct
 from pydantic import ConfigDict, Field
 
 from statestream.chat.agents.declared import MAX_NAME
-from statestream.chat.approvals import Decision
+from statestream.chat.approvals import Decision, ToolAnswer
 from statestream.chat.chats import chat_key
 from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
 from statestream.chat.protocols.ai_sdk.messages import own_metadata
@@ -134,18 +135,25 @@ class Post(Body):
             return asked(id=meant["id"])
         return asked(id=_edited_id(last.id or meant["id"], parts), edits=meant["id"])
 
-    def decided(self, state: State) -> tuple[list[Decision], int] | None:
-        """What the page has decided about tool calls of its last message, and how many parts of that it holds.
-
-        None if it has decided nothing. Raises Malformed.
-        """
+    def settled(self, state: State) -> Settled | None:
+        """What the page has decided or made of tool calls, if that is why it posts. Raises Malformed."""
         posted = self.message or (self.messages[-1] if self.messages else {})
         parts = posted.get("parts")
         if self.trigger != "submit-message" or posted.get("role") != "assistant" or not isinstance(parts, list):
             return None
         held = [part for part in parts if isinstance(part, dict) and part.get("type") != "step-start"]
+        message = find(state, posted.get("id"))
+        if message is None:
+            return None
         decisions = [_decision(part) for part in held if part.get("state") == "approval-responded"]
-        return (decisions, len(held)) if decisions and find(state, posted.get("id")) is not None else None
+        offers = {part["call"]: part["offer"]["id"] for part in message["parts"] if "offer" in part}
+        answers = [
+            _answer(part, offers[part["toolCallId"]])
+            for part in held
+            if part.get("state") in ("output-available", "output-error") and part.get("toolCallId") in offers
+        ]
+        found = Settled(decisions=decisions, answers=answers, held=len(held))
+        return found if decisions or answers else None
 
     def to_regenerate(self, state: State) -> str | None:
         """The id of the question to answer again; None if a question is to be asked. Raises Refused if there is none.
@@ -196,6 +204,21 @@ class Post(Body):
         return next((message for message in found if message is not None), None)
 
 
+class Settled(Struct, frozen=True, kw_only=True):
+    """What a page has decided or made of tool calls of a reply, of which it holds `held` parts."""
+
+    decisions: list[Decision]
+    answers: list[ToolAnswer]
+    held: int
+
+
+def _answer(part: dict[str, Any], id: str) -> ToolAnswer:
+    """What a page has made of a call of a front-end tool: `addToolOutput`."""
+    if part["state"] == "output-available":
+        return ToolAnswer(id=id, result=part.get("output"))
+    return ToolAnswer(id=id, error=str(part.get("errorText") or "The tool failed."))
+
+
 def _decision(part: dict[str, Any]) -> Decision:
     """Raises Malformed."""
     posted = checked(_PostedApproval, part.get("approval"))
@@ -236,9 +259,10 @@ async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> Answer:
     state = await chats.current(key)
     if not create:
         await chats.existing(key)
-    decided = post.decided(state)
-    if decided is not None:
-        return Answer(reply=await chats.decide(key, decided[0]), held=decided[1])
+    settled = post.settled(state)
+    if settled is not None:
+        reply = await chats.settle(key, decisions=settled.decisions, answers=settled.answers)
+        return Answer(reply=reply, held=settled.held)
     again = post.to_regenerate(state)
     if again is not None:
         leaf = post.leaf_for_regenerating(state, again)

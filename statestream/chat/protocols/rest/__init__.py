@@ -3,7 +3,7 @@ approve tool calls.
 
     routes     what everybody needs
     people     who belongs to a chat, and its end
-    approvals  tool calls that people have to approve
+    approvals  tool calls that people have to approve, or that windows run
 
 Invariants: responses contain the state's own messages. Errors are problems, as on all routes of the server.
 """

@@ -1,8 +1,10 @@
-"""The route that decides about tool calls which wait for approval.
+"""The routes for tool calls that wait: for approval, or for a window that runs them.
 
     POST /api/chats/{id}/approvals    {"decisions": [{"id", "approved", "arguments"?, "reason"?}]}
+    POST /api/chats/{id}/claims       {"id", "window"}
+    POST /api/chats/{id}/results      {"results": [{"id", "result" or "error"}], "window"?}
 
-The ids are in the parts of the reply that waits: `approval.id`.
+The ids are in the parts of the reply that waits: `approval.id` and `offer.id`.
 
 Invariants: as for the other routes of this package. Repeating a request changes nothing.
 """
@@ -15,12 +17,12 @@ from aiohttp import web
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from statestream.chat.approvals import MAX_REASON, Decision
+from statestream.chat.approvals import MAX_REASON, Decision, ToolAnswer
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
 from statestream.chat.message_types import Id
 from statestream.chat.parameters import CHAT
-from statestream.chat.protocols.rest.routes import key_of
+from statestream.chat.protocols.rest.routes import Nothing, key_of
 from statestream.chat.question import MAX_ID
 from statestream.chat.replies.reply_builder import MAX_CALLS
 from statestream.core.errors import Forbidden, HandlerFailed, NotFound, RateLimited, Refused
@@ -49,8 +51,33 @@ class Decisions(Body):
     decisions: Annotated[list[DecisionBody], Field(min_length=1, max_length=MAX_CALLS)]
 
 
+class Claim(Body):
+    """The body with which a window takes a call of a front-end tool. `window` is an id that it makes up for itself."""
+
+    id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    window: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+
+
+class ResultBody(Body):
+    """What a window has made of one call: a result, which is any JSON, or a sentence that says why there is none."""
+
+    id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    result: Any = None
+    error: Annotated[str | None, Field(max_length=MAX_REASON)] = None
+
+    def answer(self) -> ToolAnswer:
+        return ToolAnswer(id=self.id, result=self.result, error=self.error)
+
+
+class Results(Body):
+    """What a window has made of calls of one reply, all or none."""
+
+    results: Annotated[list[ResultBody], Field(min_length=1, max_length=MAX_CALLS)]
+    window: Annotated[str | None, Field(min_length=1, max_length=MAX_ID)] = None
+
+
 class DecidedAnswer(TypedDict):
-    """The reply that continues, or still waits for other decisions."""
+    """The reply that continues, or still waits for others."""
 
     reply: Id
 
@@ -61,11 +88,32 @@ def routes(conversations: Conversations) -> list[Route]:
         admit(request)
         chats, key = visit(request, conversations), key_of(request)
         body = checked(Decisions, await read_json(request))
-        reply = await chats.decide(key, [each.decision() for each in body.decisions])
+        reply = await chats.settle(key, decisions=[each.decision() for each in body.decisions])
         answer: DecidedAnswer = {"reply": reply}
         return json_response(answer)
 
-    return [Route(method="POST", path="/api/chats/{id}/approvals", handler=decide, contract=DECIDE)]
+    async def claim(request: web.Request) -> web.Response:
+        check_query(request)
+        admit(request)
+        chats, key = visit(request, conversations), key_of(request)
+        body = checked(Claim, await read_json(request))
+        await chats.claim(key, body.id, body.window)
+        return json_response({})
+
+    async def results(request: web.Request) -> web.Response:
+        check_query(request)
+        admit(request)
+        chats, key = visit(request, conversations), key_of(request)
+        body = checked(Results, await read_json(request))
+        answers = [each.answer() for each in body.results]
+        answer: DecidedAnswer = {"reply": await chats.settle(key, answers=answers, window=body.window)}
+        return json_response(answer)
+
+    return [
+        Route(method="POST", path="/api/chats/{id}/approvals", handler=decide, contract=DECIDE),
+        Route(method="POST", path="/api/chats/{id}/claims", handler=claim, contract=CLAIM),
+        Route(method="POST", path="/api/chats/{id}/results", handler=results, contract=RESULTS),
+    ]
 
 
 DECIDE: Final = Contract(
@@ -75,5 +123,23 @@ DECIDE: Final = Contract(
     body=Decisions,
     answers=(Answer(description="The decisions are saved.", model=DecidedAnswer),),
     errors=(NotFound, Forbidden, Refused, RateLimited, HandlerFailed),
+    access="identity",
+)
+CLAIM: Final = Contract(
+    name="claim",
+    summary="Takes a call of a front-end tool, for half a minute.",
+    parameters=(CHAT,),
+    body=Claim,
+    answers=(Answer(description="The call is this window's.", model=Nothing),),
+    errors=(NotFound, Refused, RateLimited, HandlerFailed),
+    access="identity",
+)
+RESULTS: Final = Contract(
+    name="results",
+    summary="Gives the results of front-end tools.",
+    parameters=(CHAT,),
+    body=Results,
+    answers=(Answer(description="The results are saved.", model=DecidedAnswer),),
+    errors=(NotFound, Refused, RateLimited, HandlerFailed),
     access="identity",
 )
