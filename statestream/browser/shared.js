@@ -180,12 +180,12 @@ export class SharedStream {
   /** Asks for a place in the stream: at its own position, if it has one. */
   #greet() {
     const { position } = this.#options.replica;
-    if (this.phase === "waiting") this.#enter("connecting", this.error);
     this.#ask("hello", { selection: this.#group.selection, position });
   }
 
   #ask(kind, more = {}) {
     if (this.#leader !== null || this.#over || this.#away) return;
+    if (this.phase === "waiting" && !this.#synced) this.#enter("connecting", this.error);
     this.#say({ kind, ...more });
     this.#expect(this.#patience * (1 + Math.random()), () => this.#takeOver()); // not all at the same time
   }
@@ -236,9 +236,9 @@ export class SharedStream {
     this.#announced = { phase, error: error && revived(error) };
     if (selection !== undefined) this.#covered = covers(selection, this.#group.selection);
     if (this.#synced) this.#enter(phase, this.#announced.error);
-    if (selection === undefined || this.#covered) return;
-    if (this.#synced) this.#greet(); // otherwise, it waits for the answer to its greeting
+    if (selection === undefined || this.#covered || !this.#synced) return; // or it waits for the answer to its greeting
     this.#synced = false;
+    this.#greet();
   }
 
   #receive({ to, event }) {

@@ -268,6 +268,7 @@ async def test_nobody_waits_for_slices_that_the_server_does_not_give_to_another_
             tab.wait(f"client.state.board.count === {number}")
     assert [tab.look("phases") for tab in (first, second)] == [["live"], ["live"]]
     assert third.look("client.health.phase") != "live"
+    third.look("void document.dispatchEvent(new Event('visibilitychange'))")  # it asks, and gets an answer
     first.look("answers.length = 0, held.forEach((release) => release()), held.push = (release) => release()")
     third.wait("client.health.phase === 'live'")
     await come_to(http, server, 1)
@@ -275,6 +276,7 @@ async def test_nobody_waits_for_slices_that_the_server_does_not_give_to_another_
         tab.wait("told.length === 4")
         check(tab)
     assert asked(first)[-1] == "board,room/1"
+    assert tabs.leader is first
 
 
 async def test_whoever_leads_with_slices_that_are_refused_makes_room(
