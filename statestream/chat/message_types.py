@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, with_config
 from typing_extensions import NotRequired, TypedDict
 
 Id = Annotated[str, Field(min_length=1)]
@@ -102,6 +102,7 @@ class Run(TypedDict):
     tokens_per_second: NotRequired[float]
 
 
+@with_config()  # types that contain it may be open to other members
 class Tokens(TypedDict):
     """What a reply cost. `reasoning` is included in `output`, and `cached` in `input`."""
 
@@ -111,6 +112,7 @@ class Tokens(TypedDict):
     cached: NotRequired[int]
 
 
+@with_config()
 class Failure(TypedDict):
     """Why a reply failed: for programs, and a sentence for people."""
 

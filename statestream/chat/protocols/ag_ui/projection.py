@@ -131,7 +131,9 @@ class ThreadProjection:
             return []
         events = [*beside, *run.new(state)]
         if run.over:
-            self._run, self._shown = None, _made(state)
+            self._run, now = None, _made(state)
+            if now[:2] == self._shown[:2]:  # it may wait by now, which this run has said
+                self._shown = now
         return events
 
     def _short_id(self) -> str:
