@@ -64,6 +64,7 @@ export class SharedStream {
     else {
       const isStale = this.phase === "live" && Date.now() - this.#heard > DEGRADED * this.#options.replica.heartbeat;
       if (isStale) this.#enter("connecting", null); // until the leader has said what was missed
+      if (!this.#synced) this.#greet();
       this.#ask("wake");
     }
   }
