@@ -1,9 +1,9 @@
-"""Approvals: that a person has to approve a tool call before it runs, and what somebody has decided.
+"""Approvals: what a tool call needs from a person before it runs, and what somebody has decided.
 
-A tool call that waits has an approval in its part, with an id of its own. Anybody in the chat can decide about it, from
-any window and in any protocol, as long as the reply waits. The last decision lets the reply continue.
+A waiting tool call has an approval in its part, with its own id. As long as the reply waits, anybody in the chat can
+decide, from any window and over any protocol. The last decision lets the reply continue.
 
-Invariants: plain data, and pure functions of it.
+Invariants: plain data, and pure functions of that data.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from msgspec import Struct
 from statestream.core.errors import NotFound
 
 DENIED: Final = "A person has denied this call."
-"""What a model is told about a call that was denied."""
+"""What a model is told about a denied call."""
 MAX_SECONDS: Final = 10 * 365 * 86_400
 MAX_REASON: Final = 2_000
 MAX_ARGUMENTS: Final = 100_000
-"""The bytes of edited arguments."""
+"""The maximum size of edited arguments, in bytes."""
 UNKNOWN: Final = "there is no approval with this id in this chat"
 _MAX_DIGITS: Final = 6
 
@@ -28,9 +28,9 @@ _MAX_DIGITS: Final = 6
 class Approval(Struct, frozen=True, kw_only=True):
     """What a tool call needs before it runs.
 
-    `role`: the role that whoever decides must have, on a server that authenticates; None: everybody in the chat may.
-    `seconds`: how long the reply waits before it ends without the call; None: forever. Raises TypeError and ValueError
-    for anything else.
+    `role`: on a server that authenticates, the role that a person needs to decide; None: everybody in the chat may.
+    `seconds`: how long the reply waits before it ends without the call; None: indefinitely. Raises TypeError and
+    ValueError for anything else.
     """
 
     role: str | None = None
@@ -69,7 +69,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class ToolAnswer(Struct, frozen=True, kw_only=True):
-    """What a window has made of a front-end tool call: a result, which is JSON, or `error`, a sentence.
+    """The outcome of a front-end tool call from a window: `result`, which is JSON, or `error`, a sentence.
 
     `id` is that of the offer.
     """
@@ -80,7 +80,7 @@ class ToolAnswer(Struct, frozen=True, kw_only=True):
 
 
 class Decided(Struct, frozen=True, kw_only=True):
-    """What was decided about a tool call: the arguments to use, and the name of whoever decided, if it is known."""
+    """The decision about a tool call, with the arguments to use, and the name of the person who decided, if known."""
 
     approved: bool
     arguments: Mapping[str, Any]
@@ -89,7 +89,7 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 
 def deadline(message: Mapping[str, Any], parts: Iterable[int]) -> int | None:
-    """When a reply ends that waits for decisions about these parts: Unix time in ms, or None if it waits forever."""
+    """When a reply that waits for decisions about these parts ends: Unix time in ms; None if it waits indefinitely."""
     times = [message["parts"][part].get("approval", {}).get("expires_at") for part in parts]
     return min((time for time in times if time is not None), default=None)
 
@@ -99,7 +99,7 @@ def approval_id(reply: str, part: int) -> str:
 
 
 def parsed_id(id: str) -> tuple[str, int]:
-    """The reply and the part of an approval. Raises NotFound for the id of none."""
+    """The reply and the part of an approval. Raises NotFound if the id cannot be that of an approval."""
     reply, _, part = id.rpartition(":")
     if not reply or not part.isascii() or not part.isdigit() or len(part) > _MAX_DIGITS:
         raise NotFound(UNKNOWN)

@@ -68,11 +68,11 @@ class Chat:
     """Conversations with a model or with agents, which many people share.
 
     `model` answers if no agent is declared, and gives titles; None: `default_model()`, which gives titles to its own
-    replies only. `settings`: what the model is asked besides the conversation, such as instructions.
-    `window`: the number of newest messages that the model is given. `keep`: the number of messages that a chat holds
-    live; older ones move to the archive, beginning with messages that are not shown. `lease`: the seconds after which
-    other processes consider a process that has died lost, and end its replies. `titles`: whether the server asks the
-    model for a title after the first exchange. `files`: which files people can post.
+    replies only. `settings`: what the model receives besides the conversation, such as instructions. `window`: the
+    number of newest messages that the model is given. `keep`: the number of messages that a chat holds live; older ones
+    move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
+    consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
+    after the first exchange. `files`: which files people can post.
     """
 
     def __init__(
@@ -130,12 +130,13 @@ class Chat:
 
         Its result, which must be JSON, is shown to people and given to the model. `raise Refused(code, sentence)` gives
         them that sentence instead. A plain function runs in a thread. If the result is awaitable, it is awaited. A
-        parameter with the annotation `statestream.chat.agents.context.Context` tells it who asks, in which chat.
+        parameter with the annotation `statestream.chat.agents.context.Context` tells the function who asks, and in
+        which chat.
 
         With `@chat.tool(approval=True)`, a person has to approve each call before it runs. `approval` can also be an
         Approval, which says who decides and until when, or a function that returns one of these for the arguments of a
-        call. With `@chat.tool(frontend=True)`, a window of a person runs the tool: the function is never called. Raises
-        TypeError if the function cannot be described to a model, or is a generator.
+        call. With `@chat.tool(frontend=True)`, a person's window runs the tool, and the function is never called.
+        Raises TypeError if the function cannot be described to a model, or is a generator.
         """
         if frontend and approval is not _MISSING:
             raise TypeError("expected `approval` or `frontend`: the window that runs a tool can ask its person itself")
@@ -159,13 +160,13 @@ class Chat:
         headers: Mapping[str, str] | None = None,
         approval: ServerNeeds = False,
     ) -> None:
-        """Declares an MCP server, whose tools the model may call. Their names begin with `name` and an underscore.
+        """Declares an MCP server whose tools the model may call. Their names begin with `name` and an underscore.
 
-        `command` starts the server as a process, with `env` in its environment; `url` is where it is otherwise, and
-        gets `headers` with each request. The connection lasts as long as the chat runs, and is made again if it is
-        lost. `approval` is the same as for `tool`; a function gets the server's name of the tool before the arguments.
-        Raises ImportError without the extra `mcp`, TypeError and ValueError for what cannot be a server, and
-        ValueError if there is one with that name already.
+        Either `command` starts the server as a process, with `env` in its environment, or the server runs at `url`, and
+        each request to it has `headers`. The connection lasts as long as the chat runs, and is re-established if it is
+        lost. `approval` is the same as for `tool`; a function gets the server's name for the tool before the arguments.
+        Raises ImportError without the extra `mcp`, TypeError and ValueError for an invalid server, and ValueError if
+        there already is one with that name.
         """
         target = Target(command=command, env=env, url=url, headers=headers)
         server = ToolServer(name, target, approval, lambda: self._tools.by_name.keys())
@@ -227,7 +228,7 @@ class Chat:
 
 
 def _check_answer(answer: Any) -> None:
-    """Raises TypeError if a model cannot be asked with settings."""
+    """Raises TypeError if a model's `answer` does not take settings."""
     try:
         inspect.signature(answer).bind(None, None, None)
     except TypeError:

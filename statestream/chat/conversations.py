@@ -359,10 +359,10 @@ class Conversations:
         window: str | None = None,
         by: Identity | None = None,
     ) -> str:
-        """Decides about tool calls, and gives the results of front-end tools, all or none. Returns the reply's id.
+        """Saves decisions about tool calls and results of front-end tools, all or none. Returns the reply's id.
 
-        `window` is the one that has claimed the calls. Raises what `decide` raises, and Refused with the code `claimed`
-        if another window has.
+        `window` is the window that has claimed the calls. Raises what `decide` raises, and Refused with the code
+        `claimed` if another window has claimed one of them.
         """
         state = await self.existing(key)
         ids = [*(decision.id for decision in decisions), *(answer.id for answer in answers)]
@@ -385,7 +385,7 @@ class Conversations:
         window: str | None,
         by: Identity | None,
     ) -> tuple[Message, Made]:
-        """The reply, and what of this is new. Raises NotFound, Malformed, Forbidden, Refused."""
+        """The reply, and which of these are new. Raises NotFound, Malformed, Forbidden, Refused."""
         known = [payloads_of(state, decisions, by)] if decisions else []
         given = [answer_payloads(state, answers)] if answers else []
         replies = [reply for reply, _ in (*known, *given)]
@@ -404,10 +404,10 @@ class Conversations:
             check_role(by, None if needed is None else needed.role)
 
     async def claim(self, key: str, id: str, window: str, *, by: Identity | None = None) -> None:
-        """A window takes a call of a front-end tool, by the id of its offer, for half a minute.
+        """Lets a window claim a call of a front-end tool for 30 seconds, by the id of its offer.
 
-        Raises NotFound, and Refused: with the code `claimed` while another window has it, with `answered` if it has a
-        result.
+        Raises NotFound, and Refused: with the code `claimed` while another window has it, and with `answered` if the
+        call already has a result.
         """
         state = await self.existing(key)
         if not is_known(state, id):
@@ -419,7 +419,7 @@ class Conversations:
         await self.view.on_behalf_of(by).dispatch(claimed)
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
-        """Ends the reply in progress, or the one that waits, or only that one; its text stays. Returns False if there
+        """Ends the reply that is in progress or waiting, or only the given one. Its text stays. Returns False if there
         is none.
 
         Raises NotFound.

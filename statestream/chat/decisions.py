@@ -1,6 +1,6 @@
-"""What somebody decides about tool calls, and what windows have made of them, checked against the chat as it is.
+"""Decisions about tool calls, and results of windows, checked against the chat as it is.
 
-Invariants: pure. Whether a decision still holds when it takes effect is checked by its action.
+Invariants: pure. When a decision takes effect, its action checks again whether it is still valid.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def is_known(state: State, id: str) -> bool:
 def payloads_of(
     state: State, decisions: Sequence[Decision], by: Identity | None
 ) -> tuple[Message, list[DecisionPayload]]:
-    """The reply that the decisions are about, and those of them that are new.
+    """The reply that the decisions are about, and the decisions that are new.
 
-    Raises NotFound for an approval that there is not, Forbidden, Malformed, and Refused if somebody has decided
-    otherwise, or the reply does not wait any more.
+    Raises NotFound for an unknown approval, Forbidden, Malformed, and Refused if somebody has decided differently or
+    the reply no longer waits.
     """
     replies = {parsed_id(decision.id)[0] for decision in decisions}
     if len(replies) != 1 or len({decision.id for decision in decisions}) != len(decisions):
@@ -50,9 +50,9 @@ def payloads_of(
 
 
 def answer_payloads(state: State, answers: Sequence[ToolAnswer]) -> tuple[Message, list[AnswerPayload]]:
-    """The reply that the answers belong to, and those of them that are new.
+    """The reply that the answers belong to, and the answers that are new.
 
-    Raises NotFound for an offer that there is not, Malformed, and Refused if the reply does not wait any more.
+    Raises NotFound for an unknown offer, Malformed, and Refused if the reply no longer waits.
     """
     replies = {parsed_id(answer.id)[0] for answer in answers}
     if len(replies) != 1 or len({answer.id for answer in answers}) != len(answers):
@@ -74,7 +74,8 @@ def _outcome(name: str, answer: ToolAnswer) -> ToolOutcome:
 
 
 def check_role(by: Identity | None, role: str | None) -> None:
-    """Raises Forbidden if somebody with another role has to decide. Without authentication, everybody can."""
+    """Raises Forbidden if deciding requires a role that the person lacks. Without authentication, everybody can decide.
+    """
     if by is not None and role is not None and role not in by.roles:
         raise Forbidden(f"only people with the role {role} can decide about this")
 
@@ -96,7 +97,7 @@ def _existing(state: State, id: str) -> Part:
 
 
 def _is_repeated(part: Part, decision: Decision, by: Identity | None) -> bool:
-    """Whether this was decided before, in the same way. Raises Forbidden, Refused."""
+    """Whether the same decision was already made. Raises Forbidden, Refused."""
     approval = part.get("approval")
     if approval is None:
         raise NotFound(UNKNOWN)

@@ -26,7 +26,7 @@ class WrittenPart(TypedDict):
 
 
 class ToolApproval(TypedDict):
-    """The approval of a tool call: what it needs, and what was decided, once that is so."""
+    """The approval of a tool call: what it requires, and, once somebody has decided, the decision."""
 
     id: Id
     role: NotRequired[str]
@@ -37,7 +37,7 @@ class ToolApproval(TypedDict):
 
 
 class ToolOffer(TypedDict):
-    """A tool call that a window may run. `window` is the one that does, until that time."""
+    """A tool call that a window may run. `window` has claimed it, until the time in `until`."""
 
     id: Id
     window: NotRequired[str]
@@ -45,7 +45,9 @@ class ToolOffer(TypedDict):
 
 
 class ToolPart(TypedDict):
-    """A tool call, and its outcome. A call that is `waiting` needs approval, or others in its reply still do."""
+    """A tool call and its outcome. A call that is `waiting` needs approval or a window, or other calls of its reply
+    still do.
+    """
 
     type: Literal["tool"]
     call: str
@@ -88,9 +90,9 @@ class SourcePart(TypedDict):
 
 
 class Run(TypedDict):
-    """The making of a reply: while it lasts, the node, and what an agent is doing; afterwards measurements.
+    """How a reply is made: while the run lasts, the node, and what an agent is doing; afterwards, measurements.
 
-    A reply that has waited for approval is made by several runs, of which this is the newest.
+    A reply that has waited is made by several runs. This is the newest one.
     """
 
     id: str

@@ -13,8 +13,7 @@ Messages form a tree by `parent`: a regenerated reply and an edited question are
 the path from its `leaf` up to the root. Text that is still growing is `text` (in a tool call: `arguments`) followed by
 an array of chunks. When the reply pauses or ends, the chunks are folded into the text.
 
-A reply that waits for people to approve tool calls, or for windows to run them, is `waiting`: it has no run until they
-have done so.
+A reply that waits for people to approve tool calls, or for windows to run them, is `waiting`. It has no run until then.
 
 Invariants: pure functions of committed state, which they never change. Every projection reads through them.
 """
@@ -86,7 +85,7 @@ def unfinished(state: State) -> Any:
 
 
 def undecided(message: Message) -> list[int]:
-    """The parts of a reply that are tool calls about which nobody has decided yet, or which no window has run."""
+    """The parts of a reply that are tool calls without a decision, or without a result from a window."""
     return [
         index
         for index, part in enumerate(message["parts"])

@@ -20,15 +20,15 @@ MAX_TEXT: Final = 100_000
 MAX_PARTS: Final = 100
 MAX_ID: Final = 128
 MAX_METADATA: Final = 10_000
-"""The bytes of a message's metadata as JSON."""
+"""The maximum size of a message's metadata as JSON, in bytes."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
     """A person's message. `edits` is the id of the message that it replaces, `agent` the name of the agent to answer.
 
     `id` makes asking idempotent: repeating a question returns the reply that it has. `metadata` is a JSON object that
-    the front end keeps with the message; no model is told of it. `settings` are those of the requests to the model for
-    this reply, and take precedence over those of the chat. Only programs can set them.
+    the front end keeps with the message. It is never sent to a model. `settings` apply to the requests to the model for
+    this reply, and take precedence over the settings of the chat. Only programs can choose them.
     """
 
     parts: Sequence[dict[str, Any]]
@@ -58,7 +58,7 @@ def check_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a message, as it is kept. Raises Malformed."""
+    """The metadata of a message, as it is stored. Raises Malformed."""
     kept: dict[str, Any] = plain(dict(metadata), KEPT_DEPTH)
     if len(orjson.dumps(kept)) > MAX_METADATA:
         raise Malformed(f"expected metadata of at most {MAX_METADATA:,} bytes of JSON")

@@ -29,9 +29,9 @@ class Task(Struct, frozen=True, kw_only=True):
     """What an agent is to do: answer `question`.
 
     `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
-    oldest first; the last one is the question. `turns` are the same as models take them. `decided` is what people have
-    decided about calls that needed approval, by the ids of the calls: if it is not empty, the reply continues. None of
-    them may be changed.
+    oldest first; the last one is the question. `turns` are the same as models take them. `decided` has the decisions
+    about calls that needed approval, by the ids of the calls. If it is not empty, this run continues the reply. None of
+    these values may be changed.
     """
 
     chat: str
@@ -50,9 +50,9 @@ class Task(Struct, frozen=True, kw_only=True):
 class ToolUse(Struct, frozen=True, kw_only=True):
     """The agent calls a tool of its own. `id` names the call for its ToolResult.
 
-    With `approval`, somebody has to approve the call first, also if the agent has yielded it without before. When the
-    agent returns, the reply waits until somebody has decided, for as long as that takes. Then the agent runs again, and
-    finds what was decided in `task.decided`.
+    With `approval`, somebody has to approve the call first, even if the agent has already yielded it without
+    `approval`. When the agent returns, the reply waits until somebody decides, however long that takes. Then the agent
+    runs again, and finds the decision in `task.decided`.
     """
 
     id: str

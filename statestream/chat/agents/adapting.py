@@ -60,5 +60,5 @@ def output(value: Any) -> Data:
 
 
 def is_to_end(task: Task, call: str) -> bool:
-    """Whether the reply has yet to be told how a call ended. It knows of those that were denied."""
+    """Whether the reply still lacks the outcome of a call. It already has the outcome of denied calls."""
     return call not in task.decided or task.decided[call].approved

@@ -1,6 +1,6 @@
 """What agents and tools can do besides answering: read the state, act as the person who asks, and store values.
 
-A tool call that somebody has approved runs for that person.
+A tool call that somebody has approved runs on behalf of that person.
 
 Invariants: an agent has the rights of the person on whose behalf it works, for as long as their credentials are valid,
 and no others. What it reads must not be changed. What it has stored is durable when `store` returns, and belongs to a

@@ -1,7 +1,7 @@
 """Interrupts of LangGraph that ask for the approval of tool calls, as LangChain's HumanInTheLoopMiddleware does.
 
-The middleware asks about all calls of an answer at once, without their ids (`action_requests`), or about one call,
-with its id (`tool_approval`).
+The middleware asks either about all calls of an answer at once, without their ids (`action_requests`), or about a
+single call, with its id (`tool_approval`).
 
 Invariants: pure. An interrupt that asks for anything else is refused: nobody could answer it.
 """
@@ -21,7 +21,7 @@ Running = Mapping[str, ToolUse]
 
 
 def asked(interrupts: Iterable[Any], running: Running) -> list[ToolUse]:
-    """The calls that need approval. Raises ModelFailed if somebody asks for anything else."""
+    """The calls that need approval. Raises ModelFailed if the graph asks for anything else."""
     calls = [running[id] for interrupt in interrupts for id in _calls(interrupt.value, running)]
     return [
         ToolUse(id=call.id, name=call.name, arguments=shown_arguments(call.arguments), approval=True) for call in calls
@@ -29,7 +29,7 @@ def asked(interrupts: Iterable[Any], running: Running) -> list[ToolUse]:
 
 
 def answers(interrupts: Iterable[Any], running: Running, decided: Mapping[str, Decided]) -> dict[str, Any]:
-    """What the graph is told about each interrupt, by its id. Raises ModelFailed."""
+    """The answer to each interrupt for the graph, by the interrupt's id. Raises ModelFailed."""
     found = {}
     for interrupt in interrupts:
         decisions = [_decision(running[id], decided[id]) for id in _calls(interrupt.value, running)]

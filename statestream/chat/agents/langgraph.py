@@ -1,4 +1,4 @@
-"""Graphs of LangGraph in a chat: their text, thoughts, tools, data and output as pieces of a reply.
+"""LangGraph graphs in a chat: their text, thoughts, tools, data and output as pieces of a reply.
 
     from statestream.chat.agents import langgraph
 
@@ -12,9 +12,9 @@
 Tools and nodes get the context as `runtime.context`, so that they can read the state and dispatch actions as the person
 who asks. If the graph is interrupted because a tool needs approval, the reply waits until somebody has decided.
 
-Invariants: the conversation is what the chat has. Each question has a thread of checkpoints of its own, which only a
-run that continues another one finds, so no thread ever holds a message twice. An error of a model becomes
-ModelFailed with a sentence of ours, because the framework's messages may quote prompts.
+Invariants: the conversation comes from the chat. Each question has its own thread of checkpoints. Only a run that
+continues another one finds it, so no thread ever holds a message twice. An error of a model becomes ModelFailed with a
+sentence of ours, because the framework's messages may quote prompts.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("statestream")
 
 BEGUN: Final = "langgraph"
-"""The name under which it is stored that a run with checkpoints has begun."""
+"""The stored value with this name says that a run with checkpoints has begun."""
 CUSTOM: Final = "custom"
 """The name of the data that nodes and tools write to the stream."""
 OUTPUT_KEY: Final = "structured_response"
-"""The member of the state in which prebuilt agents put an output of a type."""
+"""The member of the state that holds the structured output of prebuilt agents."""
 INTERRUPT: Final = "__interrupt__"
 """The member of an update that says what a graph waits for."""
 
@@ -53,11 +53,11 @@ INTERRUPT: Final = "__interrupt__"
 async def run(
     graph: Pregel[Any, Any, Any, Any], task: Task, context: Context, *, config: RunnableConfig | None = None
 ) -> AsyncIterator[AgentPiece]:
-    """Has a graph answer the question of a task, and yields the pieces of the reply.
+    """Lets a graph answer the question of a task, and yields the pieces of the reply.
 
-    The graph's state needs `messages`. Tools and nodes get the context. `config` has the framework's settings of the
-    run. If the graph has a checkpointer, the run after an interrupted one shows what that has done, and goes on from
-    there. Raises ModelFailed.
+    The graph's state needs `messages`. Tools and nodes get the context. `config` has the framework's settings for the
+    run. If the graph has a checkpointer, the run after an interrupted one shows what the earlier run has done, and
+    continues from there. Raises ModelFailed.
     """
     require("langgraph", "langgraph")
     from langchain_core.exceptions import ModelError
@@ -98,9 +98,9 @@ async def run(
 
 
 class _Reply:
-    """What the reply shows. `_done` are the messages that need not be shown any more: a graph repeats them, with those
-    that it was given, whenever a subgraph ends. `running` are the calls without an outcome, by their ids, and
-    `interrupts` what the graph waits for.
+    """What the reply shows. `_done` are the messages that must not be shown again: whenever a subgraph ends, the graph
+    repeats them together with those that it was given. `running` are the calls without an outcome, by their ids, and
+    `interrupts` is what the graph waits for.
     """
 
     def __init__(self, given: Iterable[AnyMessage]) -> None:
@@ -110,7 +110,7 @@ class _Reply:
         self.modes = {"messages": self._of_message, "updates": self._of_update, "custom": self._custom}
 
     def earlier(self, state: StateSnapshot, question: str) -> Iterator[AgentPiece]:
-        """What an interrupted run has done, in its subgraphs as well."""
+        """What an interrupted run has done, including its subgraphs."""
         messages = list(_found(state.values))
         asked = next((at for at, message in enumerate(messages) if message.id == question), len(messages) - 1)
         self._done |= {message.id for message in messages[: asked + 1]}
@@ -122,10 +122,10 @@ class _Reply:
                 yield from self.earlier(each.state, question)
 
     def _of_message(self, _: Any, data: Any) -> Iterator[AgentPiece]:
-        """A piece of a model's answer, or a message that a node has made."""
+        """A piece of a model's answer, or a message that a node has created."""
         message, metadata = data
         if not message.type.lower().startswith("ai") or message.id in self._done or "lc_source" in metadata:
-            return  # a middleware asks models as well, for summaries and the like
+            return  # middleware also asks models, for example for summaries
         for block in message.content_blocks:
             if block["type"] == "text" and block["text"]:
                 yield block["text"]
@@ -149,7 +149,7 @@ class _Reply:
                 yield output(update[OUTPUT_KEY])
 
     def _tools(self, message: AnyMessage) -> Iterator[AgentPiece]:
-        """The calls in a message of the state, or the outcome that it is."""
+        """The calls in a message of the state, or the outcome if it is one."""
         if message.id in self._done:
             return
         if message.id is not None:
@@ -180,7 +180,7 @@ def _found(value: Any) -> Iterator[AnyMessage]:
 
 
 def _result(message: ToolMessage) -> ToolResult:
-    """How a tool has ended. LangChain makes JSON text of what it returns, and other tools may return blocks of text."""
+    """The outcome of a tool. LangChain turns what a tool returns into JSON text; some tools return blocks of text."""
     content: Any = message.content
     if isinstance(content, list) and all(isinstance(each, dict) and each.get("type") == "text" for each in content):
         content = message.text
@@ -212,21 +212,23 @@ def _settings(task: Task, config: RunnableConfig | None) -> RunnableConfig:
 async def _earlier(
     graph: Pregel[Any, Any, Any, Any], context: Context, settings: RunnableConfig
 ) -> StateSnapshot | None:
-    """The state of the run that this one continues; None if it begins anew. What is stored survives interruptions."""
+    """The state of the run that this one continues, or None if it starts from the beginning. Stored values survive
+    interruptions.
+    """
     if not graph.checkpointer:
         return None
     state = await graph.aget_state(settings, subgraphs=True)
     found = None if state.metadata is None else state
     if BEGUN in context.stored:
         return found
-    if found is not None:  # a run has left it that was stopped, or has failed
+    if found is not None:  # left behind by a run that was stopped or has failed
         await _forget(graph, settings)
     await context.store(BEGUN, True)
     return None
 
 
 async def _forget(graph: Pregel[Any, Any, Any, Any], settings: RunnableConfig) -> None:
-    """The checkpoints of a run that has ended would be a second copy of the conversation."""
+    """Deletes the checkpoints of a run that has ended: they would be a second copy of the conversation."""
     if graph.checkpointer and not isinstance(graph.checkpointer, bool):
         await graph.checkpointer.adelete_thread(settings["configurable"]["thread_id"])
 

@@ -12,10 +12,9 @@
 Tools get the context as `wrapper.context`, so that they can read the state and dispatch actions as the person who asks.
 If one of them needs approval, the reply waits until somebody has decided.
 
-Invariants: the conversation is what the chat has; no session of the SDK is used. The state of a run is kept only while
-its reply waits. The SDK sends traces only if the
-application says so: by default they would go to OpenAI, with what people write. An error of a model becomes ModelFailed
-with a sentence of ours.
+Invariants: the conversation comes from the chat; no session of the SDK is used. The state of a run is kept only while
+its reply waits. The SDK sends traces only if the application asks for them: by default, they would go to OpenAI, with
+what people write. An error of a model becomes ModelFailed with a sentence of ours.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("statestream")
 
 KEPT: Final = "openai_agents"
-"""The name under which the state of a run that waits is stored."""
+"""The name under which the state of a waiting run is stored."""
 
 
 async def run(
@@ -102,7 +101,7 @@ async def _end(running: Any, context: Context) -> list[AgentPiece]:
 
 
 async def _beginning(agent: Agent[Any], task: Task, context: Context) -> Any:
-    """The conversation, or the state of a run that has waited, with what was decided."""
+    """The conversation, or the state of a run that has waited, with the decisions."""
     if KEPT not in context.stored or not task.decided:
         return _items(task.turns)
     from agents import RunContextWrapper, RunState

@@ -12,9 +12,9 @@
 Tools get the context as `ctx.deps`, so that they can read the state and dispatch actions as the person who asks. If one
 of them needs approval, the reply waits until somebody has decided.
 
-Invariants: the conversation is what the chat has. Of the framework's own history, only what belongs to a reply that
-waits is kept, until that ends. An error of a model becomes ModelFailed with a sentence of ours, because the framework's
-messages may quote prompts.
+Invariants: the conversation comes from the chat. The framework's own history is kept only for a waiting reply, until
+that reply ends. An error of a model becomes ModelFailed with a sentence of ours, because the framework's messages may
+quote prompts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("statestream")
 
 KEPT: Final = "pydantic_ai"
-"""The name under which the messages of a reply that waits are stored."""
+"""The name under which the messages of a waiting reply are stored."""
 
 
 async def run(agent: Agent[Any, Any], task: Task, context: Context, *, deps: Any = None) -> AsyncIterator[AgentPiece]:
@@ -79,7 +79,7 @@ async def run(agent: Agent[Any, Any], task: Task, context: Context, *, deps: Any
 
 
 def _beginning(task: Task, context: Context) -> tuple[Any, list[ModelMessage], DeferredToolResults | None]:
-    """The prompt, the history, and what was decided about tools of a reply that has waited."""
+    """The prompt, the history, and, if the reply has waited, the decisions about its tools."""
     from pydantic_ai.messages import ModelMessagesTypeAdapter
 
     history = list(_history(task.turns[:-1]))
@@ -91,7 +91,7 @@ def _beginning(task: Task, context: Context) -> tuple[Any, list[ModelMessage], D
 
 
 def _results(task: Task, calls: Sequence[str]) -> DeferredToolResults:
-    """What was decided about these calls, which are those that the reply has waited for last."""
+    """The decisions about these calls, which the reply has waited for most recently."""
     from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
 
     results = DeferredToolResults()

@@ -1,7 +1,7 @@
 """What an agent stores for one question, so that it survives a crash and a wait.
 
-Invariants: what was stored is durable when `store` returns, and belongs to a reply that has not ended. Tools that run
-at once do not overwrite each other's values.
+Invariants: a value is durable when `store` returns, and belongs to a reply that has not ended. Tools that run
+concurrently do not overwrite each other's values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an MCP server answers, as the outcome of a call.
+"""The answers of an MCP server as outcomes of calls.
 
-A result that the server has structured is taken as it is. Otherwise it consists of blocks, and its text is what people
-and the model get. Of other blocks they get the kind only: a picture as text helps nobody, and is far too long.
+Structured content is used as it is. Without it, the result consists of blocks, and people and the model get their text.
+Of other blocks, they get only the type: an image as text would be useless, and far too long.
 
 Invariants: pure. Whatever a server answers, the outcome can be stored.
 """

@@ -1,11 +1,11 @@
 """An MCP server: the connection to it, and its tools as tools of the chat.
 
-While the chat runs, `keep` holds the connection. It connects again when it is lost, and lists the tools again when the
-server says that they have changed, and now and then. The name of each tool begins with the name of its server.
+While the chat runs, `keep` holds the connection, and reconnects when it is lost. It lists the tools again when the
+server says that they have changed, and at regular intervals. The name of each tool begins with the name of its server.
 
-Invariants: one task owns a connection, and enters and leaves it. The tools are those of the server that is there: none
-while it cannot be reached. A call is sent once, because nobody can know whether one that was lost has had an effect.
-Whatever a server does, a call has an outcome, and in time.
+Invariants: one task owns a connection, and enters and leaves it. There are no tools while the server cannot be reached.
+A call is sent only once, because nobody can know whether a lost call has had an effect. Whatever a server does, a call
+has an outcome, and in time.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ log = logging.getLogger("statestream")
 
 MAX_NAME: Final = 64
 MAX_PAGES: Final = 100
-"""The parts in which a server may list its tools."""
+"""The maximum number of pages in which a server may list its tools."""
 LOOK_SECONDS: Final = 30.0
-"""How often the tools are listed without a reason, which also shows whether the server is still there."""
+"""How often the tools are listed without a reason. This also shows whether the server is still there."""
 GATHER_SECONDS: Final = 0.2
 """How long changes are gathered before the tools are listed again."""
 FIRST_PAUSE: Final = 0.25
 MAX_PAUSE: Final = 10.0
-"""Between two attempts to connect. A connection that has lasted so long is worth another attempt at once."""
+"""The longest pause between attempts to connect. After a connection that lasted longer, the pauses start over."""
 START_SECONDS: Final = 10.0
 """How long a chat waits for its servers when it starts."""
 NOT_THERE: Final = "the MCP server %s (%s) is not there, trying again: %s"
@@ -52,17 +52,19 @@ _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]", re.ASCII)
 
 
 ServerNeeds = bool | Approval | Callable[[str, Mapping[str, Any]], bool | Approval | None]
-"""Which calls need approval: all, none, or as a function of the server's name of the tool and the arguments says."""
+"""Which calls need approval: all, none, or a function of the server's name for the tool and the arguments."""
 
 
 class ServerTool:
-    """A tool of a server, as a tool of the chat. `name` is the server's own name for it."""
+    """A tool of a server as a tool of the chat. `name` is the server's own name for it."""
 
     def __init__(self, server: ToolServer, name: str, spec: ToolSpec) -> None:
         self._server, self._name, self.spec = server, name, spec
 
     def check(self, arguments: str) -> dict[str, Any]:
-        """The arguments of a call, which are JSON text. Raises Refused if they are no object: the server knows more."""
+        """The arguments of a call, given as JSON text. Raises Refused if they are not an object. The server checks the
+        rest.
+        """
         try:
             given = loads(arguments.encode(errors="replace") or b"{}")
         except NotJSON as error:
@@ -88,7 +90,7 @@ class ServerTool:
 class ToolServer:
     """A server of tools. `needs` says which calls need approval, `taken` the names that tools of the chat have.
 
-    `tried`: whether the first attempt to connect is over, whatever came of it.
+    `tried`: whether the first attempt to connect is over, successful or not.
     """
 
     def __init__(self, name: str, target: Target, needs: ServerNeeds, taken: Callable[[], Collection[str]]) -> None:
@@ -105,7 +107,8 @@ class ToolServer:
         self._reported: set[str] = set()
 
     async def keep(self) -> None:
-        """Keeps the connection, until it is cancelled. If it has an owner already, this waits to be the next one."""
+        """Keeps the connection until cancelled. If the connection already has an owner, this waits to be the next one.
+        """
         loop, pause, quiet = asyncio.get_running_loop(), FIRST_PAUSE, False
         async with self._owned:
             while True:
@@ -125,7 +128,7 @@ class ToolServer:
                 await asyncio.sleep(pause)
 
     async def _connected(self) -> None:
-        """Connects, and follows the server until it is lost. Raises whatever shows that."""
+        """Connects, and follows the server until it is lost. Raises the exception that shows this."""
         from mcp import Client
 
         transport = self._target.transport(self._news.set)
@@ -151,14 +154,14 @@ class ToolServer:
         self._news.clear()
 
     async def _listen(self, client: Client) -> None:
-        """Notices that the tools have changed, or that a server has gone to which a stream was open."""
+        """Notices that the tools have changed, or that a server with an open stream has gone away."""
         from mcp import MCPError
         from mcp.client.subscriptions import ListenNotSupportedError
 
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
-                    self._news.set()  # what has changed before nobody has told
+                    self._news.set()  # nobody reported earlier changes
                     async for _ in changes:
                         self._news.set()
                 self._news.set()
@@ -185,7 +188,7 @@ class ToolServer:
         self.tools = self._named(found)
 
     def _named(self, found: Collection[Tool]) -> dict[str, ServerTool]:
-        """The tools by their names in the chat, without those that can have none."""
+        """The tools by their names in the chat, without those that cannot have a name there."""
         named: dict[str, ServerTool] = {}
         taken = self._taken()
         for tool in found:
@@ -200,7 +203,7 @@ class ToolServer:
         return named
 
     async def call(self, name: str, shown: str, arguments: dict[str, Any], seconds: float) -> ToolOutcome:
-        """The outcome of a call of the tool with that name, which people and the model know as `shown`."""
+        """The outcome of a call of the tool with that name. People and the model know the tool as `shown`."""
         from mcp import MCPError
 
         if self._client is None:
@@ -215,7 +218,7 @@ class ToolServer:
             self._news.set()  # whether the server is still there
             log.warning("the tool %s failed: error %d of the MCP server %s", shown, error.code, self.name)
             return error_of(f"{shown} failed: {error}")
-        except Exception as error:  # an answer that the protocol does not allow, which the exception may quote
+        except Exception as error:  # the answer breaks the protocol, and the exception may quote it
             log.warning("the tool %s failed: %s", shown, type(error).__name__)
             return error_of(f"{shown} failed.")
         return outcome(shown, result)
@@ -230,7 +233,7 @@ async def all_tried(servers: Iterable[ToolServer]) -> None:
 
 
 def _is_cancelled() -> bool:
-    """Whether the owner has ended this task, and not the client, which ends what it runs in when it fails."""
+    """Whether the owner has cancelled this task. Cancellation by a client that fails does not count."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 

@@ -1,6 +1,6 @@
 """How an MCP server is reached: as a process that the application starts, or at a URL.
 
-Invariants: a transport is made anew for each connection. Whatever ends a process, its end is noticed at once.
+Invariants: each connection has a new transport. Whatever ends a process, its end is noticed at once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 30.0
 READ_SECONDS: Final = 300.0
-"""A server may be silent for so long on a connection that it keeps open."""
+"""How long a server may be silent on a connection that it keeps open."""
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """Where a server is: a command with its arguments and more variables of its environment, or a URL with headers."""
+    """Where a server is: a command with arguments and additional environment variables, or a URL with headers."""
 
     command: Sequence[str] = ()
     env: Mapping[str, str] | None = None
@@ -29,7 +29,7 @@ class Target(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        """Raises TypeError and ValueError for what cannot be a server."""
+        """Raises TypeError and ValueError for an invalid server."""
         if isinstance(self.command, str):
             raise TypeError(f"expected a command as a list, as in {self.command.split()!r}, got {self.command!r}")
         if bool(self.command) == bool(self.url):
@@ -75,7 +75,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 
 class _Reading:
-    """What a process writes. The client itself learns of its end only when it sends the next request."""
+    """What a process writes. The client itself would notice the end of the process only at its next request."""
 
     def __init__(self, stream: Any, ended: Callable[[], None]) -> None:
         self._stream, self._ended = stream, ended

@@ -1,13 +1,12 @@
-"""A model of Anthropic, or one behind a compatible API, through the anthropic package's Messages API.
+"""A model behind Anthropic's Messages API, or a compatible one, through the anthropic package.
 
-Unless they are given, the package finds the key, for example in ANTHROPIC_API_KEY, and the server in
-ANTHROPIC_BASE_URL.
+By default, the package finds the key itself, for example in ANTHROPIC_API_KEY, and the server in ANTHROPIC_BASE_URL.
 
-A request differs from those of other APIs: the instructions are not a message, outcomes of tools are in a message of
-the user, and every answer has a limit. Thoughts come back where they were in the answer. The conversation so far is
-cached by the provider, which makes the next request cheaper.
+Requests differ from those of other APIs: the instructions are not a message, outcomes of tools are in a user message,
+and every answer has a limit. Thoughts are sent back in their original place in the answer. The provider caches the
+conversation so far, which makes the next request cheaper.
 
-Invariants: one model adapts to one provider. What the provider has rejected is left out of later requests, too.
+Invariants: one model adapts to one provider. Later requests also omit what the provider has rejected.
 """
 
 from __future__ import annotations
@@ -26,18 +25,19 @@ from statestream.chat.models.layout import parts_of
 from statestream.chat.models.settings import ModelSettings
 
 MAX_TOKENS: Final = 32_000
-"""The limit of an answer unless the settings have one: the API requires it, and every current model accepts this."""
+"""The limit of an answer if the settings have none. The API requires a limit, and every current model accepts this one.
+"""
 WITH_TEMPERATURE: Final = "2023-06-01"
-"""The last version of the API in which requests can have a temperature. Only older models accept one."""
+"""The last version of the API that supports a temperature. Only older models accept one."""
 BUDGETS: Final = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384}
-"""The tokens in which older models think, by the effort of the settings."""
+"""The number of tokens in which older models may think, by the effort in the settings."""
 MAX_BUDGET: Final = 24_576
 NO_EFFORT: Final = "none"
 _IMAGE: Final = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)
 
 
 class AnthropicModel:
-    """A model behind Anthropic's API. `name` is the provider's name of the model.
+    """A model behind Anthropic's API. `name` is the provider's name for the model.
 
     `provider` distinguishes servers that have models of the same name. It is a digest, because a URL may have a
     password.
@@ -84,7 +84,7 @@ class _Habits:
     def __init__(self) -> None:
         self.caches = True
         self.adaptive = True
-        """Whether the model decides itself how long it thinks. Older ones want a number of tokens."""
+        """Whether the model decides for itself how long to think. Older models require a number of tokens."""
 
 
 class _Request:
@@ -142,7 +142,7 @@ class _Request:
         return {"thinking": {"type": "enabled", "budget_tokens": min(BUDGETS.get(effort, MAX_BUDGET), limit // 2)}}
 
     def _messages(self) -> list[dict[str, Any]]:
-        """The messages. Turns of one side are one message: outcomes of tools are on the user's."""
+        """The messages. Consecutive turns of one side form one message. Outcomes of tools are on the user's side."""
         messages: list[dict[str, Any]] = []
         for turn in self._turns:
             if turn.role == "system":
@@ -164,7 +164,7 @@ class _Request:
             habits.adaptive = False
             return True
         if self._thoughts_wanted and _has_thoughts(members["messages"]) and rejects(error, "signature", "modified"):
-            self._thoughts_wanted = False  # another account may have signed them: better without than not at all
+            self._thoughts_wanted = False  # another account may have signed them: without them, the request can succeed
             return True
         return False
 
@@ -182,7 +182,7 @@ def _said(turn: Turn) -> list[dict[str, Any]]:
 
 
 def _image(url: str) -> dict[str, Any]:
-    """An image, if it is of a type that the API accepts; otherwise what it is, because the request would fail."""
+    """An image of a type that the API accepts. For any other image, only its type, because the request would fail."""
     if not url.startswith("data:"):
         return {"type": "image", "source": {"type": "url", "url": url}}
     found = _IMAGE.fullmatch(url)
@@ -192,7 +192,7 @@ def _image(url: str) -> dict[str, Any]:
 
 
 def _answer(turn: Turn, thoughts: bool) -> list[dict[str, Any]]:
-    """An earlier answer of the model, with its thoughts where they were."""
+    """An earlier answer of the model, with its thoughts in their original places."""
     return [_block(part) for part in parts_of(turn, items=thoughts)]
 
 

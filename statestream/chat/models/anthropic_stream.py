@@ -1,10 +1,10 @@
 """Parses the stream of an answer of Anthropic's Messages API: bytes in, pieces of the answer out.
 
-An answer consists of blocks, one after the other: text, thoughts, redacted thoughts, tool calls. Thoughts are signed,
-and have to come back as they were, so they become opaque data once they are complete.
+An answer consists of blocks, one after the other: text, thoughts, redacted thoughts, tool calls. Thoughts are signed
+and must be sent back unchanged, so they become opaque data once they are complete.
 
 Invariants: pure. Wherever the bytes are split, the pieces are the same. Whatever the bytes are, only ModelFailed is
-raised, with a sentence of ours. What this version does not know is skipped.
+raised, with a sentence of ours. Unknown events and members are skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REASONS: Final = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-"""The finish reasons of this API in the words that all models share. Others stay as they are."""
+"""The finish reasons of this API in the terms that all models share. Any other reason stays unchanged."""
 STATUSES: Final = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -36,7 +36,7 @@ STATUSES: Final = {
     "rate_limit_error": 429,
     "overloaded_error": 529,
 }
-"""The types of errors in the stream, and the status that each would have had before it."""
+"""The types of errors in the stream, and the status that each would have had before the stream began."""
 _COUNTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
@@ -118,7 +118,7 @@ class AnthropicStream:
             yield CallPiece(index=index, arguments=arguments)
 
     def _stop(self) -> Iterator[Piece]:
-        """The end of a block: a thought is complete."""
+        """The end of a block. If the block is a thought, it is complete."""
         kept, self._thought = self._thought, None
         if kept is None:
             return
@@ -137,7 +137,7 @@ class AnthropicStream:
             yield Reasoning(text=text)
 
     def _extend(self, name: str, text: str) -> None:
-        """Adds to the thought. Raises ModelFailed if it has no end."""
+        """Adds to the thought. Raises ModelFailed if it is too long."""
         self._size += len(text)
         if self._size > MAX_EVENT:
             raise ModelFailed(*TOO_LONG)
@@ -154,14 +154,14 @@ class AnthropicStream:
             yield Refusal(text=f"\n\n{explanation}" if explanation and self._place.text else explanation)
 
     def _count(self, usage: dict[str, Any]) -> None:
-        """Notes the counts of an event. They replace those of earlier ones."""
+        """Notes the counts in an event. They replace those of earlier events."""
         details = object_in(usage, "output_tokens_details")
         for name, where in (*((name, usage) for name in _COUNTS), ("thinking_tokens", details)):
             if where.get(name) is not None:
                 self._counts[name] = count_in(where, name)
 
     def _usage(self) -> Usage:
-        """Tokens that were read from the cache, or written to it, are not in this API's count of the input."""
+        """The input count. This API does not include tokens that were read from the cache or written to it."""
         fresh, written, cached, output = (self._counts.get(name, 0) for name in _COUNTS)
         thought = self._counts.get("thinking_tokens", 0)
         return Usage(input=fresh + written + cached, output=output, reasoning=thought, cached=cached)

@@ -1,7 +1,7 @@
 """A model for demonstrations, without a key or a network: it says a few things about statestream, word by word.
 
-Some words in a question bring out what a page can show: `code`, a `table`, to `think`, or to add something to a board
-or clear it, for which it calls the tools `add_task` and `clear_board`, if they are there.
+Some words in a question show what a page can display: `code`, a `table` or `think`. If you ask it to add something to
+the board or to clear it, it calls the tools `add_task` and `clear_board`, if they exist.
 
 Invariants: its answer depends on the conversation only, so that a demonstration can be repeated.
 """
@@ -122,7 +122,7 @@ def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> 
 
 
 def _after(turns: Sequence[Turn]) -> str:
-    """What there is to say about the outcome of a tool."""
+    """What to say about the outcome of a tool."""
     if any(call.name == CLEAR for turn in turns[-2:] for call in turn.calls):
         return f"{turns[-1].text} The call has waited for that decision without a connection or a task on the server."
     return "Done: everybody sees it on the board now, because the tool dispatched an ordinary action."

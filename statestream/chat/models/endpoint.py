@@ -1,8 +1,8 @@
 """Asks a provider through its package, and reads its answer.
 
-The package does the connection, authentication, retries and HTTP errors. The bytes of the stream are not parsed by it
-but by a parser of ours: its typed events cost several times as much and check nothing. This does not depend on the
-package's transport: any exception while bytes are read means that the connection is lost or that time has run out.
+The package handles the connection, authentication, retries and HTTP errors. A parser of ours reads the bytes of the
+stream, because the package's typed events cost several times as much and check nothing. This code does not depend on
+the package's transport: any exception while bytes are read means that the connection is lost or that time has run out.
 
 Invariants: every exception of the package and its transport becomes a ModelFailed with a sentence of ours. The
 provider's own messages may contain keys or prompts, so only the type of an exception is logged. A caller that stops
@@ -29,14 +29,16 @@ log = logging.getLogger("statestream")
 DRAIN_SECONDS: Final = 0.1
 USAGE_SECONDS: Final = 2.0
 MAX_PAUSE: Final = 2
-"""The seconds that a provider may ask to wait before a retry. A longer wait ends the answer, so that people know."""
+"""The longest delay before a retry that a provider may request, in seconds. A longer delay ends the answer, so that
+people know.
+"""
 _PAUSE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class Parser(Protocol):
     """Parses the bytes of one answer. `done`: the provider has announced the end of the stream.
 
-    `finished`: the model has said why it stopped, and nothing else since.
+    `finished`: the model has said why it stopped, and has sent nothing else since.
     """
 
     done: bool
@@ -50,7 +52,9 @@ class Parser(Protocol):
 
 
 class Request(Protocol):
-    """What a provider is asked. `settings` are in it, and `names` has the words by which its errors name each."""
+    """A request to a provider. It contains `settings`. `names` has the words that the provider's errors use for each of
+    them.
+    """
 
     settings: ModelSettings
 
@@ -65,7 +69,7 @@ class Request(Protocol):
 
 
 class Endpoint:
-    """Where a provider is asked. `opened` makes the package's client and returns it with the function that asks."""
+    """Where to ask a provider. `opened` makes the package's client and returns it with the function that asks."""
 
     def __init__(self, opened: Callable[[], tuple[Any, Callable[..., Any]]]) -> None:
         self._open = opened
@@ -96,7 +100,8 @@ class Endpoint:
             yield last
 
     async def _response(self, exits: contextlib.AsyncExitStack, request: Request) -> Any:
-        """The open response. If the provider rejects something that is optional, asks again without it, once for each.
+        """The open response. If the provider rejects something optional, asks again without it, once for each such
+        thing.
 
         Raises ModelFailed if it rejects a setting.
         """
@@ -130,7 +135,7 @@ class Endpoint:
 
 
 def digest(text: str) -> str:
-    """A short name for a server and a model, from which nobody can tell the URL."""
+    """A short name for a server and a model that does not reveal the URL."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -146,8 +151,8 @@ def require(package: str, *, extra: str) -> None:
 async def _next(body: AsyncIterator[bytes], parser: Parser, until: float | None) -> bytes | None:
     """The next bytes of the stream; None at its end.
 
-    Once the model has said why it stopped, only its usage may be missing. That is waited for until `until`, and its
-    loss is not an error.
+    Once the model has said why it stopped, only its usage can be missing. This waits for it until `until`. Its absence
+    is not an error.
     """
     if parser.done:
         return None
@@ -161,9 +166,9 @@ async def _next(body: AsyncIterator[bytes], parser: Parser, until: float | None)
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
-    """Reads the rest of the body, which is nearly complete: only then the connection can be used again.
+    """Reads the rest of the body, which is nearly complete. Only then can the connection be reused.
 
-    If the connection is lost instead, the answer is complete all the same.
+    If the connection is lost instead, the answer is still complete.
     """
     with contextlib.suppress(Exception):
         async with asyncio.timeout(DRAIN_SECONDS):
@@ -172,7 +177,7 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
 
 
 async def limit_pause(response: Any) -> None:
-    """Prevents long retries: the package would wait as long as the provider asks, without a word.
+    """Prevents long retries: the package would silently wait for as long as the provider asks.
 
     It is a hook for the responses of the package's transport.
     """

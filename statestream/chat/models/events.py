@@ -1,4 +1,4 @@
-"""The events of a provider's stream: bytes in, JSON values out, and what can be read of values from strangers.
+"""The events of a provider's stream: bytes in, JSON values out; and functions that read untrusted values.
 
 Invariants: pure. Wherever the bytes are split, the events are the same. Whatever the bytes are, only ModelFailed is
 raised, with a sentence of ours. The size of an event is limited.
@@ -46,7 +46,7 @@ def value_of(event: Event) -> Any:
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
-    """The objects in a list; none if it is no list."""
+    """The objects in a list; none if the value is not a list."""
     return [item for item in value if type(item) is dict] if type(value) is list else []
 
 

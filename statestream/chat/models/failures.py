@@ -36,9 +36,9 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def failure_of(error: Exception) -> ModelFailed:
-    """What an exception of the package or its transport means, in a sentence for people.
+    """The failure that an exception of the package or its transport means, with a sentence for people.
 
-    The package leaves it to its transport to raise an exception while bytes are read, whose type can be any.
+    While bytes are read, the package lets the exceptions of its transport through, so they can be of any type.
     """
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "APIStatusError" in kinds:
@@ -57,7 +57,7 @@ def _of_response(error: Any) -> ModelFailed:
 
 
 def _when(header: str | None) -> str | None:
-    """`Retry-After` in words, if it is a number of seconds that a person might wait."""
+    """`Retry-After` in words, if it is a time for which a person might wait."""
     if header is None or not _SECONDS.fullmatch(header) or not 0 < int(header) <= MAX_RETRY_AFTER:
         return None
     seconds = int(header)
@@ -66,7 +66,7 @@ def _when(header: str | None) -> str | None:
 
 
 def rejects(error: Exception, *words: str) -> bool:
-    """Whether the provider has refused the request, and says one of these words, such as a member of the request."""
+    """Whether the provider has rejected the request with one of these words, such as the name of a member."""
     refused = getattr(error, "status_code", None) in (400, 422)
     return refused and any(word in str(getattr(error, "body", "")) for word in words)
 
@@ -76,7 +76,7 @@ def rejected_setting(
 ) -> ModelFailed | None:
     """The failure if the provider rejects one of the settings; None otherwise.
 
-    `names` has the words by which the provider's errors name each setting.
+    `names` has the words that the provider's errors use for each setting.
     """
     if getattr(error, "status_code", None) not in (400, 422):
         return None
@@ -88,9 +88,9 @@ def rejected_setting(
 
 
 def _about(body: Any) -> str:
-    """The member of the request that an error is about, or all of the error if it does not say so in a member.
+    """The member of the request that an error is about; all of the error if no member of the error says so.
 
-    Its message may repeat what people have written.
+    The message of the error may repeat what people have written.
     """
     error = body["error"] if type(body) is dict and type(body.get("error")) is dict else body
     about = error.get("param") if type(error) is dict else None

@@ -2,11 +2,11 @@
 
     {"text": 12, "calls": 0, "item": {…}}     after 12 characters of the answer's text and none of its calls
 
-Some providers refuse an answer that comes back in another order. A turn has the text of an answer, its calls and its
-opaque data one after the other. So each item of opaque data says where it belongs.
+Some providers reject an answer that comes back in a different order. A turn keeps the text of an answer, its calls and
+its opaque data separately. So each item of opaque data says where it belongs.
 
-Invariants: pure. Whatever became of the text and the calls since, each of them is in the result once. No item is the
-last: providers want every thought followed by what was thought.
+Invariants: pure. Even if the text or the calls have changed since, each of them is in the result exactly once. No item
+comes last, because providers require something after every thought.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from statestream.chat.models.opaque import json_text
 
 
 class Place:
-    """How far an answer has come: the characters of its text, and its calls."""
+    """The progress of an answer: the characters of its text, and its calls."""
 
     def __init__(self) -> None:
         self.text = self.calls = 0
 
     def of(self, item: dict[str, Any]) -> Opaque:
-        """An item that belongs here. Raises ModelFailed if it is no JSON."""
+        """An item that belongs here. Raises ModelFailed if it is not JSON."""
         return Opaque(data=json_text({"text": self.text, "calls": self.calls, "item": item}))
 
     def copy(self) -> Place:
@@ -37,9 +37,9 @@ class Place:
 
 
 def parts_of(turn: Turn, *, items: bool = True) -> list[str | ToolCall | dict[str, Any]]:
-    """The text, the calls and the items of an answer, in order. `items`: whether these are wanted.
+    """The text, the calls and the items of an answer, in order. `items`: whether to include the items.
 
-    No part of the text is blank: blank text belongs to what follows it, and is left out at the end.
+    No part of the text is blank: blank text is joined to the text that follows, and omitted at the end.
     """
     parts = [part for part in _parts(turn, items) if not isinstance(part, str) or part.strip()]
     while parts and isinstance(parts[-1], dict):

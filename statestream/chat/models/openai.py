@@ -2,7 +2,7 @@
 
 Unless they are given, the key is read from OPENAI_API_KEY and the server from OPENAI_BASE_URL.
 
-Invariants: one model adapts to one provider. What the provider has rejected is left out of later requests, too.
+Invariants: one model adapts to one provider. Later requests also omit what the provider has rejected.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ class _Habits:
     def __init__(self) -> None:
         self.usage_wanted = True
         self.limit = "max_tokens"
-        """The name of the limit of an answer. Many providers ignore the newer name, but none ignores the older one."""
+        """The member for the limit of an answer. Many providers ignore the newer name, but none ignores the older one.
+        """
         self.thoughts_wanted: bool | None = None
-        """Whether THOUGHT is to be a member of every answer, if the provider has complained."""
+        """If the provider has complained: whether every answer must have the member THOUGHT."""
 
 
 class _Request:

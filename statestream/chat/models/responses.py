@@ -1,11 +1,11 @@
 """A model behind OpenAI's Responses API, or a compatible one, through the openai package.
 
-Compared with chat completions, this API sends summaries of what a model thinks, and its models continue their thoughts
-between the calls of tools. The provider stores nothing: its encrypted reasoning comes back with each request.
+Unlike Chat Completions, this API sends summaries of the model's reasoning, and models continue their reasoning between
+tool calls. The provider stores nothing. Instead, each request returns the encrypted reasoning.
 
-Unless they are given, the key is read from OPENAI_API_KEY and the server from OPENAI_BASE_URL.
+By default, the key comes from OPENAI_API_KEY and the server from OPENAI_BASE_URL.
 
-Invariants: one model adapts to one provider. What the provider has rejected is left out of later requests, too.
+Invariants: one model adapts to one provider. Later requests also omit what the provider has rejected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENCRYPTED: Final = "reasoning.encrypted_content"
 
 
 class OpenAIResponsesModel:
-    """A model behind OpenAI's Responses API. `name` is the provider's name of the model.
+    """A model behind OpenAI's Responses API. `name` is the provider's name for the model.
 
     `provider` distinguishes servers that have models of the same name. It is a digest, because a URL may have a
     password.
@@ -55,7 +55,7 @@ def _open(base_url: str | None, api_key: str | None) -> tuple[Any, Callable[...,
 
 
 class _Habits:
-    """What a model has learned about its provider: models that do not think reject what belongs to thinking."""
+    """What a model has learned about its provider. Models that do not reason reject the members for reasoning."""
 
     def __init__(self) -> None:
         self.encrypted = self.summaries = True
@@ -107,7 +107,7 @@ class _Request:
         if rejects(error, "encrypted", "Encrypted"):
             sent = any(item.get("type") == "reasoning" for item in members["input"])
             if sent and self._items_wanted:
-                self._items_wanted = False  # another account may have encrypted it: better without than not at all
+                self._items_wanted = False  # another account may have encrypted it: without it, the request can succeed
                 return True
             if habits.encrypted:
                 habits.encrypted = False
@@ -129,7 +129,7 @@ def _items(turn: Turn, items: bool) -> Iterator[dict[str, Any]]:
 
 
 def _answer(turn: Turn, items: bool) -> Iterator[dict[str, Any]]:
-    """The items of an earlier answer, with its reasoning where it was."""
+    """The items of an earlier answer, with its reasoning in its original place."""
     phase: dict[str, Any] = {}
     for part in parts_of(turn, items=items):
         if isinstance(part, str):

@@ -1,10 +1,10 @@
 """Parses the stream of an answer of OpenAI's Responses API: bytes in, pieces of the answer out.
 
-An answer consists of items, one after the other: reasoning, messages, function calls. Encrypted reasoning has to come
-back as it was, so it becomes opaque data once it is complete. So does the phase of a message.
+An answer consists of items, one after the other: reasoning, messages, function calls. Encrypted reasoning must be sent
+back unchanged, so it becomes opaque data once it is complete. So does the phase of a message.
 
 Invariants: pure. Wherever the bytes are split, the pieces are the same. Whatever the bytes are, only ModelFailed is
-raised, with a sentence of ours. What this version does not know is skipped.
+raised, with a sentence of ours. Unknown events and members are skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statestream.chat.models.failures import BROKEN_OFF, SENTENCES
 from statestream.chat.models.layout import Place
 
 KEPT: Final = ("type", "id", "summary", "content", "encrypted_content")
-"""The members of a reasoning item that come back. The API refuses others, such as its status."""
+"""The members of a reasoning item that are sent back. The API rejects others, such as the status."""
 STATUSES: Final = {
     "invalid_prompt": 400,
     "context_length_exceeded": 400,
@@ -29,7 +29,7 @@ STATUSES: Final = {
     "server_is_overloaded": 503,
     "slow_down": 503,
 }
-"""The codes of errors in the stream, and the status that each would have had before it."""
+"""The codes of errors in the stream, and the status that each would have had before the stream began."""
 
 
 class ResponsesStream:
@@ -40,9 +40,9 @@ class ResponsesStream:
         self._events = Events()
         self._place = Place()
         self._message = self._place.copy()
-        """Where the message that is being sent has begun."""
+        """Where the current message has begun."""
         self._called: dict[int | None, bool] = {}
-        """The calls by their index, and whether any of their arguments has come."""
+        """The calls by their index, and whether any of their arguments have arrived."""
         self._usage: Usage | None = None
         self._finish: Finish | None = None
 
@@ -105,7 +105,7 @@ class ResponsesStream:
             yield CallPiece(index=index, arguments=arguments)
 
     def _complete(self, item: dict[str, Any], index: int | None) -> Iterator[Piece]:
-        """An item is complete. Some providers send the arguments of a call only now, or all of it."""
+        """An item is complete. Some providers send the arguments of a call, or the whole call, only now."""
         kind = text_in(item, "type")
         if kind == "reasoning" and text_in(item, "encrypted_content"):
             yield self._place.of({name: item[name] for name in KEPT if item.get(name) is not None})

@@ -1,11 +1,11 @@
 """The settings of requests to a model: instructions, how it answers, and headers.
 
-A chat has settings, and a question that a program asks can have its own, which take precedence:
+A chat has settings. A question that a program asks can have its own settings, which take precedence:
 
     chat = Chat(settings=ModelSettings(instructions="You are brief.", temperature=0.2))
     await chat.conversations(store).ask(key, Question.text("Why?", settings=ModelSettings(effort="high")))
 
-Invariants: plain data, checked when it is made. Nothing that a client sends becomes a setting.
+Invariants: plain data, checked on creation. Nothing that a client sends becomes a setting.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _VALUE: Final = re.compile(r"[\x20-\x7e]*", re.ASCII)
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True):
-    """What a model is asked besides the conversation. The provider decides about everything that is None.
+    """What a model receives besides the conversation. The provider decides everything that is None.
 
-    `instructions` are the system prompt. `max_tokens` limits an answer, including what the model thinks. `effort` is
-    how much it thinks, in the provider's words, such as `low` or `high`; most providers also know `none`. `headers`
-    are added to the HTTP request.
+    `instructions` are the system prompt. `max_tokens` limits an answer, including the model's reasoning. `effort` is
+    how much the model reasons, in the provider's terms, such as `low` or `high`; most providers also accept `none`.
+    `headers` are added to the HTTP request.
     """
 
     instructions: str | None = None
@@ -49,7 +49,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             _check_header(name, value)
 
     def __or__(self, other: ModelSettings) -> ModelSettings:
-        """Both together. What `other` sets takes precedence; headers are joined."""
+        """Both combined. The settings in `other` take precedence; headers are merged."""
         if not isinstance(other, ModelSettings):
             return NotImplemented
         replaced = {name.lower() for name in other.headers}

@@ -56,7 +56,7 @@ class InProgress:
         self.replies: dict[str, ReplyInProgress] = {}
         """By the keys of their chats."""
         self.waits: dict[str, Wait] = {}
-        """Of replies that must not wait forever, by the keys of their chats."""
+        """The replies that wait only until a certain time, by the keys of their chats."""
         self._present: set[str] = set()
         self._leased: set[str] = set()
 
@@ -140,7 +140,7 @@ log = logging.getLogger("statestream")
 
 
 class Recovery:
-    """Call `recover` for each node whose lease has expired, and `expire` once in a while."""
+    """Call `recover` for each node whose lease has expired, and `expire` at regular intervals."""
 
     def __init__(self, view: StoreView, in_progress: InProgress) -> None:
         self._view, self._in_progress = view, in_progress
@@ -160,7 +160,7 @@ class Recovery:
         log.info("node %s is lost; its replies and its presence were ended", node)
 
     async def expire(self) -> None:
-        """Ends the replies that have waited long enough. One that cannot be ended now is tried again."""
+        """Ends the replies whose time to wait is over. If one cannot be ended now, it is tried again."""
         for key, wait in tuple(self._in_progress.waits.items()):
             if wait.expires_at <= now_ms():
                 try:
@@ -180,5 +180,5 @@ class Recovery:
         await correct(self._view, key)
 
     def _as_of(self, family: str, key: str) -> dict[str, int]:
-        """The version of what the end of a reply is based on: this node may lag behind."""
+        """The version that the end of a reply is based on. This node may lag behind."""
         return {f"{family}/{key}": self._view.version(f"{family}/{key}")}
