@@ -74,8 +74,7 @@ def _outcome(name: str, answer: ToolAnswer) -> ToolOutcome:
 
 
 def check_role(by: Identity | None, role: str | None) -> None:
-    """Raises Forbidden if deciding requires a role that the person lacks. Without authentication, everybody can decide.
-    """
+    """Raises Forbidden if the decision requires a role that the person lacks. Without authentication, everybody may."""
     if by is not None and role is not None and role not in by.roles:
         raise Forbidden(f"only people with the role {role} can decide about this")
 

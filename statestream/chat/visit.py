@@ -125,7 +125,7 @@ class Visit:
         answers: Sequence[ToolAnswer] = (),
         window: str | None = None,
     ) -> str:
-        """Decides about tool calls that wait, or gives their results, see Conversations.
+        """Decides about waiting tool calls, or saves their results; see Conversations.
 
         Raises NotFound, Forbidden, Refused.
         """
@@ -136,7 +136,7 @@ class Visit:
             )
 
     async def claim(self, key: str, id: str, window: str) -> None:
-        """Takes a call of a front-end tool, see Conversations. Raises NotFound, Refused."""
+        """Claims a call of a front-end tool; see Conversations. Raises NotFound, Refused."""
         await self.existing(key)
         with self._acting():
             await self._conversations.claim(key, id, window, by=self._by)

@@ -50,7 +50,7 @@ class Edge:
         self._complaints = Complaints()
         self._application: Answer = server.request_handler
         self._receiving: dict[asyncio.Timeout, web.BaseRequest] = {}
-        """Those whose body had not arrived when the application was asked."""
+        """The requests whose body had not arrived when the application was called."""
         self._bodies: dict[int, web.BaseRequest] = {}
         """All requests with a body, by identity."""
         self._stopping = False
@@ -105,8 +105,8 @@ class Edge:
             del self._receiving[patience]
 
     async def stop(self, seconds: float) -> None:
-        """Waits that long for requests that have begun to arrive, and for the beginning of answers to those with a
-        body. Those that have not arrived then are answered with 503.
+        """Waits up to `seconds` for requests that have begun to arrive, and for answers to requests with a body to
+        begin. Requests that have not arrived by then are answered with 503.
         """
         self._stopping = True
         self._complaints.close()
@@ -123,10 +123,12 @@ class Edge:
         return {patience: request for patience, request in self._receiving.items() if not request.content.is_eof()}
 
     def _arriving(self, *, new: bool) -> bool:
-        """Whether there is a request to wait for. `new`: or a connection of which nothing was read yet."""
+        """Whether there is a request to wait for or, with `new`, a connection from which nothing was read yet."""
         connections = [each for each in self._server.connections if isinstance(each, HttpConnection)]
         return self._unanswered() or any(each.head_begun or (new and each.silent) for each in connections)
 
     def _unanswered(self) -> bool:
-        """Whether a body has not arrived, or an answer to one has not begun: what it needs must not end before it."""
+        """Whether a body has not arrived, or an answer to one has not begun. What the answer needs must not end
+        earlier.
+        """
         return bool(self._late()) or any(request.writer.output_size == 0 for request in self._bodies.values())

@@ -107,8 +107,7 @@ class ToolServer:
         self._reported: set[str] = set()
 
     async def keep(self) -> None:
-        """Keeps the connection until cancelled. If the connection already has an owner, this waits to be the next one.
-        """
+        """Keeps the connection until cancelled. If it already has an owner, this waits to be the next one."""
         loop, pause, quiet = asyncio.get_running_loop(), FIRST_PAUSE, False
         async with self._owned:
             while True:

@@ -161,7 +161,7 @@ class AnthropicStream:
                 self._counts[name] = count_in(where, name)
 
     def _usage(self) -> Usage:
-        """The input count. This API does not include tokens that were read from the cache or written to it."""
+        """The usage. This API does not include cached tokens, read or written, in its count of the input."""
         fresh, written, cached, output = (self._counts.get(name, 0) for name in _COUNTS)
         thought = self._counts.get("thinking_tokens", 0)
         return Usage(input=fresh + written + cached, output=output, reasoning=thought, cached=cached)

@@ -2,7 +2,7 @@
 
 Invariants: a reader only fills the intake. Whatever an agent does, `read` returns how the reply is to end: an exception
 is an error of the reply, whose details are in the log only. An agent that is stopped is cancelled where it waits. While
-a reply waits for approval, nothing of its agent is left.
+a reply waits, nothing of its agent remains in memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What follows when somebody has decided about tool calls: the actions, and with whose rights the reply continues.
+"""The consequences of decisions about tool calls: the actions, and the rights with which the reply continues.
 
-Each call that was approved runs with the rights of whoever has approved it. Everything else that the reply does runs
-with those of whoever has asked.
+Each approved call runs with the rights of the person who approved it. Everything else in the reply runs with the rights
+of the person who asked.
 
 Invariants: pure, of one committed state. The actions are valid for that state only.
 """
@@ -26,7 +26,7 @@ from statestream.store.view import StoreView
 
 
 class Made(Struct, frozen=True, kw_only=True):
-    """What somebody has decided about tool calls, and what a window has made of others."""
+    """Decisions about tool calls, and a window's results for others."""
 
     decisions: Sequence[DecisionPayload] = ()
     answers: Sequence[AnswerPayload] = ()
@@ -37,7 +37,7 @@ class Made(Struct, frozen=True, kw_only=True):
 
 
 class Continuation(Struct, frozen=True, kw_only=True):
-    """How a reply continues: with `entries` of opaque data so far, for `asker`. `deciders` are by part."""
+    """How a reply continues: with `entries` entries of opaque data so far, for `asker`. `deciders` are by part."""
 
     entries: int
     asker: Identity | None
@@ -45,7 +45,9 @@ class Continuation(Struct, frozen=True, kw_only=True):
 
 
 class Deciding(Struct, frozen=True, kw_only=True):
-    """The actions that save decisions, and the versions that they are based on. `then`: None if others are left."""
+    """The actions that save decisions, and the versions that they are based on. `then`: None if other calls are
+    undecided.
+    """
 
     actions: Sequence[Action]
     expect: Mapping[str, int]
@@ -60,7 +62,7 @@ def deciding(
     run: RunPayload,
     by: Identity | None,
 ) -> Deciding:
-    """What somebody's decisions lead to. The reply continues as `run` if they are the last ones. Raises NotLoaded."""
+    """The consequences of decisions. If they are the last ones, the reply continues as `run`. Raises NotLoaded."""
     state, names = state_of(view, key), (conversation.name_of(key), f"{waits.NAME}/{key}")
     expect = {name: view.version(name) for name in names}
     message, parts = find(state, reply), [each["part"] for each in (*made.decisions, *made.answers)]
@@ -97,7 +99,7 @@ def _continuation(view: StoreView, key: str, reply: str, parts: Sequence[int], b
 
 
 def approved(reply: Message) -> dict[int, Call]:
-    """The calls of a reply that were approved and are to run, by their parts."""
+    """The approved calls of a reply that are to run, by their parts."""
     return {
         index: Call(id=part["call"], name=part["name"], texts=[full_text(part)])
         for index, part in enumerate(reply["parts"])
@@ -106,7 +108,7 @@ def approved(reply: Message) -> dict[int, Call]:
 
 
 def decided(reply: Message) -> dict[str, Decided]:
-    """What was decided about the calls of a reply, by their ids."""
+    """The decisions about the calls of a reply, by the ids of the calls."""
     return {
         part["call"]: Decided(
             approved=part["approval"]["approved"],

@@ -1,7 +1,7 @@
 """How replies end.
 
-An end is the arguments of the action `chat/ended`. A run that has nothing left to do before people approve tool calls
-ends as well, but not its reply: that one waits.
+An end is the arguments of the action `chat/ended`. If nothing is left to do until people decide about tool calls, the
+run ends as well, but its reply does not: it waits.
 
 Invariants: plain data. The `kind` of an error is stable, and its message is a sentence for people.
 """
@@ -50,9 +50,9 @@ BROKEN_OFF: Final = failed(*BROKEN)
 def ending(
     view: StoreView, key: str, reply: str, end: End, *, asker: Identity | None = None, **more: Any
 ) -> list[Action]:
-    """The actions that end a reply, or let it wait. What an agent has stored stays if somebody may want to continue.
+    """The actions that end a reply or let it wait. Values that an agent has stored stay if the reply may be continued.
 
-    `asker` is whoever has asked, for a reply that waits. `more` are further arguments of the action `chat/ended`.
+    For a waiting reply, `asker` is the person who asked. `more` are further arguments of the action `chat/ended`.
     Raises NotLoaded.
     """
     more |= conversation.optional(user=owner_of(view, key))
@@ -78,6 +78,6 @@ async def end_reply(
 ) -> None:
     """Ends a reply that this node does not make itself. `expect` are the versions that this is based on.
 
-    Raises Refused if it has ended already, VersionConflict.
+    Raises Refused if it has already ended, and VersionConflict.
     """
     await view.dispatch(await view.complete(lambda: ending(view, key, reply, end)), expect=expect)

@@ -1,8 +1,8 @@
 """Makes a reply with a model and the tools that it calls.
 
-The model answers in steps. After each one, the tools that it has called run all at once, and the next step reads its
-turns from the chat. If one of them needs approval, the others run, and then the reply waits. When people have decided,
-another reader continues: it first runs what they have approved.
+The model answers in steps. After each step, the tools that the model has called run concurrently, and the next step
+reads its turns from the chat. If some calls need approval, the others run first, and then the reply waits. After the
+decisions, another reader continues. It first runs the approved calls.
 
 Invariants: a reader only fills the intake. Whatever a model or a tool does, `read` returns how the reply is to end.
 """
@@ -45,8 +45,8 @@ MAX_STEPS: Final = 8
 class ModelReader:
     """The reader of one reply. `turns` gives what the model is to answer, read from the chat.
 
-    `context` is for tools. `approved` are the calls that were approved while the reply has waited, by their parts, each
-    with the view of whoever has approved it.
+    `context` is for tools. `approved` are the calls that were approved while the reply waited, by their parts, each
+    with the view of the person who approved it.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class ModelReader:
         return EMPTY if intake.builder.empty else complete(taken.reason)
 
     async def _run_tools(self, intake: Intake) -> None:
-        """Runs the tools that were called, unless they need approval, or run in a window. Returns when every outcome is
-        in the chat.
+        """Runs the tools that were called, except for those that need approval or run in a window. Returns once every
+        outcome is in the chat.
         """
         calls = dict(intake.builder.calls)
         needs = {part: self._tools.needs(call.name, call.arguments) for part, call in calls.items()}

@@ -65,12 +65,11 @@ class ReplyBuilder:
     """The parts of one reply, as far as the model has produced them.
 
     The reply has steps, one more after each round of tools. `_open` is the part that further text of its kind
-    continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent runs, by its ids
-    for them; `_noted` are all parts that were ever there. `_answered`: one of these has ended, so what follows
-    belongs to the next step, unless it is older than `_first`, the first part that this run may add. `waiting`: a
-    call needs approval, or a window that runs it. `_chunks` counts the chunks of each part. `_entries` is the
-    opaque data gathered so far, `_sent` the number of entries before it, and `_opaque` the newest data of each
-    call.
+    continues. `_calls` are the calls of this step, and `_running` the parts of those that an agent runs, by its ids for
+    them; `_noted` are all parts that were ever in `_running`. `_answered`: one of them has ended, so what follows
+    belongs to the next step, unless that part is older than `_first`, the first part that this run may add. `waiting`:
+    a call needs approval or a window to run it. `_chunks` counts the chunks of each part. `_entries` is the opaque data
+    gathered so far, `_sent` the number of entries before it, and `_opaque` the newest data of each call.
 
     `provider` is where the opaque data comes from; None if it is not to be kept.
     """
@@ -97,9 +96,9 @@ class ReplyBuilder:
 
     @classmethod
     def continuing(cls, key: str, message: Message, provider: str | None, entries: int) -> Self:
-        """The builder of a reply that has waited. What comes belongs to its next step.
+        """The builder of a reply that has waited. New pieces belong to its next step.
 
-        `message` is the reply as it is, `entries` the number of entries of opaque data that it has.
+        `message` is the reply so far, `entries` the number of its entries of opaque data.
         """
         builder, parts = cls(key, message["id"], provider), message["parts"]
         builder._chunks, builder._first, builder._sent = [0] * len(parts), len(parts), entries
@@ -195,8 +194,8 @@ class ReplyBuilder:
         return self._calls.by_part
 
     def called(self, needed: Mapping[int, Approval], offered: Sequence[int] = ()) -> None:
-        """Ends the step: its tool calls are complete. They run now, apart from those that need approval, and from those
-        that windows run.
+        """Ends the step: its tool calls are complete. They run now, except for those that need approval or run in a
+        window.
         """
         running = [part for part in self._calls if part not in needed and part not in offered]
         self._settle()
@@ -228,9 +227,9 @@ class ReplyBuilder:
     # what an agent does itself
 
     def use(self, id: str, name: str, arguments: Mapping[str, Any], approval: Approval | None = None) -> None:
-        """The agent runs a tool, or will once somebody has approved that. Raises ModelFailed, NotJSON.
+        """The agent runs a tool, or will run it once somebody has approved the call. Raises ModelFailed, NotJSON.
 
-        A call that is running already may turn out to need approval.
+        A call that is already running may turn out to need approval.
         """
         if approval is not None:
             self._note_calls()

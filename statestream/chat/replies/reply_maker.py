@@ -1,7 +1,7 @@
 """Makes replies: saves a reply's place, starts its run, and does what follows when it has ended.
 
-If a reply waits for approval, the last decision starts another run, which continues it. After the first exchange, the
-model is asked for a title of the chat.
+If a reply waits, the last decision starts another run, which continues the reply. After the first exchange, the model
+is asked for a title for the chat.
 
 Invariants: a place is saved only by a node with a lease, so that other nodes end the reply if this one is lost. The
 place and the question are one request, and so are the last decision and the run that follows. A chat works without a
@@ -146,9 +146,11 @@ class ReplyMaker:
     # a reply that has waited
 
     async def decide(self, key: str, reply: str, made: Made, *, by: Identity | None = None) -> None:
-        """Saves what was decided or made of tool calls that wait. After the last one, the reply continues on this node.
+        """Saves decisions about and results of waiting tool calls. After the last one, the reply continues on this
+        node.
 
-        Completes even if the caller is cancelled. Raises Refused, and Unavailable: then it may have been saved.
+        Completes even if the caller is cancelled. Raises Refused and Unavailable. After Unavailable, they may have been
+        saved.
         """
         await self._tasks.shielded(self._decide(key, reply, made, by))
 
@@ -170,7 +172,7 @@ class ReplyMaker:
             return
 
     def _deciding(self, key: str, reply: str, made: Made, run: RunPayload, by: Identity | None) -> Deciding:
-        """Raises Refused if nobody is there any more who could continue the reply."""
+        """Raises Refused if there is no longer a model or an agent that could continue the reply."""
         then = deciding(self._view, key, reply, made, run, by)
         message = find(state_of(self._view, key), reply)
         if then.then is not None and message is not None:
@@ -180,7 +182,7 @@ class ReplyMaker:
     async def _continue(
         self, key: str, reply: str, run: RunPayload, then: Continuation, *, stopping: bool = False
     ) -> None:
-        """Starts the run that continues a reply. `stopping`: it may not be the reply's run, and only ends that."""
+        """Starts the run that continues a reply. `stopping`: the run may not be the reply's, and only ends it."""
         state = await self._state(key)
         message = find(state, reply)
         if message is None or (not stopping and message["run"]["id"] != run["id"]):
@@ -206,7 +208,7 @@ class ReplyMaker:
         self._start(job, continuing)
 
     def _principal(self, by: Identity | None) -> Principal:
-        """On a server that authenticates, it may do what that person may; otherwise what anybody may."""
+        """On a server that authenticates, it may do what that person may do; otherwise, what anybody may do."""
         return Principal(identity=by, closed=self._view.guards(conversation.chat_slice))
 
     async def _state(self, key: str) -> State:

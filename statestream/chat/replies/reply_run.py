@@ -4,7 +4,7 @@ One task reads, another one writes. Pieces are gathered for a short while and di
 once, so that the cost of a reply does not depend on how finely they are cut.
 
 Invariants: however a reply ends, its text so far stays, and its last action says how it ended: complete, stopped, or
-error with a sentence. A run that waits for people to approve something ends as well; another one continues the reply.
+error with a sentence. A run also ends when its reply waits for people; another run then continues the reply.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Reader(Protocol):
 class Job(Struct, frozen=True, kw_only=True):
     """The reply to make, the owner of its chat, and the person who asks for it.
 
-    `run` is the id of this run, `by` whoever has asked. `maker` is the name of who makes it, `provider` the one
-    whose opaque data is kept.
+    `run` is the id of this run, `by` the person who asked. `maker` is the name of the model or agent, `provider` the
+    provider whose opaque data is kept.
     """
 
     key: str
@@ -66,8 +66,8 @@ class Job(Struct, frozen=True, kw_only=True):
 class ReplyRun:
     """Has a reader read, and writes what comes of it into the chat until the reply has ended.
 
-    `builder` has what there is of the reply. `seconds`: how long the reader may read. One that does not end although it
-    is cancelled is left to itself.
+    `builder` has the reply so far. `seconds`: how long the reader may read. A reader that does not end after being
+    cancelled is abandoned.
     """
 
     def __init__(self, view: StoreView, job: Job, builder: ReplyBuilder, reader: Reader, seconds: float) -> None:
@@ -110,7 +110,7 @@ class ReplyRun:
         self.abandon()
 
     def abandon(self) -> None:
-        """Stops reading, because the reply has ended, or waits."""
+        """Stops reading, because the reply has ended or waits."""
         if not self._intake.stopping:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, self._leave)
         self._intake.stopping = True

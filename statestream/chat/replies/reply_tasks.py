@@ -87,7 +87,7 @@ class ReplyTasks:
         return True
 
     def abandon(self, reply: str) -> None:
-        """Stops working on a reply that has ended, or waits, whether or not this process has brought that about."""
+        """Stops working on a reply that has ended or waits, whether or not this process is the cause."""
         if (run := self._runs.get(reply)) is not None:
             run.abandon()
 

@@ -1,4 +1,4 @@
-"""Titles of chats: a model is asked for one, or it is the beginning of the first question.
+"""Titles of chats: the answer of a model, or the beginning of the first question.
 
 Invariants: whatever a model answers, the title is one short line, or there is none.
 """
@@ -20,7 +20,7 @@ log = logging.getLogger("statestream")
 TITLE_SECONDS: Final = 30.0
 MAX_TITLE: Final = 80
 SAMPLE: Final = 2_000
-"""The characters of each message that the model is given, and of its answer that are looked at."""
+"""How many characters of each message the model receives, and how many characters of its answer are used."""
 MAX_PIECES: Final = 1_000
 PROMPT: Final = (
     "Give the conversation that follows a title of at most six words, in its language. "
@@ -51,7 +51,7 @@ async def title_of(turns: Sequence[Turn], model: Model, settings: ModelSettings,
 
 
 async def _answer(turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str) -> str | None:
-    """What the model answers; None if that is far too much for a title, and may never end."""
+    """The model's answer; None if it is far too long for a title, and may never end."""
     conversation = "\n\n".join(f"{turn.role}: {turn.text[:SAMPLE]}" for turn in turns)
     request = [Turn(role="system", text=PROMPT), Turn(role="user", text=conversation)]
     pieces: list[str] = []

@@ -5,12 +5,13 @@
 
 The model receives the function's name, its docstring and its annotations. Arguments are checked against the annotations
 before the function runs. A coroutine function runs on the event loop, any other function in a thread. An awaitable
-result is awaited on the event loop. A parameter with the annotation `Context` gets the context of the call, of which
-the model is not told.
+result is awaited on the event loop. A parameter with the annotation `Context` gets the context of the call. The model
+does not see this parameter.
 
-A tool can need a person's approval. Whether it does is decided with the arguments of each call. If that fails, it does.
+A tool can require a person's approval, which may depend on the arguments of each call. If this check fails, the call
+needs approval.
 
-A front-end tool runs in a window of a person: of its function, only the signature and the docstring count.
+A front-end tool runs in a person's window. Only the signature and the docstring of its function matter.
 
 Invariants: whatever a tool does, its call has an outcome, and in time: a JSON value, or a sentence for people and the
 model. The details of an exception are logged and not shown. If a function never returns, everything else can still end.
@@ -57,11 +58,11 @@ UNFIT: Final = "unfit_arguments"
 _NAME: Final = re.compile(r"[a-zA-Z0-9_]{1,64}", re.ASCII)
 
 Needs = bool | Approval | Callable[[Mapping[str, Any]], bool | Approval | None]
-"""Whether a tool needs approval: always, never, or as a function of its arguments says."""
+"""Whether a tool needs approval: always, never, or depending on a function of its arguments."""
 
 
 class Offered(Protocol):
-    """A tool that a model is offered, whoever runs it."""
+    """A tool that is offered to a model, regardless of who runs it."""
 
     spec: ToolSpec
 
@@ -224,7 +225,7 @@ def _description(function: Callable[..., Any]) -> str:
 
 
 def _parameters(function: Callable[..., Any], name: str) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """The annotations of a function's parameters, those defaults that are JSON, and who gets the context.
+    """The annotations of a function's parameters, the defaults that are JSON, and the parameter that gets the context.
 
     The model cannot choose arguments that a partial function sets by name. Raises TypeError.
     """
@@ -276,7 +277,7 @@ def error_of(sentence: str) -> ToolOutcome:
 
 
 class Tools:
-    """The tools of a chat, by name: its own functions, and what sources have at the moment."""
+    """The tools of a chat, by name: its own functions, and the current tools of its sources."""
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
@@ -289,12 +290,12 @@ class Tools:
             raise ValueError(f"there is a tool named {tool.spec.name} already")
 
     def add_source(self, source: Callable[[], Mapping[str, Offered]]) -> None:
-        """Adds tools that come and go. Of two that have the same name, the first counts."""
+        """Adds a source whose tools come and go. If two tools have the same name, the first one counts."""
         self._sources.append(source)
 
     @property
     def by_name(self) -> dict[str, Offered]:
-        """All tools of the moment."""
+        """All current tools."""
         found: dict[str, Offered] = dict(self._tools)
         for source in self._sources:
             for name, tool in source().items():
@@ -311,7 +312,7 @@ class Tools:
             tool.check(arguments)
 
     def in_front_end(self, name: str, arguments: str) -> bool:
-        """Whether a window runs a model's call. One whose arguments do not fit fails at once, like any other."""
+        """Whether a model's call runs in a window. A call with invalid arguments fails at once, like any other."""
         tool = self._tools.get(name)
         return tool is not None and tool.frontend and tool.fits(arguments)
 

@@ -3,14 +3,14 @@
     streaming [-> running] -> waiting -> running -> complete | error     a call that was approved
                                       -> denied                          one that was not
 
-A call of a front-end tool is offered to windows. It is `waiting`, too, until one of them has run it. A window claims a
-call before it runs it. If it does not answer or claim it again in time, others may.
+A call of a front-end tool is offered to windows. It is also `waiting` until one of them has run it. A window claims a
+call before it runs it. If the window neither answers nor renews the claim in time, other windows may claim the call.
 
-When nothing is left to do before somebody decides, the reply pauses: it has no run, on no node. The last decision names
-the run that continues it. A call about which somebody has decided waits until the others are decided, too.
+When nothing is left to do until somebody decides, the reply pauses: it has no run on any node. The last decision names
+the run that continues the reply. A decided call waits until the others are decided, too.
 
-Invariants: pure handlers. A call is decided once: whoever decides otherwise later is refused, and so is whoever decides
-too late. A call that was not approved never runs.
+Invariants: pure handlers. A call is decided once: a different later decision is refused, and so is a decision that
+comes too late. A call that needs approval never runs without it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ DECIDED: Final = "decided"
 """The code of the refusal if somebody has decided before."""
 ANSWERED: Final = "answered"
 CLAIM_MS: Final = 30_000
-"""How long a window has a call for itself. It may claim it again before that."""
+"""How long a claim lasts. The window may renew it before that."""
 
 
 class RequestPayload(TypedDict):
-    """A tool call that needs approval, by its part: by somebody with `role`, within `seconds`."""
+    """A tool call, by its part, that needs approval by somebody with `role`, within `seconds`."""
 
     part: int
     role: NotRequired[str]
@@ -49,7 +49,7 @@ class RequestPayload(TypedDict):
 
 
 class DecisionPayload(TypedDict):
-    """What somebody decided about the call that is this part. `arguments` is JSON text, in place of the call's."""
+    """The decision about the call that is this part. `arguments` is JSON text that replaces the call's arguments."""
 
     part: int
     approved: bool
@@ -99,7 +99,7 @@ def offered(state: Any, *, reply: str, parts: list[int]) -> None:
 
 @chat_slice.action
 def claimed(state: Any, action: Action, *, reply: str, part: int, window: str) -> None:
-    """A window runs the call for the next CLAIM_MS. Refused while another one does."""
+    """A window claims the call for the next CLAIM_MS. Refused while another window's claim lasts."""
     check_member(state, action)
     offer = _offered(waiting(state), reply, part)["offer"]
     _check_claim(offer, action, window)
@@ -117,7 +117,7 @@ def paused(
     run: str | None = None,
     user: str | None = None,
 ) -> None:
-    """The run has nothing left to do before people decide. See `ended` for the arguments."""
+    """The run has nothing left to do until people decide. See `ended` for the arguments."""
     message = streaming_reply(state, reply)
     if run not in (None, message["run"]["id"]):
         raise Refused("ended", "This run is over.")
@@ -138,7 +138,9 @@ def decided(
     run: RunPayload | None = None,
     user: str | None = None,
 ) -> None:
-    """Somebody decided about tool calls, or a window has run some. With the last one, the reply continues as `run`."""
+    """Somebody has decided about tool calls, or a window has run some. After the last one, the reply continues as
+    `run`.
+    """
     check_member(state, action)
     message = waiting(state)
     if message is None or message["id"] != reply:
@@ -179,7 +181,7 @@ def _answer(message: Any, action: Action, answer: AnswerPayload, window: str | N
 
 
 def _offered(message: Any, reply: str, index: int) -> Any:
-    """The call that is offered. Raises Refused if it is not any more."""
+    """The offered call. Raises Refused if it is no longer offered."""
     parts = message["parts"] if message is not None and message["id"] == reply else []
     part = parts[index] if index < len(parts) else {}
     if part.get("status") != "waiting" or "offer" not in part:

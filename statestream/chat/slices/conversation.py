@@ -16,8 +16,8 @@ seen. If the chat shows another leaf, the action is refused.
 
 What happens to tool calls that need approval is in `approvals`.
 
-Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply in
-progress, or one that waits, is the leaf and the last of the list. A chat that was removed comes back only by being
+Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply
+that is in progress or waiting is the leaf and the last of the list. A chat that was removed comes back only by being
 created.
 """
 
@@ -223,8 +223,8 @@ def ended(
 ) -> None:
     """The reply has ended; its text so far stays. `figures` are measurements of the run, see ReplyRun.
 
-    `run`: the run that ends it, which is refused if the reply is not that run's. Without it, a reply that waits ends,
-    too.
+    `run`: the run that ends the reply. The action is refused if the reply belongs to another run. Without `run`, a
+    waiting reply ends, too.
     """
     check_member(state, action)
     message = unfinished(state)
@@ -348,7 +348,7 @@ def streaming_reply(state: Any, reply: str) -> Any:
 def leave(
     message: Any, action: Action, status: str, figures: dict[str, float] | None, usage: dict[str, int] | None
 ) -> None:
-    """The run of a reply is over: the reply has ended, or waits. The usage of its runs adds up."""
+    """The run of a reply is over: the reply has ended or waits. The usage of its runs is added up."""
     message["status"] = status
     message["updated_at"] = action.at
     message["run"] = {"id": message["run"]["id"], **(figures or {})}

@@ -2,7 +2,7 @@
 
     chats/<user>  {"chats": {id: {"created_at", "updated_at", "status": "idle" | "streaming" | "waiting", "title"?}}}
 
-A chat is `waiting` while a reply in it waits for people to approve tool calls.
+A chat is `waiting` while a reply in it waits.
 
 The list of a chat's owner follows from those actions of the chat that name the owner. Those of its participants are
 updated in the same request, by actions that `updating` returns.

@@ -1,9 +1,9 @@
-"""The slice `chat_wait`: what is known of a reply that waits for approval, apart from the chat itself.
+"""The slice `chat_wait`: data about a waiting reply that is not in the chat itself.
 
     chat_wait/<chat>  {"reply": its id, "expires_at"?, "asker"?, "deciders"?: {<part>: identity}}
 
-`expires_at` is when the reply ends if the calls that are still undecided stay so. The identities of whoever has asked
-and decided are here, because the reply continues with their rights. They are absent on a server that does not
+`expires_at` is when the reply ends if calls are still undecided by then. The slice has the identities of the person who
+asked and of those who decided, because the reply continues with their rights. They are absent on a server that does not
 authenticate.
 
 Invariants: the slice is hidden. An instance exists while the reply waits; the same requests write both. Only its own
@@ -26,7 +26,7 @@ waits_slice = Slice(NAME, initial={}, keyed=True, internal=True, hidden=True)
 
 @waits_slice.action
 def begun(state: Any, *, reply: str, asker: dict[str, Any] | None = None, expires_at: int | None = None) -> None:
-    """The reply of this chat waits, for whoever has asked."""
+    """The reply of this chat waits, on behalf of the person who asked."""
     state["reply"] = reply
     state["deciders"] = {}
     if asker is not None:
@@ -44,7 +44,7 @@ def decided(
     decider: dict[str, Any] | None = None,
     expires_at: int | None = None,
 ) -> Any:
-    """Somebody has decided about some of the calls. Others are left, until `expires_at`."""
+    """Somebody has decided about some of the calls. Others are still undecided, until `expires_at`."""
     if state.get("reply") != reply:
         return REMOVED
     state.pop("expires_at", None)
@@ -68,7 +68,7 @@ def _over(state: Any) -> Any:
 
 
 def kept(identity: Identity | None) -> dict[str, Any] | None:
-    """An identity as the state has it."""
+    """An identity as it is stored in the state."""
     if identity is None:
         return None
     roles, claims = sorted(identity.roles), dict(identity.claims)
@@ -77,5 +77,5 @@ def kept(identity: Identity | None) -> dict[str, Any] | None:
 
 
 def identity_of(kept: Any) -> Identity | None:
-    """The identity that `kept` has made this of."""
+    """The identity from which `kept` made this value."""
     return None if kept is None else Identity(**kept)

@@ -207,7 +207,7 @@ class AGRunOutcome(TypedDict):
 
 
 class AGInterrupt(TypedDict):
-    """A tool call that waits for somebody to approve or deny it."""
+    """A tool call that waits for approval or denial."""
 
     id: str
     reason: Literal["tool_call"]
@@ -219,7 +219,7 @@ class AGInterrupt(TypedDict):
 
 
 class AGRunInterrupted(TypedDict):
-    """A run ended before its reply: people have to decide first."""
+    """The run has ended, but its reply has not: people have to decide first."""
 
     type: Literal["interrupt"]
     interrupts: list[AGInterrupt]

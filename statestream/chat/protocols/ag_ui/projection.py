@@ -4,10 +4,10 @@ A stream that follows shows each reply as a run, whoever asked for it. Changes b
 nothing else in it, because the protocol has no events outside of runs. The slices beside the chat are the protocol's
 state: one object, with a member for each slice, by its full name.
 
-Invariants: the next run begins when the chat shows another message than at the last run, or when a reply that has
-waited for approval continues, or ends. A reply that came and went between two looks is in the messages with which
-that run begins. A viewer's place in the state is the slices that were shown last, which share everything unchanged
-with those of today. What is new is their difference, however many changes have led to it.
+Invariants: the next run begins when the chat shows a different message than at the last run, or when a reply that has
+waited continues or ends. A reply that came and went between two looks is in the messages with which that run begins. A
+viewer's place in the state is the slices that were shown last, which share everything unchanged with those of today.
+What is new is their difference, however many changes have led to it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ThreadProjection:
         self._slices = StateEvents()
         self._begun = False
         self._shown: _Made = (None, None, False)
-        """What the chat showed when the last run began, or ended."""
+        """What the chat showed when the last run began or ended."""
         self._short_runs = 0
 
     @property
@@ -80,8 +80,8 @@ class ThreadProjection:
         return self._begun and self._run is None and not self._follow
 
     def show(self, reply: str | None) -> None:
-        """Sets the reply of the run that was asked for. None stands for the reply in progress, or the one that
-        waits, if there is one.
+        """Sets the reply of the requested run. None stands for the reply that is in progress or waiting, if there is
+        one.
         """
         self._reply = reply
 
@@ -153,7 +153,7 @@ _Made = tuple[str | None, str | None, bool]
 
 
 def _made(state: State) -> _Made:
-    """The leaf of the chat, the run that makes it, or has made it, and whether it waits."""
+    """The leaf of the chat, the run that makes or has made it, and whether it waits."""
     leaf = find(state, state.get("leaf"))
     run = None if leaf is None or "run" not in leaf else leaf["run"]["id"]
     return state.get("leaf"), run, leaf is not None and leaf["status"] == "waiting"

@@ -89,7 +89,7 @@ class ThreadMessage(_Lenient):
     error: str | None = None
 
     def result(self) -> Any:
-        """The result of a tool: what its content is as JSON, otherwise the content."""
+        """The result of a tool: its content parsed as JSON if that is possible, otherwise the content itself."""
         if isinstance(self.content, str):
             with contextlib.suppress(NotJSON):
                 return loads(self.content.encode(errors="replace"))
@@ -106,7 +106,7 @@ class _Response(Body):
 
 
 class Resumption(_Lenient):
-    """What the client does about an interrupt. One that is cancelled is denied."""
+    """What the client does about an interrupt. Cancelling it denies the call."""
 
     interruptId: str = Field(min_length=1, max_length=MAX_ID)  # noqa: N815 - the wire's name
     status: Literal["resolved", "cancelled"]
@@ -155,7 +155,7 @@ class RunInput(Body):
     def decisions(self, state: State) -> list[Decision]:
         """The answers to interrupts; none if the client sends none. Raises Malformed, Refused.
 
-        The protocol wants all interrupts of a run to be answered at once.
+        The protocol requires that all interrupts of a run are answered at once.
         """
         decisions = [answer.decision() for answer in self.resume or ()]
         reply = waiting(state)
@@ -166,7 +166,7 @@ class RunInput(Body):
         return decisions
 
     def answers(self, state: State) -> list[ToolAnswer]:
-        """What the client has made of front-end tool calls of the reply that waits."""
+        """The client's results for front-end tool calls of the waiting reply."""
         reply = waiting(state)
         if reply is None:
             return []

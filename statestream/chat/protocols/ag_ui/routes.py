@@ -65,7 +65,7 @@ def routes(conversations: Conversations) -> list[Route]:
 async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply.
 
-    If the client answers interrupts, or has run tools, it is the reply that this lets continue.
+    If the client answers interrupts or has run tools, this is the reply that continues.
     """
     shown, question = await chats.find(key), posted.question_id()
     decisions, answers = posted.decisions(shown), posted.answers(shown)

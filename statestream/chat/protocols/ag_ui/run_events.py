@@ -36,7 +36,7 @@ ANSWER_SCHEMA: Final = {
     },
     "required": ["approved"],
 }
-"""What a client answers to an interrupt."""
+"""The schema of a client's answer to an interrupt."""
 
 _TOKENS: Final = {
     "input": "inputTokens",
@@ -213,7 +213,9 @@ def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, 
 
 
 def _waiting(reply: Message) -> dict[str, Any]:
-    """The outcome of a run whose reply waits: interrupts if people have to approve calls, or the front end's calls."""
+    """The outcome of a run whose reply waits: interrupts if calls need approval, otherwise the calls of front-end
+    tools.
+    """
     parts = undecided(reply)
     if interrupts := [_interrupt(reply, index) for index in parts if "approval" in reply["parts"][index]]:
         return {"type": "interrupt", "interrupts": interrupts}

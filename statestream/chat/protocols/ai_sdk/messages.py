@@ -76,7 +76,7 @@ def _tool(part: Part) -> dict[str, Any]:
 
 
 def _state_of(part: Part) -> str:
-    """The state of a tool call. One that was approved, and has not ended, is `approval-responded`."""
+    """The state of a tool call. An approved call that has not ended is `approval-responded`."""
     if "approval" in part and part["status"] in ("waiting", "running"):
         return "approval-responded" if "approved" in part["approval"] else "approval-requested"
     states = {
@@ -109,5 +109,5 @@ def metadata_of(message: Message) -> dict[str, Any]:
 
 
 def own_metadata(posted: dict[str, Any]) -> dict[str, Any]:
-    """Of the metadata of a posted message, what is the front end's own."""
+    """The part of a posted message's metadata that is the front end's own."""
     return {name: value for name, value in posted.items() if name not in (*_METADATA.values(), "status")}

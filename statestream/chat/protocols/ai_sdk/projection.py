@@ -3,7 +3,7 @@
 Invariants: one reply per stream. A part is closed before the next step begins, and no member is null. The viewer's
 place is how much of each part was sent. A stream that begins in mid-reply sends the existing content of a part in one
 delta, so that a late viewer and one who was there from the start end up with the same message. If the viewer holds the
-message up to where it has waited for approval, the stream continues that.
+message up to the point where it waited, the stream continues from there.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class UIMessageProjection:
             yield from self._end(message)
 
     def _hold(self, message: Message) -> None:
-        """Skips the parts that the viewer holds, but for the outcomes of calls that have waited for approval."""
+        """Skips the parts that the viewer holds, except for the outcomes of calls that have waited."""
         for part in message["parts"][: self._held]:
             self._parts.append(_SentPart(part))
             self._step = part.get("step", 0)
@@ -114,7 +114,7 @@ class UIMessageProjection:
 class _SentPart:
     """How much of one part was sent. `called`: the input of a tool call is available; `asked`: its approval is.
 
-    `arguments` are those that were sent, as text. `held`: the part as the viewer holds it, if they do.
+    `arguments` are the arguments that were sent, as text. `held`: the part as the viewer holds it, if they hold it.
     """
 
     __slots__ = ("arguments", "asked", "begun", "called", "closed", "growing")

@@ -13,8 +13,8 @@ Regenerating a reply or editing a question changes what everybody sees. The ids 
 the page has seen: its last question, or the reply that it names, must be shown. If a page names `leaf`, only that
 counts.
 
-A page that ends with a reply in which somebody has approved or denied tool calls posts these decisions. One that has
-run tools itself posts their outputs.
+If the last message of a post is a reply in which somebody has approved or denied tool calls, the post contains these
+decisions. If the page has run tools itself, it posts their outputs.
 
 Invariants: the only place that reads such bodies. Reading them is pure, and raises Malformed for anything that cannot
 be understood. What a post means is decided here; the conversations decide what comes of it.
@@ -49,7 +49,7 @@ _MEMBERS: Final = {
 
 
 class _Posted(Body):
-    """A posted message. Front ends post more than is needed, such as the states of parts."""
+    """A posted message. Front ends post more than the server needs, such as the states of parts."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
@@ -73,7 +73,7 @@ class _Posted(Body):
 
 
 class _PostedApproval(Body):
-    """What a page has decided about a tool call."""
+    """A page's decision about a tool call."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     id: str = Field(min_length=1, max_length=MAX_ID)
@@ -136,7 +136,7 @@ class Post(Body):
         return asked(id=_edited_id(last.id or meant["id"], parts), edits=meant["id"])
 
     def settled(self, state: State) -> Settled | None:
-        """What the page has decided or made of tool calls, if that is why it posts. Raises Malformed."""
+        """The page's decisions about tool calls and its results, if that is why it posts. Raises Malformed."""
         posted = self.message or (self.messages[-1] if self.messages else {})
         parts = posted.get("parts")
         if self.trigger != "submit-message" or posted.get("role") != "assistant" or not isinstance(parts, list):
@@ -205,7 +205,9 @@ class Post(Body):
 
 
 class Settled(Struct, frozen=True, kw_only=True):
-    """What a page has decided or made of tool calls of a reply, of which it holds `held` parts."""
+    """A page's decisions about and results of tool calls of a reply. The page holds the first `held` parts of the
+    reply.
+    """
 
     decisions: list[Decision]
     answers: list[ToolAnswer]
@@ -213,7 +215,7 @@ class Settled(Struct, frozen=True, kw_only=True):
 
 
 def _answer(part: dict[str, Any], id: str) -> ToolAnswer:
-    """What a page has made of a call of a front-end tool: `addToolOutput`."""
+    """A page's result of a front-end tool call: `addToolOutput`."""
     if part["state"] == "output-available":
         return ToolAnswer(id=id, result=part.get("output"))
     return ToolAnswer(id=id, error=str(part.get("errorText") or "The tool failed."))

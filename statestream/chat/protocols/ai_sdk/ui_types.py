@@ -17,7 +17,7 @@ from statestream.chat.message_types import DataPart, Failure, FilePart, Millisec
 class UIMetadata(TypedDict):
     """What is known of a message beside its content, and how a reply ended if it did not end well.
 
-    A person's message also has what its front end has posted as metadata.
+    A person's message also has the metadata that its front end posted.
     """
 
     createdAt: Milliseconds
@@ -52,7 +52,7 @@ class UIReasoning(TypedDict):
 
 
 class UIApproval(TypedDict):
-    """The approval of a tool call, and what was decided, once that is so."""
+    """The approval of a tool call and, once somebody has decided, the decision."""
 
     id: str
     approved: NotRequired[bool]
@@ -183,7 +183,7 @@ class UIToolInputError(TypedDict):
 
 
 class UIToolApprovalRequest(TypedDict):
-    """A tool call waits for somebody to approve or deny it."""
+    """A tool call waits for approval or denial."""
 
     type: Literal["tool-approval-request"]
     approvalId: str
@@ -221,7 +221,7 @@ class UIMessageMetadata(TypedDict):
 
 
 class UIFinish(TypedDict):
-    """The reply is complete, or waits for people to approve tool calls."""
+    """The reply is complete or waits."""
 
     type: Literal["finish"]
     finishReason: Literal["stop", "length", "content-filter", "tool-calls", "other"]

@@ -12,7 +12,7 @@ from statestream.chat.viewing.projection import Item, Look
 
 
 class UISocketProjection:
-    """One request's view of one reply, of which the client has the first `held` parts.
+    """One request's view of one reply. The client already has the first `held` parts.
 
     If the reply is lost, the view ends with an error.
     """

@@ -1,6 +1,6 @@
 """A chat in phases, for one viewer: complete messages, and the phases of a reply.
 
-A reply that waits for approval is in progress: it may get longer.
+A waiting reply counts as in progress, because it may get longer.
 
 Invariants: each item of a reply is in exactly one phase. A member without a value is absent, never null. What was sent
 is never sent again, unless it is another message. A viewer who resumes from a position receives what follows it, and

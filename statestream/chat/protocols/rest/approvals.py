@@ -1,10 +1,10 @@
-"""The routes for tool calls that wait: for approval, or for a window that runs them.
+"""The routes for tool calls that wait for approval, or for a window to run them.
 
     POST /api/chats/{id}/approvals    {"decisions": [{"id", "approved", "arguments"?, "reason"?}]}
     POST /api/chats/{id}/claims       {"id", "window"}
     POST /api/chats/{id}/results      {"results": [{"id", "result" or "error"}], "window"?}
 
-The ids are in the parts of the reply that waits: `approval.id` and `offer.id`.
+The ids are in the parts of the waiting reply: `approval.id` and `offer.id`.
 
 Invariants: as for the other routes of this package. Repeating a request changes nothing.
 """
@@ -34,7 +34,7 @@ from statestream.server.routes import json_response
 
 
 class DecisionBody(Body):
-    """What somebody decides about one tool call. `arguments` replaces all arguments of the call."""
+    """A decision about one tool call. `arguments` replaces all arguments of the call."""
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
     approved: bool
@@ -46,20 +46,20 @@ class DecisionBody(Body):
 
 
 class Decisions(Body):
-    """What somebody decides about tool calls of one reply, all or none."""
+    """Decisions about tool calls of one reply, all or none."""
 
     decisions: Annotated[list[DecisionBody], Field(min_length=1, max_length=MAX_CALLS)]
 
 
 class Claim(Body):
-    """The body with which a window takes a call of a front-end tool. `window` is an id that it makes up for itself."""
+    """A window's claim to a call of a front-end tool. `window` is an id that the window chooses for itself."""
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
     window: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 
 
 class ResultBody(Body):
-    """What a window has made of one call: a result, which is any JSON, or a sentence that says why there is none."""
+    """The outcome of one call: a result, which is any JSON, or a sentence that says why there is none."""
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
     result: Any = None
@@ -70,14 +70,14 @@ class ResultBody(Body):
 
 
 class Results(Body):
-    """What a window has made of calls of one reply, all or none."""
+    """Outcomes of calls of one reply, all or none."""
 
     results: Annotated[list[ResultBody], Field(min_length=1, max_length=MAX_CALLS)]
     window: Annotated[str | None, Field(min_length=1, max_length=MAX_ID)] = None
 
 
 class DecidedAnswer(TypedDict):
-    """The reply that continues, or still waits for others."""
+    """The reply, which continues or still waits for other calls."""
 
     reply: Id
 
@@ -127,16 +127,16 @@ DECIDE: Final = Contract(
 )
 CLAIM: Final = Contract(
     name="claim",
-    summary="Takes a call of a front-end tool, for half a minute.",
+    summary="Claims a call of a front-end tool for 30 seconds.",
     parameters=(CHAT,),
     body=Claim,
-    answers=(Answer(description="The call is this window's.", model=Nothing),),
+    answers=(Answer(description="The window has claimed the call.", model=Nothing),),
     errors=(NotFound, Refused, RateLimited, HandlerFailed),
     access="identity",
 )
 RESULTS: Final = Contract(
     name="results",
-    summary="Gives the results of front-end tools.",
+    summary="Saves the results of front-end tool calls.",
     parameters=(CHAT,),
     body=Results,
     answers=(Answer(description="The results are saved.", model=DecidedAnswer),),
