@@ -1,13 +1,13 @@
 /* archive.js: a chat together with its messages that are no longer live, which the server has in an archive.
  *
- * Invariants: messages of the archive never change. They are asked for from the newest to the oldest, and only on
- * demand. What leaves the live messages stays in the view. Members of the view that are equal to those before are the same.
+ * Invariants: messages of the archive never change. They are requested from the newest to the oldest, and only on
+ * demand. What leaves the live messages stays in the view. Unchanged members of the view are the same objects.
  */
 import { EMPTY, viewOf } from "./conversation.js";
 import { areShallowEqual } from "./sharing.js";
 
 /** The archive of a chat: `viewOf(chat)` gives the view of its newest value, which begins with the older messages that
- * are known; without a value, the view that it gave last. `load()` asks for more of them. It throws a StatestreamError.
+ * are known; without a value, the latest view. `load()` requests more of them. It throws a StatestreamError.
  *
  * `request` sends to the server as a client does; `onChange()` is called when there are more messages.
  */
@@ -19,7 +19,7 @@ export function archiveOf(id, request, onChange) {
   function look(value) {
     const newest = value?.messages ?? [], at = live.findIndex(({ id }) => id === newest[0]?.id);
     if (at > 0) past = { ...past, messages: [...past.messages, ...live.slice(0, at)] }; // they have left
-    else if (at < 0) past = EMPTY; // there may be others between
+    else if (at < 0) past = EMPTY; // there may be others in between
     [chat, live] = [value, newest];
     const now = viewOf(chat), leaf = now.messages[0]?.parent, before = view;
     if (past.leaf !== leaf) past = { ...past, leaf };
@@ -40,7 +40,7 @@ export function archiveOf(id, request, onChange) {
         const before = oldest(), query = `before=${encodeURIComponent(before)}`;
         const route = `api/chats/${encodeURIComponent(id)}/messages?${query}`;
         const { messages } = await request(route, undefined, { method: "GET", attempts: 1 });
-        if (before !== oldest()) continue; // they do not join what is known by now
+        if (before !== oldest()) continue; // they do not adjoin the known messages
         past = { messages: [...messages, ...past.messages], isComplete: messages.length === 0 };
         look(chat);
       }

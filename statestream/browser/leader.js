@@ -4,8 +4,8 @@
  * it gets, that somebody has left or crashed.
  *
  * Invariants: a frame is passed on after it was applied, so all are at the leader's position. A slice is added at that
- * position, by `GET /state` with `at`, before a stream with it resumes there. What is refused to one, for good or for
- * now, concerns no other: those who have a stream go on while the server is asked for more.
+ * position, by `GET /state` with `at`, before a stream with it resumes there. What is refused to one client, for good
+ * or for now, does not affect the others: those who have a stream continue while the server is asked for more.
  */
 import { Deadline, OVER } from "./deadline.js";
 import { Gap, Lost } from "./errors.js";
@@ -208,7 +208,7 @@ export class Leader {
     }
   }
 
-  /** Whoever wants what the server refuses asks for it alone; if that is for now only, they ask here again. */
+  /** Whoever wants what the server refuses asks for it alone; if the refusal is temporary, they ask here again. */
   #decline(selection, error) {
     for (const [id, newcomer] of this.#newcomers) if (same(newcomer.selection, selection)) this.#newcomers.delete(id);
     for (const [name, wanted] of this.#others) if (same(wanted, selection)) this.#others.set(name, undefined);

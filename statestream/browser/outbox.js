@@ -1,8 +1,8 @@
 /* outbox.js: actions whose changes are shown already, on their way to the server.
  *
  * Invariants: they are sent one after the other, in the order in which they were dispatched, each until it is answered.
- * Only the server's answer ends one, or `close`: neither a login page nor a proxy does, unless the action is too large for
- * the proxy, as it always will be.
+ * Only the server's answer or `close` ends one. Neither a login page nor a proxy does, unless the action is too large
+ * for the proxy, because it always will be.
  */
 import { isUndecided } from "./dispatch.js";
 

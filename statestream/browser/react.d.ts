@@ -68,7 +68,7 @@ export interface Chat {
   /** The messages that are shown, oldest first. Those that have not changed are the same objects. */
   readonly messages: readonly ChatMessage[];
   /** `loading` before the first state; `missing`: there is no such chat for this person; `streaming`: a reply grows;
-   * `waiting`: a tool call of the last reply waits for approval.
+   * `waiting`: a tool call of the last reply waits for approval or for a window.
    */
   readonly status: "loading" | "missing" | "ready" | "streaming" | "waiting";
   readonly title: string | undefined;
@@ -84,7 +84,7 @@ export interface Chat {
   readonly edit: (this: void, message: string, content: Content) => Promise<void>;
   /** Asks for another reply, in place of the last one or of `message`. */
   readonly regenerate: (this: void, message?: string) => Promise<void>;
-  /** Approves or denies a tool call that waits, by the id of its approval: `part.approval.id`. */
+  /** Approves or denies a waiting tool call, by the id of its approval: `part.approval.id`. */
   readonly decide: (this: void, approval: string, approved: boolean, options?: Verdict) => Promise<void>;
   /** Adds up to 100 older messages, for all components that show this chat. It throws a StatestreamError. */
   readonly loadOlder: (this: void) => Promise<void>;
@@ -94,7 +94,7 @@ export interface Chat {
   readonly branch: (this: void, message: string) => Promise<void>;
 }
 
-/** `arguments` replaces all arguments of the call. `reason` is told to the model. */
+/** `arguments` replaces all arguments of the call. `reason` is shown; the model receives it if the call is denied. */
 export interface Verdict {
   readonly arguments?: Readonly<Record<string, unknown>>;
   readonly reason?: string;
@@ -117,7 +117,7 @@ export interface ChatMessage {
   readonly siblings: readonly string[];
   readonly parent?: string;
   readonly author?: string;
-  /** What the front end of the AI SDK has posted with the message. */
+  /** The metadata that a front end of the AI SDK posted with the message. */
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly model?: string;
   readonly finish_reason?: string;
@@ -153,7 +153,7 @@ export interface ToolPart {
   readonly result?: unknown;
   readonly error?: string;
   readonly approval?: ToolApproval;
-  /** Of a front-end tool: a window may claim the call, run it, and give its result. */
+  /** For a front-end tool: a window may claim the call, run it, and send its result. */
   readonly offer?: { readonly id: string; readonly window?: string; readonly until?: number };
   readonly step?: number;
 }
@@ -161,9 +161,9 @@ export interface ToolPart {
 /** Whether a tool call may run: `approved` is undefined until somebody, `by`, has decided. */
 export interface ToolApproval {
   readonly id: string;
-  /** The role that whoever decides must have. */
+  /** The role that a person needs to decide. */
   readonly role?: string;
-  /** When the reply ends if nobody has decided, in Unix ms. */
+  /** When the reply ends if nobody has decided by then, in Unix ms. */
   readonly expires_at?: number;
   readonly approved?: boolean;
   readonly by?: string;

@@ -1,8 +1,8 @@
 /* refusals.js: an unexpected response: whether to try again, and the server's explanation.
  *
  * Invariants: whether or not the body can be read, the status decides whether to try again. Only a problem document
- * with a code is an answer of the server; anything else is of another program, such as a proxy. Of the body, only the
- * beginning is read, and only for a while.
+ * with a code is an answer from the server; anything else is from another program, such as a proxy. Only the beginning
+ * of the body is read, and only for a while.
  */
 import { Lost, StatestreamError } from "./errors.js";
 

@@ -1,7 +1,7 @@
 /* shared.js: the stream that all clients of a group share: one of them leads, and the others apply what it passes on.
  *
  * Invariants: whoever has the group's lock leads; the browser passes it on when its holder is closed or crashes. A page
- * that is put away gives it up in the same step, as it may be frozen before the next one. Messages of one channel arrive
+ * that is put away gives it up immediately, as it may be frozen before the next step. Messages of one channel arrive
  * everywhere in one order, so a new leader that has heard itself has heard all that the one before has said, and is
  * where everybody is. A client follows one leader, and ignores any other. A client that finds a gap asks for a first
  * frame. Where the group cannot go on, each goes on alone, at its own position.
@@ -13,9 +13,9 @@ import { isTemporary } from "./refusals.js";
 import { covers, same } from "./selection.js";
 import { Connection } from "./stream.js";
 
-const QUIET_MS = 5_000; // before it asks whether there still is a leader, while it knows of no heartbeat
+const QUIET_MS = 5_000; // before it asks whether there still is a leader, while it knows no heartbeat
 const PATIENCE_MS = 1_000; // with a leader that does not answer: its page may stand still; with a server that is busy
-const MAX_PATIENCE_MS = 16_000; // it doubles with each time: on a busy machine, nobody would lead for long
+const MAX_PATIENCE_MS = 16_000; // it doubles each time: otherwise, nobody would lead for long on a busy machine
 const ECHO_MS = 500; // after which a leader begins without having heard itself
 
 /** The same as a Connection, with whose options it is made. */
@@ -221,7 +221,7 @@ export class SharedStream {
     this.#expect(heartbeat === null ? QUIET_MS : DEGRADED * heartbeat, insist);
   }
 
-  /** Waits, as the server does not give the slices now, and greets again. */
+  /** Waits, because the server does not provide the slices now, and then greets again. */
   #postpone(error) {
     if (this.#synced) return;
     this.#enter("waiting", revived(error));

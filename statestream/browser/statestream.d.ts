@@ -58,7 +58,7 @@ export interface Client<State extends Slices = Record<string, any>, Payloads ext
   readonly position: string | null;
   /** What the server has confirmed, to begin another client with; null while there is no cursor. */
   readonly snapshot: Snapshot | null;
-  /** The actions that are shown at once and that the server has not answered, of all tabs and from before a reload. */
+  /** The actions shown at once that the server has not answered, also those of other tabs and from before a reload. */
   readonly pending: readonly PendingAction[];
   /** What the connection does. A new object after each change. */
   readonly health: Health;

@@ -1,7 +1,7 @@
 /* stored.js: an outbox that outlives its page: actions wait in IndexedDB, and one of all pages of the person sends them.
  *
- * Invariants: an action is stored before it is sent. A page that is put away lets another one send in the same step, as
- * it may be frozen before the next one. All pages are told what became of it as it is removed, so whoever
+ * Invariants: an action is stored before it is sent. A page that is put away lets another one send immediately, because
+ * it may be frozen before the next step. When an action is removed, all pages are told what became of it, so whoever
  * reads the table either finds it or is told. If its sender dies before that, the next one sends it again, with the same
  * id, so it takes effect once. Where nothing can be stored, an outbox in memory takes its place.
  */

@@ -108,7 +108,7 @@ export class Connection {
     return this.phase === "live" && this.#began;
   }
 
-  /** Replaces a connection that is open by one that is prepared anew. */
+  /** Replaces an open connection with a newly prepared one. */
   reopen() {
     if (!this.isOpen) return; // the next one is not prepared yet
     this.#reopens = true;

@@ -38,9 +38,9 @@ class Approval(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.role is not None and not isinstance(self.role, str):
-            raise TypeError(f"expected the role of an approval as a name, got {self.role!r}")
+            raise TypeError(f"expected the role of an approval to be a name, got {self.role!r}")
         if self.seconds is not None and not 0 < self.seconds <= MAX_SECONDS:
-            raise ValueError(f"expected the seconds of an approval as at most ten years, got {self.seconds!r}")
+            raise ValueError(f"expected the seconds of an approval to be at most ten years, got {self.seconds!r}")
 
 
 ANYBODYS: Final = Approval()

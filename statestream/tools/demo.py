@@ -57,7 +57,7 @@ def task_removed(state: Any, *, id: str) -> None:
 
 @board.action
 def cleared(state: Any) -> None:
-    """Everything was taken off the board."""
+    """The board was cleared."""
     state["tasks"] = []
 
 
@@ -82,7 +82,7 @@ def demo_app(journal: str, model: Model | None = None) -> web.Application:
 
     @chat.tool(approval=True)
     async def clear_board() -> str:
-        """Takes everything off the board, once a person has approved that."""
+        """Clears the board, once a person has approved it."""
         await store.dispatch(cleared())
         return "The board is empty."
 

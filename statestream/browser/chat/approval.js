@@ -1,7 +1,7 @@
 /* approval.js: a tool call that waits for approval: what it would do, and what people can do about it.
  *
  * Invariants: the arguments that are shown are those that are approved. What somebody has typed stays until the call is
- * decided. Whoever comes second is told so by the server.
+ * decided. The server tells whoever comes second.
  */
 import { element, say, show } from "./elements.js";
 

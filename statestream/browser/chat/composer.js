@@ -191,7 +191,7 @@ export class Composer {
     this.#talk?.setTyping(this.field.value !== "");
   }
 
-  /** What is changed is another message: the one before may have been sent, perhaps by a window with the same draft. */
+  /** A changed draft is another message: the earlier one may have been sent, perhaps by another window. */
   #change(what) {
     const { text, files, chat } = this.#draft;
     this.#rest();

@@ -2,10 +2,10 @@
  *
  * A draft has the id that its message will have. It is kept with the text, so a message that was sent without an answer
  * is recognized after a reload, and never asked twice. Each window has drafts of its own; a new window begins with what
- * was typed last in any of them, or, as a copy of another window, with what that one has.
+ * was typed last in any of them; a duplicated window begins with the drafts of the original.
  *
  * Invariants: a draft is stored as it is typed, and removed when the server has the message. An id stands for one text
- * with its files: a draft that is changed has another one, as other windows may have the draft as it was. What does not
+ * with its files: a draft that is changed gets another one, because other windows may have the old draft. What does not
  * fit into the browser's storage is kept for as long as the page is open.
  */
 import { newId } from "../dispatch.js";

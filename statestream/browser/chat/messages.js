@@ -3,7 +3,7 @@
  * Only the end of a long chat is drawn at first; going up draws more, and asks the server for what is no longer live.
  *
  * Invariants: the page scrolls by itself only while the reader is at the end. Nothing moves under the eyes of somebody
- * who reads further up. A screen reader is told once of what others write: of a reply when it is complete.
+ * who reads further up. A screen reader announces once what others write, and a reply once it is complete.
  */
 import { UNFINISHED } from "../conversation.js";
 import { arrange, say, show } from "./elements.js";
@@ -14,8 +14,8 @@ const FIRST = 30; // messages that are drawn when a chat is opened
 const MORE = 40;
 const NEAR = 500; // pixels
 const AT_END = 48; // pixels from the end that count as the end
-const SPOKEN = 600; // characters of a message that a screen reader says
-const MOST = 3; // messages that it says at once
+const SPOKEN = 600; // characters of a message that a screen reader reads
+const MOST = 3; // messages that it reads at once
 const SKEW_MS = 60_000; // by which the clocks of servers may differ
 
 export class Messages {
@@ -30,7 +30,7 @@ export class Messages {
   #shown = [];
   #heard = null; // the ids of the messages that were drawn; null before the first ones
   #latest = 0; // when the newest of them was created
-  #growing = null; // the reply that was growing, or waiting for approval, when it was drawn last
+  #growing = null; // the reply that was growing or waiting when it was last drawn
   #part;
   #fresh = []; // elements that are drawn whole at first, so that their height is known
 
@@ -117,9 +117,9 @@ export class Messages {
     if (!this.#views.get(sibling?.id)?.focus(control)) this.#context.rest();
   }
 
-  /** Says to screen readers what others have written since the chat was drawn last, and how a reply has ended.
+  /** Tells screen readers what others have written since the chat was last drawn, and how a reply has ended.
    *
-   * New messages are at the end, like those of another version that somebody shows; but these are older.
+   * New messages are at the end. So are those of another version that somebody shows, but these are older.
    */
   #speak(all) {
     if (this.#talk.view.status === "loading") return;

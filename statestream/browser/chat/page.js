@@ -158,7 +158,7 @@ function begun() {
   remember();
 }
 
-/** From the moment on at which no draft leads to a new chat any more, the address does, before anything is drawn. */
+/** As soon as no draft leads to a new chat any more, the address does, before anything is drawn. */
 function remember() {
   drafts.last = talk.id;
   if (location.hash === NEW) history.replaceState(null, "", hashOf(talk.id));

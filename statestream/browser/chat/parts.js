@@ -85,7 +85,7 @@ class Tool {
     );
   }
 
-  /** People can decide once the whole reply waits: until then, other tools of it may be running. */
+  /** People can decide once the whole reply waits: until then, its other tools may be running. */
   update(part, _, replyWaits) {
     const { name, status, error, result, approval, arguments: given } = part,
       done = ["complete", "error", "denied"].includes(status),
@@ -116,7 +116,7 @@ class Tool {
   }
 }
 
-/** What a call waits for: a decision, others that are still to be decided, or a window that can run it. */
+/** What a call waits for: a decision, decisions about other calls, or a window that can run it. */
 function waitsFor(approval) {
   if (approval === undefined) return "waits for a window";
   return approval.approved === undefined ? "needs approval" : "decided";

@@ -75,7 +75,7 @@ def _check(name: str, value: Any, kind: Any, described: str) -> None:
 def _check_header(name: Any, value: Any) -> None:
     """Raises TypeError and ValueError. Values are often secret, so no message contains them."""
     if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"expected `headers` to have texts, got {type(name).__name__}: {type(value).__name__}")
+        raise TypeError(f"expected `headers` to contain strings, got {type(name).__name__}: {type(value).__name__}")
     if not _NAME.fullmatch(name):
         raise ValueError("expected the name of a header to consist of letters, digits and hyphens")
     if not _VALUE.fullmatch(value):

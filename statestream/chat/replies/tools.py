@@ -208,7 +208,7 @@ def needed_by(tool: Offered, needs: Needs, arguments: str) -> Approval | None:
     except Refused:
         return None
     except Exception:
-        log.exception("whether the tool %s needs approval could not be decided, so it does", tool.spec.name)
+        log.exception("could not decide whether the tool %s needs approval, so it does", tool.spec.name)
         return ANYBODYS
 
 

@@ -152,7 +152,7 @@ def decided(
     if undecided(message):
         return
     if run is None:
-        raise Refused("stale", "The chat has changed meanwhile; decide again.")
+        raise Refused("stale", "The chat has changed in the meantime. Decide again.")
     for part in message["parts"]:
         if part.get("status") == "waiting":
             _settle(part)
@@ -166,7 +166,7 @@ def _decide(message: Any, action: Action, decision: DecisionPayload) -> None:
         raise Refused(DECIDED, "Somebody has decided this already.")
     part = message["parts"][index]
     if action.at > part["approval"].get("expires_at", action.at):
-        raise Refused("not_waiting", "It is too late to decide this.")
+        raise Refused("not_waiting", "It is too late for this decision.")
     more = optional(by=action.actor, reason=decision.get("reason"))
     part["approval"] = {**part["approval"], "approved": decision["approved"], **more}
     if "arguments" in decision:
@@ -185,13 +185,13 @@ def _offered(message: Any, reply: str, index: int) -> Any:
     parts = message["parts"] if message is not None and message["id"] == reply else []
     part = parts[index] if index < len(parts) else {}
     if part.get("status") != "waiting" or "offer" not in part:
-        raise Refused(ANSWERED, "This call has been run already.")
+        raise Refused(ANSWERED, "This call has already been run.")
     return part
 
 
 def _check_claim(offer: Any, action: Action, window: str | None) -> None:
     if offer.get("until", 0) > action.at and offer["window"] != window:
-        raise Refused("claimed", "Another window runs this call.")
+        raise Refused("claimed", "Another window is running this call.")
 
 
 def _settle(part: Any) -> None:

@@ -334,7 +334,7 @@ def _check_idle(state: Any) -> None:
     if streaming(state) is not None:
         raise Refused("busy", "A reply is in progress in this chat; wait until it has ended.")
     if waiting(state) is not None:
-        raise Refused("waiting", "A tool call waits for approval in this chat. Approve or deny it, or stop the reply.")
+        raise Refused("waiting", "A tool call in this chat still waits. Approve, deny or run it, or stop the reply.")
 
 
 def streaming_reply(state: Any, reply: str) -> Any:
