@@ -21,7 +21,7 @@ MAX_SECONDS: Final = 10 * 365 * 86_400
 MAX_REASON: Final = 2_000
 MAX_ARGUMENTS: Final = 100_000
 """The maximum size of edited arguments, in bytes."""
-UNKNOWN: Final = "there is no approval with this id in this chat"
+UNKNOWN: Final = "no tool call of this chat waits under this id"
 _MAX_DIGITS: Final = 6
 
 

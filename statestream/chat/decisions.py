@@ -45,7 +45,7 @@ def payloads_of(
         if not _is_repeated(part, decision, by)
     ]
     if payloads and reply is not waiting(state):
-        raise Refused("not_waiting", "This reply does not wait for approval.")
+        raise Refused("not_waiting", "This reply does not wait any more.")
     return reply, payloads
 
 
@@ -65,7 +65,7 @@ def answer_payloads(state: State, answers: Sequence[ToolAnswer]) -> tuple[Messag
         if part["status"] == "waiting"
     ]
     if payloads and reply is not waiting(state):
-        raise Refused("not_waiting", "This reply does not wait for its tools.")
+        raise Refused("not_waiting", "This reply does not wait any more.")
     return reply, payloads
 
 

@@ -144,7 +144,7 @@ def decided(
     check_member(state, action)
     message = waiting(state)
     if message is None or message["id"] != reply:
-        raise Refused("not_waiting", "This reply does not wait for approval.")
+        raise Refused("not_waiting", "This reply does not wait any more.")
     for decision in decisions:
         _decide(message, action, decision)
     for answer in answers or ():
