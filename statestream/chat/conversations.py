@@ -23,7 +23,6 @@ from statestream.chat.decisions import answer_payloads, check_role, is_known, pa
 from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import Message, State, find, path, reply_to, streaming, unfinished, waiting
-from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -272,7 +271,7 @@ class Conversations:
             self._agents.check(question.agent)
             agent = question.agent or await self._agent_of(key, question.edits)
             try:
-                return await self._ask(key, payload, leaf, agent, question.settings, by)
+                return await self._ask(key, payload, leaf, agent, question, by)
             except Refused as refused:  # the same question has come in meanwhile
                 known = reply_to(await self.find(key), payload["id"])
                 if refused.reason != conversation.KNOWN or known is None:
@@ -287,7 +286,7 @@ class Conversations:
         question: QuestionPayload,
         leaf: str | None,
         agent: str | None,
-        settings: ModelSettings | None,
+        asked: Question,
         by: Identity | None,
     ) -> str:
         state = await self.find(key)
@@ -305,7 +304,9 @@ class Conversations:
             return [*create, asked, *listing.updating(self.view, key, status=listing.STREAMING)]
 
         try:
-            return await self._maker.make(key, owner, actions, agent=agent, settings=settings, by=by, expect=expect)
+            return await self._maker.make(
+                key, owner, actions, agent=agent, settings=asked.settings, tools=asked.tools, by=by, expect=expect
+            )
         except VersionConflict:  # there was a chat with this id, and nobody may find out
             raise missing() from None
 

@@ -12,6 +12,7 @@ import orjson
 from msgspec import Struct
 
 from statestream.chat.messages import KEPT_DEPTH
+from statestream.chat.models import ToolSpec
 from statestream.chat.models.settings import ModelSettings
 from statestream.core.errors import Malformed
 from statestream.core.values import plain
@@ -28,7 +29,8 @@ class Question(Struct, frozen=True, kw_only=True):
 
     `id` makes asking idempotent: repeating a question returns the reply that it has. `metadata` is a JSON object that
     the front end keeps with the message. It is never sent to a model. `settings` apply to the requests to the model for
-    this reply, and take precedence over the settings of the chat. Only programs can choose them.
+    this reply, and take precedence over the settings of the chat. Only programs can choose them. `tools` run in the
+    front end of the person who asks, beside the tools of the chat.
     """
 
     parts: Sequence[dict[str, Any]]
@@ -38,6 +40,7 @@ class Question(Struct, frozen=True, kw_only=True):
     agent: str | None = None
     metadata: Mapping[str, Any] | None = None
     settings: ModelSettings | None = None
+    tools: Sequence[ToolSpec] = ()
 
     @classmethod
     def text(

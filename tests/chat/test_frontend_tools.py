@@ -166,3 +166,60 @@ async def test_an_agent_of_ag_ui_runs_a_tool(node: AgentNode, server: Server, ht
     assert (seen.last["type"], seen.last["outcome"]) == ("RUN_FINISHED", {"type": "success"})
     assert seen.messages[-1]["content"] == "There."
     assert (await ended(http, server, "ag-where"))["parts"][0]["result"] == {"lat": 48.4}
+
+
+PICK = {
+    "name": "pick_color",
+    "description": "Lets the person pick a color.",
+    "parameters": {"type": "object", "properties": {"of": {"type": "array", "items": {"type": "string"}}}},
+}
+
+
+async def test_an_agent_of_ag_ui_declares_its_own_tools(
+    node: AgentNode, server: Server, http: Http, upstream: str
+) -> None:
+    question = "which color"
+    calls = [call("color", "pick_color", 0, of=["red", "blue"]), call("bad", "pick_color", 1)]
+    calls[1]["call"]["arguments"] = "[]"  # no object: no window could run it
+    await script(http, upstream, question, *calls, {"finish": "tool_calls"})
+    await script(http, upstream, f"{question}+", call("again", "pick_color"), {"finish": "tool_calls"})
+    await script(http, upstream, f"{question}++", {"say": "Blue."}, {"finish": "stop"})
+    client = await Client(node, server, "ag-declared").open()
+    seen = await (await client.start(question, id="q1", tools=[PICK])).done()
+    [pending] = seen.last["outcome"]["pendingToolCallIds"]
+    for number in (1, 2):  # the tools are known in the second run, too, which declares none
+        answer = {"id": f"t{number}", "role": "tool", "toolCallId": pending, "content": "blue"}
+        await node.ask("add", name=client.name, message=answer)
+        seen = await (await client.start(run=f"more{number}")).done()
+        assert seen.last["type"] == "RUN_FINISHED", seen.last
+        if number == 1:
+            [pending] = seen.last["outcome"]["pendingToolCallIds"]
+    assert seen.messages[-1]["content"] == "Blue."
+    parts = (await ended(http, server, "ag-declared"))["parts"]
+    assert [part["status"] for part in parts[:3]] == ["complete", "error", "complete"]
+    for request in await asked(http, upstream, question):
+        assert "pick_color" in [tool["function"]["name"] for tool in request["body"]["tools"]]
+
+
+async def test_tools_that_say_too_much_are_refused(server: Server, http: Http) -> None:
+    body = {"threadId": "much", "runId": "r", "messages": [{"id": "q", "role": "user", "content": "Hello?"}]}
+    for tools in ([PICK] * 33, [{**PICK, "name": "no name"}], [{**PICK, "parameters": {"title": "x" * 10_000}}]):
+        async with http.post(f"{server.url}/ag-ui", json={**body, "tools": tools}) as response:
+            assert response.status == 400, await response.text()
+
+
+async def test_an_interrupt_beside_a_tool_of_the_front_end(
+    node: AgentNode, server: Server, http: Http, upstream: str
+) -> None:
+    question = await located(http, upstream, "order here", call(92, "order", 1, id=92))
+    client = await Client(node, server, "ag-both").open()
+    seen = await (await client.start(question, id="q1")).done()
+    [interrupt] = seen.last["outcome"]["interrupts"]
+    calls = {made["id"] for message in seen.messages for made in message.get("toolCalls", ())}
+    [where] = calls - {interrupt["toolCallId"]}
+    resume = [{"interruptId": interrupt["id"], "status": "resolved", "payload": {"approved": True}}]
+    told = {"id": "t1", "role": "tool", "toolCallId": where, "content": "here"}
+    await node.ask("add", name=client.name, message=told)
+    seen = await (await client.start(run="run2", resume=resume)).done()
+    assert (seen.last["type"], seen.last["outcome"]) == ("RUN_FINISHED", {"type": "success"})
+    assert seen.messages[-1]["content"] == "There."

@@ -32,8 +32,8 @@ def test_a_call_is_approved_in_another_window_than_it_was_asked_in(page: ChatPag
     page.send("clear the board")
     page.wait_for(ASKED)
     page.wait_for(".fold-state", "needs approval")
-    page.wait("document.querySelector('#chats a[aria-current]').ariaLabel.endsWith(', a tool needs approval')")
-    assert page.look("document.querySelector('#live').textContent") == "A tool needs approval."
+    page.wait("document.querySelector('#chats a[aria-current]').ariaLabel.endsWith(', a tool call waits')")
+    assert page.look("document.querySelector('#live').textContent") == "A tool call waits."
     other = ChatPage(browser, RIGHT, page.url, beside=page)
     other.wait_for(ASKED)
     press(other, "Approve")
@@ -63,6 +63,9 @@ def test_arguments_that_cannot_be_read_are_not_sent(page: ChatPage) -> None:
     page.do("fill", target=".approval textarea", text="[1]")
     press(page, "Approve")
     page.wait_for(".approval .problem", "must be an object")
+    page.do("fill", target=".approval textarea", text='{"all": 12345678901234567}')
+    press(page, "Approve")
+    page.wait_for(".approval .problem", "more than 15 digits")
     page.do("fill", target=".approval textarea", text='{"all": true}')
     press(page, "Approve")
     page.wait_for("#messages .problem", "do not fit")  # the server knows which arguments the tool takes

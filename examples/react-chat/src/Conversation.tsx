@@ -4,7 +4,7 @@ import { StatestreamError } from "statestream";
 import { useChat, usePresence } from "./hooks";
 import { Message } from "./Message";
 
-const SAID: Partial<Record<string, string>> = { streaming: "A reply is being written.", waiting: "A tool needs approval." };
+const SAID: Partial<Record<string, string>> = { streaming: "A reply is being written.", waiting: "A tool call waits." };
 
 export function Conversation({ id, me }: { readonly id: string | undefined; readonly me: string }) {
   // It reads `ids` and not `messages`: while a reply grows, only its <Message> is rendered.

@@ -6,6 +6,8 @@
 import { element, say, show } from "./elements.js";
 
 const INVALID = "The arguments must be an object in JSON.";
+const LARGE = "Numbers of more than 15 digits cannot be changed here."; // JavaScript would round them
+const LARGE_NUMBER = /(?<![\w".])-?\d{16,}/;
 
 export class Approval {
   #decide;
@@ -59,10 +61,12 @@ export class Approval {
 
   #approved() {
     if (this.#field.hidden) return this.#decide(this.#id, true);
-    const edited = objectIn(this.#field.value);
-    say(this.#problem, edited === null ? INVALID : "");
-    show(this.#problem, edited === null);
-    if (edited === null) this.#field.focus();
+    const { value } = this.#field,
+      edited = objectIn(value),
+      wrong = edited === null ? INVALID : LARGE_NUMBER.test(value) ? LARGE : "";
+    say(this.#problem, wrong);
+    show(this.#problem, wrong !== "");
+    if (wrong) this.#field.focus();
     else this.#decide(this.#id, true, edited);
   }
 }
@@ -78,6 +82,7 @@ function objectIn(text) {
 
 function pretty(json) {
   try {
+    if (LARGE_NUMBER.test(json)) return json;
     return JSON.stringify(JSON.parse(json), null, 2);
   } catch {
     return json;

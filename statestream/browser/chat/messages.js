@@ -235,7 +235,7 @@ function asked({ author, text, parts }) {
 
 function replied({ status, text, error, model }) {
   if (status === "streaming") return "A reply has begun.";
-  if (status === "waiting") return "A tool needs approval.";
+  if (status === "waiting") return "A tool call waits.";
   if (status === "error") return `The reply failed. ${error?.message ?? ""}`;
   const who = status === "stopped" ? "The reply was stopped." : `${model ?? "The assistant"} replied:`;
   return `${who} ${shortened(text)}`;

@@ -88,7 +88,7 @@ export class Sidebar {
     say(item.label, title ?? UNTITLED);
     item.link.classList.toggle("working", status === "streaming");
     item.link.classList.toggle("asking", status === "waiting");
-    const said = { streaming: "a reply is growing", waiting: "a tool needs approval" }[status];
+    const said = { streaming: "a reply is growing", waiting: "a tool call waits" }[status];
     const state = said === undefined ? null : `${title ?? UNTITLED}, ${said}`;
     if (item.link.ariaLabel !== state) item.link.ariaLabel = state;
     if (id === this.#open) item.link.setAttribute("aria-current", "page");

@@ -22,7 +22,8 @@ Running = Mapping[str, ToolUse]
 
 def asked(interrupts: Iterable[Any], running: Running) -> list[ToolUse]:
     """The calls that need approval. Raises ModelFailed if the graph asks for anything else."""
-    calls = [running[id] for interrupt in interrupts for id in _calls(interrupt.value, running)]
+    left = dict(running)
+    calls = [running[id] for interrupt in interrupts for id in _calls(interrupt.value, left)]
     return [
         ToolUse(id=call.id, name=call.name, arguments=shown_arguments(call.arguments), approval=True) for call in calls
     ]
@@ -30,28 +31,27 @@ def asked(interrupts: Iterable[Any], running: Running) -> list[ToolUse]:
 
 def answers(interrupts: Iterable[Any], running: Running, decided: Mapping[str, Decided]) -> dict[str, Any]:
     """The answer to each interrupt for the graph, by the interrupt's id. Raises ModelFailed."""
-    found = {}
+    found, left = {}, dict(running)
     for interrupt in interrupts:
-        decisions = [_decision(running[id], decided[id]) for id in _calls(interrupt.value, running)]
+        decisions = [_decision(running[id], decided[id]) for id in _calls(interrupt.value, left)]
         found[interrupt.id] = decisions[0] if "tool_call_id" in interrupt.value else {"decisions": decisions}
     return found
 
 
-def _calls(value: Any, running: Running) -> list[str]:
-    """The ids of the calls that an interrupt is about."""
-    if isinstance(value, dict) and value.get("tool_call_id") in running:
-        return [value["tool_call_id"]]
+def _calls(value: Any, left: dict[str, ToolUse]) -> list[str]:
+    """The ids of the calls that an interrupt is about. They are taken out of those that are left."""
+    if isinstance(value, dict) and value.get("tool_call_id") in left:
+        return [left.pop(value["tool_call_id"]).id]
     requests = value.get("action_requests") if isinstance(value, dict) else None
     if not isinstance(requests, list) or not requests:
         raise ModelFailed("input_required", "The agent waits for an answer that nobody can give here.")
-    left, ids = dict(running), []
+    ids = []
     for request in requests:
         fitting = (id for id, call in left.items() if (call.name, call.arguments) == (request["name"], request["args"]))
         id = next(fitting, None)
         if id is None:
             raise ModelFailed("failed", "The agent asked for approval of a call that it has not made.")
-        del left[id]
-        ids.append(id)
+        ids.append(left.pop(id).id)
     return ids
 
 

@@ -109,7 +109,7 @@ async def _pause(result: Any, task: Task, context: Context) -> list[AgentPiece]:
     if result.output.calls:
         raise ModelFailed("failed", "The agent called a tool that runs elsewhere.")
     calls = result.output.approvals
-    before = context.stored[KEPT]["messages"] if task.decided else ()
+    before = context.stored[KEPT]["messages"] if task.decided and KEPT in context.stored else ()
     made = ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
     await context.store(KEPT, {"messages": [*before, *made], "calls": [call.tool_call_id for call in calls]})
     return [*(_use(call, approval=True) for call in calls), _usage(result.usage)]

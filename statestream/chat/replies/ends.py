@@ -8,12 +8,15 @@ Invariants: plain data. The `kind` of an error is stable, and its message is a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from msgspec.structs import asdict
 
 from statestream.chat.approvals import deadline
 from statestream.chat.chats import owner_of, state_of
 from statestream.chat.messages import Message, find, undecided
+from statestream.chat.models import ToolSpec
 from statestream.chat.models.failures import BROKEN_OFF as BROKEN
 from statestream.chat.models.failures import LATE
 from statestream.chat.slices import approvals, conversation, listing, storage, waits
@@ -48,7 +51,14 @@ BROKEN_OFF: Final = failed(*BROKEN)
 
 
 def ending(
-    view: StoreView, key: str, reply: str, end: End, *, asker: Identity | None = None, **more: Any
+    view: StoreView,
+    key: str,
+    reply: str,
+    end: End,
+    *,
+    asker: Identity | None = None,
+    tools: Sequence[ToolSpec] = (),
+    **more: Any,
 ) -> list[Action]:
     """The actions that end a reply or let it wait. Values that an agent has stored stay if the reply may be continued.
 
@@ -59,17 +69,17 @@ def ending(
     message = find(state_of(view, key), reply)
     if end == WAITING:
         paused = approvals.paused(key, reply=reply, **more)
-        return [paused, *listing.updating(view, key, status=listing.WAITING), *_wait(key, message, asker)]
+        return [paused, *listing.updating(view, key, status=listing.WAITING), *_wait(key, message, asker, tools)]
     ended = conversation.ended(key, reply=reply, **end, **more)
     done = [] if message is None or end == INTERRUPTED else storage.clearing(view, key, [message["parent"]])
     return [ended, *listing.updating(view, key, status=listing.IDLE), *done]
 
 
-def _wait(key: str, message: Message | None, asker: Identity | None) -> list[Action]:
+def _wait(key: str, message: Message | None, asker: Identity | None, tools: Sequence[ToolSpec]) -> list[Action]:
     if message is None:
         return []
     expires_at, kept = deadline(message, undecided(message)), waits.kept(asker)
-    more = conversation.optional(expires_at=expires_at, asker=kept)
+    more = conversation.optional(expires_at=expires_at, asker=kept, tools=[asdict(tool) for tool in tools] or None)
     return [waits.begun(key, reply=message["id"], **more)]
 
 

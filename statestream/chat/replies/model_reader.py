@@ -14,8 +14,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
+
 from statestream.chat.agents.context import Context
-from statestream.chat.models import Model, ModelFailed, Turn
+from statestream.chat.messages import is_object
+from statestream.chat.models import Model, ModelFailed, ToolSpec, Turn
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.ends import (
@@ -39,7 +42,16 @@ from statestream.store.view import StoreView
 log = logging.getLogger("statestream")
 
 MAX_STEPS: Final = 8
-"""Steps of one reply: answers of the model, with tools run in between."""
+"""Steps of one run: answers of the model, with tools run in between."""
+MAX_ALL_STEPS: Final = 40
+"""Steps of one reply. One that waits again and again, for a window that answers by itself, would never end."""
+
+
+class Asking(Struct, frozen=True, kw_only=True):
+    """What a model is asked with: settings, and `tools` that the asker's front end runs."""
+
+    settings: ModelSettings
+    tools: Sequence[ToolSpec] = ()
 
 
 class ModelReader:
@@ -52,7 +64,7 @@ class ModelReader:
     def __init__(
         self,
         model: Model,
-        settings: ModelSettings,
+        asking: Asking,
         tools: Tools,
         timeouts: Timeouts,
         turns: Callable[[], Awaitable[Sequence[Turn]]],
@@ -60,7 +72,8 @@ class ModelReader:
         context: Context,
         approved: Mapping[int, tuple[Call, StoreView]],
     ) -> None:
-        self._model, self._settings, self._tools, self._timeouts = model, settings, tools, timeouts
+        self._model, self._settings, self._tools, self._timeouts = model, asking.settings, tools, timeouts
+        self._declared = {tool.name: tool for tool in asking.tools}
         self._turns, self._slow, self._context, self._approved = turns, slow, context, approved
 
     async def read(self, intake: Intake) -> End:
@@ -70,7 +83,7 @@ class ModelReader:
                 await self._context.open()
                 if self._approved:
                     await self._run(intake, {part: call for part, (call, _) in self._approved.items()})
-                for _ in range(MAX_STEPS):
+                for _ in range(min(MAX_STEPS, MAX_ALL_STEPS - intake.builder.step)):
                     step = self._step(intake, await self._turns())
                     end = await Stepped(step, self._slow, "model", self._model.name)
                     if end is not None:
@@ -85,13 +98,13 @@ class ModelReader:
         except Exception:
             log.exception("the model %s raised an unexpected exception", self._model.name)
             return BROKEN_OFF
-        return failed("too_many_steps", f"The model called tools {MAX_STEPS} times without answering.")
+        return failed("too_many_steps", "The model called tools again and again without answering.")
 
     async def _step(self, intake: Intake, turns: Sequence[Turn]) -> End | None:
         """How one answer of the model ended; None if it ended with tool calls."""
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
-            answering(self._model, turns, self._tools.specs, self._settings, chat=self._context.chat) as pieces,
+            answering(self._model, turns, self._specs(), self._settings, chat=self._context.chat) as pieces,
         ):
             taken = await intake.read(pieces, silence, self._timeouts.idle)
         if taken.reason is None:
@@ -102,6 +115,17 @@ class ModelReader:
             return None
         return EMPTY if intake.builder.empty else complete(taken.reason)
 
+    def _specs(self) -> list[ToolSpec]:
+        """All tools. Of two that have the same name, the chat's counts."""
+        own = self._tools.specs
+        names = {tool.name for tool in own}
+        return [*own, *(tool for name, tool in self._declared.items() if name not in names)]
+
+    def _in_front_end(self, call: Call) -> bool:
+        if self._tools.has(call.name):
+            return self._tools.in_front_end(call.name, call.arguments)
+        return call.name in self._declared and is_object(call.arguments or "{}")
+
     async def _run_tools(self, intake: Intake) -> None:
         """Runs the tools that were called, except for those that need approval or run in a window. Returns once every
         outcome is in the chat.
@@ -109,7 +133,7 @@ class ModelReader:
         calls = dict(intake.builder.calls)
         needs = {part: self._tools.needs(call.name, call.arguments) for part, call in calls.items()}
         needed = {part: approval for part, approval in needs.items() if approval is not None}
-        offered = [part for part, call in calls.items() if self._tools.in_front_end(call.name, call.arguments)]
+        offered = [part for part, call in calls.items() if self._in_front_end(call)]
         intake.builder.called(needed, offered)
         intake.news.set()
         await self._run(intake, {part: calls[part] for part in calls if part not in needed and part not in offered})

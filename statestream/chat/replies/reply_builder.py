@@ -121,6 +121,11 @@ class ReplyBuilder:
         return not self._chunks
 
     @property
+    def step(self) -> int:
+        """The number of the step, counted from 0 over all runs of the reply."""
+        return self._step
+
+    @property
     def calling(self) -> bool:
         """Whether the model has called tools in this step."""
         return bool(self._calls)

@@ -21,13 +21,13 @@ from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
 from statestream.chat.chats import owner_in, state_of
 from statestream.chat.messages import Message, State, find, path, text_of
-from statestream.chat.models import Turn, provider_of
+from statestream.chat.models import ToolSpec, Turn, provider_of
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.deciding import Continuation, Deciding, Made, approved, decided, deciding
-from statestream.chat.replies.model_reader import ModelReader
+from statestream.chat.replies.model_reader import Asking, ModelReader
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
@@ -70,20 +70,22 @@ class ReplyMaker:
         *,
         agent: str | None = None,
         settings: ModelSettings | None = None,
+        tools: Sequence[ToolSpec] = (),
         by: Identity | None = None,
         expect: Mapping[str, int] | None = None,
     ) -> str:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
         `agent` is the one that is asked for, `by` the person on whose behalf, `expect` what the actions are based on.
-        `settings` take precedence over those of the chat.
+        `settings` take precedence over those of the chat, `tools` run in the asker's front end.
         Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
         filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved.
         """
         maker = self._settings.agents.find(agent)
         if maker is not None and settings is not None:
             raise TypeError(f"expected a question without `settings`: {maker.name} chooses those of its own model")
-        asking = self._settings.asking if settings is None else self._settings.asking | settings
+        chosen = self._settings.asking if settings is None else self._settings.asking | settings
+        asking = Asking(settings=chosen, tools=tools)
         begin = partial(self._begin, key, owner, actions, maker, asking, by, expect)
         return await self._tasks.shielded(self._make(begin, None if by is None else by.subject))
 
@@ -103,7 +105,7 @@ class ReplyMaker:
         owner: str | None,
         actions: Callable[[ReplyPayload], list[Action]],
         agent: Agent | None,
-        settings: ModelSettings,
+        asking: Asking,
         by: Identity | None,
         expect: Mapping[str, int] | None,
     ) -> str:
@@ -123,11 +125,12 @@ class ReplyMaker:
             provider=provider_of(model) if agent is None else None,
             user=owner,
             by=by,
+            tools=asking.tools,
         )
-        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, settings, {}))
-        asking = await self._view.complete(lambda: actions(reply))
+        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, asking, {}))
+        saving = await self._view.complete(lambda: actions(reply))
         try:
-            await view.dispatch([*asking, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
+            await view.dispatch([*saving, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
         except Unavailable:
             # the place may have been saved all the same: then the run ends the reply once the journal is available
             run.stop()
@@ -196,13 +199,15 @@ class ReplyMaker:
             provider=provider_of(model) if agent is None else None,
             user=owner_in(state),
             by=then.asker,
+            tools=then.tools,
         )
         builder = ReplyBuilder.continuing(key, message, job.provider, then.entries)
         calls = {
             part: (call, self._view.seen_by(self._principal(then.deciders.get(part, then.asker))))
             for part, call in approved(message).items()
         }
-        continuing = self._run(job, builder, self._reader(job, agent, self._settings.asking, calls))
+        asking = Asking(settings=self._settings.asking, tools=then.tools)
+        continuing = self._run(job, builder, self._reader(job, agent, asking, calls))
         if stopping:
             continuing.stop()
         self._start(job, continuing)
@@ -218,7 +223,7 @@ class ReplyMaker:
         self,
         job: Job,
         agent: Agent | None,
-        model_settings: ModelSettings,
+        asking: Asking,
         calls: Mapping[int, tuple[Call, StoreView]],
     ) -> Reader:
         settings, view = self._settings, self._view
@@ -229,7 +234,7 @@ class ReplyMaker:
         turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
         return ModelReader(
             settings.model,
-            model_settings,
+            asking,
             settings.tools,
             settings.timeouts,
             turns,

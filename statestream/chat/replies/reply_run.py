@@ -12,11 +12,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from statestream.chat.replies.ends import BROKEN_OFF, INTERRUPTED, NOT_STORABLE, TIMED_OUT, WAITING, End, ending
+from statestream.chat.models import ToolSpec
+from statestream.chat.replies.ends import (
+    BROKEN_OFF,
+    INTERRUPTED,
+    NOT_STORABLE,
+    STOPPED,
+    TIMED_OUT,
+    WAITING,
+    End,
+    ending,
+)
 from statestream.chat.replies.grace import GRACE_SECONDS, mark_as_retrieved
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.measurements import Measurements
@@ -50,8 +61,8 @@ class Reader(Protocol):
 class Job(Struct, frozen=True, kw_only=True):
     """The reply to make, the owner of its chat, and the person who asks for it.
 
-    `run` is the id of this run, `by` the person who asked. `maker` is the name of the model or agent, `provider` the
-    provider whose opaque data is kept.
+    `run` is the id of this run, `by` the person who asked, `tools` those of their front end. `maker` is the name of
+    the model or agent, `provider` the provider whose opaque data is kept.
     """
 
     key: str
@@ -61,6 +72,7 @@ class Job(Struct, frozen=True, kw_only=True):
     provider: str | None
     user: str | None
     by: Identity | None
+    tools: Sequence[ToolSpec] = ()
 
 
 class ReplyRun:
@@ -141,7 +153,7 @@ class ReplyRun:
             read = reader.done() and not reader.cancelled()
             end = reader.result() if read else self._stop or BROKEN_OFF
             await self._end(end)
-            if end == WAITING and self._stop:  # somebody has stopped it at the last moment
+            if end == WAITING and self._stop == STOPPED:  # somebody has stopped it at the last moment
                 await self._end(self._stop)
         except Refused:
             self.outcome = "elsewhere"
@@ -181,9 +193,10 @@ class ReplyRun:
 
     async def _end(self, end: End) -> None:
         usage = {"usage": self.measurements.usage} if self.measurements.usage else {}
-        more = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
-        key, asker = self._job.key, self._job.by
-        await self._dispatch(lambda: ending(self._view, key, self.reply, end, asker=asker, **more), id=new_id())
+        more: dict[str, Any] = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
+        job = self._job
+        make = partial(ending, self._view, job.key, self.reply, end, asker=job.by, tools=job.tools, **more)
+        await self._dispatch(make, id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 
     async def _dispatch(self, make: Callable[[], Sequence[Action]], id: str | None = None) -> None:

@@ -307,9 +307,13 @@ class Tools:
         return [tool.spec for tool in self.by_name.values()]
 
     def check(self, name: str, arguments: str) -> None:
-        """Raises Refused if there is such a tool, and the arguments do not fit it."""
-        if (tool := self.by_name.get(name)) is not None:
-            tool.check(arguments)
+        """Raises Refused if the arguments do not fit the tool, or nobody can tell because it is not there."""
+        if (tool := self.by_name.get(name)) is None:
+            raise Refused(UNFIT, f"{name} is not there at the moment, so its arguments cannot be changed.")
+        tool.check(arguments)
+
+    def has(self, name: str) -> bool:
+        return name in self.by_name
 
     def in_front_end(self, name: str, arguments: str) -> bool:
         """Whether a model's call runs in a window. A call with invalid arguments fails at once, like any other."""

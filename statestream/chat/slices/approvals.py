@@ -182,7 +182,9 @@ def _answer(message: Any, action: Action, answer: AnswerPayload, window: str | N
 
 def _offered(message: Any, reply: str, index: int) -> Any:
     """The offered call. Raises Refused if it is no longer offered."""
-    parts = message["parts"] if message is not None and message["id"] == reply else []
+    if message is None or message["id"] != reply:
+        raise Refused("not_waiting", "This reply does not wait: it may still be running other tools.")
+    parts = message["parts"]
     part = parts[index] if index < len(parts) else {}
     if part.get("status") != "waiting" or "offer" not in part:
         raise Refused(ANSWERED, "This call has already been run.")

@@ -1,6 +1,7 @@
 """The slice `chat_wait`: data about a waiting reply that is not in the chat itself.
 
-    chat_wait/<chat>  {"reply": its id, "expires_at"?, "asker"?, "deciders"?: {<part>: identity}}
+    chat_wait/<chat>  {"reply": its id, "expires_at"?, "asker"?, "deciders"?: {<part>: identity}, "tools"?: [those of
+                       the asker's front end]}
 
 `expires_at` is when the reply ends if calls are still undecided by then. The slice has the identities of the person who
 asked and of those who decided, because the reply continues with their rights. They are absent on a server that does not
@@ -25,14 +26,22 @@ waits_slice = Slice(NAME, initial={}, keyed=True, internal=True, hidden=True)
 
 
 @waits_slice.action
-def begun(state: Any, *, reply: str, asker: dict[str, Any] | None = None, expires_at: int | None = None) -> None:
+def begun(
+    state: Any,
+    *,
+    reply: str,
+    asker: dict[str, Any] | None = None,
+    expires_at: int | None = None,
+    tools: list[dict[str, Any]] | None = None,
+) -> None:
     """The reply of this chat waits, on behalf of the person who asked."""
     state["reply"] = reply
     state["deciders"] = {}
     if asker is not None:
         state["asker"] = asker
-    if expires_at is not None:
-        state["expires_at"] = expires_at
+    for name, value in (("expires_at", expires_at), ("tools", tools)):
+        if value is not None:
+            state[name] = value
 
 
 @waits_slice.action
@@ -50,8 +59,7 @@ def decided(
     state.pop("expires_at", None)
     if expires_at is not None:
         state["expires_at"] = expires_at
-    if decider is not None:
-        state["deciders"].update({str(part): decider for part in parts})
+    state["deciders"].update({str(part): decider for part in parts})
     return None
 
 

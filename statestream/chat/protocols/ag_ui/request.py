@@ -5,8 +5,8 @@
 A client posts its whole copy of the thread with every run, and posts it again to see a run that it has lost. So the id
 decides: a message that the chat has is never asked again. The other ids determine what the client shows, and in which
 order. `forwardedProps` may name the `leaf` that it has seen, and the `agent` that is to answer. `resume` answers the
-interrupts of a reply that waits, and a `tool` message the call of a front-end tool. The client's state, tools and
-context are not used.
+interrupts of a reply that waits, and a `tool` message the call of a front-end tool. `tools` are those that the client
+runs. Its state and context are not used.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -17,20 +17,26 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated, Any, Final, Literal
 
+import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision, ToolAnswer, approval_id
-from statestream.chat.messages import State, undecided, waiting
+from statestream.chat.messages import KEPT_DEPTH, State, undecided, waiting
+from statestream.chat.models import ToolSpec
 from statestream.chat.protocols.ag_ui.messages import call_id
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, NotJSON, Refused
 from statestream.core.signature import first_problem
-from statestream.core.values import loads
+from statestream.core.values import loads, plain
 from statestream.server.bodies import Body, checked
 
 MAX_RUN_ID: Final = 256
+MAX_TOOLS: Final = 32
+MAX_DESCRIPTION: Final = 4_000
+MAX_PARAMETERS: Final = 10_000
+"""The bytes of the schema of one tool."""
 
 
 class _Lenient(BaseModel):
@@ -121,6 +127,21 @@ class Resumption(_Lenient):
         return Decision(id=self.interruptId, approved=answer.approved, arguments=edited, reason=answer.reason)
 
 
+class DeclaredTool(_Lenient):
+    """A tool that the client runs. `parameters` is the JSON Schema of its arguments."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str = Field(default="", max_length=MAX_DESCRIPTION)
+    parameters: dict[str, Any] | None = None
+
+    def spec(self) -> ToolSpec:
+        """Raises Malformed."""
+        parameters = plain(self.parameters or {"type": "object", "properties": {}}, KEPT_DEPTH)
+        if len(orjson.dumps(parameters)) > MAX_PARAMETERS:
+            raise Malformed(f"expected the parameters of {self.name} in at most {MAX_PARAMETERS:,} bytes of JSON")
+        return ToolSpec(name=self.name, description=self.description, parameters=parameters)
+
+
 class RunInput(Body):
     """The body of a run."""
 
@@ -128,6 +149,7 @@ class RunInput(Body):
     threadId: str = Field(min_length=1)  # noqa: N815 - the wire's name
     runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
     messages: list[ThreadMessage]
+    tools: list[DeclaredTool] | None = Field(default=None, max_length=MAX_TOOLS)
     resume: list[Resumption] | None = Field(default=None, max_length=MAX_PARTS)
     forwardedProps: Any = None  # noqa: N815 - the wire's name
 
@@ -160,8 +182,9 @@ class RunInput(Body):
         decisions = [answer.decision() for answer in self.resume or ()]
         reply = waiting(state)
         if decisions and reply is not None:
-            left = {approval_id(reply["id"], part) for part in undecided(reply)} - {each.id for each in decisions}
-            if left and len(left) < len(undecided(reply)):
+            asked = {approval_id(reply["id"], part) for part in undecided(reply) if "approval" in reply["parts"][part]}
+            left = asked - {each.id for each in decisions}
+            if left and len(left) < len(asked):
                 raise Refused("incomplete", "Answer all interrupts of the run at once.")
         return decisions
 
@@ -196,7 +219,12 @@ class RunInput(Body):
         except ValidationError as error:
             raise Malformed(f"in the last user message's content: {first_problem(error)}") from None
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else [part.part() for part in content]
-        return Question(parts=check_parts(parts), id=last.id, author=author, agent=self.agent)
+        return Question(parts=check_parts(parts), id=last.id, author=author, agent=self.agent, tools=self.specs)
+
+    @property
+    def specs(self) -> list[ToolSpec]:
+        """The tools that the client runs. Raises Malformed."""
+        return [tool.spec() for tool in self.tools or ()]
 
     @property
     def _last(self) -> ThreadMessage | None:

@@ -150,7 +150,7 @@ class Post(Body):
         answers = [
             _answer(part, offers[part["toolCallId"]])
             for part in held
-            if part.get("state") in ("output-available", "output-error") and part.get("toolCallId") in offers
+            if part.get("state") in ("output-available", "output-error") and _id_in(part) in offers
         ]
         found = Settled(decisions=decisions, answers=answers, held=len(held))
         return found if decisions or answers else None
@@ -212,6 +212,12 @@ class Settled(Struct, frozen=True, kw_only=True):
     decisions: list[Decision]
     answers: list[ToolAnswer]
     held: int
+
+
+def _id_in(part: dict[str, Any]) -> str:
+    """The id of a call in a posted part; no id if it is not one."""
+    id = part.get("toolCallId")
+    return id if isinstance(id, str) else ""
 
 
 def _answer(part: dict[str, Any], id: str) -> ToolAnswer:
