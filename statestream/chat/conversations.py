@@ -398,7 +398,7 @@ class Conversations:
         return replies[0], made
 
     def _check_edited(self, reply: Message, payload: DecisionPayload, by: Identity | None) -> None:
-        if "arguments" in payload:
+        if "arguments" in payload and not self._agents:  # an agent knows its tools itself
             name, arguments = reply["parts"][payload["part"]]["name"], payload["arguments"]
             self._tools.check(name, arguments)
             needed = self._tools.needs(name, arguments)  # may depend on them

@@ -383,7 +383,7 @@ async def test_an_agent_asks_for_approval_and_continues(agency: Server, decision
     chat = f"agent-{decision['approved']}"
     async with person("ann") as ann:
         reply = await waiting(ann, agency, chat, "Buy me a book")
-        await decide(ann, agency, chat, {"id": approvals(reply)[0], **decision})
+        assert (await decide(ann, agency, chat, {"id": approvals(reply)[0], **decision}))[0] == 200
         done = await ended(ann, agency, chat)
     assert (done["status"], text_of(done)) == ("complete", f"I have found a book. {said}")
     assert done["parts"][1]["status"] == ("complete" if decision["approved"] else "denied")

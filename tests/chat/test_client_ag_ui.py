@@ -568,15 +568,16 @@ async def test_a_server_that_stops_while_another_makes_the_reply_says_so(
 # what cannot be
 
 
-async def test_what_a_client_offers_beyond_the_chat_is_left_alone(
+async def test_the_state_of_a_client_is_left_alone_and_its_tools_do_not_replace_those_of_the_chat(
     upstream: str, client: Client, http: aiohttp.ClientSession
 ) -> None:
-    tool = {"name": "browse", "description": "Mine.", "parameters": {"type": "object"}}
+    tools = [{"name": name, "description": "Mine.", "parameters": {"type": "object"}} for name in ("browse", "weather")]
     question = await script(http, upstream, "ag-ui: my tool", {"say": "No."}, {"finish": "stop"})
-    seen = await (await client.start(question, tools=[tool], state={"k": 1})).done()
+    seen = await (await client.start(question, tools=tools, state={"k": 1})).done()
     assert seen.last["outcome"] == {"type": "success"}
     [request] = await asked(http, upstream, question)
-    assert "browse" not in json.dumps(request["body"]["tools"])
+    offered = {tool["function"]["name"]: tool["function"]["description"] for tool in request["body"]["tools"]}
+    assert (offered["browse"], offered["weather"] != "Mine.") == ("Mine.", True)
 
 
 async def post(http: aiohttp.ClientSession, server: Server, body: Any, query: str = "") -> tuple[int, str, str]:
