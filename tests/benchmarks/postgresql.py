@@ -4,14 +4,18 @@ The bare loop is what a careful program does with asyncpg: one connection, and f
 transaction that inserts a row of as many bytes as one of the journal's, with the same synchronous_commit. The
 server flushes to the disk, unlike that of the tests. Each round begins with new tables. What a memory
 journal reaches is what the store takes without any database.
+
+The second table has the time from a dispatch on one node until another node announces the change.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from tests.benchmarks.delays import delays, show
 from tests.benchmarks.journal import dispatched, row_bytes
 from tests.benchmarks.measure import interleaved, median, ratio, run, short, table
 from tests.support.postgresql import PostgreSQL
@@ -38,6 +42,26 @@ async def bare(server: PostgreSQL, size: int, group: int) -> float:
         await driver.close()
 
 
+async def delayed(server: PostgreSQL, size: int) -> Mapping[str, Sequence[float]]:
+    """Beside a row in a transaction that notifies, until another connection hears of it."""
+    writer, listener, data = await server.connect(), await server.connect(), b"x" * size
+    heard: asyncio.Queue[None] = asyncio.Queue()
+
+    async def bare() -> None:
+        async with writer.transaction():
+            await writer.execute("INSERT INTO bare_delays (data) VALUES ($1)", data)
+            await writer.execute("NOTIFY bare_delays")
+        await heard.get()
+
+    try:
+        await writer.execute("CREATE TABLE bare_delays (seq bigserial PRIMARY KEY, data bytea NOT NULL)")
+        await listener.add_listener("bare_delays", lambda *_: heard.put_nowait(None))
+        return await delays(server.new_url(), "bare INSERT and NOTIFY, until another connection hears it", bare)
+    finally:
+        await writer.close()
+        await listener.close()
+
+
 def variants(server: PostgreSQL, size: int) -> dict[str, Callable[[], float]]:
     found: dict[str, Callable[[], float]] = {}
     for callers in CALLERS:
@@ -56,6 +80,7 @@ def main() -> None:
     size = run(row_bytes())
     with PostgreSQL(fsync="on", full_page_writes="on", shared_buffers="128MB") as server:
         rounds = interleaved(variants(server, size), ROUNDS)
+        waits = run(delayed(server, size))
     bare_names = {callers: f"bare asyncpg, {callers} rows per transaction" for callers in CALLERS}
     print(f"Rows of {size} bytes; medians of {ROUNDS} interleaved rounds of {SECONDS:g} s, synchronous_commit = on.\n")
     rows = []
@@ -65,3 +90,5 @@ def main() -> None:
         spread = f"{short(min(each))}–{short(max(each))}"
         rows.append([name, short(median(each)), spread, f"x{short(relative)}"])
     table(["variant", "per second", "minimum–maximum", "relative to bare of the same group"], rows)
+    print()
+    show(waits)

@@ -13,17 +13,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
-from statestream import Store
-from tests.benchmarks.journal import action, board, dispatched, row_bytes
-from tests.benchmarks.measure import interleaved, median, percentile, ratio, run, short, table
+from tests.benchmarks.delays import delays, show
+from tests.benchmarks.journal import dispatched, row_bytes
+from tests.benchmarks.measure import interleaved, median, ratio, run, short, table
 from tests.support.redis_server import DURABLE, RedisServer
 
-DELAYS: Final = 300
 ROUNDS: Final = 3
 SECONDS: Final = 1.0
 CALLERS: Final = (1, 10, 100)
@@ -67,32 +66,18 @@ def variants(server: RedisServer, size: int) -> dict[str, Callable[[], float]]:
     return found
 
 
-async def delays(server: RedisServer, size: int) -> dict[str, list[float]]:
-    """Milliseconds, one by one: of bare XADDs, of dispatches, and until another node announces what was dispatched."""
-    journal, data = f"{server.url}?namespace=delays", b"x" * size
-    found: dict[str, list[float]] = {"bare XADD": [], "dispatch": [], "until another node announces it": []}
-    store, watching = Store([board], journal=journal), Store([board], journal=journal)
-    async with store as one, watching as other, Redis(port=server.port) as client:
-        for number in range(DELAYS):
-            began = time.perf_counter()
-            await client.xadd("bare-delays", {"d": data})
-            found["bare XADD"].append((time.perf_counter() - began) * 1000)
-            announced = asyncio.get_running_loop().create_future()
-            stop = other.on_change(lambda _, announced=announced: announced.done() or announced.set_result(None))
-            began = time.perf_counter()
-            await one.dispatch(action(number))
-            found["dispatch"].append((time.perf_counter() - began) * 1000)
-            await announced
-            found["until another node announces it"].append((time.perf_counter() - began) * 1000)
-            stop()
-    return found
+async def delayed(server: RedisServer, size: int) -> Mapping[str, Sequence[float]]:
+    data = b"x" * size
+    async with Redis(port=server.port) as client:
+        journal = f"{server.url}?namespace=delays"
+        return await delays(journal, "bare XADD", lambda: client.xadd("bare-delays", {"d": data}))
 
 
 def main() -> None:
     size = run(row_bytes())
     with RedisServer(*DURABLE) as server:
         rounds = interleaved(variants(server, size), ROUNDS)
-        waits = run(delays(server, size))
+        waits = run(delayed(server, size))
     print(f"Entries of {size} bytes; appendfsync always; medians of {ROUNDS} interleaved rounds of {SECONDS:g} s.\n")
     bases = {callers: rounds[f"bare XADD, {callers} caller{'s' if callers > 1 else ''}"] for callers in CALLERS}
     rows = []
@@ -103,7 +88,4 @@ def main() -> None:
         )
     table(["variant", "per second", "minimum–maximum", "relative to bare"], rows)
     print()
-    table(
-        ["one by one", "p50, ms", "p99, ms"],
-        [[name, short(median(each)), short(percentile(each, 99))] for name, each in waits.items()],
-    )
+    show(waits)

@@ -19,7 +19,6 @@ from tests.support.paths import ROOT
 from tests.support.server import Server
 from tests.support.verdict import Broken, Row, verdict
 
-STARTS = 10
 TALLIED = f"{ROOT / 'tests/apps/tallied.py'}:app"
 
 
@@ -42,16 +41,9 @@ def cluster(
 
 
 async def restart(node: Server) -> None:
-    """kill -9, and a new process on the same port: the next one if a busy machine keeps the journal from answering."""
+    """kill -9, and a new process on the same port."""
     await asyncio.to_thread(node.kill)
-    for attempt in range(STARTS):
-        try:
-            await asyncio.to_thread(node.start)
-        except RuntimeError as error:
-            if attempt == STARTS - 1 or "TimeoutError" not in str(error):
-                raise
-        else:
-            return
+    await asyncio.to_thread(node.start)
 
 
 @asynccontextmanager
