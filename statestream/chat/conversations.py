@@ -13,33 +13,30 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from statestream.chat.approvals import UNKNOWN, Decision, ToolAnswer, parsed_id
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
-from statestream.chat.decisions import answer_payloads, check_role, is_known, payloads_of
 from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
-from statestream.chat.messages import Message, State, find, path, reply_to, streaming, unfinished, waiting
+from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.people import People
 from statestream.chat.question import Question, check_metadata
-from statestream.chat.replies.deciding import Made
 from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
-from statestream.chat.slices import approvals, archive, conversation, deleted_chats, erasures, listing
-from statestream.chat.slices.approvals import DecisionPayload
+from statestream.chat.slices import archive, conversation, deleted_chats, erasures, listing
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
+from statestream.chat.waiting_calls import WaitingCalls
 from statestream.core.change import Action
-from statestream.core.errors import Malformed, NotFound, Refused, StatestreamError, Unavailable, VersionConflict
+from statestream.core.errors import Refused, StatestreamError, Unavailable, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
 from statestream.store.view import StoreView
@@ -63,7 +60,7 @@ class Conversations:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
-        self._agents, self._tools, self._servers = settings.agents, settings.tools, settings.servers
+        self._agents, self._servers = settings.agents, settings.servers
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_tasks.abandon)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
@@ -71,6 +68,7 @@ class Conversations:
         self._recovery = Recovery(view, self._in_progress)
         self.people = People(view)
         self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota())
+        self.calls = WaitingCalls(view, settings, self._maker, self.existing, self.current)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._held = contextlib.AsyncExitStack()
@@ -340,84 +338,6 @@ class Conversations:
         """Who has answered a question."""
         last = None if question is None else reply_to(await self.find(key), question)
         return None if last is None else str(last["model"])
-
-    async def decide(self, key: str, decisions: Sequence[Decision], *, by: Identity | None = None) -> str:
-        """Decides about tool calls that wait for approval, all or none. Returns the id of their reply.
-
-        With the last decision, the reply continues. Repeating decisions changes nothing. Raises NotFound, Malformed,
-        Forbidden if somebody with another role has to decide, and Refused: with the code `decided` if somebody has
-        decided otherwise, with `not_waiting` if the reply does not wait, with `unfit_arguments` for arguments that the
-        tool cannot take.
-        """
-        return await self.settle(key, decisions=decisions, by=by)
-
-    async def settle(
-        self,
-        key: str,
-        *,
-        decisions: Sequence[Decision] = (),
-        answers: Sequence[ToolAnswer] = (),
-        window: str | None = None,
-        by: Identity | None = None,
-    ) -> str:
-        """Saves decisions about tool calls and results of front-end tools, all or none. Returns the reply's id.
-
-        `window` is the window that has claimed the calls. Raises what `decide` raises, and Refused with the code
-        `claimed` if another window has claimed one of them.
-        """
-        state = await self.existing(key)
-        ids = [*(decision.id for decision in decisions), *(answer.id for answer in answers)]
-        if not all(is_known(state, id) for id in ids):
-            state = await self.current(key)
-        reply, made = self._made(state, decisions, answers, window, by)
-        if made:
-            try:
-                await self._maker.decide(key, reply["id"], made, by=by)
-            except Refused:  # somebody may have done the same at the same time
-                if self._made(await self.find(key), decisions, answers, window, by)[1]:
-                    raise
-        return str(reply["id"])
-
-    def _made(
-        self,
-        state: State,
-        decisions: Sequence[Decision],
-        answers: Sequence[ToolAnswer],
-        window: str | None,
-        by: Identity | None,
-    ) -> tuple[Message, Made]:
-        """The reply, and which of these are new. Raises NotFound, Malformed, Forbidden, Refused."""
-        known = [payloads_of(state, decisions, by)] if decisions else []
-        given = [answer_payloads(state, answers)] if answers else []
-        replies = [reply for reply, _ in (*known, *given)]
-        if not replies or any(reply is not replies[0] for reply in replies):
-            raise Malformed("expected decisions and results for tool calls of one reply")
-        made = Made(decisions=known[0][1] if known else (), answers=given[0][1] if given else (), window=window)
-        for payload in made.decisions:
-            self._check_edited(replies[0], payload, by)
-        return replies[0], made
-
-    def _check_edited(self, reply: Message, payload: DecisionPayload, by: Identity | None) -> None:
-        if "arguments" in payload and not self._agents:  # an agent knows its tools itself
-            name, arguments = reply["parts"][payload["part"]]["name"], payload["arguments"]
-            self._tools.check(name, arguments)
-            needed = self._tools.needs(name, arguments)  # may depend on them
-            check_role(by, None if needed is None else needed.role)
-
-    async def claim(self, key: str, id: str, window: str, *, by: Identity | None = None) -> None:
-        """Lets a window claim a call of a front-end tool for 30 seconds, by the id of its offer.
-
-        Raises NotFound, and Refused: with the code `claimed` while another window has it, and with `answered` if the
-        call already has a result.
-        """
-        state = await self.existing(key)
-        if not is_known(state, id):
-            state = await self.current(key)
-        if not is_known(state, id):
-            raise NotFound(UNKNOWN)
-        reply, part = parsed_id(id)
-        claimed = approvals.claimed(key, reply=reply, part=part, window=window)
-        await self.view.on_behalf_of(by).dispatch(claimed)
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply that is in progress or waiting, or only the given one. Its text stays. Returns False if there

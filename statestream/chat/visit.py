@@ -131,7 +131,7 @@ class Visit:
         """
         await self.existing(key)
         with self._acting():
-            return await self._conversations.settle(
+            return await self._conversations.calls.settle(
                 key, decisions=decisions, answers=answers, window=window, by=self._by
             )
 
@@ -139,7 +139,7 @@ class Visit:
         """Claims a call of a front-end tool; see Conversations. Raises NotFound, Refused."""
         await self.existing(key)
         with self._acting():
-            await self._conversations.claim(key, id, window, by=self._by)
+            await self._conversations.calls.claim(key, id, window, by=self._by)
 
     async def stop(self, key: str, reply: str | None = None) -> bool:
         """Ends the reply in progress, see Conversations. Raises NotFound."""
