@@ -1,4 +1,4 @@
-"""The conversations of a store: create, ask, edit, regenerate, stop, decide, choose a branch, read the past.
+"""The conversations of a store: create, ask, edit, regenerate, stop, choose a branch, read the past.
 
 Every protocol comes in here. A question and the place of its reply are saved by one action before the model is called.
 Repeating a question returns the reply that it has.
@@ -52,7 +52,8 @@ EXPIRY_SECONDS: Final = 0.5
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
-    `view` is the store as the server's own code sees it, `node` the name of this node in the store. The methods check
+    `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are those
+    of the chats, `calls` the tool calls that wait. The methods check
     no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
     """
 

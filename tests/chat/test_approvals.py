@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import aiohttp
 import pytest
 
 import statestream
+from statestream import Store
+from statestream.chat import Chat, Decision, Question
+from statestream.chat.models import CallPiece, Finish, Piece, ToolSpec, Turn
 from tests.support import Server, eventually
 from tests.support.approvals import Http, approvals, call, decide, orders, serving, waiting
 from tests.support.chats import ended, invite, post, read_chat, received, ui_question, user
@@ -361,6 +364,51 @@ async def test_bad_decisions_are_refused(server: Server, http: Http, upstream: s
 async def ui_answer(http: Http, server: Server) -> None:
     async with http.post(f"{server.url}/api/chat", json=ui_question("bad", "hello there")) as response:
         await received(response)
+
+
+# in a program
+
+
+class Buyer:
+    """A model that buys what it is asked about, and says so."""
+
+    name = "buyer"
+
+    async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
+        if turns[-1].role == "tool":
+            yield turns[-1].text
+            yield Finish(reason="stop")
+        else:
+            yield CallPiece(name="buy", arguments=json.dumps({"what": turns[-1].text}))
+            yield Finish(reason="tool_calls")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_program_decides() -> None:
+    chat = Chat(model=Buyer(), titles=False)
+
+    @chat.tool(approval=True)
+    async def buy(what: str) -> str:
+        return f"bought {what}"
+
+    async with Store(chat.slices) as store, chat.conversations(store) as conversations:
+        key = await conversations.create()
+
+        async def status() -> str:
+            return str((await conversations.find(key))["messages"][-1]["status"])
+
+        reply = await conversations.ask(key, Question.text("a book"))
+        await eventually(lambda: _is(status(), "waiting"))
+        edited = Decision(id=f"{reply}:0", approved=True, arguments={"what": "a pen"})
+        assert await conversations.calls.decide(key, [edited]) == reply
+        await eventually(lambda: _is(status(), "complete"))
+        assert (await conversations.find(key))["messages"][-1]["parts"][1]["text"] == "bought a pen"
+
+
+async def _is(found: Awaitable[str], expected: str) -> bool:
+    return await found == expected
 
 
 # agents
