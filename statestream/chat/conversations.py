@@ -52,9 +52,9 @@ EXPIRY_SECONDS: Final = 0.5
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
-    `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are those
-    of the chats, `calls` the tool calls that wait. The methods check
-    no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
+    `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are
+    those of the chats, `calls` the tool calls that wait. The methods check no right: requests use a Visit. `by` is
+    the person on whose behalf a chat is changed, which its actions check.
     """
 
     def __init__(self, view: StoreView, settings: Settings, quota: Quota | None = None) -> None:
