@@ -34,12 +34,6 @@ def named(upstream: str) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    async with Http(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        yield session
-
-
 def person(token: str) -> Http:
     return Http(headers={"Authorization": f"Bearer {token}"}, connector=aiohttp.TCPConnector(force_close=True))
 

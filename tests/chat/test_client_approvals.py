@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.support import Server
@@ -26,12 +25,6 @@ WAYS = [("6", "ui"), ("6", "last"), ("7", "ui"), ("7", "last"), ("7", "socket")]
 def server(upstream: str) -> Iterator[Server]:
     with serving(upstream) as running:
         yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    async with Http(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        yield session
 
 
 @pytest.fixture(scope="module", params=WAYS, ids="-".join)

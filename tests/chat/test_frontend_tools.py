@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.support import Server
@@ -25,12 +24,6 @@ from tests.support.provider import asked, script
 def server(upstream: str) -> Iterator[Server]:
     with serving(upstream) as running:
         yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[Http]:
-    async with Http(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        yield session
 
 
 async def located(http: Http, upstream: str, question: str, *more: Any) -> str:
