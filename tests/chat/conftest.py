@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.support import ROOT, Server
-from tests.support.agents import Node
+from tests.support.ag_ui_client import Node
 from tests.support.chats import chatty
 
 

@@ -23,7 +23,7 @@ from statestream.chat.viewing.response import KEEP_ALIVE
 from tests import dialogues
 from tests.dialogues import DIALOGUES, HERE
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
-from tests.support.agents import Client, Node, Seen
+from tests.support.ag_ui_client import Client, Node, Seen
 from tests.support.chats import KEY, ended, read_chat
 from tests.support.provider import asked, open_gate, script
 from tests.support.provider_faults import NO_RETRY

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import Server
 from tests.support.ag_ui import events_of
-from tests.support.agents import Client
-from tests.support.agents import Node as AgentNode
+from tests.support.ag_ui_client import Client
+from tests.support.ag_ui_client import Node as AgentNode
 from tests.support.ai_sdk import Page, loaded, said
 from tests.support.approvals import Http, approvals, call, decide, orders, serving, waiting
 from tests.support.chats import ended, read_chat

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.support import Server
-from tests.support.agents import Client
-from tests.support.agents import Node as AgentNode
+from tests.support.ag_ui_client import Client
+from tests.support.ag_ui_client import Node as AgentNode
 from tests.support.ai_sdk import Page, loaded
 from tests.support.approvals import Http, call, decide, serving, waiting
 from tests.support.chats import ended

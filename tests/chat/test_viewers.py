@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from tests.support import ROOT
-from tests.support.agents import Node as Agents
+from tests.support.ag_ui_client import Node as Agents
 from tests.support.chats import chatty
 from tests.support.node import Node
 from tests.support.provider import asked, script

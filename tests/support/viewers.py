@@ -19,8 +19,8 @@ import aiohttp
 
 import statestream
 from tests.support import PlainClient, Server
-from tests.support.agents import Client as Agent
-from tests.support.agents import Node as Agents
+from tests.support.ag_ui_client import Client as Agent
+from tests.support.ag_ui_client import Node as Agents
 from tests.support.ai_sdk import Page
 from tests.support.node import Node
 from tests.support.phases import Fold
