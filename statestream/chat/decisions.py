@@ -34,18 +34,14 @@ def payloads_of(
     Raises NotFound for an unknown approval, Forbidden, Malformed, and Refused if somebody has decided differently or
     the reply no longer waits.
     """
-    replies = {parsed_id(decision.id)[0] for decision in decisions}
-    if len(replies) != 1 or len({decision.id for decision in decisions}) != len(decisions):
-        raise Malformed("expected decisions about different tool calls of one reply")
-    parts = [_existing(state, decision.id) for decision in decisions]
-    reply = find(state, replies.pop())
+    reply, parts = _calls(state, [decision.id for decision in decisions], "decisions about")
     payloads = [
         _payload(decision)
         for decision, part in zip(decisions, parts, strict=True)
         if not _is_repeated(part, decision, by)
     ]
-    if payloads and reply is not waiting(state):
-        raise Refused("not_waiting", "This reply does not wait any more.")
+    if payloads:
+        _check_waiting(state, reply)
     return reply, payloads
 
 
@@ -54,19 +50,29 @@ def answer_payloads(state: State, answers: Sequence[ToolAnswer]) -> tuple[Messag
 
     Raises NotFound for an unknown offer, Malformed, and Refused if the reply no longer waits.
     """
-    replies = {parsed_id(answer.id)[0] for answer in answers}
-    if len(replies) != 1 or len({answer.id for answer in answers}) != len(answers):
-        raise Malformed("expected the results of different tool calls of one reply")
-    parts = [_existing(state, answer.id) for answer in answers]
-    reply = find(state, replies.pop())
+    reply, parts = _calls(state, [answer.id for answer in answers], "the results of")
     payloads: list[AnswerPayload] = [
         {"part": parsed_id(answer.id)[1], "outcome": _outcome(part["name"], answer)}
         for answer, part in zip(answers, parts, strict=True)
         if part["status"] == "waiting"
     ]
-    if payloads and reply is not waiting(state):
-        raise Refused("not_waiting", "This reply does not wait any more.")
+    if payloads:
+        _check_waiting(state, reply)
     return reply, payloads
+
+
+def _calls(state: State, ids: Sequence[str], what: str) -> tuple[Message, list[Part]]:
+    """The reply with these approvals or offers, and their tool calls. Raises Malformed, NotFound."""
+    replies = {parsed_id(id)[0] for id in ids}
+    if len(replies) != 1 or len(set(ids)) != len(ids):
+        raise Malformed(f"expected {what} different tool calls of one reply")
+    parts = [_existing(state, id) for id in ids]
+    return find(state, replies.pop()), parts
+
+
+def _check_waiting(state: State, reply: Message) -> None:
+    if reply is not waiting(state):
+        raise Refused("not_waiting", "This reply does not wait any more.")
 
 
 def _outcome(name: str, answer: ToolAnswer) -> ToolOutcome:

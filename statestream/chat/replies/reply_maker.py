@@ -176,11 +176,11 @@ class ReplyMaker:
 
     def _deciding(self, key: str, reply: str, made: Made, run: RunPayload, by: Identity | None) -> Deciding:
         """Raises Refused if there is no longer a model or an agent that could continue the reply."""
-        then = deciding(self._view, key, reply, made, run, by)
+        last = deciding(self._view, key, reply, made, run, by)
         message = find(state_of(self._view, key), reply)
-        if then.then is not None and message is not None:
+        if last.then is not None and message is not None:
             self._settings.agents.check_continuing(message["model"])
-        return then
+        return last
 
     async def _continue(
         self, key: str, reply: str, run: RunPayload, then: Continuation, *, stopping: bool = False
