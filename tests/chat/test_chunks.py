@@ -13,19 +13,7 @@ from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piec
 from statestream.chat.models.chunks import Chunks, pieces_of
 from statestream.chat.models.opaque import members_of
 from tests.support.often import often
-
-texts = st.text(alphabet=st.characters(), max_size=6)
-anything = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, st.just("\ud83d")),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
-    max_leaves=8,
-)
-
-
-def members(**known: Any) -> Any:
-    """An object that has some of these members, each of its type or of any other."""
-    return st.fixed_dictionaries({}, optional={name: st.one_of(value, anything) for name, value in known.items()})
-
+from tests.support.pieces import anything, counts, events, members, pieces_from, texts
 
 functions = members(name=texts, arguments=texts, signature=anything)
 calls = st.lists(
@@ -44,7 +32,6 @@ deltas = members(
     extra_content=anything,
 )
 choices = st.lists(members(index=st.integers(0, 2), delta=deltas, finish_reason=texts), max_size=3)
-counts = st.integers(-1, 2**70)
 details = members(reasoning_tokens=counts, cached_tokens=counts)
 usages = members(
     prompt_tokens=counts, completion_tokens=counts, prompt_tokens_details=details, completion_tokens_details=details
@@ -54,17 +41,7 @@ chunks = st.one_of(members(choices=choices, usage=usages), members(choices=choic
 
 def read(*parts: bytes) -> tuple[list[Piece], str | None]:
     """The pieces, and the kind of failure that ended them."""
-    stream, pieces = Chunks(thoughts=True), list[Piece]()
-    try:
-        for part in parts:
-            pieces += stream.feed(part)
-    except ModelFailed as failure:
-        return pieces, failure.kind
-    return pieces + list(stream.end()), None
-
-
-def events(*values: Any) -> bytes:
-    return "".join(f"data: {json.dumps(value)}\n\n" for value in values).encode()
+    return pieces_from(Chunks(thoughts=True), *parts)
 
 
 @settings(max_examples=often(120))

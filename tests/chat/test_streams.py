@@ -14,30 +14,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
+from statestream.chat.models import CallPiece, Finish, Opaque, Piece, Reasoning, Refusal, Usage
 from statestream.chat.models.anthropic_stream import AnthropicStream
 from statestream.chat.models.chunks import Chunks
 from statestream.chat.models.endpoint import Parser
 from statestream.chat.models.responses_stream import ResponsesStream
 from tests.support.often import often
+from tests.support.pieces import anything, counts, events, members, pieces_from, texts
 
 PARSERS: dict[str, Callable[[], Parser]] = {
     "chat": lambda: Chunks(thoughts=True),
     "messages": AnthropicStream,
     "responses": ResponsesStream,
 }
-texts = st.text(alphabet=st.characters(), max_size=6)
-anything = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, st.just("\ud83d")),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
-    max_leaves=8,
-)
-counts = st.integers(-1, 2**70)
-
-
-def members(**known: Any) -> Any:
-    """An object that has some of these members, each of its type or of any other."""
-    return st.fixed_dictionaries({}, optional={name: st.one_of(value, anything) for name, value in known.items()})
 
 
 def kinds(*names: str) -> Any:
@@ -139,17 +128,7 @@ apis = pytest.mark.parametrize("api", PARSERS)
 
 def read(api: str, *parts: bytes) -> tuple[list[Piece], str | None]:
     """The pieces, and the kind of failure that ended them."""
-    parser, pieces = PARSERS[api](), list[Piece]()
-    try:
-        for part in parts:
-            pieces += parser.feed(part)
-    except ModelFailed as failure:
-        return pieces, failure.kind
-    return pieces + list(parser.end()), None
-
-
-def events(*values: Any) -> bytes:
-    return "".join(f"data: {json.dumps(value)}\n\n" for value in values).encode()
+    return pieces_from(PARSERS[api](), *parts)
 
 
 def assert_typed(piece: Piece) -> None:
