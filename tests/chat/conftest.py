@@ -14,6 +14,13 @@ from tests.support.ag_ui_client import Node
 from tests.support.chats import chatty
 
 
+@pytest.fixture(scope="module", params=("chat", "messages", "responses"))
+def api(request: pytest.FixtureRequest) -> str:
+    """The test runs once with each API of a provider."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
 def patient(upstream: str) -> Iterator[Server]:
     """A chat on our upstream, with all the time in the world."""

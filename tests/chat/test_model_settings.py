@@ -21,15 +21,8 @@ from tests.support.chats import assert_failed, chatty, new_chat, post, ui_questi
 from tests.support.provider import asked, script
 
 Http = aiohttp.ClientSession
-APIS = ("chat", "messages", "responses")
 DONE = ({"say": "Done."}, {"finish": "stop"})
 ALL = {"instructions": "Be brief.", "max_tokens": 5_000, "effort": "low", "headers": {"X-Team": "blue"}}
-
-
-@pytest.fixture(scope="module", params=APIS)
-def api(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -35,15 +35,8 @@ from tests.support.chats import (
 from tests.support.provider import FIXTURES, asked, mock, script
 from tests.support.provider_faults import FAULTS, KEPT, WORDS, refusal
 
-APIS = ("chat", "messages", "responses")
 ULM = {"name": "weather", "arguments": '{"city": "Ulm"}'}
 DONE = ({"say": "Done."}, {"finish": "stop"})
-
-
-@pytest.fixture(scope="module", params=APIS)
-def api(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from tests.support import Server
 from tests.support.chat_page import ChatPage
 from tests.support.node import Node
+from tests.support.tabs import Tabs
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +30,11 @@ def window(browser: Node, server: Server) -> Iterator[ChatPage]:
 def page(window: ChatPage) -> ChatPage:
     """A new chat, in the window of all tests."""
     return window.afresh()
+
+
+@pytest.fixture
+def tabs(browser: Node, server: Server) -> Iterator[Tabs]:
+    """Tabs on the module's `server`. None is open yet."""
+    some = Tabs(browser, server.url)
+    yield some
+    some.close()

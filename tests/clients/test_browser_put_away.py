@@ -48,13 +48,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def tabs(browser: Node, server: Server) -> Iterator[Tabs]:
-    some = Tabs(browser, server.url)
-    yield some
-    some.close()
-
-
 def put_away(tabs: Tabs, some: list[Tab], how: str) -> None:
     for tab in some:
         tab.do("freeze") if how == "freeze" else tab.do("visit", url=f"{tabs.url}/elsewhere")

@@ -36,13 +36,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def tabs(browser: Node, server: Server) -> Iterator[Tabs]:
-    some = Tabs(browser, server.url)
-    yield some
-    some.close()
-
-
 async def test_clients_of_one_page_share_a_stream(tabs: Tabs, server: Server, http: aiohttp.ClientSession) -> None:
     tab = tabs.add()
     tab.look("void (globalThis.more = ['board', ['board'], undefined].map((slices) => connect('/', { slices })))")
