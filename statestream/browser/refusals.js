@@ -4,6 +4,7 @@
  * with a code is an answer from the server; anything else is from another program, such as a proxy. Only the beginning
  * of the body is read, and only for a while.
  */
+import { MAX_MS } from "./deadline.js";
 import { Lost, StatestreamError } from "./errors.js";
 
 export const TEMPORARY = [408, 425, 429]; // statuses below 500 after which a retry may succeed
@@ -53,10 +54,10 @@ async function beginningOf(response) {
   return text;
 }
 
-/** The header in milliseconds: seconds or a date. Undefined without one. */
+/** The header in milliseconds, as long as a timer can wait: seconds or a date. Undefined without one. */
 function retryAfterOf(response) {
   const header = response.headers.get("Retry-After");
   if (header === null) return undefined;
   const ms = /^[0-9]+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
-  return Number.isNaN(ms) ? undefined : Math.max(0, ms);
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), MAX_MS);
 }

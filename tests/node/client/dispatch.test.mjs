@@ -62,6 +62,18 @@ test("a refusal is an error with its status, code and detail, and is not tried a
   assert.equal(asked.length, refusals.length);
 });
 
+test("what the server asks to wait is never more than a timer can wait", async (context) => {
+  const problem = { "Content-Type": "application/problem+json" };
+  const answers = ["2147484", "9".repeat(400), "Fri, 31 Dec 9999 23:59:59 GMT"].map((value) =>
+    answering(429, { code: "rate_limited", detail: "too much" }, { ...problem, "Retry-After": value }),
+  );
+  const { client } = await dispatching(context, { answers });
+  for (let n = 0; n < answers.length; n += 1) {
+    const error = await client.dispatch("board/cleared").catch((error) => error);
+    assert.equal(error.retryAfter, 2 ** 31 - 1); // after more than this, setTimeout fires at once
+  }
+});
+
 test("the client waits as long as the server asks, but not for ever", async (context) => {
   const problem = { "Content-Type": "application/problem+json" };
   const limited = (value) =>
