@@ -29,6 +29,7 @@ from statestream.chat.models.default import default_model
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
+from statestream.chat.operators.routes import routes as operators_routes
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import ENDS, Totals
 from statestream.chat.replies.quota import Quota
@@ -212,7 +213,7 @@ class Chat:
                 app[STORE].guard(declared, read=rule)
         conversations = self._conversations(app[STORE], _quota(app))
         app[COUNTED].append(lambda: _metrics(conversations.totals))
-        add_routes(app, routes(conversations))
+        add_routes(app, [*routes(conversations), *operators_routes(conversations)])
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))
 
         async def running(_: web.Application) -> AsyncIterator[None]:

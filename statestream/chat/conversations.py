@@ -24,6 +24,7 @@ from statestream.chat.messages import State, find, path, reply_to, streaming, un
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
+from statestream.chat.operators.run_list import INDEX, ListedRun, keys_in, listed_runs
 from statestream.chat.people import People
 from statestream.chat.question import Question, check_metadata
 from statestream.chat.replies.ends import STOPPED, end_reply
@@ -126,6 +127,13 @@ class Conversations:
     def totals(self) -> Totals:
         """The runs of this process, for monitoring."""
         return self._reply_tasks.totals
+
+    async def unfinished(self) -> list[ListedRun]:
+        """The replies of all chats that are in progress or waiting, on whatever node, the oldest first."""
+        keys = keys_in(self.view.versions(INDEX)) | self._in_progress.replies.keys()
+        return await self.view.complete(
+            lambda: listed_runs(keys, lambda key: state_of(self.view, key), self._reply_tasks.usage_of)
+        )
 
     def _in_use(self) -> bool:
         """Whether this node holds anything that other nodes would have to end if it were lost."""

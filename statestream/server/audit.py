@@ -1,5 +1,5 @@
 """Lines of the log about rights: who could not sign in, who was refused what, who erased
-something, whose rights were revoked.
+something, whose rights were revoked, who stopped the reply of a chat as an operator.
 
 The logger is `statestream.audit`, at the level WARNING, so that its lines are written unless somebody turns them off.
 
@@ -41,6 +41,11 @@ def revoked(subject: str, *, by: str | None = None) -> None:
 def erased(request: web.Request, family: str) -> None:
     """The sender of a request has erased an instance of a slice, whose key may be about a person."""
     log.warning(line("erased", slice=family, **sender_of(request)))
+
+
+def run_stopped(request: web.Request, chat: str) -> None:
+    """An operator has stopped the reply of a chat."""
+    log.warning(line("run_stopped", chat=chat, **sender_of(request)))
 
 
 def _about(request: web.Request, event: str, reason: str) -> Line:

@@ -1,7 +1,7 @@
 """GET /inspect: the page that shows a server to its developers, its modules, and who may use it.
 
-The page asks the ordinary routes, so it shows what its user may read. Readers and weights say more about a server, and
-need a right of their own: the rule `inspect` of `create_app`.
+The page asks the ordinary routes, so it shows what its user may read. Readers, weights and runs of chats say more about
+a server, and are for operators: those whom the rule `inspect` of `create_app` allows.
 
 Invariants: the page and its modules contain nothing of the server's state, so everybody gets them, as a browser cannot
 send a token for a page. Unless it was switched on, the page exists only for a browser on the server's own machine, by a
@@ -28,13 +28,13 @@ from statestream.server.hosts import HOSTS, LISTENING, is_loopback, name_of
 from statestream.server.request import identity_of
 
 Inspect = bool | Callable[[Identity | None], bool] | None
-"""Whether there is an inspector: False, True, or by a rule about who may see readers and weights. None: on loopback."""
+"""Whether there is an inspector: False, True, or by a rule about operators. None: on loopback."""
 PASSED_ON: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 """Headers of proxies. Whoever sends one from this machine only switches the page off for themselves."""
 
 
 class Inspector(Struct, frozen=True, kw_only=True):
-    """`on` is None if it depends on where a request comes from. `rule` says who may see readers and weights."""
+    """`on` is None if it depends on where a request comes from. `rule` says who is an operator."""
 
     on: bool | None
     rule: Rule | None = None
@@ -68,12 +68,12 @@ def check_on(request: web.Request) -> None:
 
 
 def check_operator(request: web.Request) -> None:
-    """Raises NotFound, and Forbidden if the sender of a request may not see readers and weights."""
+    """Raises NotFound, and Forbidden unless the sender of a request is an operator."""
     check_on(request)
     rule = request.config_dict[INSPECTOR].rule
     allowed = AUTH not in request.config_dict if rule is None else rule.allows(identity_of(request), None, _NoState())
     if not allowed:
-        raise Forbidden("you may not see the readers and weights of this server; create_app(inspect=…) says who may")
+        raise Forbidden("you are no operator of this server; create_app(inspect=…) says who is")
 
 
 def _is_local(request: web.Request) -> bool:

@@ -10,6 +10,7 @@
     conformance/  whether a server or a client keeps the protocol's promises
     typescript/   what a store declares, as types of TypeScript
     playback/     a recording, served as if it happened now
+    runs_in_journal  the replies in a journal that have not ended
     demo          a chat, a board, and a page for both
 
 Invariants: the engine imports nothing from here; `statestream.testing` does, because it exports `conformance`.

@@ -29,6 +29,8 @@ from statestream.tools.commands.journal.verify import verify
 from statestream.tools.commands.migrate import migrate
 from statestream.tools.commands.record import record
 from statestream.tools.commands.replay import replay
+from statestream.tools.commands.runs.list_ import list_
+from statestream.tools.commands.runs.stop import stop
 from statestream.tools.commands.serve import serve
 from statestream.tools.commands.state import state
 from statestream.tools.commands.transcripts import transcripts
@@ -59,6 +61,7 @@ JOURNAL_COMMANDS: dict[str, Callable[..., None]] = {
     "backup": backup,
     "repair": repair,
 }
+RUNS_COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "stop": stop}
 
 
 class PlainUsageCommand(TyperCommand):
@@ -116,5 +119,20 @@ journal = typer.Typer(
 for name, about_a_journal in JOURNAL_COMMANDS.items():
     journal.command(name, cls=PlainUsageCommand)(about_a_journal)
 app.add_typer(journal)
+
+runs = typer.Typer(
+    name="runs",
+    help="""Lists the replies of chats that are in progress or waiting, or stops one.
+
+    `statestream runs COMMAND --help` explains a command, with examples.
+
+    Exit code 0: it worked. 1: it failed; a sentence on stderr explains it.
+    2: invalid usage.
+    """,
+    no_args_is_help=True,
+)
+for name, about_runs in RUNS_COMMANDS.items():
+    runs.command(name, cls=PlainUsageCommand)(about_runs)
+app.add_typer(runs)
 command: Final = get_command(app)
 """What runs. Making it of the signatures of all commands takes as long as starting a server."""

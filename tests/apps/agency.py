@@ -207,7 +207,7 @@ async def patient(task: Task, context: Context) -> Pieces:
 
 
 store = Store([orders, secrets, trace, closed, *chat.slices], journal=os.environ.get("JOURNAL", "memory:"))
-app = create_app(store, auth=auth)
+app = create_app(store, auth=auth, inspect=role("operator"))
 conversations = chat.setup(app)
 
 

@@ -46,6 +46,7 @@ COMMANDS = {
     "demo": "operations.md#The command",
     "check": "howto/evolve.md#Look before you deploy",
     "journal": "operations.md#The journal as a whole",
+    "runs": "operations.md#Runs of chats",
     "types": "howto/types.md#Write TypeScript",
     "migrate": "operations.md#Journals",
     "bench": "operations.md#Measuring it",

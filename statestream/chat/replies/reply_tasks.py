@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -41,6 +41,11 @@ class ReplyTasks:
     def __contains__(self, reply: str) -> bool:
         """Whether this process makes that reply."""
         return reply in self._runs
+
+    def usage_of(self, reply: str) -> Mapping[str, int]:
+        """The tokens that the run of a reply has used so far, if it is one of this process."""
+        run = self._runs.get(reply)
+        return {} if run is None else run.measurements.usage
 
     def start(self, run: ReplyRun, then: Callable[[], Awaitable[None]]) -> None:
         """Makes the reply, then does what follows it."""

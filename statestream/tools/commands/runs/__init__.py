@@ -1,0 +1,1 @@
+"""The commands below `statestream runs`, one module for each."""
