@@ -33,7 +33,7 @@ from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, deleted_chats, erasures, listing
+from statestream.chat.slices import archive, continuations, conversation, deleted_chats, erasures, listing
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
 from statestream.chat.waiting_calls import WaitingCalls
 from statestream.core.change import Action
@@ -342,6 +342,30 @@ class Conversations:
             return [regenerated, *listing.updating(self.view, key, status=listing.STREAMING)]
 
         return await self._maker.make(key, owner, actions, agent=await self._agent_of(key, question), by=by)
+
+    async def continue_reply(
+        self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None
+    ) -> str:
+        """Lets a reply that was cut off continue, as a sibling that begins with its parts. Returns the sibling's id.
+
+        While the sibling is unfinished, repeating this returns it. `leaf` is the leaf that the sender has seen. Raises
+        NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off, or has no content.
+        """
+        state = await self.existing(key)
+        current = unfinished(state)
+        if current is not None and current.get("continues") == message:
+            return str(current["id"])
+        await self._restore(key, message)
+        state = await self.find(key)
+        owner, found = owner_in(state), find(state, message)
+        continuations.check_continuable(found)
+
+        def actions(reply: ReplyPayload) -> list[Action]:
+            more = optional(user=owner, leaf=leaf)
+            continued = continuations.continued(key, message=message, reply=reply, **more)
+            return [continued, *listing.updating(self.view, key, status=listing.STREAMING)]
+
+        return await self._maker.make(key, owner, actions, agent=found.get("model"), by=by, continues=found)
 
     async def _agent_of(self, key: str, question: str | None) -> str | None:
         """Who has answered a question."""

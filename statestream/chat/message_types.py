@@ -123,7 +123,7 @@ class Failure(TypedDict):
 
 
 class ChatMessage(TypedDict):
-    """A message of a person or a model. `parent` is the message above it."""
+    """A message of a person or a model. `parent` is the message above it, `continues` the sibling that it continues."""
 
     id: Id
     role: Literal["user", "assistant"]
@@ -137,6 +137,7 @@ class ChatMessage(TypedDict):
     finish_reason: NotRequired[str]
     usage: NotRequired[Tokens]
     error: NotRequired[Failure]
+    continues: NotRequired[Id]
     created_at: Milliseconds
     updated_at: Milliseconds
 

@@ -1,7 +1,7 @@
 """Reads a conversation: which messages it has, which of them are shown, and what their text is.
 
     message  {"id", "role", "status", "parts": […], "parent"?, "author"?, "metadata"?, "run"?, "model"?,
-              "finish_reason"?, "usage"?, "error"?, "created_at", "updated_at"}
+              "finish_reason"?, "usage"?, "error"?, "continues"?, "created_at", "updated_at"}
     part     {"type": "text" | "reasoning", "text", "chunks"?, "step"?}
              {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?,
               "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?},
@@ -12,6 +12,8 @@
 Messages form a tree by `parent`: a regenerated reply and an edited question are siblings of the first. The chat shows
 the path from its `leaf` up to the root. Text that is still growing is `text` (in a tool call: `arguments`) followed by
 an array of chunks. When the reply pauses or ends, the chunks are folded into the text.
+
+A reply that was cut off is continued by a sibling, which begins with a copy of its parts and `continues` it.
 
 A reply that waits for people to approve tool calls, or for windows to run them, is `waiting`. It has no run until then.
 

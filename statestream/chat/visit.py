@@ -117,6 +117,12 @@ class Visit:
         with self._acting():
             return await self._conversations.regenerate(key, question, leaf=leaf, by=self._by)
 
+    async def continue_reply(self, key: str, message: str, *, leaf: str | None = None) -> str:
+        """Lets a reply continue that was cut off, see Conversations. Raises NotFound, Refused."""
+        await self.existing(key)
+        with self._acting():
+            return await self._conversations.continue_reply(key, message, leaf=leaf, by=self._by)
+
     async def settle(
         self,
         key: str,

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from statestream import Change, Refused, Store, Unavailable
 from statestream.chat import Chat, Conversations, Question
 from statestream.chat.messages import text_of
-from statestream.chat.models import Finish, ModelFailed, Piece, ToolSpec, Turn
+from statestream.chat.models import CONTINUE, Finish, ModelFailed, Piece, ToolSpec, Turn
 from statestream.chat.nodes.in_progress import InProgress, Recovery
 from statestream.chat.protocols.ai_sdk.messages import ui_messages
 from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
@@ -261,6 +261,16 @@ class Conversing(RuleBasedStateMachine):
         self.run(self.trying(self.nodes[node].chats.regenerate(KEY, f"q{question}")))
 
     @rule(node=node, number=st.integers(0, 40))
+    def carry_on(self, node: int, number: int) -> None:
+        self.again[CONTINUE] += 1
+        cut_off = self.a_message(number)
+        reply = self.run(self.trying(self.nodes[node].chats.continue_reply(KEY, cut_off)))
+        if isinstance(reply, str):
+            messages = {message["id"]: message for message in everything(self.nodes[node].store, KEY)}
+            assert messages[reply]["continues"] == cut_off
+            assert text_of(messages[reply]).startswith(text_of(messages[cut_off]))
+
+    @rule(node=node, number=st.integers(0, 40))
     def branch(self, node: int, number: int) -> None:
         chosen, chats = self.a_message(number), self.nodes[node].chats
         if self.run(self.trying(chats.branch(KEY, chosen))) is None:
@@ -326,7 +336,9 @@ class Conversing(RuleBasedStateMachine):
         for node in self.nodes:
             check_sane(node.store, KEY)
         for question, calls in self.model.calls.items():
-            assert calls <= 1 + self.again[question], f"{question} was put to the model {calls} times"
+            assert calls <= (question != CONTINUE) + self.again[question], (
+                f"{question} was put to the model {calls} times"
+            )
         if not self.troubled:
             kinds = {m.get("error", {}).get("kind") for m in everything(self.nodes[0].store, KEY)}
             assert "interrupted" not in kinds, "a node that lives was taken for dead"

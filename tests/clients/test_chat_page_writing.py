@@ -168,6 +168,16 @@ def test_what_the_server_refuses_stands_beside_the_field_of_who_asked(
     other.close()
 
 
+def test_a_reply_that_was_stopped_continues(page: ChatPage) -> None:
+    page.send("wait")
+    page.growing(1)
+    page.click(STOP)
+    page.wait_for(".outcome", "stopped")
+    page.click(".outcome button:first-of-type")
+    page.wait_for("#messages > .assistant .flipper", "2 / 2")
+    assert page.reply().startswith("Waitingexactly where you stopped.")  # the model repeats what it is asked
+
+
 @pytest.mark.parametrize("way", ["picked", "pasted", "dropped"])
 def test_a_file_is_attached_and_sent(page: ChatPage, tmp_path: Path, way: str) -> None:
     if way == "picked":

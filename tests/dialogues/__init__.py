@@ -21,7 +21,7 @@ from statestream.chat.messages import find
 from statestream.chat.models import CallPiece, Reasoning
 from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
-from statestream.chat.slices import approvals
+from statestream.chat.slices import approvals, continuations
 from statestream.chat.slices import conversation as chat
 from statestream.chat.slices.approvals import DecisionPayload
 from statestream.chat.viewing.projection import Look
@@ -37,15 +37,17 @@ USAGE = {"input": 12, "output": 34, "reasoning": 5, "cached": 0}
 class Dialogue:
     """Builds the states of one chat, one reply."""
 
-    def __init__(self, question: Sequence[dict[str, Any]] = ({"type": "text", "text": "What is it?"},)) -> None:
+    def __init__(
+        self, question: Sequence[dict[str, Any]] = ({"type": "text", "text": "What is it?"},), reply: str = REPLY
+    ) -> None:
         self.state: Any = chat.chat_slice.initial
         self.states: list[Any] = []
-        self.builder = ReplyBuilder(KEY, REPLY, "provider")
+        self.reply, self.builder = reply, ReplyBuilder(KEY, reply, "provider")
         self.act(
             chat.asked(
                 KEY,
                 question={"id": QUESTION, "parts": list(question), "author": "ana"},
-                reply={"id": REPLY, "run": "run1", "node": "node1", "model": "test-model"},
+                reply={"id": reply, "run": "run1", "node": "node1", "model": "test-model"},
             )
         )
         self.look()
@@ -96,6 +98,15 @@ class Dialogue:
         self.builder = ReplyBuilder.continuing(KEY, reply_in(self.state), "provider", 0)
         self.states = [self.state]
 
+    def carry_on(self) -> None:
+        """The reply has ended, and another one, which viewers see, continues it."""
+        cut_off, self.reply = find(self.state, self.reply), REPLY
+        place: chat.ReplyPayload = {"id": REPLY, "run": "run2", "node": "node2", "model": "test-model"}
+        self.act(continuations.continued(KEY, message=cut_off["id"], reply=place))
+        parts = [*continuations.copied(cut_off, REPLY).values()]
+        self.builder = ReplyBuilder.beginning_with(KEY, REPLY, parts, "provider", 0)
+        self.states = [self.state]
+
     def returned(self, part: int, outcome: chat.ToolOutcome) -> None:
         self.builder.returned(part, outcome)
         self.look()
@@ -109,7 +120,7 @@ class Dialogue:
     def end(self, **how: Any) -> list[Any]:
         for action in self.builder.take():
             self.act(action)
-        self.act(chat.ended(KEY, reply=REPLY, figures={"duration_ms": 1_200, "pieces": 3}, **how))
+        self.act(chat.ended(KEY, reply=self.reply, figures={"duration_ms": 1_200, "pieces": 3}, **how))
         self.states.append(self.state)
         return self.states
 
@@ -223,6 +234,21 @@ def _stopped() -> list[Any]:
     return one.end(status="stopped")
 
 
+def _continued() -> list[Any]:
+    """A reply that begins with what another one had said and done when it was stopped."""
+    one = Dialogue(reply="r0")
+    one.think("Hmm.")
+    one.call(0, "{}", id="call_1", name="weather")
+    one.called()
+    one.returned(1, {"result": "fine"})
+    one.say("It is ", "as fi")
+    one.call(0, '{"ci', id="call_2", name="weather")
+    one.end(status="stopped")
+    one.carry_on()
+    one.say("ne as ", "ever.")
+    return one.complete()
+
+
 def _stopped_in_a_tool() -> list[Any]:
     one = Dialogue()
     one.say("I look. ")
@@ -277,6 +303,7 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
     "agent": _agent,
     "waiting": _waiting,
     "approved": _approved,
+    "continued": _continued,
 }
 
 

@@ -14,6 +14,7 @@ export const controlOf = (focused) => focused.dataset.control ?? (focused.closes
 
 const FLIPS = ["back", "next"];
 const FALLBACK = "The reply failed.";
+const CUT_OFF = ["truncated", "interrupted", "timeout", "connection"]; // errors after which a reply can continue
 
 const named = (control) => ({ data: { control } });
 
@@ -100,9 +101,17 @@ export class MessageView {
     void this.#do(() => this.#desk.decide(id, approved, given && { arguments: given }));
 
   #drawOutcome() {
-    const { status, error } = this.#message;
+    const { status, error, finish_reason, parts } = this.#message,
+      isTooLong = status === "complete" && finish_reason === "length";
     const text =
-      status === "error" ? (error?.message ?? FALLBACK) : status === "stopped" ? "This reply was stopped." : "";
+      status === "error"
+        ? (error?.message ?? FALLBACK)
+        : status === "stopped"
+          ? "This reply was stopped."
+          : isTooLong
+            ? "This reply has reached its maximum length."
+            : "";
+    const isCutOff = status === "stopped" || isTooLong || CUT_OFF.includes(error?.kind);
     if (this.#outcome.dataset.text === text) return;
     this.#outcome.dataset.text = text;
     const retry = element(
@@ -111,8 +120,15 @@ export class MessageView {
       icon("again"),
       "Try again",
     );
+    const carryOn = element(
+      "button",
+      { type: "button", className: "retry", onclick: () => void this.#do(() => this.#desk.carryOn(this.id)) },
+      icon("right"),
+      "Continue",
+    );
+    const buttons = isCutOff && parts.length > 0 ? [carryOn, retry] : [retry];
     this.#outcome.replaceChildren(
-      ...(text === "" ? [] : [icon(status === "error" ? "warning" : "stop"), element("span", {}, text), retry]),
+      ...(text === "" ? [] : [icon(status === "error" ? "warning" : "stop"), element("span", {}, text), ...buttons]),
     );
   }
 

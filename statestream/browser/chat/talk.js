@@ -29,12 +29,13 @@ export class Talk {
     this.#client.subscribe(onChange);
     this.#archive = archiveOf(this.id, base.request, onChange);
     this.#report = typingIn(this.id, base.request);
-    this.desk = deskOf(
+    const desk = deskOf(
       this.id,
       () => this.view,
       (path, body, options) =>
         path === chatPath(this.id, "/stream") ? this.#ask(body, options) : base.request(path, body, options),
     );
+    this.desk = { ...desk, carryOn: (message) => this.#carryOn(message) };
   }
 
   get health() {
@@ -96,6 +97,12 @@ export class Talk {
    * browsers report as an error; a response of this route ends in good order. */
   #ask(body, options) {
     return this.#base.request("api/chat", { id: this.id, ...body }, options);
+  }
+
+  /** Lets a reply continue that was cut off. */
+  #carryOn(message) {
+    const body = { message, leaf: this.view.leaf };
+    return this.#base.request(chatPath(this.id, "/continue"), body, { attempts: 1 });
   }
 
   /** Whether the chat has the message with that id, among those that are live. */

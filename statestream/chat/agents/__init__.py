@@ -30,8 +30,9 @@ class Task(Struct, frozen=True, kw_only=True):
 
     `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
     oldest first; the last one is the question. `turns` are the same as models take them. `decided` has the decisions
-    about calls that needed approval, by the ids of the calls. If it is not empty, this run continues the reply. None of
-    these values may be changed.
+    about calls that needed approval, by the ids of the calls. If it is not empty, this run continues the reply.
+    `continues` is the reply that was cut off and that this one continues: everybody sees its parts already. Its turns
+    are among `turns`, followed by the request to continue. None of these values may be changed.
     """
 
     chat: str
@@ -40,6 +41,7 @@ class Task(Struct, frozen=True, kw_only=True):
     messages: Sequence[Message]
     turns: Sequence[Turn]
     decided: Mapping[str, Decided] = field(default_factory=dict)
+    continues: Message | None = None
 
     @property
     def text(self) -> str:

@@ -12,12 +12,15 @@ cut short. Opaque data is returned only to the provider that sent it, and never 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
 from statestream.chat.models.settings import ModelSettings
 from statestream.core.errors import StatestreamError
+
+CONTINUE: Final = "Continue exactly where you stopped. Do not repeat anything, and do not comment on this request."
+"""The last turn if an answer that was cut off is to continue."""
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
-from statestream.chat.models import CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn
+from statestream.chat.models import CONTINUE, CallPiece, Finish, Piece, Reasoning, ToolSpec, Turn
 from statestream.chat.models.settings import ModelSettings
 
 WORDS_A_SECOND: Final = 30.0
@@ -88,8 +88,11 @@ class DemoModel:
             yield question.removeprefix("user: ").partition("\n")[0][:60]
             yield Finish(reason="stop")
             return
+        said = ""
+        if question == CONTINUE:
+            said, turns = turns[-2].text, turns[:-2]
         called = False
-        for piece in _pieces(turns, question, tools):
+        for piece in _without(said, _pieces(turns, turns[-1].text.strip() if turns else "", tools)):
             called = called or isinstance(piece, CallPiece)
             yield piece
             await asyncio.sleep(self._pause)
@@ -97,6 +100,17 @@ class DemoModel:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _without(said: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """What follows the text that was said before the answer was cut off."""
+    for piece in pieces:
+        if not said:
+            yield piece
+        elif isinstance(piece, str):
+            known, said = said[: len(piece)], said[len(piece) :]
+            if not said and piece != known:
+                yield piece[len(known) :]
 
 
 def _pieces(turns: Sequence[Turn], question: str, tools: Sequence[ToolSpec]) -> Iterator[Piece]:

@@ -21,7 +21,7 @@ from statestream.chat.messages import State, streaming
 from statestream.chat.nodes import lease, presence
 from statestream.chat.people import correct
 from statestream.chat.replies.ends import EXPIRED, INTERRUPTED, end_reply
-from statestream.chat.slices import approvals, conversation, runs, waits
+from statestream.chat.slices import approvals, continuations, conversation, runs, waits
 from statestream.core.change import Change, now_ms
 from statestream.core.errors import Refused, StatestreamError, VersionConflict
 from statestream.core.selection import Selection
@@ -29,7 +29,9 @@ from statestream.store.bus import ResetReason
 from statestream.store.view import StoreView
 
 _OVER: Final = frozenset((conversation.ended.type, approvals.paused.type))
-_BEGIN: Final = frozenset((conversation.asked.type, conversation.regenerated.type))
+_BEGIN: Final = frozenset(
+    action.type for action in (conversation.asked, conversation.regenerated, continuations.continued)
+)
 INDEXED: Final = Selection(names=frozenset(), families=frozenset((runs.NAME, waits.NAME, presence.NAME, lease.NAME)))
 """What is read here, by code that cannot wait: it must be held in memory."""
 

@@ -16,7 +16,7 @@ import orjson
 from msgspec import Struct
 
 from statestream.chat.approvals import Approval
-from statestream.chat.messages import KEPT_DEPTH, Message, full_text, short_id
+from statestream.chat.messages import KEPT_DEPTH, Message, Part, full_text, short_id
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.calls import Call, Calls
 from statestream.chat.slices import approvals, conversation, provider
@@ -100,16 +100,35 @@ class ReplyBuilder:
 
         `message` is the reply so far, `entries` the number of its entries of opaque data.
         """
-        builder, parts = cls(key, message["id"], provider), message["parts"]
-        builder._chunks, builder._first, builder._sent = [0] * len(parts), len(parts), entries
-        builder._step = 1 + max((part.get("step", 0) for part in parts), default=-1)
-        tools = {part["call"]: index for index, part in enumerate(parts) if part["type"] == "tool"}
-        builder._ids = set(tools)
-        builder._running = {id: index for id, index in tools.items() if parts[index]["status"] == "running"}
-        builder._noted = set(tools.values())
-        grown = (part for part in parts if part["type"] in GROWING)
-        builder._size = PART_SIZE * len(parts) + sum(len(full_text(part)) for part in grown)
+        builder = cls(key, message["id"], provider)
+        builder._resume(message["parts"], entries)
+        builder._step += 1
         return builder
+
+    @classmethod
+    def beginning_with(cls, key: str, reply: str, parts: Sequence[Part], provider: str | None, entries: int) -> Self:
+        """The builder of a reply that begins with these parts of another one. New text continues the last part.
+
+        `entries` is the number of its entries of opaque data.
+        """
+        builder, last = cls(key, reply, provider), len(parts) - 1
+        builder._resume(parts, entries)
+        if parts[last]["type"] == "tool":  # the model answers its outcome
+            builder._step += 1
+        if parts[last]["type"] == "text":
+            builder._open = ("text", last)
+        return builder
+
+    def _resume(self, parts: Sequence[Part], entries: int) -> None:
+        """Takes over the parts so far, in their last step."""
+        self._chunks, self._first, self._sent = [0] * len(parts), len(parts), entries
+        self._step = max((part.get("step", 0) for part in parts), default=-1)
+        tools = {part["call"]: index for index, part in enumerate(parts) if part["type"] == "tool"}
+        self._ids = set(tools)
+        self._running = {id: index for id, index in tools.items() if parts[index]["status"] == "running"}
+        self._noted = set(tools.values())
+        grown = (part for part in parts if part["type"] in GROWING)
+        self._size = PART_SIZE * len(parts) + sum(len(full_text(part)) for part in grown)
 
     def __bool__(self) -> bool:
         """Whether there is something to take."""

@@ -35,7 +35,7 @@ from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, conversation, listing, provider, runs, storage
+from statestream.chat.slices import archive, continuations, conversation, listing, provider, runs, storage
 from statestream.chat.slices.approvals import RunPayload
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
@@ -73,11 +73,13 @@ class ReplyMaker:
         tools: Sequence[ToolSpec] = (),
         by: Identity | None = None,
         expect: Mapping[str, int] | None = None,
+        continues: Message | None = None,
     ) -> str:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
         `agent` is the one that is asked for, `by` the person on whose behalf, `expect` what the actions are based on.
-        `settings` take precedence over those of the chat, `tools` run in the asker's front end.
+        `settings` take precedence over those of the chat, `tools` run in the asker's front end. `continues` is a reply
+        that was cut off, with whose parts the new one begins.
         Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
         filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved.
         """
@@ -86,7 +88,7 @@ class ReplyMaker:
             raise TypeError(f"expected a question without `settings`: {maker.name} chooses those of its own model")
         chosen = self._settings.asking if settings is None else self._settings.asking | settings
         asking = Asking(settings=chosen, tools=tools)
-        begin = partial(self._begin, key, owner, actions, maker, asking, by, expect)
+        begin = partial(self._begin, key, owner, actions, maker, asking, by, expect, continues)
         return await self._tasks.shielded(self._make(begin, None if by is None else by.subject))
 
     async def _make(self, begin: Callable[[], Awaitable[str]], person: str | None) -> str:
@@ -108,6 +110,7 @@ class ReplyMaker:
         asking: Asking,
         by: Identity | None,
         expect: Mapping[str, int] | None,
+        continues: Message | None,
     ) -> str:
         await self._take_lease()
         model, view = self._settings.model, self._view.on_behalf_of(by)
@@ -127,8 +130,9 @@ class ReplyMaker:
             by=by,
             tools=asking.tools,
         )
-        run = self._run(job, ReplyBuilder(key, job.reply, job.provider), self._reader(job, agent, asking, {}))
-        saving = await self._view.complete(lambda: actions(reply))
+        builder, more = await self._view.complete(lambda: self._beginning(job, continues))
+        run = self._run(job, builder, self._reader(job, agent, asking, {}))
+        saving = [*await self._view.complete(lambda: actions(reply)), *more]
         try:
             await view.dispatch([*saving, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
         except Unavailable:
@@ -139,6 +143,20 @@ class ReplyMaker:
         if find(await self._state(key), reply["id"]) is not None:
             self._start(job, run)
         return reply["id"]
+
+    def _beginning(self, job: Job, continues: Message | None) -> tuple[ReplyBuilder, list[Action]]:
+        """The builder of a new reply. If it continues another one, also the action that copies its opaque data.
+
+        Raises NotLoaded.
+        """
+        if continues is None:
+            return ReplyBuilder(job.key, job.reply, job.provider), []
+        source, renamed = continues["id"], continues.get("model") != job.maker
+        parts = continuations.copied(continues, job.reply, renamed=renamed)
+        entries = provider.count_kept(self._view, job.key, source, job.provider, parts)
+        builder = ReplyBuilder.beginning_with(job.key, job.reply, [*parts.values()], job.provider, entries)
+        copying = [provider.copied(job.key, reply=source, to=job.reply, parts=[*parts])] if entries else []
+        return builder, copying
 
     def _run(self, job: Job, builder: ReplyBuilder, reader: Reader) -> ReplyRun:
         return ReplyRun(self._view, job, builder, reader, self._settings.timeouts.total)
@@ -253,10 +271,17 @@ class ReplyMaker:
         messages = [message for message in shown if message["id"] != job.reply][-self._settings.window :]
         if not messages:
             raise Refused("unknown_chat", "This chat was deleted.")
-        turns = turns_of(messages, self._settings.window, ANY_MODEL, {})
-        decisions = decided(shown[-1]) if shown[-1]["id"] == job.reply else {}
+        reply = shown[-1] if shown[-1]["id"] == job.reply else None
+        continues = None if reply is None else _continued(state_of(self._view, job.key), reply)
+        said = messages if continues is None else [*messages, continues]
         return Task(
-            chat=job.key, reply=job.reply, question=messages[-1], messages=messages, turns=turns, decided=decisions
+            chat=job.key,
+            reply=job.reply,
+            question=messages[-1],
+            messages=messages,
+            turns=turns_of(said, self._settings.window, ANY_MODEL, {}),
+            decided={} if reply is None else decided(reply),
+            continues=continues,
         )
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
@@ -301,3 +326,11 @@ class ReplyMaker:
         turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
         headers = ModelSettings(headers=self._settings.asking.headers)  # a title needs nothing else
         return await title_of(turns, self._settings.model, headers, key)
+
+
+def _continued(state: State, reply: Message) -> Message | None:
+    """The reply that this one continues, or its own beginning if the chat no longer holds that."""
+    if "continues" not in reply:
+        return None
+    found: Message | None = find(state, reply["continues"])
+    return {**reply, "status": "stopped"} if found is None else found

@@ -15,7 +15,9 @@ strictest rules that are known:
 4. The ids of all calls differ. A call of another model has an id of nine letters and digits.
 5. The name of a call consists of at most 64 letters, digits, `_` and `-`, and its arguments are a JSON object.
 6. No turn is empty, or blank: each has text, images or calls.
-7. The last turn is a user's, or the outcome of a call. It belongs to the newest question, which no window cuts off.
+7. The last turn is a user's, or the outcome of a call. It belongs to the newest question, which no window cuts off. If
+   the answer to that question is to continue, the last turn is the request to continue: newer models reject a
+   conversation that ends with their own words.
 
 Opaque data is returned to the provider that sent it, with the calls and the answers that it belongs to.
 
@@ -42,7 +44,7 @@ from statestream.chat.messages import (
     short_id,
     text_of,
 )
-from statestream.chat.models import ToolCall, Turn
+from statestream.chat.models import CONTINUE, ToolCall, Turn
 from statestream.chat.slices.provider import NOTHING, Sent
 
 BETWEEN: Final = "\n\n"
@@ -68,7 +70,10 @@ def turns_of(messages: Sequence[Message], window: int, model: str, sent: Mapping
             kept.append(turns)
     turns = [turn for turns in reversed(kept) for turn in turns]
     begin = next((at for at, turn in enumerate(turns) if turn.role == "user"), len(turns))
-    return list(_with_different_ids(_alternating(turns[begin:])))
+    alternating = _alternating(turns[begin:])
+    if alternating and alternating[-1].role == "assistant":
+        alternating.append(Turn(role="user", text=CONTINUE))
+    return list(_with_different_ids(alternating))
 
 
 def _turns(message: Message, model: str, sent: Sent) -> list[Turn]:

@@ -14,7 +14,8 @@ chat, they must own it. The server's own actions, and those of people on a serve
 Choosing another branch changes what everybody sees. An action that does so can name the `leaf` that its sender has
 seen. If the chat shows another leaf, the action is refused.
 
-What happens to tool calls that need approval is in `approvals`.
+What happens to tool calls that need approval is in `approvals`, and how a reply continues after its end in
+`continuations`.
 
 Invariants: pure handlers; ids and times come with the action. A message that has ended never changes again. A reply
 that is in progress or waiting is the leaf and the last of the list. A chat that was removed comes back only by being
@@ -125,7 +126,7 @@ def asked(
     if known is not None:
         taken = "This id belongs to another message of this chat; use a new one."
         raise Refused(KNOWN, "This was asked before.") if known["role"] == "user" else Refused("id_taken", taken)
-    _check_idle(state)
+    check_idle(state)
     check_leaf(state, leaf)
     parent = state.get("leaf")
     if "edits" in question:
@@ -143,8 +144,8 @@ def asked(
         message["author"] = question["author"]
     if "metadata" in question:
         message["metadata"] = question["metadata"]
-    _add(state, action, message, parent)
-    _add_reply(state, action, reply, question["id"])
+    add_message(state, action, message, parent)
+    add_reply(state, action, reply, question["id"])
 
 
 @chat_slice.action
@@ -153,12 +154,12 @@ def regenerated(
 ) -> None:
     """Somebody asked for another reply to an existing question: a sibling of its earlier replies."""
     check_member(state, action)
-    _check_idle(state)
+    check_idle(state)
     check_leaf(state, leaf)
     found = find(state, question)
     if found is None or found["role"] != "user":
         raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
-    _add_reply(state, action, reply, question)
+    add_reply(state, action, reply, question)
 
 
 @chat_slice.action(gradual=True)
@@ -253,7 +254,7 @@ def titled(state: Any, *, title: str, user: str | None = None) -> None:
 def branched(state: Any, action: Action, *, message: str, leaf: str | None = None) -> None:
     """Somebody chose the branch with that message: shows it, down to its newest message."""
     check_member(state, action)
-    _check_idle(state)
+    check_idle(state)
     check_leaf(state, leaf)
     if find(state, message) is None:
         raise Refused("unknown_message", "The message to show is no longer in this chat.")
@@ -330,7 +331,8 @@ def check_leaf(state: State, leaf: str | None) -> None:
         raise Refused(STALE, "The chat has changed since you loaded it. Load it again, then repeat this.")
 
 
-def _check_idle(state: Any) -> None:
+def check_idle(state: Any) -> None:
+    """Raises Refused while a reply is in progress or waits."""
     if streaming(state) is not None:
         raise Refused("busy", "A reply is in progress in this chat; wait until it has ended.")
     if waiting(state) is not None:
@@ -357,17 +359,19 @@ def leave(
         message["usage"] = {**before, **{name: before.get(name, 0) + tokens for name, tokens in usage.items()}}
 
 
-def _add(state: Any, action: Action, message: dict[str, Any], parent: str | None) -> None:
+def add_message(state: Any, action: Action, message: dict[str, Any], parent: str | None) -> None:
+    """Adds a message below `parent`, and shows it."""
     if parent is not None:
         message["parent"] = parent
     state["messages"].append({**message, "created_at": action.at, "updated_at": action.at})
     state["leaf"] = message["id"]
 
 
-def _add_reply(state: Any, action: Action, reply: ReplyPayload, question: str) -> None:
-    message = {"id": reply["id"], "role": "assistant", "status": "streaming", "parts": []}
+def add_reply(state: Any, action: Action, reply: ReplyPayload, question: str, **more: Any) -> None:
+    """Adds the place of a reply. `more` are further members of the message."""
+    message = {"id": reply["id"], "role": "assistant", "status": "streaming", "parts": [], **more}
     run = {"id": reply["run"], "node": reply["node"]}
-    _add(state, action, {**message, "run": run, "model": reply["model"]}, question)
+    add_message(state, action, {**message, "run": run, "model": reply["model"]}, question)
 
 
 def fold(part: Any) -> None:

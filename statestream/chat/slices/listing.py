@@ -18,7 +18,7 @@ from typing import Any, Final
 from statestream.chat.members import participants_of
 from statestream.chat.message_types import ChatList
 from statestream.chat.messages import unfinished
-from statestream.chat.slices import approvals, conversation
+from statestream.chat.slices import approvals, continuations, conversation
 from statestream.chat.slices.approvals import RunPayload
 from statestream.chat.slices.conversation import Listed, name_of
 from statestream.core.change import Action, now_ms
@@ -49,6 +49,7 @@ def _created(state: Any, action: Action) -> None:
 
 @chats_slice.on(conversation.asked, key=_owner)
 @chats_slice.on(conversation.regenerated, key=_owner)
+@chats_slice.on(continuations.continued, key=_owner)
 def _asked(state: Any, action: Action) -> None:
     _update(state, str(action.key), updated_at=action.at, status=STREAMING)
 

@@ -13,7 +13,7 @@ reply.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -44,6 +44,24 @@ def sent(state: Any, *, reply: str, provider: str, first: int, entries: list[Ent
     kept = state["replies"].setdefault(reply, {"provider": provider, "entries": []})["entries"]
     if first == len(kept):
         kept.extend(entries)
+
+
+@provider_slice.action
+def copied(state: Any, *, reply: str, to: str, parts: list[int]) -> None:
+    """The reply `to` begins with these parts of a reply. See `continuations`."""
+    known, places = state["replies"].get(reply), {part: place for place, part in enumerate(parts)}
+    if known is not None and to not in state["replies"]:
+        kept = [_placed(entry, places) for entry in _belonging(known["entries"], places)]
+        state["replies"][to] = {"provider": known["provider"], "entries": kept}
+
+
+def _belonging(entries: Iterable[Entry], parts: Container[int]) -> list[Entry]:
+    """The entries that belong to answers, or to these parts."""
+    return [entry for entry in entries if "part" not in entry or entry["part"] in parts]
+
+
+def _placed(entry: Entry, places: Mapping[int, int]) -> Entry:
+    return {**entry, "part": places[entry["part"]]} if "part" in entry else entry
 
 
 @provider_slice.action
@@ -82,6 +100,13 @@ def entries_of(view: StoreView, key: str, reply: str) -> int:
     """The number of entries of a reply. Raises NotLoaded."""
     state = view.get(f"{NAME}/{key}")
     return 0 if state is None else len(state.value["replies"].get(reply, {"entries": ()})["entries"])
+
+
+def count_kept(view: StoreView, key: str, reply: str, provider: str | None, parts: Container[int]) -> int:
+    """How many entries `copied` copies, if the data is this provider's; otherwise 0. Raises NotLoaded."""
+    state = view.get(f"{NAME}/{key}")
+    known = None if state is None else state.value["replies"].get(reply)
+    return 0 if known is None or known["provider"] != provider else len(_belonging(known["entries"], parts))
 
 
 def _sorted(entries: Sequence[Entry]) -> Sent:

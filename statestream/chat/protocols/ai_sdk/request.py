@@ -9,6 +9,8 @@ a new or edited message are taken. At the client an edited message keeps its id.
 made from the old one and its content, so that posting it again finds it. A message with a known id and other content
 counts as edited, with or without `messageId`, because some front ends leave that out.
 
+A request to regenerate a reply with `"continue": true` lets a reply that was cut off continue.
+
 Regenerating a reply or editing a question changes what everybody sees. The ids in the body show, within limits, what
 the page has seen: its last question, or the reply that it names, must be shown. If a page names `leaf`, only that
 counts.
@@ -99,7 +101,7 @@ def _part(posted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Post(Body):
-    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf` and `agent` are ours.
+    """The body of a question. `trigger` and `messageId` are the AI SDK's, `leaf`, `agent` and `continue` are ours.
 
     The last message of a person counts. It has text in `content`, or `parts`. Other members are ignored.
     """
@@ -112,6 +114,7 @@ class Post(Body):
     messageId: str | None = Field(default=None, max_length=MAX_ID)  # noqa: N815 - the wire's name
     leaf: str | None = Field(default=None, min_length=1, max_length=MAX_ID)
     agent: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
+    continues: bool = Field(default=False, alias="continue")
 
     @cached_property
     def _last(self) -> _Posted | None:
@@ -169,6 +172,15 @@ class Post(Body):
         if meant is None and (self.messageId is not None or not questions):
             raise Refused("unknown_message", "The message to answer again is no longer in this chat.")
         return str((meant or questions[-1])["id"])
+
+    def to_continue(self, state: State) -> Any:
+        """The reply to continue, if this is wanted and not another answer. Raises Refused if there is none."""
+        if self.trigger != "regenerate-message" or not self.continues:
+            return None
+        named = message_or_reply(state, self.messageId) if self.messageId else find(state, state.get("leaf"))
+        if named is None or named["role"] == "user":
+            raise Refused("unknown_message", "The reply to continue is no longer in this chat.")
+        return named
 
     def leaf_for_regenerating(self, state: State, question: str) -> str | None:
         """The leaf that the sender of a request to regenerate has seen. Raises Refused."""
@@ -271,6 +283,11 @@ async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> Answer:
     if settled is not None:
         reply = await chats.settle(key, decisions=settled.decisions, answers=settled.answers)
         return Answer(reply=reply, held=settled.held)
+    cut_off = post.to_continue(state)
+    if cut_off is not None:
+        hidden = hidden_by_sibling(state, cut_off) if post.leaf is None else ()
+        leaf = leaf_seen(state, post.leaf, hidden)
+        return Answer(reply=await chats.continue_reply(key, cut_off["id"], leaf=leaf))
     again = post.to_regenerate(state)
     if again is not None:
         leaf = post.leaf_for_regenerating(state, again)

@@ -22,7 +22,7 @@ from statestream.chat.message_types import ChatMessage, Id
 from statestream.chat.messages import find
 from statestream.chat.parameters import BEFORE, CHAT, LEAF, MAX_PAGE, PAGE
 from statestream.chat.question import MAX_ID
-from statestream.chat.seen import hidden_by_branch, leaf_seen, looked_at
+from statestream.chat.seen import hidden_by_branch, hidden_by_sibling, leaf_seen, looked_at
 from statestream.chat.visit import Visit
 from statestream.core.errors import HandlerFailed, Malformed, NotFound, RateLimited, Refused
 from statestream.protocol.frame_types import PositionText
@@ -42,6 +42,10 @@ class Branch(Body):
 
     message: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
     leaf: Annotated[str | None, Field(min_length=1, max_length=MAX_ID)] = None
+
+
+class Continue(Branch):
+    """The body of a request to continue a reply that was cut off: the reply, and the leaf that the sender has seen."""
 
 
 class Typing(Body):
@@ -73,6 +77,12 @@ class ChatAnswer(TypedDict):
     title: NotRequired[str]
     user: NotRequired[str]
     participants: NotRequired[list[str]]
+
+
+class Continued(TypedDict):
+    """The reply that begins with the parts of the one that was cut off."""
+
+    reply: Id
 
 
 class Page(TypedDict):
@@ -193,6 +203,18 @@ def routes(conversations: Conversations) -> list[Route]:
         await chats.branch(key, newest, leaf=leaf_seen(state, body.leaf, hidden))
         return json_response({})
 
+    async def continue_reply(request: web.Request) -> web.Response:
+        check_query(request)
+        chats, key = visit(request, conversations), key_of(request)
+        body = checked(Continue, await read_json(request))
+        await chats.caught_up()
+        state = await chats.existing(key)
+        found = find(state, body.message)
+        hidden = () if found is None or body.leaf is not None else hidden_by_sibling(state, found)
+        leaf = leaf_seen(state, body.leaf, hidden)
+        answer: Continued = {"reply": await chats.continue_reply(key, body.message, leaf=leaf)}
+        return json_response(answer)
+
     async def typing(request: web.Request) -> web.Response:
         """Only for people who are present: without a stream that closes, nothing would end their presence."""
         check_query(request)
@@ -212,6 +234,7 @@ def routes(conversations: Conversations) -> list[Route]:
             method="POST", path="/api/chats/{id}/stop", handler=stop_route(conversations, lenient=False), contract=STOP
         ),
         Route(method="POST", path="/api/chats/{id}/branch", handler=branch, contract=BRANCH),
+        Route(method="POST", path="/api/chats/{id}/continue", handler=continue_reply, contract=CONTINUE),
         Route(method="POST", path="/api/chats/{id}/typing", handler=typing, contract=TYPING),
     ]
 
@@ -248,6 +271,15 @@ BRANCH: Final = Contract(
     parameters=(CHAT,),
     body=Branch,
     answers=(Answer(description="The chat shows it.", model=Nothing),),
+    errors=(NotFound, Refused, RateLimited, HandlerFailed),
+    access="identity",
+)
+CONTINUE: Final = Contract(
+    name="continue",
+    summary="Lets a reply that was cut off continue, as another version of it.",
+    parameters=(CHAT,),
+    body=Continue,
+    answers=(Answer(description="The reply continues.", model=Continued),),
     errors=(NotFound, Refused, RateLimited, HandlerFailed),
     access="identity",
 )
