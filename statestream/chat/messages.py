@@ -154,6 +154,13 @@ def is_object(text: str) -> bool:
         return False
 
 
+def call_id(reply: str, index: int) -> str:
+    """An id for a tool call that is unique in the chat, as front ends require. That of its model or agent is unique
+    only in the reply.
+    """
+    return f"{reply}:call-{index}"
+
+
 def short_id(message_id: str, number: int) -> str:
     """An id for a tool call of a message: nine letters and digits, which every known provider accepts."""
     return hashlib.sha256(f"{message_id}-{number}".encode()).hexdigest()[:9]

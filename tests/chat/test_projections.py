@@ -5,6 +5,7 @@ Golden files stand in tests/dialogues; the protocols' own clients read the same 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -39,6 +40,20 @@ def test_the_frames_of_who_was_there_from_the_start_over_a_websocket(name: str) 
     check_golden(f"{name}.socket", b"".join(orjson.dumps(frame) + b"\n" for frame in frames))
     assert view.over
     assert view.new(look_at(DIALOGUES[name]()[-1])) == []
+
+
+@every_dialogue
+def test_calls_of_two_replies_have_different_ids(name: str) -> None:
+    """Providers and agents may use an id again in their next answer. A front end may take it for the same call."""
+    states = DIALOGUES[name]()
+    reply = reply_in(states[-1])
+    ids = [
+        {part["toolCallId"] for part in ui_message({**reply, "id": id})["parts"] if "toolCallId" in part}
+        for id in (REPLY, "another")
+    ]
+    streamed = set(re.findall(r'"toolCallId":"([^"]+)"', ui_stream(states).decode()))
+    assert ids[0] == streamed
+    assert ids[0].isdisjoint(ids[1])
 
 
 @every_dialogue

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from statestream.chat.messages import Message, Part, State, full_text, outcome_text, path, text_of
+from statestream.chat.messages import Message, Part, State, call_id, full_text, outcome_text, path, text_of
 
 Event = dict[str, Any]
 AGMessage = dict[str, Any]
@@ -124,10 +124,6 @@ def step_id(reply: str, step: int) -> str:
 
 def reasoning_id(reply: str, index: int) -> str:
     return f"{reply}:reasoning-{index}"
-
-
-def call_id(reply: str, index: int) -> str:
-    return f"{reply}:call-{index}"
 
 
 # a person's message

@@ -23,9 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision, ToolAnswer, approval_id
-from statestream.chat.messages import KEPT_DEPTH, State, undecided, waiting
+from statestream.chat.messages import KEPT_DEPTH, State, call_id, undecided, waiting
 from statestream.chat.models import ToolSpec
-from statestream.chat.protocols.ag_ui.messages import call_id
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, NotJSON, Refused
 from statestream.core.signature import first_problem

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from statestream.chat.messages import WRITTEN, Message, Part, State, find, is_finished, path, undecided
+from statestream.chat.messages import WRITTEN, Message, Part, State, call_id, find, is_finished, path, undecided
 from statestream.chat.protocols.ag_ui.messages import (
     Event,
     activity_of,
-    call_id,
     reasoning_id,
     result_of,
     settled_parts,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from statestream.chat.messages import WRITTEN, Message, Part, State, full_text, is_finished, path
+from statestream.chat.messages import WRITTEN, Message, Part, State, call_id, full_text, is_finished, path
 from statestream.core.errors import NotJSON
 from statestream.core.values import loads
 
@@ -43,7 +43,7 @@ def _ui_part(message: Message, index: int) -> dict[str, Any]:
     if message["role"] == "user":
         return dict(part)
     if part["type"] == "tool":
-        return _tool(part)
+        return _tool(part, call_id(message["id"], index))
     if part["type"] not in WRITTEN:
         return whole_part(part, index)
     id = {"id": str(index)} if part["type"] == "reasoning" else {}
@@ -59,9 +59,9 @@ def whole_part(part: Part, index: int) -> dict[str, Any]:
     return {"type": part["type"], "data": part["data"]}
 
 
-def _tool(part: Part) -> dict[str, Any]:
+def _tool(part: Part, id: str) -> dict[str, Any]:
     readable, given = arguments_of(part)
-    ui = {"type": f"tool-{part['name']}", "toolCallId": part["call"], "state": _state_of(part)}
+    ui = {"type": f"tool-{part['name']}", "toolCallId": id, "state": _state_of(part)}
     if "approval" in part:
         ui["approval"] = {
             name: part["approval"][name] for name in ("id", "approved", "reason") if name in part["approval"]

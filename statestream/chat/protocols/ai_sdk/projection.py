@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from statestream.chat.messages import WRITTEN, Message, Part, find, is_finished
+from statestream.chat.messages import WRITTEN, Message, Part, call_id, find, is_finished
 from statestream.chat.protocols.ai_sdk.messages import arguments_of, metadata_of, whole_part
 from statestream.chat.viewing.projection import Growing, Item, Look
 
@@ -82,7 +82,7 @@ class UIMessageProjection:
             yield from self._begin_step(part.get("step", 0))
         sent = self._parts[index]
         if part["type"] == "tool":
-            yield from _tool(sent, part)
+            yield from _tool(sent, part, call_id(message["id"], index))
         elif part["type"] not in WRITTEN:
             if not sent.closed:
                 sent.closed = True
@@ -141,11 +141,11 @@ def _text(sent: _SentPart, part: Part, part_id: str, *, finished: bool) -> Itera
         yield {"type": f"{kind}-end", "id": part_id}
 
 
-def _tool(sent: _SentPart, part: Part) -> Iterator[Chunk]:
+def _tool(sent: _SentPart, part: Part, id: str) -> Iterator[Chunk]:
     """The chunks of a tool call: its input, its approval if it needs one, then its output."""
     if sent.closed:
         return
-    call, name = {"toolCallId": part["call"]}, {"toolName": part["name"]}
+    call, name = {"toolCallId": id}, {"toolName": part["name"]}
     if not sent.begun:
         sent.begun = True
         yield {"type": "tool-input-start", **call, **name}

@@ -34,7 +34,7 @@ from pydantic import ConfigDict, Field
 from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision, ToolAnswer
 from statestream.chat.chats import chat_key
-from statestream.chat.messages import KEPT_DEPTH, Message, State, find, message_or_reply, path
+from statestream.chat.messages import KEPT_DEPTH, Message, State, call_id, find, message_or_reply, path
 from statestream.chat.protocols.ai_sdk.messages import own_metadata
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_metadata, check_parts
 from statestream.chat.seen import hidden_by_sibling, leaf_seen, looked_at, stale
@@ -149,7 +149,11 @@ class Post(Body):
         if message is None:
             return None
         decisions = [_decision(part) for part in held if part.get("state") == "approval-responded"]
-        offers = {part["call"]: part["offer"]["id"] for part in message["parts"] if "offer" in part}
+        offers = {
+            call_id(message["id"], index): part["offer"]["id"]
+            for index, part in enumerate(message["parts"])
+            if "offer" in part
+        }
         answers = [
             _answer(part, offers[part["toolCallId"]])
             for part in held
