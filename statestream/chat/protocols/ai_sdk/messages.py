@@ -61,7 +61,7 @@ def whole_part(part: Part, index: int) -> dict[str, Any]:
 
 def _tool(part: Part, id: str) -> dict[str, Any]:
     readable, given = arguments_of(part)
-    ui = {"type": f"tool-{part['name']}", "toolCallId": id, "state": _state_of(part)}
+    ui: dict[str, Any] = {"type": f"tool-{part['name']}", "toolCallId": id, "state": _state_of(part)}
     if "approval" in part:
         ui["approval"] = {
             name: part["approval"][name] for name in ("id", "approved", "reason") if name in part["approval"]
