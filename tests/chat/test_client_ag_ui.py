@@ -678,4 +678,10 @@ async def test_the_client_reads_the_golden_files_byte_by_byte(node: Node) -> Non
             seen = await (await client.start()).done()
             assert seen.failure is None
             assert seen.messages == orjson.loads(orjson.dumps(snapshots(dialogue()[-1])[-1]))
-            assert seen.events == [json.loads(line[6:]) for line in golden.decode().split("\n") if line]
+            sent = [json.loads(line[6:]) for line in golden.decode().split("\n") if line]
+            assert [_apart(event) for event in seen.events] == [_apart(event) for event in sent]
+
+
+def _apart(event: Any) -> Any:
+    """An event without the messages of a snapshot: the client lets these grow in the event itself."""
+    return {**event, "messages": len(event["messages"])} if "messages" in event else event
