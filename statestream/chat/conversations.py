@@ -26,7 +26,7 @@ from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.operators.run_list import INDEX, ListedRun, keys_in, listed_runs
 from statestream.chat.people import People
-from statestream.chat.question import Question, check_metadata
+from statestream.chat.question import Question
 from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
@@ -267,7 +267,7 @@ class Conversations:
             check_length(key)
         else:
             await self.existing(key)
-        payload = _payload(question)
+        payload = question.payload()
         if find(await self.find(key), payload["id"]) is None:
             await self.caught_up()  # another node may have asked this, and archived it since
         if await self.is_archived(key, payload["id"]):
@@ -389,14 +389,3 @@ class Conversations:
             except Refused:
                 return False
         return True
-
-
-def _payload(question: Question) -> QuestionPayload:
-    payload: QuestionPayload = {"id": question.id or secrets.token_hex(6), "parts": list(question.parts)}
-    if question.author is not None:
-        payload["author"] = question.author
-    if question.edits is not None:
-        payload["edits"] = question.edits
-    if question.metadata:
-        payload["metadata"] = check_metadata(question.metadata)
-    return payload

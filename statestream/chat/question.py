@@ -5,6 +5,7 @@ Invariants: plain data. The limits here hold for every protocol.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
 from statestream.chat.models.settings import ModelSettings
+from statestream.chat.slices.conversation import QuestionPayload
 from statestream.core.errors import Malformed
 from statestream.core.values import plain
 
@@ -48,6 +50,17 @@ class Question(Struct, frozen=True, kw_only=True):
     ) -> Self:
         """A question that consists of text."""
         return cls(parts=[{"type": "text", "text": text}], author=author, agent=agent, settings=settings)
+
+    def payload(self) -> QuestionPayload:
+        """The question as it is saved. Raises Malformed."""
+        payload: QuestionPayload = {"id": self.id or secrets.token_hex(6), "parts": list(self.parts)}
+        if self.author is not None:
+            payload["author"] = self.author
+        if self.edits is not None:
+            payload["edits"] = self.edits
+        if self.metadata:
+            payload["metadata"] = check_metadata(self.metadata)
+        return payload
 
 
 def check_parts(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
