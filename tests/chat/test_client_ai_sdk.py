@@ -137,6 +137,7 @@ PARTS = [
         "type": "tool-weather",
         "toolCallId": "REPLY:call-2",
         "state": "output-available",
+        "providerExecuted": True,
         "input": {"city": "Ulm"},
         "output": {"city": "Ulm", "celsius": [20]},
     },
@@ -144,6 +145,7 @@ PARTS = [
         "type": "tool-weather",
         "toolCallId": "REPLY:call-3",
         "state": "output-error",
+        "providerExecuted": True,
         "input": {"city": "Atlantis"},
         "errorText": "There is no weather in Atlantis.",
     },
@@ -747,3 +749,26 @@ async def test_text_that_fails_is_an_error_and_stays(pages: Pages, upstream: str
     end = page.settled()
     assert end["status"] == "error"
     assert said(end["messages"])[-1] == "As far "
+
+
+async def test_a_page_has_nothing_to_send_after_a_reply_that_ends_with_a_tool(
+    pages: Pages, upstream: str, http: aiohttp.ClientSession
+) -> None:
+    """The SDK sends again by itself if all tools of the last step have outcomes, but only those that windows run."""
+    one, two = pages(), pages()
+    call = {"index": 0, "id": "call_1", "name": "wait", "arguments": json.dumps({"gate": f"{one.chat} never"})}
+    question = await script(http, upstream, one.chat, {"say": "Wait. "}, {"call": call}, {"finish": "tool_calls"})
+    one.send(question)
+
+    async def running() -> Any:
+        messages = await loaded(http, one)
+        return messages if messages and messages[-1]["parts"][-1].get("state") == "input-available" else None
+
+    two.begin(await eventually(running)).resume()
+    two.wait(status="streaming")
+    await stopped(http, one)
+    for page in (one, two):
+        end = page.settled()
+        assert (end["status"], end["error"]) == ("ready", None)
+        assert [post["method"] for post in end["posts"]] == ["POST" if page is one else "GET"]
+        assert end["messages"][-1] == (await loaded(http, one))[-1]

@@ -216,3 +216,24 @@ async def test_an_interrupt_beside_a_tool_of_the_front_end(
     seen = await (await client.start(run="run2", resume=resume)).done()
     assert (seen.last["type"], seen.last["outcome"]) == ("RUN_FINISHED", {"type": "success"})
     assert seen.messages[-1]["content"] == "There."
+
+
+async def test_a_page_does_not_send_its_output_again_if_the_reply_is_stopped_then(
+    server: Server, upstream: str, http: Http, way: tuple[Node, str, str]
+) -> None:
+    node, transport, name = way
+    question = f"where until stopped by {name}"
+    await script(http, upstream, question, call("where", "locate", 0, precision="street"), {"finish": "tool_calls"})
+    await script(http, upstream, f"{question}+", {"wait": "never"})
+    page = Page(node, server, f"stopped-{name}").begin(transport=transport)
+    shown = page.ask(question)
+    [tool] = [part for part in shown["messages"][-1]["parts"] if part["type"] == "tool-locate"]
+    node.ask("output", tool="locate", toolCallId=tool["toolCallId"], output={"lat": 48.4})
+    page.wait(status="streaming")
+    async with http.post(f"{server.url}/api/chats/{page.chat}/stop") as response:
+        assert response.status == 200
+    page.wait(status="ready")
+    await script(http, upstream, f"and now, {name}?", {"say": "Nothing."}, {"finish": "stop"})
+    shown = page.ask(f"and now, {name}?")
+    assert (shown["status"], shown["error"]) == ("ready", None)
+    assert len(shown["posts"]) == (0 if transport == "socket" else 3), "what goes over a socket is not recorded"

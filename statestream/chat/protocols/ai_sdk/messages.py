@@ -20,6 +20,11 @@ _METADATA: Final = {
     "error": "error",
 }
 
+SETTLED: Final = {"providerExecuted": True}
+"""A member of calls with an outcome. Without it, `lastAssistantMessageIsCompleteWithToolCalls` takes an outcome for one
+that the page has made and must send: it would do so again and again if the reply ends there.
+"""
+
 
 def ui_messages(state: State) -> list[dict[str, Any]]:
     """The messages that are shown."""
@@ -68,6 +73,8 @@ def _tool(part: Part, id: str) -> dict[str, Any]:
         }
     if readable or part["status"] == "error":
         ui["input"] = given
+    if part["status"] in ("complete", "error"):
+        ui |= SETTLED
     if part["status"] == "complete":
         ui["output"] = part["result"]
     elif part["status"] == "error":

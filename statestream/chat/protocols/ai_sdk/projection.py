@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from statestream.chat.messages import WRITTEN, Message, Part, call_id, find, is_finished
-from statestream.chat.protocols.ai_sdk.messages import arguments_of, metadata_of, whole_part
+from statestream.chat.protocols.ai_sdk.messages import SETTLED, arguments_of, metadata_of, whole_part
 from statestream.chat.viewing.projection import Growing, Item, Look
 
 Chunk = dict[str, Any]
@@ -162,14 +162,14 @@ def _tool(sent: _SentPart, part: Part, id: str) -> Iterator[Chunk]:
         sent.asked = True
         yield {"type": "tool-approval-request", "approvalId": part["approval"]["id"], **call}
     if part["status"] == "error" and not readable:
-        yield {"type": "tool-input-error", **call, **name, "input": given, "errorText": part["error"]}
+        yield {"type": "tool-input-error", **call, **name, **SETTLED, "input": given, "errorText": part["error"]}
     elif sent.closed:
         yield _output(part, call)
 
 
 def _output(part: Part, call: Chunk) -> Chunk:
     if part["status"] == "complete":
-        return {"type": "tool-output-available", **call, "output": part["result"]}
+        return {"type": "tool-output-available", **call, **SETTLED, "output": part["result"]}
     if part["status"] == "denied":
         return {"type": "tool-output-denied", **call}
-    return {"type": "tool-output-error", **call, "errorText": part["error"]}
+    return {"type": "tool-output-error", **call, **SETTLED, "errorText": part["error"]}

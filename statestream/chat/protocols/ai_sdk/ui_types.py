@@ -76,6 +76,7 @@ class UITool(TypedDict):
     approval: NotRequired[UIApproval]
     input: NotRequired[Any]
     output: NotRequired[Any]
+    providerExecuted: NotRequired[Literal[True]]
     errorText: NotRequired[str]
 
 
@@ -178,6 +179,7 @@ class UIToolInputError(TypedDict):
     type: Literal["tool-input-error"]
     toolCallId: str
     toolName: str
+    providerExecuted: Literal[True]
     input: Any
     errorText: str
 
@@ -202,6 +204,7 @@ class UIToolOutput(TypedDict):
 
     type: Literal["tool-output-available"]
     toolCallId: str
+    providerExecuted: Literal[True]
     output: Any
 
 
@@ -210,6 +213,7 @@ class UIToolOutputError(TypedDict):
 
     type: Literal["tool-output-error"]
     toolCallId: str
+    providerExecuted: Literal[True]
     errorText: str
 
 
