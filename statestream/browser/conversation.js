@@ -38,11 +38,10 @@ function viewed(chat) {
   };
 }
 
-/** The messages that are shown: the way up from the leaf, oldest first. Parents come before their children. */
+/** The messages that are shown: the way up from the leaf, oldest first. */
 function branchOf({ messages, leaf }) {
-  const shown = [];
-  for (let at = messages.length - 1, wanted = leaf; at >= 0; at -= 1)
-    if (messages[at].id === wanted) wanted = (shown.push(messages[at]), messages[at].parent);
+  const known = new Map(messages.map((message) => [message.id, message])), shown = [];
+  for (let at = known.get(leaf); at; at = known.get(at.parent)) shown.push(at);
   return shown.reverse();
 }
 

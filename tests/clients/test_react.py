@@ -13,52 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import pytest
 
-from tests.support import ROOT, Server, dispatch, eventually
+from tests.support import Server, dispatch, eventually
 from tests.support.browser import Tab, is_of_the_cut, text_is
-from tests.support.bundling import bundle, bundled_page, write_page
-from tests.support.chats import ask, invite, new_chat
+from tests.support.bundling import bundle, write_page
+from tests.support.hooked import FRAMES, HOOKS, serving, texts
 from tests.support.node import Node
-from tests.support.paths import NODE
-from tests.support.provider import open_gate, script
 
 pytestmark = pytest.mark.slow
-APP = f"{ROOT / 'tests/apps/hooked.py'}:app"
-HOOKS = NODE / "hooks"
-VERSIONS = {"18": NODE / "react18", "19": NODE / "web"}
 LIVE = text_is("output", "live")
-
-
-@pytest.fixture(scope="module", params=VERSIONS)
-def packages(request: pytest.FixtureRequest) -> Path:
-    return VERSIONS[request.param]
-
-
-@pytest.fixture(scope="module")
-def pages(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page in development, where Strict Mode runs everything twice."""
-    return bundled_page(HOOKS / "page.jsx", tmp_path_factory.mktemp("pages"), packages)
-
-
-@pytest.fixture(scope="module")
-def production(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundled_page(HOOKS / "page.jsx", tmp_path_factory.mktemp("production"), packages, production=True)
-
-
-@pytest.fixture
-def gate(request: pytest.FixtureRequest) -> str:
-    """A gate of the upstream that only this test opens."""
-    return re.sub(r"\W", "-", request.node.name)
-
-
-@contextmanager
-def serving(pages: Path, **env: str) -> Iterator[Server]:
-    with Server("serve", APP, env={"PAGES": str(pages), "PYTHONPATH": str(ROOT), **env}) as running:
-        yield running
 
 
 async def add(http: aiohttp.ClientSession, server: Server, *titles: str) -> None:
@@ -81,11 +47,6 @@ async def subscribers(http: aiohttp.ClientSession, server: Server) -> int:
 
 def frames(tab: Tab) -> list[str]:
     return [event["name"] for event in tab.look("seen.events") if event["name"] != "state.update"]
-
-
-def texts(*selectors: str) -> str:
-    """A script: what these elements show."""
-    return f"{json.dumps(selectors)}.map((each) => document.querySelector(each)?.textContent)"
 
 
 # slices
@@ -252,21 +213,6 @@ async def test_many_changes_are_drawn_at_most_once_per_frame(
         assert tab.close() == []
 
 
-FRAMES = """void (() => {
-  Object.assign(globalThis, { frames: 0, most: 0 });
-  const real = requestAnimationFrame, drawn = () => Math.max(...Object.values(renders));
-  let before = { ...renders };
-  const tick = () => {
-    frames += 1;
-    for (const name of Object.keys(renders)) most = Math.max(most, renders[name] - (before[name] ?? renders[name]));
-    before = { ...renders };
-    real(tick);
-  };
-  real(tick);
-})()"""
-"""`most` is how often one component was drawn between two frames."""
-
-
 WHILE_IT_CHANGES = """void (() => {
   const headers = { "Content-Type": "application/json" }, body = '{"type": "board/counted", "payload": {}}';
   for (let at = 0; at < 20; at += 1) void fetch("/dispatch", { method: "POST", headers, body });
@@ -389,146 +335,3 @@ async def test_a_part_that_is_hydrated_later_shows_the_snapshot_first(
             tab.wait(text_is("#tasks", "ab"))
             assert tab.look("recovered") == []
             assert tab.close() == [], "a mismatch is an error in the console"
-
-
-# chats
-
-
-async def say(tab: Tab, text: str) -> None:
-    tab.do("say", field="input[name=text]", text=text)
-
-
-async def test_a_token_draws_one_component_once_per_frame(
-    browser: Node, production: Path, upstream: str, gate: str, http: aiohttp.ClientSession
-) -> None:
-    first = await script(http, upstream, "One?", {"say": "First."}, {"finish": "stop"})
-    steps = [{"say": "begun "}, {"wait": gate}, {"drip": {"text": "word ", "times": 120, "every": 0.004}}]
-    second = await script(http, upstream, "Two?", *steps, {"wait": f"{gate}-end"}, {"finish": "stop"})
-    with serving(production, UPSTREAM=f"{upstream}/v1") as server:
-        chat = await new_chat(http, server)
-        await ask(http, server, chat, first)
-        tab = Tab(browser, "page", f"{server.url}/?show=chat&chat={chat}")
-        tab.wait("document.querySelectorAll('li.complete').length === 2")
-        tab.do("say", field="input", text=second)
-        tab.wait("document.querySelector('li.streaming')?.textContent === 'begun '")
-        tab.look(FRAMES)
-        before = tab.look("({ ...renders })")
-        await open_gate(http, upstream, gate)
-        tab.wait(f"document.querySelector('li.streaming')?.textContent === 'begun ' + {json.dumps('word ' * 120)}")
-        after, most, passed = tab.look("[renders, most, frames]")
-        drawn = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-        [(name, times)] = drawn.items()
-        assert name.startswith("message ")
-        assert most == 1
-        assert 2 <= times <= passed
-        print(f"120 tokens: {times} renderings of one component in {passed} frames")
-        tab.do("click", target="#all")  # from here on, this component reads the messages
-        tab.wait(text_is("#texts", "One?|First.|Two?|begun " + "word " * 120))
-        await open_gate(http, upstream, f"{gate}-end")
-        tab.wait("document.querySelectorAll('li.complete').length === 4")
-        assert tab.close() == []
-
-
-async def test_every_viewer_sees_the_reply_grow(
-    browser: Node, pages: Path, upstream: str, gate: str, http: aiohttp.ClientSession
-) -> None:
-    steps = [{"say": "It "}, {"wait": gate}, {"say": "grows."}, {"finish": "stop"}]
-    question = await script(http, upstream, "Grow?", *steps)
-    with serving(pages, UPSTREAM=f"{upstream}/v1") as server:
-        chat = await new_chat(http, server)
-        tabs = [Tab(browser, name, f"{server.url}/?show=chat&chat={chat}") for name in ("left", "right")]
-        for tab in tabs:
-            tab.wait(text_is("output", "ready"))
-        tabs[0].do("say", field="input", text=question)
-        for tab in tabs:
-            tab.wait(f"{texts('output', '.user', '.assistant')}.join('|') === 'streaming|Grow?|It '")
-        await open_gate(http, upstream, gate)
-        for tab in tabs:
-            tab.wait(f"{texts('output', '.user', '.assistant')}.join('|') === 'ready|Grow?|It grows.'")
-            assert tab.close() == []
-
-
-async def test_a_chat_is_started_stopped_edited_answered_again_and_branched(
-    browser: Node, pages: Path, upstream: str, http: aiohttp.ClientSession
-) -> None:
-    begun = await script(http, upstream, "Begin?", {"say": "So far"}, {"wait": "never"})
-    again = await script(http, upstream, "Better?", {"say": "Better."}, {"finish": "stop"})
-    with serving(pages, UPSTREAM=f"{upstream}/v1") as server:
-        tab = Tab(browser, "page", f"{server.url}/?show=chat&simple=yes")
-        assert tab.wait("chat?.status === 'ready'")
-        tab.do("say", field="input", text=begun)
-        tab.wait("chat.status === 'streaming' && chat.messages[1]?.text === 'So far'")
-        busy = tab.look("chat.send('Now?').catch(({ code, reason }) => [code, reason])")
-        assert busy == ["refused", "busy"]
-        tab.look("chat.stop()")
-        tab.wait("chat.messages[1].status === 'stopped'")
-        tab.look(f"chat.edit(chat.ids[0], {json.dumps(again)})")
-        tab.wait("chat.messages[1]?.text === 'Better.' && chat.status === 'ready'")
-        assert tab.look("chat.messages.map(({ siblings }) => siblings.length)") == [2, 1]
-        tab.look("chat.regenerate()")
-        tab.wait("chat.messages[1]?.siblings.length === 2 && chat.status === 'ready'")
-        tab.look("chat.branch(chat.messages[0].siblings[0])")
-        tab.wait("chat.messages[1]?.text === 'So far'")
-        assert tab.look("chat.messages.map(({ text }) => text)") == [begun, "So far"]
-        tab.look("chat.branch(chat.messages[0].siblings[1])")
-        tab.wait("chat.messages[1]?.text === 'Better.'")
-        assert all("409" in problem for problem in tab.close())
-
-
-async def test_older_messages_are_loaded_from_the_archive(
-    browser: Node, production: Path, upstream: str, http: aiohttp.ClientSession
-) -> None:
-    question = await script(http, upstream, "One more?", {"say": "Yes."}, {"finish": "stop"})
-    many, shown = 230, "document.querySelectorAll('li').length"
-    with serving(production, UPSTREAM=f"{upstream}/v1", MANY=str(many), KEEP="20") as server:
-        witness = Tab(browser, "witness", f"{server.url}/?show=chat&chat=long")
-        witness.wait(f"{shown} === {many} && document.querySelector('#older') === null")
-        witness.do("say", field="input", text=question)
-        witness.wait(f"{shown} === {many + 2} && document.querySelector('output').textContent === 'ready'")
-        assert witness.wait("document.querySelector('#older') === null"), "nothing that was shown has gone"
-        tab = Tab(browser, "late", f"{server.url}/?show=chat&chat=long")
-        tab.wait(f"{shown} === 32 && document.querySelector('#older') !== null")
-        before = tab.look("({ ...renders })")
-        tab.do("click", target="#older")
-        tab.wait(f"{shown} === 132")
-        after = tab.look("renders")
-        assert [after[name] for name in before if name.startswith("message")] == [1] * 32, "each is drawn once"
-        assert after["conversation"] == before["conversation"] + 1
-        assert "Message 100," in tab.look("document.querySelector('li').textContent")
-        tab.do("click", target="#older")
-        tab.wait(f"{shown} === {many + 2} && document.querySelector('#older') === null")
-        again = await script(http, upstream, "And now?", {"say": "Now, too."}, {"finish": "stop"})
-        tab.do("say", field="input", text=again)
-        for each in (tab, witness):
-            each.wait(f"{shown} === {many + 4} && document.querySelector('li:last-child').textContent === 'Now, too.'")
-            assert each.look("renders['message m0']") == 1
-            assert each.close() == []
-
-
-async def test_a_chat_that_does_not_exist_is_missing(browser: Node, pages: Path) -> None:
-    with serving(pages) as server:
-        tab = Tab(browser, "page", f"{server.url}/?show=chat&simple=yes&chat={quote('no/such (chat)')}")
-        tab.wait(text_is("output", "missing"))
-        assert tab.look("chat.send('Hello?').catch(({ status }) => status)") == 404
-        assert all("404" in problem for problem in tab.close())
-
-
-async def test_people_see_who_is_here_and_who_is_typing(browser: Node, pages: Path, upstream: str) -> None:
-    with serving(pages, UPSTREAM=f"{upstream}/v1", AUTH="yes") as server:
-        headers = {"Authorization": "Bearer ann"}
-        async with aiohttp.ClientSession(headers=headers) as http:
-            chat = await new_chat(http, server)
-            assert await invite(http, server, chat, "bob s") == 200
-        ann, bob = (
-            Tab(browser, name, f"{server.url}/?show=people&slices=chat/{chat}&chat={chat}&token={quote(quote(name))}")
-            for name in ("ann", "bob s")
-        )
-        for tab in (ann, bob):
-            tab.wait("document.querySelectorAll('#people li').length === 2")
-        bob.look("setTyping()")
-        ann.wait("document.querySelector('#people').textContent.includes('bob s is typing')")
-        bob.look("setTyping(false)")
-        ann.wait("!document.querySelector('#people').textContent.includes('typing')")
-        assert bob.close() == []
-        ann.wait(text_is("#people", "ann"))
-        assert ann.close() == []
