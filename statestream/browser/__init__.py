@@ -16,7 +16,9 @@ The client is the package that `npm pack` makes of this folder: `statestream.js`
     optimistic.js                     `optimistic`: these together, for pages that want them
     conversation.js, archive.js       chats as people see them, and their older messages
     feed.js                           what components show of it
-    react.js                          the hooks for React
+    provider.js, react.js             the hooks for React
+    tool_runner.js                    calls of tools that run in a window
+    tools.js, react_tools.js          `runTools` and `useTools`, for pages that have such tools
 
 The inspector is a page of its own, `inspector/`, which builds on the client and is no part of the package:
 

@@ -3,48 +3,17 @@
  *   <StatestreamProvider url="/" slices={["board"]}> … </StatestreamProvider>
  *   const tasks = useSlice("board", (board) => board.tasks);
  *
- * Invariants: this is all that is public of the hooks. Rendering changes nothing: connections are opened by effects
- * only, and a provider closes those that it has opened. While a page is hydrated, all components show the snapshot.
+ * Invariants: this is all that is public of the hooks, except for those of `react_tools.js`. Rendering changes nothing.
+ * While a page is hydrated, all components show the snapshot.
  */
 "use client"; // frameworks that render on a server run this module in the browser as well
 
-import * as React from "react";
 import { archiveOf } from "./archive.js";
 import { EMPTY, deskOf, keyOf, peopleIn, typingIn } from "./conversation.js";
-import { StatestreamError } from "./errors.js";
-import { Source } from "./feed.js";
+import { React, useSource } from "./provider.js";
 import { areShallowEqual } from "./sharing.js";
 
-const Context = React.createContext(null), NONE = {};
-const same = (value) => value, ignore = () => {};
-
-/** Gives components a client: `client`, or one of its own, with `url` and the options of `connect`.
- *
- * Its own client connects when the provider is mounted in a browser, and is closed after it is unmounted.
- */
-export function StatestreamProvider({ children, client, url, ...options }) {
-  const { slices, token, identity, snapshot } = options;
-  const newest = React.useRef(options), spent = React.useRef(undefined);
-  const source = React.useMemo(() => {
-    const own = { ...options };
-    for (const name of ["token", "fetch"]) // a component may pass a new one each time
-      if (typeof own[name] === "function") own[name] = (...given) => newest.current[name](...given);
-    if (snapshot === spent.current) delete own.snapshot; // it was shown already, and to somebody else perhaps
-    return new Source(client, url, own);
-  }, [client, String(url), slices && String(slices), typeof token === "function" || token, identity]);
-  React.useInsertionEffect(() => void (newest.current = options)); // before the effects of the components in it
-  React.useEffect(() => {
-    spent.current = newest.current.snapshot;
-    return source.base.subscribe(ignore);
-  }, [source]);
-  return React.createElement(Context.Provider, { value: source }, children);
-}
-
-function useSource() {
-  const source = React.useContext(Context);
-  if (source !== null) return source;
-  throw new StatestreamError("there is no StatestreamProvider around this component", { code: "no_provider" });
-}
+const NONE = {}, same = (value) => value;
 
 /** What `select` makes of what `read` finds in the feed with the slice `name`: the same object while it is equal. */
 function useFeed(name, read, select = same, isEqual = Object.is) {
@@ -145,4 +114,5 @@ export function useMessage(chat, message) {
 /** The hooks above, with the types of a server. */
 export const createHooks = () => ({ useSlice, useDispatch, useHealth, usePresence, useChat, useMessage });
 
+export { StatestreamProvider } from "./provider.js";
 export { areShallowEqual };

@@ -98,12 +98,14 @@ EXPORTED = {
         *("StatestreamProvider", "useSlice", "useDispatch", "useHealth", "useChat", "useMessage", "usePresence"),
         *("createHooks", "areShallowEqual"),
     },
+    "statestream/tools": {"runTools"},
+    "statestream/react-tools": {"useTools"},
 }
 
 
 @pytest.mark.parametrize("module", EXPORTED)
 def test_the_types_declare_what_the_module_exports(app: Path, module: str) -> None:
-    types = (CLIENT / f"{module.rpartition('/')[2]}.d.ts").read_text()
+    types = (CLIENT / f"{module.rpartition('/')[2].replace('-', '_')}.d.ts").read_text()
     declared = set(re.findall(r"^export (?:function|class) (\w+)", types, re.MULTILINE))
     script = f"import('{module}').then((all) => console.log(Object.keys(all).join(' ')))"
     assert set(run("node", "-e", script, cwd=app).split()) == declared == EXPORTED[module]
@@ -180,12 +182,12 @@ def minified(*entry: str, code: str | None = None) -> int:
     return len(gzip.compress(done.stdout.encode(), mtime=0))
 
 
-def added(*names: str) -> int:
-    """The bytes that these names of the hooks add to a page that has the client."""
-    client = 'export * from "./statestream.js"; '
-    hooks = f'export {{ {", ".join(names)} }} from "./react.js"' if names else 'export * from "./react.js"'
+def added(*names: str, module: str = "react.js", to: tuple[str, ...] = ("statestream.js",)) -> int:
+    """The bytes that these names of a module, or all of them, add to a page that has the others."""
+    before = " ".join(f'export * from "./{each}";' for each in to)
+    more = f'export {{ {", ".join(names)} }} from "./{module}"' if names else f'export * from "./{module}"'
     bundle = ("--bundle", "--external:react")
-    return minified(*bundle, code=client + hooks) - minified(*bundle, code=client)
+    return minified(*bundle, code=before + more) - minified(*bundle, code=before)
 
 
 def test_the_client_is_small() -> None:
@@ -198,6 +200,13 @@ def test_the_hooks_are_small_and_the_page_says_how_small() -> None:
     [said, less] = re.findall(r"\*\*([\d.]+) kB\*\*", (ROOT / "docs/react.md").read_text())
     assert everything == pytest.approx(float(said) * 1000, 0.1)
     assert slices == pytest.approx(float(less) * 1000, 0.1)
+
+
+def test_the_page_on_tools_says_what_they_add() -> None:
+    [plain, hook] = re.findall(r"\*\*([\d.]+) kB\*\*", (ROOT / "docs/frontend-tools.md").read_text())
+    assert added(module="tools.js") == pytest.approx(float(plain) * 1000, 0.1)
+    both = ("statestream.js", "react.js")
+    assert added(module="react_tools.js", to=both) == pytest.approx(float(hook) * 1000, 0.1)
 
 
 def test_the_page_says_how_large_each_module_is() -> None:

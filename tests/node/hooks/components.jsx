@@ -6,6 +6,7 @@
 import { Component, lazy, memo, Suspense, useLayoutEffect, useState, useTransition } from "react";
 import { StatestreamProvider, useChat, useMessage, usePresence } from "statestream/react";
 import { useDispatch, useHealth, useSlice } from "statestream/react";
+import { useTools } from "statestream/react-tools";
 
 export const renders = {};
 
@@ -121,6 +122,13 @@ export function People({ id }) {
   return <ul id="people">{people.map(({ name, typing }) => <li key={name}>{name}{typing && " is typing"}</li>)}</ul>;
 }
 
+/** Runs a tool. `globalThis.locate` is what it does. */
+function Window({ id }) {
+  counted("window");
+  useTools(id, { locate: (...given) => globalThis.locate(...given) });
+  return <p id="window">open</p>;
+}
+
 /** A part that takes its time, so that the browser draws others before it. */
 function Slow({ at }) {
   const until = performance.now() + 3, count = useSlice("board", ({ count }) => count);
@@ -180,7 +188,7 @@ export function Page({ query, client, snapshot }) {
   const { show = "board", slices, token } = given;
   globalThis.change = setChanged;
   if (show === "alone") return <Boundary><Count /></Boundary>;
-  const chats = { chat: <Chats {...given} />, people: <People id={given.chat} /> };
+  const chats = { chat: <Chats {...given} />, people: <People id={given.chat} />, window: <Window id={given.chat} /> };
   const shown = { board: <Board />, heavy: <Heavy />, parts: <Parts />, ...chats }[show];
   const props = client ? { client } : { url: "/", slices: slices?.split(",") ?? [], token, snapshot };
   if (slices === undefined) delete props.slices;

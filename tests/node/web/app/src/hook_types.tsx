@@ -1,6 +1,7 @@
 /* hook_types.tsx: what the types of the hooks allow, and what they do not. It is compiled, and never runs. */
 import { connect, type Health, type Result, type Snapshot } from "statestream";
 import * as untyped from "statestream/react";
+import { useTools } from "statestream/react-tools";
 import { areShallowEqual, StatestreamProvider, type ChatMessage } from "statestream/react";
 import type { Payloads, State, Task } from "./board";
 import { useChat, useDispatch, useHealth, useMessage, usePresence, useSlice } from "./hooks";
@@ -25,6 +26,8 @@ export function Typed() {
     if (chat.hasOlder) await chat.loadOlder();
     return dispatch("board/task_added", { id: "1", title: "Ship it" }, { id: "r" });
   };
+  useTools("42", { locate: async ({ precision }: { precision: string }) => precision });
+  useTools(undefined, {});
   setTyping();
   setTyping(false);
   void [board, tasks, made, deep, members, phase, level, error?.code, other, people[0]?.name, people[0]?.typing, add];
@@ -43,6 +46,8 @@ export function Typed() {
   void dispatch("board/nothing");
   // @ts-expect-error: a chat has a text as its id
   useChat(42);
+  // @ts-expect-error: a tool is a function
+  useTools("42", { locate: 7 });
   // @ts-expect-error: a message is not written to
   chat.messages[0]!.text = "";
   return null;

@@ -1,6 +1,7 @@
 /* types.ts: what the types of the package allow, and what they do not. It is compiled, and never runs. */
 import { connect, StatestreamError, ticket } from "statestream";
 import { optimistic } from "statestream/optimistic";
+import { runTools } from "statestream/tools";
 import type { Client, Health, Result, Update } from "statestream";
 import type { Payloads, State, Task } from "./board";
 
@@ -81,4 +82,14 @@ export function expected(): void {
   optimistic<State, Payloads>({ "board/task_added": ({ tasks }, task) => ({ tasks: [...tasks, task] }) });
   // @ts-expect-error: a room may not exist yet
   optimistic<State, Payloads>({ "room/joined": (room, { name }) => ({ members: [...room.members, name] }) });
+}
+
+export function offered(): void {
+  const locate = async ({ precision }: { precision: string }, { signal }: { signal: AbortSignal }) => ({ precision, signal });
+  const stop: () => void = runTools(client, "42", { locate, now: () => Date.now() });
+  stop();
+  // @ts-expect-error: a chat has a text as its id
+  runTools(client, 42, {});
+  // @ts-expect-error: a tool is a function
+  runTools(client, "42", { locate: 7 });
 }
