@@ -11,11 +11,12 @@ from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.question import Question
-from statestream.chat.settings import Timeouts
+from statestream.chat.settings import Concurrency, Timeouts
 
 __all__ = [
     "Approval",
     "Chat",
+    "Concurrency",
     "Conversations",
     "Decision",
     "Files",

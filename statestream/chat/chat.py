@@ -11,6 +11,7 @@ Invariants: assembly only. Nothing below the chat imports it.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeVar, overload
@@ -33,9 +34,10 @@ from statestream.chat.operators.routes import routes as operators_routes
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import ENDS, Totals
 from statestream.chat.replies.quota import Quota
+from statestream.chat.replies.run_queue import RunQueue
 from statestream.chat.replies.tools import Needs, Tools
 from statestream.chat.rules import RULES
-from statestream.chat.settings import Settings, Timeouts
+from statestream.chat.settings import Concurrency, Settings, Timeouts
 from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.deleted_chats import deleted_slice
@@ -52,7 +54,7 @@ from statestream.core.values import check_settings
 from statestream.server.authentication import AUTH
 from statestream.server.contract import add_routes
 from statestream.server.limits import DAY_SECONDS, LIMITED, LIMITS, per
-from statestream.server.metrics import COUNTED, counter, histogram
+from statestream.server.metrics import COUNTED, counter, gauge, histogram
 from statestream.server.request import STORE
 from statestream.server.stream import STREAM_OBSERVERS
 from statestream.store.store import Store
@@ -73,7 +75,8 @@ class Chat:
     number of newest messages that the model is given. `keep`: the number of messages that a chat holds live; older ones
     move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
-    after the first exchange. `files`: which files people can post.
+    after the first exchange. `files`: which files people can post. `concurrency`: how many replies a process makes at
+    once.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Chat:
         lease: float = LEASE_SECONDS,
         titles: bool = True,
         files: Files | None = None,
+        concurrency: Concurrency | None = None,
     ) -> None:
         _check(model, settings, timeouts, window=window, keep=keep, lease=lease)
         self.slices: Sequence[Slice] = (
@@ -118,6 +122,7 @@ class Chat:
             lease=lease,
             titles=titles,
             files=files or Files(),
+            concurrency=concurrency or Concurrency(),
         )
 
     @overload
@@ -189,10 +194,11 @@ class Chat:
 
     def conversations(self, store: Store) -> Conversations:
         """The conversations of a store that has `slices`, for programs without a server. Use them as `async with`."""
-        return self._conversations(store, Quota())
+        return self._conversations(store, Quota(), Counter())
 
-    def _conversations(self, store: Store, quota: Quota) -> Conversations:
-        return Conversations(store.view(SERVER), self._settings, quota)
+    def _conversations(self, store: Store, quota: Quota, limited: Counter[str]) -> Conversations:
+        queue = RunQueue(self._settings.concurrency, limited)
+        return Conversations(store.view(SERVER), self._settings, quota, queue)
 
     def setup(self, app: web.Application) -> Conversations:
         """Adds the chat's routes to an application of `create_app` whose store has `slices`.
@@ -211,8 +217,8 @@ class Chat:
         if AUTH in app:
             for declared, rule in RULES.items():
                 app[STORE].guard(declared, read=rule)
-        conversations = self._conversations(app[STORE], _quota(app))
-        app[COUNTED].append(lambda: _metrics(conversations.totals))
+        conversations = self._conversations(app[STORE], _quota(app), app[LIMITED])
+        app[COUNTED].append(lambda: _metrics(conversations.totals, conversations.queue))
         add_routes(app, [*routes(conversations), *operators_routes(conversations)])
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))
 
@@ -245,8 +251,10 @@ def _quota(app: web.Application) -> Quota:
     return Quota(runs, tokens, app[LIMITED])
 
 
-def _metrics(totals: Totals) -> list[Metric]:
+def _metrics(totals: Totals, queue: RunQueue) -> list[Metric]:
     return [
+        gauge("replies_running", "Replies that this process makes now.", queue.working),
+        gauge("replies_queued", "Replies that wait for their turn in this process.", queue.queued),
         counter("replies", "Replies of this process by how they ended.", totals.ended, "end", ENDS),
         histogram("reply_seconds", "From the start of a reply to its end.", totals.seconds),
         histogram("reply_first_piece_seconds", "From the start of a reply to its first piece.", totals.first_piece),

@@ -32,6 +32,7 @@ from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_tasks import ReplyTasks
+from statestream.chat.replies.run_queue import RunQueue
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, continuations, conversation, deleted_chats, erasures, listing
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
@@ -54,11 +55,13 @@ class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
     `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are
-    those of the chats, `calls` the tool calls that wait. The methods check no right: requests use a Visit. `by` is
-    the person on whose behalf a chat is changed, which its actions check.
+    those of the chats, `calls` the tool calls that wait, `queue` the runs that wait for their turn. The methods check
+    no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
     """
 
-    def __init__(self, view: StoreView, settings: Settings, quota: Quota | None = None) -> None:
+    def __init__(
+        self, view: StoreView, settings: Settings, quota: Quota | None = None, queue: RunQueue | None = None
+    ) -> None:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier = Notifier()
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
@@ -69,7 +72,10 @@ class Conversations:
         self.presence = Presence(view, self.node, self._lease.take, self._may_be_present)
         self._recovery = Recovery(view, self._in_progress)
         self.people = People(view)
-        self._maker = ReplyMaker(view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota())
+        self.queue = queue or RunQueue()
+        self._maker = ReplyMaker(
+            view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota(), self.queue
+        )
         self.calls = WaitingCalls(view, settings, self._maker, self.existing, self.current)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []

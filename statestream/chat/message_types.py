@@ -90,7 +90,8 @@ class SourcePart(TypedDict):
 
 
 class Run(TypedDict):
-    """How a reply is made: while the run lasts, the node, and what an agent is doing; afterwards, measurements.
+    """How a reply is made: while the run lasts, the node, what an agent is doing, and whether the run still waits for
+    its turn; afterwards, measurements.
 
     A reply that has waited is made by several runs. This is the newest one.
     """
@@ -98,6 +99,8 @@ class Run(TypedDict):
     id: str
     node: NotRequired[str]
     status: NotRequired[str]
+    queued: NotRequired[bool]
+    queued_ms: NotRequired[float]
     duration_ms: NotRequired[float]
     first_piece_ms: NotRequired[float]
     pieces: NotRequired[float]

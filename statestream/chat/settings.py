@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from statestream.chat.agents.declared import Agents
 from statestream.chat.files import Files
@@ -15,6 +16,7 @@ from statestream.chat.mcp.server import ToolServer
 from statestream.chat.models import Model
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.tools import Tools
+from statestream.core.values import check_settings
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -24,6 +26,23 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     idle: float = 60.0
     total: float = 300.0
     tool: float = 30.0
+
+
+class Concurrency(Struct, frozen=True, kw_only=True):
+    """How many replies a process makes at once. None means no limit.
+
+    `total`: in all. `per_model`: by each model or agent. `per_person`: for each person who asks. Further replies wait
+    for their turn, up to `queue` of them; what exceeds that is refused. Raises TypeError and ValueError for anything
+    that is not a number above 0.
+    """
+
+    total: int | None = None
+    per_model: int | None = None
+    per_person: int | None = None
+    queue: int = 1_000
+
+    def __post_init__(self) -> None:
+        check_settings(**{name: value for name, value in asdict(self).items() if value is not None})
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -44,3 +63,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease: float
     titles: bool
     files: Files
+    concurrency: Concurrency

@@ -20,6 +20,7 @@ from statestream.core.values import check_settings
 NAMES: Final = (
     "body",
     "body_time",
+    "concurrency",
     "dispatches",
     "head_time",
     "idle",

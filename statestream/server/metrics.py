@@ -78,25 +78,25 @@ class Metrics(Collector):
 
     def _store(self) -> Iterator[Metric]:
         vitals, slow = self._view.vitals, self._view.slow_calls
-        yield _gauge("position", "The number of the newest change.", self._view.position.seq)
+        yield gauge("position", "The number of the newest change.", self._view.position.seq)
         yield histogram("dispatch_seconds", "From a request to its answer.", vitals.dispatch)
         yield histogram("handler_seconds", "Calls of handlers.", slow.handlers)
         yield histogram("journal_append_seconds", "Appends to the journal, of a batch each.", vitals.journal)
         yield counter("journal_appends_failed", "Appends that failed.", vitals.appends_failed)
         yield histogram("follow_seconds", "From another process's request to this one's knowledge.", vitals.follow)
         if self._ahead is not None:
-            yield _gauge("journal_ahead", "Changes in the journal that this process does not know yet.", self._ahead)
+            yield gauge("journal_ahead", "Changes in the journal that this process does not know yet.", self._ahead)
         yield _by("trouble", "What is wrong now: 1 if it is.", "cause", vitals.troubles.by_cause())
         yield counter("slow_calls", "Calls that kept the server for too long.", slow.counted, "kind", get_args(Kind))
 
     def _streams(self) -> Iterator[Metric]:
         hub, counted, lag = self._hub, self._hub.counters, self._hub.lag()
-        yield _gauge("subscribers", "Open streams.", hub.subscribers)
-        yield _gauge("streams_of_identities", "Open streams and WebSockets of identities.", hub.held)
-        yield _gauge("subscribers_behind", "Streams that wait for the journal or for their client.", hub.behind)
-        yield _gauge("subscribers_handed_off", "Open streams on handed-off sockets.", len(hub.sockets))
-        yield _gauge("subscriber_lag_changes", "By how many changes the slowest stream is behind.", lag.changes)
-        yield _gauge("subscriber_lag_seconds", "For how long the slowest stream has been behind.", lag.seconds)
+        yield gauge("subscribers", "Open streams.", hub.subscribers)
+        yield gauge("streams_of_identities", "Open streams and WebSockets of identities.", hub.held)
+        yield gauge("subscribers_behind", "Streams that wait for the journal or for their client.", hub.behind)
+        yield gauge("subscribers_handed_off", "Open streams on handed-off sockets.", len(hub.sockets))
+        yield gauge("subscriber_lag_changes", "By how many changes the slowest stream is behind.", lag.changes)
+        yield gauge("subscriber_lag_seconds", "For how long the slowest stream has been behind.", lag.seconds)
         yield histogram("commit_to_socket_seconds", "From a commit to the write to the last socket.", counted.writing)
         yield counter("streams_handed_off", "Streams whose socket was handed off.", counted.handed_off)
         yield counter("deliveries", "Changes times the live streams that received them.", counted.deliveries)
@@ -107,7 +107,7 @@ class Metrics(Collector):
         yield counter("streams_lagged", slow, counted.lagged, "by", LAGGED)
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
+def gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"statestream_{name}", text, value=value)
 
 

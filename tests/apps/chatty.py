@@ -1,10 +1,10 @@
 """The application under test for the chat: its model is wherever CHATTY_UPSTREAM says, through the openai package.
 
 CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL,
-CHATTY_API (`chat`, `messages` or `responses`), CHATTY_SETTINGS (JSON), CHATTY_TITLES, CHATTY_AUTH (people have names,
-see `by_name`) and AHEAD (see `moved_clock`) come from the environment too: an application has no options on the command
-line. The key is OPENAI_API_KEY or ANTHROPIC_API_KEY, as in production. A tool that waits is let go on by the upstream's
-gate of that name.
+CHATTY_API (`chat`, `messages` or `responses`), CHATTY_SETTINGS (JSON), CHATTY_TITLES, CHATTY_CONCURRENCY (JSON),
+CHATTY_AUTH (people have names, see `by_name`; the role `operator` makes operators) and AHEAD (see `moved_clock`) come
+from the environment too: an application has no options on the command line. The key is OPENAI_API_KEY or
+ANTHROPIC_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import aiohttp
 
 from statestream import Refused, Store, create_app
-from statestream.chat import Chat, ModelSettings, Timeouts
+from statestream.auth import role
+from statestream.chat import Chat, Concurrency, ModelSettings, Timeouts
 from statestream.chat.models import Model
 from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
@@ -54,6 +55,7 @@ chat = Chat(
     lease=seconds("LEASE", "1"),
     keep=int(os.environ.get("CHATTY_KEEP", "500")),
     titles=os.environ.get("CHATTY_TITLES", "") == "yes",
+    concurrency=Concurrency(**json.loads(os.environ.get("CHATTY_CONCURRENCY", "{}"))),
 )
 
 
@@ -88,5 +90,6 @@ async def broken() -> None:
 app = create_app(
     Store(chat.slices, journal=os.environ.get("CHATTY_JOURNAL", "memory:")),
     auth=auth if os.environ.get("CHATTY_AUTH") else None,
+    inspect=role("operator") if os.environ.get("CHATTY_AUTH") else None,
 )
 chat.setup(app)

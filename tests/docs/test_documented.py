@@ -21,7 +21,7 @@ from typer.main import get_group
 
 import statestream
 from statestream import Slice, Store, auth, create_app
-from statestream.chat import Chat, ModelSettings, Timeouts
+from statestream.chat import Chat, Concurrency, ModelSettings, Timeouts
 from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
 from statestream.chat.models.responses import OpenAIResponsesModel
@@ -80,6 +80,7 @@ CALLS: dict[Callable[..., Any], str] = {
     Retention: "operations.md#Journals",
     Chat: "chat.md",
     Timeouts: "chat.md",
+    Concurrency: "chat.md",
     ModelSettings: "models.md#Settings",
     AnthropicModel: "models.md",
     OpenAIModel: "models.md",

@@ -27,7 +27,8 @@ class ListedRun(TypedDict):
     chat: Id
     reply: Id
     state: Annotated[
-        Literal["running", "waiting"], Field(description="`waiting`: for an approval, or for a window's result.")
+        Literal["running", "queued", "waiting"],
+        Field(description="`queued`: for its turn. `waiting`: for an approval, or for a window's result."),
     ]
     made_by: Annotated[str, Field(description="The name of the model or of the agent.")]
     node: NotRequired[Annotated[str, Field(description="The node that makes it.")]]
@@ -59,7 +60,7 @@ def _listed(key: str, reply: Message, used: Mapping[str, int]) -> ListedRun:
     listed: ListedRun = {
         "chat": key,
         "reply": reply["id"],
-        "state": "waiting" if waits else "running",
+        "state": "waiting" if waits else "queued" if run.get("queued") else "running",
         "made_by": reply["model"],
         "since": reply["updated_at"] if waits else reply["created_at"],
     }

@@ -41,6 +41,12 @@ class Intake:
         self.stopping = False
         self._count = 0
 
+    def begin(self) -> None:
+        """The run has waited for its turn, and begins now."""
+        self.measurements.begin()
+        self.builder.began()
+        self.news.set()
+
     def take(self, piece: AgentPiece) -> None:
         """Adds a piece. Raises ModelFailed if the reply cannot hold it, and what `add` raises if it is none."""
         if isinstance(piece, Finish):

@@ -24,14 +24,20 @@ ENDS: Final = ("complete", "waiting", "stopped", "elsewhere", "lost")
 
 
 class Measurements:
-    """The measurements of a run that begins now. Used in a running event loop."""
+    """The measurements of a run that begins now, or has its place and begins later. Used in a running event loop."""
 
     def __init__(self) -> None:
         self._began = asyncio.get_running_loop().time()
+        self._queued = 0.0
         self._first: float | None = None
         self._pieces = 0
         self.usage: dict[str, int] = {}
         """Tokens, summed over the steps of the reply."""
+
+    def begin(self) -> None:
+        """The run has waited for its turn until now."""
+        now = asyncio.get_running_loop().time()
+        self._began, self._queued = now, now - self._began
 
     def piece(self) -> None:
         """Counts a piece of text, reasoning or a tool call."""
@@ -44,9 +50,13 @@ class Measurements:
             self.usage[name] = self.usage.get(name, 0) + tokens
 
     def figures(self) -> dict[str, float]:
-        """Milliseconds in all and until the first piece, the number of pieces, and tokens per second since then."""
+        """Milliseconds in all and until the first piece, the number of pieces, tokens per second since then, and the
+        milliseconds for which the run has waited before that, if it has.
+        """
         now = asyncio.get_running_loop().time()
         figures: dict[str, float] = {"duration_ms": round((now - self._began) * 1000), "pieces": self._pieces}
+        if self._queued:
+            figures["queued_ms"] = round(self._queued * 1000)
         if self._first is not None:
             figures["first_piece_ms"] = round((self._first - self._began) * 1000)
             if "output" in self.usage and now > self._first:

@@ -19,7 +19,7 @@ from statestream.chat.approvals import Approval
 from statestream.chat.messages import KEPT_DEPTH, Message, Part, full_text, short_id
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.calls import Call, Calls
-from statestream.chat.slices import approvals, conversation, provider
+from statestream.chat.slices import approvals, conversation, provider, queueing
 from statestream.chat.slices.approvals import RequestPayload
 from statestream.chat.slices.conversation import PiecePayload, ToolOutcome
 from statestream.chat.slices.provider import Entry
@@ -305,6 +305,14 @@ class ReplyBuilder:
         self._chunks.append(0)
         size = PART_SIZE + len(orjson.dumps(made))
         self._add(size, _Stretch(part=index, begin=made, texts=[], grows=False), "")
+
+    def queued(self) -> None:
+        """The run waits for its turn."""
+        self._actions.append(queueing.queued(self._key, reply=self._reply))
+
+    def began(self) -> None:
+        """The run has waited, and begins now."""
+        self._actions.append(queueing.began(self._key, reply=self._reply))
 
     def status(self, text: str) -> None:
         """Says what the agent is doing. Raises ModelFailed if it says so too often."""

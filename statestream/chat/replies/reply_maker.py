@@ -32,10 +32,11 @@ from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
+from statestream.chat.replies.run_queue import Place, RunQueue
 from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, continuations, conversation, listing, provider, runs, storage
+from statestream.chat.slices import archive, continuations, conversation, listing, provider, queueing, runs, storage
 from statestream.chat.slices.approvals import RunPayload
 from statestream.chat.slices.conversation import ReplyPayload
 from statestream.core.change import Action
@@ -58,9 +59,10 @@ class ReplyMaker:
         node: str,
         take_lease: Callable[[], Awaitable[None]],
         quota: Quota,
+        queue: RunQueue,
     ) -> None:
         self._view, self._settings, self._tasks = view, settings, tasks
-        self._node, self._take_lease, self._quota = node, take_lease, quota
+        self._node, self._take_lease, self._quota, self._queue = node, take_lease, quota, queue
 
     async def make(
         self,
@@ -81,24 +83,39 @@ class ReplyMaker:
         `settings` take precedence over those of the chat, `tools` run in the asker's front end. `continues` is a reply
         that was cut off, with whose parts the new one begins.
         Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
-        filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved.
+        filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved, unless too many runs
+        wait for their turn.
         """
         maker = self._settings.agents.find(agent)
         if maker is not None and settings is not None:
             raise TypeError(f"expected a question without `settings`: {maker.name} chooses those of its own model")
         chosen = self._settings.asking if settings is None else self._settings.asking | settings
         asking = Asking(settings=chosen, tools=tools)
+        enter = partial(self._enter, self._name_of(maker), key, by)
         begin = partial(self._begin, key, owner, actions, maker, asking, by, expect, continues)
-        return await self._tasks.shielded(self._make(begin, None if by is None else by.subject))
+        return await self._tasks.shielded(self._make(enter, begin, None if by is None else by.subject))
 
-    async def _make(self, begin: Callable[[], Awaitable[str]], person: str | None) -> str:
-        self._quota.take(person)
+    def _name_of(self, agent: Agent | None) -> str:
+        return self._settings.model.name if agent is None else agent.name
+
+    def _enter(self, maker: str, key: str, by: Identity | None, *, refusable: bool = True) -> Place:
+        return self._queue.enter(maker, None if by is None else by.subject, key, refusable=refusable)
+
+    async def _make(
+        self, enter: Callable[[], Place], begin: Callable[[Place], Awaitable[str]], person: str | None
+    ) -> str:
+        place = enter()
         try:
-            return await begin()
-        except Unavailable:
-            raise
+            self._quota.take(person)
+            try:
+                return await begin(place)
+            except Unavailable:
+                raise
+            except BaseException:
+                self._quota.give_back(person)
+                raise
         except BaseException:
-            self._quota.give_back(person)
+            place.give_back()
             raise
 
     async def _begin(
@@ -111,6 +128,7 @@ class ReplyMaker:
         by: Identity | None,
         expect: Mapping[str, int] | None,
         continues: Message | None,
+        place: Place,
     ) -> str:
         await self._take_lease()
         model, view = self._settings.model, self._view.on_behalf_of(by)
@@ -118,7 +136,7 @@ class ReplyMaker:
             "id": secrets.token_hex(6),
             "run": secrets.token_hex(6),
             "node": self._node,
-            "model": model.name if agent is None else agent.name,
+            "model": self._name_of(agent),
         }
         job = Job(
             key=key,
@@ -131,10 +149,12 @@ class ReplyMaker:
             tools=asking.tools,
         )
         builder, more = await self._view.complete(lambda: self._beginning(job, continues))
-        run = self._run(job, builder, self._reader(job, agent, asking, {}))
+        run = self._run(job, builder, self._reader(job, agent, asking, {}), place)
         saving = [*await self._view.complete(lambda: actions(reply)), *more]
+        saving += [runs.begun(key, reply=reply["id"], node=self._node)]
+        saving += [] if place.works else [queueing.queued(key, reply=reply["id"])]
         try:
-            await view.dispatch([*saving, runs.begun(key, reply=reply["id"], node=self._node)], expect=expect)
+            await view.dispatch(saving, expect=expect)
         except Unavailable:
             # the place may have been saved all the same: then the run ends the reply once the journal is available
             run.stop()
@@ -142,6 +162,8 @@ class ReplyMaker:
             raise
         if find(await self._state(key), reply["id"]) is not None:
             self._start(job, run)
+        else:
+            place.give_back()
         return reply["id"]
 
     def _beginning(self, job: Job, continues: Message | None) -> tuple[ReplyBuilder, list[Action]]:
@@ -158,8 +180,8 @@ class ReplyMaker:
         copying = [provider.copied(job.key, reply=source, to=job.reply, parts=[*parts])] if entries else []
         return builder, copying
 
-    def _run(self, job: Job, builder: ReplyBuilder, reader: Reader) -> ReplyRun:
-        return ReplyRun(self._view, job, builder, reader, self._settings.timeouts.total)
+    def _run(self, job: Job, builder: ReplyBuilder, reader: Reader, place: Place) -> ReplyRun:
+        return ReplyRun(self._view, job, builder, reader, place, self._settings.timeouts.total)
 
     def _start(self, job: Job, run: ReplyRun) -> None:
         self._tasks.start(run, partial(self._follow_up, job, run))
@@ -213,7 +235,7 @@ class ReplyMaker:
             key=key,
             reply=reply,
             run=run["id"],
-            maker=model.name if agent is None else agent.name,
+            maker=self._name_of(agent),
             provider=provider_of(model) if agent is None else None,
             user=owner_in(state),
             by=then.asker,
@@ -225,7 +247,10 @@ class ReplyMaker:
             for part, call in approved(message).items()
         }
         asking = Asking(settings=self._settings.asking, tools=then.tools)
-        continuing = self._run(job, builder, self._reader(job, agent, asking, calls))
+        place = self._enter(job.maker, key, then.asker, refusable=False)
+        if not place.works:
+            builder.queued()
+        continuing = self._run(job, builder, self._reader(job, agent, asking, calls), place)
         if stopping:
             continuing.stop()
         self._start(job, continuing)

@@ -32,6 +32,7 @@ from statestream.chat.replies.grace import GRACE_SECONDS, mark_as_retrieved
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.replies.run_queue import Place
 from statestream.chat.slices import conversation
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
@@ -78,12 +79,16 @@ class Job(Struct, frozen=True, kw_only=True):
 class ReplyRun:
     """Has a reader read, and writes what comes of it into the chat until the reply has ended.
 
-    `builder` has the reply so far. `seconds`: how long the reader may read. A reader that does not end after being
-    cancelled is abandoned.
+    `builder` has the reply so far. The reader begins once `place` is its turn. `seconds`: how long it may read from
+    then on. A reader that does not end after being cancelled is abandoned.
     """
 
-    def __init__(self, view: StoreView, job: Job, builder: ReplyBuilder, reader: Reader, seconds: float) -> None:
+    def __init__(
+        self, view: StoreView, job: Job, builder: ReplyBuilder, reader: Reader, place: Place, seconds: float
+    ) -> None:
         self._view, self._job, self._source, self._seconds = view, job, reader, seconds
+        self.place = place
+        self._late: asyncio.TimerHandle | None = None
         self._intake = Intake(builder)
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
@@ -144,8 +149,6 @@ class ReplyRun:
         reading, name = tracing.inside(self.span), f"chat reader of {self.reply}"
         reader = self._reader = asyncio.create_task(self._read(), name=name, context=reading)
         reader.add_done_callback(lambda _: self._intake.news.set())
-        # for a reader that does not keep the limit itself
-        late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self.stop, TIMED_OUT)
         if self._intake.stopping:
             reader.cancel()
         try:
@@ -165,12 +168,18 @@ class ReplyRun:
             await self._end(NOT_STORABLE)
         finally:
             release()
-            late.cancel()
+            if self._late is not None:
+                self._late.cancel()
             reader.cancel()
             await asyncio.wait((reader,), timeout=0 if self._left else GRACE_SECONDS)
             reader.add_done_callback(mark_as_retrieved)
 
     async def _read(self) -> End:
+        if not self.place.works:
+            await self.place.turn()
+            self._intake.begin()
+        # for a reader that does not keep the limit itself
+        self._late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self.stop, TIMED_OUT)
         try:
             return await self._source.read(self._intake)
         except SystemExit:  # in a task of the event loop it would end the server

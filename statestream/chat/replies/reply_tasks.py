@@ -61,6 +61,7 @@ class ReplyTasks:
         finally:
             if self._runs.get(run.reply) is run:  # another run may have continued the reply
                 del self._runs[run.reply]
+            run.place.give_back()
             self.totals.add(run.outcome, run.measurements)
             run.report()
         with contextlib.nullcontext() if run.span is None else run.span.current():

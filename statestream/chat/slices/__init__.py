@@ -3,6 +3,7 @@
     conversation   messages, and who belongs to the chat
     approvals      tool calls that people have to approve: actions on the same slice
     continuations  replies that continue after their end: an action on the same slice
+    queueing       replies whose runs wait for their turn: actions on the same slice
     membership     who belongs to the chat, for rules
     listing        the chats of each person
     archive        older messages

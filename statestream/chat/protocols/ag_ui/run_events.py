@@ -94,9 +94,9 @@ class RunEvents:
 
     def _grown(self, reply: Message) -> Iterator[Event]:
         status = reply["run"].get("status")
-        if status != self._status and status is not None:
+        if status != self._status and (status is not None or reply["status"] == "streaming"):
             self._status = status
-            yield {"type": "CUSTOM", "name": "status", "value": status}
+            yield {"type": "CUSTOM", "name": "status", "value": status or ""}
         parts = reply["parts"]
         for index in range(self._closed, len(parts)):
             if index == len(self._parts):

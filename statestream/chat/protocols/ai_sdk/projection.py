@@ -59,9 +59,9 @@ class UIMessageProjection:
             self._hold(message)
             yield {"type": "start", "messageId": message["id"], "messageMetadata": metadata_of(message)}
         status = message["run"].get("status")
-        if status != self._status and status is not None:
+        if status != self._status and (status is not None or not self.over):
             self._status = status
-            yield {"type": "data-status", "data": {"text": status}, "transient": True}
+            yield {"type": "data-status", "data": {"text": status or ""}, "transient": True}
         for index in range(self._closed, len(message["parts"])):
             yield from self._part(message, index)
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
