@@ -22,6 +22,7 @@ from statestream.core.selection import Selection
 from statestream.journal.history import Held, History, advance, created
 from statestream.store.bus import Bus
 from statestream.store.loaded import LoadedSlices
+from statestream.store.misfits import Misfits
 
 ATTEMPTS: Final = 5
 MAX_SINCE: Final = 1_000
@@ -33,8 +34,8 @@ PORTION: Final = 200
 class Fetching:
     """Fetches values into `slices`. `position` is where the node is."""
 
-    def __init__(self, slices: LoadedSlices, bus: Bus, position: Callable[[], Position]) -> None:
-        self._slices, self._bus, self._position = slices, bus, position
+    def __init__(self, slices: LoadedSlices, bus: Bus, position: Callable[[], Position], misfits: Misfits) -> None:
+        self._slices, self._bus, self._position, self._misfits = slices, bus, position, misfits
         self._reading: dict[str, asyncio.Event] = {}
         self._checkpoint: Position | None = None
         self._history: History
@@ -65,15 +66,32 @@ class Fetching:
 
     async def _fetched(self, names: frozenset[str]) -> None:
         for _ in range(ATTEMPTS):
-            try:
-                base, held = await self._base(names)
-            except (Expired, Forked):  # trimmed meanwhile, or another history: the node will notice
-                self._checkpoint = None
-                continue
-            changes = self._since(base)
-            if changes is not None and self._install(held, [each for each in changes if each.slice in names], names):
+            if (found := await self._found(names)) is not None and self._install(found, names):
                 return
-        raise Unavailable("the journal was trimmed or replaced again and again while it was read; try again")
+        raise _unsettled()
+
+    async def written(self, names: Collection[str]) -> dict[str, SliceState]:
+        """The values of those that exist, as they were written, which are not put into memory.
+
+        Raises Unavailable, JournalUnusable.
+        """
+        for _ in range(ATTEMPTS):
+            if (found := await self._found(frozenset(names))) is not None:
+                return {name: SliceState(*found[name]) for name in names if name in found}
+        raise _unsettled()
+
+    async def _found(self, names: frozenset[str]) -> Held | None:
+        """The values now; None if the history has changed meanwhile. Raises JournalUnusable if changes do not fit."""
+        try:
+            base, held = await self._base(names)
+        except (Expired, Forked):  # trimmed meanwhile, or another history: the node will notice
+            self._checkpoint = None
+            return None
+        changes = self._since(base)
+        if changes is None:
+            return None
+        advance(held, [each for each in changes if each.slice in names])
+        return held
 
     async def _base(self, names: frozenset[str]) -> tuple[Position, Held]:
         """A position from which the bus has all changes, and the values there."""
@@ -99,12 +117,17 @@ class Fetching:
             return self._bus.after(position)
         return None
 
-    def _install(self, held: Held, changes: list[Change], names: frozenset[str]) -> bool:
-        """Whether all values are those of the current versions. Raises JournalUnusable if changes do not fit."""
-        advance(held, changes)
+    def _install(self, held: Held, names: frozenset[str]) -> bool:
+        """Whether all values are those of the current versions."""
         for name in self._slices.missing(names):
             value, position = held.get(name, (None, None))
             if position is None or position.seq != self._slices.version(name):
                 return False
-            self._slices.put(name, SliceState(value, position))
+            state = SliceState(value, position)
+            self._misfits.look(name, state)
+            self._slices.put(name, state)
         return True
+
+
+def _unsettled() -> Unavailable:
+    return Unavailable("the journal was trimmed or replaced again and again while it was read; try again")

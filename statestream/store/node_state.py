@@ -2,13 +2,15 @@
 
 Invariants: the state moves only by what the journal has, in the journal's order. `append` and `catch_up` apply and
 announce in one step, without an await in between; `load` replaces everything and announces a reset. Whoever calls these
-three holds the writer's lock. After an append with an unknown outcome the state is stale: the journal must be read
+three holds `lock`. After an append with an unknown outcome the state is stale: the journal must be read
 before the next append. `upkeep` is notified of all applied changes. A change of another node to an instance that is
 away moves its version, and leaves its value away.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from time import perf_counter
@@ -22,6 +24,7 @@ from statestream.store import tracing
 from statestream.store.bus import Bus, ResetReason
 from statestream.store.fetching import Fetching
 from statestream.store.loaded import LoadedSlices, NotLoaded
+from statestream.store.misfits import Misfits
 from statestream.store.opening import Opening
 from statestream.store.registry import HandlerRegistry
 from statestream.store.schemas import NAME as NOTES
@@ -29,6 +32,7 @@ from statestream.store.schemas import PREFIX, Schemas
 from statestream.store.tracing import Span
 from statestream.store.transaction import value_after
 from statestream.store.unloading import Unloading
+from statestream.store.upgrading import Upgrading
 from statestream.store.upkeep import Upkeep
 from statestream.store.vitals import Vitals
 
@@ -42,6 +46,9 @@ T = TypeVar("T")
 
 class NodeState:
     """`slices` stays the same object. Values that are away are fetched with `fetch`.
+
+    `lock` is held while the state moves. `locked=True` says that the caller holds it: to fetch a value may be to
+    upgrade it, which moves the state.
 
     `forget_shown` is called with the names of slices that were erased, before that is announced.
     Instances are unloaded that were not used for `idle` seconds; None: never, and all are loaded at the start.
@@ -57,6 +64,7 @@ class NodeState:
     ) -> None:
         self.bus, self._registry, self._idle = bus, registry, idle
         self._forget_shown = forget_shown
+        self.lock = asyncio.Lock()
         self.slices = LoadedSlices()
         self.schemas = Schemas(registry.slices)
         self.position = START
@@ -66,7 +74,9 @@ class NodeState:
         self.vitals = Vitals(journal)
         self.upkeep = Upkeep(self.slices, journal, self.vitals.troubles, lambda: registry.gradual)
         self.unloading = Unloading(self.slices, self.upkeep.is_dirty)
-        self._fetching = Fetching(self.slices, bus, lambda: self.position)
+        self._misfits = Misfits(registry)
+        self._fetching = Fetching(self.slices, bus, lambda: self.position, self._misfits)
+        self._upgrading = Upgrading(registry, self.slices, self.schemas)
         self.use(journal)
 
     def use(self, journal: Journal) -> None:
@@ -82,11 +92,35 @@ class NodeState:
         idle = None if self.slices.whole else self._idle
         return [self.upkeep.run(), *([] if idle is None else [self.unloading.run(idle)])]
 
-    async def fetch(self, names: Iterable[str]) -> None:
+    async def fetch(self, names: Iterable[str], *, locked: bool = False) -> None:
         """Returns once the values of those that exist are in memory. Raises Unavailable, JournalUnusable."""
-        await self._fetching.fetch(names)
+        wanted = frozenset(names)
+        while missing := self.slices.missing(wanted):
+            if old := self._upgrading.old(missing):
+                await self._upgrade(old, locked=locked)
+            else:
+                await self._fetching.fetch(missing)
 
-    async def complete(self, pure: Callable[[], T]) -> T:
+    async def _upgrade(self, names: Collection[str], *, locked: bool) -> None:
+        """Upgrades those that are still as they are read now. Raises Unavailable, JournalUnusable."""
+        states = await self._fetching.written(names)
+        async with contextlib.nullcontext() if locked else self.lock:
+            if self.stale:
+                await self.catch_up()
+            entry, versions = self._upgrading.plan(states)
+            if not entry.changes:
+                return
+            try:
+                await self.append([entry], versions, lambda change: change.value, ())
+            except Conflict:  # another node was first, or newer code
+                await self.catch_up()
+            except Forked:
+                await self.load("forked")
+                await self.catch_up()
+            except Expired:
+                await self.load("expired")
+
+    async def complete(self, pure: Callable[[], T], *, locked: bool = False) -> T:
         """The result of a synchronous function, which may be called several times until no value that it needs is away.
 
         Raises what it raises, and Unavailable, JournalUnusable.
@@ -99,7 +133,7 @@ class NodeState:
             while True:
                 self.slices.hold(new := names - held)
                 held |= new
-                await self.fetch(names)
+                await self.fetch(names, locked=locked)
                 try:
                     return pure()
                 except NotLoaded as away:
@@ -115,15 +149,24 @@ class NodeState:
             self._begun = False
         self.slices.replace(snapshot.versions, snapshot.slices)
         self.schemas.load(self.slices.instances.get(NOTES, {}))
+        self._look_at(snapshot.slices)
         self.position, self.stale = snapshot.position, False
         self.upkeep.loaded(snapshot)
         self.bus.reset(snapshot.since, snapshot.changes, reason)
+
+    def _look_at(self, states: Mapping[str, SliceState]) -> None:
+        """Leaves instances of earlier versions away until they are upgraded, and tells of values that do not fit."""
+        for name, state in states.items():
+            if not self.schemas.is_old(name, state.version):
+                self._misfits.look(name, state)
+            elif "/" in name and not self.slices.whole:
+                self.slices.unload(name)
 
     async def begin(self) -> None:
         """Appends what the code that is declared has to write before it serves. Raises JournalUnusable, Unavailable."""
         conflicts = 0
         opening = Opening(self._registry, self.slices, self.schemas, new_id())
-        while plan := await self.complete(opening.plan):
+        while plan := await self.complete(opening.plan, locked=True):
             entry = Entry(idempotency_key=None, digest=b"", changes=tuple(each.change for each in plan), at=now_ms())
             versions = {name: version for each in plan for name, version in each.based_on.items()}
             try:
@@ -217,9 +260,14 @@ class NodeState:
         """The value after a change that another node made; AWAY if that takes a value that is away."""
         held = self.slices.peek(change.slice)
         if change.kind == "value":
-            plain = "/" not in change.slice
-            return change.value if held is not None or plain or self.slices.is_held(change.slice) else AWAY
+            stays = held is not None or "/" not in change.slice or self._stays(change)
+            return change.value if stays else AWAY
         return AWAY if held is None else value_after(held.value, change)
+
+    def _stays(self, change: Change) -> bool:
+        """Whether an instance that is away is to be in memory from this change on."""
+        held = self.slices.is_held(change.slice)
+        return held and (self.slices.whole or not self.schemas.is_old(change.slice, change.version))
 
     def _own_value_after(self, change: Change) -> Any:
         """The same after a change of this node, which has the value in memory unless it was unloaded meanwhile."""

@@ -1,5 +1,8 @@
 """What a store writes when it opens a journal: versions, upgrades, new names, removals, and initial values.
 
+Instances of an earlier version are upgraded when they are first used (`upgrading.py`), because there may be many. If
+all values are in memory anyway, they are upgraded here.
+
 Invariants: pure. A plan is made of the state that is loaded, and made again after it was written, until it is empty: so
 a plan may be a part of what is to do, and another node may do some of it. A change of a plan depends on the slice being
 as it was when the plan was made.
@@ -40,6 +43,7 @@ class Opening:
     def __init__(self, registry: HandlerRegistry, slices: LoadedSlices, schemas: Schemas, request_id: str) -> None:
         self._registry, self._slices, self._schemas = registry, slices, schemas
         self._cause = Cause(type="statestream/opened", id=request_id, actor=None, payload=b"{}")
+        self._upgrade = upgrade_cause(request_id)
         self._away: set[str] = set()
 
     def plan(self, most: int | None = AT_ONCE) -> list[Planned]:
@@ -88,13 +92,13 @@ class Opening:
     def _upgraded(self) -> Iterator[Planned]:
         """Values of earlier versions, of slices that have any."""
         for declared in self._registry.slices.values():
-            if declared.upgrades.version == 1:
+            if declared.upgrades.version == 1 or (declared.keyed and not self._slices.whole):
                 continue
             for name, seq in self._of(declared.name).items():
-                version = self._schemas.version_of(name, seq)
-                if version < declared.upgrades.version:
-                    data = self._data(declared, name, version)
-                    yield self._planned(name, data, {name: seq}, f"{declared.name} is upgraded")
+                if self._schemas.is_old(name, seq):
+                    data = self._data(declared, name, self._schemas.version_of(name, seq))
+                    change = PendingChange(slice=name, kind="value", data=data, cause=self._upgrade)
+                    yield Planned(change=change, based_on={name: seq}, what=f"{declared.name} is upgraded")
 
     def _renamed(self) -> Iterator[Planned]:
         for before, declared in self._registry.renamed.items():
@@ -127,6 +131,11 @@ class Opening:
     def _planned(self, name: str, data: bytes, based_on: Mapping[str, int], what: str) -> Planned:
         change = PendingChange(slice=name, kind="value", data=data, cause=self._cause)
         return Planned(change=change, based_on=based_on, what=what)
+
+
+def upgrade_cause(request_id: str) -> Cause:
+    """The cause of a change that upgrades a value."""
+    return Cause(type="statestream/upgraded", id=request_id, actor=None, payload=b"{}")
 
 
 def upgraded(declared: Slice, name: str, state: SliceState, version: int) -> bytes:

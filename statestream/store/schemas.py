@@ -61,6 +61,11 @@ class Schemas:
         noted = self.noted.get(name.partition("/")[0])
         return 1 if noted is None else 1 + bisect_left(noted, seq)
 
+    def is_old(self, name: str, seq: int) -> bool:
+        """Whether a value whose last change is at `seq` is of an earlier version than this code declares."""
+        declared = self._declared.get(name.partition("/")[0])
+        return declared is not None and self.version_of(name, seq) < declared.upgrades.version
+
     def outdated(self) -> list[str]:
         """The slices to which newer code has written."""
         return [name for name in self.noted if self.is_outdated(name)]

@@ -67,7 +67,6 @@ class Writer:
         self._in_progress: dict[IdempotencyKey, Pending] = {}
         self._catching_up: list[asyncio.Future[Position]] = []
         self._wanted = asyncio.Event()
-        self._lock = asyncio.Lock()
         self._recovery: asyncio.TimerHandle | None = None
         self.creations: Allowances | None = None
         """How many instances each identity may create; None means no limit."""
@@ -125,7 +124,7 @@ class Writer:
 
     async def drain(self) -> None:
         """Answers everything that waits."""
-        async with self._lock:
+        async with self._state.lock:
             while self._waits or self._catching_up:
                 await self._round()
                 if self._waits:
@@ -221,7 +220,7 @@ class Writer:
         """
         caught_up = False
         for _ in range(MAX_ATTEMPTS):
-            transaction = await self._state.complete(lambda: self._run(batch)) if ran is None else ran
+            transaction = await self._state.complete(lambda: self._run(batch), locked=True) if ran is None else ran
             ran = None
             if not caught_up and not all(pending.changes for pending in batch):
                 # before a caller is told that it failed or changed nothing, know what others have written
@@ -341,7 +340,7 @@ class Writer:
                 seen = self._state.position
                 await self._state.journal.wait(seen)
                 if self._state.position == seen:
-                    async with self._lock:
+                    async with self._state.lock:
                         if self._state.position == seen:
                             await self._state.catch_up()
                             continue

@@ -638,7 +638,7 @@ async def test_a_resume_through_the_journal_waits_for_the_node() -> None:
         start = one.position
         await reached(two, (await one.dispatch(joined("a", name="x"))).position)
         two._state.bus.reset(two.position, (), "forked")  # nothing is in memory any more
-        async with two._writer._lock:  # it cannot read on
+        async with two._state.lock:  # it cannot read on
             ahead = (await one.dispatch(joined("b", name="x"))).position
             found = await Backlogs().missed(two.view(ANYBODY), Scope(), start, EVERYTHING)
             assert [change.slice for change in found] == ["room/a"]

@@ -102,7 +102,7 @@ class Order:
 
 def _fault(row: Row, before: Any, after: Any) -> str:
     """What is wrong with the value after a change, given that before it. Empty: nothing."""
-    if row.type == "statestream/opened":
+    if row.type in ("statestream/opened", "statestream/upgraded"):
         kept = before is None or (before["count"], before["last"]) == (after["count"], after["last"])
         return "" if kept else "an initial value or an upgrade replaces another value"
     if row.type == "tally/ended":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,28 @@ def added(state: Any, *, id: str) -> None:
 
 
 store = Store([board, comments], journal="sqlite:///board.db")
+"""
+
+ROOMS = """
+from typing import Any
+
+from statestream import Slice, Store
+
+room = Slice("room", initial={"members": []}, keyed=True)
+
+
+@room.action
+def joined(state: Any, *, who: int) -> None:
+    state["members"].append(who)
+
+
+store = Store([room], journal="sqlite:///rooms.db")
+"""
+UPGRADE = """
+
+@room.upgrade(2)
+def first_member(state: Any) -> Any:
+    return {"member": {0: "the first"}[state["members"][0]]}
 """
 
 
@@ -68,6 +91,27 @@ def test_the_new_code_then_does_it_and_the_old_is_refused(deployed: Path) -> Non
     assert "version 2 of the slice board, but this code declares version 1; deploy the newer code" in ran.err
     with pytest.raises(RuntimeError, match="version 2 of the slice board, but this code declares version 1"):
         Server.serving(f"{deployed / 'old.py'}:store", journal).start()
+
+
+async def test_it_names_the_values_that_new_code_could_not_use(tmp_path: Path) -> None:
+    old: dict[str, Any] = {}
+    exec(ROOMS, old)
+    old["store"].use_journal(f"sqlite:///{tmp_path / 'rooms.db'}")
+    async with old["store"] as store:
+        await store.dispatch([old["joined"](str(number), who=number) for number in range(55)])
+    new = ROOMS.replace("keyed=True", "keyed=True, version=2").replace("\nstore =", f"{UPGRADE}\nstore =")
+    (tmp_path / "new.py").write_text(new)
+    ran = check(tmp_path, "new.py:store")
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    assert "- 55 values of room are of an earlier version; each is upgraded when it is first read or written" in lines
+    failed = "the upgrade of room to version 2 failed: KeyError; it stays as it was"
+    assert f"- room/11 of the journal cannot be upgraded: {failed}" in lines
+    assert "- 4 more values cannot be used either" in lines
+    (tmp_path / "typed.py").write_text(ROOMS.replace("keyed=True", "keyed=True, type=dict[str, list[str]]"))
+    ran = check(tmp_path, "typed.py:store")
+    assert ran.code == 1
+    assert "- room/7 in the journal does not fit the type of its slice: at /members/0: " in ran.out
 
 
 @pytest.mark.parametrize(
