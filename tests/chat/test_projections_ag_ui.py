@@ -57,6 +57,17 @@ def test_the_stream_of_who_was_there_from_the_start(name: str) -> None:
     assert view.over
 
 
+@every_dialogue
+def test_a_client_before_1_0_is_sent_an_outcome_that_it_knows(name: str) -> None:
+    """Its schemas are strict there: a run that ends otherwise is an error for it. CopilotKit brings such a client."""
+    view = ThreadProjection(KEY, "run0", early=True)
+    view.show(REPLY)
+    last = [event for state in DIALOGUES[name]() for event in look(view, state)][-1]
+    if last["type"] == "RUN_FINISHED":
+        assert last["outcome"] == {"type": "success"} or last["outcome"].keys() == {"type", "interrupts"}
+        assert (last["outcome"]["type"] == "interrupt") == (name == "waiting")
+
+
 def assert_same_for_everybody(states: list[Any]) -> None:
     """Whenever one joins, and how often one looks: what one has is what the state has, and at the end all is closed."""
     for start, every in product(range(len(states)), (1, 2, 5)):

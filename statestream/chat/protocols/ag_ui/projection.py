@@ -60,12 +60,14 @@ def check_size(slices: Mapping[str, SliceState]) -> None:
 
 
 class ThreadProjection:
-    """One viewer of one chat, who holds messages of the ids `held`."""
+    """One viewer of one chat, who holds messages of the ids `held`. `early`: they speak a version before 1.0."""
 
     truncated = False  # a run that cannot be finished says so itself
 
-    def __init__(self, thread: str, run: str, *, held: Sequence[str] = (), follow: bool = False) -> None:
-        self._thread, self._asked, self._held, self._follow = thread, run, held, follow
+    def __init__(
+        self, thread: str, run: str, *, held: Sequence[str] = (), follow: bool = False, early: bool = False
+    ) -> None:
+        self._thread, self._asked, self._held, self._follow, self._early = thread, run, held, follow, early
         self._reply: str | None = None
         self._refusal: list[Event] = []
         self._run: RunEvents | None = None
@@ -121,7 +123,7 @@ class ThreadProjection:
 
     def _begin(self, run_id: str, reply: str | None, state: State) -> list[Event]:
         self._begun, self._shown = True, _made(state)
-        self._run = RunEvents(self._thread, run_id, reply)
+        self._run = RunEvents(self._thread, run_id, reply, early=self._early)
         held, self._held = self._held, ()
         return self._run.begin(state, held)
 

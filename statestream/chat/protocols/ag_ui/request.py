@@ -147,6 +147,7 @@ class RunInput(Body):
     model_config = ConfigDict(strict=True, extra="ignore")
     threadId: str = Field(min_length=1)  # noqa: N815 - the wire's name
     runId: str = Field(min_length=1, max_length=MAX_RUN_ID)  # noqa: N815 - the wire's name
+    protocolVersion: Any = None  # noqa: N815 - the wire's name
     messages: list[ThreadMessage]
     tools: list[DeclaredTool] | None = Field(default=None, max_length=MAX_TOOLS)
     resume: list[Resumption] | None = Field(default=None, max_length=MAX_PARTS)
@@ -156,6 +157,11 @@ class RunInput(Body):
     def held(self) -> list[str]:
         """The ids of the messages that the client has, in its order."""
         return [message.id for message in self.messages]
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the client speaks a version of the protocol before 1.0, when clients began to say which."""
+        return self.protocolVersion is None
 
     @property
     def leaf(self) -> str | None:

@@ -45,7 +45,9 @@ def routes(conversations: Conversations) -> list[Route]:
         branch = leaf_of(request)
         posted = checked(RunInput, await read_json(request))
         key = chat_key(posted.threadId)
-        projection = ThreadProjection(posted.threadId, posted.runId, held=posted.held, follow=follow)
+        projection = ThreadProjection(
+            posted.threadId, posted.runId, held=posted.held, follow=follow, early=posted.is_early
+        )
         looked_at(await chats.current(key), branch)
         try:
             projection.show(await _reply(chats, key, posted, branch))

@@ -48,12 +48,12 @@ _TOKENS: Final = {
 class RunEvents:
     """The events of one reply for one viewer, or of a chat as it is if `reply` is None.
 
-    Call `begin`, then `new` until it is `over`.
+    `early`: the viewer speaks a version before 1.0. Call `begin`, then `new` until it is `over`.
     """
 
-    def __init__(self, thread: str, run: str, reply: str | None) -> None:
+    def __init__(self, thread: str, run: str, reply: str | None, *, early: bool = False) -> None:
         self._ids = {"threadId": thread, "runId": run}
-        self._reply = reply
+        self._reply, self._early = reply, early
         self._parts: list[_SentPart] = []
         self._closed = 0
         """The first parts that are closed, and need no look any more."""
@@ -128,6 +128,8 @@ class RunEvents:
 
     def _finished(self, outcome: Mapping[str, Any] = SUCCESS, **more: Any) -> Event:
         self.over = True
+        if self._early and outcome["type"] != "interrupt":
+            outcome = SUCCESS  # clients before 1.0 reject the run if its outcome is or has anything else
         return {"type": "RUN_FINISHED", **self._ids, "outcome": outcome, **more}
 
     def failed(self, code: str, sentence: str, **more: Any) -> Event:
