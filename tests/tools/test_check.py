@@ -111,7 +111,7 @@ async def test_it_names_the_values_that_new_code_could_not_use(tmp_path: Path) -
     (tmp_path / "typed.py").write_text(ROOMS.replace("keyed=True", "keyed=True, type=dict[str, list[str]]"))
     ran = check(tmp_path, "typed.py:store")
     assert ran.code == 1
-    assert "- room/7 in the journal does not fit the type of its slice: at /members/0: " in ran.out
+    assert "- room/11 in the journal does not fit the type of its slice: at /members/0: " in ran.out
 
 
 @pytest.mark.parametrize(
