@@ -20,7 +20,17 @@ from typing import Any, Final, Self, TypeVar
 from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
 from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
-from statestream.chat.messages import State, find, path, reply_to, streaming, unfinished, waiting
+from statestream.chat.messages import (
+    State,
+    asked_maker,
+    find,
+    last_speaker,
+    path,
+    reply_to,
+    streaming,
+    unfinished,
+    waiting,
+)
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -265,9 +275,8 @@ class Conversations:
 
         Repeating a question, by its id, returns the reply that it has. `show`: whether that reply is then shown to
         everybody. `create`: whether a chat that does not exist is created. `leaf` is the leaf that the sender has seen.
-        Raises NotFound, and Refused: with the code `busy` while a reply is in progress, with `stale` if the chat shows
-        another leaf, with `file_refused` for a file that may not be posted, with `unknown_agent` for an agent that does
-        not exist.
+        Raises NotFound, and Refused: with the code `busy` while a reply is in progress, with `stale` for another leaf,
+        with `file_refused` for a file that may not be posted, with `unknown_agent` for an agent that does not exist.
         """
         if create:
             check_length(key)
@@ -282,7 +291,7 @@ class Conversations:
         if known is None:
             self._files.check(question.parts)
             self._agents.check(question.agent)
-            agent = question.agent or await self._agent_of(key, question.edits)
+            agent = question.agent or await self._agent_for(key, question.edits)
             try:
                 return await self._ask(key, payload, leaf, agent, question, by)
             except Refused as refused:  # the same question has come in meanwhile
@@ -347,7 +356,7 @@ class Conversations:
             regenerated = conversation.regenerated(key, question=question, reply=reply, **more)
             return [regenerated, *listing.updating(self.view, key, status=listing.STREAMING)]
 
-        return await self._maker.make(key, owner, actions, agent=await self._agent_of(key, question), by=by)
+        return await self._maker.make(key, owner, actions, agent=await self._agent_for(key, question), by=by)
 
     async def continue_reply(
         self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None
@@ -355,7 +364,7 @@ class Conversations:
         """Lets a reply that was cut off continue, as a sibling that begins with its parts. Returns the sibling's id.
 
         While the sibling is unfinished, repeating this returns it. `leaf` is the leaf that the sender has seen. Raises
-        NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off, or has no content.
+        NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off.
         """
         state = await self.existing(key)
         current = unfinished(state)
@@ -373,10 +382,10 @@ class Conversations:
 
         return await self._maker.make(key, owner, actions, agent=found.get("model"), by=by, continues=found)
 
-    async def _agent_of(self, key: str, question: str | None) -> str | None:
-        """Who has answered a question."""
-        last = None if question is None else reply_to(await self.find(key), question)
-        return None if last is None else str(last["model"])
+    async def _agent_for(self, key: str, question: str | None) -> str | None:
+        """Who was asked to answer that question before; for a new question, whoever others have handed over to."""
+        state = await self.find(key)
+        return last_speaker(state) if question is None else asked_maker(reply_to(state, question))
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply that is in progress or waiting, or only the given one. Its text stays. Returns False if there

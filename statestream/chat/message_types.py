@@ -89,6 +89,16 @@ class SourcePart(TypedDict):
     step: NotRequired[Step]
 
 
+class AgentPart(TypedDict):
+    """From here on, another agent speaks. `by` is the agent that has handed over to it."""
+
+    type: Literal["agent"]
+    name: str
+    by: NotRequired[str]
+    note: NotRequired[str]
+    step: NotRequired[Step]
+
+
 class Run(TypedDict):
     """How a reply is made: while the run lasts, the node, what an agent is doing, and whether the run still waits for
     its turn; afterwards, measurements.
@@ -131,7 +141,7 @@ class ChatMessage(TypedDict):
     id: Id
     role: Literal["user", "assistant"]
     status: Literal["streaming", "waiting", "complete", "stopped", "error"]
-    parts: list[WrittenPart | ToolPart | SourcePart | FilePart | DataPart]
+    parts: list[WrittenPart | ToolPart | SourcePart | AgentPart | FilePart | DataPart]
     parent: NotRequired[Id]
     author: NotRequired[str]
     metadata: NotRequired[dict[str, Any]]

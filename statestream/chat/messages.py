@@ -7,7 +7,7 @@
               "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?},
               "offer"?: {"id", "window"?, "until"?}}
              {"type": "file", "mediaType", "url", "filename"?}, {"type": "data-…", "id"?, "data", "step"?}
-             {"type": "source", "url", "title"?, "step"?}
+             {"type": "source", "url", "title"?, "step"?}, {"type": "agent", "name", "by"?, "note"?, "step"?}
 
 Messages form a tree by `parent`: a regenerated reply and an edited question are siblings of the first. The chat shows
 the path from its `leaf` up to the root. Text that is still growing is `text` (in a tool call: `arguments`) followed by
@@ -120,6 +120,31 @@ def showing(state: State, message_id: str) -> State:
     """
     message = message_or_reply(state, message_id)
     return {**state, "leaf": message_id if message is None else leaf_below(state, message["id"])}
+
+
+def handing_over(reply: Message) -> int | None:
+    """The part of a reply with which the last hand-over begins, or None. Agents of frameworks are no hand-over."""
+    parts = reply["parts"]
+    return next((at for at in range(len(parts) - 1, -1, -1) if "by" in _agent(parts[at])), None)
+
+
+def asked_maker(reply: Message | None) -> str | None:
+    """The model or the agent that was asked for a reply, regardless of to whom it has handed over."""
+    if reply is None:
+        return None
+    handed = next((part for part in reply["parts"] if "by" in _agent(part)), None)
+    return str(reply["model"] if handed is None else handed["by"])
+
+
+def last_speaker(state: State) -> str | None:
+    """The agent that spoke last, if one has handed over to another in the shown messages; otherwise None."""
+    replies = [message for message in path(state) if message["role"] == "assistant"]
+    handed = any(handing_over(reply) is not None for reply in replies)
+    return str(replies[-1]["model"]) if handed else None
+
+
+def _agent(part: Part) -> Part:
+    return part if part["type"] == "agent" else {}
 
 
 def full_text(part: Part) -> str:

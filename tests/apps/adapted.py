@@ -43,6 +43,12 @@ async def assistant(task: Task, context: Context) -> AsyncGenerator[AgentPiece, 
 
 
 @chat.agent
+async def desk(task: Task, context: Context) -> AsyncGenerator[AgentPiece, None]:
+    async for piece in run("desk", task, context):
+        yield piece
+
+
+@chat.agent
 async def thermometer(task: Task, context: Context) -> AsyncGenerator[AgentPiece, None]:
     async for piece in run("structured", task, context):
         yield piece

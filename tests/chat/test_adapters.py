@@ -120,6 +120,20 @@ async def test_an_output_that_is_not_text_is_data(
     assert (last["type"], last["data"]) == ("data-output", {"city": "Ulm", "celsius": 20})
 
 
+async def test_an_agent_of_the_framework_hands_off_to_another(
+    ann: Http, server: Server, upstream: str, words: str, adapter: str
+) -> None:
+    if adapter != "openai_agents":
+        pytest.skip("only the OpenAI Agents SDK has hand-offs of its own")
+    question = await script(ann, upstream, words, {"say": "One moment. "}, *call("c1", "{}", "transfer_to_refunds"))
+    await script(ann, upstream, question + "+", {"say": "Refunded."}, {"finish": "stop"})
+    made = await reply(ann, server, "handed-off", question, agent="desk")
+    assert made["status"] == "complete", made
+    assert [part["type"] for part in made["parts"]] == ["text", "agent", "text"]
+    assert made["parts"][1] == {"type": "agent", "name": "refunds", "step": 1}
+    assert made["model"] == "desk"
+
+
 async def test_a_provider_that_refuses_is_an_error_without_its_words(
     ann: Http, server: Server, upstream: str, words: str
 ) -> None:

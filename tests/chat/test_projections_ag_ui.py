@@ -136,7 +136,7 @@ def test_a_run_ends_as_its_reply_does(name: str) -> None:
     if "usage" in reply:
         names = {"input": "inputTokens", "output": "outputTokens", "reasoning": "reasoningTokens"}
         counts = {wire: reply["usage"][name] for name, wire in (names | {"cached": "cachedInputTokens"}).items()}
-        assert last["usage"] == [{"model": "test-model", **counts}]
+        assert last["usage"] == [{"model": reply["model"], **counts}]
 
 
 NEW = {"id": "q3", "role": "user", "content": "Question 3?"}

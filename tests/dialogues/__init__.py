@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, Data, Source, Speaker, Status, ToolResult, ToolUse
 from statestream.chat.approvals import Approval
 from statestream.chat.messages import find
 from statestream.chat.models import CallPiece, Reasoning
@@ -200,6 +200,16 @@ def _agent() -> list[Any]:
     return one.complete()
 
 
+def _handed_over() -> list[Any]:
+    """An agent hands over to another one, whose framework has agents of its own."""
+    one = Dialogue()
+    one.agent_does("I look. ", ToolUse(id="a", name="orders"), ToolResult(id="a", result=7))
+    one.builder.hand_over("billing", "test-model", "Order 7.")
+    one.look()
+    one.agent_does("It is ", "paid.", Speaker(agent="refunds"), Reasoning(text="Hm."), "No refund.")
+    return one.complete()
+
+
 def _waiting() -> list[Any]:
     """Two calls that need approval, and one that does not."""
     one = Dialogue()
@@ -304,6 +314,7 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
     "waiting": _waiting,
     "approved": _approved,
     "continued": _continued,
+    "handed_over": _handed_over,
 }
 
 

@@ -25,6 +25,13 @@ from statestream.chat.messages import Message, text_of
 from statestream.chat.models import Piece, Turn
 
 
+class HandedOver(Struct, frozen=True, kw_only=True):
+    """The agent `by` has handed a reply over, with a note."""
+
+    by: str
+    note: str = ""
+
+
 class Task(Struct, frozen=True, kw_only=True):
     """What an agent is to do: answer `question`.
 
@@ -32,7 +39,8 @@ class Task(Struct, frozen=True, kw_only=True):
     oldest first; the last one is the question. `turns` are the same as models take them. `decided` has the decisions
     about calls that needed approval, by the ids of the calls. If it is not empty, this run continues the reply.
     `continues` is the reply that was cut off and that this one continues: everybody sees its parts already. Its turns
-    are among `turns`, followed by the request to continue. None of these values may be changed.
+    are among `turns`, followed by the request to continue. `handed_over` says who has handed this reply over to this
+    agent: what the reply had until then is among `turns`, too. None of these values may be changed.
     """
 
     chat: str
@@ -42,6 +50,7 @@ class Task(Struct, frozen=True, kw_only=True):
     turns: Sequence[Turn]
     decided: Mapping[str, Decided] = field(default_factory=dict)
     continues: Message | None = None
+    handed_over: HandedOver | None = None
 
     @property
     def text(self) -> str:
@@ -91,5 +100,21 @@ class Status(Struct, frozen=True, kw_only=True):
     text: str
 
 
-AgentPiece = Piece | ToolUse | ToolResult | Data | Source | Status
+class Speaker(Struct, frozen=True, kw_only=True):
+    """Another agent of the same framework speaks from here on. `agent` is its name, for people."""
+
+    agent: str
+
+
+class HandOver(Struct, frozen=True, kw_only=True):
+    """The last piece of an agent: another agent of the chat continues this reply. What follows is not run.
+
+    `agent` is the name of the other agent, `note` what it has to know. Everybody sees the note.
+    """
+
+    agent: str
+    note: str = ""
+
+
+AgentPiece = Piece | ToolUse | ToolResult | Data | Source | Status | Speaker | HandOver
 """What an agent yields. A plain string is a piece of the reply's text."""

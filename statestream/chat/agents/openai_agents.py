@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from statestream.chat.agents import AgentPiece, Status, Task, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, Speaker, Task, ToolResult, ToolUse
 from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require, shown_arguments
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED, Decided
@@ -50,8 +50,8 @@ async def run(
 ) -> AsyncIterator[AgentPiece]:
     """Has an agent answer the question of a task, and yields the pieces of the reply.
 
-    Tools get the context. `config` has the SDK's settings of the run. When the agent hands over to another one, the
-    status names that. An output that is not text becomes Data with the name `output`. Raises ModelFailed.
+    Tools get the context. `config` has the SDK's settings of the run. When the agent hands over to another one, a part
+    of the reply says so. An output that is not text becomes Data with the name `output`. Raises ModelFailed.
     """
     require("agents", "openai-agents")
     from agents import RunConfig, Runner
@@ -131,7 +131,7 @@ def _pieces(event: Any, agent: Agent[Any], task: Task) -> Iterator[AgentPiece]:
     """The pieces for an event. Calls that people have decided about are in the reply already."""
     if event.type == "agent_updated_stream_event":
         if event.new_agent is not agent:
-            yield Status(text=f"{event.new_agent.name} continues")
+            yield Speaker(agent=event.new_agent.name)
     elif event.type == "raw_response_event":
         yield from _of_model(event.data)
     elif event.name == "tool_called":

@@ -1,4 +1,4 @@
-"""Makes a reply with an agent.
+"""Makes a reply with an agent, and with those to which it hands over.
 
 Invariants: a reader only fills the intake. Whatever an agent does, `read` returns how the reply is to end: an exception
 is an error of the reply, whose details are in the log only. An agent that is stopped is cancelled where it waits. While
@@ -13,9 +13,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from statestream.chat.agents import Task
+from statestream.chat.agents import HandOver, Task
 from statestream.chat.agents.context import Context
-from statestream.chat.agents.declared import Agent
+from statestream.chat.agents.declared import Agent, Agents
 from statestream.chat.models import ModelFailed
 from statestream.chat.replies.ends import DECLINED, INTERRUPTED, WAITING, End, complete, failed
 from statestream.chat.replies.intake import Intake
@@ -26,31 +26,39 @@ from statestream.store.slow_calls import SlowCalls, Stepped
 
 log = logging.getLogger("statestream")
 
+MAX_AGENTS: Final = 8
+"""How many agents can work on a reply one after the other in one run."""
 BROKEN: Final = failed("failed", "The agent stopped with an error.")
 SILENT: Final = failed("empty", "The agent said nothing.")
 LATE: Final = failed("timeout", "The agent did not answer in time.")
+ENDLESS: Final = failed("too_many_steps", "The agents handed over again and again without answering.")
 NO_RIGHTS: Final = failed("unauthenticated", "The login of the person who asked is no longer valid.")
 
 
 class AgentReader:
-    """The reader of one reply. `task` gives what the agent is to do, read from the chat."""
+    """The reader of one reply. `agents` are all of the chat. `task` gives what the agent that makes the reply is to do,
+    read from the chat.
+    """
 
     def __init__(
-        self, agent: Agent, context: Context, timeouts: Timeouts, task: Callable[[], Awaitable[Task]], slow: SlowCalls
+        self,
+        agent: Agent,
+        agents: Agents,
+        context: Context,
+        timeouts: Timeouts,
+        task: Callable[[], Awaitable[Task]],
+        slow: SlowCalls,
     ) -> None:
-        self._agent, self._context, self._timeouts = agent, context, timeouts
+        self._agent, self._agents, self._context, self._timeouts = agent, agents, context, timeouts
         self._task, self._slow = task, slow
 
     async def read(self, intake: Intake) -> End:
         """How the reply is to end."""
-        whole, silence = asyncio.timeout(self._timeouts.total), asyncio.timeout(None)
+        whole = asyncio.timeout(self._timeouts.total)
         try:
             async with whole:
-                task = await self._task()
                 await self._context.open()
-                with agent_span(self._agent.name, task.chat):
-                    steps = self._execute(intake, task, silence)
-                    return await Stepped(steps, self._slow, "agent", self._agent.name)
+                return await self._relay(intake)
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))
         except Refused as refused:
@@ -60,17 +68,40 @@ class AgentReader:
         except Unauthenticated:
             return NO_RIGHTS
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, TimeoutError) and (whole.expired() or silence.expired()):
+            if isinstance(error, TimeoutError) and whole.expired():
                 return LATE
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             log.exception("the agent %s failed", self._agent.name)
             return BROKEN
 
-    async def _execute(self, intake: Intake, task: Task, silence: asyncio.Timeout) -> End:
-        async with silence, contextlib.aclosing(self._agent.execute(task, self._context)) as pieces:
-            silence.reschedule(asyncio.get_running_loop().time() + self._timeouts.first)
-            taken = await intake.read(pieces, silence, self._timeouts.idle)
+    async def _relay(self, intake: Intake) -> End:
+        """Runs the agent, then those to which the reply is handed over, one after the other."""
+        for _ in range(MAX_AGENTS):
+            task = await self._task()
+            with agent_span(self._agent.name, task.chat):
+                steps = self._execute(intake, task)
+                end = await Stepped(steps, self._slow, "agent", self._agent.name)
+            if not isinstance(end, HandOver):
+                return end
+            self._agents.check(end.agent)
+            intake.builder.hand_over(end.agent, self._agent.name, end.note)
+            await intake.in_the_chat()  # the task of the next agent is read from there
+            self._agent = self._agents.find(end.agent) or self._agent
+        return ENDLESS
+
+    async def _execute(self, intake: Intake, task: Task) -> End | HandOver:
+        silence = asyncio.timeout(None)
+        try:
+            async with silence, contextlib.aclosing(self._agent.execute(task, self._context)) as pieces:
+                silence.reschedule(asyncio.get_running_loop().time() + self._timeouts.first)
+                taken = await intake.read(pieces, silence, self._timeouts.idle)
+        except TimeoutError:
+            if silence.expired():
+                return LATE
+            raise
+        if taken.to is not None:
+            return taken.to
         if taken.declined:
             return DECLINED
         if intake.builder.waiting:

@@ -113,8 +113,8 @@ def approved(reply: Message) -> dict[int, Call]:
     }
 
 
-def decided(reply: Message) -> dict[str, Decided]:
-    """The decisions about the calls of a reply, by the ids of the calls."""
+def decided(reply: Message, start: int = 0) -> dict[str, Decided]:
+    """The decisions about the calls of a reply from that part on, by the ids of the calls."""
     return {
         part["call"]: Decided(
             approved=part["approval"]["approved"],
@@ -122,6 +122,6 @@ def decided(reply: Message) -> dict[str, Decided]:
             reason=part["approval"].get("reason"),
             by=part["approval"].get("by"),
         )
-        for part in reply["parts"]
+        for part in reply["parts"][start:]
         if "approved" in part.get("approval", ())
     }

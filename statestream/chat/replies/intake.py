@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from statestream.chat.agents import AgentPiece
+from statestream.chat.agents import AgentPiece, HandOver
 from statestream.chat.models import Finish, Opaque, Refusal, Usage
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.pieces import add
@@ -22,10 +22,14 @@ PIECES_BETWEEN_PAUSES: Final = 64
 
 
 class Taken(Struct, frozen=True, kw_only=True):
-    """How pieces have ended: with which finish reason, if any, and whether one of them declined to answer."""
+    """How pieces have ended: with which finish reason, if any, and whether one of them declined to answer.
+
+    `to` is the agent that continues, if the last piece has handed over.
+    """
 
     reason: str | None
     declined: bool
+    to: HandOver | None = None
 
 
 class Intake:
@@ -67,6 +71,8 @@ class Intake:
         loop, reason, declined = asyncio.get_running_loop(), None, False
         async for piece in pieces:
             silence.reschedule(loop.time() + idle)
+            if isinstance(piece, HandOver):
+                return Taken(reason=reason, declined=declined, to=piece)
             declined = declined or isinstance(piece, Refusal)
             reason = piece.reason if isinstance(piece, Finish) else reason
             self.take(piece)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from statestream.chat.agents import AgentPiece, Data, Source, Status, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, Data, HandOver, Source, Speaker, Status, ToolResult, ToolUse
 from statestream.chat.approvals import approval_of
-from statestream.chat.models import CallPiece, Opaque, Piece, Reasoning, Refusal
-from statestream.chat.replies.reply_builder import ReplyBuilder, cleaned
+from statestream.chat.models import CallPiece, ModelFailed, Opaque, Piece, Reasoning, Refusal
+from statestream.chat.replies.growth import cleaned
+from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.tools import error_of, outcome_of
 
 MAX_URL: Final = 2_048
@@ -31,6 +32,10 @@ def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
         builder.whole(_source(piece))
     elif isinstance(piece, Status):
         builder.status(piece.text)
+    elif isinstance(piece, Speaker):
+        builder.speak(piece.agent)
+    elif isinstance(piece, HandOver):
+        raise ModelFailed("failed", "An agent that works for another one cannot hand over.")
     else:
         _add_of_model(builder, piece)
 

@@ -14,7 +14,6 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
@@ -26,13 +25,14 @@ from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
-from statestream.chat.replies.deciding import Continuation, Deciding, Made, approved, decided, deciding
+from statestream.chat.replies.deciding import Continuation, Deciding, Made, approved, deciding
 from statestream.chat.replies.model_reader import Asking, ModelReader
 from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.run_queue import Place, RunQueue
+from statestream.chat.replies.tasks import task_of
 from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.settings import Settings
@@ -43,9 +43,6 @@ from statestream.core.change import Action
 from statestream.core.errors import Refused, Unavailable, VersionConflict
 from statestream.core.principal import Identity, Principal
 from statestream.store.view import StoreView
-
-ANY_MODEL: Final = ""
-"""The name of no model. An agent may send its turns to any: all calls in them get ids that every provider accepts."""
 
 
 class ReplyMaker:
@@ -273,7 +270,7 @@ class ReplyMaker:
         context = Context(view.seen_by(self._principal(job.by)), view, job.key, job.reply)
         if agent is not None:
             task = partial(view.complete, lambda: self._task(job))
-            return AgentReader(agent, context, settings.timeouts, task, view.slow_calls)
+            return AgentReader(agent, settings.agents, context, settings.timeouts, task, view.slow_calls)
         turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
         return ModelReader(
             settings.model,
@@ -292,22 +289,7 @@ class ReplyMaker:
         return turns_of(shown, self._settings.window, job.maker, sent)
 
     def _task(self, job: Job) -> Task:
-        shown = archive.shown_path(self._view, job.key, self._settings.window)
-        messages = [message for message in shown if message["id"] != job.reply][-self._settings.window :]
-        if not messages:
-            raise Refused("unknown_chat", "This chat was deleted.")
-        reply = shown[-1] if shown[-1]["id"] == job.reply else None
-        continues = None if reply is None else _continued(state_of(self._view, job.key), reply)
-        said = messages if continues is None else [*messages, continues]
-        return Task(
-            chat=job.key,
-            reply=job.reply,
-            question=messages[-1],
-            messages=messages,
-            turns=turns_of(said, self._settings.window, ANY_MODEL, {}),
-            decided={} if reply is None else decided(reply),
-            continues=continues,
-        )
+        return task_of(self._view, job.key, job.reply, self._settings.window)
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
         """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque
@@ -351,11 +333,3 @@ class ReplyMaker:
         turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
         headers = ModelSettings(headers=self._settings.asking.headers)  # a title needs nothing else
         return await title_of(turns, self._settings.model, headers, key)
-
-
-def _continued(state: State, reply: Message) -> Message | None:
-    """The reply that this one continues, or its own beginning if the chat no longer holds that."""
-    if "continues" not in reply:
-        return None
-    found: Message | None = find(state, reply["continues"])
-    return {**reply, "status": "stopped"} if found is None else found

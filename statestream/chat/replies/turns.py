@@ -56,10 +56,13 @@ MAX_NAME: Final = 64
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]", re.ASCII)
 
 
-def turns_of(messages: Sequence[Message], window: int, model: str, sent: Mapping[str, Sent]) -> list[Turn]:
+def turns_of(
+    messages: Sequence[Message], window: int, model: str, sent: Mapping[str, Sent], request: str = ""
+) -> list[Turn]:
     """The turns of the newest messages: at most `window` with content, but always the newest question.
 
-    `model` is the name of the model that they are for, `sent` the opaque data of its provider by reply.
+    `model` is the name of the model that they are for, `sent` the opaque data of its provider by reply. `request`
+    follows as a turn of the user.
     """
     newest = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=len(messages))
     kept: list[list[Turn]] = []
@@ -70,7 +73,8 @@ def turns_of(messages: Sequence[Message], window: int, model: str, sent: Mapping
             kept.append(turns)
     turns = [turn for turns in reversed(kept) for turn in turns]
     begin = next((at for at, turn in enumerate(turns) if turn.role == "user"), len(turns))
-    alternating = _alternating(turns[begin:])
+    asked = [Turn(role="user", text=request)] if request else []
+    alternating = _alternating([*turns[begin:], *asked])
     if alternating and alternating[-1].role == "assistant":
         alternating.append(Turn(role="user", text=CONTINUE))
     return list(_with_different_ids(alternating))

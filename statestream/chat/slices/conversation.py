@@ -203,6 +203,12 @@ def progressed(state: Any, *, reply: str, status: str) -> None:
 
 
 @chat_slice.action
+def handed_over(state: Any, *, reply: str, agent: str) -> None:
+    """Another agent continues the reply. A part of it says so, too."""
+    streaming_reply(state, reply)["model"] = agent
+
+
+@chat_slice.action
 def went_on(state: Any, *, reply: str) -> None:
     """Changes nothing, and is refused if the reply has ended: for requests that also change other slices."""
     streaming_reply(state, reply)

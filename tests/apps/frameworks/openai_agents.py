@@ -42,6 +42,7 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
 
     agents: dict[str, Agent[Any]] = {
         "helper": Agent(name="helper", model=model, tools=[tool, buy]),
+        "desk": Agent(name="desk", model=model, handoffs=[Agent(name="refunds", model=model)]),
         "structured": Agent(name="structured", model=model, output_type=Answer),
     }
 

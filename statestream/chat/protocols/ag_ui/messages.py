@@ -28,6 +28,10 @@ MAX_SNAPSHOT: Final = 8 << 20
 """Bytes of messages in one event: the client rejects events of more than 10 Mi characters."""
 
 
+_MEMBERS: Final = {"source": ("url", "title"), "agent": ("name", "by", "note")}
+"""The members of parts that are activities."""
+
+
 def snapshots(state: State, held: Sequence[str] = ()) -> list[list[orjson.Fragment]]:
     """The snapshots after which a client that holds messages of these ids, in that order, has those of the chat.
 
@@ -93,9 +97,9 @@ def _step(reply: str, step: int, parts: list[tuple[int, Part]], settled: int) ->
 
 
 def activity_of(reply: str, index: int, part: Part) -> AGMessage:
-    """Data or a source as an activity, whose content is an object."""
-    if part["type"] == "source":
-        kind, content = "source", {name: part[name] for name in ("url", "title") if name in part}
+    """Data, a source or another agent as an activity, whose content is an object."""
+    if part["type"] in _MEMBERS:
+        kind, content = part["type"], {name: part[name] for name in _MEMBERS[part["type"]] if name in part}
     else:
         kind, data = part["type"], part["data"]
         content = data if isinstance(data, dict) else {"data": data}

@@ -57,10 +57,12 @@ def _ui_part(message: Message, index: int) -> dict[str, Any]:
 
 
 def whole_part(part: Part, index: int) -> dict[str, Any]:
-    """A part of a reply that does not grow: data or a source. It is the same in a message and as a chunk."""
+    """A part of a reply that does not grow: data, a source, an agent. It is the same in a message and as a chunk."""
     if part["type"] == "source":
         title = {"title": part["title"]} if "title" in part else {}
         return {"type": "source-url", "sourceId": str(index), "url": part["url"], **title}
+    if part["type"] == "agent":
+        return {"type": "data-agent", "data": {name: part[name] for name in ("name", "by", "note") if name in part}}
     return {"type": part["type"], "data": part["data"]}
 
 

@@ -21,6 +21,7 @@ class MessageNotes(TypedDict):
     position: PositionMark
     author: NotRequired[str]
     reply_to: NotRequired[str]
+    agent: NotRequired[str]
     error: NotRequired[str]
     stopped: NotRequired[Literal[True]]
 
@@ -42,6 +43,7 @@ class PhaseNotes(TypedDict):
 
     position: NotRequired[PositionMark]
     reply_to: NotRequired[str]
+    agent: NotRequired[str]
     error: NotRequired[str]
     stopped: NotRequired[Literal[True]]
     streaming: bool

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
-from statestream.chat.messages import Message, State, find, path, text_of
+from statestream.chat.messages import Message, State, asked_maker, find, path, text_of
 from statestream.chat.viewing.projection import GrowingText, Item, Look
 
 PhaseItem = dict[str, Any]
@@ -33,7 +33,7 @@ def complete(message: Message, session_id: str, position: str) -> PhaseItem:
         "sender": "user" if message["role"] == "user" else "ai",
         "timestamp": message["created_at"],
         "session_id": session_id,
-        "metadata": {"position": position, **author, **_reply_to(message), **ending_of(message)},
+        "metadata": {"position": position, **author, **_about(message), **ending_of(message)},
     }
 
 
@@ -46,9 +46,9 @@ def phase_of(
         text,
         id=message["id"],
         at=message["updated_at" if phase == "end" else "created_at"],
-        agent=(message["model"], "assistant"),
+        agent=(asked_maker(message) or "", "assistant"),
         session={"session_id": session_id},
-        metadata={"position": position, **_reply_to(message), **ending},
+        metadata={"position": position, **_about(message), **ending},
     )
 
 
@@ -105,8 +105,12 @@ def ending_of(message: Message) -> dict[str, Any]:
     return {"stopped": True} if message["status"] == "stopped" else {}
 
 
-def _reply_to(message: Message) -> dict[str, str]:
-    return {"reply_to": message["parent"]} if message["role"] == "assistant" and "parent" in message else {}
+def _about(message: Message) -> dict[str, str]:
+    """The question of a reply, and the agent that speaks, if another one has handed over to it."""
+    if message["role"] != "assistant":
+        return {}
+    question = {"reply_to": message["parent"]} if "parent" in message else {}
+    return question if message["model"] == asked_maker(message) else {**question, "agent": message["model"]}
 
 
 class PhasesProjection:
