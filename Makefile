@@ -41,15 +41,15 @@ asgi: .ready/test
 	SERVED_BY=hypercorn .venv/bin/pytest -m "not soak" -n 4 --dist worksteal tests/server tests/chat tests/auth
 
 clean:
-	rm -rf .venv .ready site tests/node/node_modules tests/node/ai6/node_modules tests/node/ai7/node_modules tests/node/web/node_modules tests/node/react18/node_modules tests/node/recipes/node_modules tests/node/next/node_modules tests/benchmarks/peers/node_modules
+	rm -rf .venv .ready site tests/node/node_modules tests/node/*/node_modules tests/benchmarks/peers/node_modules
 
 .ready/run: pyproject.toml .ci/setup
 	.ci/setup run
 
-.ready/test: pyproject.toml .ci/setup tests/node/package.json tests/node/ai6/package.json tests/node/ai7/package.json tests/node/web/package.json tests/node/react18/package.json tests/node/recipes/package.json tests/node/next/package.json
+.ready/test: pyproject.toml .ci/setup tests/node/package.json $(wildcard tests/node/*/package.json)
 	.ci/setup test
 
-.ready/soak: pyproject.toml .ci/setup tests/node/package.json
+.ready/soak: pyproject.toml .ci/setup tests/node/package.json $(wildcard tests/node/*/package.json)
 	.ci/setup soak
 
 .ready/check: pyproject.toml .ci/setup

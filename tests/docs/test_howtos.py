@@ -37,6 +37,9 @@ USED = {
     "howto/asgi.md": {"live.py", *(f"with_{each}.py" for each in ("django", "fastapi", "litestar", "starlette"))},
     "howto/dashboard.md": {"dashboard.py", "dashboard.html"},
     "howto/chat-page.md": {"chatpage.py", "chat.html"},
+    "howto/chat-kits.md": {  # by tests/docs/test_chat_kits.py
+        *("kits.py", "index.html", "thread.js", "copilot.jsx", "kits.css", "assistant.jsx", "assistant.css"),
+    },
     "howto/ai-sdk.md": {"aichat.py", "index.html", "chat.jsx"},
     "howto/producers.md": {"live.py", "shop_fastapi.py", "shop_django.py"},
     "howto/eventsource.md": {"client.mjs", "least.mjs"},

@@ -21,6 +21,7 @@ RUN |= {"recording.md": 1, "watching.md": 4, "agents.md": 1}
 ELSEWHERE = {
     "howto/authenticate.md": "tests/docs/test_authenticate.py, with the page's files",
     "howto/ai-sdk.md": "the bundle is made by tests/docs/test_howtos.py, with what npm installed for the tests",
+    "howto/chat-kits.md": "tests/docs/test_chat_kits.py bundles with what npm installed for the tests",
     "howto/proxies.md": "tests/server/test_proxies.py asks with curl, through proxies with other ports",
     "howto/origins.md": "tests/docs/test_howtos.py serves both, on free ports",
     "howto/types.md": "tests/tools/test_types.py, with the page's files",

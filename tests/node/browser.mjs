@@ -4,7 +4,7 @@
  * complained about. Every window is a browser of its own, unless it is opened beside another one: nothing is shared but
  * the server. With `--tabs`, all windows are tabs of one browser, as people have them: those behind others are hidden,
  * and the browser freezes them or keeps them in its back/forward cache. Otherwise, every page believes that it is in
- * front.
+ * front. No page reaches another machine, and each that tries is a problem.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -18,7 +18,8 @@ const PATIENCE_MS = 15_000;
 const axeCore = fileURLToPath(import.meta.resolve("axe-core/axe.min.js"));
 const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const [executablePath, ...given] = process.argv.slice(2);
-const always = ["--no-sandbox", "--disable-gpu", ...quiet];
+const alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1";
+const always = ["--no-sandbox", "--disable-gpu", alone, ...quiet];
 const plain = given.includes("--tabs") ? await launchPlain() : null;
 const browser = plain?.browser ?? (await chromium.launch({ executablePath, args: [...always, ...given] }));
 const tabs = plain?.browser.contexts()[0];
@@ -28,8 +29,7 @@ const windows = new Map();
 /** A browser with none of playwright's defaults, and what ends it. */
 async function launchPlain() {
   const profile = mkdtempSync(join(tmpdir(), "statestream-chromium-"));
-  const alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1";
-  const own = ["--headless=new", "--remote-debugging-port=0", `--user-data-dir=${profile}`, alone, "about:blank"];
+  const own = ["--headless=new", "--remote-debugging-port=0", `--user-data-dir=${profile}`, "about:blank"];
   const child = spawn(executablePath, [...always, ...own], { stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   process.once("exit", () => child.kill());
@@ -91,6 +91,9 @@ function record() {
   }
 }
 
+const isAway = ({ protocol, hostname }) =>
+  /^(https?|wss?):$/.test(protocol) && !/^(127\.0\.0\.1|(.*\.)?localhost)$/.test(hostname);
+
 /** `trusting`: whoever made the certificate. `beside`: another window, of whose browser it is a tab. `cookie`: {name,
  * value}, which the browser has already. `touch`: whether people touch it. */
 async function open({ window, url, width = 1000, height = 700, theme = "light", trusting = false, touch = false, cookie, beside }) {
@@ -103,6 +106,9 @@ async function open({ window, url, width = 1000, height = 700, theme = "light", 
   const problems = [];
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && problems.push(message.text()));
   page.on("pageerror", (error) => problems.push(String(error)));
+  const asked = (it) => isAway(new URL(it.url())) && problems.push(`asks another machine: ${it.url()}`);
+  page.on("request", asked);
+  page.on("websocket", asked);
   page.on("requestfailed", (request) => {
     const why = request.failure().errorText;
     if (why !== "net::ERR_ABORTED") problems.push(`${request.url()}: ${why}`); // aborted: by the page itself
