@@ -14,7 +14,7 @@ import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, get_args, overload
 
 from aiohttp import web
 from prometheus_client.metrics_core import Metric
@@ -37,11 +37,12 @@ from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.run_queue import RunQueue
 from statestream.chat.replies.tools import Needs, Tools
 from statestream.chat.rules import RULES
-from statestream.chat.settings import Concurrency, Settings, Timeouts
+from statestream.chat.settings import Concurrency, Settings, Timeouts, WhileBusy
 from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.deleted_chats import deleted_slice
 from statestream.chat.slices.erasures import erasures_slice
+from statestream.chat.slices.later import later_slice
 from statestream.chat.slices.listing import chats_slice
 from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
@@ -76,7 +77,7 @@ class Chat:
     move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
     after the first exchange. `files`: which files people can post. `concurrency`: how many replies a process makes at
-    once.
+    once. `while_busy`: whether a question that is asked while a reply is unfinished is refused or queued.
     """
 
     def __init__(
@@ -91,7 +92,10 @@ class Chat:
         titles: bool = True,
         files: Files | None = None,
         concurrency: Concurrency | None = None,
+        while_busy: WhileBusy = "refuse",
     ) -> None:
+        if while_busy not in get_args(WhileBusy):
+            raise ValueError(f'expected `while_busy` to be "refuse" or "queue", got {while_busy!r}')
         _check(model, settings, timeouts, window=window, keep=keep, lease=lease)
         self.slices: Sequence[Slice] = (
             chat_slice,
@@ -102,6 +106,7 @@ class Chat:
             storage_slice,
             runs_slice,
             waits_slice,
+            later_slice,
             deleted_slice,
             erasures_slice,
             presence_slice,
@@ -123,6 +128,7 @@ class Chat:
             titles=titles,
             files=files or Files(),
             concurrency=concurrency or Concurrency(),
+            while_busy=while_busy,
         )
 
     @overload

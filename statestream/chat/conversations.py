@@ -17,26 +17,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from statestream.chat.chats import check_length, exists, missing, owner_in, state_of
+from statestream.chat.chats import exists, missing, state_of
 from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
-from statestream.chat.messages import (
-    State,
-    asked_maker,
-    find,
-    last_speaker,
-    path,
-    reply_to,
-    streaming,
-    unfinished,
-    waiting,
-)
+from statestream.chat.messages import State, find, streaming, unfinished, waiting
+from statestream.chat.nodes.asking_later import AskingLater
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
 from statestream.chat.operators.run_list import INDEX, ListedRun, keys_in, listed_runs
 from statestream.chat.people import People
 from statestream.chat.question import Question
+from statestream.chat.questions import Asked, Questions
 from statestream.chat.replies.ends import STOPPED, end_reply
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.quota import Quota
@@ -44,10 +36,9 @@ from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.run_queue import RunQueue
 from statestream.chat.settings import Settings
-from statestream.chat.slices import archive, continuations, conversation, deleted_chats, erasures, listing
-from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, chat_slice, optional
+from statestream.chat.slices import archive, conversation
+from statestream.chat.slices.conversation import chat_slice, optional
 from statestream.chat.waiting_calls import WaitingCalls
-from statestream.core.change import Action
 from statestream.core.errors import Refused, StatestreamError, Unavailable, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
@@ -77,7 +68,7 @@ class Conversations:
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
         self._agents, self._servers = settings.agents, settings.servers
         self._reply_tasks = ReplyTasks(self.node)
-        self._in_progress = InProgress(view, self._reply_tasks.abandon)
+        self._in_progress = InProgress(view, self._reply_over)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
         self.presence = Presence(view, self.node, self._lease.take, self._may_be_present)
         self._recovery = Recovery(view, self._in_progress)
@@ -87,6 +78,8 @@ class Conversations:
             view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota(), self.queue
         )
         self.calls = WaitingCalls(view, settings, self._maker, self.existing, self.current)
+        self.questions = Questions(view, settings, self._maker, self)
+        self._later = AskingLater(view, self._in_progress, self.questions.ask_later)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._held = contextlib.AsyncExitStack()
@@ -100,6 +93,7 @@ class Conversations:
         self._tasks = [
             asyncio.create_task(self._lease.keep(self._recovery.recover), name=f"chat {self.node} lease"),
             asyncio.create_task(self.presence.run(), name=f"chat {self.node} presence"),
+            asyncio.create_task(self._later.run(), name=f"chat {self.node} questions"),
             asyncio.create_task(self._expire(), name=f"chat {self.node} waits"),
             asyncio.create_task(self._erase_deleted(), name=f"chat {self.node} erasing"),
             *(asyncio.create_task(each.keep(), name=f"chat {self.node} {each.name}") for each in self._servers),
@@ -122,6 +116,11 @@ class Conversations:
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         await self._held.aclose()
+
+    def _reply_over(self, reply: str) -> None:
+        if reply in self._reply_tasks:
+            self._reply_tasks.abandon(reply)
+            self._later.wake()
 
     async def _erase_deleted(self) -> None:
         try:
@@ -238,14 +237,14 @@ class Conversations:
         Refused.
         """
         newest = await self.newest_below(key, message)
-        await self._restore(key, newest)
+        await self.restore(key, newest)
         await self.view.on_behalf_of(by).dispatch(conversation.branched(key, message=newest, **optional(leaf=leaf)))
         actions, expect = await self.view.complete(lambda: archive.archiving(self.view, key, self._keep))
         if actions:
             with contextlib.suppress(Refused, VersionConflict):  # the next reply archives them
                 await self.view.dispatch(actions, expect=expect)
 
-    async def _restore(self, key: str, message: str | None) -> None:
+    async def restore(self, key: str, message: str | None) -> None:
         """Restores archived messages above the given one, so that the branch that ends with it can be shown."""
         while message is not None and unfinished(await self.find(key)) is None:
             restoring = partial(archive.restoring, self.view, key, message, self._keep)
@@ -261,6 +260,19 @@ class Conversations:
 
     # questions and replies
 
+    async def submit(
+        self,
+        key: str,
+        question: Question,
+        *,
+        create: bool = False,
+        leaf: str | None = None,
+        show: bool = True,
+        by: Identity | None = None,
+    ) -> Asked:
+        """The same as `ask`, which does not wait for a question that is queued."""
+        return await self.questions.submit(key, question, create=create, leaf=leaf, show=show, by=by)
+
     async def ask(
         self,
         key: str,
@@ -275,71 +287,13 @@ class Conversations:
 
         Repeating a question, by its id, returns the reply that it has. `show`: whether that reply is then shown to
         everybody. `create`: whether a chat that does not exist is created. `leaf` is the leaf that the sender has seen.
-        Raises NotFound, and Refused: with the code `busy` while a reply is in progress, with `stale` for another leaf,
-        with `file_refused` for a file that may not be posted, with `unknown_agent` for an agent that does not exist.
+        If a reply is unfinished and the chat queues questions, this waits until the question is asked. Raises NotFound,
+        and Refused: with the code `busy` while a reply is in progress, with `stale` if the chat shows another leaf,
+        with `file_refused` for a file that may not be posted, with `unknown_agent` for an agent that does not exist,
+        with `removed` if the question was removed from the queue.
         """
-        if create:
-            check_length(key)
-        else:
-            await self.existing(key)
-        payload = question.payload()
-        if find(await self.find(key), payload["id"]) is None:
-            await self.caught_up()  # another node may have asked this, and archived it since
-        if await self.is_archived(key, payload["id"]):
-            raise Refused("archived", "This question was answered long ago; load the chat's older messages.")
-        known = reply_to(await self.find(key), payload["id"])
-        if known is None:
-            self._files.check(question.parts)
-            self._agents.check(question.agent)
-            agent = question.agent or await self._agent_for(key, question.edits)
-            try:
-                return await self._ask(key, payload, leaf, agent, question, by)
-            except Refused as refused:  # the same question has come in meanwhile
-                known = reply_to(await self.find(key), payload["id"])
-                if refused.reason != conversation.KNOWN or known is None:
-                    raise
-        if show:
-            await self._show(key, str(known["id"]), leaf, by)
-        return str(known["id"])
-
-    async def _ask(
-        self,
-        key: str,
-        question: QuestionPayload,
-        leaf: str | None,
-        agent: str | None,
-        asked: Question,
-        by: Identity | None,
-    ) -> str:
-        state = await self.find(key)
-        await self._restore(key, question.get("edits", state.get("leaf")))
-        owner, create, expect = owner_in(await self.find(key)), [], {}
-        if not exists(self.view, key):
-            author = question.get("author")
-            owner = None if author is None else person_key(author)
-            create = [conversation.created(key, **optional(user=owner))]
-            expect = {f"{deleted_chats.NAME}/{key}": 0, f"{erasures.NAME}/{key}": 0}
-
-        def actions(reply: ReplyPayload) -> list[Action]:
-            more = optional(user=owner, leaf=leaf)
-            asked = conversation.asked(key, question=question, reply=reply, **more)
-            return [*create, asked, *listing.updating(self.view, key, status=listing.STREAMING)]
-
-        try:
-            return await self._maker.make(
-                key, owner, actions, agent=agent, settings=asked.settings, tools=asked.tools, by=by, expect=expect
-            )
-        except VersionConflict:  # there was a chat with this id, and nobody may find out
-            raise missing() from None
-
-    async def _show(self, key: str, reply: str, leaf: str | None, by: Identity | None) -> None:
-        """Shows an existing reply, unless it is shown already or another reply is in progress. Raises Refused."""
-        if all(message["id"] != reply for message in path(await self.find(key))):
-            try:
-                await self.branch(key, reply, leaf=leaf, by=by)
-            except Refused as refused:
-                if refused.reason == conversation.STALE:
-                    raise
+        asked = await self.submit(key, question, create=create, leaf=leaf, show=show, by=by)
+        return asked.reply or await self.questions.reply_of(key, asked.question)
 
     async def regenerate(self, key: str, question: str, *, leaf: str | None = None, by: Identity | None = None) -> str:
         """Makes another reply to an existing question, by the agent that made the last one, and returns its id.
@@ -347,16 +301,7 @@ class Conversations:
         `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
         Refused.
         """
-        await self.existing(key)
-        await self._restore(key, question)
-        owner = owner_in(await self.find(key))
-
-        def actions(reply: ReplyPayload) -> list[Action]:
-            more = optional(user=owner, leaf=leaf)
-            regenerated = conversation.regenerated(key, question=question, reply=reply, **more)
-            return [regenerated, *listing.updating(self.view, key, status=listing.STREAMING)]
-
-        return await self._maker.make(key, owner, actions, agent=await self._agent_for(key, question), by=by)
+        return await self.questions.regenerate(key, question, leaf=leaf, by=by)
 
     async def continue_reply(
         self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None
@@ -366,26 +311,7 @@ class Conversations:
         While the sibling is unfinished, repeating this returns it. `leaf` is the leaf that the sender has seen. Raises
         NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off.
         """
-        state = await self.existing(key)
-        current = unfinished(state)
-        if current is not None and current.get("continues") == message:
-            return str(current["id"])
-        await self._restore(key, message)
-        state = await self.find(key)
-        owner, found = owner_in(state), find(state, message)
-        continuations.check_continuable(found)
-
-        def actions(reply: ReplyPayload) -> list[Action]:
-            more = optional(user=owner, leaf=leaf)
-            continued = continuations.continued(key, message=message, reply=reply, **more)
-            return [continued, *listing.updating(self.view, key, status=listing.STREAMING)]
-
-        return await self._maker.make(key, owner, actions, agent=found.get("model"), by=by, continues=found)
-
-    async def _agent_for(self, key: str, question: str | None) -> str | None:
-        """Who was asked to answer that question before; for a new question, whoever others have handed over to."""
-        state = await self.find(key)
-        return last_speaker(state) if question is None else asked_maker(reply_to(state, question))
+        return await self.questions.continue_reply(key, message, leaf=leaf, by=by)
 
     async def stop(self, key: str, reply: str | None = None, *, by: Identity | None = None) -> bool:
         """Ends the reply that is in progress or waiting, or only the given one. Its text stays. Returns False if there

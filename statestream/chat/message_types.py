@@ -155,6 +155,16 @@ class ChatMessage(TypedDict):
     updated_at: Milliseconds
 
 
+class QueuedQuestion(TypedDict):
+    """A question that waits in the queue of its chat, as the message that it will be."""
+
+    id: Id
+    parts: list[WrittenPart | FilePart | DataPart]
+    author: NotRequired[str]
+    metadata: NotRequired[dict[str, Any]]
+    created_at: Milliseconds
+
+
 class Conversation(TypedDict):
     """A chat, as its slice has it. `leaf` is the newest message that is shown, `user` the owner."""
 
@@ -163,6 +173,7 @@ class Conversation(TypedDict):
     title: NotRequired[str]
     user: NotRequired[str]
     participants: NotRequired[list[str]]
+    queued: NotRequired[list[QueuedQuestion]]
 
 
 class ListedChat(TypedDict):

@@ -23,7 +23,7 @@ Invariants: pure functions of committed state, which they never change. Every pr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -84,6 +84,17 @@ def waiting(state: State) -> Any:
 def unfinished(state: State) -> Any:
     """The reply in progress, or the one that waits, or None."""
     return streaming(state) or waiting(state)
+
+
+def queued(state: State) -> Sequence[Any]:
+    """The questions that wait until the unfinished reply has ended, in the order in which they will be asked."""
+    found: Sequence[Any] = state.get("queued", ())
+    return found
+
+
+def is_queued(state: State, question: str) -> bool:
+    """Whether a question waits in the queue of its chat."""
+    return any(each["id"] == question for each in queued(state))
 
 
 def undecided(message: Message) -> list[int]:

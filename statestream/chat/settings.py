@@ -6,6 +6,7 @@ Invariants: plain data, set once when a Chat is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import asdict
@@ -26,6 +27,10 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     idle: float = 60.0
     total: float = 300.0
     tool: float = 30.0
+
+
+WhileBusy = Literal["refuse", "queue"]
+"""What happens to a question that is asked while a reply is unfinished."""
 
 
 class Concurrency(Struct, frozen=True, kw_only=True):
@@ -64,3 +69,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     titles: bool
     files: Files
     concurrency: Concurrency
+    while_busy: WhileBusy

@@ -20,6 +20,7 @@ from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State
 from statestream.chat.people import PeopleAnswer
 from statestream.chat.question import Question
+from statestream.chat.questions import Asked
 from statestream.chat.slices.conversation import NOT_MEMBER, chat_slice
 from statestream.core.change import Position
 from statestream.core.errors import Forbidden, Refused
@@ -100,16 +101,22 @@ class Visit:
         """Creates an empty chat, owned by this person, and returns its key."""
         return await self._conversations.create(user=self.person, by=self._by)
 
-    async def ask(
+    async def submit(
         self, key: str, question: Question, *, create: bool = False, leaf: str | None = None, show: bool = True
-    ) -> str:
-        """Asks a question, see Conversations. Raises NotFound, Refused."""
+    ) -> Asked:
+        """Asks a question, or queues it; see Conversations. Raises NotFound, Refused."""
         if create and self._guarded and not exists(self._conversations.view, key):
             await self.caught_up()  # it may be somebody else's
         if not create or exists(self._conversations.view, key):
             await self.existing(key)
         with self._acting():
-            return await self._conversations.ask(key, question, create=create, leaf=leaf, show=show, by=self._by)
+            return await self._conversations.submit(key, question, create=create, leaf=leaf, show=show, by=self._by)
+
+    async def remove_question(self, key: str, question: str) -> None:
+        """Removes a question of this person from the queue. Raises NotFound, Forbidden."""
+        await self.existing(key)
+        with self._acting():
+            await self._conversations.questions.remove(key, question, by=self._by)
 
     async def regenerate(self, key: str, question: str, *, leaf: str | None = None) -> str:
         """Makes another reply, see Conversations. Raises NotFound, Refused."""

@@ -1,7 +1,7 @@
 """An index of what is in progress, and the end of what a lost node has left behind.
 
-The index has the replies that are being made, and by which nodes; the replies that wait until a certain time; and who
-is present through which node.
+The index has the replies that are being made, and by which nodes; the replies that wait until a certain time; the
+questions that wait for their turn or time; and who is present through which node.
 
 Invariants: derived from committed state; after a reset, from all of it again, but not from the chats themselves. A
 change costs a look at its cause. Every
@@ -21,7 +21,7 @@ from statestream.chat.messages import State, streaming
 from statestream.chat.nodes import lease, presence
 from statestream.chat.people import correct
 from statestream.chat.replies.ends import EXPIRED, INTERRUPTED, end_reply
-from statestream.chat.slices import approvals, continuations, conversation, runs, waits
+from statestream.chat.slices import approvals, continuations, conversation, later, runs, waits
 from statestream.core.change import Change, now_ms
 from statestream.core.errors import Refused, StatestreamError, VersionConflict
 from statestream.core.selection import Selection
@@ -32,7 +32,9 @@ _OVER: Final = frozenset((conversation.ended.type, approvals.paused.type))
 _BEGIN: Final = frozenset(
     action.type for action in (conversation.asked, conversation.regenerated, continuations.continued)
 )
-INDEXED: Final = Selection(names=frozenset(), families=frozenset((runs.NAME, waits.NAME, presence.NAME, lease.NAME)))
+INDEXED: Final = Selection(
+    names=frozenset(), families=frozenset((runs.NAME, waits.NAME, later.NAME, presence.NAME, lease.NAME))
+)
 """What is read here, by code that cannot wait: it must be held in memory."""
 
 
@@ -59,6 +61,8 @@ class InProgress:
         """By the keys of their chats."""
         self.waits: dict[str, Wait] = {}
         """The replies that wait only until a certain time, by the keys of their chats."""
+        self.later: dict[str, int] = {}
+        """From when on a question may be asked that waits for its turn or its time, by the keys of their chats."""
         self._present: set[str] = set()
         self._leased: set[str] = set()
 
@@ -66,6 +70,7 @@ class InProgress:
         """Reads what is committed already."""
         self.replies.clear()
         self.waits.clear()
+        self.later.clear()
         self._present.clear()
         self._leased.clear()
         for name in self._view.versions(INDEXED):
@@ -119,6 +124,11 @@ class InProgress:
             self.waits.pop(key, None)
             if wait is not None and "expires_at" in wait.value:
                 self.waits[key] = Wait(wait.value["reply"], wait.value["expires_at"])
+        elif family == later.NAME:
+            kept = self._view.get(name)
+            self.later.pop(key, None)
+            if kept is not None:
+                self.later[key] = later.earliest(kept.value)
         elif family == presence.NAME:
             self._update_key(self._present, name, key)
         elif family == lease.NAME:

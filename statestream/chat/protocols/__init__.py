@@ -19,6 +19,7 @@ from statestream.chat.protocols.ai_socket.routes import routes as ai_socket
 from statestream.chat.protocols.phases.routes import routes as phases
 from statestream.chat.protocols.rest.approvals import routes as approvals
 from statestream.chat.protocols.rest.people import routes as people
+from statestream.chat.protocols.rest.queue import routes as queue
 from statestream.chat.protocols.rest.routes import routes as rest
 from statestream.chat.protocols.text.routes import routes as text
 from statestream.server.contract import Route
@@ -27,6 +28,7 @@ PROTOCOLS: Final[Sequence[Callable[[Conversations], list[Route]]]] = (
     rest,
     people,
     approvals,
+    queue,
     text,
     ai_sdk,
     ai_socket,

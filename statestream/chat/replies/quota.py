@@ -26,15 +26,19 @@ class Quota:
         self._runs, self._tokens = runs, tokens
         self._limited = Counter[str]() if limited is None else limited
 
-    def take(self, person: str | None) -> None:
-        """Counts a reply that this person asks for. Raises RateLimited if there may be none now."""
+    def check(self, person: str | None) -> None:
+        """Raises RateLimited if this person may have no reply now."""
         if person is None:
             return
         for name, allowances in (("runs", self._runs), ("tokens", self._tokens)):
             if allowances is not None and (wait := allowances.wait(person, monotonic())):
                 self._limited[name] += 1  # here, because some protocols answer with an event
                 raise RateLimited(_sentence(name, wait), limit=None, retry_after=wait)
-        if self._runs is not None:
+
+    def take(self, person: str | None) -> None:
+        """Counts a reply that this person asks for. Raises RateLimited if there may be none now."""
+        self.check(person)
+        if person is not None and self._runs is not None:
             self._runs.spend(person, 1, monotonic())
 
     def give_back(self, person: str | None) -> None:

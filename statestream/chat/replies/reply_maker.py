@@ -73,12 +73,14 @@ class ReplyMaker:
         by: Identity | None = None,
         expect: Mapping[str, int] | None = None,
         continues: Message | None = None,
+        refusable: bool = True,
     ) -> str:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
         `agent` is the one that is asked for, `by` the person on whose behalf, `expect` what the actions are based on.
         `settings` take precedence over those of the chat, `tools` run in the asker's front end. `continues` is a reply
-        that was cut off, with whose parts the new one begins.
+        that was cut off, with whose parts the new one begins. `refusable`: whether it is refused if too many runs
+        wait.
         Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
         filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved, unless too many runs
         wait for their turn.
@@ -88,9 +90,13 @@ class ReplyMaker:
             raise TypeError(f"expected a question without `settings`: {maker.name} chooses those of its own model")
         chosen = self._settings.asking if settings is None else self._settings.asking | settings
         asking = Asking(settings=chosen, tools=tools)
-        enter = partial(self._enter, self._name_of(maker), key, by)
+        enter = partial(self._enter, self._name_of(maker), key, by, refusable=refusable)
         begin = partial(self._begin, key, owner, actions, maker, asking, by, expect, continues)
         return await self._tasks.shielded(self._make(enter, begin, None if by is None else by.subject))
+
+    def check_quota(self, by: Identity | None) -> None:
+        """Raises RateLimited if this person may have no reply now."""
+        self._quota.check(None if by is None else by.subject)
 
     def _name_of(self, agent: Agent | None) -> str:
         return self._settings.model.name if agent is None else agent.name

@@ -4,6 +4,8 @@
     approvals      tool calls that people have to approve: actions on the same slice
     continuations  replies that continue after their end: an action on the same slice
     queueing       replies whose runs wait for their turn: actions on the same slice
+    later          questions that wait in a queue, or for their time
+    turn           whether a chat takes a question now
     membership     who belongs to the chat, for rules
     listing        the chats of each person
     archive        older messages

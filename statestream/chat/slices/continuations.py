@@ -18,10 +18,10 @@ from statestream.chat.slices.conversation import (
     ReplyPayload,
     add_reply,
     chat_slice,
-    check_idle,
     check_leaf,
     check_member,
 )
+from statestream.chat.slices.turn import check_idle
 from statestream.core.change import Action
 from statestream.core.errors import Refused
 

@@ -1,7 +1,7 @@
 """The slice `chat`: the messages of a conversation, who belongs to it, and what can happen to it.
 
     chat/<key>  {"messages": [...], "leaf"?: the id of the newest message that is shown, "title"?,
-                 "user"?: the owner, "participants"?: [those whom the owner has invited]}
+                 "user"?: the owner, "participants"?: [those whom the owner has invited], "queued"?: see `later`}
 
 `messages` describes the content of a chat. One action saves a question together with the place of its reply. The reply
 then grows by pieces that name the place where they belong, so that applying a piece twice changes nothing, and it ends
@@ -30,7 +30,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.members import MAX_PARTICIPANTS, belongs, participants_of, person_key
 from statestream.chat.message_types import Conversation
-from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming, unfinished, waiting
+from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming, unfinished
+from statestream.chat.slices.turn import check_idle, take_turn
 from statestream.core.change import REMOVED, Action
 from statestream.core.errors import Refused
 from statestream.core.slices import Slice
@@ -126,7 +127,7 @@ def asked(
     if known is not None:
         taken = "This id belongs to another message of this chat; use a new one."
         raise Refused(KNOWN, "This was asked before.") if known["role"] == "user" else Refused("id_taken", taken)
-    check_idle(state)
+    take_turn(state, question["id"])
     check_leaf(state, leaf)
     parent = state.get("leaf")
     if "edits" in question:
@@ -335,14 +336,6 @@ def check_leaf(state: State, leaf: str | None) -> None:
     """Raises Refused if the sender of a request names a leaf, and the chat shows another one."""
     if leaf is not None and leaf != state.get("leaf"):
         raise Refused(STALE, "The chat has changed since you loaded it. Load it again, then repeat this.")
-
-
-def check_idle(state: Any) -> None:
-    """Raises Refused while a reply is in progress or waits."""
-    if streaming(state) is not None:
-        raise Refused("busy", "A reply is in progress in this chat; wait until it has ended.")
-    if waiting(state) is not None:
-        raise Refused("waiting", "A tool call in this chat still waits. Approve, deny or run it, or stop the reply.")
 
 
 def streaming_reply(state: Any, reply: str) -> Any:

@@ -13,17 +13,21 @@ What is new is their difference, however many changes have led to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import orjson
 
-from statestream.chat.messages import State, find, unfinished
+from statestream.chat.messages import State, find, is_queued, reply_to, unfinished
 from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, Event
 from statestream.chat.protocols.ag_ui.run_events import SUCCESS, VERSION, RunEvents, error_event
+from statestream.chat.questions import REMOVED
 from statestream.chat.viewing.projection import Beside, Item, Look
 from statestream.core.change import SliceState
 from statestream.core.errors import TooLarge
 from statestream.core.patch import Op, diff
 from statestream.core.values import escape
+
+STOPPING: Final = "The server is stopping; join again in a moment."
 
 
 class StateEvents:
@@ -69,6 +73,10 @@ class ThreadProjection:
     ) -> None:
         self._thread, self._asked, self._held, self._follow, self._early = thread, run, held, follow, early
         self._reply: str | None = None
+        self._question: str | None = None
+        """The question of the requested run, as long as it is queued."""
+        self._kept: list[Event] = []
+        """What is new of the slices since then."""
         self._refusal: list[Event] = []
         self._run: RunEvents | None = None
         self._slices = StateEvents()
@@ -87,6 +95,10 @@ class ThreadProjection:
         """
         self._reply = reply
 
+    def wait_for(self, question: str) -> None:
+        """The requested run begins once a question is asked that is queued now."""
+        self._question = question
+
     def refuse(self, code: str, sentence: str) -> None:
         """The run that was asked for is refused. A client that follows is shown everything else."""
         self._refusal = [error_event(code, sentence)]
@@ -94,11 +106,29 @@ class ThreadProjection:
     def new(self, look: Look) -> list[Item]:
         """The events that follow those of the last look."""
         beside = [] if look.beside is None else self._slices.new(look.beside)
+        if self._is_queued(look.state):
+            self._kept += beside
+            return [error_event("unavailable", STOPPING)] if look.last else []
+        self._kept, beside = [], [*self._kept, *beside]
         events = self._events(look.state, beside)
         if look.last and self._run is not None:
             run, self._run = self._run, None
-            events.append(run.failed("unavailable", "The server is stopping; join again in a moment."))
+            events.append(run.failed("unavailable", STOPPING))
         return [*events]
+
+    def _is_queued(self, state: State) -> bool:
+        """Whether the requested run cannot begin yet. If its question was removed, the run is refused."""
+        if self._question is None:
+            return False
+        if is_queued(state, self._question):
+            return True
+        reply = reply_to(state, self._question)
+        self._question = None
+        if reply is None:
+            self.refuse(*REMOVED)
+        else:
+            self.show(str(reply["id"]))
+        return False
 
     def _events(self, state: State, beside: list[Event]) -> list[Event]:
         """`beside` are the events of the slices, which belong into a run."""

@@ -20,6 +20,7 @@ from statestream.chat.protocols.ag_ui.event_types import AGEvent
 from statestream.chat.protocols.ag_ui.projection import ThreadProjection, check_size
 from statestream.chat.protocols.ag_ui.request import RunInput, follows
 from statestream.chat.protocols.rest.routes import leaf_of
+from statestream.chat.questions import Asked
 from statestream.chat.seen import check_same_branch, looked_at
 from statestream.chat.viewing.projection import SlicesBeside
 from statestream.chat.viewing.response import event_stream, respond
@@ -50,7 +51,11 @@ def routes(conversations: Conversations) -> list[Route]:
         )
         looked_at(await chats.current(key), branch)
         try:
-            projection.show(await _reply(chats, key, posted, branch))
+            shown = await _reply(chats, key, posted, branch)
+            if isinstance(shown, Asked) and shown.reply is None:
+                projection.wait_for(shown.question)
+            else:
+                projection.show(shown.reply if isinstance(shown, Asked) else shown)
         except Malformed:
             raise
         except StatestreamError as error:
@@ -64,7 +69,7 @@ def routes(conversations: Conversations) -> list[Route]:
     return [Route(method="POST", path="/ag-ui", handler=run, contract=RUN)]
 
 
-async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> str | None:
+async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -> Asked | str | None:
     """The reply that the client asks for: a new one, or the newest to a question that is live. None for no reply.
 
     If the client answers interrupts or has run tools, this is the reply that continues.
@@ -80,7 +85,7 @@ async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -
         check_same_branch(shown, state)
         leaf = message_or_reply(state, posted.leaf)
         seen = posted.leaf if leaf is None else str(leaf["id"])
-        return await chats.ask(key, posted.question(chats.person), create=True, leaf=seen)
+        return await chats.submit(key, posted.question(chats.person), create=True, leaf=seen)
     reply = reply_to(state, question)
     return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
 

@@ -25,6 +25,7 @@ be understood. What a post means is decided here; the conversations decide what 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Final, Literal
 
@@ -37,7 +38,10 @@ from statestream.chat.chats import chat_key
 from statestream.chat.messages import KEPT_DEPTH, Message, State, call_id, find, message_or_reply, path
 from statestream.chat.protocols.ai_sdk.messages import own_metadata
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_metadata, check_parts
+from statestream.chat.questions import Asked
 from statestream.chat.seen import hidden_by_sibling, leaf_seen, looked_at, stale
+from statestream.chat.viewing.pending import shown
+from statestream.chat.viewing.projection import Item, Projection
 from statestream.chat.visit import Visit
 from statestream.core.errors import Malformed, Refused
 from statestream.core.values import canonical, plain
@@ -269,10 +273,18 @@ def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """The reply that a page wants to see, and how many parts of it the page holds."""
+    """The reply that a page wants to see, and how many parts of it the page holds.
 
-    reply: str
+    `reply` is None as long as the question with the id `question` is queued.
+    """
+
+    reply: str | None
     held: int = 0
+    question: str = ""
+
+    def projection(self, begin: Callable[[str], Projection], removed: Callable[[], list[Item] | None]) -> Projection:
+        """That of the reply, once there is one; see Pending."""
+        return shown(Asked(question=self.question, reply=self.reply), begin, removed)
 
 
 async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> Answer:
@@ -301,12 +313,12 @@ async def answer(chats: Visit, key: str, post: Post, *, create: bool) -> Answer:
     if replaced is not None:
         hidden = hidden_by_sibling(state, replaced) if leaf is None else ()
         leaf = leaf_seen(state, leaf, hidden)
-    reply = await chats.ask(key, question, create=create, leaf=leaf, show=replaced is not None)
-    return Answer(reply=reply)
+    asked = await chats.submit(key, question, create=create, leaf=leaf, show=replaced is not None)
+    return Answer(reply=asked.reply, question=asked.question)
 
 
 async def to_resume(chats: Visit, key: str, leaf: str | None) -> str | None:
     """The id of the reply in progress, if there is one on the branch with the message `leaf`. Raises NotFound."""
     reply = await chats.in_progress(key)
-    shown = path(looked_at(await chats.find(key), leaf))
-    return str(reply["id"]) if reply is not None and reply["id"] in [message["id"] for message in shown] else None
+    branch = path(looked_at(await chats.find(key), leaf))
+    return str(reply["id"]) if reply is not None and reply["id"] in [message["id"] for message in branch] else None

@@ -19,6 +19,7 @@ from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
 from statestream.chat.protocols.ai_sdk.request import Answer, ChatPost, answer, to_resume
 from statestream.chat.protocols.ai_sdk.ui_types import UIChunk, UIMessages
 from statestream.chat.protocols.rest.routes import key_of, leaf_of, stop_contract, stop_route
+from statestream.chat.questions import REMOVED
 from statestream.chat.seen import looked_at
 from statestream.chat.viewing.projection import Item
 from statestream.chat.viewing.response import EVENT_HEADERS, event_stream, respond
@@ -94,12 +95,16 @@ def _plain_errors(handler: Handler) -> Handler:
 
 
 async def _stream(request: web.Request, chats: Visit, key: str, shown: Answer) -> web.StreamResponse:
-    projection = UIMessageProjection(shown.reply, shown.held)
+    projection = shown.projection(lambda reply: UIMessageProjection(reply, shown.held), _removed)
 
     def encode(items: Sequence[Item]) -> bytes:
         return event_stream(items) + (DONE if projection.over else b"")
 
     return await respond(request, chats.notifier, Viewer(chats, key, projection), encode, headers=HEADERS)
+
+
+def _removed() -> list[Item]:
+    return [{"type": "error", "errorText": REMOVED[1]}]
 
 
 STREAM: Final = contract.Answer(description="The chunks of the reply.", media_type="text/event-stream")

@@ -17,14 +17,16 @@ from pydantic import ConfigDict, Field
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
-from statestream.chat.protocols.ai_sdk.request import ChatPost, answer, to_resume
+from statestream.chat.messages import reply_to
+from statestream.chat.protocols.ai_sdk.request import Answer, ChatPost, answer, to_resume
 from statestream.chat.protocols.ai_socket.item_types import SocketBoundary, SocketChunk, SocketError
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection, item
 from statestream.chat.question import MAX_ID
+from statestream.chat.questions import REMOVED
 from statestream.chat.viewing.socket import HANDSHAKE, OPENED, SocketOutlet
 from statestream.chat.viewing.viewers import Viewer, show
 from statestream.chat.visit import Visit
-from statestream.core.errors import Refused, StatestreamError, TooManyStreams
+from statestream.core.errors import NotFound, Refused, StatestreamError, TooManyStreams
 from statestream.server.bodies import MAX_BODY, Body, checked
 from statestream.server.contract import Contract, Messages, Route
 from statestream.server.request import check_query
@@ -63,17 +65,13 @@ MAX_REQUESTS: Final = 20
 
 
 class _Request:
-    """A request in progress: the chat and the reply that it shows, once they are known.
+    """A request in progress: the chat and the reply that it shows, once they are known."""
 
-    `held` is how many parts of the reply the client holds.
-    """
-
-    __slots__ = ("aborted", "held", "key", "reply")
+    __slots__ = ("aborted", "answer", "key")
 
     def __init__(self) -> None:
         self.key = ""
-        self.reply: str | None = None
-        self.held = 0
+        self.answer: Answer | None = None
         self.aborted = False
 
 
@@ -107,39 +105,54 @@ class Requests:
         self._outlet.start(self._show(request_id, request, found))
 
     async def _abort(self, request_id: str) -> None:
-        """Stops the reply of a request, which may not have begun."""
+        """Stops the reply of a request. If its question is queued, removes the question."""
         request = self._requests.get(request_id)
         if request is not None:
             request.aborted = True
             await self._stop(request)
 
     async def _stop(self, request: _Request) -> None:
-        if request.reply is not None:
-            await self._chats.stop(request.key, request.reply)
+        if request.answer is None:
+            return
+        reply = request.answer.reply or await self._reply_to(request.key, request.answer.question)
+        if reply is not None:
+            await self._chats.stop(request.key, reply)
 
-    async def _find_reply(self, request: _Request, value: Any) -> str | None:
-        """The id of the reply to show, which is begun if necessary; None if there is nothing to resume."""
+    async def _reply_to(self, key: str, question: str) -> str | None:
+        """The reply to a question that was queued; None if it was removed from the queue now."""
+        try:
+            await self._chats.remove_question(key, question)
+        except NotFound:  # it was asked
+            found = reply_to(await self._chats.find(key), question)
+            return None if found is None else str(found["id"])
+        return None
+
+    async def _find_reply(self, request: _Request, value: Any) -> Answer | None:
+        """The reply to show, which is begun if necessary; None if there is nothing to resume."""
         if value["type"] == "send":
             post = checked(Send, {**_more(value), **value})
             request.key = post.key
-            found = await answer(self._chats, request.key, post, create=True)
-            request.reply, request.held = found.reply, found.held
+            request.answer = await answer(self._chats, request.key, post, create=True)
         else:
             resume = checked(Resume, {**_more(value), **value})
             request.key = chat_key(resume.id)
-            request.reply = await to_resume(self._chats, request.key, resume.leaf)
+            reply = await to_resume(self._chats, request.key, resume.leaf)
+            request.answer = None if reply is None else Answer(reply=reply)
         if request.aborted:  # while it began
             await self._stop(request)
-        return request.reply
+        return request.answer
 
-    async def _show(self, request_id: str, request: _Request, found: Awaitable[str | None]) -> None:
+    async def _show(self, request_id: str, request: _Request, found: Awaitable[Answer | None]) -> None:
         """Shows the reply until it is over, or the server stops: then it may continue on another node."""
         try:
-            reply = await found
-            if reply is None:
+            answer = await found
+            if answer is None:
                 await self._send("no-active", request_id)
                 return
-            projection = UISocketProjection(request_id, reply, request.held)
+            projection = answer.projection(
+                lambda reply: UISocketProjection(request_id, reply, answer.held),
+                lambda: [item("error", request_id, errorText=REMOVED[1])],
+            )
             await show(self._chats.notifier, Viewer(self._chats, request.key, projection), self._outlet)
         except StatestreamError as error:
             await self._send("error", request_id, errorText=str(error))

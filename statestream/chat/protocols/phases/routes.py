@@ -145,8 +145,8 @@ class FollowedChats:
         shown = await self._chats.find(key)
         check_same_branch(shown, looked_at(shown, self._branches.get(received.session_id)))
         question = received.question(self._chats.person)
-        reply = await self._chats.ask(key, question, create=True, leaf=received.leaf, show=False)
-        shown = await self._chats.find(key)
+        asked = await self._chats.submit(key, question, create=True, leaf=received.leaf, show=False)
+        shown, reply = await self._chats.find(key), asked.reply
         if find(shown, reply) is not None and all(message["id"] != reply for message in path(shown)):
             raise Refused("other_branch", "This was answered in another branch of the chat, which you do not see.")
 

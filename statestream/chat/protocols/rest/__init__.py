@@ -2,6 +2,7 @@
 approve tool calls.
 
     routes     what everybody needs
+    queue      questions that wait in the queue of a chat
     people     who belongs to a chat, and its end
     approvals  tool calls that people have to approve, or that windows run
 

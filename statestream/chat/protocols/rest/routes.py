@@ -18,7 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 from statestream.chat.chats import chat_key
 from statestream.chat.conversations import Conversations
 from statestream.chat.identity import visit
-from statestream.chat.message_types import ChatMessage, Id
+from statestream.chat.message_types import ChatMessage, Id, QueuedQuestion
 from statestream.chat.messages import find
 from statestream.chat.parameters import BEFORE, CHAT, LEAF, MAX_PAGE, PAGE
 from statestream.chat.question import MAX_ID
@@ -77,6 +77,7 @@ class ChatAnswer(TypedDict):
     title: NotRequired[str]
     user: NotRequired[str]
     participants: NotRequired[list[str]]
+    queued: NotRequired[list[QueuedQuestion]]
 
 
 class Continued(TypedDict):

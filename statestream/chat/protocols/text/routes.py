@@ -56,10 +56,16 @@ def routes(conversations: Conversations) -> list[Route]:
         check_query(request)
         chats, key = visit(request, conversations), key_of(request)
         post = checked(Post, await read_json(request))
-        reply = TextProjection((await answer(chats, key, post, create=False)).reply)
-        viewer = Viewer(chats, key, reply)
+        begun: list[TextProjection] = []
+
+        def begin(reply: str) -> TextProjection:
+            begun.append(TextProjection(reply))
+            return begun[0]
+
+        asked = await answer(chats, key, post, create=False)
+        viewer = Viewer(chats, key, asked.projection(begin, lambda: None))
         response = await respond(request, chats.notifier, viewer, _encode, headers=HEADERS, keep_alive=b"")
-        if reply.failed:  # which the protocol can only say by an abort: the server has shown all there is
+        if begun and begun[0].failed:  # which the protocol can only say by an abort: the server has shown all there is
             request[OUTCOME] = "ok"
         return response
 
