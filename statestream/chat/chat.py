@@ -25,7 +25,7 @@ from statestream.chat.files import Files
 from statestream.chat.identity import presence_observer
 from statestream.chat.mcp.server import ServerNeeds, ToolServer
 from statestream.chat.mcp.transport import Target
-from statestream.chat.models import Model
+from statestream.chat.models import TEMPORARY, Model
 from statestream.chat.models.default import default_model
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.lease import nodes_slice
@@ -62,6 +62,7 @@ from statestream.store.store import Store
 
 WINDOW: Final = 20
 KEEP: Final = 500
+RETRIES: Final = 3
 LEASE_SECONDS: Final = 10.0
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,6 +79,7 @@ class Chat:
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
     after the first exchange. `files`: which files people can post. `concurrency`: how many replies a process makes at
     once. `while_busy`: whether a question that is asked while a reply is unfinished is refused or queued.
+    `retries`: how often a model is asked again if it fails before the first piece of its answer.
     """
 
     def __init__(
@@ -93,7 +95,10 @@ class Chat:
         files: Files | None = None,
         concurrency: Concurrency | None = None,
         while_busy: WhileBusy = "refuse",
+        retries: int = RETRIES,
     ) -> None:
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"expected `retries` to be 0 or more, got {retries!r}")
         if while_busy not in get_args(WhileBusy):
             raise ValueError(f'expected `while_busy` to be "refuse" or "queue", got {while_busy!r}')
         _check(model, settings, timeouts, window=window, keep=keep, lease=lease)
@@ -129,6 +134,7 @@ class Chat:
             files=files or Files(),
             concurrency=concurrency or Concurrency(),
             while_busy=while_busy,
+            retries=retries,
         )
 
     @overload
@@ -266,6 +272,7 @@ def _metrics(totals: Totals, queue: RunQueue) -> list[Metric]:
         histogram("reply_first_piece_seconds", "From the start of a reply to its first piece.", totals.first_piece),
         histogram("reply_tokens_per_second", "Tokens per second since the first piece.", totals.tokens_per_second),
         histogram("reply_pieces", "Pieces that the model cut a reply into.", totals.pieces),
+        counter("model_retries", "Requests to models that were repeated.", totals.retried, "kind", sorted(TEMPORARY)),
         counter("reply_tokens", "Tokens of replies, as they were reported.", totals.tokens, "kind"),
     ]
 

@@ -70,3 +70,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     files: Files
     concurrency: Concurrency
     while_busy: WhileBusy
+    retries: int

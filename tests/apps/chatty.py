@@ -2,9 +2,9 @@
 
 CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL,
 CHATTY_API (`chat`, `messages` or `responses`), CHATTY_SETTINGS (JSON), CHATTY_TITLES, CHATTY_CONCURRENCY (JSON),
-CHATTY_WHILE_BUSY, CHATTY_AUTH (people have names, see `by_name`; the role `operator` makes operators) and AHEAD (see
-`moved_clock`) come from the environment too: an application has no options on the command line. The key is
-OPENAI_API_KEY or ANTHROPIC_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that
+CHATTY_WHILE_BUSY, CHATTY_RETRIES, CHATTY_AUTH (people have names, see `by_name`; the role `operator` makes operators)
+and AHEAD (see `moved_clock`) come from the environment too: an application has no options on the command line. The key
+is OPENAI_API_KEY or ANTHROPIC_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that
 name.
 """
 
@@ -56,6 +56,7 @@ chat = Chat(
     lease=seconds("LEASE", "1"),
     keep=int(os.environ.get("CHATTY_KEEP", "500")),
     titles=os.environ.get("CHATTY_TITLES", "") == "yes",
+    retries=int(os.environ.get("CHATTY_RETRIES", "0")),
     while_busy="queue" if os.environ.get("CHATTY_WHILE_BUSY") == "queue" else "refuse",
     concurrency=Concurrency(**json.loads(os.environ.get("CHATTY_CONCURRENCY", "{}"))),
 )

@@ -304,33 +304,6 @@ async def test_a_provider_that_limits_us_says_when_it_may_be_asked_again(
         assert message["error"]["message"] == f"The model receives too many requests. Try again {words}."
 
 
-async def test_a_limit_that_lasts_is_said_at_once_and_a_short_one_is_waited_for(
-    impatient: Server, upstream: str, http: aiohttp.ClientSession, api: str
-) -> None:
-    """This chat waits two seconds for the first word: who sleeps through the limit has nothing to say but `timeout`."""
-    limits = {"5": "in 5 seconds", "2.5": "in a while", "Wed, 21 Oct 2065 07:28:00 GMT": "in a while"}
-    for header, words in limits.items():
-        chat = await new_chat(http, impatient)
-        limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": header}}}
-        question = await script(http, upstream, f"Limited for {header}, {api}.", limit)
-        await ask(http, impatient, chat, question)
-        message = await ended(http, impatient, chat)
-        assert_failed(message, "rate_limited", "")
-        assert words in message["error"]["message"]
-        assert len(await asked(http, upstream, question)) == 1
-    chat = await new_chat(http, impatient)
-    limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": "1", "retry-after-ms": "90000"}}}
-    question = await script(http, upstream, f"Limited in milliseconds, {api}.", limit)
-    await ask(http, impatient, chat, question)
-    assert_failed(await ended(http, impatient, chat), "rate_limited", "")
-    assert len(await asked(http, upstream, question)) == 1
-    chat = await new_chat(http, impatient)
-    limit = {"refuse": {"status": 429, "body": {}, "headers": {"retry-after": "0.1"}}}
-    question = await script(http, upstream, f"Limited for a moment, {api}.", limit)
-    await ask(http, impatient, chat, question)
-    assert len(await asked(http, upstream, question)) == 3
-
-
 UNENDED: dict[str, list[Any]] = {
     "silence": [{"last": "stop"}, {"wait": "never"}],
     "a lost connection": [{"last": "stop"}, {"cut": True}],

@@ -21,8 +21,8 @@ and these are the same for all:
     {"raw": text}       that, as it is                {"pause": s}      waits; {"wait": NAME} for a gate
     {"look": url}       GETs the url and records what it found, before going on
     {"cut": true}       loses the connection
-    {"refuse": {"status", "body", "headers"?, "without"?}}   answers that instead of a stream; with `without` only
-                                                      a request that has this member
+    {"refuse": {"status", "body", "headers"?, "without"?, "times"?}}   answers that instead of a stream; with `without`
+                                                      only a request that has this member, with `times` only so often
     {"distrust": text}  answers 400 with that message if a thought is sent back
     {"demand": name}    answers 400 unless every answer in the conversation has that member; {"reject": name} if one has
     {"drip": {"text", "times", "every"}}              says it `times` times at a steady pace; `drip_raw`: as it is
@@ -59,6 +59,9 @@ from tests.support.wires.rules import violation
 WIRES: tuple[Wire, ...] = (ChatCompletions(), Messages(), Responses())
 
 
+MANY = 1_000_000
+
+
 class Upstream:
     """The scripts, the gates, and what was asked."""
 
@@ -68,6 +71,10 @@ class Upstream:
         self.requests: list[dict[str, Any]] = []
         self.sent: dict[tuple[str, str], list[Any]] = {}
         """What each model has answered, by the question with a + for each round."""
+
+    def count(self, question: str) -> int:
+        """How often that was asked."""
+        return sum(request["question"] == question for request in self.requests)
 
     def gate(self, name: str) -> asyncio.Event:
         return self.gates.setdefault(name, asyncio.Event())
@@ -161,6 +168,8 @@ class Call:
         for step in self.steps:
             ((name, value),) = step.items()
             if name == "refuse" and value.get("without") not in self.asked:
+                continue
+            if name == "refuse" and self.upstream.count(self.record["question"]) > value.get("times", MANY):
                 continue
             if name == "distrust" and ('"signature"' in self.body or '"encrypted_content"' in self.body):
                 return web.json_response(self.wire.problem(value), status=400)

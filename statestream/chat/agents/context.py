@@ -10,13 +10,15 @@ reply that has not ended.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from statestream.chat.agents import AgentPiece
+from statestream.chat.agents import AgentPiece, Status
 from statestream.chat.agents.question_storage import QuestionStorage
-from statestream.chat.models import Finish, Model, ModelFailed, ToolSpec, Turn
+from statestream.chat.models import Finish, Model, ModelFailed, Piece, ToolSpec, Turn
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
+from statestream.chat.replies.retrying import Retrying
 from statestream.core.change import Action, Result
 from statestream.core.errors import Unauthenticated
 from statestream.core.principal import Identity
@@ -32,13 +34,14 @@ class Context:
 
     call: str | None = None
 
-    def __init__(self, view: StoreView, server: StoreView, key: str, reply: str) -> None:
+    def __init__(self, view: StoreView, server: StoreView, key: str, reply: str, retrying: Retrying) -> None:
         self._view, self._server, self.chat, self.reply = view, server, key, reply
+        self._retrying = retrying
         self._storage = QuestionStorage(server, key, reply)
 
     def of_call(self, call: str, view: StoreView | None = None) -> Context:
         """The context of a tool call. `view` is that of whoever has approved it."""
-        context = Context(view or self._view, self._server, self.chat, self.reply)
+        context = Context(view or self._view, self._server, self.chat, self.reply, self._retrying)
         context.call, context._storage = call, self._storage
         return context
 
@@ -73,6 +76,12 @@ class Context:
         if kind is not None:
             raise Unauthenticated("the login of the person who asked is no longer valid", kind=kind)
 
+    def asking(
+        self, model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings
+    ) -> AbstractAsyncContextManager[AsyncIterator[Piece | Status]]:
+        """The pieces of a model's answer, for the server's own code."""
+        return answering(model, turns, tools, settings, chat=self.chat, retrying=self._retrying)
+
     async def answer(
         self,
         model: Model,
@@ -80,9 +89,11 @@ class Context:
         tools: Sequence[ToolSpec] = (),
         settings: ModelSettings | None = None,
     ) -> AsyncIterator[AgentPiece]:
-        """Yields what a model answers. Raises ModelFailed, also if the answer is cut short."""
+        """Yields what a model answers, and a Status if it is asked again. Raises ModelFailed, also if the answer is cut
+        short.
+        """
         finished = False
-        async with answering(model, turns, tools, settings or ModelSettings(), chat=self.chat) as pieces:
+        async with self.asking(model, turns, tools, settings or ModelSettings()) as pieces:
             async for piece in pieces:
                 finished = finished or isinstance(piece, Finish)
                 yield piece

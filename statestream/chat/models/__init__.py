@@ -112,13 +112,22 @@ Piece = str | Reasoning | CallPiece | Opaque | Refusal | Usage | Finish
 """What a model yields. A plain string is a piece of the answer's text."""
 
 
+TEMPORARY: Final = frozenset(("rate_limited", "connection"))
+"""The kinds of failures that usually pass soon."""
+
+
 class ModelFailed(StatestreamError):
-    """The model cannot continue. `kind` is stable; the message is a sentence for people."""
+    """The model cannot continue. `kind` is stable; the message is a sentence for people.
+
+    `temporary`: whether the same request may succeed soon; by default, if the kind is `rate_limited` or `connection`.
+    `wait`: the seconds after which the provider wants to be asked again, if it says so.
+    """
 
     code, status = "model_failed", 502
 
-    def __init__(self, kind: str, sentence: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, sentence: str, *, temporary: bool | None = None, wait: float | None = None) -> None:
+        self.kind, self.wait = kind, wait
+        self.temporary = kind in TEMPORARY if temporary is None else temporary
         super().__init__(sentence)
 
 

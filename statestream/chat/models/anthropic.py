@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.anthropic_stream import AnthropicStream
-from statestream.chat.models.endpoint import Endpoint, digest, limit_pause, require
+from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import SENTENCES, rejects
 from statestream.chat.models.layout import parts_of
 from statestream.chat.models.settings import ModelSettings
@@ -61,14 +61,13 @@ class AnthropicModel:
 
 
 def _open(base_url: str | None, api_key: str | None) -> tuple[Any, Callable[..., Any]]:
-    from anthropic import AnthropicError, AsyncAnthropic, DefaultAsyncHttpxClient
+    from anthropic import AnthropicError, AsyncAnthropic
 
-    transport = DefaultAsyncHttpxClient(event_hooks={"response": [limit_pause]})
     try:
         client = AsyncAnthropic(
             base_url=base_url,
             api_key=api_key,
-            http_client=transport,
+            max_retries=0,  # the chat retries, and says so
             open_telemetry=False,  # each call has a span of ours
         )
     except AnthropicError:  # of the profile in which the package may find the key

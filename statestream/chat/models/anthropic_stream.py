@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, Refusal, Usage
 from statestream.chat.models.events import MAX_EVENT, Events, count_in, index_in, object_in, text_in, value_of
-from statestream.chat.models.failures import BROKEN_OFF, SENTENCES, TOO_LONG
+from statestream.chat.models.failures import BROKEN_OFF, TOO_LONG, failure_in_stream
 from statestream.chat.models.layout import Place
 from statestream.chat.models.opaque import json_text
 
@@ -169,5 +169,4 @@ class AnthropicStream:
 
 def _error(error: dict[str, Any]) -> ModelFailed:
     """An error in the stream. Its message may contain keys or prompts, so only its type is used."""
-    status = STATUSES.get(text_in(error, "type"))
-    return ModelFailed(*BROKEN_OFF if status is None else SENTENCES[status])
+    return failure_in_stream(STATUSES.get(text_in(error, "type")))

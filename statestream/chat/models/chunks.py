@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Opaque, Piece, Reasoning, Refusal, Usage
 from statestream.chat.models.events import MAX_EVENT, Events, count_in, index_in, objects, text_in, value_of
-from statestream.chat.models.failures import BROKEN_OFF, SENTENCES, TOO_LONG
+from statestream.chat.models.failures import BROKEN_OFF, TOO_LONG, failure_in_stream
 from statestream.chat.models.opaque import MEMBERS, THOUGHTS, dumped, json_text, merged, of_answer, of_call
 from statestream.protocol.sse import Event
 
@@ -190,4 +190,4 @@ def _usage(usage: dict[str, Any]) -> Iterator[Usage]:
 def _error(error: Any) -> ModelFailed:
     """An error in the stream. Its message may contain keys or prompts, so only its number is used."""
     code = error.get("code") if type(error) is dict else None
-    return ModelFailed(*SENTENCES.get(code, BROKEN_OFF) if type(code) is int else BROKEN_OFF)
+    return failure_in_stream(code if type(code) is int else None)

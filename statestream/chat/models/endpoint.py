@@ -1,8 +1,9 @@
 """Asks a provider through its package, and reads its answer.
 
-The package handles the connection, authentication, retries and HTTP errors. A parser of ours reads the bytes of the
-stream, because the package's typed events cost several times as much and check nothing. This code does not depend on
-the package's transport: any exception while bytes are read means that the connection is lost or that time has run out.
+The package handles the connection, authentication and HTTP errors, and retries nothing: the chat does, for all models.
+A parser of ours reads the bytes of the stream, because the package's typed events cost several times as much and check
+nothing. This code does not depend on the package's transport: any exception while bytes are read means that the
+connection is lost or that time has run out.
 
 Invariants: every exception of the package and its transport becomes a ModelFailed with a sentence of ours. The
 provider's own messages may contain keys or prompts, so only the type of an exception is logged. A caller that stops
@@ -16,7 +17,6 @@ import contextlib
 import hashlib
 import importlib.util
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
@@ -28,11 +28,6 @@ log = logging.getLogger("statestream")
 
 DRAIN_SECONDS: Final = 0.1
 USAGE_SECONDS: Final = 2.0
-MAX_PAUSE: Final = 2
-"""The longest delay before a retry that a provider may request, in seconds. A longer delay ends the answer, so that
-people know.
-"""
-_PAUSE: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class Parser(Protocol):
@@ -174,14 +169,3 @@ async def _drain(body: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in body:
                 pass
-
-
-async def limit_pause(response: Any) -> None:
-    """Prevents long retries: the package would silently wait for as long as the provider asks.
-
-    It is a hook for the responses of the package's transport.
-    """
-    for name, second in (("Retry-After", 1), ("Retry-After-Ms", 1_000)):
-        pause = response.headers.get(name)
-        if pause is not None and not (_PAUSE.fullmatch(pause) and float(pause) <= MAX_PAUSE * second):
-            response.headers["x-should-retry"] = "false"

@@ -8,7 +8,9 @@ Invariants: kinds are stable. The provider's own messages may contain keys or pr
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from statestream.chat.models import ModelFailed
@@ -33,6 +35,7 @@ TOO_MUCH: Final = ("failed", "The model sent more at once than can be read.")
 TOO_LONG: Final = ("too_long", "The reply is too long.")
 MAX_RETRY_AFTER: Final = 3_600
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def failure_of(error: Exception) -> ModelFailed:
@@ -51,9 +54,40 @@ def failure_of(error: Exception) -> ModelFailed:
 
 
 def _of_response(error: Any) -> ModelFailed:
+    headers = error.response.headers
     kind, sentence = SENTENCES.get(error.status_code, OTHERWISE)
-    when = _when(error.response.headers.get("Retry-After")) if error.status_code == 429 else None
-    return ModelFailed(kind, sentence.replace("in a while", when) if when else sentence)
+    when = _when(headers.get("Retry-After")) if error.status_code == 429 else None
+    told = {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
+    return ModelFailed(
+        kind,
+        sentence.replace("in a while", when) if when else sentence,
+        temporary=_passes(error.status_code) if told is None else told,
+        wait=_wait(headers),
+    )
+
+
+def failure_in_stream(status: int | None) -> ModelFailed:
+    """The failure that an error in the stream means, as if the response had had this status."""
+    known = SENTENCES.get(status) if status is not None else None
+    return ModelFailed(*(known or BROKEN_OFF), temporary=known is not None and _passes(status or 0))
+
+
+def _passes(status: int) -> bool:
+    """Whether the same request may succeed soon."""
+    return status in (408, 409, 429) or status >= 500
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """The seconds after which a provider wants to be asked again; None if it says nothing that makes sense."""
+    for name, second in (("Retry-After-Ms", 1_000), ("Retry-After", 1)):
+        value = headers.get(name)
+        if value is not None and _NUMBER.fullmatch(value):
+            return float(value) / second
+    try:
+        until = parsedate_to_datetime(headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return max(0.0, until.timestamp() - time.time())
 
 
 def _when(header: str | None) -> str | None:

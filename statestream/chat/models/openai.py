@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.chunks import Chunks
-from statestream.chat.models.endpoint import Endpoint, digest, limit_pause, require
+from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import SENTENCES, rejects
 from statestream.chat.models.opaque import THOUGHTS, members_of, thought_of
 from statestream.chat.models.settings import ModelSettings
@@ -49,11 +49,10 @@ class OpenAIModel:
 
 def open_client(base_url: str | None, api_key: str | None) -> Any:
     """The client of the openai package. Raises ModelFailed if there is no key."""
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+    from openai import AsyncOpenAI, OpenAIError
 
-    transport = DefaultAsyncHttpxClient(event_hooks={"response": [limit_pause]})
     try:
-        return AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=transport)
+        return AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0)  # the chat retries, and says so
     except OpenAIError:
         raise ModelFailed(*SENTENCES[401]) from None
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from statestream.chat.models import CallPiece, Finish, ModelFailed, Piece, Reasoning, Refusal, Usage
 from statestream.chat.models.events import Events, count_in, index_in, object_in, text_in, value_of
-from statestream.chat.models.failures import BROKEN_OFF, SENTENCES
+from statestream.chat.models.failures import BROKEN_OFF, failure_in_stream
 from statestream.chat.models.layout import Place
 
 KEPT: Final = ("type", "id", "summary", "content", "encrypted_content")
@@ -137,5 +137,4 @@ class ResponsesStream:
 def _error(value: dict[str, Any]) -> ModelFailed:
     """An error in the stream. Its message may contain keys or prompts, so only its code is used."""
     error = object_in(object_in(value, "response"), "error") or object_in(value, "error") or value
-    status = STATUSES.get(text_in(error, "code"))
-    return ModelFailed(*BROKEN_OFF if status is None else SENTENCES[status])
+    return failure_in_stream(STATUSES.get(text_in(error, "code")))

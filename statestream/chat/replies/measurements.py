@@ -65,13 +65,21 @@ class Measurements:
 
 
 class Totals:
-    """The runs of one process. `ended` counts them by how they ended, see `ReplyRun.outcome`; `tokens` by kind."""
+    """The runs of one process. `ended` counts them by how they ended, see `ReplyRun.outcome`; `tokens` by kind.
+
+    `retried` counts how often models were asked again, by the kind of the failure before.
+    """
 
     def __init__(self) -> None:
         self.ended: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
+        self.retried: Counter[str] = Counter()
         self.seconds, self.first_piece = Histogram(RUN_SECONDS), Histogram(RUN_SECONDS)
         self.pieces, self.tokens_per_second = Histogram(PIECES), Histogram(PER_SECOND)
+
+    def retried_after(self, kind: str) -> None:
+        """A model is asked again after such a failure."""
+        self.retried[kind] += 1
 
     def add(self, outcome: str, measured: Measurements) -> None:
         """Counts a run that has ended now."""

@@ -8,30 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import perf_counter
 
+from statestream.chat.agents import Status
 from statestream.chat.models import Finish, Model, ModelFailed, Opaque, Piece, ToolSpec, Turn, Usage
 from statestream.chat.models.settings import ModelSettings
+from statestream.chat.replies.retrying import Retrying
 from statestream.store import tracing
 from statestream.store.tracing import Attribute, Span
 
 
 @contextlib.asynccontextmanager
 async def answering(
-    model: Model, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings, *, chat: str
-) -> AsyncIterator[AsyncIterator[Piece]]:
-    """The pieces of a model's answer. Closes what the model has open, even if the caller stops early.
+    model: Model,
+    turns: Sequence[Turn],
+    tools: Sequence[ToolSpec],
+    settings: ModelSettings,
+    *,
+    chat: str,
+    retrying: Retrying,
+) -> AsyncIterator[AsyncIterator[Piece | Status]]:
+    """The pieces of a model's answer, and the status of the call. Closes what the model has open, even if the caller
+    stops early.
 
     `chat` is the key of the chat, for the span.
     """
     with _model_span(model, chat) as span:
-        pieces = model.answer(turns, tools, settings)
+        pieces = retrying.pieces(lambda: model.answer(turns, tools, settings), model.name)
         try:
             yield pieces if span is None else _Watched(pieces, span)
         finally:
-            if isinstance(pieces, AsyncGenerator):
-                await pieces.aclose()
+            await pieces.aclose()
 
 
 @contextlib.contextmanager
@@ -66,21 +74,21 @@ def _model_span(model: Model, chat: str) -> Iterator[Span | None]:
 class _Watched:
     """The pieces of an answer; what they tell about the call is noted in its span."""
 
-    def __init__(self, pieces: AsyncIterator[Piece], span: Span) -> None:
+    def __init__(self, pieces: AsyncIterator[Piece | Status], span: Span) -> None:
         self._pieces, self._span = pieces, span
         self._began = perf_counter()
         self._waiting = True
 
-    def __aiter__(self) -> AsyncIterator[Piece]:
+    def __aiter__(self) -> AsyncIterator[Piece | Status]:
         return self
 
-    async def __anext__(self) -> Piece:
+    async def __anext__(self) -> Piece | Status:
         piece = await anext(self._pieces)
         if isinstance(piece, Usage):
             self._note_usage(piece)
         elif isinstance(piece, Finish):
             self._span.set({"gen_ai.response.finish_reasons": [piece.reason]})
-        elif self._waiting and not isinstance(piece, Opaque):
+        elif self._waiting and not isinstance(piece, Opaque | Status):
             self._waiting = False
             self._span.set({"gen_ai.response.time_to_first_chunk": perf_counter() - self._began})
         return piece

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
+from statestream.chat.agents import Status
 from statestream.chat.agents.context import Context
 from statestream.chat.messages import is_object
-from statestream.chat.models import Model, ModelFailed, ToolSpec, Turn
+from statestream.chat.models import Model, ModelFailed, Piece, ToolSpec, Turn
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.ends import (
@@ -33,7 +34,7 @@ from statestream.chat.replies.ends import (
     failed,
 )
 from statestream.chat.replies.intake import Intake
-from statestream.chat.replies.model_calls import answering, tool_span
+from statestream.chat.replies.model_calls import tool_span
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
 from statestream.store.slow_calls import SlowCalls, Stepped
@@ -104,9 +105,9 @@ class ModelReader:
         """How one answer of the model ended; None if it ended with tool calls."""
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
-            answering(self._model, turns, self._specs(), self._settings, chat=self._context.chat) as pieces,
+            self._context.asking(self._model, turns, self._specs(), self._settings) as pieces,
         ):
-            taken = await intake.read(pieces, silence, self._timeouts.idle)
+            taken = await intake.read(_without_status(pieces, intake), silence, self._timeouts.idle)
         if taken.reason is None:
             return TRUNCATED
         if taken.declined:
@@ -153,3 +154,12 @@ class ModelReader:
                 span.fail("tool_error")
         intake.builder.returned(part, outcome)
         intake.news.set()
+
+
+async def _without_status(pieces: AsyncIterator[Piece | Status], intake: Intake) -> AsyncIterator[Piece]:
+    """The pieces of the model. A status of the call is shown at once, and does not count as a sign of the model."""
+    async for piece in pieces:
+        if isinstance(piece, Status):
+            intake.take(piece)
+        else:
+            yield piece

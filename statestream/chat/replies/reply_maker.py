@@ -31,6 +31,7 @@ from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
+from statestream.chat.replies.retrying import Retrying
 from statestream.chat.replies.run_queue import Place, RunQueue
 from statestream.chat.replies.tasks import task_of
 from statestream.chat.replies.titles import first_words, title_of
@@ -59,6 +60,7 @@ class ReplyMaker:
         queue: RunQueue,
     ) -> None:
         self._view, self._settings, self._tasks = view, settings, tasks
+        self._retrying = Retrying(settings.retries, settings.timeouts.first, tasks.totals.retried_after)
         self._node, self._take_lease, self._quota, self._queue = node, take_lease, quota, queue
 
     async def make(
@@ -273,7 +275,7 @@ class ReplyMaker:
         calls: Mapping[int, tuple[Call, StoreView]],
     ) -> Reader:
         settings, view = self._settings, self._view
-        context = Context(view.seen_by(self._principal(job.by)), view, job.key, job.reply)
+        context = Context(view.seen_by(self._principal(job.by)), view, job.key, job.reply, self._retrying)
         if agent is not None:
             task = partial(view.complete, lambda: self._task(job))
             return AgentReader(agent, settings.agents, context, settings.timeouts, task, view.slow_calls)
@@ -338,4 +340,4 @@ class ReplyMaker:
             return first_words(exchange[0]) or None
         turns = [Turn(role=message["role"], text=text_of(message)) for message in exchange]
         headers = ModelSettings(headers=self._settings.asking.headers)  # a title needs nothing else
-        return await title_of(turns, self._settings.model, headers, key)
+        return await title_of(turns, self._settings.model, headers, key, self._retrying)

@@ -14,6 +14,7 @@ from statestream.chat.messages import Message, text_of
 from statestream.chat.models import Model, ModelFailed, Turn
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
+from statestream.chat.replies.retrying import Retrying
 
 log = logging.getLogger("statestream")
 
@@ -34,10 +35,12 @@ def first_words(question: Message) -> str:
     return words if len(words) <= MAX_TITLE else words[:MAX_TITLE].rpartition(" ")[0] or words[:MAX_TITLE]
 
 
-async def title_of(turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str) -> str | None:
+async def title_of(
+    turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str, retrying: Retrying
+) -> str | None:
     """A title for the conversation; None if the model did not give one."""
     try:
-        answer = await _answer(turns, model, settings, chat)
+        answer = await _answer(turns, model, settings, chat, retrying)
     except (ModelFailed, TimeoutError) as error:
         log.info("the chat got no title: %s", type(error).__name__)
         return None
@@ -50,12 +53,17 @@ async def title_of(turns: Sequence[Turn], model: Model, settings: ModelSettings,
     return title[:MAX_TITLE] or None
 
 
-async def _answer(turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str) -> str | None:
+async def _answer(
+    turns: Sequence[Turn], model: Model, settings: ModelSettings, chat: str, retrying: Retrying
+) -> str | None:
     """The model's answer; None if it is far too long for a title, and may never end."""
     conversation = "\n\n".join(f"{turn.role}: {turn.text[:SAMPLE]}" for turn in turns)
     request = [Turn(role="system", text=PROMPT), Turn(role="user", text=conversation)]
     pieces: list[str] = []
-    async with asyncio.timeout(TITLE_SECONDS), answering(model, request, [], settings, chat=chat) as answer:
+    async with (
+        asyncio.timeout(TITLE_SECONDS),
+        answering(model, request, [], settings, chat=chat, retrying=retrying) as answer,
+    ):
         async for piece in answer:
             pieces.append(piece if isinstance(piece, str) else "")
             if len(pieces) == MAX_PIECES:

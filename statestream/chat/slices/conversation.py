@@ -199,8 +199,11 @@ def returned(state: Any, *, reply: str, part: int, outcome: ToolOutcome) -> None
 
 @chat_slice.action
 def progressed(state: Any, *, reply: str, status: str) -> None:
-    """The agent does something else now, which it describes in a few words."""
-    streaming_reply(state, reply)["run"]["status"] = status
+    """The agent does something else now, which it describes in a few words; without any, nothing that it describes."""
+    run = streaming_reply(state, reply)["run"]
+    run["status"] = status
+    if not status:
+        del run["status"]
 
 
 @chat_slice.action
