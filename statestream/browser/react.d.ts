@@ -122,8 +122,10 @@ export interface ChatMessage {
   readonly model?: string;
   readonly finish_reason?: string;
   readonly usage?: Usage;
+  /** In the currency of the prices of the chat. */
+  readonly cost?: number;
   readonly error?: { readonly kind: string; readonly message: string };
-  readonly run?: Readonly<Record<string, string | number>>;
+  readonly run?: Readonly<Record<string, string | number | boolean>>;
   /** Unix ms. */
   readonly created_at: number;
   readonly updated_at: number;

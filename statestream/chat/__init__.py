@@ -10,17 +10,20 @@ from statestream.chat.chat import Chat
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
 from statestream.chat.models.settings import ModelSettings
+from statestream.chat.prices import Budget, Price
 from statestream.chat.question import Question
 from statestream.chat.settings import Concurrency, Timeouts
 
 __all__ = [
     "Approval",
+    "Budget",
     "Chat",
     "Concurrency",
     "Conversations",
     "Decision",
     "Files",
     "ModelSettings",
+    "Price",
     "Question",
     "Timeouts",
     "ToolAnswer",

@@ -31,6 +31,7 @@ from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.operators.routes import routes as operators_routes
+from statestream.chat.prices import Budget, Price
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import ENDS, Totals
 from statestream.chat.replies.quota import Quota
@@ -80,6 +81,7 @@ class Chat:
     after the first exchange. `files`: which files people can post. `concurrency`: how many replies a process makes at
     once. `while_busy`: whether a question that is asked while a reply is unfinished is refused or queued.
     `retries`: how often a model is asked again if it fails before the first piece of its answer.
+    `prices`: what a million tokens cost, by the names of models and agents. `budget`: how much one reply may use.
     """
 
     def __init__(
@@ -96,7 +98,11 @@ class Chat:
         concurrency: Concurrency | None = None,
         while_busy: WhileBusy = "refuse",
         retries: int = RETRIES,
+        prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        if not all(isinstance(price, Price) for price in (prices or {}).values()):
+            raise TypeError("expected `prices` to be a Price(input=…, output=…) by the name of each model")
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"expected `retries` to be 0 or more, got {retries!r}")
         if while_busy not in get_args(WhileBusy):
@@ -135,6 +141,8 @@ class Chat:
             concurrency=concurrency or Concurrency(),
             while_busy=while_busy,
             retries=retries,
+            prices=dict(prices or {}),
+            budget=budget or Budget(),
         )
 
     @overload
@@ -273,6 +281,7 @@ def _metrics(totals: Totals, queue: RunQueue) -> list[Metric]:
         histogram("reply_tokens_per_second", "Tokens per second since the first piece.", totals.tokens_per_second),
         histogram("reply_pieces", "Pieces that the model cut a reply into.", totals.pieces),
         counter("model_retries", "Requests to models that were repeated.", totals.retried, "kind", sorted(TEMPORARY)),
+        counter("reply_cost", "What replies have cost, in the currency of the prices.", totals.cost, "model"),
         counter("reply_tokens", "Tokens of replies, as they were reported.", totals.tokens, "kind"),
     ]
 

@@ -147,7 +147,7 @@ class Conversations:
         """The replies of all chats that are in progress or waiting, on whatever node, the oldest first."""
         keys = keys_in(self.view.versions(INDEX)) | self._in_progress.replies.keys()
         return await self.view.complete(
-            lambda: listed_runs(keys, lambda key: state_of(self.view, key), self._reply_tasks.usage_of)
+            lambda: listed_runs(keys, lambda key: state_of(self.view, key), self._reply_tasks.spending_of)
         )
 
     def _in_use(self) -> bool:

@@ -149,6 +149,7 @@ class ChatMessage(TypedDict):
     model: NotRequired[str]
     finish_reason: NotRequired[str]
     usage: NotRequired[Tokens]
+    cost: NotRequired[Annotated[float, Field(ge=0, description="In the currency of the prices.")]]
     error: NotRequired[Failure]
     continues: NotRequired[Id]
     created_at: Milliseconds

@@ -1,7 +1,7 @@
 """Reads a conversation: which messages it has, which of them are shown, and what their text is.
 
     message  {"id", "role", "status", "parts": […], "parent"?, "author"?, "metadata"?, "run"?, "model"?,
-              "finish_reason"?, "usage"?, "error"?, "continues"?, "created_at", "updated_at"}
+              "finish_reason"?, "usage"?, "cost"?, "error"?, "continues"?, "created_at", "updated_at"}
     part     {"type": "text" | "reasoning", "text", "chunks"?, "step"?}
              {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?,
               "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?},

@@ -5,7 +5,7 @@ Invariants: plain data, set once when a Chat is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from statestream.chat.files import Files
 from statestream.chat.mcp.server import ToolServer
 from statestream.chat.models import Model
 from statestream.chat.models.settings import ModelSettings
+from statestream.chat.prices import Budget, Price
 from statestream.chat.replies.tools import Tools
 from statestream.core.values import check_settings
 
@@ -71,3 +72,5 @@ class Settings(Struct, frozen=True, kw_only=True):
     concurrency: Concurrency
     while_busy: WhileBusy
     retries: int
+    prices: Mapping[str, Price]
+    budget: Budget

@@ -119,7 +119,7 @@ def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric
 
 
 def counter(
-    name: str, text: str, value: float | Mapping[str, int], label: str | None = None, known: Sequence[str] = ()
+    name: str, text: str, value: float | Mapping[str, float], label: str | None = None, known: Sequence[str] = ()
 ) -> Metric:
     """A number, or several of them by the values of a label, of which the `known` are there before they are counted."""
     if not isinstance(value, Mapping):

@@ -2,10 +2,10 @@
 
 CHATTY_JOURNAL, CHATTY_FIRST, CHATTY_IDLE, CHATTY_TOTAL, CHATTY_TOOL, CHATTY_LEASE (seconds), CHATTY_KEEP, CHATTY_MODEL,
 CHATTY_API (`chat`, `messages` or `responses`), CHATTY_SETTINGS (JSON), CHATTY_TITLES, CHATTY_CONCURRENCY (JSON),
-CHATTY_WHILE_BUSY, CHATTY_RETRIES, CHATTY_AUTH (people have names, see `by_name`; the role `operator` makes operators)
-and AHEAD (see `moved_clock`) come from the environment too: an application has no options on the command line. The key
-is OPENAI_API_KEY or ANTHROPIC_API_KEY, as in production. A tool that waits is let go on by the upstream's gate of that
-name.
+CHATTY_WHILE_BUSY, CHATTY_RETRIES, CHATTY_PRICES and CHATTY_BUDGET (JSON), CHATTY_AUTH (people have names, see
+`by_name`; the role `operator` makes operators) and AHEAD (see `moved_clock`) come from the environment too: an
+application has no options on the command line. The key is OPENAI_API_KEY or ANTHROPIC_API_KEY, as in production. A tool
+that waits is let go on by the upstream's gate of that name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import aiohttp
 
 from statestream import Refused, Store, create_app
 from statestream.auth import role
-from statestream.chat import Chat, Concurrency, ModelSettings, Timeouts
+from statestream.chat import Budget, Chat, Concurrency, ModelSettings, Price, Timeouts
 from statestream.chat.models import Model
 from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
@@ -57,6 +57,8 @@ chat = Chat(
     keep=int(os.environ.get("CHATTY_KEEP", "500")),
     titles=os.environ.get("CHATTY_TITLES", "") == "yes",
     retries=int(os.environ.get("CHATTY_RETRIES", "0")),
+    prices={name: Price(**price) for name, price in json.loads(os.environ.get("CHATTY_PRICES", "{}")).items()},
+    budget=Budget(**json.loads(os.environ.get("CHATTY_BUDGET", "{}"))),
     while_busy="queue" if os.environ.get("CHATTY_WHILE_BUSY") == "queue" else "refuse",
     concurrency=Concurrency(**json.loads(os.environ.get("CHATTY_CONCURRENCY", "{}"))),
 )

@@ -12,7 +12,9 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
+from statestream.chat.models import Usage
 from statestream.chat.operators.run_list import listed_runs
+from statestream.chat.prices import Budget, Price, Spending
 from tests.support import ROOT, Server, eventually
 from tests.support.chats import ended, read_chat, read_until, ui_question
 from tests.support.nursery import finished
@@ -142,13 +144,16 @@ def test_a_waiting_reply_is_as_old_as_its_wait_and_its_tokens_are_summed() -> No
         return {**reply, "id": f"r-{status}", "run": {"id": "1"}, **more}
 
     states: dict[str, Any] = {
-        "a": {"messages": [message("waiting", usage={"input": 3, "output": 4})]},
+        "a": {"messages": [message("waiting", usage={"input": 3, "output": 4}, cost=0.5)]},
         "b": {"messages": [message("streaming", usage={"input": 1, "output": 1})]},
         "c": {"messages": [message("complete")]},
         "d": {"messages": []},
     }
-    found = listed_runs(states, states.__getitem__, lambda reply: {"input": 10} if reply == "r-streaming" else {})
+    used = Spending({"m": Price(input=1_000_000, output=1)}, Budget(), "m")
+    used.add(Usage(input=10, output=0))
+    found = listed_runs(states, states.__getitem__, lambda reply: used if reply == "r-streaming" else None)
     assert [(run["chat"], run["state"], run["since"], run["usage"]) for run in found] == [
-        ("b", "running", 5, {"input": 11, "output": 1}),
+        ("b", "running", 5, {"input": 11, "output": 1, "reasoning": 0, "cached": 0}),
         ("a", "waiting", 9, {"input": 3, "output": 4}),
     ]
+    assert [run.get("cost") for run in found] == [10.0, 0.5]

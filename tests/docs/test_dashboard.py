@@ -26,7 +26,7 @@ PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ASKED = {f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]}
 APP = """
 from statestream import Slice, Store, create_app
-from statestream.chat import Chat
+from statestream.chat import Chat, Price
 from statestream.chat.models import Finish, Usage
 
 class Model:
@@ -50,7 +50,7 @@ def counted(state):
 def broken(state):
     raise RuntimeError
 
-chat = Chat(model=Model(), titles=False)
+chat = Chat(model=Model(), titles=False, prices={"counted": Price(input=1, output=2)})
 app = create_app(Store([board, *chat.slices], slow=0.0))  # every call is a slow one
 chat.setup(app)
 """

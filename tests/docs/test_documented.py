@@ -21,7 +21,7 @@ from typer.main import get_group
 
 import statestream
 from statestream import Slice, Store, auth, create_app
-from statestream.chat import Chat, Concurrency, ModelSettings, Timeouts
+from statestream.chat import Budget, Chat, Concurrency, ModelSettings, Price, Timeouts
 from statestream.chat.models.anthropic import AnthropicModel
 from statestream.chat.models.openai import OpenAIModel
 from statestream.chat.models.responses import OpenAIResponsesModel
@@ -81,6 +81,8 @@ CALLS: dict[Callable[..., Any], str] = {
     Chat: "chat.md",
     Timeouts: "chat.md",
     Concurrency: "chat.md",
+    Price: "chat.md",
+    Budget: "chat.md",
     ModelSettings: "models.md#Settings",
     AnthropicModel: "models.md",
     OpenAIModel: "models.md",

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from msgspec.structs import replace
+
 from statestream.chat.agents import AgentPiece, Status
 from statestream.chat.agents.question_storage import QuestionStorage
-from statestream.chat.models import Finish, Model, ModelFailed, Piece, ToolSpec, Turn
+from statestream.chat.models import Finish, Model, ModelFailed, Piece, ToolSpec, Turn, Usage
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
 from statestream.chat.replies.retrying import Retrying
@@ -96,7 +98,7 @@ class Context:
         async with self.asking(model, turns, tools, settings or ModelSettings()) as pieces:
             async for piece in pieces:
                 finished = finished or isinstance(piece, Finish)
-                yield piece
+                yield replace(piece, model=piece.model or model.name) if isinstance(piece, Usage) else piece
         if not finished:
             raise ModelFailed("truncated", "The reply was cut short.")
 

@@ -94,12 +94,16 @@ class Refusal(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What an answer cost, in tokens. `reasoning` is included in `output`, and `cached` in `input`."""
+    """What an answer cost, in tokens. `reasoning` is included in `output`, and `cached` in `input`.
+
+    `model` is the name of the model whose price counts; by default, that of the model or agent that makes the reply.
+    """
 
     input: int
     output: int
     reasoning: int = 0
     cached: int = 0
+    model: str = ""
 
 
 class Finish(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from statestream.chat.message_types import Id, Milliseconds, Tokens
 from statestream.chat.messages import Message, State, unfinished
+from statestream.chat.prices import Spending, added
 from statestream.chat.slices import runs, waits
 from statestream.core.selection import Selection
 
@@ -35,6 +36,7 @@ class ListedRun(TypedDict):
     since: Milliseconds
     status: NotRequired[Annotated[str, Field(description="What its agent says that it is doing.")]]
     usage: NotRequired[Tokens]
+    cost: NotRequired[float]
 
 
 def keys_in(names: Iterable[str]) -> set[str]:
@@ -45,17 +47,17 @@ def keys_in(names: Iterable[str]) -> set[str]:
 def listed_runs(
     keys: Iterable[str],
     state_of: Callable[[str], State],
-    usage_of: Callable[[str], Mapping[str, int]] = lambda _: {},
+    spending_of: Callable[[str], Spending | None] = lambda _: None,
 ) -> list[ListedRun]:
-    """The unfinished replies of these chats, the oldest first. `usage_of` gives the tokens that a run has used so far,
-    as far as they are known.
+    """The unfinished replies of these chats, the oldest first. `spending_of` gives what a run has used so far, if that
+    is known.
     """
     found = ((key, unfinished(state_of(key))) for key in keys)
-    runs = [_listed(key, reply, usage_of(reply["id"])) for key, reply in found if reply is not None]
+    runs = [_listed(key, reply, spending_of(reply["id"])) for key, reply in found if reply is not None]
     return sorted(runs, key=lambda run: (run["since"], run["chat"]))
 
 
-def _listed(key: str, reply: Message, used: Mapping[str, int]) -> ListedRun:
+def _listed(key: str, reply: Message, spent: Spending | None) -> ListedRun:
     run, waits = reply["run"], reply["status"] == "waiting"
     listed: ListedRun = {
         "chat": key,
@@ -68,8 +70,10 @@ def _listed(key: str, reply: Message, used: Mapping[str, int]) -> ListedRun:
         listed["node"] = run["node"]
     if "status" in run:
         listed["status"] = run["status"]
-    if usage := _sum(reply.get("usage", {}), used):
+    if usage := _sum(reply.get("usage", {}), {} if spent is None else spent.usage):
         listed["usage"] = {"input": 0, "output": 0, **usage}  # type: ignore[typeddict-item]  # it has these names
+    if "cost" in reply or (spent is not None and spent.cost is not None):
+        listed["cost"] = added(reply.get("cost"), 0.0 if spent is None or spent.cost is None else spent.cost)
     return listed
 
 

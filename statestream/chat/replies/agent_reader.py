@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from statestream.chat.agents import HandOver, Task
+from statestream.chat.agents import AgentPiece, HandOver, Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent, Agents
-from statestream.chat.models import ModelFailed
-from statestream.chat.replies.ends import DECLINED, INTERRUPTED, WAITING, End, complete, failed
+from statestream.chat.models import Finish, ModelFailed, Usage
+from statestream.chat.replies.ends import DECLINED, INTERRUPTED, OVER_BUDGET, WAITING, End, complete, failed
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.settings import Timeouts
@@ -88,6 +88,7 @@ class AgentReader:
             intake.builder.hand_over(end.agent, self._agent.name, end.note)
             await intake.in_the_chat()  # the task of the next agent is read from there
             self._agent = self._agents.find(end.agent) or self._agent
+            intake.spending.maker = self._agent.name
         return ENDLESS
 
     async def _execute(self, intake: Intake, task: Task) -> End | HandOver:
@@ -95,7 +96,7 @@ class AgentReader:
         try:
             async with silence, contextlib.aclosing(self._agent.execute(task, self._context)) as pieces:
                 silence.reschedule(asyncio.get_running_loop().time() + self._timeouts.first)
-                taken = await intake.read(pieces, silence, self._timeouts.idle)
+                taken = await intake.read(_within_budget(pieces, intake), silence, self._timeouts.idle)
         except TimeoutError:
             if silence.expired():
                 return LATE
@@ -107,6 +108,15 @@ class AgentReader:
         if intake.builder.waiting:
             return WAITING
         return SILENT if intake.builder.empty else complete("stop" if taken.reason is None else taken.reason)
+
+
+async def _within_budget(pieces: AsyncIterator[AgentPiece], intake: Intake) -> AsyncIterator[AgentPiece]:
+    """The pieces. Raises ModelFailed if the agent goes on although the reply has used more than its budget."""
+    async for piece in pieces:
+        exceeded = None if isinstance(piece, Usage | Finish) else intake.spending.exceeded
+        if exceeded is not None:
+            raise ModelFailed(OVER_BUDGET, exceeded)
+        yield piece
 
 
 def _is_cancelled() -> bool:

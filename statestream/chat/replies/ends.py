@@ -38,6 +38,8 @@ def complete(reason: str) -> End:
     return {"status": "complete", "finish_reason": reason.encode(errors="replace").decode()[:MAX_REASON]}
 
 
+OVER_BUDGET: Final = "budget"
+"""The kind of the error if a reply has used more than its budget."""
 WAITING: Final[End] = {"status": "waiting"}
 STOPPED: Final[End] = {"status": "stopped"}
 INTERRUPTED: Final = failed("interrupted", "The reply was interrupted before it was done.")

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from statestream.chat.agents import AgentPiece, HandOver
 from statestream.chat.models import Finish, Opaque, Refusal, Usage
+from statestream.chat.prices import Spending
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -38,9 +39,9 @@ class Intake:
     `news` is set when there is something to write, or the reader has ended; `written` when nothing is left to write.
     """
 
-    def __init__(self, builder: ReplyBuilder) -> None:
-        self.builder = builder
-        self.measurements = Measurements()
+    def __init__(self, builder: ReplyBuilder, spending: Spending) -> None:
+        self.builder, self.spending = builder, spending
+        self.measurements = Measurements(spending)
         self.news, self.written = asyncio.Event(), asyncio.Event()
         self.stopping = False
         self._count = 0
@@ -56,7 +57,7 @@ class Intake:
         if isinstance(piece, Finish):
             return
         if isinstance(piece, Usage):
-            self.measurements.add(piece)
+            self.spending.add(piece)
             return
         if not isinstance(piece, Opaque):
             self.measurements.piece()

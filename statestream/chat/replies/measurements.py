@@ -10,9 +10,7 @@ import asyncio
 from collections import Counter
 from typing import Final
 
-from msgspec.structs import asdict
-
-from statestream.chat.models import Usage
+from statestream.chat.prices import Spending
 from statestream.core.histogram import Histogram
 
 RUN_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
@@ -24,15 +22,22 @@ ENDS: Final = ("complete", "waiting", "stopped", "elsewhere", "lost")
 
 
 class Measurements:
-    """The measurements of a run that begins now, or has its place and begins later. Used in a running event loop."""
+    """The measurements of a run that begins now, or has its place and begins later. Used in a running event loop.
 
-    def __init__(self) -> None:
+    `spending` is what its reply has used.
+    """
+
+    def __init__(self, spending: Spending) -> None:
+        self.spending = spending
         self._began = asyncio.get_running_loop().time()
         self._queued = 0.0
         self._first: float | None = None
         self._pieces = 0
-        self.usage: dict[str, int] = {}
-        """Tokens, summed over the steps of the reply."""
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens, summed over the steps of the run."""
+        return self.spending.usage
 
     def begin(self) -> None:
         """The run has waited for its turn until now."""
@@ -44,10 +49,6 @@ class Measurements:
         if self._first is None:
             self._first = asyncio.get_running_loop().time()
         self._pieces += 1
-
-    def add(self, usage: Usage) -> None:
-        for name, tokens in asdict(usage).items():
-            self.usage[name] = self.usage.get(name, 0) + tokens
 
     def figures(self) -> dict[str, float]:
         """Milliseconds in all and until the first piece, the number of pieces, tokens per second since then, and the
@@ -67,13 +68,15 @@ class Measurements:
 class Totals:
     """The runs of one process. `ended` counts them by how they ended, see `ReplyRun.outcome`; `tokens` by kind.
 
-    `retried` counts how often models were asked again, by the kind of the failure before.
+    `retried` counts how often models were asked again, by the kind of the failure before. `cost` is what replies have
+    cost, by the model or agent.
     """
 
     def __init__(self) -> None:
         self.ended: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.retried: Counter[str] = Counter()
+        self.cost: dict[str, float] = {}
         self.seconds, self.first_piece = Histogram(RUN_SECONDS), Histogram(RUN_SECONDS)
         self.pieces, self.tokens_per_second = Histogram(PIECES), Histogram(PER_SECOND)
 
@@ -81,10 +84,12 @@ class Totals:
         """A model is asked again after such a failure."""
         self.retried[kind] += 1
 
-    def add(self, outcome: str, measured: Measurements) -> None:
-        """Counts a run that has ended now."""
+    def add(self, outcome: str, measured: Measurements, maker: str) -> None:
+        """Counts a run that has ended now. `maker` is the model or agent."""
         self.ended[outcome] += 1
         self.tokens.update(measured.usage)
+        if measured.spending.cost is not None:
+            self.cost[maker] = self.cost.get(maker, 0.0) + measured.spending.cost
         figures = measured.figures()
         self.seconds.observe(figures["duration_ms"] / 1000)
         self.pieces.observe(figures["pieces"])

@@ -26,6 +26,7 @@ from statestream.chat.replies.ends import (
     BROKEN_OFF,
     DECLINED,
     EMPTY,
+    OVER_BUDGET,
     TIMED_OUT,
     TRUNCATED,
     WAITING,
@@ -89,6 +90,8 @@ class ModelReader:
                     end = await Stepped(step, self._slow, "model", self._model.name)
                     if end is not None:
                         return end
+                    if (exceeded := intake.spending.exceeded) is not None:
+                        return failed(OVER_BUDGET, exceeded)
                     await self._run_tools(intake)
                     if intake.builder.waiting:
                         return WAITING

@@ -23,6 +23,7 @@ from statestream.chat.messages import Message, State, find, path, text_of
 from statestream.chat.models import ToolSpec, Turn, provider_of
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
+from statestream.chat.prices import Spending
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.deciding import Continuation, Deciding, Made, approved, deciding
@@ -185,8 +186,14 @@ class ReplyMaker:
         copying = [provider.copied(job.key, reply=source, to=job.reply, parts=[*parts])] if entries else []
         return builder, copying
 
-    def _run(self, job: Job, builder: ReplyBuilder, reader: Reader, place: Place) -> ReplyRun:
-        return ReplyRun(self._view, job, builder, reader, place, self._settings.timeouts.total)
+    def _run(
+        self, job: Job, builder: ReplyBuilder, reader: Reader, place: Place, before: Message | None = None
+    ) -> ReplyRun:
+        """`before` is the reply as earlier runs have left it."""
+        prices, budget = self._settings.prices, self._settings.budget
+        used = () if before is None else (before.get("usage", {}), before.get("cost", 0.0))
+        spending = Spending(prices, budget, job.maker, *used)
+        return ReplyRun(self._view, job, builder, reader, place, spending, self._settings.timeouts.total)
 
     def _start(self, job: Job, run: ReplyRun) -> None:
         self._tasks.start(run, partial(self._follow_up, job, run))
@@ -255,7 +262,7 @@ class ReplyMaker:
         place = self._enter(job.maker, key, then.asker, refusable=False)
         if not place.works:
             builder.queued()
-        continuing = self._run(job, builder, self._reader(job, agent, asking, calls), place)
+        continuing = self._run(job, builder, self._reader(job, agent, asking, calls), place, message)
         if stopping:
             continuing.stop()
         self._start(job, continuing)

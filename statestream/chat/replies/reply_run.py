@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from statestream.chat.models import ToolSpec
+from statestream.chat.prices import Spending
 from statestream.chat.replies.ends import (
     BROKEN_OFF,
     INTERRUPTED,
@@ -84,12 +85,19 @@ class ReplyRun:
     """
 
     def __init__(
-        self, view: StoreView, job: Job, builder: ReplyBuilder, reader: Reader, place: Place, seconds: float
+        self,
+        view: StoreView,
+        job: Job,
+        builder: ReplyBuilder,
+        reader: Reader,
+        place: Place,
+        spending: Spending,
+        seconds: float,
     ) -> None:
         self._view, self._job, self._source, self._seconds = view, job, reader, seconds
         self.place = place
         self._late: asyncio.TimerHandle | None = None
-        self._intake = Intake(builder)
+        self._intake = Intake(builder, spending)
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
         self._left = False
@@ -106,6 +114,10 @@ class ReplyRun:
         return self._job.reply
 
     @property
+    def maker(self) -> str:
+        return self._job.maker
+
+    @property
     def measurements(self) -> Measurements:
         return self._intake.measurements
 
@@ -114,7 +126,8 @@ class ReplyRun:
         ids = {"chat": self._job.key, "reply": self.reply, "model": self._job.maker}
         if access_log.is_on():
             figures = {**self.measurements.figures(), **self.measurements.usage}
-            access_log.access.info(line("run", **ids, end=self.outcome, **figures))
+            cost = self.measurements.spending.cost
+            access_log.access.info(line("run", **ids, end=self.outcome, **figures, cost=cost))
         if self.span is not None:
             self.span.note(**ids, end=self.outcome)
             if self.outcome not in ("complete", "waiting", "stopped", "elsewhere"):
@@ -164,7 +177,7 @@ class ReplyRun:
         except Exception:  # whatever it is, no reply may stay open
             log.exception("the answer of %s cannot be stored", self._job.maker)
             reader.cancel()
-            self.measurements.usage.clear()  # its numbers may be what cannot be stored
+            self._intake.spending.forget()  # its numbers may be what cannot be stored
             await self._end(NOT_STORABLE)
         finally:
             release()
@@ -201,7 +214,8 @@ class ReplyRun:
                 await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
 
     async def _end(self, end: End) -> None:
-        usage = {"usage": self.measurements.usage} if self.measurements.usage else {}
+        spending = self._intake.spending
+        usage: dict[str, Any] = conversation.optional(usage=spending.usage or None, cost=spending.cost)
         more: dict[str, Any] = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
         job = self._job
         make = partial(ending, self._view, job.key, self.reply, end, asker=job.by, tools=job.tools, **more)

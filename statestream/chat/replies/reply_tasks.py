@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
+from statestream.chat.prices import Spending
 from statestream.chat.replies.ends import STOPPED
 from statestream.chat.replies.measurements import Totals
 from statestream.chat.replies.reply_run import ReplyRun
@@ -42,10 +43,10 @@ class ReplyTasks:
         """Whether this process makes that reply."""
         return reply in self._runs
 
-    def usage_of(self, reply: str) -> Mapping[str, int]:
-        """The tokens that the run of a reply has used so far, if it is one of this process."""
+    def spending_of(self, reply: str) -> Spending | None:
+        """What the run of a reply has used so far; None if it is not one of this process."""
         run = self._runs.get(reply)
-        return {} if run is None else run.measurements.usage
+        return None if run is None else run.measurements.spending
 
     def start(self, run: ReplyRun, then: Callable[[], Awaitable[None]]) -> None:
         """Makes the reply, then does what follows it."""
@@ -62,7 +63,7 @@ class ReplyTasks:
             if self._runs.get(run.reply) is run:  # another run may have continued the reply
                 del self._runs[run.reply]
             run.place.give_back()
-            self.totals.add(run.outcome, run.measurements)
+            self.totals.add(run.outcome, run.measurements, run.maker)
             run.report()
         with contextlib.nullcontext() if run.span is None else run.span.current():
             await then()

@@ -114,6 +114,7 @@ def paused(
     reply: str,
     usage: dict[str, int] | None = None,
     figures: dict[str, float] | None = None,
+    cost: float | None = None,
     run: str | None = None,
     user: str | None = None,
 ) -> None:
@@ -123,7 +124,7 @@ def paused(
         raise Refused("ended", "This run is over.")
     for part in message["parts"]:
         fold(part)
-    leave(message, action, "waiting", figures, usage)
+    leave(message, action, "waiting", figures, usage, cost)
 
 
 @chat_slice.action

@@ -31,6 +31,7 @@ from typing_extensions import NotRequired, TypedDict
 from statestream.chat.members import MAX_PARTICIPANTS, belongs, participants_of, person_key
 from statestream.chat.message_types import Conversation
 from statestream.chat.messages import NOT_RUN, State, find, full_text, leaf_below, streaming, unfinished
+from statestream.chat.prices import added
 from statestream.chat.slices.turn import check_idle, take_turn
 from statestream.core.change import REMOVED, Action
 from statestream.core.errors import Refused
@@ -229,6 +230,7 @@ def ended(
     usage: dict[str, int] | None = None,
     error: dict[str, str] | None = None,
     figures: dict[str, float] | None = None,
+    cost: float | None = None,
     run: str | None = None,
     user: str | None = None,
 ) -> None:
@@ -246,7 +248,7 @@ def ended(
         if part["type"] == "tool" and part["status"] in ("streaming", "waiting", "running"):
             sentence = "The reply ended before this was done." if part["status"] == "running" else NOT_RUN
             part["status"], part["error"] = "error", sentence
-    leave(message, action, status, figures, usage)
+    leave(message, action, status, figures, usage, cost)
     for name, value in (("finish_reason", finish_reason), ("error", error)):
         if value is not None:
             message[name] = value
@@ -350,15 +352,22 @@ def streaming_reply(state: Any, reply: str) -> Any:
 
 
 def leave(
-    message: Any, action: Action, status: str, figures: dict[str, float] | None, usage: dict[str, int] | None
+    message: Any,
+    action: Action,
+    status: str,
+    figures: dict[str, float] | None,
+    usage: dict[str, int] | None,
+    cost: float | None,
 ) -> None:
-    """The run of a reply is over: the reply has ended or waits. The usage of its runs is added up."""
+    """The run of a reply is over: the reply has ended or waits. The usage and the cost of its runs are added up."""
     message["status"] = status
     message["updated_at"] = action.at
     message["run"] = {"id": message["run"]["id"], **(figures or {})}
     if usage is not None:
         before = message.get("usage", {})
         message["usage"] = {**before, **{name: before.get(name, 0) + tokens for name, tokens in usage.items()}}
+    if cost is not None:
+        message["cost"] = added(message.get("cost"), cost)
 
 
 def add_message(state: Any, action: Action, message: dict[str, Any], parent: str | None) -> None:

@@ -16,6 +16,7 @@ _METADATA: Final = {
     "created_at": "createdAt",
     "model": "model",
     "usage": "usage",
+    "cost": "cost",
     "author": "author",
     "error": "error",
 }

@@ -23,6 +23,7 @@ class UIMetadata(TypedDict):
     createdAt: Milliseconds
     model: NotRequired[str]
     usage: NotRequired[Tokens]
+    cost: NotRequired[float]
     author: NotRequired[str]
     error: NotRequired[Failure]
     status: NotRequired[Literal["stopped", "error"]]

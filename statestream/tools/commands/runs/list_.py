@@ -112,6 +112,7 @@ def lines(runs: Sequence[Any], now: int) -> Iterator[str]:
 def _row(run: Any, now: int) -> tuple[str, ...]:
     usage = run.get("usage", {})
     tokens = f"{usage.get('input', 0) + usage.get('output', 0):,}" if usage else "-"
+    tokens += f" ({run['cost']:,.4g})" if "cost" in run else ""
     named = (run["chat"], run["reply"], run["state"], run["made_by"], run.get("node", "-"))
     return (*(safe(str(each)) for each in named), _age(now - run["since"]), tokens, safe(str(run.get("status", ""))))
 
