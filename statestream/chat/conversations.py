@@ -35,6 +35,7 @@ from statestream.chat.replies.quota import Quota
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.run_queue import RunQueue
+from statestream.chat.schedule import Schedule
 from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation
 from statestream.chat.slices.conversation import chat_slice, optional
@@ -56,8 +57,9 @@ class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
     `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are
-    those of the chats, `calls` the tool calls that wait, `queue` the runs that wait for their turn. The methods check
-    no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
+    those of the chats, `calls` the tool calls that wait, `queue` the runs that wait for their turn, `schedule` the
+    questions that the server asks by itself. The methods check no right: requests use a Visit. `by` is the person on
+    whose behalf a chat is changed, which its actions check.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Conversations:
         )
         self.calls = WaitingCalls(view, settings, self._maker, self.existing, self.current)
         self.questions = Questions(view, settings, self._maker, self)
+        self.schedule = Schedule(view, settings, self.questions, self)
         self._later = AskingLater(view, self._in_progress, self.questions.ask_later)
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []

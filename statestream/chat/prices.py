@@ -60,8 +60,8 @@ class Budget(Struct, frozen=True, kw_only=True):
 class Spending:
     """What a reply has used so far: `usage` and `cost` are those of the current run.
 
-    `maker` is the model or agent that is at work, whose price counts for usage that names no model. `before` is what earlier runs have
-    used. `cost` is None as long as nothing that was used has a price.
+    `maker` is the model or agent that is at work, whose price counts for usage that names no model. `before` is what
+    earlier runs have used. `cost` is None as long as nothing that was used has a price.
     """
 
     def __init__(

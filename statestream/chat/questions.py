@@ -178,8 +178,14 @@ class Questions:
         """Asks a question that has waited, with the rights of the person who asked it. Raises what `ask` raises."""
         asked = Question(parts=found.question["parts"], agent=found.agent, tools=found.tools)
         self._agents.check(found.agent)
+        if await self.is_known(key, found.question["id"]):
+            raise Refused(conversation.KNOWN, "This was asked before.")
         agent = found.agent or await self._agent_for(key, None)
         await self._ask(key, found.question, None, agent, asked, found.asker, later_id=found.question["id"])
+
+    async def is_known(self, key: str, question: str) -> bool:
+        """Whether a question has been asked, however long ago."""
+        return find(await self._chats.find(key), question) is not None or await self._chats.is_archived(key, question)
 
     # asking
 

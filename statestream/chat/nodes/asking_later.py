@@ -17,6 +17,7 @@ from typing import Final
 from statestream.chat.nodes.in_progress import InProgress
 from statestream.chat.slices import conversation, later, waits
 from statestream.chat.slices.later import Later
+from statestream.chat.slices.turn import UNFINISHED
 from statestream.core.change import now_ms
 from statestream.core.errors import NotFound, Refused, StatestreamError, Unavailable
 from statestream.store.view import StoreView
@@ -24,7 +25,7 @@ from statestream.store.view import StoreView
 log = logging.getLogger("statestream")
 
 EVERY_SECONDS: Final = 0.5
-NOT_NOW: Final = frozenset(("busy", "waiting", conversation.KNOWN, later.GONE))
+NOT_NOW: Final = UNFINISHED | {later.GONE}
 """The codes of refusals after which there is nothing to do: another question is being answered, or another node was
 first.
 """
@@ -78,7 +79,8 @@ class AskingLater:
         except StatestreamError as error:
             if isinstance(error, Refused) and error.reason in NOT_NOW:
                 return
-            log.warning("a question that has waited was removed, because it cannot be asked: %s", error)
+            if not isinstance(error, Refused) or error.reason != conversation.KNOWN:
+                log.warning("a question that has waited was removed, because it cannot be asked: %s", error)
             await self._remove(key, found)
 
     async def _remove(self, key: str, found: Later) -> None:
