@@ -360,3 +360,30 @@ async def test_the_last_twenty_that_say_something_go_to_the_model() -> None:
     assert said[-4:] == ["answer 13", "question 13", "answer 14", "question 14"]
     assert len(said) == 20
     assert [turn.role for turn in seen[-1]] == ["user", "assistant"] * 8 + ["user"]
+
+
+async def test_a_call_is_in_the_chat_as_running_before_its_tool_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, a call that has run could look as if it had not, if the process ended at that moment."""
+    monkeypatch.setattr("statestream.chat.replies.reply_run.GATHER_SECONDS", 0.5)
+
+    class Looking(Script):
+        async def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: Any) -> AsyncIterator[Piece]:
+            if turns[-1].role == "user":
+                yield "Let me see. "
+                await eventually(lambda: reply_of(store, key)["parts"], every=0.001)  # what follows is gathered
+                yield CallPiece(id="1", name="look", arguments="{}")
+            else:
+                yield turns[-1].text
+            yield Finish(reason="tool_calls" if turns[-1].role == "user" else "stop")
+
+    chat = Chat(model=Looking(()), titles=False)
+
+    @chat.tool
+    async def look() -> Any:
+        return reply_of(store, key)["parts"]
+
+    async with Store(chat.slices) as store, chat.conversations(store) as conversations:
+        key = await conversations.create()
+        await conversations.ask(key, Question.text("?"))
+        seen = (await replied(store, key))["parts"][1]["result"]
+        assert [(part["type"], part.get("status")) for part in seen] == [("text", None), ("tool", "running")]

@@ -20,7 +20,7 @@ TEXT = "A reply of some length, which comes in several chunks."
 @pytest.fixture(scope="module")
 def server(llmock_server: Any) -> Iterator[Server]:
     """A chat that waits 2 s for the next word."""
-    with chatty(llmock_server.url, first=20, idle=2) as running:
+    with chatty(llmock_server.url, first=20, idle=2, retries=2) as running:
         yield running
 
 

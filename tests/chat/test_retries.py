@@ -117,7 +117,7 @@ def test_a_number_of_retries_is_a_number() -> None:
 
 @pytest.fixture(scope="module")
 def server(upstream: str, api: str) -> Iterator[Server]:
-    with chatty(upstream, api=api, retries=3, first=3) as running:
+    with chatty(upstream, api=api, retries=3, first=20) as running:
         yield running
 
 
@@ -139,7 +139,7 @@ async def test_each_provider_is_asked_again_once_for_each_failure(server: Server
         assert await server.metric(http, 'model_retries_total{kind="rate_limited"}') == 1
 
 
-@pytest.mark.parametrize("headers", [{"retry-after": "9"}, {"retry-after-ms": "9000"}, {"x-should-retry": "false"}])
+@pytest.mark.parametrize("headers", [{"retry-after": "30"}, {"retry-after-ms": "30000"}, {"x-should-retry": "false"}])
 async def test_a_provider_that_wants_to_be_left_alone_is(
     server: Server, upstream: str, api: str, headers: dict[str, str]
 ) -> None:

@@ -58,7 +58,7 @@ CONFIGURATION = """
 global: { scrape_interval: 200ms, scrape_timeout: 200ms }
 scrape_configs: [{ job_name: statestream, static_configs: [{ targets: ["127.0.0.1:PORT"] }] }]
 """
-QUIET = {"Trouble", "Requests that failed", "Slow clients brought to the head", "Limits", "Following"}
+QUIET = {"Trouble", "Requests that failed", "Slow clients brought to the head", "Limits", "Following", "Retries"}
 """Panels without a line while the server is well, or alone."""
 
 

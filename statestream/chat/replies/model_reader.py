@@ -4,7 +4,8 @@ The model answers in steps. After each step, the tools that the model has called
 reads its turns from the chat. If some calls need approval, the others run first, and then the reply waits. After the
 decisions, another reader continues. It first runs the approved calls.
 
-Invariants: a reader only fills the intake. Whatever a model or a tool does, `read` returns how the reply is to end.
+Invariants: a call is in the chat as running before its tool runs. A reader only fills the intake. Whatever a model or a
+tool does, `read` returns how the reply is to end.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class ModelReader:
         needed = {part: approval for part, approval in needs.items() if approval is not None}
         offered = [part for part, call in calls.items() if self._in_front_end(call)]
         intake.builder.called(needed, offered)
-        intake.news.set()
+        await intake.in_the_chat()  # so that a call that may have run is never taken for one that has not
         await self._run(intake, {part: calls[part] for part in calls if part not in needed and part not in offered})
 
     async def _run(self, intake: Intake, calls: Mapping[int, Call]) -> None:
