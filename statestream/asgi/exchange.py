@@ -190,14 +190,12 @@ class Exchange:
                 break
             if message["type"] == "websocket.receive":
                 self._connection.data_received(_frame_of(message).encode())
-        closing = Frame.closing(message.get("code", NO_STATUS))
-        if closing is None or self._frames is None:
-            self._lose()
-        else:
+        if self._frames is not None:
+            # for hypercorn, every connection was lost: what the client has sent before is for the handler nevertheless
             self.left = True
-            self._connection.data_received(closing.encode())
+            self._connection.data_received(Frame.closing(message.get("code", NO_STATUS)).encode())
             await asyncio.sleep(CLOSE_SECONDS)
-            self._lose()
+        self._lose()
 
 
 def _frame_of(message: Message) -> Frame:

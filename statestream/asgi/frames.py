@@ -29,13 +29,10 @@ class Frame(Struct, frozen=True, kw_only=True):
     data: bytes
 
     @classmethod
-    def closing(cls, code: int) -> Frame | None:
-        """The close frame with this code; None if the connection was lost without one."""
-        if code == NO_STATUS:
-            return cls(kind=WSMsgType.CLOSE, data=b"")
-        if code not in OF_FRAMES or code in OF_NO_FRAME:
-            return None
-        return cls(kind=WSMsgType.CLOSE, data=struct.pack("!H", code))
+    def closing(cls, code: int) -> Frame:
+        """The close frame with this code; one without a code if no frame can have it, as that of a lost connection."""
+        has_code = code in OF_FRAMES and code not in OF_NO_FRAME
+        return cls(kind=WSMsgType.CLOSE, data=struct.pack("!H", code) if has_code else b"")
 
     @property
     def code(self) -> int:

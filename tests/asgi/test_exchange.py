@@ -106,6 +106,45 @@ async def test_a_server_that_cancels_a_stream_ends_it() -> None:
             await streaming
 
 
+@pytest.mark.parametrize("code", [1000, 1006])
+async def test_what_a_client_has_sent_before_it_left_reaches_the_handler(code: int) -> None:
+    """hypercorn says 1006 of every client that leaves, also of one that has closed its WebSocket in order."""
+    heard: list[Any] = []
+
+    async def slow(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await asyncio.sleep(0.01)
+            heard.append(message.data)
+        heard.append("closed")
+        return socket
+
+    inner = create_app(Store([board]))
+    inner.router.add_get("/slow", slow)
+    headers = [(b"host", b"localhost"), (b"sec-websocket-version", b"13"), (b"sec-websocket-key", b"A" * 22 + b"==")]
+    scope = {"type": "websocket", "path": "/slow", "headers": headers, "http_version": "1.1", "subprotocols": []}
+    coming = [
+        {"type": "websocket.connect"},
+        *({"type": "websocket.receive", "text": text} for text in ("one", "two", "three")),
+        {"type": "websocket.disconnect", "code": code},
+    ]
+    accepted = asyncio.Event()
+
+    async def receive() -> Any:
+        if len(coming) < 5:
+            await accepted.wait()
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        accepted.set()
+
+    app = asgi_app(inner)
+    async with app.lifespan():
+        await app(scope, receive, send)
+    assert heard == ["one", "two", "three", "closed"]
+
+
 async def test_it_is_opened_once_and_not_served_unless_it_is_open() -> None:
     app = app_under_test()
     with pytest.raises(RuntimeError, match="is not open"):

@@ -754,7 +754,7 @@ async def test_a_page_goes_on_by_itself_when_the_server_is_killed_in_a_reply(
         assert await do("look", script="follower.messages.texts") == expected
         assert await do("look", script="follower.messages.repeated") == []
         assert set(await do("look", script="follower.closes")) == {1006}
-        icon = ("favicon.ico", "404 (Not Found)")  # a page that is JSON has none
+        icon = ("favicon.ico", "a status of 404")  # a page that is JSON has none
         problems = [problem for problem in await do("problems") if not any(word in problem for word in icon)]
         assert [problem for problem in problems if not is_of_the_cut(problem)] == []
         await do("close")

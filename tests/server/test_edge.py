@@ -21,6 +21,7 @@ import pytest
 
 from tests.support import ROOT, Server, dispatch, eventually
 from tests.support.raw_socket import RESET
+from tests.support.server import FRONT
 
 SECRET = b"canary-5d1f"
 ACTION = b'{"type":"board/counted","payload":{}}'
@@ -300,6 +301,7 @@ async def test_what_has_arrived_at_sigterm_is_answered_however_long_its_login_ta
 
 
 async def test_a_broken_request_concerns_nobody_else(server: Server, http: aiohttp.ClientSession) -> None:
-    for parts in BROKEN.values():
-        await asyncio.to_thread(said, server, *parts)
+    for name, parts in BROKEN.items():
+        if name != "the preface of HTTP/2" or FRONT != "hypercorn":  # which speaks HTTP/2
+            await asyncio.to_thread(said, server, *parts)
     assert (await dispatch(http, server.url, "board/counted"))[0] == 200
