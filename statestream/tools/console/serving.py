@@ -70,12 +70,26 @@ def run(
     log: LogOutput | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT. Exits with 1 if it cannot. `log` writes the log, instead of Python's default."""
+    listening = False  # otherwise, an OSError is one of the application, as it starts or ends
+
+    def begin() -> Sockets:
+        nonlocal listening
+        listening = True
+        return sockets()
+
+    def begun(port: int) -> None:
+        nonlocal listening
+        listening = False
+        ready(port)
+
     try:
         with log or contextlib.nullcontext(), asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve_app(application, host=host, sockets=sockets, ready=ready))
+            runner.run(serve_app(application, host=host, sockets=begin, ready=begun))
     except StatestreamError as error:
         raise failure(str(error)) from None
     except OSError as error:
+        if not listening:
+            raise
         raise failure(f"cannot listen on {host}: {_reason(error)}") from None
 
 
