@@ -214,7 +214,7 @@ async def test_a_title_without_an_end_is_none_and_holds_nobody_up() -> None:
 
 @pytest.mark.parametrize("what", ["words", "arguments", "parts"])
 async def test_a_reply_has_a_limit_and_keeps_what_came_before(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.chat.replies.reply_builder.MAX_SIZE", 5_000)
+    monkeypatch.setattr("statestream.chat.replies.growth.MAX_SIZE", 5_000)
     said: dict[str, Any] = {
         "words": ["word "] * 2_000,
         "arguments": [CallPiece(index=0, id="c", name="weather"), *[CallPiece(index=0, arguments="12345")] * 2_000],

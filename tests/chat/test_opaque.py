@@ -339,7 +339,7 @@ async def test_it_goes_with_the_message_that_it_belongs_to(monkeypatch: pytest.M
 
 
 async def test_it_counts_as_part_of_the_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.chat.replies.reply_builder.MAX_SIZE", 5_000)
+    monkeypatch.setattr("statestream.chat.replies.growth.MAX_SIZE", 5_000)
     battery = Chat(model=Signing(5_000), titles=False)
     async with Store(battery.slices) as store, battery.conversations(store) as chats:
         key = await chats.create()

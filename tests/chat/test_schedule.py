@@ -78,7 +78,7 @@ async def test_a_scheduled_question_is_asked_once_in_its_time(
         for server in (one, two):  # as both do when they start
             for at, text in zip((1, 2, 2), texts, strict=True):
                 await schedule(http, server, chat, text[11], text, at * HOUR)
-        assert await ids(http, two, chat) == ["f", "n", "s"]
+        assert await ids(http, two, chat) == ["f", "s", "n"]
         async with http.delete(f"{two.url}/schedule/{chat}/n") as response:
             assert await response.json() == {"cancelled": True}
         async with http.delete(f"{one.url}/schedule/{chat}/n") as response:
