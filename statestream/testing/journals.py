@@ -102,3 +102,9 @@ async def keep(journal: Journal) -> None:
     slices.update(snapshot.slices)
     await history.save(snapshot.position, slices)
     await history.trim()
+
+
+async def tidied(journal: Journal) -> None:
+    """What a store does now and then."""
+    await History(journal).trim()
+    await History(journal).tidy()
