@@ -39,6 +39,7 @@ from statestream.chat.replies.run_queue import RunQueue
 from statestream.chat.replies.tools import Needs, Tools
 from statestream.chat.rules import RULES
 from statestream.chat.settings import Concurrency, Settings, Timeouts, WhileBusy
+from statestream.chat.shared_state import SharedState
 from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.deleted_chats import deleted_slice
@@ -51,7 +52,7 @@ from statestream.chat.slices.runs import runs_slice
 from statestream.chat.slices.storage import storage_slice
 from statestream.chat.slices.waits import waits_slice
 from statestream.core.principal import SERVER
-from statestream.core.slices import Slice
+from statestream.core.slices import ActionCreator, Slice
 from statestream.core.values import check_settings
 from statestream.server.authentication import AUTH
 from statestream.server.contract import add_routes
@@ -67,6 +68,7 @@ RETRIES: Final = 3
 LEASE_SECONDS: Final = 10.0
 
 F = TypeVar("F", bound=Callable[..., Any])
+A = TypeVar("A", bound=ActionCreator[...])
 _MISSING: Final[Any] = object()
 
 
@@ -123,7 +125,7 @@ class Chat:
             presence_slice,
             nodes_slice,
         )
-        self._tools, self._agents = Tools(), Agents()
+        self._tools, self._agents, self._shared = Tools(), Agents(), SharedState()
         self._servers: list[ToolServer] = []
         self._settings = Settings(
             model=model or default_model(),
@@ -138,6 +140,7 @@ class Chat:
             lease=lease,
             titles=titles,
             files=files or Files(),
+            shared=self._shared,
             concurrency=concurrency or Concurrency(),
             while_busy=while_busy,
             retries=retries,
@@ -212,6 +215,17 @@ class Chat:
         self._agents.add(function)
         return function
 
+    def shared_state(self, setter: A = _MISSING) -> A:
+        """Lets AG-UI clients set a slice: by an action of the slice, with the parameter `value`, and no other.
+
+        Write it above `@board.action`. The rights of the slice apply. Raises TypeError for anything else, and
+        ValueError if the slice has such an action already.
+        """
+        if setter is _MISSING:
+            raise TypeError("write @chat.shared_state without parentheses, above the decorator of an action")
+        self._shared.add(setter)
+        return setter
+
     def conversations(self, store: Store) -> Conversations:
         """The conversations of a store that has `slices`, for programs without a server. Use them as `async with`."""
         return self._conversations(store, Quota(), Counter())
@@ -225,7 +239,7 @@ class Chat:
 
         Returns the conversations, which the application's own code can use while the server runs: no right limits it.
         If the application authenticates, each chat is for those who belong to it; otherwise, all are everybody's.
-        Raises TypeError for anything else, and ValueError if the store lacks slices.
+        Raises TypeError for anything else, or if shared state has views, and ValueError if the store lacks slices.
         """
         if not isinstance(app, web.Application) or STORE not in app:
             raise TypeError("expected the application that create_app(store) returns")
@@ -234,6 +248,7 @@ class Chat:
             raise ValueError(
                 f"expected a store with the chat's slices, as in Store([*chat.slices]); it lacks {', '.join(missing)}"
             )
+        self._shared.check()
         if AUTH in app:
             for declared, rule in RULES.items():
                 app[STORE].guard(declared, read=rule)

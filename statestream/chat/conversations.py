@@ -58,15 +58,15 @@ class Conversations:
 
     `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are
     those of the chats, `calls` the tool calls that wait, `queue` the runs that wait for their turn, `schedule` the
-    questions that the server asks by itself. The methods check no right: requests use a Visit. `by` is the person on
-    whose behalf a chat is changed, which its actions check.
+    questions that the server asks by itself, `shared` the state that clients may set. The methods check no right:
+    requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
     """
 
     def __init__(
         self, view: StoreView, settings: Settings, quota: Quota | None = None, queue: RunQueue | None = None
     ) -> None:
         self.view, self.node = view, secrets.token_hex(4)
-        self.notifier = Notifier()
+        self.notifier, self.shared = Notifier(), settings.shared
         self._model, self._keep, self._files = settings.model, settings.keep, settings.files
         self._agents, self._servers = settings.agents, settings.servers
         self._reply_tasks = ReplyTasks(self.node)

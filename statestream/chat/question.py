@@ -15,6 +15,7 @@ from msgspec import Struct
 from statestream.chat.messages import KEPT_DEPTH
 from statestream.chat.models import ToolSpec
 from statestream.chat.models.settings import ModelSettings
+from statestream.chat.provisions import ContextItem, Provisions
 from statestream.chat.slices.conversation import QuestionPayload
 from statestream.core.errors import Malformed
 from statestream.core.values import plain
@@ -32,7 +33,7 @@ class Question(Struct, frozen=True, kw_only=True):
     `id` makes asking idempotent: repeating a question returns the reply that it has. `metadata` is a JSON object that
     the front end keeps with the message. It is never sent to a model. `settings` apply to the requests to the model for
     this reply, and take precedence over the settings of the chat. Only programs can choose them. `tools` run in the
-    front end of the person who asks, beside the tools of the chat.
+    front end of the person who asks, beside the tools of the chat. `context` is what their page reports.
     """
 
     parts: Sequence[dict[str, Any]]
@@ -43,6 +44,12 @@ class Question(Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, Any] | None = None
     settings: ModelSettings | None = None
     tools: Sequence[ToolSpec] = ()
+    context: Sequence[ContextItem] = ()
+
+    @property
+    def provisions(self) -> Provisions:
+        """What the question brings for its reply only."""
+        return Provisions(settings=self.settings, tools=self.tools, context=self.context)
 
     @classmethod
     def text(

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from statestream.chat.chats import check_length, exists, missing, owner_in
 from statestream.chat.members import person_key
@@ -27,6 +26,7 @@ from statestream.chat.messages import (
     reply_to,
     unfinished,
 )
+from statestream.chat.provisions import Provisions
 from statestream.chat.question import Question
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.settings import Settings
@@ -145,7 +145,7 @@ class Questions:
                 else:
                     return None
             try:
-                return await self._ask(key, question, leaf, agent, asked, by)
+                return await self._ask(key, question, leaf, agent, asked.provisions, by)
             except Refused as refused:  # another question came first
                 if not may_queue or refused.reason not in UNFINISHED:
                     raise
@@ -155,8 +155,7 @@ class Questions:
         self, key: str, question: QuestionPayload, leaf: str | None, asked: Question, by: Identity | None
     ) -> None:
         self._maker.check_quota(by)
-        tools = [asdict(tool) for tool in asked.tools] or None
-        hidden = optional(agent=asked.agent, asker=waits.kept(by), tools=tools)
+        hidden = optional(agent=asked.agent, asker=waits.kept(by), brought=asked.provisions.kept())
         enqueued = later.enqueued(key, question=question, **optional(leaf=leaf))
         kept = later.kept(key, id=question["id"], **hidden)
         await self._view.on_behalf_of(by).dispatch([enqueued, kept])
@@ -176,12 +175,11 @@ class Questions:
 
     async def ask_later(self, key: str, found: Later) -> None:
         """Asks a question that has waited, with the rights of the person who asked it. Raises what `ask` raises."""
-        asked = Question(parts=found.question["parts"], agent=found.agent, tools=found.tools)
         self._agents.check(found.agent)
         if await self.is_known(key, found.question["id"]):
             raise Refused(conversation.KNOWN, "This was asked before.")
         agent = found.agent or await self._agent_for(key, None)
-        await self._ask(key, found.question, None, agent, asked, found.asker, later_id=found.question["id"])
+        await self._ask(key, found.question, None, agent, found.brought, found.asker, later_id=found.question["id"])
 
     async def is_known(self, key: str, question: str) -> bool:
         """Whether a question has been asked, however long ago."""
@@ -195,7 +193,7 @@ class Questions:
         question: QuestionPayload,
         leaf: str | None,
         agent: str | None,
-        asked: Question,
+        brought: Provisions,
         by: Identity | None,
         *,
         later_id: str | None = None,
@@ -222,8 +220,7 @@ class Questions:
                 owner,
                 actions,
                 agent=agent,
-                settings=asked.settings,
-                tools=asked.tools,
+                brought=brought,
                 by=by,
                 expect=expect,
                 refusable=later_id is None,

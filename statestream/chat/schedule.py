@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from statestream.chat.question import Question
 from statestream.chat.questions import Chats, Questions
@@ -55,7 +54,7 @@ class Schedule:
         payload = question.payload()
         await self._chats.caught_up()
         if not await self._questions.is_known(key, payload["id"]):
-            more = optional(agent=question.agent, asker=waits.kept(by), tools=_plain(question))
+            more = optional(agent=question.agent, asker=waits.kept(by), brought=question.provisions.kept())
             milliseconds = round(at.timestamp() * 1000)
             await self._view.dispatch(later.kept(key, id=payload["id"], at=milliseconds, question=payload, **more))
         return payload["id"]
@@ -86,7 +85,3 @@ class Schedule:
         except Refused:  # it was asked
             return False
         return True
-
-
-def _plain(question: Question) -> list[dict[str, object]] | None:
-    return [asdict(tool) for tool in question.tools] or None

@@ -18,6 +18,7 @@ from statestream.chat.models import Model
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.prices import Budget, Price
 from statestream.chat.replies.tools import Tools
+from statestream.chat.shared_state import SharedState
 from statestream.core.values import check_settings
 
 
@@ -69,6 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease: float
     titles: bool
     files: Files
+    shared: SharedState
     concurrency: Concurrency
     while_busy: WhileBusy
     retries: int

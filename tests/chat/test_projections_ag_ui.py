@@ -19,6 +19,7 @@ from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
 from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, snapshots
 from statestream.chat.protocols.ag_ui.projection import StateEvents, ThreadProjection, check_size
+from statestream.chat.shared_state import SharedState
 from statestream.chat.slices import conversation as chat
 from statestream.chat.viewing.projection import Beside, Look, SlicesBeside
 from statestream.chat.viewing.response import event_stream as frames_of
@@ -397,7 +398,7 @@ def test_slices_are_the_state_and_what_happens_to_them_are_deltas() -> None:
 
 def test_a_slice_that_came_and_went_between_two_looks_is_not_told_of() -> None:
     slices = Slices(board=1)
-    beside, events = beside_of(slices), StateEvents()
+    beside, events = beside_of(slices), StateEvents(SharedState())
     events.new(beside.look(slices.names()))
     slices.set("room/1", {})
     slices.set("room/1", None)
@@ -406,7 +407,7 @@ def test_a_slice_that_came_and_went_between_two_looks_is_not_told_of() -> None:
 
 def test_what_cannot_be_told_as_changes_is_told_as_a_whole() -> None:
     slices = Slices(board=1)
-    beside, events = beside_of(slices), StateEvents()
+    beside, events = beside_of(slices), StateEvents(SharedState())
     events.new(beside.look(slices.names()))
     slices.set("board", 2)
     [event] = orjson.loads(orjson.dumps(events.new(beside.look(None))))
@@ -437,4 +438,4 @@ def test_slices_that_the_client_would_not_take_are_refused() -> None:
     with pytest.raises(TooLarge):
         check_size(slices)
     with pytest.raises(TooLarge):
-        StateEvents().new(Beside(slices=slices, whole=True))
+        StateEvents(SharedState()).new(Beside(slices=slices, whole=True))

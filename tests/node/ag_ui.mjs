@@ -31,9 +31,9 @@ class FollowingAgent extends HttpAgent {
 const agents = new Map();
 
 class Agent {
-  constructor({ url, thread, messages, brief, bytes }) {
+  constructor({ url, thread, messages, brief, bytes, headers }) {
     const fetch = bytes === undefined ? undefined : async () => new Response(cut(Buffer.from(bytes, "base64")), SSE);
-    this.agent = new FollowingAgent({ url, threadId: thread, initialMessages: messages ?? [], fetch });
+    this.agent = new FollowingAgent({ url, threadId: thread, initialMessages: messages ?? [], fetch, headers });
     this.agent.brief = brief ?? false;
     this.events = [];
     this.waiting = [];
@@ -54,7 +54,7 @@ class Agent {
   }
 
   /** Starts a run, or follows; what becomes of it shows in `seen`. */
-  start({ say, run, connect, resume, tools, state }) {
+  start({ say, run, connect, resume, tools, context, state }) {
     if (say) this.agent.addMessage({ role: "user", ...say });
     if (state !== undefined) this.agent.setState(state);
     this.over = false;
@@ -63,7 +63,7 @@ class Agent {
       this.over = true;
       this.look();
     };
-    const how = { runId: run, resume, tools };
+    const how = { runId: run, resume, tools, context };
     const begin = connect ? this.agent.connectAgent(how) : this.agent.runAgent(how);
     this.end = begin.then(ended, (error) => {
       this.failure = { message: error.message, status: error.status ?? null, payload: error.payload ?? null };

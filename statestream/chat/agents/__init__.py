@@ -22,7 +22,8 @@ from msgspec import Struct, field
 
 from statestream.chat.approvals import Approval, Decided
 from statestream.chat.messages import Message, text_of
-from statestream.chat.models import Piece, Turn
+from statestream.chat.models import Piece, ToolSpec, Turn
+from statestream.chat.provisions import ContextItem
 
 
 class HandedOver(Struct, frozen=True, kw_only=True):
@@ -40,7 +41,9 @@ class Task(Struct, frozen=True, kw_only=True):
     about calls that needed approval, by the ids of the calls. If it is not empty, this run continues the reply.
     `continues` is the reply that was cut off and that this one continues: everybody sees its parts already. Its turns
     are among `turns`, followed by the request to continue. `handed_over` says who has handed this reply over to this
-    agent: what the reply had until then is among `turns`, too. None of these values may be changed.
+    agent: what the reply had until then is among `turns`, too. `tools` are those that the front end of the person who
+    asks can run, and `context` is what their page reports, which `turns` contain as well. None of these values may be
+    changed.
     """
 
     chat: str
@@ -51,6 +54,8 @@ class Task(Struct, frozen=True, kw_only=True):
     decided: Mapping[str, Decided] = field(default_factory=dict)
     continues: Message | None = None
     handed_over: HandedOver | None = None
+    tools: Sequence[ToolSpec] = ()
+    context: Sequence[ContextItem] = ()
 
     @property
     def text(self) -> str:

@@ -17,7 +17,7 @@ from statestream.chat.agents.adapting import arguments_of
 from statestream.chat.approvals import Decided, deadline
 from statestream.chat.chats import owner_in, state_of
 from statestream.chat.messages import Message, find, full_text, undecided
-from statestream.chat.models import ToolSpec
+from statestream.chat.provisions import Provisions
 from statestream.chat.replies.calls import Call
 from statestream.chat.slices import approvals, conversation, listing, provider, runs, waits
 from statestream.chat.slices.approvals import AnswerPayload, DecisionPayload, RunPayload
@@ -38,14 +38,13 @@ class Made(Struct, frozen=True, kw_only=True):
 
 
 class Continuation(Struct, frozen=True, kw_only=True):
-    """How a reply continues: with `entries` entries of opaque data so far, for `asker`.
-
-    `tools` run in the asker's front end. `deciders` are by part.
+    """How a reply continues: with `entries` entries of opaque data so far, for `asker`, whose question has `brought`
+    this. `deciders` are by part.
     """
 
     entries: int
     asker: Identity | None
-    tools: Sequence[ToolSpec]
+    brought: Provisions
     deciders: Mapping[int, Identity | None]
 
 
@@ -99,7 +98,7 @@ def _continuation(view: StoreView, key: str, reply: str, parts: Sequence[int], b
     return Continuation(
         entries=provider.entries_of(view, key, reply),
         asker=waits.identity_of(known.get("asker")),
-        tools=[ToolSpec(**tool) for tool in known.get("tools", ())],
+        brought=Provisions.of(known.get("brought", known)),  # older versions have only stored `tools`
         deciders={**earlier, **dict.fromkeys(parts, by)},
     )
 

@@ -8,17 +8,15 @@ Invariants: plain data. The `kind` of an error is stable, and its message is a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
-
-from msgspec.structs import asdict
 
 from statestream.chat.approvals import deadline
 from statestream.chat.chats import owner_of, state_of
 from statestream.chat.messages import Message, find, undecided
-from statestream.chat.models import ToolSpec
 from statestream.chat.models.failures import BROKEN_OFF as BROKEN
 from statestream.chat.models.failures import LATE
+from statestream.chat.provisions import NONE, Provisions
 from statestream.chat.slices import approvals, conversation, listing, storage, waits
 from statestream.core.change import Action
 from statestream.core.principal import Identity
@@ -59,29 +57,29 @@ def ending(
     end: End,
     *,
     asker: Identity | None = None,
-    tools: Sequence[ToolSpec] = (),
+    brought: Provisions = NONE,
     **more: Any,
 ) -> list[Action]:
     """The actions that end a reply or let it wait. Values that an agent has stored stay if the reply may be continued.
 
-    For a waiting reply, `asker` is the person who asked. `more` are further arguments of the action `chat/ended`.
-    Raises NotLoaded.
+    For a waiting reply, `asker` is the person who asked, and `brought` what their question brings. `more` are further
+    arguments of the action `chat/ended`. Raises NotLoaded.
     """
     more |= conversation.optional(user=owner_of(view, key))
     message = find(state_of(view, key), reply)
     if end == WAITING:
         paused = approvals.paused(key, reply=reply, **more)
-        return [paused, *listing.updating(view, key, status=listing.WAITING), *_wait(key, message, asker, tools)]
+        return [paused, *listing.updating(view, key, status=listing.WAITING), *_wait(key, message, asker, brought)]
     ended = conversation.ended(key, reply=reply, **end, **more)
     done = [] if message is None or end == INTERRUPTED else storage.clearing(view, key, [message["parent"]])
     return [ended, *listing.updating(view, key, status=listing.IDLE), *done]
 
 
-def _wait(key: str, message: Message | None, asker: Identity | None, tools: Sequence[ToolSpec]) -> list[Action]:
+def _wait(key: str, message: Message | None, asker: Identity | None, brought: Provisions) -> list[Action]:
     if message is None:
         return []
     expires_at, kept = deadline(message, undecided(message)), waits.kept(asker)
-    more = conversation.optional(expires_at=expires_at, asker=kept, tools=[asdict(tool) for tool in tools] or None)
+    more = conversation.optional(expires_at=expires_at, asker=kept, brought=brought.kept())
     return [waits.begun(key, reply=message["id"], **more)]
 
 

@@ -20,10 +20,11 @@ from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
 from statestream.chat.chats import owner_in, state_of
 from statestream.chat.messages import Message, State, find, path, text_of
-from statestream.chat.models import ToolSpec, Turn, provider_of
+from statestream.chat.models import Turn, provider_of
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.people import correct
 from statestream.chat.prices import Spending
+from statestream.chat.provisions import NONE, Provisions, with_context
 from statestream.chat.replies.agent_reader import AgentReader
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.deciding import Continuation, Deciding, Made, approved, deciding
@@ -71,8 +72,7 @@ class ReplyMaker:
         actions: Callable[[ReplyPayload], list[Action]],
         *,
         agent: str | None = None,
-        settings: ModelSettings | None = None,
-        tools: Sequence[ToolSpec] = (),
+        brought: Provisions = NONE,
         by: Identity | None = None,
         expect: Mapping[str, int] | None = None,
         continues: Message | None = None,
@@ -81,20 +81,17 @@ class ReplyMaker:
         """Dispatches the actions that save the reply's place, and starts its run. Returns the reply's id.
 
         `agent` is the one that is asked for, `by` the person on whose behalf, `expect` what the actions are based on.
-        `settings` take precedence over those of the chat, `tools` run in the asker's front end. `continues` is a reply
-        that was cut off, with whose parts the new one begins. `refusable`: whether it is refused if too many runs
-        wait.
+        `brought` is what the question brings for this reply. `continues` is a reply that was cut off, with whose parts
+        the new one begins. `refusable`: whether it is refused if too many runs wait.
         Completes even if the caller is cancelled: a request that ends in between must not leave a place that is never
         filled. Raises RateLimited, Refused, and Unavailable: then the place may have been saved, unless too many runs
         wait for their turn.
         """
         maker = self._settings.agents.find(agent)
-        if maker is not None and settings is not None:
+        if maker is not None and brought.settings is not None:
             raise TypeError(f"expected a question without `settings`: {maker.name} chooses those of its own model")
-        chosen = self._settings.asking if settings is None else self._settings.asking | settings
-        asking = Asking(settings=chosen, tools=tools)
         enter = partial(self._enter, self._name_of(maker), key, by, refusable=refusable)
-        begin = partial(self._begin, key, owner, actions, maker, asking, by, expect, continues)
+        begin = partial(self._begin, key, owner, actions, maker, brought, by, expect, continues)
         return await self._tasks.shielded(self._make(enter, begin, None if by is None else by.subject))
 
     def check_quota(self, by: Identity | None) -> None:
@@ -130,7 +127,7 @@ class ReplyMaker:
         owner: str | None,
         actions: Callable[[ReplyPayload], list[Action]],
         agent: Agent | None,
-        asking: Asking,
+        brought: Provisions,
         by: Identity | None,
         expect: Mapping[str, int] | None,
         continues: Message | None,
@@ -152,10 +149,10 @@ class ReplyMaker:
             provider=provider_of(model) if agent is None else None,
             user=owner,
             by=by,
-            tools=asking.tools,
+            brought=brought,
         )
         builder, more = await self._view.complete(lambda: self._beginning(job, continues))
-        run = self._run(job, builder, self._reader(job, agent, asking, {}), place)
+        run = self._run(job, builder, self._reader(job, agent, {}), place)
         saving = [*await self._view.complete(lambda: actions(reply)), *more]
         saving += [runs.begun(key, reply=reply["id"], node=self._node)]
         saving += [] if place.works else [queueing.queued(key, reply=reply["id"])]
@@ -251,18 +248,17 @@ class ReplyMaker:
             provider=provider_of(model) if agent is None else None,
             user=owner_in(state),
             by=then.asker,
-            tools=then.tools,
+            brought=then.brought,
         )
         builder = ReplyBuilder.continuing(key, message, job.provider, then.entries)
         calls = {
             part: (call, self._view.seen_by(self._principal(then.deciders.get(part, then.asker))))
             for part, call in approved(message).items()
         }
-        asking = Asking(settings=self._settings.asking, tools=then.tools)
         place = self._enter(job.maker, key, then.asker, refusable=False)
         if not place.works:
             builder.queued()
-        continuing = self._run(job, builder, self._reader(job, agent, asking, calls), place, message)
+        continuing = self._run(job, builder, self._reader(job, agent, calls), place, message)
         if stopping:
             continuing.stop()
         self._start(job, continuing)
@@ -278,7 +274,6 @@ class ReplyMaker:
         self,
         job: Job,
         agent: Agent | None,
-        asking: Asking,
         calls: Mapping[int, tuple[Call, StoreView]],
     ) -> Reader:
         settings, view = self._settings, self._view
@@ -287,9 +282,11 @@ class ReplyMaker:
             task = partial(view.complete, lambda: self._task(job))
             return AgentReader(agent, settings.agents, context, settings.timeouts, task, view.slow_calls)
         turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
+        own = job.brought.settings
+        chosen = settings.asking if own is None else settings.asking | own
         return ModelReader(
             settings.model,
-            asking,
+            Asking(settings=chosen, tools=job.brought.tools),
             settings.tools,
             settings.timeouts,
             turns,
@@ -301,10 +298,11 @@ class ReplyMaker:
     def _turns(self, job: Job, provider_name: str) -> list[Turn]:
         sent = provider.sent_by(self._view, job.key, provider_name)
         shown = archive.shown_path(self._view, job.key, self._settings.window)
-        return turns_of(shown, self._settings.window, job.maker, sent)
+        said = with_context(shown, job.reply, job.brought.context)
+        return turns_of(said, self._settings.window, job.maker, sent)
 
     def _task(self, job: Job) -> Task:
-        return task_of(self._view, job.key, job.reply, self._settings.window)
+        return task_of(self._view, job.key, job.reply, self._settings.window, job.brought)
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
         """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque

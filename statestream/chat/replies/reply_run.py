@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from statestream.chat.models import ToolSpec
 from statestream.chat.prices import Spending
+from statestream.chat.provisions import NONE, Provisions
 from statestream.chat.replies.ends import (
     BROKEN_OFF,
     INTERRUPTED,
@@ -63,7 +63,7 @@ class Reader(Protocol):
 class Job(Struct, frozen=True, kw_only=True):
     """The reply to make, the owner of its chat, and the person who asks for it.
 
-    `run` is the id of this run, `by` the person who asked, `tools` those of their front end. `maker` is the name of
+    `run` is the id of this run, `by` the person who asked, `brought` what their question brings. `maker` is the name of
     the model or agent, `provider` the provider whose opaque data is kept.
     """
 
@@ -74,7 +74,7 @@ class Job(Struct, frozen=True, kw_only=True):
     provider: str | None
     user: str | None
     by: Identity | None
-    tools: Sequence[ToolSpec] = ()
+    brought: Provisions = NONE
 
 
 class ReplyRun:
@@ -218,7 +218,7 @@ class ReplyRun:
         usage: dict[str, Any] = conversation.optional(usage=spending.usage or None, cost=spending.cost)
         more: dict[str, Any] = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
         job = self._job
-        make = partial(ending, self._view, job.key, self.reply, end, asker=job.by, tools=job.tools, **more)
+        make = partial(ending, self._view, job.key, self.reply, end, asker=job.by, brought=job.brought, **more)
         await self._dispatch(make, id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
 

@@ -12,6 +12,7 @@ from statestream.chat.agents import HandedOver, Task
 from statestream.chat.chats import state_of
 from statestream.chat.messages import Message, State, find, handing_over
 from statestream.chat.models import Turn
+from statestream.chat.provisions import Provisions, with_context
 from statestream.chat.replies.deciding import decided
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.slices import archive
@@ -23,7 +24,7 @@ ANY_MODEL: Final = ""
 """The name of no model. An agent may send its turns to any: all calls in them get ids that every provider accepts."""
 
 
-def task_of(view: StoreView, key: str, reply: str, window: int) -> Task:
+def task_of(view: StoreView, key: str, reply: str, window: int, brought: Provisions) -> Task:
     """What the agent that makes a reply is to do. Raises Refused if the chat was deleted, and NotLoaded."""
     shown = archive.shown_path(view, key, window)
     messages = [message for message in shown if message["id"] != reply][-window:]
@@ -38,9 +39,11 @@ def task_of(view: StoreView, key: str, reply: str, window: int) -> Task:
         reply=reply,
         question=messages[-1],
         messages=messages,
-        turns=_turns(messages, made, continues, marker, window),
+        turns=_turns(with_context(messages, reply, brought.context), made, continues, marker, window),
         decided={} if made is None else decided(made, marker or 0),
         continues=continues,
+        tools=brought.tools,
+        context=brought.context,
         handed_over=HandedOver(by=part["by"], note=part.get("note", "")) if part else None,
     )
 

@@ -1,10 +1,10 @@
 """Questions that are asked later: those that wait in the queue of their chat, and those that are due at a certain time.
 
     chat/<key>        {..., "queued"?: [{"id", "parts", "author"?, "metadata"?, "created_at"}]}
-    chat_later/<key>  {"questions": {<id>: {"asker"?, "agent"?, "tools"?, "at"?, "question"?}}}
+    chat_later/<key>  {"questions": {<id>: {"asker"?, "agent"?, "brought"?, "at"?, "question"?}}}
 
 Everybody in a chat sees its queue. What nobody may see is in the hidden slice: the identity of the person who asks,
-because the question is asked with their rights, the agent that they chose, and the tools of their front end. A question
+because the question is asked with their rights, the agent that they chose, and what the question brings. A question
 that is scheduled is hidden as a whole until it is asked; `at` is the Unix time in ms.
 
 Invariants: pure handlers. Both slices have the queued questions; the same requests write both. A question is taken from
@@ -14,13 +14,13 @@ node. The questions of a queue are asked in its order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
 
 from statestream.chat.messages import find, queued, unfinished
-from statestream.chat.models import ToolSpec
+from statestream.chat.provisions import Provisions
 from statestream.chat.slices import waits
 from statestream.chat.slices.conversation import (
     KNOWN,
@@ -95,12 +95,12 @@ def kept(
     id: str,
     asker: dict[str, Any] | None = None,
     agent: str | None = None,
-    tools: list[dict[str, Any]] | None = None,
+    brought: dict[str, Any] | None = None,
     at: int | None = None,
     question: QuestionPayload | None = None,
 ) -> None:
     """A question is queued or, with `at` and `question`, scheduled. Scheduling it again replaces it."""
-    more = {"asker": asker, "agent": agent, "tools": tools, "at": at, "question": question}
+    more = {"asker": asker, "agent": agent, "brought": brought, "at": at, "question": question}
     if at is not None and sum("at" in each for key, each in state["questions"].items() if key != id) >= MAX_SCHEDULED:
         raise Refused("full", f"A chat can have at most {MAX_SCHEDULED} scheduled questions.")
     state["questions"][id] = {name: value for name, value in more.items() if value is not None}
@@ -135,7 +135,7 @@ class Later(Struct, frozen=True, kw_only=True):
     question: QuestionPayload
     asker: Identity | None
     agent: str | None
-    tools: Sequence[ToolSpec]
+    brought: Provisions
     at: int | None
 
 
@@ -173,6 +173,6 @@ def _later(question: Any, hidden: Mapping[str, Any]) -> Later:
         question=question,
         asker=waits.identity_of(hidden.get("asker")),
         agent=hidden.get("agent"),
-        tools=[ToolSpec(**tool) for tool in hidden.get("tools", ())],
+        brought=Provisions.of(hidden.get("brought", {})),
         at=hidden.get("at"),
     )

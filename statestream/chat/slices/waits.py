@@ -1,7 +1,7 @@
 """The slice `chat_wait`: data about a waiting reply that is not in the chat itself.
 
-    chat_wait/<chat>  {"reply": its id, "expires_at"?, "asker"?, "deciders"?: {<part>: identity}, "tools"?: [those of
-                       the asker's front end]}
+    chat_wait/<chat>  {"reply": its id, "expires_at"?, "asker"?, "deciders"?: {<part>: identity}, "brought"?: what the
+                       question brings for its reply}
 
 `expires_at` is when the reply ends if calls are still undecided by then. The slice has the identities of the person who
 asked and of those who decided, because the reply continues with their rights. They are absent on a server that does not
@@ -32,14 +32,14 @@ def begun(
     reply: str,
     asker: dict[str, Any] | None = None,
     expires_at: int | None = None,
-    tools: list[dict[str, Any]] | None = None,
+    brought: dict[str, Any] | None = None,
 ) -> None:
     """The reply of this chat waits, on behalf of the person who asked."""
     state["reply"] = reply
     state["deciders"] = {}
     if asker is not None:
         state["asker"] = asker
-    for name, value in (("expires_at", expires_at), ("tools", tools)):
+    for name, value in (("expires_at", expires_at), ("brought", brought)):
         if value is not None:
             state[name] = value
 

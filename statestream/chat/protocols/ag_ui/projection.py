@@ -13,14 +13,15 @@ What is new is their difference, however many changes have led to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from statestream.chat.messages import State, find, is_queued, reply_to, unfinished
 from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, Event
-from statestream.chat.protocols.ag_ui.run_events import SUCCESS, VERSION, RunEvents, error_event
+from statestream.chat.protocols.ag_ui.run_events import SUCCESS, RunEvents, error_event, started
 from statestream.chat.questions import REMOVED
+from statestream.chat.shared_state import MARKS, SharedState, mark
 from statestream.chat.viewing.projection import Beside, Item, Look
 from statestream.core.change import SliceState
 from statestream.core.errors import TooLarge
@@ -31,9 +32,10 @@ STOPPING: Final = "The server is stopping; join again in a moment."
 
 
 class StateEvents:
-    """The state of one viewer."""
+    """The state of one viewer. The slices that are `shared` have marks, which the viewer sends back."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedState) -> None:
+        self._shared = shared
         self._shown: dict[str, SliceState] = {}
 
     def new(self, beside: Beside) -> list[Event]:
@@ -41,7 +43,9 @@ class StateEvents:
         if beside.whole:
             self._shown = {name: state for name, state in beside.slices.items() if state is not None}
             check_size(self._shown)
-            members = {name: orjson.Fragment(state.encoded()) for name, state in self._shown.items()}
+            members: dict[str, Any] = {name: orjson.Fragment(state.encoded()) for name, state in self._shown.items()}
+            if self._shared:
+                members[MARKS] = {name: mark(state) for name, state in self._shown.items() if self._shared.has(name)}
             return [{"type": "STATE_SNAPSHOT", "snapshot": members}]
         delta = [op for name in sorted(beside.slices) for op in self._difference(name, beside.slices[name])]
         return [{"type": "STATE_DELTA", "delta": delta}] if delta else []
@@ -49,12 +53,14 @@ class StateEvents:
     def _difference(self, name: str, after: SliceState | None) -> list[Op]:
         before = self._shown.pop(name, None)
         path = f"/{escape(name)}"
+        paths = [path, f"/{MARKS}{path}"] if self._shared.has(name) else [path]
         if after is None:
-            return [] if before is None else [{"op": "remove", "path": path}]
+            return [] if before is None else [{"op": "remove", "path": each} for each in paths]
         self._shown[name] = after
+        marked: list[Op] = [{"op": "add", "path": each, "value": mark(after)} for each in paths[1:]]
         if before is None:
-            return [{"op": "add", "path": path, "value": after.value}]
-        return diff(before.value, after.value, path)
+            return [{"op": "add", "path": path, "value": after.value}, *marked]
+        return [*diff(before.value, after.value, path), *marked]
 
 
 def check_size(slices: Mapping[str, SliceState]) -> None:
@@ -64,12 +70,22 @@ def check_size(slices: Mapping[str, SliceState]) -> None:
 
 
 class ThreadProjection:
-    """One viewer of one chat, who holds messages of the ids `held`. `early`: they speak a version before 1.0."""
+    """One viewer of one chat, who holds messages of the ids `held`. `early`: they speak a version before 1.0.
+
+    `shared` are the slices that the viewer may set.
+    """
 
     truncated = False  # a run that cannot be finished says so itself
 
     def __init__(
-        self, thread: str, run: str, *, held: Sequence[str] = (), follow: bool = False, early: bool = False
+        self,
+        thread: str,
+        run: str,
+        *,
+        held: Sequence[str] = (),
+        follow: bool = False,
+        early: bool = False,
+        shared: SharedState | None = None,
     ) -> None:
         self._thread, self._asked, self._held, self._follow, self._early = thread, run, held, follow, early
         self._reply: str | None = None
@@ -79,7 +95,8 @@ class ThreadProjection:
         """What is new of the slices since then."""
         self._refusal: list[Event] = []
         self._run: RunEvents | None = None
-        self._slices = StateEvents()
+        self._slices = StateEvents(shared or SharedState())
+        self._conflict: tuple[str, str] | None = None
         self._begun = False
         self._shown: _Made = (None, None, False)
         """What the chat showed when the last run began or ended."""
@@ -102,6 +119,10 @@ class ThreadProjection:
     def refuse(self, code: str, sentence: str) -> None:
         """The run that was asked for is refused. A client that follows is shown everything else."""
         self._refusal = [error_event(code, sentence)]
+
+    def contradict(self, code: str, sentence: str) -> None:
+        """The run that was asked for is refused because of the client's state. The client gets that of the server."""
+        self._conflict = code, sentence
 
     def new(self, look: Look) -> list[Item]:
         """The events that follow those of the last look."""
@@ -133,6 +154,9 @@ class ThreadProjection:
     def _events(self, state: State, beside: list[Event]) -> list[Event]:
         """`beside` are the events of the slices, which belong into a run."""
         events, self._refusal = self._refusal, []
+        if self._conflict is not None:
+            (code, sentence), self._conflict = self._conflict, None
+            events, beside = [started(self._thread, self._asked), *beside, error_event(code, sentence)], []
         if events:
             self._begun = True
         elif not self._begun:
@@ -175,7 +199,7 @@ class ThreadProjection:
     def _short_run(self, events: list[Event]) -> list[Event]:
         ids = {"threadId": self._thread, "runId": self._short_id()}
         return [
-            {"type": "RUN_STARTED", **ids, "protocolVersion": VERSION},
+            started(self._thread, ids["runId"]),
             *events,
             {"type": "RUN_FINISHED", **ids, "outcome": SUCCESS},
         ]

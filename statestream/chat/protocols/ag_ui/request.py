@@ -6,7 +6,8 @@ A client posts its whole copy of the thread with every run, and posts it again t
 decides: a message that the chat has is never asked again. The other ids determine what the client shows, and in which
 order. `forwardedProps` may name the `leaf` that it has seen, and the `agent` that is to answer. `resume` answers the
 interrupts of a reply that waits, and a `tool` message the call of a front-end tool. `tools` are those that the client
-runs. Its state and context are not used.
+runs, `context` is what its page reports, and `state` its
+copy of the slices, of which it may change those that are shared.
 
 Invariants: pure, and the only place that reads such bodies. Raises Malformed for anything that cannot be understood,
 and Refused for what this server does not do.
@@ -25,6 +26,7 @@ from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision, ToolAnswer, approval_id
 from statestream.chat.messages import KEPT_DEPTH, State, call_id, undecided, waiting
 from statestream.chat.models import ToolSpec
+from statestream.chat.provisions import MAX_CONTEXT, MAX_ITEMS, ContextItem
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_parts
 from statestream.core.errors import Malformed, NotJSON, Refused
 from statestream.core.signature import first_problem
@@ -141,6 +143,13 @@ class DeclaredTool(_Lenient):
         return ToolSpec(name=self.name, description=self.description, parameters=parameters)
 
 
+class ReportedContext(_Lenient):
+    """Something that the page of the client reports."""
+
+    description: str
+    value: str
+
+
 class RunInput(Body):
     """The body of a run."""
 
@@ -150,6 +159,8 @@ class RunInput(Body):
     protocolVersion: Any = None  # noqa: N815 - the wire's name
     messages: list[ThreadMessage]
     tools: list[DeclaredTool] | None = Field(default=None, max_length=MAX_TOOLS)
+    state: Any = None
+    context: list[ReportedContext] | None = Field(default=None, max_length=MAX_ITEMS)
     resume: list[Resumption] | None = Field(default=None, max_length=MAX_PARTS)
     forwardedProps: Any = None  # noqa: N815 - the wire's name
 
@@ -224,12 +235,27 @@ class RunInput(Body):
         except ValidationError as error:
             raise Malformed(f"in the last user message's content: {first_problem(error)}") from None
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else [part.part() for part in content]
-        return Question(parts=check_parts(parts), id=last.id, author=author, agent=self.agent, tools=self.specs)
+        return Question(
+            parts=check_parts(parts),
+            id=last.id,
+            author=author,
+            agent=self.agent,
+            tools=self.specs,
+            context=self.reported,
+        )
 
     @property
     def specs(self) -> list[ToolSpec]:
         """The tools that the client runs. Raises Malformed."""
         return [tool.spec() for tool in self.tools or ()]
+
+    @property
+    def reported(self) -> list[ContextItem]:
+        """What the client's page reports. Raises Malformed."""
+        items = [ContextItem(description=item.description, value=item.value) for item in self.context or ()]
+        if sum(len(item.description) + len(item.value) for item in items) > MAX_CONTEXT:
+            raise Malformed(f"expected `context` of at most {MAX_CONTEXT:,} characters in all")
+        return items
 
     @property
     def _last(self) -> ThreadMessage | None:

@@ -22,6 +22,7 @@ from statestream.chat.protocols.ag_ui.request import RunInput, follows
 from statestream.chat.protocols.rest.routes import leaf_of
 from statestream.chat.questions import Asked
 from statestream.chat.seen import check_same_branch, looked_at
+from statestream.chat.shared_state import SharedState
 from statestream.chat.viewing.projection import SlicesBeside
 from statestream.chat.viewing.response import event_stream, respond
 from statestream.chat.viewing.viewers import Viewer
@@ -33,9 +34,11 @@ from statestream.core.errors import (
     TooLarge,
     TooManyStreams,
     UnknownSlice,
+    VersionConflict,
 )
 from statestream.server.bodies import checked, read_json
 from statestream.server.contract import SLICES, Answer, Contract, Messages, Parameter, Route
+from statestream.server.dispatch_rate import admit
 from statestream.server.request import asked_of, check_query, view_of
 
 
@@ -46,11 +49,15 @@ def routes(conversations: Conversations) -> list[Route]:
         branch = leaf_of(request)
         posted = checked(RunInput, await read_json(request))
         key = chat_key(posted.threadId)
+        shared = conversations.shared
         projection = ThreadProjection(
-            posted.threadId, posted.runId, held=posted.held, follow=follow, early=posted.is_early
+            posted.threadId, posted.runId, held=posted.held, follow=follow, early=posted.is_early, shared=shared
         )
         looked_at(await chats.current(key), branch)
+        refuse = projection.contradict
         try:
+            await _set_state(request, shared, posted)
+            refuse = projection.refuse
             shown = await _reply(chats, key, posted, branch)
             if isinstance(shown, Asked) and shown.reply is None:
                 projection.wait_for(shown.question)
@@ -59,7 +66,7 @@ def routes(conversations: Conversations) -> list[Route]:
         except Malformed:
             raise
         except StatestreamError as error:
-            projection.refuse(error.why, str(error))
+            refuse(error.why, str(error))
         with contextlib.ExitStack() as present:
             if follow and (leave := chats.enter(key)) is not None:
                 present.callback(leave)
@@ -88,6 +95,26 @@ async def _reply(chats: Visit, key: str, posted: RunInput, branch: str | None) -
         return await chats.submit(key, posted.question(chats.person), create=True, leaf=seen)
     reply = reply_to(state, question)
     return None if reply is None or reply["id"] != state.get("leaf") else str(reply["id"])
+
+
+async def _set_state(request: web.Request, shared: SharedState, posted: RunInput) -> None:
+    """Dispatches what the client has changed in its state, all or none, before it asks.
+
+    Raises VersionConflict, InvalidPayload, Forbidden, Refused, RateLimited, Malformed.
+    """
+    if not shared or "slices" not in request.query or not posted.state:
+        return
+    view = view_of(request)
+    asked = await asked_of(request, view)
+    states = (await view.complete(lambda: view.snapshot(view.grant(asked).selection))).slices
+    actions, expect = shared.changes(posted.state, states)
+    if actions:
+        admit(request)
+        try:
+            await view.dispatch(actions, expect=expect)
+        except VersionConflict:
+            names = ", ".join(expect)
+            raise VersionConflict(f"{names} has changed meanwhile, so your changes were not saved") from None
 
 
 async def _beside(request: web.Request) -> SlicesBeside | None:

@@ -74,7 +74,7 @@ class RunEvents:
             self._parts = [_SentPart(reply, index, in_snapshot=True) for index in range(len(reply["parts"]))]
             self._settled = settled_parts(reply)
         return [
-            {"type": "RUN_STARTED", **self._ids, "protocolVersion": VERSION},
+            started(self._ids["threadId"], self._ids["runId"]),
             *({"type": "MESSAGES_SNAPSHOT", "messages": messages} for messages in snapshots(state, held)),
         ]
 
@@ -136,6 +136,11 @@ class RunEvents:
         """Ends the run with an error."""
         self.over = True
         return error_event(code, sentence, **more)
+
+
+def started(thread: str, run: str) -> Event:
+    """The beginning of a run."""
+    return {"type": "RUN_STARTED", "threadId": thread, "runId": run, "protocolVersion": VERSION}
 
 
 def error_event(code: str, sentence: str, **more: Any) -> Event:
