@@ -57,7 +57,7 @@ function siblingsIn(messages) {
 function messageOf(message, siblings) {
   const seen = messages.get(message);
   if (seen?.siblings.join() === siblings.join()) return seen;
-  const parts = message.parts.map(whole), text = parts.map(({ type, text }) => (type === "text" ? text : "")).join("");
+  const parts = message.parts.map(whole), text = parts.map(({ type, text, of }) => (type === "text" && !of ? text : "")).join("");
   const view = { ...message, parts, text, siblings };
   messages.set(message, view);
   return view;

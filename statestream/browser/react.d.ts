@@ -112,7 +112,7 @@ export interface ChatMessage {
   readonly status: "streaming" | "waiting" | "complete" | "stopped" | "error";
   /** All its text, without reasoning and tools. */
   readonly text: string;
-  readonly parts: readonly (TextPart | ToolPart | SourcePart | FilePart | DataPart)[];
+  readonly parts: readonly (TextPart | ToolPart | SourcePart | AgentPart | FilePart | DataPart)[];
   /** The ids of the other versions of this message, and its own, in the order of creation. */
   readonly siblings: readonly string[];
   readonly parent?: string;
@@ -121,6 +121,8 @@ export interface ChatMessage {
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly model?: string;
   readonly finish_reason?: string;
+  /** The reply that was cut off and that this one continues. */
+  readonly continues?: string;
   readonly usage?: Usage;
   /** In the currency of the prices of the chat. */
   readonly cost?: number;
@@ -143,6 +145,8 @@ export interface TextPart {
   readonly type: "text" | "reasoning";
   readonly text: string;
   readonly step?: number;
+  /** The call that shows the nested run to which this belongs. */
+  readonly of?: string;
 }
 
 export interface ToolPart {
@@ -158,6 +162,8 @@ export interface ToolPart {
   /** For a front-end tool: a window may claim the call, run it, and send its result. */
   readonly offer?: { readonly id: string; readonly window?: string; readonly until?: number };
   readonly step?: number;
+  /** The call that shows the nested run to which this belongs. */
+  readonly of?: string;
 }
 
 /** Whether a tool call may run: `approved` is undefined until somebody, `by`, has decided. */
@@ -177,6 +183,17 @@ export interface SourcePart {
   readonly type: "source";
   readonly url: string;
   readonly title?: string;
+  readonly step?: number;
+  /** The call that shows the nested run to which this belongs. */
+  readonly of?: string;
+}
+
+/** From here on, another agent speaks. `by` is the agent that has handed over to it. */
+export interface AgentPart {
+  readonly type: "agent";
+  readonly name: string;
+  readonly by?: string;
+  readonly note?: string;
   readonly step?: number;
 }
 

@@ -204,15 +204,25 @@ class Chat:
         self._servers.append(server)
         self._tools.add_source(lambda: server.tools)
 
-    def agent(self, function: F = _MISSING) -> F:
+    @overload
+    def agent(self, function: F) -> F: ...
+    @overload
+    def agent(self, *, internal: Literal[True]) -> Callable[[F], F]: ...
+    def agent(self, function: Any = _MISSING, *, internal: bool = False) -> Any:
         """Declares an agent: an async generator `(task, context)` that yields the pieces of a reply.
 
-        `statestream.chat.agents` describes both. The first agent answers the questions that name none. Raises TypeError
-        for anything else.
+        `statestream.chat.agents` describes both. The first agent answers the questions that name none. With
+        `@chat.agent(internal=True)`, no question can name the agent: only other agents and tools run it. Raises
+        TypeError for anything else.
         """
-        if function is _MISSING:
+        if function is not _MISSING:
+            return self._agent(internal, function)
+        if not internal:
             raise TypeError("write @chat.agent without parentheses, on the line above the function")
-        self._agents.add(function)
+        return partial(self._agent, internal)
+
+    def _agent(self, internal: bool, function: F) -> F:
+        self._agents.add(function, internal=internal)
         return function
 
     def shared_state(self, setter: A = _MISSING) -> A:

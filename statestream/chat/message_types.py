@@ -13,6 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 Id = Annotated[str, Field(min_length=1)]
 Milliseconds = Annotated[int, Field(ge=0, description="Unix time in ms.")]
 Step = Annotated[int, Field(ge=1, description="The step of the reply; absent in the first one.")]
+Of = Annotated[Id, Field(description="The call that shows the nested run to which this belongs.")]
 Chunks = Annotated[list[str], Field(description="What follows the text while it grows.")]
 
 
@@ -23,6 +24,7 @@ class WrittenPart(TypedDict):
     text: str
     chunks: NotRequired[Chunks]
     step: NotRequired[Step]
+    of: NotRequired[Of]
 
 
 class ToolApproval(TypedDict):
@@ -60,6 +62,7 @@ class ToolPart(TypedDict):
     approval: NotRequired[ToolApproval]
     offer: NotRequired[ToolOffer]
     step: NotRequired[Step]
+    of: NotRequired[Of]
 
 
 class FilePart(TypedDict):
@@ -78,6 +81,7 @@ class DataPart(TypedDict):
     id: NotRequired[Any]
     data: NotRequired[Any]
     step: NotRequired[Step]
+    of: NotRequired[Of]
 
 
 class SourcePart(TypedDict):
@@ -87,6 +91,7 @@ class SourcePart(TypedDict):
     url: str
     title: NotRequired[str]
     step: NotRequired[Step]
+    of: NotRequired[Of]
 
 
 class AgentPart(TypedDict):
@@ -97,6 +102,7 @@ class AgentPart(TypedDict):
     by: NotRequired[str]
     note: NotRequired[str]
     step: NotRequired[Step]
+    of: NotRequired[Of]
 
 
 class Run(TypedDict):

@@ -15,6 +15,9 @@ an array of chunks. When the reply pauses or ends, the chunks are folded into th
 
 A reply that was cut off is continued by a sibling, which begins with a copy of its parts and `continues` it.
 
+What an agent yields that works for another agent, or for a tool, has the member `of`: the id of the call that shows the
+nested run. It is not part of what the message says.
+
 A reply that waits for people to approve tool calls, or for windows to run them, is `waiting`. It has no run until then.
 
 Invariants: pure functions of committed state, which they never change. Every projection reads through them.
@@ -164,14 +167,33 @@ def full_text(part: Part) -> str:
     return str(whole) + "".join(part.get("chunks", ()))
 
 
+def is_said(part: Part) -> bool:
+    """Whether a part is text of the message itself, and not of a nested run."""
+    return part["type"] == "text" and "of" not in part
+
+
 def text_of(message: Message) -> str:
-    """The text of a message, without its reasoning and its tool calls."""
-    return "".join(full_text(part) for part in message["parts"] if part["type"] == "text")
+    """The text of a message, without its reasoning, its tool calls and its nested runs."""
+    return "".join(full_text(part) for part in message["parts"] if is_said(part))
 
 
 def is_finished(message: Message, index: int) -> bool:
-    """Whether a part of the message has stopped growing: it is folded, or another part follows it."""
-    return "chunks" not in message["parts"][index] or index + 1 < len(message["parts"])
+    """Whether a part of the message has stopped growing: it is folded, another part follows in the same run, or its
+    nested run is over.
+    """
+    parts = message["parts"]
+    if "chunks" not in parts[index]:
+        return True
+    run = parts[index].get("of")
+    if any(parts[at].get("of") == run for at in range(index + 1, len(parts))):
+        return True
+    return run is not None and parts[run_of(message, run)]["status"] != "running"
+
+
+def run_of(message: Message, call: str) -> int:
+    """The part with that call, to which the parts of a nested run belong."""
+    parts = message["parts"]
+    return next(at for at, part in enumerate(parts) if part["type"] == "tool" and part["call"] == call)
 
 
 def outcome_text(tool: Part) -> str:

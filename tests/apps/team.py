@@ -6,11 +6,12 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 
-from statestream import Store, create_app
+from statestream import Refused, Store, create_app
 from statestream.chat import Chat
-from statestream.chat.agents import AgentPiece, HandOver, Task, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, HandOver, Status, Task, ToolResult, ToolUse
 from statestream.chat.agents.context import Context
 from statestream.chat.messages import text_of
+from statestream.chat.models import ModelFailed, Reasoning, Usage
 from tests.apps.by_name import auth
 
 Pieces = AsyncGenerator[AgentPiece, None]
@@ -77,6 +78,64 @@ async def ping(task: Task, context: Context) -> Pieces:
 async def pong(task: Task, context: Context) -> Pieces:
     """Hands over to ping."""
     yield HandOver(agent="ping")
+
+
+@chat.agent
+async def editor(task: Task, context: Context) -> Pieces:
+    """Has others work for it, in the way that it is asked to."""
+    yield "I ask. "
+    if task.text == "both":
+        found = await asyncio.gather(context.run("writer", "slow"), context.run("writer", "quick"))
+        yield f"They say: {found}."
+    elif task.text == "caught":
+        try:
+            await context.run("writer", "fail")
+        except Refused as refused:
+            yield f"{refused.reason}: {refused.sentence}"
+    elif task.text == "late":
+        try:
+            async with asyncio.timeout(0.2):
+                await context.run("writer", "forever")
+        except TimeoutError:
+            yield "Too late."
+    elif task.text == "left alone":
+        context.alone = asyncio.create_task(context.run("writer", "forever"))  # type: ignore[attr-defined]
+        await asyncio.sleep(0.1)
+        yield "I do not wait."
+    else:
+        said = await context.run("writer", task.text)
+        yield f"It says: {said}"
+
+
+@chat.agent(internal=True)
+async def writer(task: Task, context: Context) -> Pieces:
+    """Works for others."""
+    if task.text == "fail":
+        yield "I try. "
+        raise ModelFailed("overloaded", "The model is too busy.")
+    if task.text == "bug":
+        raise RuntimeError("canary")
+    if task.text == "approve":
+        yield ToolUse(id="1", name="print", approval=True)
+    if task.text == "hand over":
+        yield HandOver(agent="billing")
+    if task.text == "silence":
+        yield Status(text="Silent")
+        return
+    if task.text == "deep":
+        yield await context.run("writer", "deep")
+    yield Reasoning(text=f"{task.text}? ")
+    yield "A "
+    if task.text == "forever":
+        await asyncio.sleep(3600)
+    if task.text == "slow":
+        await asyncio.sleep(0.1)
+    yield "draft. "
+    yield ToolUse(id="1", name="look", arguments={})
+    yield ToolResult(id="1", result=[turn.text for turn in task.turns])
+    await context.store("drafts", context.stored.get("drafts", 0) + 1)
+    yield f"Final {task.text} {context.identity.subject if context.identity else ''}"
+    yield Usage(input=1, output=2)
 
 
 store = Store(chat.slices, journal=os.environ.get("JOURNAL", "memory:"))

@@ -210,6 +210,40 @@ def _handed_over() -> list[Any]:
     return one.complete()
 
 
+def _nested() -> list[Any]:
+    """Two agents that work for another one at the same time, one of them with a tool, and a third within the second."""
+    one = Dialogue()
+    one.agent_does(Reasoning(text="Whom? "), "I ask. ")
+    first, second = (one.builder.begin_run(name, "Write.", None) for name in ("writer", "critic"))
+    inner, other = one.builder.nested(first), one.builder.nested(second)
+    for builder, piece in (
+        (inner, Reasoning(text="Well")),
+        (other, "Too "),
+        (inner, Reasoning(text=", well.")),
+        (inner, "A draft. "),
+        (other, "lo"),
+        (inner, ToolUse(id="a", name="look")),
+        (other, "ng. "),
+        (inner, ToolResult(id="a", result=1)),
+        (inner, Data(name="words", data=3)),
+        (inner, "Done."),
+    ):
+        add(builder, piece)
+        one.look()
+    third = other.begin_run("checker", "Check.", None)
+    add(other.nested(third), "Fine")
+    one.look()
+    other.end_run(third, {"result": "Fine"})
+    add(other, "So be it.")
+    one.look()
+    one.builder.end_run(second, {"error": "It is too long."})
+    one.look()
+    one.builder.end_run(first, {"result": "Done."})
+    one.look()
+    one.agent_does("They ", "say: Done.")
+    return one.complete()
+
+
 def _waiting() -> list[Any]:
     """Two calls that need approval, and one that does not."""
     one = Dialogue()
@@ -315,6 +349,7 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
     "approved": _approved,
     "continued": _continued,
     "handed_over": _handed_over,
+    "nested": _nested,
 }
 
 

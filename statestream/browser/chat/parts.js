@@ -201,10 +201,20 @@ class Data {
   }
 }
 
-const KINDS = { text: Text, reasoning: Reasoning, tool: Tool, file: File, source: Source };
+/** From here on, another agent speaks. */
+class Agent {
+  element = element("p", { className: "fold-caption", dir: "auto" });
+
+  update({ name, note }) {
+    say(this.element, note === undefined ? `${name} continues` : `${name} continues: ${note}`);
+  }
+}
+
+const KINDS = { text: Text, reasoning: Reasoning, tool: Tool, file: File, source: Source, agent: Agent };
 
 /** The view of a part. `role` is that of its message, `decide` tells the server about a call that waits. */
-export function partView({ type }, role, decide) {
-  const Kind = type === "text" && role === "user" ? Plain : Object.hasOwn(KINDS, type) ? KINDS[type] : Data;
+export function partView({ type, of }, role, decide) {
+  const kind = type === "text" && of ? "reasoning" : type; // what an agent says to another one
+  const Kind = type === "text" && role === "user" ? Plain : Object.hasOwn(KINDS, kind) ? KINDS[kind] : Data;
   return new Kind(decide);
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -22,16 +22,24 @@ from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
 from statestream.chat.replies.retrying import Retrying
 from statestream.core.change import Action, Result
-from statestream.core.errors import Unauthenticated
+from statestream.core.errors import Refused, Unauthenticated
 from statestream.core.principal import Identity
 from statestream.store.revocations import why_not
 from statestream.store.view import StoreView
+
+
+class Runner(Protocol):
+    """Who runs other agents for an agent or a tool."""
+
+    async def run(self, context: Context, name: str, text: str) -> str:
+        """The final text of the agent of that name, which is given a task. Raises Refused."""
 
 
 class Context:
     """The state as the person who asks may see it. `view` is theirs; `server` is the server's own.
 
     `chat` and `reply` are the ids of the chat and of the reply. `call` is the id of the tool call; in an agent, None.
+    `runner` runs other agents, while the reply is made.
     """
 
     call: str | None = None
@@ -40,12 +48,32 @@ class Context:
         self._view, self._server, self.chat, self.reply = view, server, key, reply
         self._retrying = retrying
         self._storage = QuestionStorage(server, key, reply)
+        self._prefix = ""
+        self.runner: Runner | None = None
 
     def of_call(self, call: str, view: StoreView | None = None) -> Context:
         """The context of a tool call. `view` is that of whoever has approved it."""
         context = Context(view or self._view, self._server, self.chat, self.reply, self._retrying)
-        context.call, context._storage = call, self._storage
+        context.call, context._storage, context.runner = call, self._storage, self.runner
         return context
+
+    def of_run(self, agent: str, runner: Runner) -> Context:
+        """The context of a nested run of that agent, whose stored values are its own."""
+        context = Context(self._view, self._server, self.chat, self.reply, self._retrying)
+        context._storage, context.runner = self._storage, runner
+        context._prefix = f"{self._prefix}{agent}/"
+        return context
+
+    async def run(self, agent: str, text: str) -> str:
+        """Lets another agent of the chat work on a task, and returns its final text.
+
+        Everybody sees its work as it comes, under a tool call of its own. It has the rights of the person who asks.
+        Raises Refused with the kind of error and a sentence if the agent fails, if there is none of that name, or if
+        too many agents work for each other.
+        """
+        if self.runner is None:
+            raise Refused("failed", "No reply is being made.")
+        return await self.runner.run(self, agent, text)
 
     @property
     def identity(self) -> Identity | None:
@@ -105,14 +133,20 @@ class Context:
     @property
     def stored(self) -> Mapping[str, Any]:
         """What was stored for this question: by this run, and before it by runs that were interrupted."""
-        return self._storage.values
+        values = self._storage.values
+        if not self._prefix:
+            return values
+        return {name.removeprefix(self._prefix): value for name, value in values.items() if self._owns(name)}
+
+    def _owns(self, name: str) -> bool:
+        return name.startswith(self._prefix)
 
     async def store(self, name: str, value: Any) -> None:
         """Stores a JSON value under a name. Nobody else can read it.
 
         Raises NotJSON, Refused if there is too much or the reply has ended, Unavailable.
         """
-        await self._storage.store(name, value)
+        await self._storage.store(f"{self._prefix}{name}", value)
 
     async def open(self) -> None:
         """Reads what is stored for the question. Raises Unavailable."""

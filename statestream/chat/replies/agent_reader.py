@@ -20,6 +20,7 @@ from statestream.chat.models import Finish, ModelFailed, Usage
 from statestream.chat.replies.ends import DECLINED, INTERRUPTED, OVER_BUDGET, WAITING, End, complete, failed
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
+from statestream.chat.replies.nested_runs import NestedRuns
 from statestream.chat.settings import Timeouts
 from statestream.core.errors import Refused, Unauthenticated, Unavailable
 from statestream.store.slow_calls import SlowCalls, Stepped
@@ -58,6 +59,7 @@ class AgentReader:
         try:
             async with whole:
                 await self._context.open()
+                self._context.runner = NestedRuns(intake, intake.builder, self._agents)
                 return await self._relay(intake)
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))
@@ -84,11 +86,11 @@ class AgentReader:
                 end = await Stepped(steps, self._slow, "agent", self._agent.name)
             if not isinstance(end, HandOver):
                 return end
-            self._agents.check(end.agent)
-            intake.builder.hand_over(end.agent, self._agent.name, end.note)
+            agent = self._agents.named(end.agent)
+            intake.builder.hand_over(agent.name, self._agent.name, end.note)
             await intake.in_the_chat()  # the task of the next agent is read from there
-            self._agent = self._agents.find(end.agent) or self._agent
-            intake.spending.maker = self._agent.name
+            self._agent = agent
+            intake.spending.maker = agent.name
         return ENDLESS
 
     async def _execute(self, intake: Intake, task: Task) -> End | HandOver:

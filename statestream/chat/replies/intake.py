@@ -44,6 +44,8 @@ class Intake:
         self.measurements = Measurements(spending)
         self.news, self.written = asyncio.Event(), asyncio.Event()
         self.stopping = False
+        self._silence: asyncio.Timeout | None = None
+        self._idle = 0.0
         self._count = 0
 
     def begin(self) -> None:
@@ -54,6 +56,18 @@ class Intake:
 
     def take(self, piece: AgentPiece) -> None:
         """Adds a piece. Raises ModelFailed if the reply cannot hold it, and what `add` raises if it is none."""
+        self._add(self.builder, piece)
+
+    async def take_nested(self, builder: ReplyBuilder, piece: AgentPiece) -> None:
+        """Adds a piece of a nested run: whoever has begun it is not silent meanwhile. Raises what `take` raises."""
+        if self.stopping:
+            raise asyncio.CancelledError
+        if self._silence is not None and not self._silence.expired():
+            self._silence.reschedule(asyncio.get_running_loop().time() + self._idle)
+        self._add(builder, piece)
+        await self._pause()
+
+    def _add(self, builder: ReplyBuilder, piece: AgentPiece) -> None:
         if isinstance(piece, Finish):
             return
         if isinstance(piece, Usage):
@@ -61,7 +75,7 @@ class Intake:
             return
         if not isinstance(piece, Opaque):
             self.measurements.piece()
-        add(self.builder, piece)
+        add(builder, piece)
         self.news.set()
 
     async def read(self, pieces: AsyncIterator[AgentPiece], silence: asyncio.Timeout, idle: float) -> Taken:
@@ -70,14 +84,18 @@ class Intake:
         Raises what `take` raises, and CancelledError if the reply was stopped.
         """
         loop, reason, declined = asyncio.get_running_loop(), None, False
-        async for piece in pieces:
-            silence.reschedule(loop.time() + idle)
-            if isinstance(piece, HandOver):
-                return Taken(reason=reason, declined=declined, to=piece)
-            declined = declined or isinstance(piece, Refusal)
-            reason = piece.reason if isinstance(piece, Finish) else reason
-            self.take(piece)
-            await self._pause()
+        self._silence, self._idle = silence, idle
+        try:
+            async for piece in pieces:
+                silence.reschedule(loop.time() + idle)
+                if isinstance(piece, HandOver):
+                    return Taken(reason=reason, declined=declined, to=piece)
+                declined = declined or isinstance(piece, Refusal)
+                reason = piece.reason if isinstance(piece, Finish) else reason
+                self.take(piece)
+                await self._pause()
+        finally:
+            self._silence = None
         return Taken(reason=reason, declined=declined)
 
     async def _pause(self) -> None:

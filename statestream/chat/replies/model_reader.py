@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from statestream.chat.agents import Status
 from statestream.chat.agents.context import Context
+from statestream.chat.agents.declared import Agents
 from statestream.chat.messages import is_object
 from statestream.chat.models import Model, ModelFailed, Piece, ToolSpec, Turn
 from statestream.chat.models.settings import ModelSettings
@@ -37,6 +38,7 @@ from statestream.chat.replies.ends import (
 )
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import tool_span
+from statestream.chat.replies.nested_runs import NestedRuns
 from statestream.chat.replies.tools import Tools
 from statestream.chat.settings import Timeouts
 from statestream.store.slow_calls import SlowCalls, Stepped
@@ -60,8 +62,8 @@ class Asking(Struct, frozen=True, kw_only=True):
 class ModelReader:
     """The reader of one reply. `turns` gives what the model is to answer, read from the chat.
 
-    `context` is for tools. `approved` are the calls that were approved while the reply waited, by their parts, each
-    with the view of the person who approved it.
+    `context` is for tools, and `agents` are those that tools can run. `approved` are the calls that were approved while
+    the reply waited, by their parts, each with the view of the person who approved it.
     """
 
     def __init__(
@@ -73,17 +75,20 @@ class ModelReader:
         turns: Callable[[], Awaitable[Sequence[Turn]]],
         slow: SlowCalls,
         context: Context,
+        agents: Agents,
         approved: Mapping[int, tuple[Call, StoreView]],
     ) -> None:
         self._model, self._settings, self._tools, self._timeouts = model, asking.settings, tools, timeouts
         self._declared = {tool.name: tool for tool in asking.tools}
         self._turns, self._slow, self._context, self._approved = turns, slow, context, approved
+        self._agents = agents
 
     async def read(self, intake: Intake) -> End:
         """How the reply is to end."""
         try:
             async with asyncio.timeout(self._timeouts.total):
                 await self._context.open()
+                self._context.runner = NestedRuns(intake, intake.builder, self._agents)
                 if self._approved:
                     await self._run(intake, {part: call for part, (call, _) in self._approved.items()})
                 for _ in range(min(MAX_STEPS, MAX_ALL_STEPS - intake.builder.step)):

@@ -42,7 +42,8 @@ class ReplyBuilder:
     belongs to the next step, unless that part is older than `_first`, the first part that this run may add. `waiting`:
     a call needs approval or a window to run it. `_entries` is the opaque data gathered so far, `_sent` the number of
     entries before it, and `_opaque` the newest data of each call. `_speaker` is the agent that speaks, as the last part
-    that says so has it. `_mark` are the members that mark the parts of a nested run.
+    that says so has it. `_mark` are the members that mark the parts of a nested run. `_nested` are the calls of nested
+    runs in this one, by their ids: the part, and whether it is no tool that has begun the run.
 
     `provider` is where the opaque data comes from; None if it is not to be kept.
     """
@@ -63,6 +64,7 @@ class ReplyBuilder:
         self._opaque: dict[int, str] = {}
         self._speaker: str | None = None
         self._mark: dict[str, str] = {}
+        self._nested: dict[str, tuple[int, bool]] = {}
 
     @classmethod
     def continuing(cls, key: str, message: Message, provider: str | None, entries: int) -> Self:
@@ -83,9 +85,9 @@ class ReplyBuilder:
         """
         builder, last = cls(key, reply, provider), len(parts) - 1
         builder._resume(parts, entries)
-        if parts[last]["type"] == "tool":  # the model answers its outcome
+        if parts[last]["type"] == "tool" or "of" in parts[last]:  # the model answers the outcome of a call
             builder._growth.step += 1
-        if parts[last]["type"] == "text":
+        elif parts[last]["type"] == "text":
             builder._open = ("text", last)
         return builder
 
@@ -283,6 +285,36 @@ class ReplyBuilder:
         self._act(conversation.returned, part=part, outcome=outcome)
 
     # other agents
+
+    def nested(self, call: str) -> ReplyBuilder:
+        """The builder of a nested run, whose parts belong to that call."""
+        builder = ReplyBuilder(self._growth.key, self._growth.reply, None)
+        builder._growth, builder._mark = self._growth, {"of": call}
+        return builder
+
+    def begin_run(self, agent: str, text: str, call: str | None) -> str:
+        """Begins a nested run, within a call of a tool if there is one. Returns the id of its own call.
+
+        Raises ModelFailed if the reply is too long.
+        """
+        mark = self._mark if call is None else {"of": call}
+        if call is None:
+            self._follow()
+            self._open = None
+        id = self._growth.unique_id("")
+        part = self._growth.begin(_call_part(id, agent, mark), orjson.dumps({"task": cleaned(text)}).decode())
+        self._act(conversation.called, parts=[part])
+        self._nested[id] = (part, call is None)
+        self._growth.running += 1
+        return id
+
+    def end_run(self, id: str, outcome: ToolOutcome) -> None:
+        """A nested run has ended. Raises ModelFailed if the reply is too long."""
+        part, own = self._nested.pop(id)
+        self._growth.running -= 1
+        self.returned(part, outcome)
+        self._answered = self._answered or own
+        self._growth.count(len(orjson.dumps(outcome)))
 
     def speak(self, agent: str) -> None:
         """Another agent of a framework speaks from here on. Raises ModelFailed if the reply is too long."""

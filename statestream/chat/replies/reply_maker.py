@@ -292,6 +292,7 @@ class ReplyMaker:
             turns,
             view.slow_calls,
             context,
+            settings.agents,
             calls,
         )
 

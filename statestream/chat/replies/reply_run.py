@@ -184,6 +184,7 @@ class ReplyRun:
             if self._late is not None:
                 self._late.cancel()
             reader.cancel()
+            self._intake.stopping = True  # for nested runs that nobody awaits
             await asyncio.wait((reader,), timeout=0 if self._left else GRACE_SECONDS)
             reader.add_done_callback(mark_as_retrieved)
 

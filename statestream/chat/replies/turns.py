@@ -85,7 +85,8 @@ def _turns(message: Message, model: str, sent: Sent) -> list[Turn]:
     if message["role"] == "user":
         return [_question(message)]
     turns: list[Turn] = []
-    for step, parts in groupby(enumerate(message["parts"]), key=lambda numbered: numbered[1].get("step", 0)):
+    own = ((index, part) for index, part in enumerate(message["parts"]) if "of" not in part)
+    for step, parts in groupby(own, key=lambda numbered: numbered[1].get("step", 0)):
         turns += _step(message, step, list(parts), sent)
     if message.get("model") != model:
         turns = list(_with_ids(turns, (short_id(message["id"], number) for number in count())))

@@ -42,7 +42,7 @@ def continued(
     found = find(state, message)
     check_continuable(found)
     parts = [dict(part) for part in copied(found, reply["id"], renamed=found.get("model") != reply["model"]).values()]
-    if parts[-1]["type"] == "text":  # what follows continues this text
+    if parts[-1]["type"] == "text" and "of" not in parts[-1]:  # what follows continues this text
         parts[-1]["chunks"] = []
     add_reply(state, action, reply, found["parent"], parts=parts, continues=message)
 
@@ -74,13 +74,13 @@ def copied(message: Message, reply: str, *, renamed: bool = False) -> Mapping[in
 
     `renamed`: another model continues, so calls get ids that every provider accepts.
     """
-    return {
-        old: _copied(message["parts"][old], reply, new, renamed=renamed) for new, old in enumerate(kept_parts(message))
-    }
+    kept = {old: (new, message["parts"][old]) for new, old in enumerate(kept_parts(message))}
+    calls = {part["call"]: short_id(reply, new) for new, part in kept.values() if renamed and part["type"] == "tool"}
+    return {old: _copied(part, reply, new, calls) for old, (new, part) in kept.items()}
 
 
-def _copied(part: Part, reply: str, index: int, *, renamed: bool) -> Part:
-    """Approvals and offers have ids that contain the reply and the part."""
+def _copied(part: Part, reply: str, index: int, calls: Mapping[str, str]) -> Part:
+    """Approvals and offers have ids of their own. `calls` are the new ids of calls, by the old ones."""
     own = {name: {**part[name], "id": approval_id(reply, index)} for name in ("approval", "offer") if name in part}
-    call = {"call": short_id(reply, index)} if renamed and part["type"] == "tool" else {}
-    return {**part, **own, **call} if own or call else part
+    renamed = {name: calls[part[name]] for name in ("call", "of") if part.get(name) in calls}
+    return {**part, **own, **renamed} if own or renamed else part

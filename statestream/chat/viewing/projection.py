@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from statestream.chat.messages import Message, Part, State, full_text, is_finished
+from statestream.chat.messages import Message, Part, State, full_text, is_finished, is_said
 from statestream.core.change import SliceState
 from statestream.core.selection import Selection
 from statestream.store.view import StoreView
@@ -137,9 +137,9 @@ class GrowingText:
         parts = message["parts"]
         while self._part < len(parts):
             part = parts[self._part]
-            if part["type"] == "text":
+            if is_said(part):
                 text += self._growing.new(part)
-            if not is_finished(message, self._part):
-                break
+                if not is_finished(message, self._part):
+                    break
             self._part, self._growing = self._part + 1, Growing()
         return text

@@ -76,7 +76,7 @@ def _step(reply: str, step: int, parts: list[tuple[int, Part]], settled: int) ->
     behind: list[AGMessage] = []
     results: list[AGMessage] = []
     for index, part in parts:
-        if part["type"] == "reasoning":
+        if is_reasoning(part):
             reasoning = {"id": reasoning_id(reply, index), "role": "reasoning", "content": full_text(part)}
             (behind if assistant else before).append(reasoning)
         elif part["type"] == "text":
@@ -94,6 +94,11 @@ def _step(reply: str, step: int, parts: list[tuple[int, Part]], settled: int) ->
         yield {"id": step_id(reply, step), "role": "assistant", **assistant}
     yield from results
     yield from behind
+
+
+def is_reasoning(part: Part) -> bool:
+    """Whether a part is shown as reasoning, as text of nested runs is."""
+    return part["type"] == "reasoning" or (part["type"] == "text" and "of" in part)
 
 
 def activity_of(reply: str, index: int, part: Part) -> AGMessage:

@@ -14,6 +14,7 @@ from statestream.chat.messages import WRITTEN, Message, Part, State, call_id, fi
 from statestream.chat.protocols.ag_ui.messages import (
     Event,
     activity_of,
+    is_reasoning,
     reasoning_id,
     result_of,
     settled_parts,
@@ -196,7 +197,7 @@ def _events_of(reply: str, index: int, part: Part) -> tuple[list[Event], Event, 
             {"type": "TOOL_CALL_ARGS", **call},
             [{"type": "TOOL_CALL_END", **call}],
         )
-    if part["type"] == "reasoning":
+    if is_reasoning(part):
         reasoning = {"messageId": reasoning_id(reply, index)}
         return (
             [

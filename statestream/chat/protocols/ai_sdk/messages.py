@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from statestream.chat.messages import WRITTEN, Message, Part, State, call_id, full_text, is_finished, path
+from statestream.chat.messages import WRITTEN, Message, Part, State, call_id, full_text, is_finished, path, run_of
 from statestream.core.errors import NotJSON
 from statestream.core.values import loads
 
@@ -52,9 +52,19 @@ def _ui_part(message: Message, index: int) -> dict[str, Any]:
         return _tool(part, call_id(message["id"], index))
     if part["type"] not in WRITTEN:
         return whole_part(part, index)
-    id = {"id": str(index)} if part["type"] == "reasoning" else {}
+    kind, nested = kind_of(message, part)
+    id = {"id": str(index)} if kind == "reasoning" else {}
     state = "done" if is_finished(message, index) else "streaming"
-    return {"type": part["type"], **id, "text": full_text(part), "state": state}
+    return {"type": kind, **id, **nested, "text": full_text(part), "state": state}
+
+
+def kind_of(message: Message, part: Part) -> tuple[str, dict[str, Any]]:
+    """The type of a part of text or reasoning. In a nested run, both are reasoning, with a member that names it."""
+    if "of" not in part:
+        return part["type"], {}
+    run = run_of(message, part["of"])
+    about = {"of": call_id(message["id"], run), "agent": message["parts"][run]["name"]}
+    return "reasoning", {"providerMetadata": {"statestream": about}}
 
 
 def whole_part(part: Part, index: int) -> dict[str, Any]:

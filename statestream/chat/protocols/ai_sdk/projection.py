@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from statestream.chat.messages import WRITTEN, Message, Part, call_id, find, is_finished
-from statestream.chat.protocols.ai_sdk.messages import SETTLED, arguments_of, metadata_of, whole_part
+from statestream.chat.protocols.ai_sdk.messages import SETTLED, arguments_of, kind_of, metadata_of, whole_part
 from statestream.chat.viewing.projection import Growing, Item, Look
 
 Chunk = dict[str, Any]
@@ -88,7 +88,7 @@ class UIMessageProjection:
                 sent.closed = True
                 yield whole_part(part, index)
         else:
-            yield from _text(sent, part, str(index), finished=is_finished(message, index))
+            yield from _text(sent, message, index)
 
     def _begin_step(self, step: int) -> Iterator[Chunk]:
         if step != self._step:
@@ -126,17 +126,18 @@ class _SentPart:
         self.growing = Growing()
 
 
-def _text(sent: _SentPart, part: Part, part_id: str, *, finished: bool) -> Iterator[Chunk]:
+def _text(sent: _SentPart, message: Message, index: int) -> Iterator[Chunk]:
     """The chunks of a part of text or reasoning."""
     if sent.closed:
         return
-    kind = part["type"]
+    part, part_id = message["parts"][index], str(index)
+    kind, nested = kind_of(message, part)
     if not sent.begun:
         sent.begun = True
-        yield {"type": f"{kind}-start", "id": part_id}
+        yield {"type": f"{kind}-start", "id": part_id, **nested}
     if delta := sent.growing.new(part):
         yield {"type": f"{kind}-delta", "id": part_id, "delta": delta}
-    if finished:
+    if is_finished(message, index):
         sent.closed = True
         yield {"type": f"{kind}-end", "id": part_id}
 

@@ -43,11 +43,25 @@ class UIText(TypedDict):
     state: NotRequired[Literal["streaming", "done"]]
 
 
+class UIRun(TypedDict):
+    """A nested run: the id of the tool call that shows it, and the agent."""
+
+    of: str
+    agent: str
+
+
+class UINested(TypedDict):
+    """To which nested run something belongs."""
+
+    statestream: UIRun
+
+
 class UIReasoning(TypedDict):
-    """Reasoning of a reply."""
+    """Reasoning of a reply, or the reasoning and the text of a nested run."""
 
     type: Literal["reasoning"]
     id: str
+    providerMetadata: NotRequired[UINested]
     text: str
     state: Literal["streaming", "done"]
 
@@ -139,6 +153,7 @@ class UIPartBoundary(TypedDict):
 
     type: Literal["text-start", "text-end", "reasoning-start", "reasoning-end"]
     id: str
+    providerMetadata: NotRequired[UINested]
 
 
 class UIPartDelta(TypedDict):
