@@ -31,7 +31,7 @@ from statestream.chat.models.settings import ModelSettings
 from statestream.chat.nodes.lease import nodes_slice
 from statestream.chat.nodes.presence import presence_slice
 from statestream.chat.operators.routes import routes as operators_routes
-from statestream.chat.prices import Budget, Price
+from statestream.chat.prices import UNIT, Budget, Price
 from statestream.chat.protocols import routes
 from statestream.chat.replies.measurements import ENDS, Totals
 from statestream.chat.replies.quota import Quota
@@ -293,7 +293,8 @@ def _quota(app: web.Application) -> Quota:
         return Quota()
     limits = app[LIMITS]
     runs, tokens = per(limits.runs_per_day, DAY_SECONDS), per(limits.tokens_per_day, DAY_SECONDS)
-    return Quota(runs, tokens, app[LIMITED])
+    costs = None if limits.cost_per_day is None else per(limits.cost_per_day * UNIT, DAY_SECONDS)
+    return Quota(runs, tokens, costs, app[LIMITED])
 
 
 def _metrics(totals: Totals, queue: RunQueue) -> list[Metric]:

@@ -21,6 +21,7 @@ NAMES: Final = (
     "body",
     "body_time",
     "concurrency",
+    "cost",
     "dispatches",
     "head_time",
     "idle",
@@ -42,10 +43,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     `streams_per_identity`, `streams_per_address`: the streams and WebSockets that are open at a time, those of chats
     included. `dispatches_per_second`: the actions of an identity, of which `dispatch_burst` may come at once.
-    `instances_per_hour`: the instances of keyed slices that an identity creates. `runs_per_day`, `tokens_per_day`: the
-    replies of chats that an identity asks for, and the tokens that models report for them. `stream_seconds`: the age
-    at which the server asks the client of a stream to reconnect. Raises TypeError and ValueError for anything that is
-    not a number above 0.
+    `instances_per_hour`: the instances of keyed slices that an identity creates. `runs_per_day`, `tokens_per_day`,
+    `cost_per_day`: the replies of chats that an identity asks for, the tokens that models report for them, and what
+    they cost. `stream_seconds`: the age at which the server asks the client of a stream to reconnect. Raises TypeError
+    and ValueError for anything that is not a number above 0.
     """
 
     streams_per_identity: int | None = 100
@@ -55,6 +56,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     instances_per_hour: int | None = 10_000
     runs_per_day: int | None = 1_000
     tokens_per_day: int | None = None
+    cost_per_day: float | None = None
     stream_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ def limited_in(app: web.Application) -> Counter[str]:
     return next((limited_in(each) for each in inner if each is not None), Counter())
 
 
-def per(most: int | None, seconds: float) -> Allowances | None:
+def per(most: float | None, seconds: float) -> Allowances | None:
     """Allowances of so many units in that time, which may come at once; None without a limit."""
     return None if most is None else Allowances(most / seconds, most)
 

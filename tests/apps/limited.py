@@ -13,7 +13,7 @@ from aiohttp import web
 
 from statestream import Identity, Limits, Slice, Store, create_app
 from statestream.auth import anyone
-from statestream.chat import Chat
+from statestream.chat import Chat, Price
 from statestream.chat.models import Finish, Usage
 from statestream.server import serve
 
@@ -54,7 +54,7 @@ def entered(state: Any) -> None:
     state["count"] += 1
 
 
-chat = Chat(model=Counted(), titles=False)
+chat = Chat(model=Counted(), titles=False, prices={"counted": Price(input=10_000, output=10_000)})
 app = create_app(
     Store([board, room, *chat.slices], journal=os.environ.get("JOURNAL", "memory:")),
     auth=auth,

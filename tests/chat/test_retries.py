@@ -139,13 +139,21 @@ async def test_each_provider_is_asked_again_once_for_each_failure(server: Server
         assert await server.metric(http, 'model_retries_total{kind="rate_limited"}') == 1
 
 
-@pytest.mark.parametrize("headers", [{"retry-after": "30"}, {"retry-after-ms": "30000"}, {"x-should-retry": "false"}])
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"retry-after": "30"}, {}),
+        ({"retry-after-ms": "30000"}, {}),
+        ({"x-should-retry": "false"}, {}),
+        ({}, {"error": {"code": "insufficient_quota"}}),
+    ],
+)
 async def test_a_provider_that_wants_to_be_left_alone_is(
-    server: Server, upstream: str, api: str, headers: dict[str, str]
+    server: Server, upstream: str, api: str, headers: dict[str, str], body: Any
 ) -> None:
     async with Http() as http:
-        refusal = {"refuse": {"status": 429, "body": {}, "headers": headers}}
-        question = await script(http, upstream, f"Left alone with {headers}, {api}?", refusal)
+        refusal = {"refuse": {"status": 429, "body": body, "headers": headers}}
+        question = await script(http, upstream, f"Left alone with {headers}, {body}, {api}?", refusal)
         chat = await new_chat(http, server)
         async with http.post(f"{server.url}/api/chat", json=ui_question(chat, question)) as response:
             await response.read()

@@ -363,3 +363,11 @@ async def test_an_identity_uses_so_many_tokens_in_a_day(http: Http) -> None:
         refused = await asked(http, server, "ann", 2)
         assert (refused.status, await counted(http, server, "tokens")) == (429, 1)
         assert "tokens" in await refused.text()
+
+
+async def test_an_identity_has_replies_of_such_a_cost_in_a_day(http: Http) -> None:
+    with limited(cost_per_day=0.2) as server:
+        assert [(await asked(http, server, "ann", number)).status for number in range(2)] == [200] * 2
+        refused = await asked(http, server, "ann", 2)
+        assert (refused.status, await counted(http, server, "cost")) == (429, 1)
+        assert "have cost as much" in await refused.text()

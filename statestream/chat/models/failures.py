@@ -33,6 +33,8 @@ LATE: Final = ("timeout", "The model did not answer in time.")
 CUT_OFF: Final = ("connection", "The connection to the model was lost.")
 TOO_MUCH: Final = ("failed", "The model sent more at once than can be read.")
 TOO_LONG: Final = ("too_long", "The reply is too long.")
+USED_UP: Final = "insufficient_quota"
+"""The code of an error that does not pass, although its status is 429: the account has no credit."""
 MAX_RETRY_AFTER: Final = 3_600
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
@@ -61,15 +63,19 @@ def _of_response(error: Any) -> ModelFailed:
     return ModelFailed(
         kind,
         sentence.replace("in a while", when) if when else sentence,
-        temporary=_passes(error.status_code) if told is None else told,
+        temporary=_passes(error.status_code) and not rejected_as(error, USED_UP) if told is None else told,
         wait=_wait(headers),
     )
 
 
-def failure_in_stream(status: int | None) -> ModelFailed:
-    """The failure that an error in the stream means, as if the response had had this status."""
+def failure_in_stream(status: int | None, code: str = "") -> ModelFailed:
+    """The failure that an error in the stream means, as if the response had had this status.
+
+    `code` is that of the provider.
+    """
     known = SENTENCES.get(status) if status is not None else None
-    return ModelFailed(*(known or BROKEN_OFF), temporary=known is not None and _passes(status or 0))
+    passes = known is not None and code != USED_UP and _passes(status or 0)
+    return ModelFailed(*(known or BROKEN_OFF), temporary=passes)
 
 
 def _passes(status: int) -> bool:
@@ -97,6 +103,13 @@ def _when(header: str | None) -> str | None:
     seconds = int(header)
     number, unit = (seconds, "second") if seconds < 120 else (-(-seconds // 60), "minute")
     return f"in {number} {unit}{'' if number == 1 else 's'}"
+
+
+def rejected_as(error: Any, code: str) -> bool:
+    """Whether the body of an error has this code."""
+    body = getattr(error, "body", None)
+    inner = body["error"] if type(body) is dict and type(body.get("error")) is dict else body
+    return type(inner) is dict and inner.get("code") == code
 
 
 def rejects(error: Exception, *words: str) -> bool:

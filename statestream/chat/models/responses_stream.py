@@ -137,4 +137,5 @@ class ResponsesStream:
 def _error(value: dict[str, Any]) -> ModelFailed:
     """An error in the stream. Its message may contain keys or prompts, so only its code is used."""
     error = object_in(object_in(value, "response"), "error") or object_in(value, "error") or value
-    return failure_in_stream(STATUSES.get(text_in(error, "code")))
+    code = text_in(error, "code")
+    return failure_in_stream(STATUSES.get(code), code)

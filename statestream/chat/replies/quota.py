@@ -1,7 +1,7 @@
-"""How many replies, and how many tokens, each person may have in a day.
+"""How many replies and tokens each person may have in a day, and what their replies may cost.
 
-Invariants: a reply counts when it begins. Its tokens count when it has ended, so the last reply may use more than was
-left. Each process counts for itself and begins anew when it starts. Who has no name is not limited.
+Invariants: a reply counts when it begins. Its tokens and its cost count when it has ended, so the last reply may use
+more than was left. Each process counts for itself and begins anew when it starts. Who has no name is not limited.
 """
 
 from __future__ import annotations
@@ -10,27 +10,39 @@ from collections import Counter
 from collections.abc import Mapping
 from time import monotonic
 
+from statestream.chat.prices import UNIT, Spending
 from statestream.core.allowances import Allowances
 from statestream.core.errors import RateLimited
 
-COUNTED: Mapping[str, str] = {"runs": "replies", "tokens": "tokens"}
-"""What is limited, and what its sentence calls it."""
+SPENT: Mapping[str, str] = {
+    "runs": "You have used all the replies that you may have in a day.",
+    "tokens": "You have used all the tokens that you may have in a day.",
+    "cost": "Your replies have cost as much as they may in a day.",
+}
+"""What is limited, and what people are told."""
 
 
 class Quota:
-    """`runs` and `tokens` are the allowances of everybody; None means no limit. `limited` counts the refusals."""
+    """`runs`, `tokens` and `costs` are the allowances of everybody; None means no limit. `costs` are in millionths.
+
+    `limited` counts the refusals.
+    """
 
     def __init__(
-        self, runs: Allowances | None = None, tokens: Allowances | None = None, limited: Counter[str] | None = None
+        self,
+        runs: Allowances | None = None,
+        tokens: Allowances | None = None,
+        costs: Allowances | None = None,
+        limited: Counter[str] | None = None,
     ) -> None:
-        self._runs, self._tokens = runs, tokens
+        self._runs, self._tokens, self._costs = runs, tokens, costs
         self._limited = Counter[str]() if limited is None else limited
 
     def check(self, person: str | None) -> None:
         """Raises RateLimited if this person may have no reply now."""
         if person is None:
             return
-        for name, allowances in (("runs", self._runs), ("tokens", self._tokens)):
+        for name, allowances in (("runs", self._runs), ("tokens", self._tokens), ("cost", self._costs)):
             if allowances is not None and (wait := allowances.wait(person, monotonic())):
                 self._limited[name] += 1  # here, because some protocols answer with an event
                 raise RateLimited(_sentence(name, wait), limit=None, retry_after=wait)
@@ -46,15 +58,17 @@ class Quota:
         if person is not None and self._runs is not None:
             self._runs.spend(person, -1, monotonic())
 
-    def used(self, person: str | None, usage: Mapping[str, int]) -> None:
-        """Counts the tokens of a reply that has ended."""
-        tokens = usage.get("input", 0) + usage.get("output", 0)
+    def used(self, person: str | None, spending: Spending) -> None:
+        """Counts what a run has used that has ended."""
+        tokens = spending.usage.get("input", 0) + spending.usage.get("output", 0)
         if person is not None and self._tokens is not None and tokens:
             self._tokens.spend(person, tokens, monotonic())
+        if person is not None and self._costs is not None and spending.cost:
+            self._costs.spend(person, spending.cost * UNIT, monotonic())
 
 
 def _sentence(name: str, wait: float) -> str:
-    return f"You have used all the {COUNTED[name]} that you may have in a day. Try again in {_duration(wait)}."
+    return f"{SPENT[name]} Try again in {_duration(wait)}."
 
 
 def _duration(seconds: float) -> str:

@@ -309,7 +309,7 @@ class ReplyMaker:
         """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque
         data and the storage of agents is removed, and the chat gets a title.
         """
-        self._quota.used(None if job.by is None else job.by.subject, run.measurements.usage)
+        self._quota.used(None if job.by is None else job.by.subject, run.measurements.spending)
         view, key = self._view, job.key
         actions, expect = await view.complete(lambda: archive.archiving(view, key, self._settings.keep))
         if actions:
