@@ -138,6 +138,7 @@ class Conversations:
 
     async def stop_all(self) -> None:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""
+        self._later.stop()
         await self._reply_tasks.close()
         self.notifier.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from statestream import Refused, Store
-from statestream.chat import Chat, Question
+from statestream.chat import Chat, Concurrency, Decision, Question
+from statestream.chat.models import CallPiece, Finish, Piece, Turn
 from statestream.chat.models.demo import DemoModel
 from tests.support import Server, eventually
 from tests.support.ag_ui import events_of
@@ -226,3 +227,61 @@ async def test_a_program_waits_for_its_question_or_learns_that_it_was_removed() 
         json.dumps(await store.read(f"chat/{key}"))
     with pytest.raises(ValueError, match="while_busy"):
         Chat(while_busy="wait")  # type: ignore[arg-type]  # that is what is tried
+
+
+class Buying:
+    """A model that buys what it is asked for. It waits for the gate, if it is asked to."""
+
+    name = "buying"
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def answer(self, turns: Sequence[Turn], tools: Any, settings: Any) -> AsyncIterator[Piece]:
+        if turns[-1].text.endswith("Buy."):
+            yield CallPiece(id="1", name="buy", arguments="{}")
+            yield Finish(reason="tool_calls")
+            return
+        if turns[-1].text.endswith("Wait."):
+            yield "I wait. "
+            await self.gate.wait()
+        yield "Done."
+        yield Finish(reason="stop")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_what_waits_for_an_approval_keeps_the_queue_waiting_and_continues_in_its_turn() -> None:
+    model = Buying()
+    assistant = Chat(model=model, titles=False, while_busy="queue", concurrency=Concurrency(total=1))
+
+    @assistant.tool(approval=True)
+    async def buy() -> str:
+        return "a book"
+
+    async with Store(assistant.slices) as store, assistant.conversations(store) as conversations:
+
+        def last(key: str) -> Any:
+            return store.get(f"chat/{key}")["messages"][-1]
+
+        one, two = await conversations.create(), await conversations.create()
+        await conversations.ask(one, Question.text("Buy."))
+        await eventually(lambda: last(one)["status"] == "waiting", every=0.001)
+        question = asyncio.create_task(conversations.ask(one, Question(parts=Question.text("And?").parts, id="and")))
+        await eventually(lambda: "queued" in store.get(f"chat/{one}"), every=0.001)
+
+        await conversations.ask(two, Question.text("Wait."))  # the reply that waits has no place
+        await eventually(lambda: last(two)["parts"], every=0.001)
+        approval = last(one)["parts"][0]["approval"]["id"]
+        await conversations.calls.settle(one, decisions=[Decision(id=approval, approved=True)])
+        await eventually(lambda: last(one)["run"].get("queued"), every=0.001)
+        assert (last(one)["status"], last(one)["run"]["status"]) == ("streaming", "Waiting for its turn")
+        assert [run["state"] for run in await conversations.unfinished()] == ["queued", "running"]
+        assert not question.done()
+
+        model.gate.set()
+        second = await question
+        await eventually(lambda: last(one)["id"] == second and last(one)["status"] == "complete", every=0.001)
+        assert [message["status"] for message in store.get(f"chat/{one}")["messages"]] == ["complete"] * 4
+        assert "queued" not in store.get(f"chat/{one}")

@@ -39,10 +39,15 @@ class AskingLater:
     ) -> None:
         self._view, self._in_progress, self._ask = view, in_progress, ask
         self._news = asyncio.Event()
+        self._stopping = False
 
     def wake(self) -> None:
         """A reply of this node has ended."""
         self._news.set()
+
+    def stop(self) -> None:
+        """Nothing is asked any more: the node stops, and others go on."""
+        self._stopping = True
 
     async def run(self) -> None:
         """Asks what is due, until cancelled."""
@@ -50,7 +55,7 @@ class AskingLater:
             self._news.clear()
             now = now_ms()
             for key, at in tuple(self._in_progress.later.items()):
-                if at <= now and self._is_idle(key):
+                if at <= now and self._is_idle(key) and not self._stopping:
                     await self._ask_next(key, now)
             try:
                 async with asyncio.timeout(EVERY_SECONDS):

@@ -98,6 +98,8 @@ class ReplyRun:
         self.place = place
         self._late: asyncio.TimerHandle | None = None
         self._intake = Intake(builder, spending)
+        if builder:
+            self._intake.news.set()
         self._reader: asyncio.Task[End] | None = None
         self._stop: End | None = None
         self._left = False
