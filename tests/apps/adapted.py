@@ -31,8 +31,12 @@ async def order(context: Context, what: str) -> list[str]:
     return found
 
 
+async def waited(_: str) -> str:
+    raise AssertionError("not a tool of these tests")
+
+
 framework = import_module(f"tests.apps.frameworks.{os.environ['ADAPTER']}")
-run, close = framework.made(os.environ["CHATTY_UPSTREAM"], order)
+run, close = framework.made(os.environ["CHATTY_UPSTREAM"], order, waited)
 chat = Chat(titles=False)
 
 

@@ -77,7 +77,7 @@ async def test_text_and_tools_are_shown_and_tools_act_for_the_person(
 
 
 async def test_the_model_is_told_what_the_chat_has(ann: Http, server: Server, upstream: str, words: str) -> None:
-    question = await script(ann, upstream, words, *call("c1", '{"what": "chair"}'))
+    question = await script(ann, upstream, words, {"say": "I order. "}, *call("c1", '{"what": "chair"}'))
     await script(ann, upstream, question + "+", {"say": "Ordered."}, {"finish": "stop"})
     await reply(ann, server, "chair", question)
     again = await script(ann, upstream, f"{words} And what did I order?", {"say": "A chair."}, {"finish": "stop"})

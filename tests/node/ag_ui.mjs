@@ -23,6 +23,12 @@ class FollowingAgent extends HttpAgent {
     return super.requestInit(this.brief ? { ...input, messages: input.messages.slice(-1) } : input);
   }
 
+  /** Joins again after a lost connection also if it waited: somebody else may have answered. */
+  connectAgent(...given) {
+    this.pendingInterrupts = [];
+    return super.connectAgent(...given);
+  }
+
   connect(input) {
     return transformHttpEventStream(runHttpRequest(() => this.fetch(this.url, this.requestInit(input))));
   }

@@ -226,7 +226,8 @@ class AgUi:
         return self.between and [m["role"] for m in self.messages].count("user") == len(self.talk.asked)
 
     def screen(self, truth: Any) -> Screen:
-        return [(m["role"], m["content"]) for m in self.messages if m["role"] in ("user", "assistant")]
+        said = [m for m in self.messages if m["role"] in ("user", "assistant")]
+        return [(m["role"], m.get("content", "")) for m in said]
 
 
 class Phases:

@@ -173,13 +173,29 @@ def _items(turns: Sequence[Turn]) -> list[TResponseInputItem]:
         if turn.role == "tool":
             items.append({"type": "function_call_output", "call_id": turn.answers, "output": turn.text})
             continue
-        if turn.text or turn.images:
+        if turn.role == "assistant" and turn.text:
+            items.append(_said(turn.text))
+        elif turn.text or turn.images:
             items.append({"role": turn.role, "content": _content(turn)})
         items += [
             {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
             for call in turn.calls
         ]
     return items
+
+
+def _said(text: str) -> Any:
+    """An earlier answer. In this form, the SDK sends it together with the calls that follow, as providers require."""
+    from agents.models.fake_id import FAKE_RESPONSES_ID
+
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {
+        "type": "message",
+        "id": FAKE_RESPONSES_ID,
+        "role": "assistant",
+        "status": "completed",
+        "content": content,
+    }
 
 
 def _content(turn: Turn) -> Any:

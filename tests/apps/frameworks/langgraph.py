@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiosqlite
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain.tools import ToolRuntime, tool
 from langchain_core.tools import ToolException
 from langchain_openai import ChatOpenAI
-from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from pydantic import BaseModel
 
 from statestream.chat.agents import AgentPiece, Task, langgraph
@@ -25,7 +27,9 @@ class Answer(BaseModel):
     celsius: int
 
 
-def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -> tuple[Any, Any]:
+def made(
+    upstream: str, order: Callable[[Context, str], Awaitable[list[str]]], wait: Callable[[str], Awaitable[str]]
+) -> tuple[Any, Any]:
     """What runs an agent by its name, and what closes its connections."""
     model = ChatOpenAI(model="test-model", base_url=upstream, api_key="sk-canary", max_retries=0, stream_usage=True)
 
@@ -43,15 +47,29 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
         """Buys a thing, and says what is on order."""
         return await order(runtime.context, what)
 
-    approving = HumanInTheLoopMiddleware(interrupt_on={"buy": True})
-    agents = {
-        "helper": create_agent(
-            model, [ordering, buying], context_schema=Context, middleware=[approving], checkpointer=InMemorySaver()
-        ),
-        "structured": create_agent(model, response_format=ToolStrategy(Answer)),
-    }
+    @tool("wait")
+    async def waiting(what: str) -> str:
+        """Waits for a thing."""
+        return await wait(what)
+
+    agents = dict[str, Any]()
+    checkpoints = aiosqlite.connect(os.environ.get("CHECKPOINTS", ":memory:"))
 
     def run(name: str, task: Task, context: Context) -> AsyncIterator[AgentPiece]:
+        if not agents:  # a checkpointer needs the event loop
+            agents["helper"] = create_agent(
+                model,
+                [ordering, buying, waiting],
+                context_schema=Context,
+                middleware=[HumanInTheLoopMiddleware(interrupt_on={"buy": True})],
+                checkpointer=AsyncSqliteSaver(checkpoints),
+            )
+            agents["structured"] = create_agent(model, response_format=ToolStrategy(Answer))
         return langgraph.run(agents[name], task, context)
 
-    return run, model.root_async_client.close
+    async def close() -> None:
+        await model.root_async_client.close()
+        if agents:
+            await checkpoints.close()
+
+    return run, close

@@ -20,7 +20,9 @@ class Answer(BaseModel):
     celsius: int
 
 
-def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -> tuple[Any, Any]:
+def made(
+    upstream: str, order: Callable[[Context, str], Awaitable[list[str]]], wait: Callable[[str], Awaitable[str]]
+) -> tuple[Any, Any]:
     """What runs an agent by its name, and what closes its connections."""
     client = AsyncOpenAI(base_url=upstream, api_key="sk-canary", max_retries=0)
     model = OpenAIChatCompletionsModel("test-model", client)
@@ -40,8 +42,13 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
         """Buys a thing, and says what is on order."""
         return await order(wrapper.context, what)
 
+    @function_tool(name_override="wait")
+    async def waiting(what: str) -> str:
+        """Waits for a thing."""
+        return await wait(what)
+
     agents: dict[str, Agent[Any]] = {
-        "helper": Agent(name="helper", model=model, tools=[tool, buy]),
+        "helper": Agent(name="helper", model=model, tools=[tool, buy, waiting]),
         "desk": Agent(name="desk", model=model, handoffs=[Agent(name="refunds", model=model)]),
         "structured": Agent(name="structured", model=model, output_type=Answer),
     }

@@ -21,7 +21,9 @@ class Answer(BaseModel):
     celsius: int
 
 
-def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -> tuple[Any, Any]:
+def made(
+    upstream: str, order: Callable[[Context, str], Awaitable[list[str]]], wait: Callable[[str], Awaitable[str]]
+) -> tuple[Any, Any]:
     """What runs an agent by its name, and what closes its connections."""
     model = OpenAIChatModel("test-model", provider=OpenAIProvider(base_url=upstream, api_key="sk-canary"))
     helper = Agent(model, output_type=[str, DeferredToolRequests], deps_type=Context, retries=1)
@@ -37,6 +39,11 @@ def made(upstream: str, order: Callable[[Context, str], Awaitable[list[str]]]) -
     async def _(ctx: RunContext[Context], what: str) -> list[str]:
         """Buys a thing, and says what is on order."""
         return await order(ctx.deps, what)
+
+    @helper.tool_plain(name="wait")
+    async def _(what: str) -> str:
+        """Waits for a thing."""
+        return await wait(what)
 
     agents: dict[str, Agent[Any, Any]] = {"helper": helper, "structured": Agent(model, output_type=Answer)}
 
