@@ -46,7 +46,7 @@ class Backfill:
             if subscriber.state is State.SYNCING:
                 await self._resume(cursor)
                 continue
-            page = await page_after(self._view.history, self._view.position, cursor, self._asked)
+            page = await page_after(self._view.past.history, self._view.position, cursor, self._asked)
             full = subscriber.subscription.detail.payloads
             updates = b"".join(frames.update(change, full=full) for change in self._merged(page.changes))
             await self._write(updates or frames.heartbeat(page.until))
@@ -76,7 +76,7 @@ class Backfill:
 
     async def _resume(self, cursor: Position) -> None:
         """Opens the stream at the client's cursor."""
-        snapshot = await self._view.snapshot_at(cursor, self._asked)
+        snapshot = await self._view.past.snapshot_at(cursor, self._asked)
         if self._subscriber.cursor != cursor:
             return
         if snapshot.folded:
@@ -93,7 +93,7 @@ class Backfill:
         """The oldest state that is kept. A trim may come between asking where it is and reading it."""
         for _ in range(ATTEMPTS):
             with contextlib.suppress(Expired):
-                return await self._view.snapshot_at(await self._view.earliest(), self._asked)
+                return await self._view.past.snapshot_at(await self._view.past.earliest(), self._asked)
         raise Unavailable("the oldest state was trimmed again and again while it was read; try again")
 
     async def _write(self, data: bytes) -> None:

@@ -103,7 +103,7 @@ async def _from_journal(view: StoreView, cursor: Position, selection: Selection)
     size = 0
     position, merged = cursor, Merged()
     while not view.in_memory(position) or (merged.open and position != view.position):  # memory has them unfolded
-        page = await page_after(view.changes, view.position, position, selection)
+        page = await page_after(view.past.changes, view.position, position, selection)
         position = page.until
         found.extend(merged(page.changes))
         size += total_size(page.changes)
@@ -125,7 +125,7 @@ async def page_after(read: Read, head: Position, position: Position, selection: 
 
 async def _reach(view: StoreView, cursor: Position, selection: Selection) -> None:
     """Waits until this node has read a position that another node has given out. Raises Forked if none has."""
-    await view.changes(cursor, selection, 1)
+    await view.past.changes(cursor, selection, 1)
     try:
         async with asyncio.timeout(AHEAD_SECONDS):
             while cursor.seq > view.position.seq:

@@ -89,7 +89,7 @@ class Synchronizer:
         if subscriber.entitlement is None or subscriber.held is not None:
             return set()
         changed = {change.slice for change in backlog}
-        found = subscriber.view.grant_at(cursor, subscriber.followed, changed, self._past)
+        found = subscriber.view.past.grant(cursor, subscriber.followed, changed, self._past)
         if isinstance(found, set):
             return found
         subscriber.held = found.selection
@@ -135,7 +135,7 @@ class Synchronizer:
                 names = self._rights_then(subscriber, cursor, backlog)
                 if not names:
                     return backlog
-                self._past.add(cursor, names, await view.values_at(cursor, names))
+                self._past.add(cursor, names, await view.past.values_at(cursor, names))
         except TooFarBehind:
             subscriber.restart("lagged")
         except Expired:

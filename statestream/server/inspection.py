@@ -88,8 +88,8 @@ async def landmarks(request: web.Request) -> web.Response:
     check_on(request)
     check_query(request)
     view = view_of(request)
-    earliest = await view.earliest()
-    points = [str(each.position) for each in await view.checkpoints() if each.position.seq > earliest.seq]
+    earliest = await view.past.earliest()
+    points = [str(each.position) for each in await view.past.checkpoints() if each.position.seq > earliest.seq]
     answer: LandmarksAnswer = {
         "authenticates": AUTH in request.config_dict,
         "earliest": str(earliest),

@@ -132,7 +132,7 @@ async def state(request: web.Request) -> web.StreamResponse:
         snapshot = await view.complete(lambda: view.snapshot(view.grant(asked).selection))
     else:
         await view.complete(lambda: view.grant(asked))  # raises TooLarge if there are too many instances to ask for
-        snapshot = await view.snapshot_at(at, asked)
+        snapshot = await view.past.snapshot_at(at, asked)
     etag = _etag(snapshot.slices, view.nothing(asked).scope.tag)
     headers = {"ETag": f'W/"{etag}"', "Cache-Control": "no-cache"}  # weak: only `position` moves on with other slices
     if _matches(request.headers.getall("If-None-Match", []), etag):
@@ -169,8 +169,8 @@ async def history(request: web.Request) -> web.StreamResponse:
     check_query(request, "slices", "after", "limit", "cause")
     view = view_of(request)
     asked, full, left = await asked_of(request, view), wants_payloads(request), _limit(request)
-    position = position_of(request, "after") or await view.earliest()
-    page = await view.history(position, asked)
+    position = position_of(request, "after") or await view.past.earliest()
+    page = await view.past.history(position, asked)
     end, merged = view.position.seq, Merged()
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request)
@@ -181,7 +181,7 @@ async def history(request: web.Request) -> web.StreamResponse:
                 await response.write(b"".join(frames.line(change, full=full) for change in kept))
             left -= len(kept)
             position = page.until
-            page = await view.history(position, asked) if position.seq < end else Page(changes=(), until=position)
+            page = await view.past.history(position, asked) if position.seq < end else Page(changes=(), until=position)
     except StatestreamError:
         abort_response(request)
     return response

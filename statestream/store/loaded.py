@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from statestream.core.change import SliceState
 from statestream.core.selection import EVERYTHING, Selection
@@ -58,6 +59,11 @@ class LoadedSlices:
             return None
         self._used[name] = self._turn
         return state
+
+    def value(self, name: str) -> Any:
+        """The value of a slice or instance; None if it does not exist. Raises NotLoaded."""
+        state = self.get(name)
+        return None if state is None else state.value
 
     def peek(self, name: str) -> SliceState | None:
         """The same if it is in memory, which is no use of it; else None."""

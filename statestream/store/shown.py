@@ -20,6 +20,7 @@ from statestream.core.sharing import shared
 from statestream.core.slices import View
 from statestream.core.values import encode
 from statestream.store.registry import HandlerRegistry
+from statestream.store.rights import Rights
 from statestream.store.slow_calls import SlowCalls, name_of
 from statestream.store.transaction import value_after
 
@@ -117,3 +118,10 @@ class ShownStates:
 def without_payload(change: Change) -> Change:
     """The change as readers see it who may not see the payload of its action."""
     return replace(change, cause=replace(change.cause, payload=b""))
+
+
+def caused(rights: Rights, change: Change) -> Change:
+    """A change that may be read, without the payload of its action if that is of a slice with other rights."""
+    if rights.unlimited or change.cause.type.partition("/")[0] == change.slice.partition("/")[0]:
+        return change
+    return without_payload(change)

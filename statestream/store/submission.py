@@ -1,4 +1,4 @@
-"""What is checked of a dispatch before it waits for the journal: its form, and the rights to it, where they are known.
+"""What is checked of a dispatch or an erasure before it waits for the journal: its form, and the rights that are known.
 
 Invariants: pure. Rules are asked again when the action takes effect. What somebody may not know is refused as if it
 were not declared, and about the form of what they may know they are told first: that tells nothing new.
@@ -6,7 +6,7 @@ were not declared, and about the form of what they may know they are told first:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from statestream.core.change import Action
@@ -15,6 +15,7 @@ from statestream.core.names import check_key, split_name
 from statestream.core.slices import ActionCreator, Slice, check_declared
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Rights, ValueOf
+from statestream.store.schemas import NAME as NOTES
 
 
 def actions_of(given: Any) -> Sequence[Action]:
@@ -61,3 +62,12 @@ def _check_expected(name: str, version: int, readable: Mapping[str, Slice]) -> N
         raise type(error)(f"in `expect`: {error}") from None
     if type(version) is not int or version < 0:
         raise Malformed(f"in `expect`: expected a whole number of at least 0 as the version of {name}")
+
+
+def check_erase(names: Iterable[str], rights: Rights, value_of: ValueOf) -> None:
+    """Raises what a request to erase these instances is to be answered with."""
+    for name in names:
+        family, key = split_name(name)
+        if key is None or family == NOTES:
+            raise Malformed(f"expected the name of an instance, such as room/42, got {name}; only those are erased")
+        rights.check_erase(name, value_of)

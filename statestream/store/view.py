@@ -17,41 +17,35 @@ own code, which must not change its value.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from time import perf_counter
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
 from statestream.core.allowances import Allowances
-from statestream.core.change import PAGE, Action, Change, Page, Position, Result, SliceState, Snapshot, new_id, now_ms
+from statestream.core.change import Action, Change, Position, Result, SliceState, Snapshot, new_id, now_ms
 from statestream.core.errors import Malformed, Refused, Unavailable, UnknownSlice
 from statestream.core.names import check_id, split_name
 from statestream.core.principal import Identity, Principal
 from statestream.core.selection import Selection, bounded, check_count
 from statestream.core.slices import Handler, Slice, check_declared
 from statestream.core.value_type import ValueType
-from statestream.journal.contract import Checkpoint, Checkpoints, Erasable
+from statestream.journal.contract import Erasable
 from statestream.store import submission
 from statestream.store.bus import Listener, Parts
 from statestream.store.grant import Grant
 from statestream.store.loaded import NotLoaded
 from statestream.store.node_state import NodeState
-from statestream.store.past import PastValues
-from statestream.store.pause import rest
+from statestream.store.past_view import PastView, without_notes
 from statestream.store.registry import HandlerRegistry
 from statestream.store.rights import Rights
-from statestream.store.schemas import NAME as NOTES
-from statestream.store.schemas import is_note
-from statestream.store.shown import ShownStates, without_payload
+from statestream.store.shown import ShownStates, caused, without_payload
 from statestream.store.slow_calls import SlowCalls
 from statestream.store.transaction import accept
 from statestream.store.vitals import Vitals
 from statestream.store.writer import Writer
 
-PORTION_SECONDS: Final = 0.002
-"""For which views may be called for the past before others have a turn."""
 FETCHED: Final = 100
 """Values of a snapshot that are fetched at once, before it is known whether it is too large."""
 T = TypeVar("T")
@@ -153,7 +147,7 @@ class StoreView:
         if text is None and not self._rights.unlimited:
             return Selection(names=frozenset(n for n, each in self._rights.standing().items() if not each.keyed))
         try:
-            asked = Selection.parse(text, self._rights.readable(self._value_of))
+            asked = Selection.parse(text, self._rights.readable(self._state.slices.value))
         except (Malformed, UnknownSlice) as error:
             raise type(error)(f"in `slices`: {error}") from None
         if asked.everything and not self.reads_everything:
@@ -162,7 +156,7 @@ class StoreView:
 
     def grant(self, asked: Selection) -> Grant:
         """What may be read now of what was asked for. Raises TooLarge, NotLoaded."""
-        return self._rights.grant(asked, self._state.slices.instances, self._value_of)
+        return self._rights.grant(asked, self._state.slices.instances, self._state.slices.value)
 
     def evaluations(self, asked: Selection) -> int:
         """About how many names `grant` asks rules."""
@@ -177,38 +171,12 @@ class StoreView:
 
         Raises NotLoaded.
         """
-        return self._rights.still(grant, changed, self._value_of)
-
-    def grant_at(
-        self, position: Position, asked: Selection, changed: Collection[str], past: PastValues
-    ) -> Grant | set[str]:
-        """What could be read at a position of what was asked for, given which of these slices have changed since.
-
-        Returns the names of slices instead if their values at the position must be added to `past` first. Raises
-        TooLarge.
-        """
-        then = past.at(position, self._state.slices)
-        instances = {
-            family: self._state.slices.instances.get(family, {}).keys()
-            | {n for n in changed if n.startswith(f"{family}/")}
-            for family in asked.families
-        }
-        granted = self._rights.grant(asked, instances, then.get)
-        return then.missing or granted
-
-    async def values_at(self, position: Position, names: Collection[str]) -> Mapping[str, Any]:
-        """The values of slices and instances as of a position. Raises Forked, Expired, Unavailable."""
-        then = await self._state.history.load(position, Selection(names=frozenset(names)))
-        return {name: state.value for name, state in then.slices.items()}
+        return self._rights.still(grant, changed, self._state.slices.value)
 
     @property
     def reads_everything(self) -> bool:
         """Whether every slice may be read, hidden ones too."""
         return self.principal.internal or (self._rights.unlimited and not self._registry.hides)
-
-    def _value_of(self, name: str) -> Any:
-        state = self._state.slices.get(name)
-        return None if state is None else state.value
 
     # reading
 
@@ -221,8 +189,8 @@ class StoreView:
 
         Raises Malformed, UnknownSlice for a slice that may not be read either, and NotLoaded.
         """
-        check_declared(self._rights.readable(self._value_of), *split_name(name), or_all=False)
-        return self.states([name]).get(name) if self._rights.reads(name, self._value_of) else None
+        check_declared(self._rights.readable(self._state.slices.value), *split_name(name), or_all=False)
+        return self.states([name]).get(name) if self._rights.reads(name, self._state.slices.value) else None
 
     def version(self, name: str) -> int:
         """The version of a slice or instance; 0 if it does not exist."""
@@ -259,42 +227,14 @@ class StoreView:
             raise NotLoaded(sorted(away)[:FETCHED])
         return Snapshot(position=self._state.position, slices=found)
 
-    async def snapshot_at(self, position: Position, asked: Selection) -> Snapshot:
-        """What may be read now of what was asked for, as it was at a position.
-
-        Raises Forked, Expired, Unavailable, TooLarge.
-        """
-        names = await self._state.history.names(position, asked)
-        readable = await self.complete(lambda: self._readable(names))
-        check_count(len(readable))
-        then = await self._state.history.load(position, Selection(names=frozenset(readable)))
-        found = {name: then.slices[name] for name in await self.complete(lambda: self._readable(then.slices))}
-        return Snapshot(
-            position=then.position,
-            slices=bounded((name, self._as_seen(name, state, past=True)) for name, state in found.items()),
-            folded=then.folded & found.keys(),
-        )
-
-    def _readable(self, names: Iterable[str]) -> set[str]:
-        """Those that may be read. Raises NotLoaded for all values at once that are needed to know this."""
-        if self._rights.unlimited:
-            return {name for name in names if not is_note(name)}
-        return self._rights.among(names, self._value_of)
-
-    def _as_seen(self, name: str, state: SliceState, *, past: bool = False) -> SliceState:
+    def _as_seen(self, name: str, state: SliceState) -> SliceState:
         number = self._rights.view_of(name)
-        if number is None:
-            return state
-        return self._shown.past(name, number, state) if past else self._shown.state(name, number, state)
+        return state if number is None else self._shown.state(name, number, state)
 
-    async def earliest(self) -> Position:
-        """The oldest position that can be read from. Raises Unavailable."""
-        return await self._state.journal.earliest()
-
-    async def checkpoints(self) -> Sequence[Checkpoint]:
-        """Those that the journal keeps, oldest first; none if its engine makes none. Raises Unavailable."""
-        journal = self._state.journal
-        return await journal.checkpoints() if isinstance(journal, Checkpoints) else ()
+    @property
+    def past(self) -> PastView:
+        """The history, and the state as of past positions."""
+        return PastView(self._rights, self._shown, self._state)
 
     def measured(self, name: str) -> int | None:
         """At most how many bytes of JSON a value in memory is; None if it is away, or seen through a view."""
@@ -315,7 +255,7 @@ class StoreView:
             return None
         selected = selection.among(changes)
         if selection.everything:
-            selected = _without_notes(selected)
+            selected = without_notes(selected)
         return selected if self._rights.unlimited else self._seen_now(selected)
 
     def _seen_now(self, changes: Sequence[Change]) -> list[Change]:
@@ -337,9 +277,7 @@ class StoreView:
 
     def caused(self, change: Change) -> Change:
         """The change, without the payload of its action if that is of a slice with other rights."""
-        if self._rights.unlimited or change.cause.type.partition("/")[0] == change.slice.partition("/")[0]:
-            return change
-        return without_payload(change)
+        return caused(self._rights, change)
 
     def seen(self, number: int, change: Change) -> Change:
         """What a view shows of a change that was just announced. Raises NotLoaded."""
@@ -359,61 +297,6 @@ class StoreView:
             if declared is not None and declared.views:
                 changed.add(change.slice)
         yield changes[begin:]
-
-    async def changes(self, after: Position, selection: Selection, limit: int = PAGE) -> Page:
-        """The selected ones of the next `limit` changes after a position, from the journal.
-
-        They may be ahead of this node's `position`, if another node has written them. Raises Forked, Expired,
-        Unavailable.
-        """
-        page = await self._page(after, selection, limit)
-        return page if self._rights.unlimited else await self._seen_then(after, page, selection)
-
-    async def history(self, after: Position, asked: Selection, limit: int = PAGE) -> Page:
-        """The same, of what may be read now of what was asked for."""
-        page = await self.changes(after, asked, limit)
-        return page if self._rights.unlimited else Page(changes=await self._readable_of(page), until=page.until)
-
-    async def counted(self, after: Position, asked: Selection) -> Page:
-        """As `history`, for what does not show the changes: those that are seen through a view have no data.
-
-        So it calls no view, and does not need the values before the changes.
-        """
-        page = await self._page(after, asked, PAGE)
-        if self._rights.unlimited:
-            return page
-        return Page(changes=[self._without_view(each) for each in await self._readable_of(page)], until=page.until)
-
-    async def _page(self, after: Position, selection: Selection, limit: int) -> Page:
-        page = await self._state.journal.read(after, limit, selection)
-        return Page(changes=_without_notes(page.changes), until=page.until) if selection.everything else page
-
-    async def _readable_of(self, page: Page) -> list[Change]:
-        names = {change.slice for change in page.changes}
-        readable = await self.complete(lambda: self._readable(names))
-        return [change for change in page.changes if change.slice in readable]
-
-    def _without_view(self, change: Change) -> Change:
-        if self._rights.view_of(change.slice) is None:
-            return self.caused(change)
-        return replace(without_payload(change), data=b"")
-
-    async def _seen_then(self, after: Position, page: Page, selection: Selection) -> Page:
-        """The page as this principal sees it. Raises Forked, Expired, Unavailable."""
-        names = {change.slice for change in page.changes}
-        viewed = {name: number for name in names if (number := self._rights.view_of(name)) is not None}
-        before: Mapping[str, Any] = {}
-        if viewed:
-            before = await self.values_at(after, viewed.keys())
-            # some of it may have been folded meanwhile: what follows a state must not have been read before it
-            page = await self._page(after, selection, page.until.seq - after.seq)
-        changes, began = list[Change](), perf_counter()
-        for change in self._shown.history(viewed, before, map(self.caused, page.changes)):
-            changes.append(change)
-            if (spent := perf_counter() - began) >= PORTION_SECONDS:
-                await rest(spent)
-                began = perf_counter()
-        return Page(changes=changes, until=page.until)
 
     def subscribe(self, listener: Listener, parts: Parts | None = None) -> Callable[[], None]:
         """Tells a listener of every commit from now on, see `Bus.subscribe`. Call the result to stop that."""
@@ -468,7 +351,7 @@ class StoreView:
         Raises Forbidden, and UnknownSlice for what may not be read.
         """
         erased = frozenset(names)
-        await self.complete(lambda: self._check_erase(erased))
+        await self.complete(lambda: submission.check_erase(erased, self._rights, self._state.slices.value))
         self._check_open()
         journal = self._state.journal
         if not isinstance(journal, Erasable):
@@ -476,13 +359,6 @@ class StoreView:
         if erased:
             await journal.erase(erased, self.principal.subject)
         return await self.caught_up()
-
-    def _check_erase(self, names: Iterable[str]) -> None:
-        for name in names:
-            family, key = split_name(name)
-            if key is None or family == NOTES:
-                raise Malformed(f"expected the name of an instance, such as room/42, got {name}; only those are erased")
-            self._rights.check_erase(name, self._value_of)
 
     def limit_creations(self, allowances: Allowances | None) -> None:
         """From now on, each identity may create only so many instances."""
@@ -493,20 +369,20 @@ class StoreView:
 
         Raises NotLoaded.
         """
-        return self._registry.actions(self._rights.tellable(self._value_of))
+        return self._registry.actions(self._rights.tellable(self._state.slices.value))
 
     def described(self) -> list[tuple[Slice, ValueType | None]]:
         """The slices that this principal may know, each with the type of what it sees of them, if that is known.
 
         Raises NotLoaded.
         """
-        known = self._rights.readable(self._value_of)
+        known = self._rights.readable(self._state.slices.value)
         return [(each, each.seen(self._rights.view_of(name))) for name, each in known.items()]
 
     def _visible(self, result: Result) -> Result:
         """The result without the slices that this principal may not read."""
         public = (name for name, _ in result.changes if name.partition("/")[0] in self._registry.public)
-        visible = self._readable(public)
+        visible = self._rights.among(public, self._state.slices.value)
         return replace(result, changes=tuple(pair for pair in result.changes if pair[0] in visible))
 
     def _check_dispatch(self, actions: Sequence[Action], expect: Mapping[str, int]) -> None:
@@ -516,14 +392,9 @@ class StoreView:
             registry=self._registry,
             rights=self._rights,
             internal=self.principal.internal,
-            value_of=self._value_of,
+            value_of=self._state.slices.value,
         )
 
     def _check_open(self) -> None:
         if not self._is_open():
             raise Unavailable("the store is not open; use `async with store:` or serve it")
-
-
-def _without_notes(changes: Iterable[Change]) -> list[Change]:
-    """What clients are shown of all changes: no notes of versions."""
-    return [each for each in changes if not is_note(each.slice)]

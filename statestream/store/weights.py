@@ -61,7 +61,7 @@ async def weigh(view: StoreView) -> Weights:
     since, until = await _since(view), view.position
     after = since
     while after.seq < min(until.seq, since.seq + 2 * MAX_CHANGES):  # an engine without checkpoints keeps everything
-        page, began = await view.counted(after, asked), perf_counter()
+        page, began = await view.past.counted(after, asked), perf_counter()
         for change in page.changes:
             weight = families[_family(change.slice)]
             weight.changes += 1
@@ -70,15 +70,15 @@ async def weigh(view: StoreView) -> Weights:
             break
         after = page.until
         await rest(perf_counter() - began)
-    whole = since == await view.earliest()
+    whole = since == await view.past.earliest()
     return Weights(since=since, until=after, whole=whole, families=dict(sorted(families.items())))
 
 
 async def _since(view: StoreView) -> Position:
     """The oldest checkpoint after which no more of the journal is kept than is read."""
-    earliest, head = await view.earliest(), view.position
+    earliest, head = await view.past.earliest(), view.position
     size, since = 0, head
-    points = [each for each in await view.checkpoints() if each.position.seq > earliest.seq]
+    points = [each for each in await view.past.checkpoints() if each.position.seq > earliest.seq]
     for point in reversed(points):
         if head.seq - point.position.seq > MAX_CHANGES or size > MAX_BYTES:
             return since

@@ -231,7 +231,7 @@ async def test_reading_one_of_many_reads_one(tmp_path: Path, count: int) -> None
         await store.dispatch(written("7", text="x"))
         assert await store.read("note/7") == {"text": "7x"}
         assert journal.values == 2
-        then = await store.view(SERVER).snapshot_at(store.position, Selection(names=frozenset(("note/9",))))
+        then = await store.view(SERVER).past.snapshot_at(store.position, Selection(names=frozenset(("note/9",))))
         assert plain(then.slices)["note/9"][0] == {"text": "9"}
         assert journal.values == 3
 
@@ -242,7 +242,7 @@ async def test_a_family_of_the_past_that_is_too_large_is_refused_without_reading
     async with Store(SLICES, journal=journal) as store:
         view, before = store.view(SERVER), journal.values
         with pytest.raises(TooLarge):
-            await view.snapshot_at(store.position, Selection.family("note"))
+            await view.past.snapshot_at(store.position, Selection.family("note"))
         with pytest.raises(TooLarge):
             await view.complete(lambda: view.snapshot(Selection.family("note")))
         assert journal.values == before

@@ -62,7 +62,7 @@ async def test_an_instance_is_upgraded_when_it_is_first_read(make_journal: MakeJ
         assert seen == [["Ada"]]
         versions = view.versions(ROOMS)
         assert sum(version > before.seq for version in versions.values()) == 1
-        then = await view.values_at(before, ["room/7"])
+        then = await view.past.values_at(before, ["room/7"])
         assert then["room/7"] == {"members": ["Ada"]}, "the past is as it was written"
     async with Store([counting()[0]], journal=make_journal()) as again:
         assert again.view(SERVER).versions(ROOMS) == versions, "it is upgraded once"
@@ -130,7 +130,7 @@ async def test_nodes_that_read_the_same_upgrade_it_once(make_journal: MakeJourna
         reads = [store.read(name) for name in names for store in (one, other, one)]
         assert await asyncio.gather(*reads) == [{"members": {"Ada": {}}}] * 60
         await asyncio.gather(one.caught_up(), other.caught_up())
-        history = await one.view(SERVER).history(START, ROOMS, 1_000)
+        history = await one.view(SERVER).past.history(START, ROOMS, 1_000)
         upgrades = [change.slice for change in history.changes if change.cause.type == "statestream/upgraded"]
         assert sorted(upgrades) == sorted(names)
         assert one.position == other.position

@@ -30,7 +30,7 @@ async def test_a_journal_of_older_code_opens_under_newer_code(make_journal: Make
         await new.dispatch(joining("a", "Cy"))
         assert await new.read("room/a") == {"members": {"Ada": {"role": "guest"}, "Cy": {"role": "guest"}}}
         view = new.view(Principal())
-        assert (await view.values_at(before, ["room/a"]))["room/a"] == {"members": ["Ada"]}
+        assert (await view.past.values_at(before, ["room/a"]))["room/a"] == {"members": ["Ada"]}
         position = new.position
     async with Store([room(3)], journal=make_journal()) as again:
         assert again.position == position, "nothing is upgraded twice"
@@ -119,9 +119,9 @@ async def test_nor_do_clients_of_code_that_declares_no_version(make_journal: Mak
             assert old.position == new.position
             assert view.versions(everything) == {"room/a": old.position.seq}
             assert list(view.snapshot(everything).slices) == ["room/a"]
-            assert list((await view.snapshot_at(old.position, everything)).slices) == ["room/a"]
+            assert list((await view.past.snapshot_at(old.position, everything)).slices) == ["room/a"]
             assert {each.slice for each in view.recent(before, everything) or ()} == {"room/a"}
-            assert {each.slice for each in (await view.history(START, everything)).changes} == {"room/a"}
+            assert {each.slice for each in (await view.past.history(START, everything)).changes} == {"room/a"}
             with pytest.raises(UnknownSlice):
                 view.asked("slice_version/*")
 
@@ -183,7 +183,7 @@ async def test_a_slice_with_another_name_keeps_its_state(make_journal: MakeJourn
         view = new.view(Principal())
         asked = view.grant(view.asked("*")).selection
         assert sorted((await view.complete(lambda: view.snapshot(asked))).slices) == ["channel/a", "channel/b", "tasks"]
-        page = await view.history(cursor, asked, 100)
+        page = await view.past.history(cursor, asked, 100)
         gone = sorted(change.slice for change in page.changes if change.kind == "removed")
         assert gone == ["board", "room/a", "room/b"], "somebody who resumes hears of it"
         position = new.position
@@ -206,7 +206,7 @@ async def test_a_slice_that_is_not_declared_any_more_is_named_and_can_be_removed
         view = new.view(Principal())
         asked = view.grant(view.asked("*")).selection
         assert list(view.snapshot(asked).slices) == ["board"]
-        page = await view.history(cursor, asked, 100)
+        page = await view.past.history(cursor, asked, 100)
         assert {each.slice: each.kind for each in page.changes} == {"room/a": "removed", "room/b": "removed"}
 
 
