@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from statestream.chat.agents import AgentPiece, Status
 from statestream.chat.agents.question_storage import QuestionStorage
-from statestream.chat.models import Finish, Model, ModelFailed, Piece, ToolSpec, Turn, Usage
+from statestream.chat.models import Finish, Model, ModelFailed, Piece, Refusal, ToolSpec, Turn, Usage
+from statestream.chat.models.output import UNFIT, output_of
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.model_calls import answering
 from statestream.chat.replies.retrying import Retrying
@@ -27,12 +28,17 @@ from statestream.core.principal import Identity
 from statestream.store.revocations import why_not
 from statestream.store.view import StoreView
 
+T = TypeVar("T")
+
 
 class Runner(Protocol):
     """Who runs other agents for an agent or a tool."""
 
     async def run(self, context: Context, name: str, text: str) -> str:
         """The final text of the agent of that name, which is given a task. Raises Refused."""
+
+    def note(self, piece: Piece | Status) -> None:
+        """A model has yielded a piece that is not shown: whoever asks is not silent, and its usage counts."""
 
 
 class Context:
@@ -129,6 +135,31 @@ class Context:
                 yield replace(piece, model=piece.model or model.name) if isinstance(piece, Usage) else piece
         if not finished:
             raise ModelFailed("truncated", "The reply was cut short.")
+
+    async def ask_for(
+        self,
+        kind: type[T],
+        model: Model,
+        turns: Sequence[Turn],
+        settings: ModelSettings | None = None,
+    ) -> T:
+        """The value of a type that a model answers with. Nobody sees the answer.
+
+        Raises ModelFailed, with the kind `unfit_output` if the answer does not fit the type.
+        """
+        chosen, text = (settings or ModelSettings()) | ModelSettings(output=kind), ""
+        async for piece in self.answer(model, turns, settings=chosen):
+            if isinstance(piece, Refusal):
+                raise ModelFailed("refused", "The model declined to answer.")
+            if isinstance(piece, str):
+                text += piece
+            if self.runner is not None and isinstance(piece, Piece | Status):
+                self.runner.note(piece)
+        try:
+            value: T = output_of(kind).value(text)
+        except ValueError:
+            raise ModelFailed(*UNFIT) from None
+        return value
 
     @property
     def stored(self) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from statestream.chat.models.anthropic_stream import AnthropicStream
 from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import SENTENCES, rejects
 from statestream.chat.models.layout import parts_of
+from statestream.chat.models.output import output_of, strict_schema
 from statestream.chat.models.settings import ModelSettings
 
 MAX_TOKENS: Final = 32_000
@@ -81,7 +82,7 @@ class _Habits:
     """What a model has learned about its provider."""
 
     def __init__(self) -> None:
-        self.caches = True
+        self.caches = self.schemas = True
         self.adaptive = True
         """Whether the model decides for itself how long to think. Older models require a number of tokens."""
 
@@ -107,10 +108,15 @@ class _Request:
         self.settings = settings
         self._model, self._turns, self._tools, self._habits = model, turns, tools, habits
         self._thoughts_wanted = True
+        self._output = None if settings.output is None else output_of(settings.output)
 
     def members(self) -> dict[str, Any]:
         settings = self.settings
-        system = [settings.instructions or "", *(turn.text for turn in self._turns if turn.role == "system")]
+        schema = self._format()
+        instructions = settings.instructions
+        if self._output is not None and schema is None:
+            instructions = self._output.in_prompt(instructions)
+        system = [instructions or "", *(turn.text for turn in self._turns if turn.role == "system")]
         optional = {
             "system": "\n\n".join(text for text in system if text.strip()),
             "tools": [_tool(tool) for tool in self._tools],
@@ -118,6 +124,8 @@ class _Request:
             "cache_control": {"type": "ephemeral"} if self._habits.caches else None,
             **self._effort(),
         }
+        if schema is not None:
+            optional["output_config"] = {**(optional.get("output_config") or {}), "format": schema}
         if settings.temperature is not None:
             optional["extra_body"] = {"temperature": settings.temperature}
             optional["extra_headers"] = {"anthropic-version": WITH_TEMPERATURE, **settings.headers}
@@ -128,6 +136,13 @@ class _Request:
             "max_tokens": settings.max_tokens or MAX_TOKENS,
             "stream": True,
         }
+
+    def _format(self) -> dict[str, Any] | None:
+        """The schema of the answer; None if there is none, or it has to be in the prompt."""
+        if self._output is None or not self._habits.schemas:
+            return None
+        schema = strict_schema(self._output.schema, limits=False)
+        return None if schema is None else {"type": "json_schema", "schema": schema}
 
     def _effort(self) -> dict[str, Any]:
         effort = self.settings.effort
@@ -159,7 +174,11 @@ class _Request:
         if "cache_control" in members and rejects(error, "cache_control"):
             habits.caches = False
             return True
-        if "output_config" in members and rejects(error, "adaptive", "effort parameter"):
+        config = members.get("output_config", {})
+        if "format" in config and rejects(error, "output_config.format", "json_schema", "tructured output"):
+            habits.schemas = False
+            return True
+        if "effort" in config and rejects(error, "adaptive", "effort parameter"):
             habits.adaptive = False
             return True
         if self._thoughts_wanted and _has_thoughts(members["messages"]) and rejects(error, "signature", "modified"):

@@ -16,6 +16,7 @@ from statestream.chat.models.chunks import Chunks
 from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import SENTENCES, rejects
 from statestream.chat.models.opaque import THOUGHTS, members_of, thought_of
+from statestream.chat.models.output import output_of, strict_schema
 from statestream.chat.models.settings import ModelSettings
 
 THOUGHT: Final = THOUGHTS[0]
@@ -70,6 +71,7 @@ class _Habits:
         self.limit = "max_tokens"
         """The member for the limit of an answer. Many providers ignore the newer name, but none ignores the older one.
         """
+        self.schemas = True
         self.thoughts_wanted: bool | None = None
         """If the provider has complained: whether every answer must have the member THOUGHT."""
 
@@ -94,6 +96,7 @@ class _Request:
     ) -> None:
         self.settings = settings
         self._model, self._turns, self._tools, self._habits = model, turns, tools, habits
+        self._output = None if settings.output is None else output_of(settings.output)
 
     def members(self) -> dict[str, Any]:
         members: dict[str, Any] = {"model": self._model, "messages": self._messages(), "stream": True}
@@ -110,14 +113,26 @@ class _Request:
             self._habits.limit: settings.max_tokens,
             "reasoning_effort": settings.effort,
             "extra_headers": dict(settings.headers) or None,
+            "response_format": self._format(),
         }
         return {name: value for name, value in chosen.items() if value is not None}
+
+    def _format(self) -> dict[str, Any] | None:
+        if self._output is None or not self._habits.schemas:
+            return None
+        strict = strict_schema(self._output.schema)
+        schema = dict(self._output.schema) if strict is None else strict
+        described = {"name": self._output.name, "schema": schema, "strict": strict is not None}
+        return {"type": "json_schema", "json_schema": described}
 
     def _messages(self) -> list[dict[str, Any]]:
         thought = thought_of(self._turns)
         if self._habits.thoughts_wanted is not None:
             thought = THOUGHT if self._habits.thoughts_wanted else None
-        system = [{"role": "system", "content": self.settings.instructions}] if self.settings.instructions else []
+        instructions = self.settings.instructions
+        if self._output is not None and not self._habits.schemas:
+            instructions = self._output.in_prompt(instructions)
+        system = [{"role": "system", "content": instructions}] if instructions else []
         turns = self._turns
         return [*system, *(_answer(turn, thought) if turn.role == "assistant" else _message(turn) for turn in turns)]
 
@@ -125,6 +140,9 @@ class _Request:
         habits = self._habits
         if "stream_options" in members and habits.usage_wanted and rejects(error, "stream_options"):
             habits.usage_wanted = False
+            return True
+        if "response_format" in members and habits.schemas and rejects(error, "response_format", "json_schema"):
+            habits.schemas = False
             return True
         if "max_tokens" in members and rejects(error, "max_completion_tokens"):
             habits.limit = "max_completion_tokens"

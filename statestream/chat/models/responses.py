@@ -19,6 +19,7 @@ from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import rejects
 from statestream.chat.models.layout import parts_of
 from statestream.chat.models.openai import open_client
+from statestream.chat.models.output import output_of, strict_schema
 from statestream.chat.models.responses_stream import ResponsesStream
 from statestream.chat.models.settings import ModelSettings
 
@@ -58,7 +59,7 @@ class _Habits:
     """What a model has learned about its provider. Models that do not reason reject the members for reasoning."""
 
     def __init__(self) -> None:
-        self.encrypted = self.summaries = True
+        self.encrypted = self.summaries = self.schemas = True
 
 
 class _Request:
@@ -82,12 +83,14 @@ class _Request:
         self.settings = settings
         self._model, self._turns, self._tools, self._habits = model, turns, tools, habits
         self._items_wanted = True
+        self._output = None if settings.output is None else output_of(settings.output)
 
     def members(self) -> dict[str, Any]:
         settings, habits = self.settings, self._habits
         reasoning = {"effort": settings.effort, "summary": "auto" if habits.summaries else None}
         optional = {
-            "instructions": settings.instructions or None,
+            "instructions": self._instructions() or None,
+            "text": self._format(),
             "temperature": settings.temperature,
             "max_output_tokens": settings.max_tokens,
             "reasoning": {name: value for name, value in reasoning.items() if value is not None} or None,
@@ -99,10 +102,26 @@ class _Request:
         request = {"model": self._model, "input": items, "stream": True, "store": False}
         return request | {name: value for name, value in optional.items() if value is not None}
 
+    def _instructions(self) -> str | None:
+        if self._output is None or self._habits.schemas:
+            return self.settings.instructions
+        return self._output.in_prompt(self.settings.instructions)
+
+    def _format(self) -> dict[str, Any] | None:
+        if self._output is None or not self._habits.schemas:
+            return None
+        strict = strict_schema(self._output.schema)
+        schema = dict(self._output.schema) if strict is None else strict
+        described = {"name": self._output.name, "schema": schema, "strict": strict is not None}
+        return {"format": {"type": "json_schema", **described}}
+
     def adapts(self, error: Exception, members: dict[str, Any]) -> bool:
         habits = self._habits
         if habits.summaries and rejects(error, "summary", "summaries"):
             habits.summaries = False
+            return True
+        if "text" in members and habits.schemas and rejects(error, "text.format", "json_schema"):
+            habits.schemas = False
             return True
         if rejects(error, "encrypted", "Encrypted"):
             sent = any(item.get("type") == "reasoning" for item in members["input"])

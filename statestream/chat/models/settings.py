@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from statestream.chat.models.output import output_of
+
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _VALUE: Final = re.compile(r"[\x20-\x7e]*", re.ASCII)
 
@@ -26,7 +28,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
     `instructions` are the system prompt. `max_tokens` limits an answer, including the model's reasoning. `effort` is
     how much the model reasons, in the provider's terms, such as `low` or `high`; most providers also accept `none`.
-    `headers` are added to the HTTP request.
+    `headers` are added to the HTTP request. `output` is the type of answers: the model is asked for JSON that fits it,
+    and the answer is checked when it is complete. Raises TypeError and ValueError for settings that cannot be.
     """
 
     instructions: str | None = None
@@ -34,6 +37,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     effort: str | None = None
     headers: Mapping[str, str] = {}
+    output: Any = None
 
     def __post_init__(self) -> None:
         for name in ("instructions", "effort"):
@@ -44,6 +48,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             raise ValueError(f"expected `temperature` to be 0 or more, got {self.temperature}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"expected `max_tokens` to be 1 or more, got {self.max_tokens}")
+        if self.output is not None:
+            output_of(self.output)
         _check("headers", self.headers, Mapping, "a mapping of names to values")
         for name, value in self.headers.items():
             _check_header(name, value)
@@ -60,6 +66,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             max_tokens=_first(other.max_tokens, self.max_tokens),
             effort=_first(other.effort, self.effort),
             headers={**kept, **other.headers},
+            output=_first(other.output, self.output),
         )
 
 

@@ -62,10 +62,14 @@ class Intake:
         """Adds a piece of a nested run: whoever has begun it is not silent meanwhile. Raises what `take` raises."""
         if self.stopping:
             raise asyncio.CancelledError
-        if self._silence is not None and not self._silence.expired():
-            self._silence.reschedule(asyncio.get_running_loop().time() + self._idle)
+        self.heard()
         self._add(builder, piece)
         await self._pause()
+
+    def heard(self) -> None:
+        """Whoever makes the reply works, although it has yielded nothing."""
+        if self._silence is not None and not self._silence.expired():
+            self._silence.reschedule(asyncio.get_running_loop().time() + self._idle)
 
     def _add(self, builder: ReplyBuilder, piece: AgentPiece) -> None:
         if isinstance(piece, Finish):

@@ -22,6 +22,7 @@ from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agents
 from statestream.chat.messages import is_object
 from statestream.chat.models import Model, ModelFailed, Piece, ToolSpec, Turn
+from statestream.chat.models.output import UNFIT, output_of
 from statestream.chat.models.settings import ModelSettings
 from statestream.chat.replies.calls import Call
 from statestream.chat.replies.ends import (
@@ -46,6 +47,7 @@ from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
 
+UNFIT_OUTPUT: Final = failed(*UNFIT)
 MAX_STEPS: Final = 8
 """Steps of one run: answers of the model, with tools run in between."""
 MAX_ALL_STEPS: Final = 40
@@ -112,18 +114,23 @@ class ModelReader:
 
     async def _step(self, intake: Intake, turns: Sequence[Turn]) -> End | None:
         """How one answer of the model ended; None if it ended with tool calls."""
+        said = _Said(intake)
         async with (
             asyncio.timeout(self._timeouts.first) as silence,
             self._context.asking(self._model, turns, self._specs(), self._settings) as pieces,
         ):
-            taken = await intake.read(_without_status(pieces, intake), silence, self._timeouts.idle)
+            taken = await intake.read(said.heard(pieces), silence, self._timeouts.idle)
         if taken.reason is None:
             return TRUNCATED
         if taken.declined:
             return DECLINED
         if intake.builder.calling:
             return None
-        return EMPTY if intake.builder.empty else complete(taken.reason)
+        if intake.builder.empty:
+            return EMPTY
+        if self._settings.output is not None and not output_of(self._settings.output).fits(said.text):
+            return TRUNCATED if taken.reason == "length" else UNFIT_OUTPUT
+        return complete(taken.reason)
 
     def _specs(self) -> list[ToolSpec]:
         """All tools. Of two that have the same name, the chat's counts."""
@@ -165,10 +172,23 @@ class ModelReader:
         intake.news.set()
 
 
-async def _without_status(pieces: AsyncIterator[Piece | Status], intake: Intake) -> AsyncIterator[Piece]:
-    """The pieces of the model. A status of the call is shown at once, and does not count as a sign of the model."""
-    async for piece in pieces:
-        if isinstance(piece, Status):
-            intake.take(piece)
-        else:
+class _Said:
+    """The text of one answer of the model. A reply that continues another one begins with the text of that one."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._texts = [intake.builder.continued_text()]
+
+    async def heard(self, pieces: AsyncIterator[Piece | Status]) -> AsyncIterator[Piece]:
+        """The pieces of the model. A status of the call is shown at once, and does not count as a sign of the model."""
+        async for piece in pieces:
+            if isinstance(piece, Status):
+                self._intake.take(piece)
+                continue
+            if isinstance(piece, str):
+                self._texts.append(piece)
             yield piece
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)

@@ -13,10 +13,10 @@ import contextlib
 import logging
 from typing import Final
 
-from statestream.chat.agents import AgentPiece, Task, ToolResult
+from statestream.chat.agents import AgentPiece, Status, Task, ToolResult
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent, Agents
-from statestream.chat.models import ModelFailed, Refusal, Turn
+from statestream.chat.models import ModelFailed, Piece, Refusal, Turn, Usage
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -63,6 +63,12 @@ class NestedRuns:
         if "error" in outcome:
             raise Refused("too_long", outcome["error"])
         return said
+
+    def note(self, piece: Piece | Status) -> None:
+        """A model has yielded a piece that is not shown, and that counts all the same."""
+        self._intake.heard()
+        if isinstance(piece, Usage):
+            self._intake.take(piece)
 
     async def _said(self, agent: Agent, task: Task, context: Context, call: str) -> str:
         """The final text of the agent, whose pieces become parts of the reply as they come."""

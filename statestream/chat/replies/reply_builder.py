@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self
 import orjson
 
 from statestream.chat.approvals import Approval
-from statestream.chat.messages import Message, Part
+from statestream.chat.messages import Message, Part, full_text
 from statestream.chat.models import CallPiece, ModelFailed
 from statestream.chat.replies.calls import Call, Calls
 from statestream.chat.replies.growth import PART_SIZE, Growth, cleaned
@@ -42,8 +42,9 @@ class ReplyBuilder:
     belongs to the next step, unless that part is older than `_first`, the first part that this run may add. `waiting`:
     a call needs approval or a window to run it. `_entries` is the opaque data gathered so far, `_sent` the number of
     entries before it, and `_opaque` the newest data of each call. `_speaker` is the agent that speaks, as the last part
-    that says so has it. `_mark` are the members that mark the parts of a nested run. `_nested` are the calls of nested
-    runs in this one, by their ids: the part, and whether it is no tool that has begun the run.
+    that says so has it. `_continued` is the text that new text continues. `_mark` are the members that mark the parts
+    of a nested run. `_nested` are the calls of nested runs in this one, by their ids: the part, and whether it is no
+    tool that has begun the run.
 
     `provider` is where the opaque data comes from; None if it is not to be kept.
     """
@@ -62,6 +63,7 @@ class ReplyBuilder:
         self._entries: list[Entry] = []
         self._sent = 0
         self._opaque: dict[int, str] = {}
+        self._continued = ""
         self._speaker: str | None = None
         self._mark: dict[str, str] = {}
         self._nested: dict[str, tuple[int, bool]] = {}
@@ -88,7 +90,7 @@ class ReplyBuilder:
         if parts[last]["type"] == "tool" or "of" in parts[last]:  # the model answers the outcome of a call
             builder._growth.step += 1
         elif parts[last]["type"] == "text":
-            builder._open = ("text", last)
+            builder._open, builder._continued = ("text", last), full_text(parts[last])
         return builder
 
     def _resume(self, parts: Sequence[Part], entries: int) -> None:
@@ -113,6 +115,11 @@ class ReplyBuilder:
     def step(self) -> int:
         """The number of the step, counted from 0 over all runs of the reply."""
         return self._growth.step
+
+    def continued_text(self) -> str:
+        """The text that the first answer continues. It is returned once."""
+        text, self._continued = self._continued, ""
+        return text
 
     @property
     def calling(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.support.wires import Step, Write
+from tests.support.wires.rules import looseness
 
 CHUNK = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "test-model"}
 
@@ -22,7 +23,10 @@ class ChatCompletions:
         return messages
 
     def violation(self, body: Any, headers: Mapping[str, str]) -> str | None:
-        return None if headers.get("Authorization", "").startswith("Bearer ") else "a key is required"
+        if not headers.get("Authorization", "").startswith("Bearer "):
+            return "a key is required"
+        described = body.get("response_format", {}).get("json_schema", {})
+        return looseness(described["schema"]) if described.get("strict") else None
 
     def lost(self, body: Any, sent: Callable[[int], list[Any] | None]) -> str | None:
         answers = [message for message in body["messages"] if message["role"] == "assistant"]

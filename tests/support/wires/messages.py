@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.support.wires import Step, Write
+from tests.support.wires.rules import looseness
 
 MEMBERS = {
     "model", "messages", "max_tokens", "stream", "system", "temperature", "thinking", "output_config", "tools",
@@ -60,6 +61,10 @@ class Messages:
         for member in ("model", "messages", "max_tokens"):
             if member not in body:
                 return f"{member}: Field required"
+        if "format" in body.get("output_config", {}) and (
+            loose := looseness(body["output_config"]["format"]["schema"])
+        ):
+            return f"output_config.format.schema: {loose}"
         if unknown := body.keys() - MEMBERS:
             return f"{min(unknown)}: Extra inputs are not permitted"
         return settings_violation(body) or messages_violation(body)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.support.wires import Step, Write
+from tests.support.wires.rules import looseness
 
 MEMBERS = {
     "model", "input", "instructions", "stream", "store", "include", "reasoning", "tools", "temperature",
-    "max_output_tokens", "tool_choice", "parallel_tool_calls", "metadata",
+    "max_output_tokens", "tool_choice", "parallel_tool_calls", "metadata", "text",
 }  # fmt: skip
 REASONING = {"type", "id", "summary", "content", "encrypted_content"}
 
@@ -55,6 +56,9 @@ class Responses:
             return f"Unknown parameter: '{min(unknown)}'."
         if body.get("store", True):
             return "nothing may be stored"
+        described = body.get("text", {}).get("format", {})
+        if described.get("strict") and (loose := looseness(described["schema"])):
+            return f"Invalid schema: {loose}"
         items = body["input"]
         for place, item in enumerate(items):
             if item.get("type") != "reasoning":

@@ -47,6 +47,23 @@ def violation(messages: list[Any]) -> str | None:
     return "every call must be followed by its outcome" if waiting else None
 
 
+def looseness(schema: Any) -> str | None:
+    """What a schema has that strict providers do not take, or None."""
+    if isinstance(schema, list):
+        return next((loose for each in schema if (loose := looseness(each))), None)
+    if not isinstance(schema, dict):
+        return None
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        if schema.get("additionalProperties") is not False:
+            return "`additionalProperties` must be false"
+        if set(schema.get("required", ())) != set(schema["properties"]):
+            return "`required` must have every property"
+    for name in ("default", "oneOf", "prefixItems", "discriminator"):
+        if name in schema and not isinstance(schema[name], dict | list):
+            return f"`{name}` is not permitted"
+    return next((loose for each in schema.values() if (loose := looseness(each))), None)
+
+
 def parsed(text: str) -> Any:
     try:
         return json.loads(text)
