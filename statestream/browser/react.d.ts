@@ -202,6 +202,7 @@ export interface FilePart {
   readonly mediaType: string;
   readonly url: string;
   readonly filename?: string;
+  readonly step?: number;
 }
 
 export interface DataPart {

@@ -6,6 +6,7 @@ Invariants: nothing below the chat imports it. A reply is written by `replies` o
 """
 
 from statestream.chat.approvals import Approval, Decision, ToolAnswer
+from statestream.chat.blobs.folder import FolderBlobs
 from statestream.chat.chat import Chat
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
@@ -22,6 +23,7 @@ __all__ = [
     "Conversations",
     "Decision",
     "Files",
+    "FolderBlobs",
     "ModelSettings",
     "Price",
     "Question",

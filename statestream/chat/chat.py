@@ -20,6 +20,8 @@ from aiohttp import web
 from prometheus_client.metrics_core import Metric
 
 from statestream.chat.agents.declared import Agents
+from statestream.chat.blobs import Blobs
+from statestream.chat.blobs.default import default_blobs
 from statestream.chat.conversations import Conversations
 from statestream.chat.files import Files
 from statestream.chat.identity import presence_observer
@@ -44,12 +46,14 @@ from statestream.chat.slices.archive import archive_slice
 from statestream.chat.slices.conversation import chat_slice
 from statestream.chat.slices.deleted_chats import deleted_slice
 from statestream.chat.slices.erasures import erasures_slice
+from statestream.chat.slices.kept_files import kept_files_slice
 from statestream.chat.slices.later import later_slice
 from statestream.chat.slices.listing import chats_slice
 from statestream.chat.slices.membership import people_slice
 from statestream.chat.slices.provider import provider_slice
 from statestream.chat.slices.runs import runs_slice
 from statestream.chat.slices.storage import storage_slice
+from statestream.chat.slices.uploads import uploads_slice
 from statestream.chat.slices.waits import waits_slice
 from statestream.core.principal import SERVER
 from statestream.core.slices import ActionCreator, Slice
@@ -60,6 +64,7 @@ from statestream.server.limits import DAY_SECONDS, LIMITED, LIMITS, per
 from statestream.server.metrics import COUNTED, counter, gauge, histogram
 from statestream.server.request import STORE
 from statestream.server.stream import STREAM_OBSERVERS
+from statestream.server.tickets import PASSES
 from statestream.store.store import Store
 
 WINDOW: Final = 20
@@ -80,7 +85,8 @@ class Chat:
     number of newest messages that the model is given. `keep`: the number of messages that a chat holds live; older ones
     move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
-    after the first exchange. `files`: which files people can post. `concurrency`: how many replies a process makes at
+    after the first exchange. `files`: which files people can post. `blobs`: where their
+    bytes are; None: beside the journal, if that is a file of SQLite. `concurrency`: how many replies a process makes at
     once. `while_busy`: whether a question that is asked while a reply is unfinished is refused or queued.
     `retries`: how often a model is asked again if it fails before the first piece of its answer.
     `prices`: what a million tokens cost, by the names of models and agents. `budget`: how much one reply may use.
@@ -102,6 +108,7 @@ class Chat:
         retries: int = RETRIES,
         prices: Mapping[str, Price] | None = None,
         budget: Budget | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         if not all(isinstance(price, Price) for price in (prices or {}).values()):
             raise TypeError("expected `prices` to be a Price(input=…, output=…) by the name of each model")
@@ -120,12 +127,15 @@ class Chat:
             runs_slice,
             waits_slice,
             later_slice,
+            uploads_slice,
+            kept_files_slice,
             deleted_slice,
             erasures_slice,
             presence_slice,
             nodes_slice,
         )
         self._tools, self._agents, self._shared = Tools(), Agents(), SharedState()
+        self._blobs = blobs
         self._servers: list[ToolServer] = []
         self._settings = Settings(
             model=model or default_model(),
@@ -242,7 +252,9 @@ class Chat:
 
     def _conversations(self, store: Store, quota: Quota, limited: Counter[str]) -> Conversations:
         queue = RunQueue(self._settings.concurrency, limited)
-        return Conversations(store.view(SERVER), self._settings, quota, queue)
+        return Conversations(
+            store.view(SERVER), self._settings, quota, queue, lambda: self._blobs or default_blobs(store.journal)
+        )
 
     def setup(self, app: web.Application) -> Conversations:
         """Adds the chat's routes to an application of `create_app` whose store has `slices`.
@@ -264,7 +276,9 @@ class Chat:
                 app[STORE].guard(declared, read=rule)
         conversations = self._conversations(app[STORE], _quota(app), app[LIMITED])
         app[COUNTED].append(lambda: _metrics(conversations.totals, conversations.queue))
-        add_routes(app, [*routes(conversations), *operators_routes(conversations)])
+        added = [*routes(conversations), *operators_routes(conversations)]
+        add_routes(app, added)
+        app.setdefault(PASSES, []).extend(each.handler for each in added if each.contract.cookie)
         app[STREAM_OBSERVERS].append(presence_observer(conversations.presence))
 
         async def running(_: web.Application) -> AsyncIterator[None]:
@@ -292,9 +306,14 @@ def _quota(app: web.Application) -> Quota:
     if AUTH not in app:
         return Quota()
     limits = app[LIMITS]
-    runs, tokens = per(limits.runs_per_day, DAY_SECONDS), per(limits.tokens_per_day, DAY_SECONDS)
     costs = None if limits.cost_per_day is None else per(limits.cost_per_day * UNIT, DAY_SECONDS)
-    return Quota(runs, tokens, costs, app[LIMITED])
+    return Quota(
+        per(limits.runs_per_day, DAY_SECONDS),
+        per(limits.tokens_per_day, DAY_SECONDS),
+        costs,
+        per(limits.upload_bytes_per_day, DAY_SECONDS),
+        app[LIMITED],
+    )
 
 
 def _metrics(totals: Totals, queue: RunQueue) -> list[Metric]:

@@ -9,19 +9,20 @@ and if the node is lost, another one ends it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
+from statestream.chat.blobs import Blobs
 from statestream.chat.chats import exists, missing, state_of
+from statestream.chat.file_keeper import FileKeeper
 from statestream.chat.mcp.server import all_tried
 from statestream.chat.members import belongs, person_key
 from statestream.chat.messages import State, find, streaming, unfinished, waiting
 from statestream.chat.nodes.asking_later import AskingLater
+from statestream.chat.nodes.chores import Chores
 from statestream.chat.nodes.in_progress import INDEXED, InProgress, Recovery
 from statestream.chat.nodes.lease import Lease
 from statestream.chat.nodes.presence import Presence
@@ -40,67 +41,64 @@ from statestream.chat.settings import Settings
 from statestream.chat.slices import archive, conversation
 from statestream.chat.slices.conversation import chat_slice, optional
 from statestream.chat.waiting_calls import WaitingCalls
-from statestream.core.errors import Refused, StatestreamError, Unavailable, VersionConflict
+from statestream.core.errors import Refused, Unavailable, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
 from statestream.store.view import StoreView
 
-log = logging.getLogger("statestream")
-
 T = TypeVar("T")
-
-EXPIRY_SECONDS: Final = 0.5
-"""How often a node looks for replies that have waited long enough."""
 
 
 class Conversations:
     """The chats of one store. Use it as `async with`, while the store is open.
 
     `view` is the store as the server's own code sees it, `node` the name of this node in the store. `people` are
-    those of the chats, `calls` the tool calls that wait, `queue` the runs that wait for their turn, `schedule` the
-    questions that the server asks by itself, `shared` the state that clients may set. The methods check no right:
-    requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
+    those of the chats, `files` their files, `calls` the tool calls that wait, `queue` the runs that wait for their
+    turn, `schedule` the questions that the server asks by itself, `shared` the state that clients may set. The methods
+    check no right: requests use a Visit. `by` is the person on whose behalf a chat is changed, which its actions check.
     """
 
     def __init__(
-        self, view: StoreView, settings: Settings, quota: Quota | None = None, queue: RunQueue | None = None
+        self,
+        view: StoreView,
+        settings: Settings,
+        quota: Quota,
+        queue: RunQueue,
+        find_blobs: Callable[[], Blobs | None],
     ) -> None:
         self.view, self.node = view, secrets.token_hex(4)
         self.notifier, self.shared = Notifier(), settings.shared
-        self._model, self._keep, self._files = settings.model, settings.keep, settings.files
+        self._model, self._keep = settings.model, settings.keep
         self._agents, self._servers = settings.agents, settings.servers
         self._reply_tasks = ReplyTasks(self.node)
         self._in_progress = InProgress(view, self._reply_over)
         self._lease = Lease(view, self.node, settings.lease, self._in_use, self._in_progress.nodes)
         self.presence = Presence(view, self.node, self._lease.take, self._may_be_present)
         self._recovery = Recovery(view, self._in_progress)
-        self.people = People(view)
-        self.queue = queue or RunQueue()
+        self.files = FileKeeper(view, settings.files, find_blobs, quota, self.shielded)
+        self.people = People(view, self.files.delete_chat)
+        self.queue = queue
         self._maker = ReplyMaker(
-            view, settings, self._reply_tasks, self.node, self._lease.take, quota or Quota(), self.queue
+            view, settings, self._reply_tasks, self.node, self._lease.take, quota, self.queue, self.files
         )
         self.calls = WaitingCalls(view, settings, self._maker, self.existing, self.current)
-        self.questions = Questions(view, settings, self._maker, self)
-        self.schedule = Schedule(view, settings, self.questions, self)
+        self.questions = Questions(view, settings, self._maker, self.files, self)
+        self.schedule = Schedule(view, settings, self.questions, self.files, self)
         self._later = AskingLater(view, self._in_progress, self.questions.ask_later)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._chores = Chores(
+            self.node, self._lease, self._recovery, self.presence, self._later, self.people, self.files, self._servers
+        )
         self._unsubscribe: list[Callable[[], None]] = []
         self._held = contextlib.AsyncExitStack()
         """What listeners read, which cannot wait."""
 
     async def __aenter__(self) -> Self:
         await self._held.enter_async_context(self.view.holding(INDEXED))
+        await self.files.open()
         self._in_progress.load()
         listeners = (self._in_progress, self.notifier, self.presence)
         self._unsubscribe = [self.view.subscribe(listener) for listener in listeners]
-        self._tasks = [
-            asyncio.create_task(self._lease.keep(self._recovery.recover), name=f"chat {self.node} lease"),
-            asyncio.create_task(self.presence.run(), name=f"chat {self.node} presence"),
-            asyncio.create_task(self._later.run(), name=f"chat {self.node} questions"),
-            asyncio.create_task(self._expire(), name=f"chat {self.node} waits"),
-            asyncio.create_task(self._erase_deleted(), name=f"chat {self.node} erasing"),
-            *(asyncio.create_task(each.keep(), name=f"chat {self.node} {each.name}") for each in self._servers),
-        ]
+        self._chores.begin()
         try:
             await all_tried(self._servers)
         except BaseException:
@@ -110,12 +108,11 @@ class Conversations:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop_all()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._chores.end()
         await self.presence.withdraw(self._in_progress.presences(self.node))
         await self._lease.give_back()
         await self._model.close()
+        await self.files.close()
         for unsubscribe in self._unsubscribe:
             unsubscribe()
         await self._held.aclose()
@@ -124,17 +121,6 @@ class Conversations:
         if reply in self._reply_tasks:
             self._reply_tasks.abandon(reply)
             self._later.wake()
-
-    async def _erase_deleted(self) -> None:
-        try:
-            await self.people.erase_deleted()
-        except StatestreamError as error:
-            log.warning("deleted chats could not be erased, trying again at the next start: %s", error)
-
-    async def _expire(self) -> None:
-        while True:
-            await asyncio.sleep(EXPIRY_SECONDS)
-            await self._recovery.expire()
 
     async def stop_all(self) -> None:
         """Ends the replies that this node makes, then the streams of all viewers, who see how the replies ended."""

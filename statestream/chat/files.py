@@ -1,8 +1,8 @@
 """Which files a person may post, and which names a person may give to things.
 
-A file is a URL. The model's provider fetches it from its own network, and pages display it as a picture or a link. So a
-URL is passed on only if it is known to be harmless in both places: either the URL contains the file, and browsers do
-not execute files of its type, or the file is on a public host of the web.
+A file is stored by the server, or is on a public host of the web. Pages display it as a picture or a link, and the
+model's provider may fetch what is on the web from its own network. So a file is accepted only if it is known to be
+harmless in both places: browsers do not execute files of its type, and its host is public.
 
 Invariants: this is an allowlist: anything unknown is refused. No name is resolved and nothing is fetched here, so a
 public name can still resolve to a private address. If the provider could reach such an address, set `hosts`.
@@ -19,12 +19,15 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from statestream.chat.file_urls import file_of
 from statestream.core.errors import Refused
+from statestream.core.values import check_settings
 
 REFUSED: Final = "file_refused"
 MAX_URL: Final = 2_048
 MAX_FILENAME: Final = 255
 MAX_TYPE: Final = 127
+TYPE: Final = "Files of this type cannot be posted here."
 
 MEDIA_TYPES: Final = frozenset(
     {
@@ -63,15 +66,27 @@ _OVERRIDES: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """Which files people may post.
+    """Which files people may post, and agents may send.
 
-    `media_types`: of the files that a message contains, as `data:` URLs. `size`: the characters of these URLs in one
-    message. `hosts`: the hosts that an `https:` URL may name; None: all that have a public name.
+    `media_types`: of the files that the server stores. `size`: the characters of the `data:` URLs in one message.
+    `upload_size`: the bytes of a file that is uploaded, or that an agent sends. `chat_size`: the bytes of all files of
+    a chat. `hosts`: the hosts that an `https:` URL may name; None: all that have a public name.
     """
 
     media_types: AbstractSet[str] = MEDIA_TYPES
     size: int = 1 << 20
+    upload_size: int = 25 << 20
+    chat_size: int = 1 << 30
     hosts: AbstractSet[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(size=self.size, upload_size=self.upload_size, chat_size=self.chat_size)
+
+    def check_new(self, media_type: str, filename: str | None) -> None:
+        """Raises Refused unless a file of that type and name may be stored."""
+        _check_described(media_type, "-" if filename is None else filename)
+        if media_type.partition(";")[0].strip().lower() not in self.media_types:
+            raise Refused(REFUSED, TYPE)
 
     def check(self, parts: Iterable[Mapping[str, Any]]) -> None:
         """Raises Refused unless all parts of a message may be posted."""
@@ -87,13 +102,10 @@ class Files(Struct, frozen=True, kw_only=True):
 
     def _check_file(self, part: Mapping[str, Any]) -> None:
         media_type, url = part["mediaType"], part["url"]
-        if len(media_type) > MAX_TYPE or not _MEDIA_TYPE.fullmatch(media_type):
-            raise Refused(REFUSED, "A file needs a media type, such as image/png.")
-        if not is_name(part.get("filename", "-"), MAX_FILENAME):
-            raise Refused(REFUSED, f"The name of a file must be one line of at most {MAX_FILENAME} characters.")
+        _check_described(media_type, part.get("filename", "-"))
         if url.startswith("data:"):
             self._check_data(url, media_type)
-        else:
+        elif file_of(url) is None:
             self._check_address(url)
 
     def _check_data(self, url: str, media_type: str) -> None:
@@ -104,7 +116,7 @@ class Files(Struct, frozen=True, kw_only=True):
         if kind != media_type.partition(";")[0].strip().lower():
             raise Refused(REFUSED, "The media type of a file must be the one in its `data:` URL.")
         if kind not in self.media_types:
-            raise Refused(REFUSED, "Files of this type cannot be posted here.")
+            raise Refused(REFUSED, TYPE)
 
     def _check_address(self, url: str) -> None:
         if url[:8].lower() != "https://":
@@ -114,6 +126,14 @@ class Files(Struct, frozen=True, kw_only=True):
         host = _host(url)
         if host is None or not (_is_public(host) if self.hosts is None else host in self.hosts):
             raise Refused(REFUSED, "The URL of a file must have a public host name; this one does not.")
+
+
+def _check_described(media_type: str, filename: str) -> None:
+    """Raises Refused."""
+    if len(media_type) > MAX_TYPE or not _MEDIA_TYPE.fullmatch(media_type):
+        raise Refused(REFUSED, "A file needs a media type, such as image/png.")
+    if not is_name(filename, MAX_FILENAME):
+        raise Refused(REFUSED, f"The name of a file must be one line of at most {MAX_FILENAME} characters.")
 
 
 def _host(url: str) -> str | None:

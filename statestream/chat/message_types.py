@@ -66,12 +66,13 @@ class ToolPart(TypedDict):
 
 
 class FilePart(TypedDict):
-    """A file that a person has posted."""
+    """A file that a person has posted, or that an agent has sent."""
 
     type: Literal["file"]
     mediaType: str
     url: str
     filename: NotRequired[str]
+    step: NotRequired[Step]
 
 
 class DataPart(TypedDict):

@@ -6,7 +6,7 @@
              {"type": "tool", "call", "name", "arguments", "chunks"?, "status", "result"? | "error"?, "step"?,
               "approval"?: {"id", "role"?, "expires_at"?, "approved"?, "by"?, "reason"?},
               "offer"?: {"id", "window"?, "until"?}}
-             {"type": "file", "mediaType", "url", "filename"?}, {"type": "data-…", "id"?, "data", "step"?}
+             {"type": "file", "mediaType", "url", "filename"?, "step"?}, {"type": "data-…", "id"?, "data", "step"?}
              {"type": "source", "url", "title"?, "step"?}, {"type": "agent", "name", "by"?, "note"?, "step"?}
 
 Messages form a tree by `parent`: a regenerated reply and an edited question are siblings of the first. The chat shows

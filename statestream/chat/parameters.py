@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from statestream.chat.chats import MAX_KEY
+from statestream.chat.files import MAX_FILENAME
 from statestream.chat.question import MAX_ID
 from statestream.core.principal import MAX_SUBJECT
 from statestream.server.contract import Parameter
@@ -28,6 +29,17 @@ SUBJECT: Final = Parameter(
     description="The subject of the participant's identity.",
     schema={"type": "string", "minLength": 1, "maxLength": MAX_SUBJECT, "pattern": ONE_LINE},
     place="path",
+)
+FILE: Final = Parameter(
+    name="file",
+    description="The id of a file, as its URL has it.",
+    schema={"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    place="path",
+)
+FILENAME: Final = Parameter(
+    name="filename",
+    description="The name of the file. It takes precedence over the one in a form.",
+    schema={"type": "string", "minLength": 1, "maxLength": MAX_FILENAME, "pattern": ONE_LINE},
 )
 LEAF: Final = Parameter(
     name="leaf",

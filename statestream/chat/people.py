@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 
 from typing_extensions import NotRequired, TypedDict
 
@@ -35,11 +36,11 @@ class PeopleAnswer(TypedDict):
 class People:
     """The owners and participants of the chats of one store. `by` is the person on whose behalf a chat is changed.
 
-    `view` is the server's own.
+    `view` is the server's own. `delete_files` deletes the files of a chat.
     """
 
-    def __init__(self, view: StoreView) -> None:
-        self._view = view
+    def __init__(self, view: StoreView, delete_files: Callable[[str], Awaitable[None]]) -> None:
+        self._view, self._delete_files = view, delete_files
 
     async def of(self, key: str) -> PeopleAnswer:
         """The subjects: `owner`, if there is one, and `participants`."""
@@ -93,6 +94,7 @@ class People:
         names = await self._view.complete(lambda: erasures.names_left(self._view, key))
         if not names:
             return
+        await self._delete_files(key)
         try:
             await self._view.erase(names)
         except Refused:

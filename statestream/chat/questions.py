@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from statestream.chat.chats import check_length, exists, missing, owner_in
+from statestream.chat.file_keeper import FileKeeper
 from statestream.chat.members import person_key
 from statestream.chat.messages import (
     State,
@@ -66,9 +67,9 @@ class Chats(Protocol):
 class Questions:
     """The questions of the chats of one node. The conversations describe the methods that they have, too."""
 
-    def __init__(self, view: StoreView, settings: Settings, maker: ReplyMaker, chats: Chats) -> None:
-        self._view, self._maker, self._chats = view, maker, chats
-        self._files, self._agents = settings.files, settings.agents
+    def __init__(self, view: StoreView, settings: Settings, maker: ReplyMaker, files: FileKeeper, chats: Chats) -> None:
+        self._view, self._maker, self._files, self._chats = view, maker, files, chats
+        self._agents = settings.agents
         self._queues = settings.while_busy == "queue"
 
     async def submit(
@@ -89,8 +90,8 @@ class Questions:
         if known is None and is_queued(state, id):
             return Asked(question=id, reply=None)
         if known is None:
-            self._files.check(question.parts)
             self._agents.check(question.agent)
+            payload["parts"] = await self._files.take_in(key, question.parts, None if by is None else by.subject)
             agent = question.agent or await self._agent_for(key, question.edits)
             try:
                 return Asked(question=id, reply=await self._ask_or_queue(key, payload, leaf, agent, question, by))
@@ -158,7 +159,8 @@ class Questions:
         hidden = optional(agent=asked.agent, asker=waits.kept(by), brought=asked.provisions.kept())
         enqueued = later.enqueued(key, question=question, **optional(leaf=leaf))
         kept = later.kept(key, id=question["id"], **hidden)
-        await self._view.on_behalf_of(by).dispatch([enqueued, kept])
+        files = await self._view.complete(lambda: self._files.keeping(key, question["parts"]))
+        await self._view.on_behalf_of(by).dispatch([enqueued, kept, *files])
 
     async def remove(self, key: str, question: str, *, by: Identity | None = None) -> None:
         """Removes a question from the queue. Raises NotFound, and Forbidden if `by` has not asked it."""
@@ -212,7 +214,8 @@ class Questions:
             more = optional(user=owner, leaf=leaf)
             taken = [] if later_id is None else [later.taken(key, id=later_id)]
             asked = conversation.asked(key, question=question, reply=reply, **more)
-            return [*taken, *create, asked, *listing.updating(self._view, key, status=listing.STREAMING)]
+            files = self._files.keeping(key, question["parts"])
+            return [*taken, *create, asked, *files, *listing.updating(self._view, key, status=listing.STREAMING)]
 
         try:
             return await self._maker.make(

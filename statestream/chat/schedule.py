@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from statestream.chat.file_keeper import FileKeeper
 from statestream.chat.question import Question
 from statestream.chat.questions import Chats, Questions
 from statestream.chat.settings import Settings
@@ -33,9 +34,11 @@ class Scheduled(Struct, frozen=True, kw_only=True):
 class Schedule:
     """The scheduled questions of the chats of one store. The methods check no right: they are for the server's code."""
 
-    def __init__(self, view: StoreView, settings: Settings, questions: Questions, chats: Chats) -> None:
-        self._view, self._questions, self._chats = view, questions, chats
-        self._files, self._agents = settings.files, settings.agents
+    def __init__(
+        self, view: StoreView, settings: Settings, questions: Questions, files: FileKeeper, chats: Chats
+    ) -> None:
+        self._view, self._questions, self._files, self._chats = view, questions, files, chats
+        self._agents = settings.agents
 
     async def add(self, key: str, question: Question, *, at: datetime, by: Identity | None = None) -> str:
         """Lets a question be asked at a time, or soon if it has passed. Returns the id of the question.
@@ -49,14 +52,16 @@ class Schedule:
         if question.edits is not None or question.settings is not None:
             raise ValueError("expected a question without `edits` and `settings`: they cannot be scheduled")
         await self._chats.existing(key)
-        self._files.check(question.parts)
         self._agents.check(question.agent)
         payload = question.payload()
+        payload["parts"] = await self._files.take_in(key, question.parts, None if by is None else by.subject)
         await self._chats.caught_up()
         if not await self._questions.is_known(key, payload["id"]):
             more = optional(agent=question.agent, asker=waits.kept(by), brought=question.provisions.kept())
             milliseconds = round(at.timestamp() * 1000)
-            await self._view.dispatch(later.kept(key, id=payload["id"], at=milliseconds, question=payload, **more))
+            files = await self._view.complete(lambda: self._files.keeping(key, payload["parts"]))
+            kept = later.kept(key, id=payload["id"], at=milliseconds, question=payload, **more)
+            await self._view.dispatch([kept, *files])
         return payload["id"]
 
     async def of(self, key: str) -> Sequence[Scheduled]:

@@ -10,7 +10,8 @@ the committed state. Whether it still holds when an action takes effect is check
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from statestream.chat.approvals import Decision, ToolAnswer
@@ -22,6 +23,7 @@ from statestream.chat.people import PeopleAnswer
 from statestream.chat.question import Question
 from statestream.chat.questions import Asked
 from statestream.chat.slices.conversation import NOT_MEMBER, chat_slice
+from statestream.chat.slices.uploads import FileEntry
 from statestream.core.change import Position
 from statestream.core.errors import Forbidden, Refused
 from statestream.core.principal import Principal
@@ -180,6 +182,29 @@ class Visit:
             if refused.reason != NOT_MEMBER:
                 raise
             raise missing() from None
+
+    # files
+
+    async def upload(
+        self, key: str, content: AsyncIterator[bytes], media_type: str, filename: str | None, size: int | None
+    ) -> dict[str, Any]:
+        """Stores a file; see FileKeeper. Returns its part, and its size. Raises NotFound, Refused, TooLarge."""
+        await self.existing(key)
+        part = await self._conversations.files.upload(
+            key, content, media_type=media_type, filename=filename, size=size, person=self.person
+        )
+        await self.existing(key)  # they may have been removed from the chat meanwhile
+        return part
+
+    async def file(self, key: str, file: str) -> FileEntry | None:
+        """What is known of a file, or None."""
+        return await self._conversations.files.find(key, file) if await self._exists(key) else None
+
+    def reading(
+        self, key: str, file: str, start: int, length: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The bytes of a file that `file` has found."""
+        return self._conversations.files.read(key, file, start=start, length=length)
 
     # people
 

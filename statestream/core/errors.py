@@ -16,6 +16,7 @@
     ├── Forked                410 position_forked         a position of another history
     ├── TooLarge              413 too_large
     ├── UnsupportedMediaType  415 unsupported_media_type
+    ├── RangeNotSatisfiable   416 range_not_satisfiable   bytes behind the end of a file
     ├── Misdirected           421 misdirected_request     addressed to a name that is not the server's
     ├── InvalidPayload        422 invalid_payload         the payload does not fit the handler, or what it makes of it
     ├── RateLimited           429 rate_limited            an identity has done too much for now
@@ -185,6 +186,12 @@ class UnsupportedMediaType(StatestreamError):
     """The body is not JSON in UTF-8 by its `Content-Type`, or has an unknown `Content-Encoding`."""
 
     code, status = "unsupported_media_type", 415
+
+
+class RangeNotSatisfiable(StatestreamError):
+    """The `Range` of the request begins behind the end of the file."""
+
+    code, status = "range_not_satisfiable", 416
 
 
 class Misdirected(StatestreamError):

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
+import shutil
+import tempfile
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Final, Self
 
 from msgspec.structs import replace
@@ -81,6 +87,13 @@ class MemoryJournal:
         if url not in ("memory:", "memory://"):
             raise ValueError("expected a journal URL like memory:, without anything behind it")
         return cls()
+
+    @cached_property
+    def files_folder(self) -> Path:
+        """Where files can be that the state names. It is removed with this object, or when the process ends."""
+        folder = Path(tempfile.gettempdir(), f"statestream-{secrets.token_hex(16)}")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     async def open(self) -> None:
         """Nothing to prepare."""

@@ -34,6 +34,7 @@ NAMES: Final = (
     "streams_per_address",
     "streams_per_identity",
     "tokens",
+    "uploads",
     "waiting",
 )
 
@@ -45,8 +46,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     included. `dispatches_per_second`: the actions of an identity, of which `dispatch_burst` may come at once.
     `instances_per_hour`: the instances of keyed slices that an identity creates. `runs_per_day`, `tokens_per_day`,
     `cost_per_day`: the replies of chats that an identity asks for, the tokens that models report for them, and what
-    they cost. `stream_seconds`: the age at which the server asks the client of a stream to reconnect. Raises TypeError
-    and ValueError for anything that is not a number above 0.
+    they cost. `upload_bytes_per_day`: the bytes of the files that an identity uploads to chats. `stream_seconds`: the
+    age at which the server asks the client of a stream to reconnect. Raises TypeError and ValueError for anything that
+    is not a number above 0.
     """
 
     streams_per_identity: int | None = 100
@@ -57,6 +59,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     runs_per_day: int | None = 1_000
     tokens_per_day: int | None = None
     cost_per_day: float | None = None
+    upload_bytes_per_day: int | None = 1 << 30
     stream_seconds: float | None = None
 
     def __post_init__(self) -> None:

@@ -80,6 +80,8 @@ class Described(Struct, frozen=True, kw_only=True):
             schema = self._body(contract, schemas)
             content = {"application/json": {"schema": schema}}
             found["requestBody"] = {"required": contract.needs_body, "content": content}
+        if contract.content:
+            found["requestBody"] = {"content": {media_type: {} for media_type in contract.content}}
         found["responses"] = self._responses(route, schemas)
         return found | self._security(contract)
 

@@ -1,7 +1,10 @@
 """POST /tickets, and the cookie by which an EventSource or a WebSocket shows whose it is.
 
-Invariants: the cookie counts for streams and for handshakes of WebSockets only, so no other page can make a browser
-change anything with it. A page gets it for other credentials, never for the cookie itself. Its attributes are decided
+Once a page has a stream or a WebSocket, the cookie also shows whose the pictures are that its elements load.
+
+Invariants: the cookie counts for streams, for handshakes of WebSockets and for reading files of chats only, so no other
+page can make a browser change anything with it. Reading a file never uses up a ticket, which may be meant for a stream.
+A page gets it for other credentials, never for the cookie itself. Its attributes are decided
 once, when it is issued. The secret is in the `Cookie` and `Set-Cookie` headers and nowhere else.
 """
 
@@ -70,8 +73,11 @@ class Tickets:
         over = [name for name, state in states.items() if is_over(state.value, now)]
         return [Action(type=f"{NAME}/lapsed", key=name.partition("/")[2]) for name in over]
 
-    async def recognize(self, secret: str) -> Recognized | None:
-        """None if it is neither a pass nor a ticket, or not any more. Raises Unavailable."""
+    async def recognize(self, secret: str, *, exchange: bool = True) -> Recognized | None:
+        """None if it is neither a pass nor a ticket, or not any more. Without `exchange`, only a pass counts.
+
+        Raises Unavailable.
+        """
         form = _SECRET.fullmatch(secret)
         if form is None:
             return None
@@ -82,7 +88,9 @@ class Tickets:
             entry = await self._entry(key, "passes", digest)
         if entry is not None:
             return Recognized(identity=entry_identity(entry))
-        return None if await self._entry(key, "tickets", digest) is None else await self._exchanged(key, digest)
+        if not exchange or await self._entry(key, "tickets", digest) is None:
+            return None
+        return await self._exchanged(key, digest)
 
     async def _exchanged(self, key: str, ticket: str) -> Recognized | None:
         secret = _new_secret(key)
@@ -115,6 +123,8 @@ def _set_cookie(secret: str, attributes: str, ms: int) -> str:
 TICKETS: Final = web.AppKey("statestream_tickets", Tickets)
 STREAMS: Final = web.AppKey("statestream_streams", Collection[Handler])
 """The routes that an EventSource opens."""
+PASSES: Final = web.AppKey("statestream_passes", list[Handler])
+"""The routes that a pass opens, but no ticket."""
 SET_COOKIE: Final = web.RequestKey("statestream_set_cookie", str)
 """Of the response."""
 
@@ -151,11 +161,11 @@ def _is_https(request: web.Request) -> bool:
 
 async def identity_of_cookie(request: web.Request) -> Identity | None:
     """Who opens a stream or a WebSocket, by the cookie; None without it. Raises Unauthenticated, Unavailable."""
-    found = _secrets(request)
-    if not found or not _takes_cookie(request) or is_foreign(request):
+    found, exchange = _secrets(request), _takes_cookie(request)
+    if not found or not (exchange or _takes_pass(request)) or is_foreign(request):
         return None
     for secret in found[:MAX_COOKIES]:
-        recognized = await request.config_dict[TICKETS].recognize(secret)
+        recognized = await request.config_dict[TICKETS].recognize(secret, exchange=exchange)
         if recognized is not None:
             if recognized.renewed is not None:
                 request[SET_COOKIE] = recognized.renewed
@@ -172,6 +182,10 @@ def _secrets(request: web.Request) -> list[str]:
 def _takes_cookie(request: web.Request) -> bool:
     is_handshake = request.method == "GET" and request.headers.get("Upgrade", "").lower() == "websocket"
     return is_handshake or request.match_info.handler in request.config_dict[STREAMS]
+
+
+def _takes_pass(request: web.Request) -> bool:
+    return request.match_info.handler in request.config_dict.get(PASSES, ())
 
 
 async def give_cookie(request: web.Request, response: web.StreamResponse) -> None:

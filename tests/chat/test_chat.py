@@ -477,11 +477,11 @@ async def test_usage_is_kept_if_the_stream_does_not_end_after_it(
 async def test_a_file_that_cannot_be_shown_is_named_to_the_model(
     patient: Server, upstream: str, http: aiohttp.ClientSession
 ) -> None:
-    url = "data:application/pdf;base64,AAAA"
-    for more, told in (({"filename": "plan.pdf"}, "[file: plan.pdf]"), ({}, "[file: application/pdf]")):
+    url = "data:application/zip;base64,AAAA"
+    for more, told in (({"filename": "plan.zip"}, "[file: plan.zip]"), ({}, "[file: application/zip]")):
         chat = await new_chat(http, patient)
         await script(http, upstream, told, {"say": "I see."}, {"finish": "stop"})
-        part = {"type": "file", "mediaType": "application/pdf", "url": url, **more}
+        part = {"type": "file", "mediaType": "application/zip", "url": url, **more}
         answer = await post(http, patient, chat, {"messages": [{"role": "user", "id": "u1", "parts": [part]}]})
         assert answer.text == "I see."
 

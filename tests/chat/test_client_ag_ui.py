@@ -200,7 +200,10 @@ async def test_a_picture_reaches_the_model_and_comes_back(
     images = [part["image_url"]["url"] for part in request["body"]["messages"][-1]["content"] if "image_url" in part]
     assert images == ["data:image/png;base64,iVBORw0KGgo=", "https://x.example/p"]
     told = [part["source"] for part in seen.messages[0]["content"][1:]]
-    assert told == [sources[0], {**sources[1], "mimeType": "image/*"}]
+    own = {"type": "url", "value": told[0]["value"], "mimeType": "image/png"}
+    assert told == [own, {**sources[1], "mimeType": "image/*"}]
+    async with http.get(f"{client.server.url}{own['value']}") as response:
+        assert await response.read() == b"\x89PNG\r\n\x1a\n"
 
 
 async def test_one_who_asks_meanwhile_is_told_so(upstream: str, client: Client, http: aiohttp.ClientSession) -> None:
@@ -362,18 +365,21 @@ async def test_who_only_looks_changes_nothing_for_others(
 async def test_a_client_may_post_its_last_message_only(
     upstream: str, client: Client, http: aiohttp.ClientSession
 ) -> None:
-    """Files in the thread soon make a history that no server would take."""
-    file = {"type": "document", "source": {"type": "data", "value": "A" * 600_000, "mimeType": "application/pdf"}}
+    """A long thread makes a history that no server would take. Files do not: the client gets their URLs."""
+    file = {"type": "document", "source": {"type": "data", "value": "A" * 600_000, "mimeType": "application/zip"}}
     brief = await Client(client.node, client.server, client.thread).open(brief=True)
     for number in (1, 2, 3):
         question = f"ag-ui: file {number}"
-        told = f"{question}\n[file: application/pdf]"
+        told = f"{question}\n[file: application/zip]"
         await script(http, upstream, told, {"say": f"{number}."}, {"finish": "stop"})
         seen = await (await brief.start([{"type": "text", "text": question}, file])).done()
         assert seen.failure is None
         assert seen.messages == await stored(http, client)
     assert seen.roles == ["user", "assistant"] * 3
     whole = await Client(client.node, client.server, client.thread).open(messages=seen.messages)
+    assert (await (await whole.start()).done()).failure is None
+    long = [{"id": "long", "role": "user", "content": "x" * 1_100_000}, *seen.messages]
+    whole = await Client(client.node, client.server, client.thread).open(messages=long)
     assert (await (await whole.start()).done()).failure["status"] == 413
 
 

@@ -683,8 +683,12 @@ async def test_a_picture_is_shown_to_the_model_and_kept(
     page.send(question, files=[picture])
     end = page.settled()
     stored = await loaded(http, page)
-    assert stored[0]["parts"] == end["messages"][0]["parts"]
-    assert picture in stored[0]["parts"]
+    shown, kept = end["messages"][0]["parts"], stored[0]["parts"]
+    [url] = [part["url"] for part in kept if part["type"] == "file"]
+    assert picture in shown
+    assert kept == [part if part != picture else {**picture, "url": url} for part in shown]
+    async with http.get(f"{page.server.url}{url}") as response:
+        assert await response.read() == b"\x89PNG\r\n\x1a\n"
     (request,) = await asked(http, upstream, question)
     assert {"type": "image_url", "image_url": {"url": picture["url"]}} in request["body"]["messages"][0]["content"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statestream.chat import Files
+from statestream.chat.file_urls import data_of
 from statestream.chat.files import MEDIA_TYPES
 from statestream.core.errors import Refused
 from tests.support import Server
@@ -234,7 +236,7 @@ async def test_in_every_protocol_an_address_that_is_not_public_is_refused_and_re
         assert (await response.json())["messages"] == []
 
 
-async def test_what_may_be_posted_reaches_the_model_and_the_page_as_it_is(
+async def test_what_may_be_posted_reaches_the_model_as_it_is_and_the_page_by_its_url(
     server: Server, upstream: str, http: Http
 ) -> None:
     chat = await new_chat(http, server)
@@ -246,4 +248,34 @@ async def test_what_may_be_posted_reaches_the_model_and_the_page_as_it_is(
     images = [part["image_url"]["url"] for part in request["body"]["messages"][-1]["content"] if "image_url" in part]
     assert images == [part["url"] for part in parts[1:]]
     async with http.get(f"{server.url}/api/chat/{chat}") as response:
-        assert (await response.json())["messages"][0]["parts"] == parts
+        shown = (await response.json())["messages"][0]["parts"]
+    assert shown == [parts[0], {**parts[1], "url": shown[1]["url"]}, parts[2]]
+    async with http.get(f"{server.url}{shown[1]['url']}") as response:
+        assert await response.read() == data_of(PIXEL)
+
+
+async def test_documents_and_texts_reach_the_model_and_the_rest_by_its_name(
+    server: Server, upstream: str, http: Http
+) -> None:
+    chat = await new_chat(http, server)
+    said = "Read these.\n\n[file: table.csv]\ngröße;1\n\n\n[file: large.png]\n[file: sound.ogg]"
+    question = await script(http, upstream, said, {"say": "I have."}, {"finish": "stop"})
+    files = {
+        "plan.pdf": ("application/pdf", b"%PDF-1.7"),
+        "table.csv": ("text/csv", "größe;1\n".encode()),
+        "large.png": ("image/png", bytes(3_800_000)),
+        "sound.ogg": ("audio/ogg", b"OggS"),
+    }
+    parts: list[Any] = [{"type": "text", "text": "Read these."}]
+    for name, (kind, data) in files.items():
+        headers = {"Content-Type": kind}
+        url = f"{server.url}/api/chats/{chat}/files?filename={name}"
+        async with http.post(url, data=io.BytesIO(data), headers=headers) as response:
+            assert response.status == 201
+            parts.append(await response.json())
+    body = {"id": chat, "messages": [{"id": "q", "role": "user", "parts": parts}]}
+    assert (await post(http, server, "/api/chat", body))[0] == 200
+    [request] = await asked(http, upstream, question)
+    [text, document] = request["body"]["messages"][-1]["content"]
+    assert text["text"] == said
+    assert document["file"] == {"filename": "plan.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjc="}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from statestream.chat.agents import AgentPiece, Data, Source, Speaker, Status, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, Data, Source, Speaker, Status, StoredFile, ToolResult, ToolUse
 from statestream.chat.approvals import Approval
 from statestream.chat.messages import find
 from statestream.chat.models import CallPiece, Reasoning
@@ -30,6 +30,7 @@ from statestream.core.draft import produce
 
 HERE = Path(__file__).parent
 KEY, QUESTION, REPLY = "42", "q1", "r1"
+FILE = f"/api/chats/{KEY}/files/{'0' * 32}"
 AT = 1_795_274_036_624
 USAGE = {"input": 12, "output": 34, "reasoning": 5, "cached": 0}
 
@@ -179,7 +180,7 @@ def _bad_arguments() -> list[Any]:
 
 
 def _agent() -> list[Any]:
-    """An agent with tools of its own, data and sources, in two steps."""
+    """An agent with tools of its own, data, files and sources, in two steps."""
     one = Dialogue()
     one.agent_does(
         Status(text="Looking at your orders"),
@@ -195,6 +196,11 @@ def _agent() -> list[Any]:
         "You have ",
         Data(name="orders", data=[7]),
         "one order.",
+        StoredFile(
+            part={"type": "file", "mediaType": "application/pdf", "url": FILE, "filename": "Rechnung für ana.pdf"},
+            actions=[],
+        ),
+        StoredFile(part={"type": "file", "mediaType": "image/png", "url": FILE}, actions=[]),
         Source(url="https://example.org/"),
     )
     return one.complete()

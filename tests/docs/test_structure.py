@@ -20,7 +20,7 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "statestream"
 FRAMEWORKS = {"pydantic_ai", "agents", "langgraph", "langchain_core"}
-OPTIONAL = {"anthropic", "hypothesis", "mcp", "openai", "opentelemetry", *FRAMEWORKS}
+OPTIONAL = {"anthropic", "hypothesis", "mcp", "obstore", "openai", "opentelemetry", *FRAMEWORKS}
 """Packages of extras, which are imported when they are first used."""
 SMALL = {"statestream.__main__"}
 

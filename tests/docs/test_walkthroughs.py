@@ -26,6 +26,7 @@ ELSEWHERE = {
     "howto/origins.md": "tests/docs/test_howtos.py serves both, on free ports",
     "howto/types.md": "tests/tools/test_types.py, with the page's files",
     "howto/deploy.md": "it needs systemd, Docker and a cluster; tests/docs/test_deploy.py checks the files",
+    "files.md": "tests/chat/test_uploads.py, with a chat of its own",
     "operations.md": "tests/tools/test_bench.py: here it would take the machine from others for ten seconds",
     "conformance.md": "tests/tools/test_conformance.py: it waits for two heartbeats, of 15 seconds",
     "benchmarks.md": "it measures for half an hour, in a checkout that is made ready for it",

@@ -18,14 +18,25 @@ from typing import Any
 
 from statestream.auth import JWT
 from statestream.auth.jwks import OneKey
+from statestream.chat.file_urls import file_of, url_of
 from statestream.chat.protocols.ag_ui.request import RunInput
 from statestream.chat.protocols.ai_sdk.request import Post
 from statestream.chat.protocols.ai_socket.routes import Command, Resume
 from statestream.chat.protocols.phases.routes import PersonMessage
+from statestream.chat.protocols.rest.file_headers import disposition, range_of
+from statestream.chat.protocols.rest.multipart import FilePart, boundary_of
 from statestream.chat.slices.conversation import chat_slice
 from statestream.client.replica import Replica
 from statestream.core.change import Cause, Change, IdempotencyRecord, Position
-from statestream.core.errors import Gap, Malformed, NotJSON, StatestreamError, TooLarge, Unauthenticated
+from statestream.core.errors import (
+    Gap,
+    Malformed,
+    NotJSON,
+    RangeNotSatisfiable,
+    StatestreamError,
+    TooLarge,
+    Unauthenticated,
+)
 from statestream.core.patch import apply_patch
 from statestream.core.values import encode, loads, plain, same
 from statestream.journal.contract import KeptRecord
@@ -127,6 +138,32 @@ def _command(value: Any) -> object:
     return checked(Resume, value) if command.type == "resume" else _post(value)
 
 
+def form(data: bytes) -> None:
+    """However a form is split, its file is the same. The first line is the `Content-Type`."""
+    kind, _, body = data.partition(b"\n")
+    cuts = sorted(random.Random(len(body)).choices(range(len(body) + 1), k=3))
+    with contextlib.suppress(Malformed):
+        boundary = boundary_of(kind.decode("utf-8", "replace"))
+        whole, parts = FilePart(boundary), FilePart(boundary)
+        expected = whole.feed(body)
+        ends = zip([0, *cuts], [*cuts, len(body)], strict=True)
+        found = [parts.feed(body[begin:end]) for begin, end in ends if not parts.complete]
+        assert b"".join(found) == expected
+        assert (whole.begun, whole.complete, whole.filename) == (parts.begun, parts.complete, parts.filename)
+
+
+def file_headers(data: bytes) -> None:
+    """A range is within the file, a name is a header of one line, and a URL has one spelling."""
+    text = data.decode("utf-8", "replace")
+    with contextlib.suppress(RangeNotSatisfiable):
+        start, length = range_of(text, 100) or (0, 100)
+        assert 0 <= start < start + length <= 100
+    header = disposition(text, text)
+    assert header.isascii()
+    assert header.isprintable()
+    assert (found := file_of(text)) is None or url_of(*found) == text
+
+
 def export(data: bytes) -> None:
     """A file is a complete export of a journal, or is refused before anything is written."""
     with contextlib.suppress(Malformed):
@@ -159,6 +196,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "frame": frame,
     "token": token,
     "export": export,
+    "form": form,
+    "file_headers": file_headers,
     "ai_sdk": _chat(_post),
     "ag_ui": _chat(_run),
     "ai_socket": _chat(_command),
@@ -179,6 +218,11 @@ SEEDS: dict[str, list[bytes]] = {
     "frame": [json.dumps(_UPDATE | {"patches": [{"op": "add", "path": "/a/1", "value": 2}], "cause": {}}).encode()],
     "token": [b"e30.e30.e30", b'{"alg":"HS256","typ":"JWT"}\0' + json.dumps(_CLAIMS).encode()],
     "export": [_exported(), *_exported().splitlines(keepends=True)],
+    "form": [
+        b'multipart/form-data; boundary=x\n--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x\r\n'
+        b'Content-Disposition: form-data; name="f"; filename="a%22.png"\r\nContent-Type: image/png\r\n\r\nPNG\r\n--x--'
+    ],
+    "file_headers": [b"bytes=0-9", b"bytes=-5", "größe.png".encode(), f"/api/chats/42/files/{'a' * 32}".encode()],
     "ai_sdk": [json.dumps({"id": "c", "messages": [_USER], "trigger": "regenerate-message"}).encode()],
     "ag_ui": [
         json.dumps({"threadId": "t", "runId": "r", "messages": [_USER], "forwardedProps": {"leaf": "q"}}).encode()

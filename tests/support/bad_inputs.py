@@ -300,7 +300,25 @@ CHATS = [
             "content": CANARY}]}, (404, "not_found")),
 ]  # fmt: skip
 
-ROWS = [*HTTP, *CURSORS, *JSON, *FINE, *ACTIONS, *LOGINS, *FOREIGN, *FILES, *CHATS]
+
+def uploaded(name: str, answer: tuple[int, str], *lines: bytes, body: bytes = SECRET, query: str = "") -> Row:
+    """An upload to a chat that does not exist, unless the answer says that this was not even looked at."""
+    return Row(name, answer, (request(f"/api/chats/{CANARY}/files{query}", *lines, body=body),))
+
+
+STORED = [
+    uploaded("an upload to no chat", (404, "not_found"), b"Content-Type: image/png"),
+    uploaded("an upload to no chat, in a form", (404, "not_found"), b"Content-Type: multipart/form-data; boundary=x"),
+    uploaded("an upload of a foreign page", (403, "forbidden_origin"), b"Origin: https://evil.example"),
+    uploaded("an upload with an unknown parameter", (400, "malformed"), query=f"?name={CANARY}"),
+    bad("a file of no chat", request(f"/api/chats/{CANARY}/files/{'a' * 32}"), answer=(404, "not_found")),
+    *(bad(f"a file called {name}", request(f"/api/chats/{CANARY}/files/{name}"), answer=(404, "not_found"))
+      for name in (CANARY, "..%2f..%2fetc%2fpasswd", "%00", "A" * 32)),
+    bad("a range of no file", request(f"/api/chats/{CANARY}/files/{'a' * 32}", b"Range: bytes=" + b"0-," * 2_000),
+        answer=(404, "not_found")),
+]  # fmt: skip
+
+ROWS = [*HTTP, *CURSORS, *JSON, *FINE, *ACTIONS, *LOGINS, *FOREIGN, *FILES, *CHATS, *STORED]
 
 
 def told(port: int, parts: tuple[bytes, ...], *, whole: bool = False) -> bytes:

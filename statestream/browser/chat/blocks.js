@@ -150,6 +150,11 @@ export function linkOf(href) {
   }
 }
 
+/** The path of a file that the server has; null for any other address. */
+export function fileOf(href) {
+  return /^\/api\/chats\/[A-Za-z0-9._~:@%-]+\/files\/[0-9a-f]{32}$/.test(href) ? href : null;
+}
+
 /** The address of a picture that the page may show: one that contains it. The page loads nothing from other servers. */
 export function pictureOf(href) {
   return /^data:image\/(?:png|jpeg|gif|webp|avif|bmp);base64,[A-Za-z0-9+/=]+$/.test(href) ? href : null;

@@ -4,11 +4,12 @@
  * text; only text of messages is read as Markdown.
  */
 import { Approval } from "./approval.js";
-import { linkOf, pictureOf } from "./blocks.js";
+import { fileOf, linkOf, pictureOf } from "./blocks.js";
 import { element, icon, say, show } from "./elements.js";
 import { Markdown } from "./markdown.js";
 
 const MAX_SHOWN = 20_000; // characters of a result
+const PICTURES = /^image\/(?:png|jpeg|gif|webp|avif|bmp)$/; // that browsers show
 
 class Text {
   #markdown = new Markdown();
@@ -149,17 +150,18 @@ class File {
     if (this.element.dataset.url === url.slice(-64)) return;
     this.element.dataset.url = url.slice(-64);
     const name = filename ?? mediaType,
-      picture = mediaType.startsWith("image/") ? pictureOf(url) : null,
-      link = linkOf(url);
+      file = fileOf(url),
+      picture = PICTURES.test(mediaType) ? (file ?? pictureOf(url)) : null,
+      link = file ?? linkOf(url);
     const inside =
       picture === null
         ? [icon("file"), element("bdi", {}, name)]
         : [element("img", { src: picture, alt: filename ?? "Picture", loading: "lazy" })];
-    const isData = /^data:/i.test(url);
-    const to = isData
+    const isSaved = /^data:/i.test(url) || (file !== null && picture === null);
+    const to = isSaved
       ? { href: url, download: name }
       : { href: link ?? undefined, rel: "noopener noreferrer", target: "_blank" };
-    const label = isData ? `Save ${name}` : `Open ${name}`;
+    const label = isSaved ? `Save ${name}` : `Open ${name}`;
     this.element.replaceChildren(
       element("a", { ...to, title: label, className: picture === null ? "chip" : "picture" }, ...inside),
     );

@@ -16,6 +16,7 @@ Invariants: plain data. An agent does not depend on routes or protocols.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from msgspec import Struct, field
@@ -24,6 +25,7 @@ from statestream.chat.approvals import Approval, Decided
 from statestream.chat.messages import Message, text_of
 from statestream.chat.models import Piece, ToolSpec, Turn
 from statestream.chat.provisions import ContextItem
+from statestream.core.change import Action
 
 
 class HandedOver(Struct, frozen=True, kw_only=True):
@@ -99,6 +101,31 @@ class Source(Struct, frozen=True, kw_only=True):
     title: str = ""
 
 
+class File(Struct, frozen=True, kw_only=True):
+    """A file for people: its bytes as `data`, or a `path` to read. `media_type` is one that the chat accepts.
+
+    The server stores the file, and the reply has a part with its URL. Raises TypeError and ValueError.
+    """
+
+    data: bytes | None = None
+    path: str | PathLike[str] | None = None
+    media_type: str
+    filename: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.path is None):
+            raise ValueError("expected a File with `data` or `path`, and not with both")
+        if self.data is not None and not isinstance(self.data, bytes):
+            raise TypeError(f"expected the `data` of a File as bytes, got {type(self.data).__name__}")
+
+
+class StoredFile(Struct, frozen=True, kw_only=True):
+    """A file that was stored: its part, and the actions that belong to it. What `Context.keep` makes of a File."""
+
+    part: Mapping[str, Any]
+    actions: Sequence[Action]
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """What the agent is doing, in a few words. It is shown until the next status, or the end of the reply."""
 
@@ -121,5 +148,5 @@ class HandOver(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-AgentPiece = Piece | ToolUse | ToolResult | Data | Source | Status | Speaker | HandOver
+AgentPiece = Piece | ToolUse | ToolResult | Data | Source | File | StoredFile | Status | Speaker | HandOver
 """What an agent yields. A plain string is a piece of the reply's text."""

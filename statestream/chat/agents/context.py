@@ -9,14 +9,18 @@ reply that has not ended.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from statestream.chat.agents import AgentPiece, Status
+from statestream.chat.agents import AgentPiece, File, Status, StoredFile
 from statestream.chat.agents.question_storage import QuestionStorage
+from statestream.chat.file_keeper import FileKeeper
+from statestream.chat.messages import Part
 from statestream.chat.models import Finish, Model, ModelFailed, Piece, Refusal, ToolSpec, Turn, Usage
 from statestream.chat.models.output import UNFIT, output_of
 from statestream.chat.models.settings import ModelSettings
@@ -29,6 +33,9 @@ from statestream.store.revocations import why_not
 from statestream.store.view import StoreView
 
 T = TypeVar("T")
+MAX_READ: Final = 25 << 20
+"""The bytes of a file that an agent reads, unless it says otherwise."""
+CHUNK: Final = 256 << 10
 
 
 class Runner(Protocol):
@@ -50,8 +57,10 @@ class Context:
 
     call: str | None = None
 
-    def __init__(self, view: StoreView, server: StoreView, key: str, reply: str, retrying: Retrying) -> None:
-        self._view, self._server, self.chat, self.reply = view, server, key, reply
+    def __init__(
+        self, view: StoreView, server: StoreView, files: FileKeeper, key: str, reply: str, retrying: Retrying
+    ) -> None:
+        self._view, self._server, self._files, self.chat, self.reply = view, server, files, key, reply
         self._retrying = retrying
         self._storage = QuestionStorage(server, key, reply)
         self._prefix = ""
@@ -59,13 +68,13 @@ class Context:
 
     def of_call(self, call: str, view: StoreView | None = None) -> Context:
         """The context of a tool call. `view` is that of whoever has approved it."""
-        context = Context(view or self._view, self._server, self.chat, self.reply, self._retrying)
+        context = Context(view or self._view, self._server, self._files, self.chat, self.reply, self._retrying)
         context.call, context._storage, context.runner = call, self._storage, self.runner
         return context
 
     def of_run(self, agent: str, runner: Runner) -> Context:
         """The context of a nested run of that agent, whose stored values are its own."""
-        context = Context(self._view, self._server, self.chat, self.reply, self._retrying)
+        context = Context(self._view, self._server, self._files, self.chat, self.reply, self._retrying)
         context._storage, context.runner = self._storage, runner
         context._prefix = f"{self._prefix}{agent}/"
         return context
@@ -161,6 +170,31 @@ class Context:
             raise ModelFailed(*UNFIT) from None
         return value
 
+    async def file(self, part: Part, *, most: int = MAX_READ) -> bytes:
+        """The bytes of a file of this chat, which a part of a message names. `most` limits them.
+
+        Raises NotFound if the file is not there, TooLarge, ValueError for a part with an address elsewhere,
+        Unauthenticated, Unavailable.
+        """
+        await self._check()
+        return await self._files.whole(self.chat, part, most)
+
+    async def keep(self, file: File) -> StoredFile:
+        """Stores a file, which becomes a part of the reply when an agent yields the result. Yielding a File does both.
+
+        Raises Refused if the chat does not accept it, TooLarge, OSError if it cannot be read, Unavailable.
+        """
+        size = await asyncio.to_thread(_size_of, file)
+        part, actions = await self._files.upload_for_reply(
+            self.chat, _content(file), media_type=file.media_type, filename=file.filename, size=size
+        )
+        return StoredFile(part=part, actions=actions)
+
+    async def keeping(self, pieces: AsyncIterator[AgentPiece]) -> AsyncGenerator[AgentPiece, None]:
+        """Pieces, with each file stored. Raises as `keep` does."""
+        async for piece in pieces:
+            yield await self.keep(piece) if isinstance(piece, File) else piece
+
     @property
     def stored(self) -> Mapping[str, Any]:
         """What was stored for this question: by this run, and before it by runs that were interrupted."""
@@ -182,3 +216,17 @@ class Context:
     async def open(self) -> None:
         """Reads what is stored for the question. Raises Unavailable."""
         await self._storage.open()
+
+
+def _size_of(file: File) -> int:
+    return len(file.data) if file.data is not None else Path(file.path or "").stat().st_size
+
+
+async def _content(file: File) -> AsyncIterator[bytes]:
+    if file.data is not None:
+        for begin in range(0, len(file.data), CHUNK):
+            yield file.data[begin : begin + CHUNK]
+        return
+    with await asyncio.to_thread(Path(file.path or "").open, "rb") as opened:
+        while piece := await asyncio.to_thread(opened.read, CHUNK):
+            yield piece

@@ -255,9 +255,11 @@ def _messages(task: Task) -> list[AnyMessage]:
 
 
 def _content(turn: Turn) -> Any:
+    names = "\n".join(f"[file: {each.name}]" for each in turn.documents)  # models of LangChain differ in PDFs
+    said = "\n".join(each for each in (turn.text, names) if each)
     if not turn.images:
-        return turn.text
-    text = [{"type": "text", "text": turn.text}] if turn.text else []
+        return said
+    text = [{"type": "text", "text": said}] if said else []
     return [*text, *({"type": "image_url", "image_url": {"url": url}} for url in turn.images)]
 
 

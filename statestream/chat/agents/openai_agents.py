@@ -175,7 +175,7 @@ def _items(turns: Sequence[Turn]) -> list[TResponseInputItem]:
             continue
         if turn.role == "assistant" and turn.text:
             items.append(_said(turn.text))
-        elif turn.text or turn.images:
+        elif turn.text or turn.images or turn.documents:
             items.append({"role": turn.role, "content": _content(turn)})
         items += [
             {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
@@ -199,10 +199,12 @@ def _said(text: str) -> Any:
 
 
 def _content(turn: Turn) -> Any:
-    if not turn.images:
+    if not turn.images and not turn.documents:
         return turn.text
     text = [{"type": "input_text", "text": turn.text}] if turn.text else []
-    return [*text, *({"type": "input_image", "image_url": url, "detail": "auto"} for url in turn.images)]
+    images = [{"type": "input_image", "image_url": url, "detail": "auto"} for url in turn.images]
+    files = [{"type": "input_file", "filename": each.name, "file_data": each.url} for each in turn.documents]
+    return [*text, *images, *files]
 
 
 def _failure(error: Exception) -> ModelFailed:

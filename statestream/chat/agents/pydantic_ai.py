@@ -207,12 +207,11 @@ def _history(turns: Sequence[Turn]) -> Iterator[ModelMessage]:
 
 
 def _prompt(turn: Turn) -> str | list[UserContent]:
-    if not turn.images:
-        return turn.text
-    return [*([turn.text] if turn.text else []), *map(_image, turn.images)]
+    urls = [*turn.images, *(each.url for each in turn.documents)]
+    return [*([turn.text] if turn.text else []), *map(_file, urls)] if urls else turn.text
 
 
-def _image(url: str) -> UserContent:
+def _file(url: str) -> UserContent:
     from pydantic_ai.messages import BinaryContent, ImageUrl
 
     head, comma, data = url.partition(";base64,")

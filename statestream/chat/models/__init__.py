@@ -35,17 +35,25 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     opaque: tuple[str, ...] = ()
 
 
+class Document(Struct, frozen=True, kw_only=True):
+    """A PDF, as a `data:` URL, and its name."""
+
+    url: str
+    name: str
+
+
 class Turn(Struct, frozen=True, kw_only=True):
     """One message of a conversation, as a model receives it.
 
-    `images` are URLs that accompany a user's text. `calls` are the tool calls of an assistant, `reasoning` its
-    thoughts, and `opaque` the data of the Opaque pieces of that answer. In a turn of the role `tool`, `text` is the
-    outcome of the call with the id `answers`.
+    `images` are URLs that accompany a user's text, and so are `documents`, which are PDFs. `calls` are the tool calls
+    of an assistant, `reasoning` its thoughts, and `opaque` the data of the Opaque pieces of that answer. In a turn of
+    the role `tool`, `text` is the outcome of the call with the id `answers`.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str
     images: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     answers: str = ""
     reasoning: str = ""

@@ -17,10 +17,10 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
-from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
+from statestream.chat.models import Document, ModelFailed, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.anthropic_stream import AnthropicStream
 from statestream.chat.models.endpoint import Endpoint, digest, require
-from statestream.chat.models.failures import SENTENCES, rejects
+from statestream.chat.models.failures import SENTENCES, rejects, rejects_documents
 from statestream.chat.models.layout import parts_of
 from statestream.chat.models.output import output_of, strict_schema
 from statestream.chat.models.settings import ModelSettings
@@ -83,6 +83,8 @@ class _Habits:
 
     def __init__(self) -> None:
         self.caches = self.schemas = True
+        self.documents = True
+        """Whether the provider takes PDFs. Those that do not get their names."""
         self.adaptive = True
         """Whether the model decides for itself how long to think. Older models require a number of tokens."""
 
@@ -162,7 +164,9 @@ class _Request:
             if turn.role == "system":
                 continue
             role = "assistant" if turn.role == "assistant" else "user"
-            content = _answer(turn, self._thoughts_wanted) if role == "assistant" else _said(turn)
+            content = (
+                _answer(turn, self._thoughts_wanted) if role == "assistant" else _said(turn, self._habits.documents)
+            )
             if messages and messages[-1]["role"] == role:
                 messages[-1]["content"] += content
             else:
@@ -181,6 +185,9 @@ class _Request:
         if "effort" in config and rejects(error, "adaptive", "effort parameter"):
             habits.adaptive = False
             return True
+        if habits.documents and rejects_documents(error, self._turns):
+            habits.documents = False
+            return True
         if self._thoughts_wanted and _has_thoughts(members["messages"]) and rejects(error, "signature", "modified"):
             self._thoughts_wanted = False  # another account may have signed them: without them, the request can succeed
             return True
@@ -192,11 +199,18 @@ def _has_thoughts(messages: Sequence[dict[str, Any]]) -> bool:
     return any(block["type"] in ("thinking", "redacted_thinking") for block in blocks)
 
 
-def _said(turn: Turn) -> list[dict[str, Any]]:
+def _said(turn: Turn, documents: bool) -> list[dict[str, Any]]:
     if turn.role == "tool":
         return [{"type": "tool_result", "tool_use_id": turn.answers, "content": turn.text}]
     text = [{"type": "text", "text": turn.text}] if turn.text.strip() else []
-    return [*text, *(_image(url) for url in turn.images)]
+    return [*text, *(_image(url) for url in turn.images), *(_document(each, documents) for each in turn.documents)]
+
+
+def _document(document: Document, whole: bool) -> dict[str, Any]:
+    if not whole:
+        return {"type": "text", "text": f"[file: {document.name}]"}
+    source = {"type": "base64", "media_type": "application/pdf", "data": document.url.partition(",")[2]}
+    return {"type": "document", "source": source, "title": document.name}
 
 
 def _image(url: str) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from statestream.chat.models import ModelFailed
+from statestream.chat.models import ModelFailed, Turn
 from statestream.chat.models.settings import ModelSettings
 
 SENTENCES: Final = {
@@ -112,10 +112,19 @@ def rejected_as(error: Any, code: str) -> bool:
     return type(inner) is dict and inner.get("code") == code
 
 
+NO_DOCUMENTS: Final = ("file", "document", "content type", "content part", "content.type", "base64")
+"""What the errors of providers say that take no PDFs."""
+
+
 def rejects(error: Exception, *words: str) -> bool:
     """Whether the provider has rejected the request with one of these words, such as the name of a member."""
     refused = getattr(error, "status_code", None) in (400, 422)
     return refused and any(word in str(getattr(error, "body", "")) for word in words)
+
+
+def rejects_documents(error: Exception, turns: Sequence[Turn]) -> bool:
+    """Whether the provider has rejected a request because of the PDFs in it."""
+    return any(turn.documents for turn in turns) and rejects(error, *NO_DOCUMENTS)
 
 
 def rejected_setting(

@@ -11,10 +11,10 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
-from statestream.chat.models import ModelFailed, Piece, ToolCall, ToolSpec, Turn
+from statestream.chat.models import Document, ModelFailed, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.chunks import Chunks
 from statestream.chat.models.endpoint import Endpoint, digest, require
-from statestream.chat.models.failures import SENTENCES, rejects
+from statestream.chat.models.failures import SENTENCES, rejects, rejects_documents
 from statestream.chat.models.opaque import THOUGHTS, members_of, thought_of
 from statestream.chat.models.output import output_of, strict_schema
 from statestream.chat.models.settings import ModelSettings
@@ -72,6 +72,8 @@ class _Habits:
         """The member for the limit of an answer. Many providers ignore the newer name, but none ignores the older one.
         """
         self.schemas = True
+        self.documents = True
+        """Whether the provider takes PDFs. Those that do not get their names."""
         self.thoughts_wanted: bool | None = None
         """If the provider has complained: whether every answer must have the member THOUGHT."""
 
@@ -134,7 +136,9 @@ class _Request:
             instructions = self._output.in_prompt(instructions)
         system = [{"role": "system", "content": instructions}] if instructions else []
         turns = self._turns
-        return [*system, *(_answer(turn, thought) if turn.role == "assistant" else _message(turn) for turn in turns)]
+        documents = self._habits.documents
+        messages = (_answer(turn, thought) if turn.role == "assistant" else _message(turn, documents) for turn in turns)
+        return [*system, *messages]
 
     def adapts(self, error: Exception, members: dict[str, Any]) -> bool:
         habits = self._habits
@@ -147,20 +151,30 @@ class _Request:
         if "max_tokens" in members and rejects(error, "max_completion_tokens"):
             habits.limit = "max_completion_tokens"
             return True
+        if habits.documents and rejects_documents(error, self._turns):
+            habits.documents = False
+            return True
         if habits.thoughts_wanted is None and rejects(error, THOUGHT):
             habits.thoughts_wanted = all(THOUGHT not in message for message in members["messages"])
             return True
         return False
 
 
-def _message(turn: Turn) -> dict[str, Any]:
+def _message(turn: Turn, documents: bool) -> dict[str, Any]:
+    """A turn of a user, or the outcome of a call. `documents`: whether PDFs are sent, and not only their names."""
     if turn.role == "tool":
         return {"role": "tool", "tool_call_id": turn.answers, "content": turn.text}
-    if turn.images:
+    if turn.images or turn.documents:
         text = [{"type": "text", "text": turn.text}] if turn.text else []
         images = [{"type": "image_url", "image_url": {"url": url}} for url in turn.images]
-        return {"role": turn.role, "content": [*text, *images]}
+        return {"role": turn.role, "content": [*text, *images, *(_file(each, documents) for each in turn.documents)]}
     return {"role": turn.role, "content": turn.text}
+
+
+def _file(document: Document, whole: bool) -> dict[str, Any]:
+    if not whole:
+        return {"type": "text", "text": f"[file: {document.name}]"}
+    return {"type": "file", "file": {"filename": document.name, "file_data": document.url}}
 
 
 def _answer(turn: Turn, thought: str | None) -> dict[str, Any]:

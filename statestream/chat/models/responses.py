@@ -14,9 +14,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
-from statestream.chat.models import Piece, ToolCall, ToolSpec, Turn
+from statestream.chat.models import Document, Piece, ToolCall, ToolSpec, Turn
 from statestream.chat.models.endpoint import Endpoint, digest, require
-from statestream.chat.models.failures import rejects
+from statestream.chat.models.failures import rejects, rejects_documents
 from statestream.chat.models.layout import parts_of
 from statestream.chat.models.openai import open_client
 from statestream.chat.models.output import output_of, strict_schema
@@ -60,6 +60,8 @@ class _Habits:
 
     def __init__(self) -> None:
         self.encrypted = self.summaries = self.schemas = True
+        self.documents = True
+        """Whether the provider takes PDFs. Those that do not get their names."""
 
 
 class _Request:
@@ -98,7 +100,7 @@ class _Request:
             "tools": [_tool(tool) for tool in self._tools] or None,
             "extra_headers": dict(settings.headers) or None,
         }
-        items = [item for turn in self._turns for item in _items(turn, self._items_wanted)]
+        items = [item for turn in self._turns for item in _items(turn, self._items_wanted, habits.documents)]
         request = {"model": self._model, "input": items, "stream": True, "store": False}
         return request | {name: value for name, value in optional.items() if value is not None}
 
@@ -123,6 +125,9 @@ class _Request:
         if "text" in members and habits.schemas and rejects(error, "text.format", "json_schema"):
             habits.schemas = False
             return True
+        if habits.documents and rejects_documents(error, self._turns):
+            habits.documents = False
+            return True
         if rejects(error, "encrypted", "Encrypted"):
             sent = any(item.get("type") == "reasoning" for item in members["input"])
             if sent and self._items_wanted:
@@ -134,17 +139,24 @@ class _Request:
         return False
 
 
-def _items(turn: Turn, items: bool) -> Iterator[dict[str, Any]]:
+def _items(turn: Turn, items: bool, documents: bool) -> Iterator[dict[str, Any]]:
     if turn.role == "tool":
         yield {"type": "function_call_output", "call_id": turn.answers, "output": turn.text}
     elif turn.role == "assistant":
         yield from _answer(turn, items)
-    elif turn.images:
+    elif turn.images or turn.documents:
         text = [{"type": "input_text", "text": turn.text}] if turn.text else []
         images = [{"type": "input_image", "image_url": url, "detail": "auto"} for url in turn.images]
-        yield {"role": turn.role, "content": [*text, *images]}
+        files = [_file(each, documents) for each in turn.documents]
+        yield {"role": turn.role, "content": [*text, *images, *files]}
     else:
         yield {"role": turn.role, "content": turn.text}
+
+
+def _file(document: Document, whole: bool) -> dict[str, Any]:
+    if not whole:
+        return {"type": "input_text", "text": f"[file: {document.name}]"}
+    return {"type": "input_file", "filename": document.name, "file_data": document.url}
 
 
 def _answer(turn: Turn, items: bool) -> Iterator[dict[str, Any]]:

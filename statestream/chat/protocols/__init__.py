@@ -18,6 +18,7 @@ from statestream.chat.protocols.ai_sdk.routes import routes as ai_sdk
 from statestream.chat.protocols.ai_socket.routes import routes as ai_socket
 from statestream.chat.protocols.phases.routes import routes as phases
 from statestream.chat.protocols.rest.approvals import routes as approvals
+from statestream.chat.protocols.rest.files import routes as files
 from statestream.chat.protocols.rest.people import routes as people
 from statestream.chat.protocols.rest.queue import routes as queue
 from statestream.chat.protocols.rest.routes import routes as rest
@@ -27,6 +28,7 @@ from statestream.server.contract import Route
 PROTOCOLS: Final[Sequence[Callable[[Conversations], list[Route]]]] = (
     rest,
     people,
+    files,
     approvals,
     queue,
     text,

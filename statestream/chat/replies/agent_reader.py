@@ -22,7 +22,7 @@ from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.replies.nested_runs import NestedRuns
 from statestream.chat.settings import Timeouts
-from statestream.core.errors import Refused, Unauthenticated, Unavailable
+from statestream.core.errors import Refused, TooLarge, Unauthenticated, Unavailable
 from statestream.store.slow_calls import SlowCalls, Stepped
 
 log = logging.getLogger("statestream")
@@ -65,6 +65,8 @@ class AgentReader:
             return failed(failure.kind, str(failure))
         except Refused as refused:
             return failed(refused.reason, refused.sentence)
+        except TooLarge as error:
+            return failed("too_large", f"{str(error).capitalize()}.")
         except Unavailable:  # whoever asks again continues
             return INTERRUPTED
         except Unauthenticated:
@@ -96,9 +98,14 @@ class AgentReader:
     async def _execute(self, intake: Intake, task: Task) -> End | HandOver:
         silence = asyncio.timeout(None)
         try:
-            async with silence, contextlib.aclosing(self._agent.execute(task, self._context)) as pieces:
+            async with (
+                silence,
+                contextlib.aclosing(self._agent.execute(task, self._context)) as pieces,
+                contextlib.aclosing(self._context.keeping(pieces)) as with_stored,
+            ):
                 silence.reschedule(asyncio.get_running_loop().time() + self._timeouts.first)
-                taken = await intake.read(_within_budget(pieces, intake), silence, self._timeouts.idle)
+                kept = _within_budget(with_stored, intake)
+                taken = await intake.read(kept, silence, self._timeouts.idle)
         except TimeoutError:
             if silence.expired():
                 return LATE

@@ -75,8 +75,11 @@ class NestedRuns:
         builder, said = self._builder.nested(call), _Said()
         nested = context.of_run(agent.name, NestedRuns(self._intake, builder, self._agents, self._depth + 1))
         with agent_span(agent.name, task.chat):
-            async with contextlib.aclosing(agent.execute(task, nested)) as pieces:
-                async for piece in pieces:
+            async with (
+                contextlib.aclosing(agent.execute(task, nested)) as pieces,
+                contextlib.aclosing(nested.keeping(pieces)) as with_stored,
+            ):
+                async for piece in with_stored:
                     await self._intake.take_nested(builder, piece)
                     said.add(piece)
         return said.text(agent.name)

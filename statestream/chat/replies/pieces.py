@@ -8,7 +8,18 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from statestream.chat.agents import AgentPiece, Data, HandOver, Source, Speaker, Status, ToolResult, ToolUse
+from statestream.chat.agents import (
+    AgentPiece,
+    Data,
+    File,
+    HandOver,
+    Source,
+    Speaker,
+    Status,
+    StoredFile,
+    ToolResult,
+    ToolUse,
+)
 from statestream.chat.approvals import approval_of
 from statestream.chat.models import CallPiece, ModelFailed, Opaque, Piece, Reasoning, Refusal
 from statestream.chat.replies.growth import cleaned
@@ -30,6 +41,8 @@ def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
         builder.whole(_data(piece))
     elif isinstance(piece, Source):
         builder.whole(_source(piece))
+    elif isinstance(piece, StoredFile):
+        builder.whole(piece.part, piece.actions)
     elif isinstance(piece, Status):
         builder.status(piece.text)
     elif isinstance(piece, Speaker):
@@ -40,7 +53,7 @@ def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
         _add_of_model(builder, piece)
 
 
-def _add_of_model(builder: ReplyBuilder, piece: Piece) -> None:
+def _add_of_model(builder: ReplyBuilder, piece: Piece | File) -> None:
     if isinstance(piece, str):
         builder.text("text", piece)
     elif isinstance(piece, CallPiece):

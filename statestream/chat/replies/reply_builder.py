@@ -267,11 +267,13 @@ class ReplyBuilder:
                 self._noted.add(part)
                 self._running[id] = part
 
-    def whole(self, part: Mapping[str, Any]) -> None:
-        """Adds a part that does not grow. Raises ModelFailed, NotJSON."""
+    def whole(self, part: Mapping[str, Any], with_it: Sequence[Action] = ()) -> None:
+        """Adds a part that does not grow, and actions that belong to it. Raises ModelFailed, NotJSON."""
         self._follow()
         self._open = None
         self._growth.whole({**part, **self._mark})
+        for action in with_it:
+            self._growth.act(action)
 
     def queued(self) -> None:
         """The run waits for its turn."""

@@ -19,6 +19,7 @@ from statestream.chat.agents import Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent
 from statestream.chat.chats import owner_in, state_of
+from statestream.chat.file_keeper import FileKeeper
 from statestream.chat.messages import Message, State, find, path, text_of
 from statestream.chat.models import Turn, provider_of
 from statestream.chat.models.settings import ModelSettings
@@ -35,6 +36,7 @@ from statestream.chat.replies.reply_run import Job, Reader, ReplyRun
 from statestream.chat.replies.reply_tasks import ReplyTasks
 from statestream.chat.replies.retrying import Retrying
 from statestream.chat.replies.run_queue import Place, RunQueue
+from statestream.chat.replies.sent_files import filled_in, with_files
 from statestream.chat.replies.tasks import task_of
 from statestream.chat.replies.titles import first_words, title_of
 from statestream.chat.replies.turns import turns_of
@@ -60,8 +62,9 @@ class ReplyMaker:
         take_lease: Callable[[], Awaitable[None]],
         quota: Quota,
         queue: RunQueue,
+        files: FileKeeper,
     ) -> None:
-        self._view, self._settings, self._tasks = view, settings, tasks
+        self._view, self._settings, self._tasks, self._files = view, settings, tasks, files
         self._retrying = Retrying(settings.retries, settings.timeouts.first, tasks.totals.retried_after)
         self._node, self._take_lease, self._quota, self._queue = node, take_lease, quota, queue
 
@@ -277,11 +280,11 @@ class ReplyMaker:
         calls: Mapping[int, tuple[Call, StoreView]],
     ) -> Reader:
         settings, view = self._settings, self._view
-        context = Context(view.seen_by(self._principal(job.by)), view, job.key, job.reply, self._retrying)
+        asker = view.seen_by(self._principal(job.by))
+        context = Context(asker, view, self._files, job.key, job.reply, self._retrying)
         if agent is not None:
-            task = partial(view.complete, lambda: self._task(job))
+            task = partial(self._task, job)
             return AgentReader(agent, settings.agents, context, settings.timeouts, task, view.slow_calls)
-        turns = partial(view.complete, lambda: self._turns(job, provider_of(settings.model)))
         own = job.brought.settings
         chosen = settings.asking if own is None else settings.asking | own
         return ModelReader(
@@ -289,21 +292,28 @@ class ReplyMaker:
             Asking(settings=chosen, tools=job.brought.tools),
             settings.tools,
             settings.timeouts,
-            turns,
+            partial(self._turns, job, provider_of(settings.model)),
             view.slow_calls,
             context,
             settings.agents,
             calls,
         )
 
-    def _turns(self, job: Job, provider_name: str) -> list[Turn]:
-        sent = provider.sent_by(self._view, job.key, provider_name)
-        shown = archive.shown_path(self._view, job.key, self._settings.window)
-        said = with_context(shown, job.reply, job.brought.context)
-        return turns_of(said, self._settings.window, job.maker, sent)
+    async def _turns(self, job: Job, provider_name: str) -> list[Turn]:
+        view, window = self._view, self._settings.window
+        shown = await self._shown(job)
+        sent = await view.complete(lambda: provider.sent_by(view, job.key, provider_name))
+        filled = await with_files(self._files, job.key, shown, window)
+        said = with_context(filled_in(shown, filled), job.reply, job.brought.context)
+        return turns_of(said, window, job.maker, sent)
 
-    def _task(self, job: Job) -> Task:
-        return task_of(self._view, job.key, job.reply, self._settings.window, job.brought)
+    async def _task(self, job: Job) -> Task:
+        view, window = self._view, self._settings.window
+        filled = await with_files(self._files, job.key, await self._shown(job), window)
+        return await view.complete(lambda: task_of(view, job.key, job.reply, window, job.brought, filled))
+
+    async def _shown(self, job: Job) -> list[Message]:
+        return await self._view.complete(lambda: archive.shown_path(self._view, job.key, self._settings.window))
 
     async def _follow_up(self, job: Job, run: ReplyRun) -> None:
         """After a reply: its tokens are counted, old messages move to the archive, what nobody needs any more of opaque

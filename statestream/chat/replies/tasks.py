@@ -14,6 +14,7 @@ from statestream.chat.messages import Message, State, find, handing_over
 from statestream.chat.models import Turn
 from statestream.chat.provisions import Provisions, with_context
 from statestream.chat.replies.deciding import decided
+from statestream.chat.replies.sent_files import Filled, filled_in
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.slices import archive
 from statestream.chat.slices.continuations import kept_parts
@@ -24,8 +25,11 @@ ANY_MODEL: Final = ""
 """The name of no model. An agent may send its turns to any: all calls in them get ids that every provider accepts."""
 
 
-def task_of(view: StoreView, key: str, reply: str, window: int, brought: Provisions) -> Task:
-    """What the agent that makes a reply is to do. Raises Refused if the chat was deleted, and NotLoaded."""
+def task_of(view: StoreView, key: str, reply: str, window: int, brought: Provisions, filled: Filled) -> Task:
+    """What the agent that makes a reply is to do. `filled` are messages with their files, for the turns.
+
+    Raises Refused if the chat was deleted, and NotLoaded.
+    """
     shown = archive.shown_path(view, key, window)
     messages = [message for message in shown if message["id"] != reply][-window:]
     if not messages:
@@ -39,7 +43,9 @@ def task_of(view: StoreView, key: str, reply: str, window: int, brought: Provisi
         reply=reply,
         question=messages[-1],
         messages=messages,
-        turns=_turns(with_context(messages, reply, brought.context), made, continues, marker, window),
+        turns=_turns(
+            with_context(filled_in(messages, filled), reply, brought.context), made, continues, marker, window
+        ),
         decided={} if made is None else decided(made, marker or 0),
         continues=continues,
         tools=brought.tools,

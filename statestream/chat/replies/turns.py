@@ -14,7 +14,7 @@ strictest rules that are known:
    are left out.
 4. The ids of all calls differ. A call of another model has an id of nine letters and digits.
 5. The name of a call consists of at most 64 letters, digits, `_` and `-`, and its arguments are a JSON object.
-6. No turn is empty, or blank: each has text, images or calls.
+6. No turn is empty, or blank: each has text, images, documents or calls.
 7. The last turn is a user's, or the outcome of a call. It belongs to the newest question, which no window cuts off. If
    the answer to that question is to continue, the last turn is the request to continue: newer models reject a
    conversation that ends with their own words.
@@ -34,6 +34,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from statestream.chat.file_urls import file_of, is_data
 from statestream.chat.messages import (
     NOT_RUN,
     Message,
@@ -44,7 +45,7 @@ from statestream.chat.messages import (
     short_id,
     text_of,
 )
-from statestream.chat.models import CONTINUE, ToolCall, Turn
+from statestream.chat.models import CONTINUE, Document, ToolCall, Turn
 from statestream.chat.slices.provider import NOTHING, Sent
 
 BETWEEN: Final = "\n\n"
@@ -53,6 +54,7 @@ NOTHING_SAID: Final = "Nothing more was said."
 NO_TEXT: Final = '""'
 """A tool's outcome without text, which some providers refuse, as JSON."""
 MAX_NAME: Final = 64
+PDF: Final = "application/pdf"
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]", re.ASCII)
 
 
@@ -98,16 +100,30 @@ def _turns(message: Message, model: str, sent: Sent) -> list[Turn]:
 def _question(message: Message) -> Turn:
     files = [part for part in message["parts"] if part["type"] == "file"]
     images = tuple(part["url"] for part in files if _is_image(part))
-    others = (f"[file: {part.get('filename') or part['mediaType']}]" for part in files if not _is_image(part))
+    documents = tuple(_document(part) for part in files if _is_document(part))
+    others = (_named(part) for part in files if not _is_image(part) and not _is_document(part))
     text = "\n".join(line for line in (text_of(message), *others) if line.strip())
-    if not text and not images:
+    if not text and not images and not documents:
         text = f"[{', '.join(dict.fromkeys(part['type'] for part in message['parts'])) or 'nothing'}]"
-    return Turn(role="user", text=text, images=images)
+    return Turn(role="user", text=text, images=images, documents=documents)
 
 
 def _is_image(file: Part) -> bool:
-    """Models receive images; of other files they receive the name or the type."""
-    return str(file["mediaType"]).startswith("image/")
+    """Whether models receive it as an image. A file that was not read has a URL that they cannot open."""
+    return str(file["mediaType"]).startswith("image/") and file_of(file["url"]) is None
+
+
+def _is_document(file: Part) -> bool:
+    return str(file["mediaType"]).startswith(PDF) and is_data(file["url"])
+
+
+def _document(file: Part) -> Document:
+    return Document(url=file["url"], name=file.get("filename", "document.pdf"))
+
+
+def _named(file: Part) -> str:
+    """Of other files, models receive the name or the type."""
+    return f"[file: {file.get('filename') or file['mediaType']}]"
 
 
 def _step(message: Message, step: int, parts: Sequence[tuple[int, Part]], sent: Sent) -> Iterator[Turn]:
@@ -170,6 +186,7 @@ def _joined(first: Turn, second: Turn) -> Turn:
         second,
         text=BETWEEN.join(turn.text for turn in (first, second) if turn.text),
         images=first.images + second.images,
+        documents=first.documents + second.documents,
     )
 
 

@@ -9,6 +9,8 @@
     membership     who belongs to the chat, for rules
     listing        the chats of each person
     archive        older messages
+    uploads        files that no message has yet
+    kept_files     files of messages
     provider       opaque data of providers
     deleted_chats  ids that cannot be used again
     erasures       deleted chats that are still to be erased from the journal

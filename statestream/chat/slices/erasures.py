@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from statestream.chat.nodes.presence import NAME as PRESENCE
-from statestream.chat.slices import archive, later, membership, provider, runs, storage, waits
+from statestream.chat.slices import archive, kept_files, later, membership, provider, runs, storage, uploads, waits
 from statestream.chat.slices.conversation import deleted, name_of
 from statestream.core.change import REMOVED
 from statestream.core.selection import Selection
@@ -22,7 +22,17 @@ from statestream.core.slices import Slice
 from statestream.store.view import StoreView
 
 NAME: Final = "chat_erasure"
-_FAMILIES: Final = (later.NAME, provider.NAME, storage.NAME, runs.NAME, waits.NAME, membership.NAME, PRESENCE)
+_FAMILIES: Final = (
+    later.NAME,
+    provider.NAME,
+    storage.NAME,
+    runs.NAME,
+    waits.NAME,
+    uploads.NAME,
+    kept_files.NAME,
+    membership.NAME,
+    PRESENCE,
+)
 
 erasures_slice = Slice(NAME, initial={"pages": 0}, keyed=True, internal=True, hidden=True)
 

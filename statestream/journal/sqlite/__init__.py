@@ -72,6 +72,11 @@ class SqliteJournal:
             raise ValueError("expected a journal URL like sqlite:///path.db (sqlite:////path.db if it is absolute)")
         return cls(unquote(parts.path[1:]))
 
+    @property
+    def files_folder(self) -> Path:
+        """Where files can be that the state names: beside the journal."""
+        return self.path.with_name(f"{self.path.name}.files")
+
     async def open(self) -> None:
         try:
             check_foreign(self.path)

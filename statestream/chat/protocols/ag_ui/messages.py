@@ -1,7 +1,7 @@
 """A chat as AG-UI messages, and the ids of the parts of a reply.
 
 A reply becomes several AG-UI messages: for each step of the model one of the assistant, with its text and its tool
-calls, then one for each outcome. Its reasoning is messages of its own, and so are data and sources: activities.
+calls, then one for each outcome. Its reasoning is messages of its own, and so are data, sources and files: activities.
 
     <reply>  <reply>:<step>     the assistant's, of the first step and of later ones
     <reply>:reasoning-<part>    <reply>:call-<part>    <reply>:result-<part>    <reply>:activity-<part>
@@ -27,8 +27,11 @@ AGMessage = dict[str, Any]
 MAX_SNAPSHOT: Final = 8 << 20
 """Bytes of messages in one event: the client rejects events of more than 10 Mi characters."""
 
-
-_MEMBERS: Final = {"source": ("url", "title"), "agent": ("name", "by", "note")}
+_MEMBERS: Final = {
+    "source": ("url", "title"),
+    "file": ("mediaType", "url", "filename"),
+    "agent": ("name", "by", "note"),
+}
 """The members of parts that are activities."""
 
 
@@ -102,7 +105,7 @@ def is_reasoning(part: Part) -> bool:
 
 
 def activity_of(reply: str, index: int, part: Part) -> AGMessage:
-    """Data, a source or another agent as an activity, whose content is an object."""
+    """Data, a source, a file or another agent as an activity, whose content is an object."""
     if part["type"] in _MEMBERS:
         kind, content = part["type"], {name: part[name] for name in _MEMBERS[part["type"]] if name in part}
     else:

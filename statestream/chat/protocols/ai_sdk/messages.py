@@ -25,6 +25,8 @@ SETTLED: Final = {"providerExecuted": True}
 """A member of calls with an outcome. Without it, `lastAssistantMessageIsCompleteWithToolCalls` takes an outcome for one
 that the page has made and must send: it would do so again and again if the reply ends there.
 """
+OWN: Final = "statestream"
+"""The name under which metadata is ours."""
 
 
 def ui_messages(state: State) -> list[dict[str, Any]]:
@@ -68,7 +70,13 @@ def kind_of(message: Message, part: Part) -> tuple[str, dict[str, Any]]:
 
 
 def whole_part(part: Part, index: int) -> dict[str, Any]:
-    """A part of a reply that does not grow: data, a source, an agent. It is the same in a message and as a chunk."""
+    """A part of a reply that does not grow, such as a source or a file. It is the same in a message and as a chunk.
+
+    A chunk has no place for the name of a file but the metadata of a provider.
+    """
+    if part["type"] == "file":
+        name = {"providerMetadata": {OWN: {"filename": part["filename"]}}} if "filename" in part else {}
+        return {"type": "file", "mediaType": part["mediaType"], "url": part["url"], **name}
     if part["type"] == "source":
         title = {"title": part["title"]} if "title" in part else {}
         return {"type": "source-url", "sourceId": str(index), "url": part["url"], **title}

@@ -35,6 +35,7 @@ from pydantic import ConfigDict, Field
 from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision, ToolAnswer
 from statestream.chat.chats import chat_key
+from statestream.chat.file_urls import same_parts
 from statestream.chat.messages import KEPT_DEPTH, Message, State, call_id, find, message_or_reply, path
 from statestream.chat.protocols.ai_sdk.messages import own_metadata
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_metadata, check_parts
@@ -265,7 +266,7 @@ class ChatPost(Post):
 
 
 def _has_content(message: Message, parts: list[dict[str, Any]]) -> bool:
-    return canonical(message["parts"]) == canonical(parts)
+    return same_parts(message["parts"], parts)
 
 
 def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:

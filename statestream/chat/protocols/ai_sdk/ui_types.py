@@ -104,6 +104,15 @@ class UISource(TypedDict):
     title: NotRequired[str]
 
 
+class UIFile(TypedDict):
+    """A file of an agent: a part of a message, and a chunk. Its name is `providerMetadata.statestream.filename`."""
+
+    type: Literal["file"]
+    mediaType: str
+    url: str
+    providerMetadata: NotRequired[dict[str, dict[str, str]]]
+
+
 class UIStatusText(TypedDict):
     """A few words."""
 
@@ -124,7 +133,7 @@ class UIMessage(TypedDict):
     id: str
     role: Literal["user", "assistant"]
     metadata: UIMetadata
-    parts: list[UIStepStart | UIText | UIReasoning | UITool | UISource | FilePart | DataPart]
+    parts: list[UIStepStart | UIText | UIReasoning | UITool | UISource | UIFile | FilePart | DataPart]
 
 
 class UIMessages(TypedDict):
@@ -269,6 +278,7 @@ UIChunk = (
     | UIToolOutput
     | UIToolOutputError
     | UISource
+    | UIFile
     | UIStatus
     | DataPart
     | UIMessageMetadata
