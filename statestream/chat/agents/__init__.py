@@ -35,12 +35,21 @@ class HandedOver(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class ToolResult(Struct, frozen=True, kw_only=True):
+    """How the call with that id ended: with a result, which is JSON, or with `error`, a sentence for people."""
+
+    id: str
+    result: Any = None
+    error: str | None = None
+
+
 class Task(Struct, frozen=True, kw_only=True):
     """What an agent is to do: answer `question`.
 
     `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
     oldest first; the last one is the question. `turns` are the same as models take them. `decided` has the decisions
-    about calls that needed approval, by the ids of the calls. If it is not empty, this run continues the reply.
+    about calls that needed approval, by the ids of the calls. `answered` has the
+    results of calls that windows have run. If one of them is not empty, this run continues the reply.
     `continues` is the reply that was cut off and that this one continues: everybody sees its parts already. Its turns
     are among `turns`, followed by the request to continue. `handed_over` says who has handed this reply over to this
     agent: what the reply had until then is among `turns`, too. `tools` are those that the front end of the person who
@@ -58,6 +67,12 @@ class Task(Struct, frozen=True, kw_only=True):
     handed_over: HandedOver | None = None
     tools: Sequence[ToolSpec] = ()
     context: Sequence[ContextItem] = ()
+    answered: Mapping[str, ToolResult] = field(default_factory=dict)
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether this run continues a reply that has waited for people or windows."""
+        return bool(self.decided or self.answered)
 
     @property
     def text(self) -> str:
@@ -71,20 +86,17 @@ class ToolUse(Struct, frozen=True, kw_only=True):
     With `approval`, somebody has to approve the call first, even if the agent has already yielded it without
     `approval`. When the agent returns, the reply waits until somebody decides, however long that takes. Then the agent
     runs again, and finds the decision in `task.decided`.
+
+    With `frontend`, a window runs the tool. The reply waits in the same way, and the agent finds the result in
+    `task.answered`. A window knows the tools of its page, so the name should be one of `task.tools`, or one that the
+    page is known to have.
     """
 
     id: str
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     approval: bool | Approval = False
-
-
-class ToolResult(Struct, frozen=True, kw_only=True):
-    """How the call with that id ended: with a result, which is JSON, or with `error`, a sentence for people."""
-
-    id: str
-    result: Any = None
-    error: str | None = None
+    frontend: bool = False
 
 
 class Data(Struct, frozen=True, kw_only=True):

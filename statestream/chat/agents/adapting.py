@@ -60,5 +60,10 @@ def output(value: Any) -> Data:
 
 
 def is_to_end(task: Task, call: str) -> bool:
-    """Whether the reply still lacks the outcome of a call. It already has the outcome of denied calls."""
-    return call not in task.decided or task.decided[call].approved
+    """Whether the reply still lacks the outcome of a call. It already has that of denied calls, and of windows."""
+    return call not in task.answered and (call not in task.decided or task.decided[call].approved)
+
+
+def is_new(task: Task, call: str) -> bool:
+    """Whether the reply does not have the call yet. It has the calls for which it has waited."""
+    return call not in task.decided and call not in task.answered

@@ -52,10 +52,12 @@ class Context:
     """The state as the person who asks may see it. `view` is theirs; `server` is the server's own.
 
     `chat` and `reply` are the ids of the chat and of the reply. `call` is the id of the tool call; in an agent, None.
-    `runner` runs other agents, while the reply is made.
+    `runner` runs other agents, while the reply is made. `tools` are those that the front end of the person who asks can
+    run.
     """
 
     call: str | None = None
+    tools: Sequence[ToolSpec] = ()
 
     def __init__(
         self, view: StoreView, server: StoreView, files: FileKeeper, key: str, reply: str, retrying: Retrying

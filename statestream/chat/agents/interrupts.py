@@ -1,5 +1,7 @@
 """Interrupts of LangGraph that ask for the approval of tool calls, as LangChain's HumanInTheLoopMiddleware does.
 
+If a window has to run a call, the middleware of `langchain` says so, with the id of the call (`in_window`).
+
 The middleware asks either about all calls of an answer at once, without their ids (`action_requests`), or about a
 single call, with its id (`tool_approval`).
 
@@ -9,13 +11,15 @@ Invariants: pure. An interrupt that asks for anything else is refused: nobody co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from statestream.chat.agents import ToolUse
+from statestream.chat.agents import Task, ToolUse
 from statestream.chat.agents.adapting import shown_arguments
 from statestream.chat.approvals import DENIED, Decided
 from statestream.chat.models import ModelFailed
 
+IN_WINDOW: Final = "in_window"
+"""The member of an interrupt's value that says that a window runs the call."""
 Running = Mapping[str, ToolUse]
 """The calls without an outcome, by their ids."""
 
@@ -23,19 +27,39 @@ Running = Mapping[str, ToolUse]
 def asked(interrupts: Iterable[Any], running: Running) -> list[ToolUse]:
     """The calls that need approval. Raises ModelFailed if the graph asks for anything else."""
     left = dict(running)
-    calls = [running[id] for interrupt in interrupts for id in _calls(interrupt.value, left)]
+    calls = [
+        (running[id], _is_for_window(interrupt.value))
+        for interrupt in interrupts
+        for id in _calls(interrupt.value, left)
+    ]
     return [
-        ToolUse(id=call.id, name=call.name, arguments=shown_arguments(call.arguments), approval=True) for call in calls
+        ToolUse(
+            id=call.id,
+            name=call.name,
+            arguments=shown_arguments(call.arguments),
+            approval=not in_window,
+            frontend=in_window,
+        )
+        for call, in_window in calls
     ]
 
 
-def answers(interrupts: Iterable[Any], running: Running, decided: Mapping[str, Decided]) -> dict[str, Any]:
+def answers(interrupts: Iterable[Any], running: Running, task: Task) -> dict[str, Any]:
     """The answer to each interrupt for the graph, by the interrupt's id. Raises ModelFailed."""
     found, left = {}, dict(running)
     for interrupt in interrupts:
-        decisions = [_decision(running[id], decided[id]) for id in _calls(interrupt.value, left)]
+        if _is_for_window(interrupt.value):
+            [id] = _calls(interrupt.value, left)
+            answer = task.answered[id]
+            found[interrupt.id] = {"result": answer.result} if answer.error is None else {"error": answer.error}
+            continue
+        decisions = [_decision(running[id], task.decided[id]) for id in _calls(interrupt.value, left)]
         found[interrupt.id] = decisions[0] if "tool_call_id" in interrupt.value else {"decisions": decisions}
     return found
+
+
+def _is_for_window(value: Any) -> bool:
+    return isinstance(value, dict) and IN_WINDOW in value
 
 
 def _calls(value: Any, left: dict[str, ToolUse]) -> list[str]:

@@ -70,10 +70,10 @@ async def run(
     reply = _Reply(messages)
     given: Any = {"messages": messages} if earlier is None else None
     for piece in () if earlier is None else reply.earlier(earlier, task.question["id"]):
-        if not task.decided and task.continues is None:  # otherwise, they are in the reply already
+        if not task.has_waited and task.continues is None:  # otherwise, they are in the reply already
             yield piece
-    if earlier is not None and task.decided:
-        given = Command(resume=answers(earlier.interrupts, reply.running, task.decided))
+    if earlier is not None and task.has_waited:
+        given = Command(resume=answers(earlier.interrupts, reply.running, task))
     stream: Any = graph.astream(  # a generator, which its type does not say
         given,
         settings,

@@ -22,13 +22,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from statestream.chat.agents import AgentPiece, Speaker, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require, shown_arguments
+from statestream.chat.agents.adapting import arguments_of, as_json, is_new, is_to_end, output, require, shown_arguments
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED, Decided
 from statestream.chat.models import ModelFailed, Reasoning, Refusal, Turn, Usage
@@ -59,6 +59,8 @@ async def run(
     from openai import OpenAIError
 
     settings = config or RunConfig(tracing_disabled=True)
+    offered = _of_front_end(agent, task)
+    agent = agent.clone(tools=[*agent.tools, *offered.values()]) if offered else agent
     beginning = await _beginning(agent, task, context)
     running = Runner.run_streamed(agent, beginning, context=context, run_config=settings)
     stream: Any = running.stream_events()  # a generator, which its type does not say
@@ -77,12 +79,41 @@ async def run(
         running.cancel()
         if running.run_loop_task is not None:  # it closes the connection to the provider
             await asyncio.wait((running.run_loop_task,), timeout=GRACE_SECONDS)
-    for piece in await _end(running, context):
+    for piece in await _end(running, context, offered):
         yield piece
 
 
-async def _end(running: Any, context: Context) -> list[AgentPiece]:
-    """What follows the events: calls that need approval, or an output that is not text, and the usage."""
+def _of_front_end(agent: Agent[Any], task: Task) -> dict[str, Any]:
+    """The tools that the front end runs, by name. The agent's own tools come first.
+
+    To the SDK, they need approval. Once a window has run a call, it is approved, and its result is there.
+    """
+    from agents import FunctionTool
+
+    async def result_of(context: Any, _: str) -> str:
+        answer = task.answered[context.tool_call_id]
+        return orjson.dumps(answer.result).decode() if answer.error is None else answer.error
+
+    own = {tool.name for tool in agent.tools}
+    return {
+        tool.name: FunctionTool(
+            name=tool.name,
+            description=tool.description,
+            params_json_schema=dict(tool.parameters),
+            on_invoke_tool=result_of,
+            strict_json_schema=False,
+            needs_approval=True,
+        )
+        for tool in task.tools
+        if tool.name not in own
+    }
+
+
+async def _end(running: Any, context: Context, offered: Mapping[str, Any]) -> list[AgentPiece]:
+    """What follows the events: calls that need approval or a window, or an output that is not text, and the usage.
+
+    `offered` are the tools of the front end.
+    """
     used = running.context_wrapper.usage
     usage = Usage(
         input=used.input_tokens,
@@ -92,7 +123,8 @@ async def _end(running: Any, context: Context) -> list[AgentPiece]:
     )
     if running.interruptions:
         await context.store(KEPT, running.to_state().to_json(context_serializer=lambda _: {}))
-        return [*(_use(each.raw_item, approval=True) for each in running.interruptions), usage]
+        calls = [each.raw_item for each in running.interruptions]
+        return [*(_waiting(call, frontend=_member(call, "name") in offered) for call in calls), usage]
     shown = [] if isinstance(running.final_output, str) else [output(running.final_output)]
     return [*shown, usage]
 
@@ -102,14 +134,17 @@ async def _end(running: Any, context: Context) -> list[AgentPiece]:
 
 async def _beginning(agent: Agent[Any], task: Task, context: Context) -> Any:
     """The conversation, or the state of a run that has waited, with the decisions."""
-    if KEPT not in context.stored or not task.decided:
+    if KEPT not in context.stored or not task.has_waited:
         return _items(task.turns)
     from agents import RunContextWrapper, RunState
 
     override: Any = RunContextWrapper(context)
     state: Any = await RunState.from_json(agent, context.stored[KEPT], context_override=override)
     for call in state.get_interruptions():
-        decided = task.decided[_member(call.raw_item, "call_id")]
+        if (id := _member(call.raw_item, "call_id")) in task.answered:
+            state.approve(call)
+            continue
+        decided = task.decided[id]
         if decided.approved and decided.arguments == shown_arguments(_member(call.raw_item, "arguments")):
             state.approve(call)
         else:
@@ -128,14 +163,14 @@ def _told(decided: Decided) -> str:
 
 
 def _pieces(event: Any, agent: Agent[Any], task: Task) -> Iterator[AgentPiece]:
-    """The pieces for an event. Calls that people have decided about are in the reply already."""
+    """The pieces for an event. Calls for which the reply has waited are in it already."""
     if event.type == "agent_updated_stream_event":
         if event.new_agent is not agent:
             yield Speaker(agent=event.new_agent.name)
     elif event.type == "raw_response_event":
         yield from _of_model(event.data)
     elif event.name == "tool_called":
-        if _member(event.item.raw_item, "call_id") not in task.decided:
+        if is_new(task, _member(event.item.raw_item, "call_id")):
             yield _use(event.item.raw_item)
     elif event.name == "tool_output" and is_to_end(task, id := _member(event.item.raw_item, "call_id")):
         yield ToolResult(id=id, result=as_json(event.item.output))
@@ -150,9 +185,15 @@ def _of_model(data: Any) -> Iterator[AgentPiece]:
         yield Refusal(text=data.delta)
 
 
-def _use(call: Any, *, approval: bool = False) -> ToolUse:
-    arguments = shown_arguments(_member(call, "arguments")) if approval else _arguments(call)
-    return ToolUse(id=_member(call, "call_id"), name=_member(call, "name"), arguments=arguments, approval=approval)
+def _use(call: Any) -> ToolUse:
+    return ToolUse(id=_member(call, "call_id"), name=_member(call, "name"), arguments=_arguments(call))
+
+
+def _waiting(call: Any, *, frontend: bool) -> ToolUse:
+    """A call that waits for approval, or for a window."""
+    arguments = shown_arguments(_member(call, "arguments"))
+    id, name = _member(call, "call_id"), _member(call, "name")
+    return ToolUse(id=id, name=name, arguments=arguments, approval=not frontend, frontend=frontend)
 
 
 def _member(item: Any, name: str) -> str:

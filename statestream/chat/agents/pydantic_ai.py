@@ -12,6 +12,8 @@
 Tools get the context as `ctx.deps`, so that they can read the state and dispatch actions as the person who asks. If one
 of them needs approval, the reply waits until somebody has decided.
 
+The tools of the front end are external tools of the framework: the reply waits until a window has run them.
+
 Invariants: the conversation comes from the chat. The framework's own history is kept only for a waiting reply, until
 that reply ends. An error of a model becomes ModelFailed with a sentence of ours, because the framework's messages may
 quote prompts.
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from statestream.chat.agents import AgentPiece, Task, ToolResult, ToolUse
-from statestream.chat.agents.adapting import arguments_of, as_json, is_to_end, output, require, shown_arguments
+from statestream.chat.agents.adapting import arguments_of, as_json, is_new, is_to_end, output, require, shown_arguments
 from statestream.chat.agents.context import Context
 from statestream.chat.approvals import DENIED
 from statestream.chat.models import Finish, ModelFailed, Reasoning, Turn, Usage
@@ -54,12 +56,15 @@ async def run(agent: Agent[Any, Any], task: Task, context: Context, *, deps: Any
     from pydantic_ai import AgentRunResultEvent, DeferredToolRequests
     from pydantic_ai.exceptions import AgentRunError
 
+    tools = _of_front_end(agent, task)
+    more: Any = {} if tools is None else {"toolsets": [tools], "output_type": _with_requests(agent.output_type)}
     prompt, history, results = _beginning(task, context)
     stream = agent.run_stream_events(
         prompt,
         message_history=history,
         deferred_tool_results=results,
         deps=context if deps is None else deps,
+        **more,
     )
     try:
         async with stream as events:
@@ -75,6 +80,30 @@ async def run(agent: Agent[Any, Any], task: Task, context: Context, *, deps: Any
         raise _failure(error) from None
 
 
+# tools of the front end
+
+
+def _of_front_end(agent: Agent[Any, Any], task: Task) -> Any:
+    """The tools that the front end runs, as a toolset; None if there are none. The agent's own tools come first."""
+    from pydantic_ai import ExternalToolset, ToolDefinition
+
+    own = {name for toolset in agent.toolsets for name in getattr(toolset, "tools", ())}
+    tools = [
+        ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=dict(tool.parameters))
+        for tool in task.tools
+        if tool.name not in own
+    ]
+    return ExternalToolset(tools) if tools else None
+
+
+def _with_requests(output: Any) -> list[Any]:
+    """The types of an agent's output, with the one for calls that the framework does not run itself."""
+    from pydantic_ai import DeferredToolRequests
+
+    types = list(output) if isinstance(output, list | tuple) else [output]
+    return types if DeferredToolRequests in types else [*types, DeferredToolRequests]
+
+
 # a reply that waits
 
 
@@ -83,7 +112,7 @@ def _beginning(task: Task, context: Context) -> tuple[Any, list[ModelMessage], D
     from pydantic_ai.messages import ModelMessagesTypeAdapter
 
     history = list(_history(task.turns[:-1]))
-    if KEPT not in context.stored or not task.decided:
+    if KEPT not in context.stored or not task.has_waited:
         return _prompt(task.turns[-1]), history, None
     kept = context.stored[KEPT]
     messages = ModelMessagesTypeAdapter.validate_python(kept["messages"])
@@ -91,11 +120,15 @@ def _beginning(task: Task, context: Context) -> tuple[Any, list[ModelMessage], D
 
 
 def _results(task: Task, calls: Sequence[str]) -> DeferredToolResults:
-    """The decisions about these calls, which the reply has waited for most recently."""
+    """The decisions about these calls, or their results, for which the reply has waited most recently."""
     from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
 
     results = DeferredToolResults()
     for id in calls:
+        if id in task.answered:
+            answer = task.answered[id]
+            results.calls[id] = answer.result if answer.error is None else {"error": answer.error}
+            continue
         decided = task.decided[id]
         approved = ToolApproved(override_args=dict(decided.arguments))
         results.approvals[id] = approved if decided.approved else ToolDenied(decided.reason or DENIED)
@@ -103,28 +136,31 @@ def _results(task: Task, calls: Sequence[str]) -> DeferredToolResults:
 
 
 async def _pause(result: Any, task: Task, context: Context) -> list[AgentPiece]:
-    """Keeps the messages of the run, and asks for approval. Raises ModelFailed."""
+    """Keeps the messages of the run, and asks for approval, or for a window. Raises ModelFailed."""
     from pydantic_ai.messages import ModelMessagesTypeAdapter
 
-    if result.output.calls:
+    offered, calls = result.output.calls, result.output.approvals
+    if any(call.tool_name not in {tool.name for tool in task.tools} for call in offered):
         raise ModelFailed("failed", "The agent called a tool that runs elsewhere.")
-    calls = result.output.approvals
-    before = context.stored[KEPT]["messages"] if task.decided and KEPT in context.stored else ()
+    before = context.stored[KEPT]["messages"] if task.has_waited and KEPT in context.stored else ()
     made = ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
-    await context.store(KEPT, {"messages": [*before, *made], "calls": [call.tool_call_id for call in calls]})
-    return [*(_use(call, approval=True) for call in calls), _usage(result.usage)]
+    await context.store(
+        KEPT, {"messages": [*before, *made], "calls": [call.tool_call_id for call in (*calls, *offered)]}
+    )
+    uses = [*(_use(call, approval=True) for call in calls), *(_use(call, frontend=True) for call in offered)]
+    return [*uses, _usage(result.usage)]
 
 
-def _use(call: Any, *, approval: bool = False) -> ToolUse:
-    arguments = shown_arguments(call.args) if approval else arguments_of(call.args)
-    return ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=arguments, approval=approval)
+def _use(call: Any, *, approval: bool = False, frontend: bool = False) -> ToolUse:
+    arguments = shown_arguments(call.args) if approval or frontend else arguments_of(call.args)
+    return ToolUse(id=call.tool_call_id, name=call.tool_name, arguments=arguments, approval=approval, frontend=frontend)
 
 
 # what the agent says
 
 
 def _pieces(event: Any, task: Task) -> Iterator[AgentPiece]:
-    """The pieces for an event. Calls that people have decided about are in the reply already."""
+    """The pieces for an event. Calls for which the reply has waited are in it already."""
     from pydantic_ai import AgentRunResultEvent
     from pydantic_ai.messages import (
         FunctionToolCallEvent,
@@ -144,7 +180,7 @@ def _pieces(event: Any, task: Task) -> Iterator[AgentPiece]:
             yield Reasoning(text=text)
         case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(text))):
             yield Reasoning(text=text)
-        case FunctionToolCallEvent(part=call) if call.tool_call_id not in task.decided:
+        case FunctionToolCallEvent(part=call) if is_new(task, call.tool_call_id):
             yield _use(call)
         case FunctionToolResultEvent(part=part) if is_to_end(task, part.tool_call_id):
             yield _result(part)

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from statestream.chat.agents import ToolResult
 from statestream.chat.agents.adapting import arguments_of
 from statestream.chat.approvals import Decided, deadline
 from statestream.chat.chats import owner_in, state_of
@@ -109,6 +110,15 @@ def approved(reply: Message) -> dict[int, Call]:
         index: Call(id=part["call"], name=part["name"], texts=[full_text(part)])
         for index, part in enumerate(reply["parts"])
         if part.get("status") == "running"
+    }
+
+
+def answered(reply: Message, start: int = 0) -> dict[str, ToolResult]:
+    """The results of the calls of a reply, from that part on, that windows have run, by the ids of the calls."""
+    return {
+        part["call"]: ToolResult(id=part["call"], result=part.get("result"), error=part.get("error"))
+        for part in reply["parts"][start:]
+        if "offer" in part and part["status"] in ("complete", "error")
     }
 
 

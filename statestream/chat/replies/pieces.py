@@ -23,7 +23,7 @@ from statestream.chat.agents import (
 from statestream.chat.approvals import approval_of
 from statestream.chat.models import CallPiece, ModelFailed, Opaque, Piece, Reasoning, Refusal
 from statestream.chat.replies.growth import cleaned
-from statestream.chat.replies.reply_builder import ReplyBuilder
+from statestream.chat.replies.reply_builder import OFFER, ReplyBuilder
 from statestream.chat.replies.tools import error_of, outcome_of
 
 MAX_URL: Final = 2_048
@@ -34,7 +34,10 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
     """Raises ModelFailed if the reply cannot hold the piece; TypeError, ValueError and NotJSON if it is none."""
     if isinstance(piece, ToolUse):
-        builder.use(piece.id, piece.name, piece.arguments, approval_of(piece.approval))
+        approval = approval_of(piece.approval)
+        if piece.frontend and approval is not None:
+            raise ValueError("expected `approval` or `frontend`: the window that runs a tool can ask its person itself")
+        builder.use(piece.id, piece.name, piece.arguments, OFFER if piece.frontend else approval)
     elif isinstance(piece, ToolResult):
         builder.result(piece.id, outcome_of("the tool", piece.result) if piece.error is None else error_of(piece.error))
     elif isinstance(piece, Data):

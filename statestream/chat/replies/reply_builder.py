@@ -26,6 +26,9 @@ from statestream.chat.slices.provider import Entry
 from statestream.core.change import Action
 from statestream.core.values import plain
 
+Offer = Literal["offer"]
+OFFER: Final = "offer"
+"""What a call needs that a window runs."""
 MAX_CALLS: Final = 32
 """Tool calls in one answer of the model."""
 MAX_NAME: Final = 256
@@ -193,9 +196,7 @@ class ReplyBuilder:
         if running:
             self._act(conversation.called, parts=running)
         self._request(needed)
-        if offered:
-            self.waiting = True
-            self._act(approvals.offered, parts=list(offered))
+        self._offer(offered)
         self._next_step()
 
     def _act(self, action: Callable[..., Action], **payload: Any) -> None:
@@ -205,6 +206,17 @@ class ReplyBuilder:
         if needed:
             self.waiting = True
             self._act(approvals.requested, requests=[_request(part, approval) for part, approval in needed.items()])
+
+    def _offer(self, parts: Sequence[int]) -> None:
+        if parts:
+            self.waiting = True
+            self._act(approvals.offered, parts=list(parts))
+
+    def _wait_for(self, part: int, needs: Approval | Offer) -> None:
+        if needs == OFFER:
+            self._offer([part])
+        else:
+            self._request({part: needs})
 
     def _next_step(self) -> None:
         self._calls, self._answered = Calls(), False
@@ -223,28 +235,28 @@ class ReplyBuilder:
 
     # what an agent does itself
 
-    def use(self, id: str, name: str, arguments: Mapping[str, Any], approval: Approval | None = None) -> None:
-        """The agent runs a tool, or will run it once somebody has approved the call. Raises ModelFailed, NotJSON.
+    def use(self, id: str, name: str, arguments: Mapping[str, Any], needs: Approval | Offer | None = None) -> None:
+        """The agent runs a tool, or will run it once somebody has approved the call, or a window runs it.
 
-        A call that is already running may turn out to need approval.
+        A call that is already running may turn out to need approval, or a window. Raises ModelFailed, NotJSON.
         """
-        if approval is not None:
+        if needs is not None:
             if self._mark:
-                raise ModelFailed("failed", "An agent that works for another one cannot ask for approval.")
+                raise ModelFailed("failed", "An agent that works for another one cannot wait for people or windows.")
             self._note_calls()
-        if approval is not None and id in self._running:
-            self._request({self._running.pop(id): approval})
+        if needs is not None and id in self._running:
+            self._wait_for(self._running.pop(id), needs)
             return
-        if approval is not None and self._growth.knows(id):  # nobody could tell which call was approved
-            raise ModelFailed("failed", "The agent asked for approval under the id of another call.")
+        if needs is not None and self._growth.knows(id):  # nobody could tell which call was meant
+            raise ModelFailed("failed", "The agent asked for approval, or a window, under the id of another call.")
         if id in self._running:
             raise ModelFailed("failed", "The agent called two tools under one id.")
         self._follow()
         text = orjson.dumps(plain(arguments)).decode()
         part = self._begin_call(CallPiece(id=id, name=name, arguments=text), cleaned(name)[:MAX_NAME])
         self._noted.add(part)
-        if approval is not None:
-            self._request({part: approval})
+        if needs is not None:
+            self._wait_for(part, needs)
             return
         self._act(conversation.called, parts=[part])
         self._running[id] = part

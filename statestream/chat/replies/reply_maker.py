@@ -282,6 +282,7 @@ class ReplyMaker:
         settings, view = self._settings, self._view
         asker = view.seen_by(self._principal(job.by))
         context = Context(asker, view, self._files, job.key, job.reply, self._retrying)
+        context.tools = job.brought.tools
         if agent is not None:
             task = partial(self._task, job)
             return AgentReader(agent, settings.agents, context, settings.timeouts, task, view.slow_calls)

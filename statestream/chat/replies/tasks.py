@@ -13,7 +13,7 @@ from statestream.chat.chats import state_of
 from statestream.chat.messages import Message, State, find, handing_over
 from statestream.chat.models import Turn
 from statestream.chat.provisions import Provisions, with_context
-from statestream.chat.replies.deciding import decided
+from statestream.chat.replies.deciding import answered, decided
 from statestream.chat.replies.sent_files import Filled, filled_in
 from statestream.chat.replies.turns import turns_of
 from statestream.chat.slices import archive
@@ -47,6 +47,7 @@ def task_of(view: StoreView, key: str, reply: str, window: int, brought: Provisi
             with_context(filled_in(messages, filled), reply, brought.context), made, continues, marker, window
         ),
         decided={} if made is None else decided(made, marker or 0),
+        answered={} if made is None else answered(made, marker or 0),
         continues=continues,
         tools=brought.tools,
         context=brought.context,

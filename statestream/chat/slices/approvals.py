@@ -88,11 +88,11 @@ def requested(state: Any, action: Action, *, reply: str, requests: list[RequestP
 
 @chat_slice.action
 def offered(state: Any, *, reply: str, parts: list[int]) -> None:
-    """The arguments of these front-end tool calls are complete."""
+    """The arguments of these front-end tool calls are complete. An agent may have begun one already."""
     message = streaming_reply(state, reply)
     for index in parts:
         part = message["parts"][index]
-        if part["status"] == "streaming":
+        if part["status"] in ("streaming", "running"):
             fold(part)
             part["status"], part["offer"] = "waiting", {"id": approval_id(reply, index)}
 

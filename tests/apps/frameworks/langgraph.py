@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from statestream.chat.agents import AgentPiece, Task, langgraph
 from statestream.chat.agents.context import Context
+from statestream.chat.agents.langchain import front_end_tools
 
 
 class Answer(BaseModel):
@@ -61,7 +62,7 @@ def made(
                 model,
                 [ordering, buying, waiting],
                 context_schema=Context,
-                middleware=[HumanInTheLoopMiddleware(interrupt_on={"buy": True})],
+                middleware=[HumanInTheLoopMiddleware(interrupt_on={"buy": True}), front_end_tools()],
                 checkpointer=AsyncSqliteSaver(checkpoints),
             )
             agents["structured"] = create_agent(model, response_format=ToolStrategy(Answer))
