@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from statestream.chat.approvals import UNKNOWN, Decision, ToolAnswer, parsed_id
 from statestream.chat.decisions import answer_payloads, check_role, is_known, payloads_of
-from statestream.chat.messages import Message, State
+from statestream.chat.messages import Message, State, waiting
 from statestream.chat.replies.deciding import Made
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.settings import Settings
@@ -59,7 +59,7 @@ class WaitingCalls:
         """
         state = await self._existing(key)
         ids = [*(decision.id for decision in decisions), *(answer.id for answer in answers)]
-        if not all(is_known(state, id) for id in ids):
+        if waiting(state) is None or not all(is_known(state, id) for id in ids):  # this node may be behind
             state = await self._current(key)
         reply, made = self._made(state, decisions, answers, window, by)
         if made:

@@ -156,6 +156,8 @@ class ModelReader:
         await self._run(intake, {part: calls[part] for part in calls if part not in needed and part not in offered})
 
     async def _run(self, intake: Intake, calls: Mapping[int, Call]) -> None:
+        if not calls:
+            return
         async with asyncio.TaskGroup() as running:
             for part, call in calls.items():
                 running.create_task(self._run_tool(intake, part, call))
