@@ -106,6 +106,15 @@ class AgentPart(TypedDict):
     of: NotRequired[Of]
 
 
+class TransientData(TypedDict):
+    """Data of an agent that passes: its number in the run, counted from 1."""
+
+    n: int
+    type: Annotated[str, Field(pattern="^data-")]
+    id: NotRequired[str]
+    data: NotRequired[Any]
+
+
 class Run(TypedDict):
     """How a reply is made: while the run lasts, the node, what an agent is doing, and whether the run still waits for
     its turn; afterwards, measurements.
@@ -116,6 +125,7 @@ class Run(TypedDict):
     id: str
     node: NotRequired[str]
     status: NotRequired[str]
+    transient: NotRequired[list[TransientData]]
     queued: NotRequired[bool]
     queued_ms: NotRequired[float]
     duration_ms: NotRequired[float]

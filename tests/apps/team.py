@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from statestream import Refused, Store, create_app
 from statestream.chat import Chat
-from statestream.chat.agents import AgentPiece, HandOver, Status, Task, ToolResult, ToolUse
+from statestream.chat.agents import AgentPiece, Data, HandOver, Status, Task, ToolResult, ToolUse
 from statestream.chat.agents.context import Context
 from statestream.chat.messages import text_of
 from statestream.chat.models import ModelFailed, Reasoning, Usage
@@ -136,6 +136,21 @@ async def writer(task: Task, context: Context) -> Pieces:
     await context.store("drafts", context.stored.get("drafts", 0) + 1)
     yield f"Final {task.text} {context.identity.subject if context.identity else ''}"
     yield Usage(input=1, output=2)
+
+
+@chat.agent
+async def teller(task: Task, context: Context) -> Pieces:
+    """Tells what passes, and waits to be stopped."""
+    yield Data(name="progress", data=1, id="p")
+    yield Data(name="hint", data="early", transient=True)
+    yield "I wait. "
+    if task.text == "wait":
+        await asyncio.sleep(3600)
+    for number in range(20):
+        yield Data(name="hint", data=number, transient=True)
+        yield Data(name="progress", data=number, id="p")
+    if task.text == "bad id":
+        yield Data(name="x", data=1, id="")
 
 
 store = Store(chat.slices, journal=os.environ.get("JOURNAL", "memory:"))

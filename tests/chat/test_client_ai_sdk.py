@@ -766,7 +766,8 @@ async def test_a_page_has_nothing_to_send_after_a_reply_that_ends_with_a_tool(
 
     async def running() -> Any:
         messages = await loaded(http, one)
-        return messages if messages and messages[-1]["parts"][-1].get("state") == "input-available" else None
+        parts = messages[-1]["parts"] if messages else []
+        return messages if parts and parts[-1].get("state") == "input-available" else None
 
     two.begin(await eventually(running)).resume()
     two.wait(status="streaming")

@@ -21,7 +21,7 @@ from statestream.chat.messages import find
 from statestream.chat.models import CallPiece, Reasoning
 from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
-from statestream.chat.slices import approvals, continuations
+from statestream.chat.slices import approvals, continuations, data
 from statestream.chat.slices import conversation as chat
 from statestream.chat.slices.approvals import DecisionPayload
 from statestream.chat.viewing.projection import Look
@@ -250,6 +250,23 @@ def _nested() -> list[Any]:
     return one.complete()
 
 
+def _data() -> list[Any]:
+    """Data that is replaced, and data that passes."""
+    one = Dialogue()
+    one.agent_does(
+        Data(name="progress", data={"done": 0}, id="p"),
+        Data(name="hint", data="Wait.", transient=True),
+        "I count. ",
+        Data(name="progress", data=[1], id="q"),
+        Data(name="progress", data={"done": 1}, id="p"),
+        Data(name="hint", data={"n": 2}, id="h", transient=True),
+        Data(name="progress", data=[2], id="q"),
+        "Done.",
+    )
+    one.act(data.untold(KEY, reply=REPLY))
+    return one.complete()
+
+
 def _waiting() -> list[Any]:
     """Two calls that need approval, and one that does not."""
     one = Dialogue()
@@ -356,6 +373,7 @@ DIALOGUES: dict[str, Callable[[], list[Any]]] = {
     "continued": _continued,
     "handed_over": _handed_over,
     "nested": _nested,
+    "data": _data,
 }
 
 

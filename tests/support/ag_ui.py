@@ -81,12 +81,17 @@ class Client:
         self.messages += new.values()
 
     def on_custom(self, event: Any) -> None:
-        assert event["name"] == "status"
+        assert event["name"] == "status" or event["name"].startswith("data-")
 
     def on_activity_snapshot(self, event: Any) -> None:
-        assert all(message["id"] != event["messageId"] for message in self.messages)
         shown = {"activityType": event["activityType"], "content": event["content"]}
-        self.messages.append({"id": event["messageId"], "role": "activity", **shown})
+        message = {"id": event["messageId"], "role": "activity", **shown}
+        known = [each["id"] for each in self.messages]
+        if event["messageId"] in known:
+            assert event["replace"]
+            self.messages[known.index(event["messageId"])] = message
+        else:
+            self.messages.append(message)
 
     # text and reasoning
 

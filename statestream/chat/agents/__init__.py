@@ -100,10 +100,16 @@ class ToolUse(Struct, frozen=True, kw_only=True):
 
 
 class Data(Struct, frozen=True, kw_only=True):
-    """JSON for the front end, such as the numbers of a chart. `name` says what it is, in letters, digits, - and _."""
+    """JSON for the front end, such as the numbers of a chart. `name` says what it is, in letters, digits, - and _.
+
+    Data with an `id` replaces earlier data of this name and id in the same reply. With `transient`, only those who look
+    at the reply now see it: it is in no message.
+    """
 
     name: str
     data: Any
+    id: str | None = None
+    transient: bool = False
 
 
 class Source(Struct, frozen=True, kw_only=True):

@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from statestream.chat.messages import KEPT_DEPTH, Part, full_text, short_id
 from statestream.chat.models import ModelFailed
-from statestream.chat.slices import conversation
+from statestream.chat.slices import conversation, data
 from statestream.chat.slices.conversation import PiecePayload
+from statestream.chat.slices.data import TransientPayload
 from statestream.core.change import Action
 from statestream.core.values import plain
 
@@ -57,12 +58,12 @@ class Growth:
     """The parts of the reply `reply` in the chat `key`.
 
     `step` is the number of the step, counted from 0 over all runs of the reply. `running` counts the nested runs in
-    progress. `_chunks` counts the chunks of each part.
+    progress, `told` the transient data, and `_chunks` the chunks of each part.
     """
 
     def __init__(self, key: str, reply: str) -> None:
         self.key, self.reply = key, reply
-        self.step = self.running = 0
+        self.step = self.running = self.told = 0
         self._ids: set[str] = set()
         self._chunks: list[int] = []
         self._stretches: list[_Stretch] = []
@@ -116,6 +117,22 @@ class Growth:
         self._add(size, _Stretch(part=index, begin=made, texts=[], grows=False), "")
         return index
 
+    def replace(self, part: int, value: Any) -> None:
+        """Replaces the data of a part. Raises ModelFailed, NotJSON."""
+        kept = plain(value, KEPT_DEPTH)
+        self.count(PART_SIZE + len(orjson.dumps(kept)))
+        self.act(data.replaced(self.key, reply=self.reply, part=part, data=kept), replaces=True)
+
+    def tell(self, part: Mapping[str, Any]) -> None:
+        """Adds transient data. Raises ModelFailed, NotJSON."""
+        kept = plain(part, KEPT_DEPTH)
+        self.count(PART_SIZE + len(orjson.dumps(kept)))
+        self.told += 1
+        item: TransientPayload = {"n": self.told, "type": kept["type"], "data": kept["data"]}
+        if "id" in kept:
+            item["id"] = kept["id"]
+        self.act(data.told(self.key, reply=self.reply, items=[item]))
+
     def _placed(self, part: Mapping[str, Any]) -> dict[str, Any]:
         return {**part, **({"step": self.step} if self.step else {})}
 
@@ -136,12 +153,15 @@ class Growth:
             stretch.texts.append(cleaned(text))
 
     def act(self, action: Action, *, replaces: bool = False) -> None:
-        """Adds an action, behind the text so far. `replaces`: it takes the place of one of its type just before it."""
+        """Adds an action, behind the text so far. `replaces`: it takes the place of one of its type, and
+        about the same part, just before it.
+        """
         if self._stretches:
             pieces = [stretch.payload() for stretch in self._stretches]
             self._actions.append(conversation.grew(self.key, reply=self.reply, pieces=pieces))
             self._stretches = []
-        if replaces and self._actions and self._actions[-1].type == action.type:
+        last = self._actions[-1] if self._actions else action
+        if replaces and self._actions and (last.type, _part(last)) == (action.type, _part(action)):
             self._actions.pop()
         self._actions.append(action)
 
@@ -153,6 +173,10 @@ class Growth:
             actions.append(conversation.grew(self.key, reply=self.reply, pieces=pieces))
             self._stretches = []
         return actions
+
+
+def _part(action: Action) -> Any:
+    return action.payload.get("part")
 
 
 def cleaned(text: str) -> str:

@@ -26,6 +26,7 @@ from statestream.chat.replies.growth import cleaned
 from statestream.chat.replies.reply_builder import OFFER, ReplyBuilder
 from statestream.chat.replies.tools import error_of, outcome_of
 
+MAX_DATA_ID: Final = 256
 MAX_URL: Final = 2_048
 MAX_TITLE: Final = 500
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
@@ -41,7 +42,11 @@ def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
     elif isinstance(piece, ToolResult):
         builder.result(piece.id, outcome_of("the tool", piece.result) if piece.error is None else error_of(piece.error))
     elif isinstance(piece, Data):
-        builder.whole(_data(piece))
+        part = _data(piece)
+        if piece.transient:
+            builder.tell(part)
+        else:
+            builder.data(part)
     elif isinstance(piece, Source):
         builder.whole(_source(piece))
     elif isinstance(piece, StoredFile):
@@ -74,7 +79,10 @@ def _add_of_model(builder: ReplyBuilder, piece: Piece | File) -> None:
 def _data(piece: Data) -> dict[str, Any]:
     if not _NAME.fullmatch(piece.name):
         raise ValueError(f"expected the name of data in 1 to 64 letters, digits, - and _, got {piece.name!r}")
-    return {"type": f"data-{piece.name}", "data": piece.data}
+    if piece.id is not None and not (isinstance(piece.id, str) and 0 < len(piece.id) <= MAX_DATA_ID):
+        raise ValueError(f"expected the id of data to be text of 1 to {MAX_DATA_ID} characters")
+    named = {} if piece.id is None else {"id": cleaned(piece.id)}
+    return {"type": f"data-{piece.name}", **named, "data": piece.data}
 
 
 def _source(piece: Source) -> dict[str, Any]:

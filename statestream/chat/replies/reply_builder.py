@@ -45,9 +45,9 @@ class ReplyBuilder:
     belongs to the next step, unless that part is older than `_first`, the first part that this run may add. `waiting`:
     a call needs approval or a window to run it. `_entries` is the opaque data gathered so far, `_sent` the number of
     entries before it, and `_opaque` the newest data of each call. `_speaker` is the agent that speaks, as the last part
-    that says so has it. `_continued` is the text that new text continues. `_mark` are the members that mark the parts
-    of a nested run. `_nested` are the calls of nested runs in this one, by their ids: the part, and whether it is no
-    tool that has begun the run.
+    that says so has it. `_continued` is the text that new text continues. `_data` are the parts of data with an id.
+    `_mark` are the members that mark the parts of a nested run. `_nested` are the calls of nested runs in this one, by
+    their ids: the part, and whether it is no tool that has begun the run.
 
     `provider` is where the opaque data comes from; None if it is not to be kept.
     """
@@ -67,6 +67,7 @@ class ReplyBuilder:
         self._sent = 0
         self._opaque: dict[int, str] = {}
         self._continued = ""
+        self._data: dict[tuple[str, str], int] = {}
         self._speaker: str | None = None
         self._mark: dict[str, str] = {}
         self._nested: dict[str, tuple[int, bool]] = {}
@@ -103,6 +104,8 @@ class ReplyBuilder:
         tools = {part["call"]: index for index, part in enumerate(parts) if part["type"] == "tool"}
         self._running = {id: index for id, index in tools.items() if parts[index]["status"] == "running"}
         self._noted = set(tools.values())
+        own = ((index, part) for index, part in enumerate(parts) if "of" not in part)
+        self._data = {(part["type"], part["id"]): index for index, part in own if "id" in part}
         self._speaker = next((part["name"] for part in reversed(parts) if part["type"] == "agent"), None)
 
     def __bool__(self) -> bool:
@@ -294,6 +297,25 @@ class ReplyBuilder:
     def began(self) -> None:
         """The run has waited, and begins now."""
         self._act(queueing.began)
+
+    def data(self, part: Mapping[str, Any]) -> None:
+        """Adds data, or replaces data of the same type and id. Raises ModelFailed, NotJSON."""
+        known = self._data.get((part["type"], part.get("id", "")))
+        if known is not None:
+            self._growth.replace(known, part["data"])
+            return
+        self.whole(part)
+        if "id" in part:
+            self._data[part["type"], part["id"]] = len(self._growth) - 1
+
+    def tell(self, part: Mapping[str, Any]) -> None:
+        """Adds transient data. Raises ModelFailed, NotJSON."""
+        self._growth.tell(part)
+
+    @property
+    def told(self) -> int:
+        """How many transient data there have been in this run."""
+        return self._growth.told
 
     def status(self, text: str) -> None:
         """Says what the agent is doing. Raises ModelFailed if it says so too often."""

@@ -34,7 +34,7 @@ from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.reply_builder import ReplyBuilder
 from statestream.chat.replies.run_queue import Place
-from statestream.chat.slices import conversation
+from statestream.chat.slices import conversation, data
 from statestream.core.change import Action, new_id
 from statestream.core.errors import Refused, Unavailable
 from statestream.core.principal import Identity
@@ -168,6 +168,7 @@ class ReplyRun:
             reader.cancel()
         try:
             await self._write(reader)
+            await self._forget()
             read = reader.done() and not reader.cancelled()
             end = reader.result() if read else self._stop or BROKEN_OFF
             await self._end(end)
@@ -215,6 +216,12 @@ class ReplyRun:
                 intake.written.set()
             if not (reader.done() or self._left):
                 await asyncio.wait((reader,), timeout=max(0.0, GATHER_SECONDS - (loop.time() - began)))
+
+    async def _forget(self) -> None:
+        """Removes transient data, once viewers have had time to look: it would stay in what the journal folds."""
+        if self._intake.builder.told:
+            await asyncio.sleep(GATHER_SECONDS)
+            await self._dispatch(lambda: [data.untold(self._job.key, reply=self.reply)])
 
     async def _end(self, end: End) -> None:
         spending = self._intake.spending

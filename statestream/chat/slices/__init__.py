@@ -6,6 +6,7 @@
     queueing       replies whose runs wait for their turn: actions on the same slice
     later          questions that wait in a queue, or for their time
     turn           whether a chat takes a question now
+    data           data of a reply that changes or passes: actions on the same slice
     membership     who belongs to the chat, for rules
     listing        the chats of each person
     archive        older messages

@@ -124,6 +124,40 @@ class Growing:
         return text
 
 
+class Passing:
+    """The transient data of one run that a viewer has received. Who comes late gets none of what was before."""
+
+    def __init__(self, *, late: bool) -> None:
+        self._seen: int | None = None if late else 0
+
+    def new(self, message: Message) -> list[Mapping[str, Any]]:
+        """What follows what was returned before."""
+        items = message["run"].get("transient", ())
+        last = items[-1]["n"] if items else 0
+        seen = last if self._seen is None else self._seen
+        self._seen = max(last, seen)
+        return [item for item in items if item["n"] > seen]
+
+
+class Replaceable:
+    """The data with ids that a viewer has received, by their parts."""
+
+    def __init__(self) -> None:
+        self._data: dict[int, Any] = {}
+
+    def note(self, part: Part, index: int) -> None:
+        """The viewer has received this part."""
+        if "id" in part:
+            self._data[index] = part["data"]
+
+    def new(self, message: Message) -> list[int]:
+        """The parts whose data is another one now."""
+        found = {index: message["parts"][index]["data"] for index in self._data}
+        changed = [at for at, data in found.items() if data is not self._data[at] and data != self._data[at]]
+        self._data = found
+        return changed
+
+
 class GrowingText:
     """The text of one reply, as it grows."""
 

@@ -6,8 +6,9 @@ reads it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from statestream.protocol.frame_types import Removing, Setting
@@ -199,6 +200,14 @@ class AGStatus(TypedDict):
     value: str
 
 
+class AGTransient(TypedDict):
+    """Data of an agent that passes. It is in no message."""
+
+    type: Literal["CUSTOM"]
+    name: Annotated[str, Field(pattern="^data-")]
+    value: Any
+
+
 class AGRunOutcome(TypedDict):
     """How a run ended."""
 
@@ -268,6 +277,7 @@ AGEvent = (
     | AGToolCallResult
     | AGActivitySnapshot
     | AGStatus
+    | AGTransient
     | AGRunFinished
     | AGRunError
 )

@@ -97,7 +97,7 @@ class ThreadProjection:
         self._run: RunEvents | None = None
         self._slices = StateEvents(shared or SharedState())
         self._conflict: tuple[str, str] | None = None
-        self._begun = False
+        self._begun = self._late = False
         self._shown: _Made = (None, None, False)
         """What the chat showed when the last run began or ended."""
         self._short_runs = 0
@@ -106,11 +106,11 @@ class ThreadProjection:
     def over(self) -> bool:
         return self._begun and self._run is None and not self._follow
 
-    def show(self, reply: str | None) -> None:
+    def show(self, reply: str | None, *, late: bool = False) -> None:
         """Sets the reply of the requested run. None stands for the reply that is in progress or waiting, if there is
-        one.
+        one. `late`: the reply was begun by somebody else, or before.
         """
-        self._reply = reply
+        self._reply, self._late = reply, late
 
     def wait_for(self, question: str) -> None:
         """The requested run begins once a question is asked that is queued now."""
@@ -177,7 +177,7 @@ class ThreadProjection:
 
     def _begin(self, run_id: str, reply: str | None, state: State) -> list[Event]:
         self._begun, self._shown = True, _made(state)
-        self._run = RunEvents(self._thread, run_id, reply, early=self._early)
+        self._run, self._late = RunEvents(self._thread, run_id, reply, early=self._early, late=self._late), False
         held, self._held = self._held, ()
         return self._run.begin(state, held)
 

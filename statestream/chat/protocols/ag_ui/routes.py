@@ -62,7 +62,8 @@ def routes(conversations: Conversations) -> list[Route]:
             if isinstance(shown, Asked) and shown.reply is None:
                 projection.wait_for(shown.question)
             else:
-                projection.show(shown.reply if isinstance(shown, Asked) else shown)
+                asked = isinstance(shown, Asked)
+                projection.show(shown.reply if isinstance(shown, Asked) else shown, late=not asked)
         except Malformed:
             raise
         except StatestreamError as error:

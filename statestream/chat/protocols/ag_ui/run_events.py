@@ -21,7 +21,7 @@ from statestream.chat.protocols.ag_ui.messages import (
     snapshots,
     step_id,
 )
-from statestream.chat.viewing.projection import Growing
+from statestream.chat.viewing.projection import Growing, Passing, Replaceable
 
 VERSION: Final = "1.0"
 SUCCESS: Final = {"type": "success"}
@@ -49,10 +49,11 @@ _TOKENS: Final = {
 class RunEvents:
     """The events of one reply for one viewer, or of a chat as it is if `reply` is None.
 
-    `early`: the viewer speaks a version before 1.0. Call `begin`, then `new` until it is `over`.
+    `early`: the viewer speaks a version before 1.0. `late`: they join a run that has begun
+    without them. Call `begin`, then `new` until it is `over`.
     """
 
-    def __init__(self, thread: str, run: str, reply: str | None, *, early: bool = False) -> None:
+    def __init__(self, thread: str, run: str, reply: str | None, *, early: bool = False, late: bool = False) -> None:
         self._ids = {"threadId": thread, "runId": run}
         self._reply, self._early = reply, early
         self._parts: list[_SentPart] = []
@@ -61,6 +62,7 @@ class RunEvents:
         self._settled = 0
         """The parts whose outcomes were sent."""
         self._status: str | None = None
+        self._passing, self._replaceable = Passing(late=late), Replaceable()
         self.over = False
 
     def begin(self, state: State, held: Sequence[str] = ()) -> list[Event]:
@@ -74,6 +76,8 @@ class RunEvents:
         if reply is not None:
             self._parts = [_SentPart(reply, index, in_snapshot=True) for index in range(len(reply["parts"]))]
             self._settled = settled_parts(reply)
+            for index, part in enumerate(reply["parts"]):
+                self._replaceable.note(part, index)
         return [
             started(self._ids["threadId"], self._ids["runId"]),
             *({"type": "MESSAGES_SNAPSHOT", "messages": messages} for messages in snapshots(state, held)),
@@ -99,11 +103,16 @@ class RunEvents:
             self._status = status
             yield {"type": "CUSTOM", "name": "status", "value": status or ""}
         parts = reply["parts"]
+        for index in self._replaceable.new(reply):
+            yield from _events_of(reply["id"], index, parts[index])[0]
+        for item in self._passing.new(reply):
+            yield {"type": "CUSTOM", "name": item["type"], "value": item["data"]}
         for index in range(self._closed, len(parts)):
             if index == len(self._parts):
                 if index and parts[index].get("step", 0) != parts[index - 1].get("step", 0):
                     yield from self._results(reply, index)  # a step begins after the outcomes of the last one
                 self._parts.append(_SentPart(reply, index))
+                self._replaceable.note(parts[index], index)
             if not self._parts[index].closed:
                 yield from self._parts[index].new(reply, index)
         while self._closed < len(self._parts) and self._parts[self._closed].closed:

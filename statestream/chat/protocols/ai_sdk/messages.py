@@ -82,7 +82,8 @@ def whole_part(part: Part, index: int) -> dict[str, Any]:
         return {"type": "source-url", "sourceId": str(index), "url": part["url"], **title}
     if part["type"] == "agent":
         return {"type": "data-agent", "data": {name: part[name] for name in ("name", "by", "note") if name in part}}
-    return {"type": part["type"], "data": part["data"]}
+    named = {"id": part["id"]} if "id" in part else {}
+    return {"type": part["type"], **named, "data": part["data"]}
 
 
 def _tool(part: Part, id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from statestream.chat.messages import WRITTEN, Message, Part, call_id, find, is_finished
 from statestream.chat.protocols.ai_sdk.messages import SETTLED, arguments_of, kind_of, metadata_of, whole_part
-from statestream.chat.viewing.projection import Growing, Item, Look
+from statestream.chat.viewing.projection import Growing, Item, Look, Passing, Replaceable
 
 Chunk = dict[str, Any]
 
@@ -26,12 +26,14 @@ _REASONS: Final = {
 
 
 class UIMessageProjection:
-    """One viewer of one reply, who holds the first `held` parts of it. If the reply is lost, the projection is over and
-    truncated.
+    """One viewer of one reply, who holds the first `held` parts of it. `late`: they were not there from the start.
+
+    If the reply is lost, the projection is over and truncated.
     """
 
-    def __init__(self, reply: str, held: int = 0) -> None:
+    def __init__(self, reply: str, held: int = 0, *, late: bool = False) -> None:
         self._reply, self._held = reply, held
+        self._passing, self._replaceable = Passing(late=late), Replaceable()
         self._started = False
         self._step: int | None = None
         self._in_step = False
@@ -62,6 +64,10 @@ class UIMessageProjection:
         if status != self._status and (status is not None or not self.over):
             self._status = status
             yield {"type": "data-status", "data": {"text": status or ""}, "transient": True}
+        for index in self._replaceable.new(message):
+            yield whole_part(message["parts"][index], index)
+        for item in self._passing.new(message):
+            yield {**whole_part(item, 0), "transient": True}
         for index in range(self._closed, len(message["parts"])):
             yield from self._part(message, index)
         while self._closed < len(self._parts) and self._parts[self._closed].closed:
@@ -73,6 +79,7 @@ class UIMessageProjection:
         """Skips the parts that the viewer holds, except for the outcomes of calls that have waited."""
         for part in message["parts"][: self._held]:
             self._parts.append(_SentPart(part))
+            self._replaceable.note(part, len(self._parts) - 1)
             self._step = part.get("step", 0)
 
     def _part(self, message: Message, index: int) -> Iterator[Chunk]:
@@ -86,6 +93,7 @@ class UIMessageProjection:
         elif part["type"] not in WRITTEN:
             if not sent.closed:
                 sent.closed = True
+                self._replaceable.note(part, index)
                 yield whole_part(part, index)
         else:
             yield from _text(sent, message, index)

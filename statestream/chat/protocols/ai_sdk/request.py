@@ -276,11 +276,12 @@ def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
 class Answer(Struct, frozen=True, kw_only=True):
     """The reply that a page wants to see, and how many parts of it the page holds.
 
-    `reply` is None as long as the question with the id `question` is queued.
+    `reply` is None as long as the question with the id `question` is queued. `late`: the page was away meanwhile.
     """
 
     reply: str | None
     held: int = 0
+    late: bool = False
     question: str = ""
 
     def projection(self, begin: Callable[[str], Projection], removed: Callable[[], list[Item] | None]) -> Projection:

@@ -62,7 +62,7 @@ def routes(conversations: Conversations) -> list[Route]:
         reply = await to_resume(chats, key, leaf_of(request))
         if reply is None:
             return web.Response(status=204)
-        return await _stream(request, chats, key, Answer(reply=reply))
+        return await _stream(request, chats, key, Answer(reply=reply, late=True))
 
     async def read(request: web.Request) -> web.Response:
         check_query(request, "leaf")
@@ -95,7 +95,7 @@ def _plain_errors(handler: Handler) -> Handler:
 
 
 async def _stream(request: web.Request, chats: Visit, key: str, shown: Answer) -> web.StreamResponse:
-    projection = shown.projection(lambda reply: UIMessageProjection(reply, shown.held), _removed)
+    projection = shown.projection(lambda reply: UIMessageProjection(reply, shown.held, late=shown.late), _removed)
 
     def encode(items: Sequence[Item]) -> bytes:
         return event_stream(items) + (DONE if projection.over else b"")

@@ -127,6 +127,15 @@ class UIStatus(TypedDict):
     transient: Literal[True]
 
 
+class UITransient(TypedDict):
+    """Data of an agent that passes. It is not part of the message."""
+
+    type: Annotated[str, Field(pattern="^data-")]
+    id: NotRequired[str]
+    data: Any
+    transient: Literal[True]
+
+
 class UIMessage(TypedDict):
     """A message as `useChat` takes it."""
 
@@ -280,6 +289,7 @@ UIChunk = (
     | UISource
     | UIFile
     | UIStatus
+    | UITransient
     | DataPart
     | UIMessageMetadata
     | UIFinish

@@ -137,7 +137,7 @@ class Requests:
             resume = checked(Resume, {**_more(value), **value})
             request.key = chat_key(resume.id)
             reply = await to_resume(self._chats, request.key, resume.leaf)
-            request.answer = None if reply is None else Answer(reply=reply)
+            request.answer = None if reply is None else Answer(reply=reply, late=True)
         if request.aborted:  # while it began
             await self._stop(request)
         return request.answer
@@ -150,7 +150,7 @@ class Requests:
                 await self._send("no-active", request_id)
                 return
             projection = answer.projection(
-                lambda reply: UISocketProjection(request_id, reply, answer.held),
+                lambda reply: UISocketProjection(request_id, reply, answer.held, late=answer.late),
                 lambda: [item("error", request_id, errorText=REMOVED[1])],
             )
             await show(self._chats.notifier, Viewer(self._chats, request.key, projection), self._outlet)
