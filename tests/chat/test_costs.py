@@ -136,3 +136,31 @@ def test_what_is_no_price_and_no_budget_is_refused_at_once() -> None:
         Budget(tokens=0)
     with pytest.raises(TypeError, match="prices"):
         Chat(prices={"m": 3})  # type: ignore[dict-item]  # that is what is tried
+
+
+async def test_agents_that_work_for_others_have_their_prices_and_use_the_same_budget() -> None:
+    prices = {"helper": Price(input=1, output=0), "boss": Price(input=100, output=0)}
+    assistant = Chat(titles=False, prices=prices, budget=Budget(cost=2.5))
+
+    @assistant.agent
+    async def boss(task: Task, context: Context) -> AsyncIterator[Any]:
+        for n in range(int(task.text)):
+            yield await context.run("helper", f"part {n}")
+
+    @assistant.agent
+    async def helper(task: Task, context: Context) -> AsyncIterator[Any]:
+        yield Usage(input=1_000_000, output=0)
+        yield f"{task.text}. "
+
+    async with Store(assistant.slices) as store, assistant.conversations(store) as conversations:
+        for count, end in (("2", "complete"), ("9", "budget")):
+            key = await conversations.create()
+            await conversations.ask(key, Question.text(count))
+
+            async def over(key: str = key) -> Any:
+                reply = (await store.read(f"chat/{key}"))["messages"][-1]
+                return reply if reply["status"] != "streaming" else None
+
+            reply = await eventually(over)
+            assert reply.get("error", {"kind": reply["status"]})["kind"] == end
+            assert reply["cost"] == min(int(count), 3)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from statestream.chat.agents import AgentPiece, HandOver, Task
+from statestream.chat.agents import HandOver, Task
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent, Agents
-from statestream.chat.models import Finish, ModelFailed, Usage
-from statestream.chat.replies.ends import DECLINED, INTERRUPTED, OVER_BUDGET, WAITING, End, complete, failed
+from statestream.chat.models import ModelFailed
+from statestream.chat.replies.ends import DECLINED, INTERRUPTED, WAITING, End, complete, failed
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.replies.nested_runs import NestedRuns
@@ -104,7 +104,7 @@ class AgentReader:
                 contextlib.aclosing(self._context.keeping(pieces)) as with_stored,
             ):
                 silence.reschedule(asyncio.get_running_loop().time() + self._timeouts.first)
-                kept = _within_budget(with_stored, intake)
+                kept = intake.within_budget(with_stored)
                 taken = await intake.read(kept, silence, self._timeouts.idle)
         except TimeoutError:
             if silence.expired():
@@ -117,15 +117,6 @@ class AgentReader:
         if intake.builder.waiting:
             return WAITING
         return SILENT if intake.builder.empty else complete("stop" if taken.reason is None else taken.reason)
-
-
-async def _within_budget(pieces: AsyncIterator[AgentPiece], intake: Intake) -> AsyncIterator[AgentPiece]:
-    """The pieces. Raises ModelFailed if the agent goes on although the reply has used more than its budget."""
-    async for piece in pieces:
-        exceeded = None if isinstance(piece, Usage | Finish) else intake.spending.exceeded
-        if exceeded is not None:
-            raise ModelFailed(OVER_BUDGET, exceeded)
-        yield piece
 
 
 def _is_cancelled() -> bool:

@@ -12,8 +12,9 @@ from typing import Final
 from msgspec import Struct
 
 from statestream.chat.agents import AgentPiece, HandOver
-from statestream.chat.models import Finish, Opaque, Refusal, Usage
+from statestream.chat.models import Finish, ModelFailed, Opaque, Refusal, Usage
 from statestream.chat.prices import Spending
+from statestream.chat.replies.ends import OVER_BUDGET
 from statestream.chat.replies.measurements import Measurements
 from statestream.chat.replies.pieces import add
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -108,6 +109,14 @@ class Intake:
             await asyncio.sleep(0)
         if self.stopping:  # whoever makes the pieces may have swallowed the cancellation
             raise asyncio.CancelledError
+
+    async def within_budget(self, pieces: AsyncIterator[AgentPiece]) -> AsyncIterator[AgentPiece]:
+        """The pieces. Raises ModelFailed if an agent goes on although the reply has used more than its budget."""
+        async for piece in pieces:
+            exceeded = None if isinstance(piece, Usage | Finish) else self.spending.exceeded
+            if exceeded is not None:
+                raise ModelFailed(OVER_BUDGET, exceeded)
+            yield piece
 
     async def in_the_chat(self) -> None:
         """Returns when everything that was taken is in the chat."""

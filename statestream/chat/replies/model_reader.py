@@ -103,6 +103,8 @@ class ModelReader:
                     await self._run_tools(intake)
                     if intake.builder.waiting:
                         return WAITING
+                    if (exceeded := intake.spending.exceeded) is not None:  # by agents that worked as tools
+                        return failed(OVER_BUDGET, exceeded)
         except ModelFailed as failure:
             return failed(failure.kind, str(failure))
         except TimeoutError:

@@ -13,6 +13,8 @@ import contextlib
 import logging
 from typing import Final
 
+from msgspec.structs import replace
+
 from statestream.chat.agents import AgentPiece, Status, Task, ToolResult
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent, Agents
@@ -79,7 +81,8 @@ class NestedRuns:
                 contextlib.aclosing(agent.execute(task, nested)) as pieces,
                 contextlib.aclosing(nested.keeping(pieces)) as with_stored,
             ):
-                async for piece in with_stored:
+                async for each in self._intake.within_budget(with_stored):
+                    piece = replace(each, model=each.model or agent.name) if isinstance(each, Usage) else each
                     await self._intake.take_nested(builder, piece)
                     said.add(piece)
         return said.text(agent.name)
