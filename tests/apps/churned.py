@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
@@ -47,8 +48,8 @@ class Known(Chat):
 
     made: Conversations
 
-    def _conversations(self, store: Store, quota: Quota) -> Conversations:
-        self.made = super()._conversations(store, quota)
+    def _conversations(self, store: Store, quota: Quota, limited: Counter[str]) -> Conversations:
+        self.made = super()._conversations(store, quota, limited)
         return self.made
 
 

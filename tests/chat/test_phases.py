@@ -29,6 +29,7 @@ from tests.support.paths import NODE
 from tests.support.phases import Fold
 from tests.support.provider import asked, open_gate, script
 from tests.support.provider_faults import FAULTS
+from tests.support.server import FRONT
 
 BUSY = "A reply is in progress in this chat; wait until it has ended."
 
@@ -674,7 +675,9 @@ async def test_a_client_that_does_not_read_costs_little_and_holds_up_nobody(
             assert reader.screen.texts[end["id"]] == PIECE * TIMES
             grown.append(server.resident() - before)
             await reader.close()
-        assert grown[1] - grown[0] < 40 << 20, [size >> 20 for size in grown]
+        # an ASGI server keeps a message of its own for each of them, which may be all that it has missed
+        most = 40 << 20 if FRONT == "statestream" else count * len(PIECE.encode()) * TIMES
+        assert grown[1] - grown[0] < most, [size >> 20 for size in grown]
         for person in people:
             person.socket._response.connection.transport.resume_reading()
             await person.until_the_end()
