@@ -19,9 +19,10 @@ import orjson
 import pytest
 
 from statestream.chat.protocols.ag_ui.messages import snapshots
-from statestream.chat.viewing.response import KEEP_ALIVE
+from statestream.chat.protocols.ag_ui.projection import ThreadProjection
+from statestream.chat.viewing.response import KEEP_ALIVE, event_stream
 from tests import dialogues
-from tests.dialogues import DIALOGUES, HERE
+from tests.dialogues import DIALOGUES, HERE, look_at, reply_in
 from tests.support import ROOT, PlainClient, Server, dispatch, eventually
 from tests.support.ag_ui_client import Client, Node, Seen
 from tests.support.chats import KEY, ended, read_chat
@@ -73,7 +74,7 @@ async def stored(http: aiohttp.ClientSession, client: Client) -> Any:
     """The messages that a snapshot has of what the server has."""
     assert client.server
     state = await read_chat(http, client.server, path_of(client.thread))
-    return orjson.loads(orjson.dumps(snapshots(state)[-1]))
+    return orjson.loads(orjson.dumps(snapshots(state)[-1]["messages"]))
 
 
 async def stop(http: aiohttp.ClientSession, client: Client) -> None:
@@ -683,7 +684,7 @@ async def test_the_client_reads_the_golden_files_byte_by_byte(node: Node) -> Non
             client = await Client(node, None, dialogues.KEY).open(bytes=base64.b64encode(stream).decode())
             seen = await (await client.start()).done()
             assert seen.failure is None
-            assert seen.messages == orjson.loads(orjson.dumps(snapshots(dialogue()[-1])[-1]))
+            assert seen.messages == orjson.loads(orjson.dumps(snapshots(dialogue()[-1])[-1]["messages"]))
             sent = [json.loads(line[6:]) for line in golden.decode().split("\n") if line]
             assert [_apart(event) for event in seen.events] == [_apart(event) for event in sent]
 
@@ -691,3 +692,26 @@ async def test_the_client_reads_the_golden_files_byte_by_byte(node: Node) -> Non
 def _apart(event: Any) -> Any:
     """An event without the messages of a snapshot: the client lets these grow in the event itself."""
     return {**event, "messages": len(event["messages"])} if "messages" in event else event
+
+
+async def test_a_client_that_was_cut_keeps_thoughts_and_activities_where_they_belong(node: Node) -> None:
+    """The results of tools, which belong before them, come after the cut."""
+    whole = DIALOGUES["agent"]()
+    before = whole[: next(at for at, state in enumerate(whole) if len(reply_in(state)["parts"]) == 5) + 1]
+    for cut in (before, before[:-1]):
+        first = ThreadProjection(dialogues.KEY, "run0")
+        first.show(dialogues.REPLY)
+        one = await sent(node, b"".join(event_stream(first.new(look_at(state))) for state in cut), messages=[])
+        held = [message["id"] for message in one.messages if message["role"] != "activity"]
+        second = ThreadProjection(dialogues.KEY, "run1", held=held)
+        second.show(dialogues.REPLY)
+        stream = event_stream(second.new(look_at(whole[-1])))
+        assert stream.count(b"MESSAGES_SNAPSHOT") == 2
+        end = await sent(node, stream, messages=one.messages)
+        assert end.messages == orjson.loads(orjson.dumps(snapshots(whole[-1])[-1]["messages"]))
+
+
+async def sent(node: Node, stream: bytes, *, messages: list[Any]) -> Any:
+    """What a client that holds these messages has after a stream."""
+    client = await Client(node, None, dialogues.KEY).open(bytes=base64.b64encode(stream).decode(), messages=messages)
+    return await (await client.start()).done()

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statestream.chat.approvals import Approval
 from statestream.chat.messages import path
 from statestream.chat.models import CallPiece
 from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, snapshots
@@ -48,7 +49,7 @@ def look(view: ThreadProjection, state: Any, beside: Beside | None = None, *, la
 
 def messages(state: Any) -> list[Any]:
     """The messages as somebody has them who sees the state for the first time."""
-    return orjson.loads(orjson.dumps(snapshots(state)[-1]))
+    return orjson.loads(orjson.dumps(snapshots(state)[-1]["messages"]))
 
 
 @every_dialogue
@@ -69,8 +70,29 @@ def test_a_client_before_1_0_is_sent_an_outcome_that_it_knows(name: str) -> None
         assert (last["outcome"]["type"] == "interrupt") == (name == "waiting")
 
 
+def assert_same_after_a_cut(states: list[Any]) -> None:
+    """Wherever the stream is cut, and whenever one runs again: at the end, the messages are in the order of the chat.
+
+    Like the protocol's client, one posts all messages that one holds but activities.
+    """
+    looks = [look(view, state) for view in [viewer()] for state in states]
+    for cut in range(len(states)):
+        for frames in range(len(looks[cut])):
+            for back in sorted({cut, min(cut + 1, len(states) - 1), len(states) - 1}):
+                client = Client()
+                client.take([event for events in looks[:cut] for event in events] + looks[cut][:frames])
+                client.cut()
+                held = [message["id"] for message in client.messages if message["role"] != "activity"]
+                again = ThreadProjection(KEY, "run1", held=held)
+                again.show(REPLY)
+                for state in states[back:]:
+                    client.take(look(again, state))
+                    assert client.messages == messages(state), (cut, frames, back)
+
+
 def assert_same_for_everybody(states: list[Any]) -> None:
     """Whenever one joins, and how often one looks: what one has is what the state has, and at the end all is closed."""
+    assert_same_after_a_cut(states)
     for start, every in product(range(len(states)), (1, 2, 5)):
         client, view = Client(), viewer()
         for state in [*states[start:-1:every], states[-1]]:
@@ -121,6 +143,23 @@ def test_who_joins_late_has_the_same_messages_whatever_the_model_does(answers: l
     error = {"error": {"kind": "failed", "message": "It failed."}} if end == "error" else {}
     reason = {"finish_reason": "stop"} if end == "complete" else {}
     assert_same_for_everybody(one.end(status=end, **error, **reason))
+
+
+def test_who_follows_has_an_outcome_of_the_wait_where_it_belongs() -> None:
+    """The outcome comes before the next look, while the client has a thought behind the call."""
+    one, client, view = Dialogue(), Client(), viewer(follow=True)
+    one.call(0, "{}", id="call_1", name="order")
+    one.think("Now I wait.")
+    one.called({0: Approval()})
+    for state in one.wait():
+        client.take(look(view, state))
+    one.decide({"part": 0, "approved": True})
+    one.returned(0, {"result": "ordered"})
+    one.say("Done.")
+    end = one.complete()[-1]
+    client.take(look(view, end))
+    assert client.messages == messages(end)
+    assert [message["role"] for message in client.messages] == ["user", "assistant", "tool", "reasoning", "assistant"]
 
 
 @every_dialogue

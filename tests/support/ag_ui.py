@@ -45,6 +45,10 @@ class Client:
         self.open: set[tuple[str, str]] = set()
         self.running = False
 
+    def cut(self) -> None:
+        """The connection is lost."""
+        self.running, self.open = False, set()
+
     def take(self, events: list[Any]) -> None:
         for event in events:
             self.apply(event)
@@ -76,6 +80,8 @@ class Client:
         new = {message["id"]: message for message in event["messages"]}
         assert len(new) == len(event["messages"])
         missing = {"reasoning", "activity"} - {message["role"] for message in event["messages"]}
+        if event.get("metadata", {}).get("@ag-ui/client", {}).get("authoritativeActivityTypes", ()) is None:
+            missing -= {"activity"}
         kept = [m for m in self.messages if m["id"] in new or m["role"] in missing]
         self.messages = [new.pop(message["id"], message) for message in kept]
         self.messages += new.values()

@@ -105,9 +105,10 @@ class AGRunStarted(TypedDict):
 
 
 class AGMessagesSnapshot(TypedDict):
-    """All messages, as many as an event can hold."""
+    """All messages, as many as an event can hold. `metadata`: it has all activities, so that a client drops others."""
 
     type: Literal["MESSAGES_SNAPSHOT"]
+    metadata: NotRequired[dict[Literal["@ag-ui/client"], dict[Literal["authoritativeActivityTypes"], None]]]
     messages: list[AGUser | AGAssistant | AGReasoning | AGTool | AGActivity]
 
 

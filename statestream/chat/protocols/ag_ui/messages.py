@@ -14,10 +14,11 @@ client keeps the order in which they arrive; an early one waits for those before
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from statestream.chat.messages import Message, Part, State, call_id, full_text, outcome_text, path, text_of
 
@@ -26,6 +27,10 @@ AGMessage = dict[str, Any]
 
 MAX_SNAPSHOT: Final = 8 << 20
 """Bytes of messages in one event: the client rejects events of more than 10 Mi characters."""
+COMPLETE_ACTIVITIES: Final = {"@ag-ui/client": {"authoritativeActivityTypes": None}}
+"""Metadata by which a client drops all activities that a snapshot does not have."""
+STAND_IN: Final = "no-reasoning"
+"""The id of the thought without content: a client has it between two snapshots only."""
 
 _MEMBERS: Final = {
     "source": ("url", "title"),
@@ -35,32 +40,87 @@ _MEMBERS: Final = {
 """The members of parts that are activities."""
 
 
-def snapshots(state: State, held: Sequence[str] = ()) -> list[list[orjson.Fragment]]:
-    """The snapshots after which a client that holds messages of these ids, in that order, has those of the chat.
+class Held(Struct, frozen=True, kw_only=True):
+    """The ids of the messages that a client holds, in its order. `activities`: whether those of activities are there.
 
-    A client leaves the messages of a snapshot that it has where they are, and appends the others. If somebody else has
-    said something before the question that the client has just appended, it first gets a snapshot of the messages that
-    are in the right places, so that it drops the rest.
+    A client never posts its activities.
     """
-    encoded = _newest(state)
-    whole = [orjson.Fragment(message) for message in encoded.values()]
-    places = {message_id: place for place, message_id in enumerate(encoded)}
-    known = [places[message_id] for message_id in held if message_id in places]
-    right = next((place for place, found in enumerate(known) if found != place), len(known))
-    return [whole] if right == len(known) else [whole[:right], whole]
+
+    ids: Sequence[str] = ()
+    activities: bool = False
+
+    @classmethod
+    def all_of(cls, state: State) -> Held:
+        """What a client holds that has received everything."""
+        return cls(ids=[each["id"] for message in path(state) for each in messages_of(message)], activities=True)
 
 
-def _newest(state: State) -> dict[str, bytes]:
-    """The messages that are shown, by their ids: as many of the newest as one event can hold."""
-    kept: list[tuple[str, bytes]] = []
+class _Encoded(Struct, frozen=True, kw_only=True):
+    """A message of a snapshot."""
+
+    id: str
+    role: str
+    data: bytes
+
+
+def snapshots(state: State, held: Held = Held()) -> list[Event]:  # noqa: B008 - it is frozen
+    """The snapshots after which a client that holds these messages has those of the chat, in their order.
+
+    A client leaves the messages of a snapshot that it has where they are, and appends the others. If a message is
+    missing before one that it has, it first gets a snapshot of the messages that are in the right places, so that it
+    drops the rest. It would keep thoughts and activities that a snapshot without any does not have: it is told that
+    activities are complete, and a thought without content stands in for those that follow.
+    """
+    newest = _newest(state)
+    whole = _snapshot(newest)
+    right = _in_place(newest, held)
+    if right is None:
+        return [whole]
+    kept = newest[:right]
+    first = {**_snapshot(kept), "metadata": COMPLETE_ACTIVITIES}
+    thoughts = [message for message in newest if message.role == "reasoning"]
+    if thoughts and all(message.role != "reasoning" for message in kept):
+        first["messages"].append({"id": STAND_IN, "role": "reasoning", "content": ""})
+    return [first, whole]
+
+
+def _in_place(newest: Sequence[_Encoded], held: Held) -> int | None:
+    """How many of the newest messages the client has in their places, if it must drop the rest; None if it need not."""
+    seen = [place for place, each in enumerate(newest) if held.activities or each.role != "activity"]
+    places = {newest[place].id: place for place in seen}
+    known = [places[message_id] for message_id in dict.fromkeys(held.ids) if message_id in places]
+    right = next((index for index, place in enumerate(known) if place != seen[index]), len(known))
+    if right == len(seen):
+        return None
+    if right == len(known) and (held.activities or not _may_hide_activity(newest, seen[right])):
+        return None
+    return seen[right]
+
+
+def _may_hide_activity(newest: Sequence[_Encoded], missing: int) -> bool:
+    """Whether the client may hold an activity that belongs behind the missing message: outcomes come late."""
+    if newest[missing].role != "tool":
+        return False
+    behind = (each.role for each in newest[missing:])
+    return "activity" in takewhile(lambda role: role not in ("assistant", "user"), behind)
+
+
+def _snapshot(messages: Sequence[_Encoded]) -> Event:
+    return {"type": "MESSAGES_SNAPSHOT", "messages": [orjson.Fragment(message.data) for message in messages]}
+
+
+def _newest(state: State) -> list[_Encoded]:
+    """The messages that are shown: as many of the newest as one event can hold."""
+    kept: list[_Encoded] = []
     size = 0
     for message in reversed(path(state)):
-        encoded = [(each["id"], orjson.dumps(each)) for each in reversed(messages_of(message))]
-        size += sum(len(each) for _, each in encoded)
+        made = reversed(messages_of(message))
+        encoded = [_Encoded(id=each["id"], role=each["role"], data=orjson.dumps(each)) for each in made]
+        size += sum(len(each.data) for each in encoded)
         if size > MAX_SNAPSHOT:
             break
         kept += encoded
-    return dict(reversed(kept))
+    return kept[::-1]
 
 
 def messages_of(message: Message) -> list[AGMessage]:

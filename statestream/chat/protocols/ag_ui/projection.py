@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from statestream.chat.messages import State, find, is_queued, reply_to, unfinished
-from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, Event
+from statestream.chat.protocols.ag_ui.messages import MAX_SNAPSHOT, Event, Held
 from statestream.chat.protocols.ag_ui.run_events import SUCCESS, RunEvents, error_event, started
 from statestream.chat.questions import REMOVED
 from statestream.chat.shared_state import MARKS, SharedState, mark
@@ -87,7 +87,10 @@ class ThreadProjection:
         early: bool = False,
         shared: SharedState | None = None,
     ) -> None:
-        self._thread, self._asked, self._held, self._follow, self._early = thread, run, held, follow, early
+        self._thread, self._asked, self._follow, self._early = thread, run, follow, early
+        self._held = Held(ids=held)
+        self._left: State | None = None
+        """What the client has after the last run."""
         self._reply: str | None = None
         self._question: str | None = None
         """The question of the requested run, as long as it is queued."""
@@ -178,8 +181,7 @@ class ThreadProjection:
     def _begin(self, run_id: str, reply: str | None, state: State) -> list[Event]:
         self._begun, self._shown = True, _made(state)
         self._run, self._late = RunEvents(self._thread, run_id, reply, early=self._early, late=self._late), False
-        held, self._held = self._held, ()
-        return self._run.begin(state, held)
+        return self._run.begin(state, self._held if self._left is None else Held.all_of(self._left))
 
     def _continue(self, run: RunEvents | None, state: State, beside: list[Event]) -> list[Event]:
         """What is new of the run; first the slices, because the run may end."""
@@ -187,7 +189,7 @@ class ThreadProjection:
             return []
         events = [*beside, *run.new(state)]
         if run.over:
-            self._run, now = None, _made(state)
+            self._run, self._left, now = None, state, _made(state)
             if now[:2] == self._shown[:2]:  # it may wait by now, which this run has said
                 self._shown = now
         return events

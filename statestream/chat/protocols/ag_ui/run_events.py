@@ -6,13 +6,14 @@ not sent again: the part is opened once more by its id, which the client takes a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from statestream.chat.messages import WRITTEN, Message, Part, State, call_id, find, is_finished, path, undecided
 from statestream.chat.protocols.ag_ui.messages import (
     Event,
+    Held,
     activity_of,
     is_reasoning,
     reasoning_id,
@@ -65,8 +66,8 @@ class RunEvents:
         self._passing, self._replaceable = Passing(late=late), Replaceable()
         self.over = False
 
-    def begin(self, state: State, held: Sequence[str] = ()) -> list[Event]:
-        """The beginning of the run, and all messages, for a client that holds those of these ids.
+    def begin(self, state: State, held: Held = Held()) -> list[Event]:  # noqa: B008 - it is frozen
+        """The beginning of the run, and all messages, for a client that holds those.
 
         A reply that is not among the messages any more is not shown.
         """
@@ -80,7 +81,7 @@ class RunEvents:
                 self._replaceable.note(part, index)
         return [
             started(self._ids["threadId"], self._ids["runId"]),
-            *({"type": "MESSAGES_SNAPSHOT", "messages": messages} for messages in snapshots(state, held)),
+            *snapshots(state, held),
         ]
 
     def new(self, state: State) -> list[Event]:
