@@ -11,14 +11,15 @@ from typing import Any
 import orjson
 import pytest
 
+from statestream.chat.approvals import Approval
 from statestream.chat.messages import text_of
 from statestream.chat.protocols.ai_sdk.messages import ui_message
-from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
+from statestream.chat.protocols.ai_sdk.projection import Held, UIMessageProjection
 from statestream.chat.protocols.ai_sdk.routes import DONE
 from statestream.chat.protocols.ai_socket.projection import UISocketProjection
 from statestream.chat.protocols.text.routes import TextProjection
 from statestream.chat.viewing.response import event_stream
-from tests.dialogues import DIALOGUES, REPLY, check_golden, look_at, reply_in
+from tests.dialogues import DIALOGUES, REPLY, Dialogue, check_golden, look_at, reply_in
 
 every_dialogue = pytest.mark.parametrize("name", DIALOGUES)
 
@@ -64,6 +65,21 @@ def test_a_ui_message_stream_ends_once(name: str) -> None:
         view.new(look_at(state))
     assert view.over
     assert view.new(look_at(states[-1])) == []
+
+
+def test_a_page_that_decides_gets_each_outcome_once() -> None:
+    one = Dialogue()
+    one.call(0, '{"city": "Ulm"}', id="call_1", name="weather")
+    one.call(1, '{"id": 7}', id="call_2", name="order")
+    one.called({1: Approval()})
+    one.returned(0, {"result": "fine"})
+    one.wait()
+    one.decide({"part": 1, "approved": True})
+    one.returned(1, {"result": "ordered"})
+    view = UIMessageProjection(REPLY, Held(parts=2, outcomes=frozenset({"call_1"})))
+    chunks = [chunk for state in one.complete() for chunk in view.new(look_at(state))]
+    assert [chunk["type"] for chunk in chunks] == ["start", "tool-output-available", "finish"]
+    assert chunks[1]["toolCallId"] == "r1:call-1"
 
 
 @every_dialogue

@@ -3,13 +3,16 @@
 Invariants: one reply per stream. A part is closed before the next step begins, and no member is null. The viewer's
 place is how much of each part was sent. A stream that begins in mid-reply sends the existing content of a part in one
 delta, so that a late viewer and one who was there from the start end up with the same message. If the viewer holds the
-message up to the point where it waited, the stream continues from there.
+message up to the point where it waited, the stream continues from there, and repeats nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
+
+from msgspec import Struct
 
 from statestream.chat.messages import WRITTEN, Message, Part, call_id, find, is_finished
 from statestream.chat.protocols.ai_sdk.messages import SETTLED, arguments_of, kind_of, metadata_of, whole_part
@@ -25,13 +28,23 @@ _REASONS: Final = {
 }
 
 
+class Held(Struct, frozen=True, kw_only=True):
+    """What a viewer holds of a reply: its first parts, and the outcomes of these calls."""
+
+    parts: int = 0
+    outcomes: frozenset[str] = frozenset()
+
+
+NOTHING: Final = Held()
+
+
 class UIMessageProjection:
-    """One viewer of one reply, who holds the first `held` parts of it. `late`: they were not there from the start.
+    """One viewer of one reply, and what they hold of it. `late`: they were not there from the start.
 
     If the reply is lost, the projection is over and truncated.
     """
 
-    def __init__(self, reply: str, held: int = 0, *, late: bool = False) -> None:
+    def __init__(self, reply: str, held: Held = NOTHING, *, late: bool = False) -> None:
         self._reply, self._held = reply, held
         self._passing, self._replaceable = Passing(late=late), Replaceable()
         self._started = False
@@ -76,9 +89,9 @@ class UIMessageProjection:
             yield from self._end(message)
 
     def _hold(self, message: Message) -> None:
-        """Skips the parts that the viewer holds, except for the outcomes of calls that have waited."""
-        for part in message["parts"][: self._held]:
-            self._parts.append(_SentPart(part))
+        """Skips what the viewer holds."""
+        for part in message["parts"][: self._held.parts]:
+            self._parts.append(_SentPart(part, self._held.outcomes))
             self._replaceable.note(part, len(self._parts) - 1)
             self._step = part.get("step", 0)
 
@@ -127,9 +140,9 @@ class _SentPart:
 
     __slots__ = ("arguments", "asked", "begun", "called", "closed", "growing")
 
-    def __init__(self, held: Part | None = None) -> None:
+    def __init__(self, held: Part | None = None, outcomes: AbstractSet[str] = NOTHING.outcomes) -> None:
         self.begun = self.called = self.asked = held is not None
-        self.closed = held is not None and held["type"] != "tool"
+        self.closed = held is not None and (held["type"] != "tool" or held["call"] in outcomes)
         self.arguments: str | None = held["arguments"] if held is not None and held["type"] == "tool" else None
         self.growing = Growing()
 

@@ -36,8 +36,9 @@ from statestream.chat.agents.declared import MAX_NAME
 from statestream.chat.approvals import Decision, ToolAnswer
 from statestream.chat.chats import chat_key
 from statestream.chat.file_urls import same_parts
-from statestream.chat.messages import KEPT_DEPTH, Message, State, call_id, find, message_or_reply, path
+from statestream.chat.messages import KEPT_DEPTH, Message, Part, State, call_id, find, message_or_reply, path
 from statestream.chat.protocols.ai_sdk.messages import own_metadata
+from statestream.chat.protocols.ai_sdk.projection import NOTHING, Held
 from statestream.chat.question import MAX_ID, MAX_PARTS, Question, check_metadata, check_parts
 from statestream.chat.questions import Asked
 from statestream.chat.seen import hidden_by_sibling, leaf_seen, looked_at, stale
@@ -164,7 +165,8 @@ class Post(Body):
             for part in held
             if part.get("state") in ("output-available", "output-error") and _id_in(part) in offers
         ]
-        found = Settled(decisions=decisions, answers=answers, held=len(held))
+        known = [part["call"] for part, has in zip(message["parts"], held, strict=False) if _has_outcome(has, part)]
+        found = Settled(decisions=decisions, answers=answers, held=Held(parts=len(held), outcomes=frozenset(known)))
         return found if decisions or answers else None
 
     def to_regenerate(self, state: State) -> str | None:
@@ -226,13 +228,24 @@ class Post(Body):
 
 
 class Settled(Struct, frozen=True, kw_only=True):
-    """A page's decisions about and results of tool calls of a reply. The page holds the first `held` parts of the
-    reply.
-    """
+    """A page's decisions about and results of tool calls of a reply, and what the page holds of the reply."""
 
     decisions: list[Decision]
     answers: list[ToolAnswer]
-    held: int
+    held: Held
+
+
+def _has_outcome(posted: dict[str, Any], part: Part) -> bool:
+    """Whether a page holds the outcome of a tool call."""
+    match part.get("status"):
+        case "complete":
+            has = posted.get("state") == "output-available"
+            return has and canonical(posted.get("output")) == canonical(part["result"])
+        case "error":
+            return posted.get("state") == "output-error" and posted.get("errorText") == part["error"]
+        case "denied":
+            return posted.get("state") == "output-denied"
+    return False
 
 
 def _id_in(part: dict[str, Any]) -> str:
@@ -274,13 +287,13 @@ def _edited_id(message_id: str, parts: list[dict[str, Any]]) -> str:
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """The reply that a page wants to see, and how many parts of it the page holds.
+    """The reply that a page wants to see, and what the page holds of it.
 
     `reply` is None as long as the question with the id `question` is queued. `late`: the page was away meanwhile.
     """
 
     reply: str | None
-    held: int = 0
+    held: Held = NOTHING
     late: bool = False
     question: str = ""
 

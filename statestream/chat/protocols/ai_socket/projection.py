@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from statestream.chat.protocols.ai_sdk.projection import UIMessageProjection
+from statestream.chat.protocols.ai_sdk.projection import NOTHING, Held, UIMessageProjection
 from statestream.chat.viewing.projection import Item, Look
 
 
 class UISocketProjection:
-    """One request's view of one reply. The client already has the first `held` parts. `late`: it was away meanwhile.
+    """One request's view of one reply. `held`: what the client has of it. `late`: it was away meanwhile.
 
     If the reply is lost, the view ends with an error.
     """
 
     truncated = False  # a connection is not a response: it carries other requests, too
 
-    def __init__(self, request_id: str, reply: str, held: int = 0, *, late: bool = False) -> None:
+    def __init__(self, request_id: str, reply: str, held: Held = NOTHING, *, late: bool = False) -> None:
         self._request_id = request_id
         self._chunks = UIMessageProjection(reply, held, late=late)
         self._begun = False
