@@ -1,4 +1,4 @@
-"""Tests for others to use: what every journal, every server and every client must pass.
+"""Tests for others to use: what every journal, every server, every chat and every client must pass.
 
     class TestMyJournal(JournalContract):
         async def make(self, retention): return MyJournal(..., retention=retention)
@@ -7,6 +7,7 @@
     TestMyMachine = journal_machine(make, reopen).TestCase
 
     outcomes = await check_server("http://127.0.0.1:8000", action="board/counted")
+    outcomes = await check_chat("http://127.0.0.1:8000", cuts=200)
     outcomes = await check_client(run)
 
 Invariants: nothing in statestream imports this package. It can be imported without any extra: what needs an extra says
@@ -20,12 +21,21 @@ from typing import TYPE_CHECKING
 
 from statestream.journal.contract import Journal, Retention
 from statestream.testing.contract import JournalContract
-from statestream.tools.conformance import Check, ClientState, Outcome, check_client, check_server
+from statestream.tools.conformance import Check, ClientState, Outcome, check_chat, check_client, check_server
 
 if TYPE_CHECKING:
     from hypothesis.stateful import RuleBasedStateMachine
 
-__all__ = ["Check", "ClientState", "JournalContract", "Outcome", "check_client", "check_server", "journal_machine"]
+__all__ = [
+    "Check",
+    "ClientState",
+    "JournalContract",
+    "Outcome",
+    "check_chat",
+    "check_client",
+    "check_server",
+    "journal_machine",
+]
 
 
 def journal_machine(

@@ -1,11 +1,13 @@
 """A server that breaks one promise: a proxy in front of a good one, which spoils what goes through it on purpose.
 
 Invariants: a fault is one function with a place: what is asked, the head of an answer, a whole answer, or a frame of a
-stream. Everything else goes through untouched.
+stream: a block of events, a message of the server over a WebSocket, or what arrives of a text. Everything else goes
+through untouched.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -87,13 +89,16 @@ class Wrong:
             old=request.version < aiohttp.HttpVersion11,
         )
         self.fault.ask(asked)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._socket(request, asked)
         url, data = f"{self.good}{asked.path}", asked.body or None
         async with self.session.request(
             asked.method, url, params=asked.query, headers=asked.headers, data=data
         ) as response:
             headers = {name: value for name, value in response.headers.items() if name.lower() not in HOP}
             answered = Answered(status=response.status, headers=headers)
-            streams = response.content_type == "text/event-stream"
+            texts = response.content_type == "text/plain" and response.status == 200
+            streams = texts or response.content_type == "text/event-stream"
             if not streams:
                 answered.body = await response.read()
             self.fault.answer(asked, answered)
@@ -102,12 +107,40 @@ class Wrong:
             out = web.StreamResponse(headers=answered.headers)
             await out.prepare(request)
             number = 0
-            async for frame in _frames(response):
+            async for frame in response.content.iter_any() if texts else _frames(response):
                 spoilt = self.fault.frame(asked, number, frame)
                 number += 1
                 if spoilt:
                     await out.write(spoilt)
             return out
+
+    async def _socket(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        assert self.session
+        out = web.WebSocketResponse()
+        headers = {
+            name: value for name, value in asked.headers.items() if not name.startswith("Sec-") and name != "Upgrade"
+        }
+        try:
+            opened = await self.session.ws_connect(f"{self.good}{asked.path}", params=asked.query, headers=headers)
+        except aiohttp.WSServerHandshakeError as error:
+            return web.Response(status=error.status)
+        async with opened as socket:
+            await out.prepare(request)
+            back = asyncio.create_task(self._answers(asked, socket, out))
+            async for message in out:
+                await socket.send_str(message.data)
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+        return out
+
+    async def _answers(self, asked: Asked, socket: aiohttp.ClientWebSocketResponse, out: web.WebSocketResponse) -> None:
+        number = 0
+        async for message in socket:
+            spoilt = self.fault.frame(asked, number, message.data.encode())
+            number += 1
+            for frame in (spoilt or b"").splitlines():
+                await out.send_str(frame.decode())
+        await out.close()
 
 
 async def _frames(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -1,43 +1,56 @@
-"""`statestream conformance URL`: verifies that a running server keeps the protocol's promises.
+"""`statestream conformance URL`: verifies that a running server, or with `--chat` its chat, keeps its promises.
 
-Invariants: arguments, messages and exit codes only; `conformance/servers` checks. Exit codes 0 and 1 are a verdict, so
-a run without a verdict ends with another code.
+Invariants: arguments, messages and exit codes only; `conformance/servers` and `conformance/chats` check. Exit codes 0
+and 1 are a verdict, so a run without a verdict ends with another code.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from statestream.tools.commands.conformance_of_chats import CUTS, ChatWanted, check_the_chat
 from statestream.tools.conformance import CHECKS, Check, Outcome, check_server, outcome_text
+from statestream.tools.conformance.chats.check_chat import QUESTION
 from statestream.tools.conformance.checks import select
-from statestream.tools.console.exit_codes import run, wrong_call
+from statestream.tools.console.exit_codes import NO_VERDICT, run, wrong_call
 from statestream.tools.console.options import Headers, Json, Key, Payload, Url, shown_url, target_of
 from statestream.tools.console.text import safe
 from statestream.tools.template import ActionTemplate
 
-NO_VERDICT: Final = 3
-
 
 def conformance(
     url: Url,
-    action: Annotated[str, typer.Option(help="An action that changes something each time, such as board/task_added.")],
+    action: Annotated[
+        str | None, typer.Option(help="An action that changes something each time, such as board/task_added.")
+    ] = None,
     payload: Payload = "{}",
     key: Key = None,
     slices: Annotated[
         str | None, typer.Option(help="The slices to follow: names, name/*, *. Default: what the action changes.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="The name of a check to run. Repeatable.")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Check the server's chat instead: clients are cut.")] = False,
+    ask: Annotated[str | None, typer.Option(help="With --chat: the question to ask.")] = None,
+    cuts: Annotated[int | None, typer.Option(min=1, help="With --chat: cuts for each protocol. Default: 200.")] = None,
+    seed: Annotated[int | None, typer.Option(help="With --chat: chooses the cuts. Default: a new one.")] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="With --chat: approve tool calls that wait. Default: deny them.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="The name of a check or protocol. Repeatable.")] = None,
     header: Headers = None,
     as_json: Json = False,
 ) -> None:
     """Verifies that a running server keeps the protocol's promises. It writes to the server with the action.
+
+    With --chat, it verifies that clients of the server's chat lose and repeat
+    nothing, wherever they lose their connection. It asks in new chats.
 
     Exit code 0: every promise was kept. 1: at least one was not, or nothing
     could be checked: no server answered, or the action changes nothing.
@@ -46,8 +59,23 @@ def conformance(
     \b
     statestream conformance URL --action board/counted
     statestream conformance URL --action board/counted --only order --json
+    statestream conformance --chat URL --ask "Tell me a story." --only ag-ui
     """  # noqa: D301  # \b keeps the lines apart
     target = target_of(url, slices, header)
+    if chat:
+        _refuse("--chat", action=action, key=key, slices=slices, payload=None if payload == "{}" else payload)
+        wanted = ChatWanted(
+            ask=QUESTION if ask is None else ask,
+            cuts=CUTS if cuts is None else cuts,
+            seed=secrets.randbelow(1 << 30) if seed is None else seed,
+            approve=approve,
+            only=only or (),
+        )
+        check_the_chat(target, wanted, as_json=as_json)
+        return
+    _refuse("a check without --chat", ask=ask, cuts=cuts, seed=seed, approve=approve or None)
+    if action is None:
+        raise typer.BadParameter("expected an action that changes something, or --chat", param_hint="--action")
     with wrong_call("--payload" if key is None else "--payload, --key"):
         ActionTemplate(type=action, payload=payload, key=key).body("run-", 1)
     with wrong_call("--only"):
@@ -70,6 +98,13 @@ def conformance(
 
     if not run(work(), interrupted=NO_VERDICT, unwritable=NO_VERDICT):
         raise typer.Exit(1)
+
+
+def _refuse(what: str, **given: object) -> None:
+    """Options that do not go with what was asked for are invalid usage."""
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"this option does not apply to {what}", param_hint=f"--{name}")
 
 
 class _Printer:

@@ -22,10 +22,15 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """The outcome of a check. `problem` is None if the promise was kept, else a sentence about what broke it."""
+    """The outcome of a check. `problem` is None if the promise was kept, else a sentence about what broke it.
+
+    `note` says how much was checked, where that varies. `absent`: the server does not offer what the promise is about.
+    """
 
     check: Check
     problem: str | None
+    note: str | None = None
+    absent: bool = False
 
     @property
     def passed(self) -> bool:

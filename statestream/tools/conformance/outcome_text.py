@@ -13,15 +13,17 @@ from statestream.tools.conformance.checks import Outcome
 
 
 def lines(outcome: Outcome) -> list[str]:
-    word = "passed" if outcome.passed else "FAILED"
-    text = f"{word}  {outcome.check.name:<22} {outcome.check.promise}"
+    word = "absent" if outcome.absent else "passed" if outcome.passed else "FAILED"
+    note = "" if outcome.note is None else f" ({outcome.note})"
+    text = f"{word}  {outcome.check.name:<22} {outcome.check.promise}{note}"
     return [text] if outcome.passed else [text, f"        {outcome.problem} [{outcome.check.section}]"]
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    failed = [outcome.check.name for outcome in outcomes if not outcome.passed]
-    kept = len(outcomes) - len(failed)
-    return f"{kept} of {len(outcomes)} promises kept" + (f"; not kept: {', '.join(failed)}" if failed else "")
+    checked = [outcome for outcome in outcomes if not outcome.absent]
+    failed = [outcome.check.name for outcome in checked if not outcome.passed]
+    kept = len(checked) - len(failed)
+    return f"{kept} of {len(checked)} promises kept" + (f"; not kept: {', '.join(failed)}" if failed else "")
 
 
 def as_json(url: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -35,6 +37,8 @@ def as_json(url: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "promise": outcome.check.promise,
                 "passed": outcome.passed,
                 "problem": outcome.problem,
+                **({} if outcome.note is None else {"note": outcome.note}),
+                **({"absent": True} if outcome.absent else {}),
             }
             for outcome in outcomes
         ],

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import typer
 
@@ -19,6 +19,9 @@ from statestream.tools.console.output import discard_stdout, notice
 from statestream.tools.console.text import safe
 
 T = TypeVar("T")
+
+NO_VERDICT: Final = 3
+"""The exit code of a check that has not come to a verdict."""
 
 
 def run(

@@ -1,7 +1,5 @@
 """Checks of a running server, from outside.
 
-    violation          a broken promise, as an exception with a sentence
-    strict_replica     what a subscriber has, and every rule that a frame can break
     stream_under_test  one stream of the server
     server_under_test  requests, dispatches and streams
     server_check       a check of a server, and the sections that group them

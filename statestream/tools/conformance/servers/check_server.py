@@ -23,7 +23,7 @@ from statestream.tools.conformance.servers.server_under_test import ServerUnderT
 from statestream.tools.conformance.servers.state_checks import STATES
 from statestream.tools.conformance.servers.stream_checks import STREAM
 from statestream.tools.conformance.servers.ticket_checks import TICKETS
-from statestream.tools.conformance.servers.violation import Violation
+from statestream.tools.conformance.violation import Violation
 from statestream.tools.target import Target
 from statestream.tools.template import ActionTemplate
 

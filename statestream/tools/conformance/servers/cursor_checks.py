@@ -11,8 +11,8 @@ from typing import Final
 from statestream.tools.conformance.servers.server_check import Section
 from statestream.tools.conformance.servers.server_under_test import ServerUnderTest
 from statestream.tools.conformance.servers.stream_under_test import StreamUnderTest
-from statestream.tools.conformance.servers.strict_replica import StrictReplica, seq_of
-from statestream.tools.conformance.servers.violation import expect
+from statestream.tools.conformance.strict_replica import StrictReplica, seq_of
+from statestream.tools.conformance.violation import expect
 
 CURSORS: Final = Section("GET /stream/state: cursors")
 UNREADABLE: Final = ("x", "1", "1.", ".a", "-1.a", "+1.a", "01.a", "1e3.a", "1.a.b", "1.a b", "1,a", "9" * 40 + ".a")

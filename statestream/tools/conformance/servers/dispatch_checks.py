@@ -17,8 +17,8 @@ from statestream.tools.conformance.servers.server_under_test import (
     ServerUnderTest,
     expect_problem,
 )
-from statestream.tools.conformance.servers.strict_replica import seq_of
-from statestream.tools.conformance.servers.violation import expect
+from statestream.tools.conformance.strict_replica import seq_of
+from statestream.tools.conformance.violation import expect
 
 DISPATCH: Final = Section("POST /dispatch")
 ERRORS: Final = Section("Errors")

@@ -9,7 +9,7 @@ from typing import Final
 
 from statestream.tools.conformance.servers.server_check import Section
 from statestream.tools.conformance.servers.server_under_test import JSON, ServerUnderTest, expect_problem
-from statestream.tools.conformance.servers.violation import expect
+from statestream.tools.conformance.violation import expect
 
 ORIGINS: Final = Section("Browsers")
 FOREIGN: Final = "https://conformance.invalid"

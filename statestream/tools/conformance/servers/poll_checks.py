@@ -9,8 +9,8 @@ from typing import Final
 
 from statestream.tools.conformance.servers.server_check import Section
 from statestream.tools.conformance.servers.server_under_test import ResponseUnderTest, ServerUnderTest, expect_problem
-from statestream.tools.conformance.servers.strict_replica import ParsedFrame, StrictReplica
-from statestream.tools.conformance.servers.violation import expect
+from statestream.tools.conformance.strict_replica import ParsedFrame, StrictReplica
+from statestream.tools.conformance.violation import expect
 
 POLLS: Final = Section("GET /stream/state: long polling")
 LONG_POLL: Final = {"live": "long-poll"}

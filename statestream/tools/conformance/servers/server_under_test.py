@@ -19,8 +19,8 @@ from yarl import URL
 from statestream.client.refusals import beginning_of
 from statestream.core.errors import StreamRefused, Unavailable
 from statestream.tools.conformance.servers.stream_under_test import PATIENCE, StreamUnderTest
-from statestream.tools.conformance.servers.strict_replica import StrictReplica, seq_of
-from statestream.tools.conformance.servers.violation import Violation, expect
+from statestream.tools.conformance.strict_replica import StrictReplica, seq_of
+from statestream.tools.conformance.violation import Violation, expect
 from statestream.tools.target import Target
 from statestream.tools.template import ActionTemplate
 

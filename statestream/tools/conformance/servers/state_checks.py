@@ -11,8 +11,8 @@ import orjson
 
 from statestream.tools.conformance.servers.server_check import Section
 from statestream.tools.conformance.servers.server_under_test import ServerUnderTest, expect_problem
-from statestream.tools.conformance.servers.strict_replica import StrictReplica, seq_of
-from statestream.tools.conformance.servers.violation import expect
+from statestream.tools.conformance.strict_replica import StrictReplica, seq_of
+from statestream.tools.conformance.violation import expect
 
 STATES: Final = Section("GET /state, GET /history")
 LINE: Final = {"position", "type", "slice", "from", "version", "cause", "timestamp"}

@@ -12,8 +12,8 @@ from typing import Final
 from statestream.tools.conformance.servers.server_check import Section
 from statestream.tools.conformance.servers.server_under_test import ServerUnderTest, expect_problem
 from statestream.tools.conformance.servers.stream_under_test import StreamUnderTest
-from statestream.tools.conformance.servers.strict_replica import seq_of
-from statestream.tools.conformance.servers.violation import expect
+from statestream.tools.conformance.strict_replica import seq_of
+from statestream.tools.conformance.violation import expect
 
 STREAM: Final = Section("GET /stream/state")
 HEADERS: Final = {"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}

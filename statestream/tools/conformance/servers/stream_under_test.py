@@ -10,8 +10,8 @@ from typing import Final
 
 import aiohttp
 
-from statestream.tools.conformance.servers.strict_replica import ParsedFrame, StrictReplica, seq_of
-from statestream.tools.conformance.servers.violation import Violation, expect
+from statestream.tools.conformance.strict_replica import ParsedFrame, StrictReplica, seq_of
+from statestream.tools.conformance.violation import Violation, expect
 
 PATIENCE: Final = 10.0
 READ_BYTES: Final = 1 << 16

@@ -12,7 +12,7 @@ from typing import Final
 from statestream.tools.conformance.servers.origin_checks import FOREIGN
 from statestream.tools.conformance.servers.server_check import Section
 from statestream.tools.conformance.servers.server_under_test import JSON, ResponseUnderTest, ServerUnderTest
-from statestream.tools.conformance.servers.violation import Violation, expect
+from statestream.tools.conformance.violation import Violation, expect
 
 TICKETS: Final = Section("Browsers: tickets")
 TICKET_SECONDS: Final = 30

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from statestream.core.draft import patched
 from statestream.core.errors import Gap
 from statestream.core.values import canonical
-from statestream.tools.conformance.servers.violation import Violation, expect
+from statestream.tools.conformance.violation import Violation, expect
 
 MEMBERS: Final = {
     "state.initial": {"type", "reason", "position", "slices", "versions", "heartbeat", "timestamp"},
