@@ -67,7 +67,7 @@ class Scripted:
             yield from words(2, 5)
             yield from pieces_of("call_5", "locate", '{"precision": "street"}', 0)
         else:
-            yield from words(0, 12)
+            yield from words(0, 40)
         yield Usage(input=10, output=20, reasoning=3)
         yield Finish(reason="tool_calls" if step < 3 else "stop")
 
@@ -135,7 +135,7 @@ def _after(task: Task) -> Iterator[AgentPiece]:
     decided = task.decided["buy"]
     if decided.approved:
         yield ToolResult(id="buy", result={"bought": decided.arguments["book"]})
-    yield from words(6, 9)
+    yield from words(6, 40)
     yield Source(url="https://example.org/")
     yield Usage(input=3, output=4)
 

@@ -8,6 +8,7 @@ through untouched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -135,12 +136,13 @@ class Wrong:
 
     async def _answers(self, asked: Asked, socket: aiohttp.ClientWebSocketResponse, out: web.WebSocketResponse) -> None:
         number = 0
-        async for message in socket:
-            spoilt = self.fault.frame(asked, number, message.data.encode())
-            number += 1
-            for frame in (spoilt or b"").splitlines():
-                await out.send_str(frame.decode())
-        await out.close()
+        with contextlib.suppress(ConnectionError):  # the client has gone
+            async for message in socket:
+                spoilt = self.fault.frame(asked, number, message.data.encode())
+                number += 1
+                for frame in (spoilt or b"").splitlines():
+                    await out.send_str(frame.decode())
+            await out.close()
 
 
 async def _frames(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -148,18 +148,20 @@ def swapped(pattern: bytes) -> Callable[[Asked, bytes], bytes | None]:
 
 GRIN = "👩".encode()
 RESUMED = r"GET .*/api/chat/[^/]+/stream$"
+PAGE = rf"POST .*/api/chat$|{RESUMED}"
+SOCKET = "GET .*/api/chat$"
 FAULTS: list[dict[str, tuple[Fault, str]]] = [
     {
         "ai-sdk": (frames(RESUMED, replaced(rb'"messageId":"', b'"messageId":"new-')), "would show the reply twice"),
-        "ai-sdk-socket": (frames("/api/chat$", without(rb'"text-delta"', 3)), "expected the sequence"),
+        "ai-sdk-socket": (frames(SOCKET, without(rb'"text-delta"', 3)), "expected the sequence"),
         "text": (frames("POST .*/api/chats/", replaced(GRIN, GRIN[:3])), "expected UTF-8"),
         "ag-ui": (frames("/ag-ui", swapped(rb"TOOL_CALL_RESULT")), "expected messages"),
         "phases": (frames("/ws", twice(rb"stream_chunk\":true", b"\n"), position="any"), "expected"),
         "state": (frames("/stream/state", without(rb"event: state.update", 4)), "a gap"),
     },
     {
-        "ai-sdk": (frames("/api/chat", without(rb'"text-delta"', 2)), "expected parts"),
-        "ai-sdk-socket": (frames("/api/chat$", twice(rb'"text-delta"', b"\n")), "expected the sequence"),
+        "ai-sdk": (frames(PAGE, without(rb'"text-delta"', 2)), "expected"),
+        "ai-sdk-socket": (frames(SOCKET, twice(rb'"text-delta"', b"\n")), "expected the sequence"),
         "text": (frames("POST .*/api/chats/", replaced(GRIN, "�".encode())), "expected text"),
         "ag-ui": (frames("/ag-ui", without(rb"TEXT_MESSAGE_CONTENT", 5)), "expected"),
         "phases": (frames("/ws", without(rb"stream_chunk\":true", 3)), "expected"),
@@ -168,7 +170,7 @@ FAULTS: list[dict[str, tuple[Fault, str]]] = [
     {
         "ai-sdk": (frames(RESUMED, replaced(rb"\xf0\x9f\x91\xa9", b"\\\\ud83d")), "expected JSON"),
         "ai-sdk-socket": (
-            frames("/api/chat$", replaced(rb'"toolName":"(\w+)"', rb'"toolName":"\1x"')),
+            frames(SOCKET, replaced(rb'"toolName":"(\w+)"', rb'"toolName":"\1x"')),
             "expected parts",
         ),
         "ag-ui": (

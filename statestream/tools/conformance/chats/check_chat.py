@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from statestream.core.errors import Malformed, StreamRefused
 from statestream.tools.conformance.chats.chat_server import ChatServer
+from statestream.tools.conformance.chats.client import Client
 from statestream.tools.conformance.chats.cuts import CutChooser
 from statestream.tools.conformance.chats.following import Following
 from statestream.tools.conformance.chats.protocols import PROTOCOLS, ChatProtocol
@@ -33,7 +34,7 @@ STREAMS: Final = 240
 STREAMS_OF_ONE: Final = 90
 """Connections at a time, and those of an identity, which may have a hundred by default."""
 FEWEST: Final = 2
-SETTLE_SECONDS: Final = 15.0
+SETTLE_SECONDS: Final = 10.0
 """How long clients may take to see the end of a reply that is over."""
 STOPPED: Final = 0.25
 SPARE: Final = 10
@@ -152,7 +153,7 @@ class _ChatCheck:
     async def _reply(self, reply: ReplyUnderTest, cuts: int) -> None:
         """One reply, and what its clients make of it. Raises Violation if there is no reply, or none that ends."""
         began = asyncio.get_running_loop().time()
-        first = Following(self._asker.client(reply, self._chance, True), reply)
+        first = Following(self._another(self._asker, reply, asks=True), reply)
         tasks = [asyncio.create_task(first.follow())]
         try:
             await reply.exists()
@@ -182,20 +183,25 @@ class _ChatCheck:
         streams = STREAMS_OF_ONE if self._server.target.headers else STREAMS
         each = streams // len(self._runs) - FEWEST
         for run in self._runs:
-            client, needed = run.protocol.client, run.needs(cuts) if cuts else 0
-            whole = first if run.protocol is self._asker else Following(client(reply, self._chance, False), reply)
+            another, needed = self._another(run.protocol, reply), run.needs(cuts) if cuts else 0
+            whole = first if run.protocol is self._asker else Following(another, reply)
             uncut[run.protocol.name], cut[run.protocol.name] = [whole], []
             needed = 2 * needed + SPARE if needed else 0
             while needed > 0 and len(cut[run.protocol.name]) < each:
                 plan = run.chooser.plan(needed)
                 needed -= len(plan)
-                cut[run.protocol.name].append(Following(client(reply, self._chance, False), reply, plan))
+                cut[run.protocol.name].append(Following(another, reply, plan))
         return uncut, cut
+
+    def _another(self, protocol: ChatProtocol, reply: ReplyUnderTest, *, asks: bool = False) -> Callable[[], Client]:
+        """Makes clients of a protocol. If one asks, the others do not."""
+        asking = iter([asks])
+        return lambda: protocol.client(reply, self._chance, next(asking, False))
 
     async def _compare(
         self, run: ProtocolRun, reply: ReplyUnderTest, uncut: Sequence[Following], cut: Sequence[Following]
     ) -> None:
-        loaded = run.protocol.client(reply, self._chance, False)
+        loaded = self._another(run.protocol, reply)()
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await loaded.load()

@@ -7,7 +7,7 @@ what it holds in the end.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from statestream.tools.conformance.chats.client import Client
@@ -21,10 +21,13 @@ SHOWN_CUTS: Final = 3
 
 
 class Following:
-    """One client on one reply. `cuts` are those that have happened, `frames` counts the frames of all connections."""
+    """One client on one reply. `cuts` are those that have happened, `frames` counts the frames of all connections.
 
-    def __init__(self, client: Client, reply: ReplyUnderTest, plan: Sequence[Cut] = ()) -> None:
-        self.client, self._reply, self._plan = client, reply, deque(plan)
+    `another` makes another client, which has nothing yet.
+    """
+
+    def __init__(self, another: Callable[[], Client], reply: ReplyUnderTest, plan: Sequence[Cut] = ()) -> None:
+        self.client, self._another, self._reply, self._plan = another(), another, reply, deque(plan)
         self.cuts: list[Cut] = []
         self.frames = 0
         self.problem: str | None = None
@@ -55,7 +58,19 @@ class Following:
             current = was_over if connection is None else turn == self._reply.turns  # what was loaded may be older
             if is_over and (self.client.follows or current):
                 return
+            if connection is not None and not self.client.follows:
+                await self._compare(turn)
             await self._reply.goes_on(turn)
+
+    async def _compare(self, turn: int) -> None:
+        """What a stream has led to that ended because the reply waits must be what is loaded meanwhile."""
+        if self._reply.status != "waiting" or self._reply.turns != turn:
+            return
+        loaded = self._another()
+        await loaded.load()
+        found = first_difference(loaded.held(), self.client.held())
+        if found is not None and self._reply.turns == turn:
+            raise Violation(f"while the reply waits, {found}")
 
     async def _read(self, connection: Connection) -> Cut | None:
         """Reads up to the next cut, which is returned, or to the end."""
