@@ -56,7 +56,7 @@ COMMANDS = {
     "history": "watching.md#history",
     "record": "recording.md#Record",
     "replay": "recording.md#Replay",
-    "conformance": "conformance.md#Servers",
+    "conformance": "conformance.md",
     "transcripts": "conformance.md#Clients",
 }
 CALLS: dict[Callable[..., Any], str] = {

@@ -112,7 +112,8 @@ class Wrong:
                 spoilt = self.fault.frame(asked, number, frame)
                 number += 1
                 if spoilt:
-                    await out.write(spoilt)
+                    with contextlib.suppress(ConnectionError):  # the client has gone
+                        await out.write(spoilt)
             return out
 
     async def _socket(self, request: web.Request, asked: Asked) -> web.StreamResponse:

@@ -173,10 +173,7 @@ FAULTS: list[dict[str, tuple[Fault, str]]] = [
             frames(SOCKET, replaced(rb'"toolName":"(\w+)"', rb'"toolName":"\1x"')),
             "expected parts",
         ),
-        "ag-ui": (
-            frames("/ag-ui", without(rb'"outcome":{"type":"success"')),
-            "RUN_FINISHED or RUN_ERROR before the end",
-        ),
+        "ag-ui": (frames("/ag-ui", without(rb"TEXT_MESSAGE_END")), "to be closed at RUN_FINISHED"),
         "phases": (frames("/ws", replaced(rb"\xf0\x9f\x91\xa9", b"?"), position="any"), "expected"),
         "state": (frames("/stream/state", replaced(rb"event: state.resumed", b"event: state.initial")), "expected"),
     },

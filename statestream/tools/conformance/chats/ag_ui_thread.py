@@ -191,11 +191,14 @@ class ThreadReader:
         self.messages.insert(index, {"id": id, "role": "tool", "toolCallId": call, "content": event["content"]})
 
     def activity(self, event: AGEvent) -> None:
-        id = event["messageId"]
-        known = any(message["id"] == id for message in self.messages)
-        expect(not known, f"expected the activity {id} once, got it again")
+        """An activity with a known id takes the place of the earlier one."""
         content = {"activityType": event["activityType"], "content": event["content"]}
-        self.messages.append({"id": id, "role": "activity", **content})
+        activity = {"id": event["messageId"], "role": "activity", **content}
+        known = [message["id"] for message in self.messages]
+        if activity["id"] in known:
+            self.messages[known.index(activity["id"])] = activity
+        else:
+            self.messages.append(activity)
 
     def custom(self, event: AGEvent) -> None:
         """Something for the program alone."""
