@@ -21,6 +21,8 @@ DONE: Final = b"[DONE]"
 WRITTEN: Final = ("text", "reasoning")
 SETTLED: Final = ("output-available", "output-error", "output-denied")
 WAITING: Final = ("approval-requested", "approval-responded", "input-available")
+METADATA: Final = "providerMetadata"
+EXECUTED: Final = "providerExecuted"
 ENDS: Final = ("finish", "abort", "error")
 
 Chunk = dict[str, Any]
@@ -80,7 +82,8 @@ class UIMessageReader:
     @property
     def waits(self) -> bool:
         """Whether a tool call waits for somebody."""
-        return any(part.get("state") in WAITING for part in self.message.get("parts", ()))
+        parts = self.message.get("parts", ())
+        return any(part.get("state") in WAITING and not part.get(EXECUTED) for part in parts)
 
     # what it reads
 
@@ -115,7 +118,7 @@ class UIMessageReader:
         if what == "start":
             expect(key not in self._open, f"expected {kind} {chunk['id']} to begin once, got another {kind}-start")
             numbered = {"id": chunk["id"]} if kind == "reasoning" else {}
-            self._open[key] = {"type": kind, **numbered, "text": "", "state": "streaming"}
+            self._open[key] = {"type": kind, **numbered, **_also(chunk, METADATA), "text": "", "state": "streaming"}
             self._parts.append(self._open[key])
             return
         expect(key in self._open, f"expected {kind}-start before {kind}-{what} of {chunk['id']}")
@@ -131,7 +134,8 @@ class UIMessageReader:
         if kind == "tool-input-start":
             expect(part is None, f"expected call {call} to begin once, got another tool-input-start")
             self._arguments[call] = ""
-            self._parts.append({"type": f"tool-{chunk['toolName']}", "toolCallId": call, "state": "input-streaming"})
+            begun = {"type": f"tool-{chunk['toolName']}", "toolCallId": call, "state": "input-streaming"}
+            self._parts.append({**begun, **_also(chunk, EXECUTED)})
             return
         if part is None:
             raise Violation(f"expected tool-input-start before {kind} of {call}")
@@ -140,7 +144,7 @@ class UIMessageReader:
             expect(part["state"] == "input-streaming", f"expected no more arguments of {call}, got {kind}")
             self._arguments[call] += chunk["inputTextDelta"]
             return
-        part |= _news(kind, chunk)
+        part |= {**_news(kind, chunk), **_also(chunk, EXECUTED)}
         if part["state"] in SETTLED:
             self._settled.add(call)
 
@@ -157,7 +161,7 @@ class UIMessageReader:
                 pass
             case "error":
                 self.error = chunk["errorText"]
-            case "source-url":
+            case "source-url" | "file":
                 self._parts.append(chunk)
             case _:
                 expect(kind.startswith("data-"), f"expected a chunk of the protocol, got {kind}")
@@ -188,6 +192,11 @@ class UIMessageReader:
     def _parts(self) -> list[UIPart]:
         parts: list[UIPart] = self.message["parts"]
         return parts
+
+
+def _also(chunk: Chunk, name: str) -> UIPart:
+    """A member that a part takes over from its chunks."""
+    return {name: chunk[name]} if name in chunk else {}
 
 
 def _news(kind: str, chunk: Chunk) -> UIPart:
