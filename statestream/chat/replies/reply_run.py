@@ -226,8 +226,9 @@ class ReplyRun:
     async def _end(self, end: End) -> None:
         spending = self._intake.spending
         usage: dict[str, Any] = conversation.optional(usage=spending.usage or None, cost=spending.cost)
-        more: dict[str, Any] = {"figures": self.measurements.figures(), "run": self._job.run, **usage}
         job = self._job
+        owner = conversation.optional(user=job.user)  # this node may not have read the chat that it has created
+        more: dict[str, Any] = {"figures": self.measurements.figures(), "run": job.run, **usage, **owner}
         make = partial(ending, self._view, job.key, self.reply, end, asker=job.by, brought=job.brought, **more)
         await self._dispatch(make, id=new_id())
         self.outcome = end["error"]["kind"] if "error" in end else end["status"]
