@@ -99,7 +99,7 @@ async def test_nested_text_is_no_text_of_the_reply_in_any_protocol(ann: Http, se
         ("fail", "overloaded", "The model is too busy."),
         ("bug", "failed", "writer stopped with an error."),
         ("silence", "empty", "writer said nothing."),
-        ("approve", "failed", "An agent that works for another one cannot ask for approval."),
+        ("approve", "failed", "An agent that works for another one cannot wait for people or windows."),
         ("hand over", "failed", "An agent that works for another one cannot hand over."),
         ("deep", "too_deep", "At most 3 agents can work for each other, one within the other."),
     ],

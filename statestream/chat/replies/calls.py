@@ -17,6 +17,7 @@ whether a call is complete.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -39,6 +40,11 @@ class Call(Struct, kw_only=True):
     def complete(self) -> bool:
         """Whether the arguments are a whole JSON object."""
         return bool(self.texts) and self.texts[-1].rstrip().endswith("}") and is_object(self.arguments)
+
+
+def part_of(id: str, name: str, more: Mapping[str, str]) -> dict[str, Any]:
+    """The part of a call that begins. `more` are further members."""
+    return {"type": "tool", "call": id, "name": name, "arguments": "", "status": "streaming", **more}
 
 
 class Calls:

@@ -42,11 +42,7 @@ def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
     elif isinstance(piece, ToolResult):
         builder.result(piece.id, outcome_of("the tool", piece.result) if piece.error is None else error_of(piece.error))
     elif isinstance(piece, Data):
-        part = _data(piece)
-        if piece.transient:
-            builder.tell(part)
-        else:
-            builder.data(part)
+        (builder.tell if piece.transient else builder.data)(_data(piece))
     elif isinstance(piece, Source):
         builder.whole(_source(piece))
     elif isinstance(piece, StoredFile):

@@ -17,10 +17,9 @@ import orjson
 from statestream.chat.approvals import Approval
 from statestream.chat.messages import Message, Part, full_text
 from statestream.chat.models import CallPiece, ModelFailed
-from statestream.chat.replies.calls import Call, Calls
+from statestream.chat.replies.calls import Call, Calls, part_of
 from statestream.chat.replies.growth import PART_SIZE, Growth, cleaned
 from statestream.chat.slices import approvals, conversation, provider, queueing
-from statestream.chat.slices.approvals import RequestPayload
 from statestream.chat.slices.conversation import ToolOutcome
 from statestream.chat.slices.provider import Entry
 from statestream.core.change import Action
@@ -168,7 +167,7 @@ class ReplyBuilder:
         self._calls.begin(index, piece, call)
         if arguments := self._whole(index, piece.arguments):
             call.texts.append(cleaned(arguments))
-        return self._growth.begin(_call_part(call.id, name, self._mark), arguments)
+        return self._growth.begin(part_of(call.id, name, self._mark), arguments)
 
     def opaque(self, data: str) -> None:
         """Keeps data that the provider wants back with this answer. Raises ModelFailed if it is too long."""
@@ -208,7 +207,10 @@ class ReplyBuilder:
     def _request(self, needed: Mapping[int, Approval]) -> None:
         if needed:
             self.waiting = True
-            self._act(approvals.requested, requests=[_request(part, approval) for part, approval in needed.items()])
+            self._act(
+                approvals.requested,
+                requests=[approvals.request_of(part, approval) for part, approval in needed.items()],
+            )
 
     def _offer(self, parts: Sequence[int]) -> None:
         if parts:
@@ -345,7 +347,7 @@ class ReplyBuilder:
             self._follow()
             self._open = None
         id = self._growth.unique_id("")
-        part = self._growth.begin(_call_part(id, agent, mark), orjson.dumps({"task": cleaned(text)}).decode())
+        part = self._growth.begin(part_of(id, agent, mark), orjson.dumps({"task": cleaned(text)}).decode())
         self._act(conversation.called, parts=[part])
         self._nested[id] = (part, call is None)
         self._growth.running += 1
@@ -395,16 +397,3 @@ class ReplyBuilder:
             actions.append(provider.sent(key, reply=reply, provider=self._provider, first=self._sent, entries=entries))
             self._sent += len(entries)
         return actions
-
-
-def _call_part(id: str, name: str, mark: Mapping[str, str]) -> dict[str, Any]:
-    return {"type": "tool", "call": id, "name": name, "arguments": "", "status": "streaming", **mark}
-
-
-def _request(part: int, approval: Approval) -> RequestPayload:
-    request: RequestPayload = {"part": part}
-    if approval.role is not None:
-        request["role"] = approval.role
-    if approval.seconds is not None:
-        request["seconds"] = approval.seconds
-    return request

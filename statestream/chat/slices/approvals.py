@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from typing_extensions import NotRequired, TypedDict
 
-from statestream.chat.approvals import DENIED, approval_id
+from statestream.chat.approvals import DENIED, Approval, approval_id
 from statestream.chat.messages import undecided, waiting
 from statestream.chat.slices.conversation import (
     ToolOutcome,
@@ -46,6 +46,16 @@ class RequestPayload(TypedDict):
     part: int
     role: NotRequired[str]
     seconds: NotRequired[float]
+
+
+def request_of(part: int, approval: Approval) -> RequestPayload:
+    """The call that is this part needs that approval."""
+    request: RequestPayload = {"part": part}
+    if approval.role is not None:
+        request["role"] = approval.role
+    if approval.seconds is not None:
+        request["seconds"] = approval.seconds
+    return request
 
 
 class DecisionPayload(TypedDict):
