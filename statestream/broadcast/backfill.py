@@ -14,7 +14,8 @@ from typing import Final
 import orjson
 
 from statestream.broadcast.backlog import page_after
-from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
+from statestream.broadcast.subscribers import State, Subscriber
+from statestream.broadcast.subscription import EARLIEST
 from statestream.core.change import Position, Snapshot
 from statestream.core.errors import Expired, Unavailable
 from statestream.core.folding import Merged

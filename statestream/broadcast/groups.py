@@ -11,7 +11,8 @@ from typing import Final
 
 from statestream.broadcast.counters import Counters
 from statestream.broadcast.ring import Send
-from statestream.broadcast.subscribers import SubscriberGroup, Subscription
+from statestream.broadcast.subscribers import SubscriberGroup
+from statestream.broadcast.subscription import Subscription
 from statestream.core.selection import Selection
 from statestream.store.schemas import is_note
 from statestream.store.view import StoreView

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from msgspec import Struct
-
 from statestream.broadcast.admission import Admission
 from statestream.broadcast.budget import Budget
 from statestream.broadcast.counters import Counters
@@ -31,16 +29,8 @@ from statestream.broadcast.heartbeats import Heartbeats
 from statestream.broadcast.sessions import Session, Sessions
 from statestream.broadcast.sink import Sink
 from statestream.broadcast.sockets import Sockets
-from statestream.broadcast.subscribers import (
-    Cursor,
-    Detail,
-    State,
-    StreamEnd,
-    Subscriber,
-    SubscriberGroup,
-    Subscription,
-    Wanted,
-)
+from statestream.broadcast.subscribers import Lag, State, StreamEnd, Subscriber, SubscriberGroup
+from statestream.broadcast.subscription import Cursor, Detail, Subscription, Wanted
 from statestream.broadcast.synchronizer import Synchronizer
 from statestream.core.change import Change, Position
 from statestream.core.errors import TooLarge, Unavailable
@@ -57,13 +47,6 @@ AGE_SECONDS: Final = 0.1
 AGED_AT_ONCE: Final = 100
 """So often the server looks for old streams, and so many it ends then."""
 FOR_GOOD: Final = ("too_large", "revoked")
-
-
-class Lag(Struct, frozen=True, kw_only=True):
-    """How far a subscriber is behind: the changes since its cursor, and the seconds since it was last at the head."""
-
-    changes: int
-    seconds: float
 
 
 class Hub:

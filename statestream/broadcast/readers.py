@@ -15,9 +15,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from statestream.broadcast.hub import Hub, Lag
+from statestream.broadcast.hub import Hub
 from statestream.broadcast.kernel_limits import bytes_sent
-from statestream.broadcast.subscribers import State, Subscriber
+from statestream.broadcast.subscribers import Lag, State, Subscriber
 from statestream.core.change import Position
 from statestream.core.selection import Selection
 from statestream.store.loaded import NotLoaded

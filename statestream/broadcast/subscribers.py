@@ -29,21 +29,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct
 
 from statestream.broadcast.counters import Counters
-from statestream.broadcast.encoding import Encoding
 from statestream.broadcast.entitlements import Entitlement
 from statestream.broadcast.ring import Send
 from statestream.broadcast.sessions import Session
 from statestream.broadcast.sink import Sink
+from statestream.broadcast.subscription import Cursor, Subscription
 from statestream.core.change import START, Position
-from statestream.core.principal import Scope
 from statestream.core.selection import Selection
 from statestream.protocol.frame_types import Reason
-from statestream.store.grant import Grant
 from statestream.store.view import StoreView
 
 AT_ONCE: Final = 4 << 20
@@ -54,11 +52,6 @@ MAX_OWED: Final = 8 << 20
 """Bytes of frames that a group may owe, if it is more than one. The tail of the bus is longer, so that those who fall
 behind do not need the journal.
 """
-EARLIEST: Final = "earliest"
-"""The cursor of a subscriber that wants the history from its earliest position."""
-
-Cursor = Position | Reason | Literal["earliest"]
-"""Where a subscriber continues: after a position, or with the whole state for a reason, or at the very beginning."""
 
 
 class State(Enum):
@@ -71,40 +64,11 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Detail(Struct, frozen=True, kw_only=True, gc=False):
-    """What an update contains. `payloads`: causes have their payload. `every_change`: changes are never coalesced."""
+class Lag(Struct, frozen=True, kw_only=True):
+    """How far a subscriber is behind: the changes since its cursor, and the seconds since it was last at the head."""
 
-    payloads: bool = False
-    every_change: bool = False
-
-
-class Wanted(Struct, frozen=True, kw_only=True, gc=False):
-    """What a subscriber asks for. `lasting` is what it was granted, if no change of the state can change that."""
-
-    selection: Selection
-    lasting: Grant | None
-    detail: Detail
-    encoding: Encoding
-
-
-class Subscription(Struct, frozen=True, kw_only=True, gc=False):
-    """What makes subscribers receive the same bytes. `selection` is what they may read of what they asked for."""
-
-    scope: Scope
-    selection: Selection
-    detail: Detail
-    encoding: Encoding
-
-    @property
-    def viewed(self) -> Selection | None:
-        """What is seen through views, and so must be in memory; None if nothing is."""
-        families = {family for family, _ in self.scope.views}
-        if not families:
-            return None
-        return Selection(
-            names=frozenset(name for name in self.selection.names if name.partition("/")[0] in families),
-            families=self.selection.families & families,
-        )
+    changes: int
+    seconds: float
 
 
 class StreamEnd(Struct, frozen=True, kw_only=True, gc=False):

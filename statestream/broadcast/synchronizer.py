@@ -22,7 +22,8 @@ from statestream.broadcast.backlog import Backlog, Backlogs, TooFarBehind
 from statestream.broadcast.counters import Counters
 from statestream.broadcast.entitlements import Entitlement
 from statestream.broadcast.fanout import FanOut
-from statestream.broadcast.subscribers import EARLIEST, State, Subscriber
+from statestream.broadcast.subscribers import State, Subscriber
+from statestream.broadcast.subscription import EARLIEST
 from statestream.broadcast.sync_frames import NOTHING, SyncFrame, SyncFrames
 from statestream.core.change import Position
 from statestream.core.errors import Expired, Forked, JournalUnusable

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from statestream.broadcast.answer_sink import AnswerSink, has_changes
 from statestream.broadcast.hub import Hub
-from statestream.broadcast.subscribers import Cursor, Wanted
+from statestream.broadcast.subscription import Cursor, Wanted
 from statestream.core.errors import Malformed
 from statestream.server.access_log import stream_logger
 from statestream.server.authentication import SESSION, hold

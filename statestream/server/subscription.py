@@ -10,7 +10,7 @@ from functools import partial
 from aiohttp import HttpVersion11, web
 
 from statestream.broadcast.encoding import Encoding
-from statestream.broadcast.subscribers import EARLIEST, Cursor, Detail, Wanted
+from statestream.broadcast.subscription import EARLIEST, Cursor, Detail, Wanted
 from statestream.core.change import Position
 from statestream.core.errors import Malformed
 from statestream.core.selection import Selection
