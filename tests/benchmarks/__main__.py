@@ -22,6 +22,7 @@ from tests.benchmarks import (
     reply,
     rights,
     scripts,
+    start,
     tokens,
 )
 from tests.benchmarks.measure import Others, machine
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "postgresql": postgresql.main,
     "redis": redis.main,
     "scripts": scripts.main,
+    "start": start.main,
     "contention": contention.main,
     "reply": reply.main,
     "tokens": tokens.main,
