@@ -144,7 +144,7 @@ def test_all_go_on_by_themselves_when_the_server_is_killed_in_a_reply(
         window.live()
         window.wait_for(".outcome", INTERRUPTED)
     assert [len(window.events("state.initial")) for window in windows] == snapshots, "they continue where they were"
-    right.click(".last .retry")  # an interrupted reply offers it
+    right.click(".last .retry >> nth=1")  # an interrupted reply offers it, after continuing, which this model cannot
     left.click("#composer [data-part=stop]")
     for window in windows:
         window.wait_for(".outcome", "stopped")
