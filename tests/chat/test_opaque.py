@@ -208,7 +208,7 @@ async def test_nobody_sees_it(upstream: str, http: Http, tmp_path: Path) -> None
                     break
     for told in (*during, *after, *seen, *frames, *past):
         assert SECRET not in told
-        assert "provider" not in told
+        assert "provider" not in told.replace("providerExecuted", "")  # the AI SDK's name for tools of a server
     assert any("functions.weather:0" in text for text in during)
     assert any("functions.weather:0" in text for text in frames)
 
