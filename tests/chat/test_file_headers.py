@@ -123,6 +123,7 @@ def test_a_form_that_is_cut_is_not_complete() -> None:
         "nothing": form(),
         "too much before it": bytes(MAX_SKIPPED + 1_000),
         "too many fields": form(*[FIELD] * 2_000),
+        "too many empty parts": (b"--" + BOUNDARY + b"\r\n\r\n\r\n") * 200,
         "headers without end": form(("X: " + "x" * MAX_HEADERS * 2, b"")),
         "no text": b"--" + BOUNDARY + b"\r\n\xff\r\n\r\n",
         "base64": form((FILE_HEAD + "\r\nContent-Transfer-Encoding: base64", b"AAAA")),

@@ -16,6 +16,8 @@ from statestream.core.errors import Malformed
 MAX_HEADERS: Final = 8 << 10
 MAX_SKIPPED: Final = 64 << 10
 """Bytes before the file."""
+PART: Final = 512
+"""What a part before the file counts beside its headers: each costs a search, even if it is empty."""
 _BOUNDARY: Final = re.compile(r"""boundary=(?:"([^"\\\r\n]{1,70})"|([A-Za-z0-9'()+_,./:=?-]{1,70}))""", re.ASCII)
 _FILENAME: Final = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"')
 _ESCAPES: Final = {"%22": '"', "%0D": "\r", "%0A": "\n"}
@@ -74,7 +76,7 @@ class FilePart:
             raise Malformed(f"expected the headers of a part in at most {MAX_HEADERS} bytes")
         if not blank:
             return False
-        self._skip(len(head))
+        self._skip(PART + len(head))
         self._held, self._in_part = rest, False
         self.begun = self._is_file(head)
         return not self.begun
