@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statestream.chat import Concurrency
+from statestream import Store
+from statestream.chat import Chat, Concurrency, Question
+from statestream.chat.models.demo import DemoModel
 from statestream.chat.replies.run_queue import Place, RunQueue
 from statestream.core.errors import RateLimited, Unavailable
+from statestream.journal.contract import Appended, Batch
+from statestream.journal.memory import MemoryJournal
 from tests.support import Server, eventually
 from tests.support.ag_ui import events_of
 from tests.support.chats import chatty, ended, read_chat, ui_question
@@ -97,6 +101,32 @@ def test_no_limit_is_exceeded_nobody_waits_without_need_and_all_come_to_their_tu
         working[0].give_back()
         check()
     assert all(place.given_back for place in places)
+
+
+async def test_a_turn_that_comes_while_the_reply_is_saved_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[Place] = []
+    enter = RunQueue.enter
+
+    def noted(queue: RunQueue, *args: Any, **more: Any) -> Place:
+        places.append(enter(queue, *args, **more))
+        return places[-1]
+
+    class Journal(MemoryJournal):
+        async def append(self, batch: Batch) -> list[Appended]:
+            if any(change.cause.type == "chat/queued" for entry in batch.entries for change in entry.changes):
+                places[0].give_back()
+            return await super().append(batch)
+
+    monkeypatch.setattr(RunQueue, "enter", noted)
+    chat = Chat(model=DemoModel(), titles=False, concurrency=Concurrency(total=1))
+    async with Store(chat.slices, journal=Journal()) as store, chat.conversations(store) as conversations:
+        causes: list[str] = []
+        store.on_change(lambda change: causes.append(change.cause.type))
+        for _ in range(2):
+            key = await conversations.create()
+            await conversations.ask(key, Question.text("One?"))
+        await eventually(lambda: store.get(f"chat/{key}")["messages"][-1]["parts"], every=0.001)
+        assert (causes.count("chat/queued"), causes.count("chat/began")) == (1, 1)
 
 
 # a server

@@ -192,8 +192,8 @@ class ReplyRun:
             reader.add_done_callback(mark_as_retrieved)
 
     async def _read(self) -> End:
-        if not self.place.works:
-            await self.place.turn()
+        await self.place.turn()
+        if self.place.waited:  # even if its turn came before the chat has said so
             self._intake.begin()
         # for a reader that does not keep the limit itself
         self._late = asyncio.get_running_loop().call_later(self._seconds + GRACE_SECONDS, self.stop, TIMED_OUT)

@@ -27,15 +27,18 @@ LIMIT: Final = "concurrency"
 
 
 class Place:
-    """The place of one run: whether it works, and a way to wait until it may. `maker` is the model or the agent."""
+    """The place of one run: whether it works, and a way to wait until it may. `maker` is the model or the agent.
 
-    __slots__ = ("_queue", "_turn", "given_back", "maker", "person", "who")
+    `waited`: it could not work when it was made, so the chat may say that it waits.
+    """
+
+    __slots__ = ("_queue", "_turn", "given_back", "maker", "person", "waited", "who")
 
     def __init__(self, queue: RunQueue, maker: str, person: str | None, chat: str) -> None:
         self._queue, self.maker, self.person = queue, maker, person
         self.who = (person is not None, person or chat)
         self._turn = asyncio.Event()
-        self.given_back = False
+        self.given_back = self.waited = False
 
     @property
     def works(self) -> bool:
@@ -80,6 +83,7 @@ class RunQueue:
             raise refusal
         self._waiting.setdefault(place.who, deque()).append(place)
         self.queued += 1
+        place.waited = True
         return place
 
     def _refusal(self, place: Place) -> StatestreamError | None:
