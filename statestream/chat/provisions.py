@@ -9,7 +9,8 @@ part of the question, never as part of the instructions:
     selected row: {"id": 7}
     [End of the report.]
 
-Invariants: plain data. It is kept while the reply waits, except for headers, whose values may be secret.
+Invariants: plain data. It is kept while the reply waits, except for headers, whose values may be secret, and for the
+type of the answer, which is code.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Provisions(Struct, frozen=True, kw_only=True):
 
     def kept(self) -> dict[str, Any] | None:
         """These as JSON, as they are stored while a reply waits; None if there are none."""
-        settings = {} if self.settings is None else asdict(replace(self.settings, headers={}))
+        settings = {} if self.settings is None else asdict(replace(self.settings, headers={}, output=None))
         chosen = {name: value for name, value in settings.items() if value not in (None, {})}
         tools, context = [asdict(tool) for tool in self.tools], [asdict(item) for item in self.context]
         whole = {"settings": chosen, "tools": tools, "context": context}

@@ -82,7 +82,7 @@ async def test_the_settings_of_a_question_apply_after_a_wait() -> None:
 
     async with Store(shop.slices) as store, shop.conversations(store) as chats:
         key = await chats.create()
-        mine = ModelSettings(instructions="Be kind.", effort="high", headers={"X-Team": "red"})
+        mine = ModelSettings(instructions="Be kind.", effort="high", headers={"X-Team": "red"}, output=list[int])
         await chats.ask(key, Question.text("Order!", settings=mine))
 
         def last() -> Any:
