@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from statestream.chat.blobs import BlobMissing, Blobs
-from statestream.chat.file_urls import content_id, data_of, file_of, is_data, url_of
+from statestream.chat.file_urls import ID, MARK, content_mark, data_of, file_of, is_data, url_of
 from statestream.chat.files import REFUSED, Files
 from statestream.chat.replies.quota import Quota
 from statestream.chat.slices import kept_files, uploads
@@ -99,7 +99,7 @@ class FileKeeper:
         self._files.check_new(media_type, filename)
         self._quota.check_uploads(person)
         entry: FileEntry = {"mediaType": media_type, "size": self._most(size), **optional(filename=filename)}  # type: ignore[typeddict-item]
-        file = secrets.token_hex(16)
+        file = secrets.token_hex(ID // 2)
         stored = await self._store(key, file, entry, content)
         self._quota.uploaded(person, stored)
         name = optional(filename=filename)
@@ -179,15 +179,25 @@ class FileKeeper:
             data = data_of(part["url"])
         except ValueError:
             raise Refused(REFUSED, "A file in a `data:` URL must be encoded in base64.") from None
-        file = content_id(part["mediaType"], data)
-        if (known := await self._find(key, file)) is not None:
-            return file, known
+        mark = content_mark(part["mediaType"], data)
+        if (known := await self._equal(key, mark)) is not None:
+            return known
+        file = mark + secrets.token_hex((ID - MARK) // 2)
         name = optional(filename=part.get("filename"))
         entry: FileEntry = {"mediaType": part["mediaType"], "size": len(data), **name}  # type: ignore[typeddict-item]
         self._quota.check_uploads(person)
         await self._store(key, file, entry, _one(data))
         self._quota.uploaded(person, len(data))
         return file, entry
+
+    async def _equal(self, key: str, mark: str) -> tuple[str, FileEntry] | None:
+        """A file of the chat whose id begins with that mark of its content."""
+        view = self._view
+        kept = await view.complete(lambda: kept_files.kept_in(view, key))
+        waiting = await view.complete(lambda: uploads.waiting_in(view, key))
+        there = (file for file, entry in waiting.items() if "stored" in entry and "leaving" not in entry)
+        file = next((file for file in (*kept, *there) if file.startswith(mark)), None)
+        return None if file is None else (file, _described(kept.get(file) or waiting[file]))
 
     def keeping(self, key: str, parts: Sequence[Mapping[str, Any]]) -> list[Action]:
         """The actions that belong to a message with these parts. Raises NotLoaded."""

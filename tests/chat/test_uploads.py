@@ -161,6 +161,25 @@ async def test_a_question_with_data_urls_has_files_and_is_asked_once(server: Ser
         assert path.is_dir() or base64.b64encode(PNG + b"once")[:200] not in path.read_bytes()
 
 
+async def test_equal_files_that_are_posted_at_the_same_time_are_not_in_each_others_way(
+    server: Server, people: People
+) -> None:
+    """Also if one of them is given up, and its bytes are deleted."""
+    ann, chat = people["ann"], await new_chat(people["ann"], server)
+    part, text = data_part(PNG + b"at once"), {"type": "text", "text": "What?"}
+    answers = await asyncio.gather(*(ask(ann, server, chat, part, text, id=f"q{number}") for number in range(6)))
+    refused = [told for status, told in answers if status != 200]
+    assert all("in progress" in told for told in refused), refused
+    await ended(ann, server, chat)
+    messages = (await read_chat(ann, server, chat))["messages"]
+    assert len(messages) == 2 * (6 - len(refused))
+    urls = {message["parts"][0]["url"] for message in messages if message["role"] == "user"}
+    assert {(await get(ann, server, url))[2] for url in urls} == {PNG + b"at once"}
+    status, _ = await ask(ann, server, chat, part, text, id="again")
+    assert status == 200
+    assert (await read_chat(ann, server, chat))["messages"][-2]["parts"][0]["url"] in urls
+
+
 async def test_an_agent_sends_files_that_everybody_reads(server: Server, people: People) -> None:
     ann, chat = people["ann"], await new_chat(people["ann"], server)
     status, text = await ask(ann, server, chat, {"type": "text", "text": "Paint"}, agent="painter")
