@@ -35,10 +35,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
     """Raises ModelFailed if the reply cannot hold the piece; TypeError, ValueError and NotJSON if it is none."""
     if isinstance(piece, ToolUse):
-        approval = approval_of(piece.approval)
-        if piece.frontend and approval is not None:
-            raise ValueError("expected `approval` or `frontend`: the window that runs a tool can ask its person itself")
-        builder.use(piece.id, piece.name, piece.arguments, OFFER if piece.frontend else approval)
+        _use(builder, piece)
     elif isinstance(piece, ToolResult):
         builder.result(piece.id, outcome_of("the tool", piece.result) if piece.error is None else error_of(piece.error))
     elif isinstance(piece, Data):
@@ -55,6 +52,13 @@ def add(builder: ReplyBuilder, piece: AgentPiece) -> None:
         raise ModelFailed("failed", "An agent that works for another one cannot hand over.")
     else:
         _add_of_model(builder, piece)
+
+
+def _use(builder: ReplyBuilder, piece: ToolUse) -> None:
+    approval = approval_of(piece.approval)
+    if piece.frontend and approval is not None:
+        raise ValueError("expected `approval` or `frontend`: the window that runs a tool can ask its person itself")
+    builder.use(piece.id, piece.name, piece.arguments, OFFER if piece.frontend else approval)
 
 
 def _add_of_model(builder: ReplyBuilder, piece: Piece | File) -> None:
