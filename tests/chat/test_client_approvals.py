@@ -63,6 +63,23 @@ async def test_a_page_of_the_ai_sdk_approves_and_denies(
     assert said(shown["messages"]) == [question, "I order. One of two."]
 
 
+async def test_a_page_learns_of_arguments_that_another_window_has_edited(
+    server: Server, upstream: str, http: Http, way: tuple[Node, str, str]
+) -> None:
+    node, transport, name = way
+    question = await orders(http, upstream, f"order edited by {name}", 1, 2, then="Both.")
+    page = Page(node, server, f"edited-{name}").begin(transport=transport)
+    page.ask(question)
+    first = approvals(await ended(http, server, page.chat))[0]
+    edited = {"id": first, "approved": True, "arguments": {"id": 99}}
+    assert (await decide(http, server, page.chat, edited))[0] == 200
+    for number in (0, 1):
+        decide_on(page, number, approved=True)
+    shown = page.wait(status="ready", says="Both.")
+    tools = [part for part in shown["messages"][-1]["parts"] if part["type"].startswith("tool-")]
+    assert [(tool["input"], tool["output"]) for tool in tools] == [({"id": 99}, "ordered 99"), ({"id": 2}, "ordered 2")]
+
+
 async def test_a_page_that_is_loaded_later_decides(
     server: Server, upstream: str, http: Http, way: tuple[Node, str, str]
 ) -> None:

@@ -8,7 +8,7 @@ const SAID: Partial<Record<string, string>> = { streaming: "A reply is being wri
 
 export function Conversation({ id, me }: { readonly id: string | undefined; readonly me: string }) {
   // It reads `ids` and not `messages`: while a reply grows, only its <Message> is rendered.
-  const { ids, status, title, error, send, stop, regenerate, branch, decide } = useChat(id);
+  const { ids, status, title, error, send, stop, regenerate, branch, decide, hasOlder, loadOlder } = useChat(id);
   const [problem, setProblem] = useState("");
 
   /** Does something in the chat, and shows the sentence with which the server refuses it. */
@@ -32,6 +32,7 @@ export function Conversation({ id, me }: { readonly id: string | undefined; read
       </div>
       <div className="scroll" tabIndex={0} role="region" aria-label="Messages">
         {id === undefined && <p className="hint">Ask something. Then open the address of the chat in another window, as somebody else.</p>}
+        {hasOlder && <button className="older" onClick={() => attempt(loadOlder)}>Older messages</button>}
         <ol>
           {id !== undefined && ids.map((message, at) => (
             <Message key={message} chat={id} id={message} isLast={at === ids.length - 1}

@@ -8,7 +8,7 @@ message up to the point where it waited, the stream continues from there, and re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -29,19 +29,23 @@ _REASONS: Final = {
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """What a viewer holds of a reply: its first parts, and the outcomes of these calls."""
+    """What a viewer holds of a reply: its first parts, the outcomes of these calls, and the inputs of those.
+
+    The keys of `inputs` are the ids that calls have in this protocol.
+    """
 
     parts: int = 0
     outcomes: frozenset[str] = frozenset()
+    inputs: Mapping[str, Any] = {}
 
 
 NOTHING: Final = Held()
 
 
 class UIMessageProjection:
-    """One viewer of one reply, and what they hold of it. `late`: they were not there from the start.
+    """One viewer of one reply, and what they hold of it.
 
-    If the reply is lost, the projection is over and truncated.
+    `late`: they were not there from the start. If the reply is lost, the projection is over and truncated.
     """
 
     def __init__(self, reply: str, held: Held = NOTHING, *, late: bool = False) -> None:
@@ -89,11 +93,15 @@ class UIMessageProjection:
             yield from self._end(message)
 
     def _hold(self, message: Message) -> None:
-        """Skips what the viewer holds."""
-        for part in message["parts"][: self._held.parts]:
-            self._parts.append(_SentPart(part, self._held.outcomes))
-            self._replaceable.note(part, len(self._parts) - 1)
-            self._step = part.get("step", 0)
+        """Skips what the viewer holds. Somebody else may have edited the arguments of a call in the meantime."""
+        for index, part in enumerate(message["parts"][: self._held.parts]):
+            sent = _SentPart(part, self._held.outcomes)
+            self._parts.append(sent)
+            self._replaceable.note(part, index)
+            self._step, id = part.get("step", 0), call_id(message["id"], index)
+            inputs = self._held.inputs
+            if part["type"] == "tool" and id in inputs and inputs[id] != arguments_of(part)[1]:
+                sent.arguments = None
 
     def _part(self, message: Message, index: int) -> Iterator[Chunk]:
         part = message["parts"][index]

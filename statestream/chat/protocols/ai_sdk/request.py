@@ -166,7 +166,9 @@ class Post(Body):
             if part.get("state") in ("output-available", "output-error") and _id_in(part) in offers
         ]
         known = [part["call"] for part, has in zip(message["parts"], held, strict=False) if _has_outcome(has, part)]
-        found = Settled(decisions=decisions, answers=answers, held=Held(parts=len(held), outcomes=frozenset(known)))
+        inputs = {_id_in(part): part["input"] for part in held if "input" in part}
+        holds = Held(parts=len(held), outcomes=frozenset(known), inputs=inputs)
+        found = Settled(decisions=decisions, answers=answers, held=holds)
         return found if decisions or answers else None
 
     def to_regenerate(self, state: State) -> str | None:
