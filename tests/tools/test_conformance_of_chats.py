@@ -52,10 +52,10 @@ def problems(outcomes: list[Outcome]) -> dict[str, str]:
 
 
 async def test_clients_of_our_chat_may_be_cut_anywhere(good: Server) -> None:
-    code, out, err = await command(f"{good.url}/model", "--cuts", "120", "--ask", "everything", "--approve")
+    code, out, err = await command(f"{good.url}/model", "--cuts", "100", "--ask", "everything", "--approve")
     assert code == 0, out + err
     assert "6 of 6 promises kept" in out
-    assert re.match(r"120 cuts for each protocol, with --seed \d+\n", out)
+    assert re.match(r"100 cuts for each protocol, with --seed \d+\n", out)
     assert out.count("passed  ") == len(NAMES)
 
 
@@ -66,7 +66,7 @@ async def test_so_may_those_of_an_agent_of_a_reply_that_fails_and_of_one_that_is
     good: Server, path: str, ask: str, approve: bool
 ) -> None:
     seed = random.randrange(1 << 30)
-    cuts = 100 if path == "agent" and ask == "everything" else 15
+    cuts = 60 if path == "agent" and ask == "everything" else 8
     outcomes = await check_chat(f"{good.url}/{path}", ask=ask, cuts=cuts, seed=seed, approve=approve)
     assert problems(outcomes) == {}, seed
     assert [outcome.check.name for outcome in outcomes] == NAMES
@@ -152,7 +152,7 @@ PAGE = rf"POST .*/api/chat$|{RESUMED}"
 SOCKET = "GET .*/api/chat$"
 FAULTS: list[dict[str, tuple[Fault, str]]] = [
     {
-        "ai-sdk": (frames(RESUMED, replaced(rb'"messageId":"', b'"messageId":"new-')), "would show the reply twice"),
+        "ai-sdk": (frames(RESUMED, replaced(rb'"messageId":"', b'"messageId":"new-')), "new-"),
         "ai-sdk-socket": (frames(SOCKET, without(rb'"text-delta"', 3)), "expected the sequence"),
         "text": (frames("POST .*/api/chats/", replaced(GRIN, GRIN[:3])), "expected UTF-8"),
         "ag-ui": (frames("/ag-ui", swapped(rb"TOOL_CALL_RESULT")), "expected messages"),
@@ -174,7 +174,7 @@ FAULTS: list[dict[str, tuple[Fault, str]]] = [
             "expected parts",
         ),
         "ag-ui": (frames("/ag-ui", without(rb"TEXT_MESSAGE_END")), "to be closed at RUN_FINISHED"),
-        "phases": (frames("/ws", replaced(rb"\xf0\x9f\x91\xa9", b"?"), position="any"), "expected"),
+        "phases": (frames("/ws", replaced(rb'"id":"', b'"id":"x'), position="any"), "to have begun"),
         "state": (frames("/stream/state", replaced(rb"event: state.resumed", b"event: state.initial")), "expected"),
     },
 ]
@@ -185,7 +185,7 @@ FAULTS: list[dict[str, tuple[Fault, str]]] = [
 async def test_each_protocol_finds_its_fault(good: Server, faults: dict[str, tuple[Fault, str]]) -> None:
     async with Wrong(good=good.url, fault=all_of(*(fault for fault, _ in faults.values()))) as wrong:
         outcomes = await check_chat(
-            f"{wrong.url}/model", ask="everything", cuts=25, seed=7, approve=True, only=[*faults]
+            f"{wrong.url}/model", ask="everything", cuts=12, seed=7, approve=True, only=[*faults]
         )
     found = problems(outcomes)
     for name, (_, words) in faults.items():
