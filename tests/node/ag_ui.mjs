@@ -60,7 +60,7 @@ class Agent {
   }
 
   /** Starts a run, or follows; what becomes of it shows in `seen`. */
-  start({ say, run, connect, resume, tools, context, state }) {
+  start({ say, run, connect, resume, tools, context, state, props }) {
     if (say) this.agent.addMessage({ role: "user", ...say });
     if (state !== undefined) this.agent.setState(state);
     this.over = false;
@@ -69,7 +69,7 @@ class Agent {
       this.over = true;
       this.look();
     };
-    const how = { runId: run, resume, tools, context };
+    const how = { runId: run, resume, tools, context, forwardedProps: props };
     const begin = connect ? this.agent.connectAgent(how) : this.agent.runAgent(how);
     this.end = begin.then(ended, (error) => {
       this.failure = { message: error.message, status: error.status ?? null, payload: error.payload ?? null };
