@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -95,6 +96,37 @@ async def test_the_settings_of_a_question_apply_after_a_wait() -> None:
         mine,
         ModelSettings(instructions="Be kind.", effort="high", headers={"X-Team": "blue"}),  # those of the chat
     ]
+
+
+async def test_a_question_in_the_queue_keeps_its_context() -> None:
+    told: list[str] = []
+
+    class Listening(Ordering):
+        async def answer(
+            self, turns: Sequence[Turn], tools: Sequence[ToolSpec], settings: ModelSettings
+        ) -> AsyncIterator[Piece]:
+            told.append(turns[-1].text)
+            async for piece in super().answer(turns, tools, settings):
+                yield piece
+
+    shop = Chat(model=Listening(), titles=False, while_busy="queue")
+
+    @shop.tool(approval=True)
+    def order() -> str:
+        return "ordered"
+
+    async with Store(shop.slices) as store, shop.conversations(store) as chats:
+        key = await chats.create()
+        await chats.ask(key, Question.text("Order!"))
+        await eventually(lambda: store.get(f"chat/{key}")["messages"][-1]["status"] == "waiting")
+        later = Question(parts=[{"type": "text", "text": "And this?"}], context=[ROW])
+        asking = asyncio.create_task(chats.ask(key, later))
+        await eventually(lambda: store.get(f"chat/{key}").get("queued"))
+        assert "selected row" not in str(store.get(f"chat/{key}"))
+        await chats.stop(key)
+        await asking
+        await eventually(lambda: len(told) == 2)
+    assert 'selected row: {"id": 7}' in told[1]
 
 
 # context of AG-UI clients
