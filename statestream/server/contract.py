@@ -75,8 +75,8 @@ class Contract(Struct, frozen=True, kw_only=True):
     """What a route takes and answers. `errors` are those that not every route of its kind can answer with.
 
     `body` is a model, or a function that returns the schema of the body for a reader, who may know some actions.
-    `content` has the media types of a body that is not JSON. `cookie`: the cookie of a ticket counts as credentials.
-    `sentences`: the route's own errors are plain text.
+    `content` has the schemas of a body that is not JSON, by media type. `cookie`: the cookie of a ticket counts as
+    credentials. `sentences`: the route's own errors are plain text.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Contract(Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     needs_body: bool = True
-    content: tuple[str, ...] = ()
+    content: Mapping[str, Schema] = {}
     errors: tuple[type[StatestreamError], ...] = ()
     access: Access = "anybody"
     cookie: bool = False

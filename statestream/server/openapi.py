@@ -81,7 +81,8 @@ class Described(Struct, frozen=True, kw_only=True):
             content = {"application/json": {"schema": schema}}
             found["requestBody"] = {"required": contract.needs_body, "content": content}
         if contract.content:
-            found["requestBody"] = {"content": {media_type: {} for media_type in contract.content}}
+            content = {kind: {"schema": schema} if schema else {} for kind, schema in contract.content.items()}
+            found["requestBody"] = {"content": content}
         found["responses"] = self._responses(route, schemas)
         return found | self._security(contract)
 

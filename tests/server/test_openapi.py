@@ -149,7 +149,8 @@ def test_each_operation_says_whose_credentials_it_takes(contracted: Server) -> N
         if accepted and {} not in accepted:
             place = re.sub(r"\{\w+\}", "one", path)
             answer = exchange(contracted.port, method, place, JSON, b"{}" if method == "POST" else b"")
-            assert (answer.status, answer.code) == (401, "unauthenticated"), path
+            code = "unauthenticated" if method == "HEAD" else answer.code  # an answer to HEAD has no body
+            assert (answer.status, code) == (401, "unauthenticated"), path
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from statestream.core.errors import (
     UnsupportedMediaType,
 )
 from statestream.server.abort import abort_response
-from statestream.server.contract import Answer, Contract, Route
+from statestream.server.contract import Answer, Contract, Route, Schema
 from statestream.server.dispatch_rate import admit
 from statestream.server.problems import OUTCOME, problem
 from statestream.server.request import check_query
@@ -153,11 +153,16 @@ async def _write(response: web.StreamResponse, chats: Visit, key: str, pieces: A
     return sent
 
 
+FORM: Final[Schema] = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary"}},
+}
 UPLOAD: Final = Contract(
     name="upload_file",
     summary="Stores a file, for a question in this chat. The body is the file, or a form with one.",
     parameters=(CHAT, FILENAME),
-    content=("*/*", "multipart/form-data"),
+    content={"*/*": {}, "multipart/form-data": FORM},
     answers=(Answer(description="It is stored, and this is its part.", status=201, model=Uploaded),),
     errors=(NotFound, Refused, TooLarge, UnsupportedMediaType, RateLimited, HandlerFailed),
     access="identity",
