@@ -39,6 +39,7 @@ from statestream.core.change import Action
 from statestream.core.errors import Forbidden, NotFound, Refused, Unavailable, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.notifier import Notifier
+from statestream.store.revocations import is_revoked
 from statestream.store.view import StoreView
 
 REMOVED: Final = ("removed", "This question was removed before it was asked.")
@@ -177,6 +178,9 @@ class Questions:
 
     async def ask_later(self, key: str, found: Later) -> None:
         """Asks a question that has waited, with the rights of the person who asked it. Raises what `ask` raises."""
+        asker = found.asker
+        if asker is not None and await self._view.complete(lambda: is_revoked(self._view, asker)):
+            raise Forbidden("the login of the person who asked was revoked")
         self._agents.check(found.agent)
         if await self.is_known(key, found.question["id"]):
             raise Refused(conversation.KNOWN, "This was asked before.")

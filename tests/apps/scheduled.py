@@ -17,7 +17,8 @@ moved_clock.follow(os.environ["AHEAD"])
 chat = Chat(
     model=OpenAIModel("test-model", base_url=os.environ["UPSTREAM"], api_key="sk-canary"), titles=False, lease=1
 )
-app = create_app(Store(chat.slices, journal=os.environ["JOURNAL"]), auth=auth)
+store = Store(chat.slices, journal=os.environ["JOURNAL"])
+app = create_app(store, auth=auth)
 conversations = chat.setup(app)
 
 
@@ -39,6 +40,12 @@ async def cancel(request: web.Request) -> web.Response:
     return web.json_response({"cancelled": await conversations.schedule.cancel(chat, id)})
 
 
+async def revoke(request: web.Request) -> web.Response:
+    await store.revoke(request.match_info["subject"])
+    return web.json_response({})
+
+
+app.router.add_post("/revoke/{subject}", revoke)
 app.router.add_post("/schedule/{chat}", schedule)
 app.router.add_get("/schedule/{chat}", scheduled)
 app.router.add_delete("/schedule/{chat}/{id}", cancel)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
-from statestream import Store
+from statestream import Identity, Refused, Store
 from statestream.chat import Chat, ModelSettings, Question
+from statestream.chat.models.demo import DemoModel
 from tests.support import ROOT, Server, eventually
-from tests.support.chats import new_chat, read_chat, read_until, text_of
+from tests.support.chats import invite, new_chat, read_chat, read_until, text_of
 from tests.support.moved_clock import move
 from tests.support.provider import asked, open_gate, script
 
@@ -113,7 +115,11 @@ async def test_it_waits_for_a_reply_in_progress_and_is_not_asked_for_somebody_wh
         body = {"id": chat, "message": {"id": "q", "role": "user", "parts": [{"type": "text", "text": long}]}}
         response = await http.post(f"{server.url}/api/chat", json=body)
         await read_until(response, "Well")
+        assert await invite(http, server, chat, "cyd") == 200
         await schedule(http, server, chat, "bob", of_bob, HOUR, by="bob")
+        await schedule(http, server, chat, "cyd", of_bob, HOUR, by="cyd")
+        async with http.post(f"{server.url}/revoke/cyd") as revoked:
+            assert revoked.status == 200
         await schedule(http, server, chat, "later", text, HOUR + 1)
         move(clock, HOUR + 2)
         await open_gate(http, upstream, "scheduled")
@@ -136,3 +142,20 @@ async def test_what_cannot_be_scheduled_is_refused_at_once() -> None:
         ):
             with pytest.raises(ValueError, match="cannot be scheduled"):
                 await conversations.schedule.add(key, question, at=datetime.now(UTC))
+
+
+async def test_a_question_of_a_person_and_a_scheduled_one_with_the_same_id_do_not_mix() -> None:
+    """Otherwise, the words of one would be asked with the rights of the other."""
+    assistant = Chat(model=DemoModel(), titles=False, while_busy="queue")
+    ann, later = Identity(subject="ann"), datetime.now(UTC) + timedelta(hours=1)
+    async with Store(assistant.slices) as store, assistant.conversations(store) as conversations:
+        key = await conversations.create(user="ann")
+        for id in ("one", "two"):
+            await conversations.submit(key, replace(Question.text("Mine"), id=id, author="ann"), by=ann)
+        with pytest.raises(Refused, match="another question"):
+            await conversations.schedule.add(key, replace(Question.text("Ours"), id="two"), at=later)
+        await conversations.schedule.add(key, replace(Question.text("Ours"), id="three"), at=later)
+        with pytest.raises(Refused, match="another question"):
+            await conversations.submit(key, replace(Question.text("Mine"), id="three", author="ann"), by=ann)
+        assert [each["id"] for each in store.get(f"chat/{key}")["queued"]] == ["two"]
+        assert [(each.id, each.text) for each in await conversations.schedule.of(key)] == [("three", "Ours")]

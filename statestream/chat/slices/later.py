@@ -47,6 +47,7 @@ IDLE: Final = "idle"
 GONE: Final = "gone"
 """The code of the refusal if a question is not here any more: it was asked or removed."""
 NOT_AUTHOR: Final = "not_author"
+TAKEN: Final = "This id belongs to another question that waits in this chat; use a new one."
 
 later_slice = Slice(NAME, initial={"questions": {}}, keyed=True, internal=True, hidden=True)
 
@@ -99,8 +100,13 @@ def kept(
     at: int | None = None,
     question: QuestionPayload | None = None,
 ) -> None:
-    """A question is queued or, with `at` and `question`, scheduled. Scheduling it again replaces it."""
+    """A question is queued or, with `at` and `question`, scheduled. Scheduling it again replaces it.
+
+    Refused if a question with this id is here that came in the other way: it may be somebody else's.
+    """
     more = {"asker": asker, "agent": agent, "brought": brought, "at": at, "question": question}
+    if id in state["questions"] and ("at" in state["questions"][id]) != (at is not None):
+        raise Refused("id_taken", TAKEN)
     if at is not None and sum("at" in each for key, each in state["questions"].items() if key != id) >= MAX_SCHEDULED:
         raise Refused("full", f"A chat can have at most {MAX_SCHEDULED} scheduled questions.")
     state["questions"][id] = {name: value for name, value in more.items() if value is not None}
