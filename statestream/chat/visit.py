@@ -197,8 +197,9 @@ class Visit:
         return part
 
     async def file(self, key: str, file: str) -> FileEntry | None:
-        """What is known of a file, or None."""
-        return await self._conversations.files.find(key, file) if await self._exists(key) else None
+        """What is known of a file, or None. Raises NotFound."""
+        await self.existing(key)
+        return await self._conversations.files.find(key, file)
 
     def reading(
         self, key: str, file: str, start: int, length: int

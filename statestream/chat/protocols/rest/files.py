@@ -72,9 +72,9 @@ def routes(conversations: Conversations) -> list[Route]:
     async def read(request: web.Request) -> web.StreamResponse:
         check_query(request)
         chats, key, file = visit(request, conversations), key_of(request), request.match_info["file"]
+        await chats.existing(key)
         entry = await chats.file(key, file) if is_id(file) else None
         if entry is None:
-            await chats.existing(key)
             raise BlobMissing("there is no such file in this chat")
         tag = f'"{file}"'
         headers = _headers(entry, tag)
