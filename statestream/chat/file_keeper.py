@@ -20,11 +20,11 @@ from statestream.chat.blobs import BlobMissing, Blobs
 from statestream.chat.file_urls import ID, MARK, content_mark, data_of, file_of, is_data, url_of
 from statestream.chat.files import REFUSED, Files
 from statestream.chat.replies.quota import Quota
-from statestream.chat.slices import kept_files, uploads
+from statestream.chat.slices import erasures, kept_files, uploads
 from statestream.chat.slices.conversation import optional
 from statestream.chat.slices.uploads import FileEntry
 from statestream.core.change import Action, now_ms
-from statestream.core.errors import Refused, StatestreamError, TooLarge
+from statestream.core.errors import Refused, StatestreamError, TooLarge, VersionConflict
 from statestream.store.view import StoreView
 
 log = logging.getLogger("statestream")
@@ -127,7 +127,11 @@ class FileKeeper:
         blobs, view = self._usable(), self._view
         kept = await view.complete(lambda: kept_files.kept_in(view, key))
         room = max(0, self._files.chat_size - uploads.total(kept.values()))
-        await view.dispatch(uploads.begun(key, file=file, entry=entry, room=room))
+        try:
+            begun = uploads.begun(key, file=file, entry=entry, room=room)
+            await view.dispatch(begun, expect=erasures.undeleted(key))
+        except VersionConflict:
+            raise Refused(uploads.GONE, uploads.DELETED) from None
         counted = _Counted(content, self._files.upload_size, self._too_large)
         try:
             await blobs.put(key, file, counted)

@@ -31,7 +31,7 @@ from statestream.chat.provisions import Provisions
 from statestream.chat.question import Question
 from statestream.chat.replies.reply_maker import ReplyMaker
 from statestream.chat.settings import Settings
-from statestream.chat.slices import continuations, conversation, deleted_chats, erasures, later, listing, waits
+from statestream.chat.slices import continuations, conversation, erasures, later, listing, waits
 from statestream.chat.slices.conversation import QuestionPayload, ReplyPayload, name_of, optional
 from statestream.chat.slices.later import Later
 from statestream.chat.slices.turn import UNFINISHED
@@ -212,7 +212,7 @@ class Questions:
             author = question.get("author")
             owner = None if author is None else person_key(author)
             create = [conversation.created(key, **optional(user=owner))]
-            expect = {f"{deleted_chats.NAME}/{key}": 0, f"{erasures.NAME}/{key}": 0}
+            expect = erasures.undeleted(key)
 
         def actions(reply: ReplyPayload) -> list[Action]:
             more = optional(user=owner, leaf=leaf)

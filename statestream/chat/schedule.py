@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from statestream.chat.chats import missing
 from statestream.chat.file_keeper import FileKeeper
 from statestream.chat.question import Question
 from statestream.chat.questions import Chats, Questions
 from statestream.chat.settings import Settings
-from statestream.chat.slices import later, waits
+from statestream.chat.slices import erasures, later, waits
 from statestream.chat.slices.conversation import optional
-from statestream.core.errors import Refused
+from statestream.core.errors import Refused, VersionConflict
 from statestream.core.principal import Identity
 from statestream.store.view import StoreView
 
@@ -61,7 +62,10 @@ class Schedule:
             milliseconds = round(at.timestamp() * 1000)
             files = await self._view.complete(lambda: self._files.keeping(key, payload["parts"]))
             kept = later.kept(key, id=payload["id"], at=milliseconds, question=payload, **more)
-            await self._view.dispatch([kept, *files])
+            try:
+                await self._view.dispatch([kept, *files], expect=erasures.undeleted(key))
+            except VersionConflict:  # it was deleted meanwhile
+                raise missing() from None
         return payload["id"]
 
     async def of(self, key: str) -> Sequence[Scheduled]:

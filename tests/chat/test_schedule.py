@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from statestream import Identity, Refused, Store
 from statestream.chat import Chat, ModelSettings, Question
 from statestream.chat.models.demo import DemoModel
+from statestream.core.errors import NotFound
 from tests.support import ROOT, Server, eventually
 from tests.support.chats import invite, new_chat, read_chat, read_until, text_of
 from tests.support.moved_clock import move
@@ -159,3 +161,22 @@ async def test_a_question_of_a_person_and_a_scheduled_one_with_the_same_id_do_no
             await conversations.submit(key, replace(Question.text("Mine"), id="three", author="ann"), by=ann)
         assert [each["id"] for each in store.get(f"chat/{key}")["queued"]] == ["two"]
         assert [(each.id, each.text) for each in await conversations.schedule.of(key)] == [("three", "Ours")]
+
+
+async def test_nothing_begins_in_a_chat_that_is_being_deleted() -> None:
+    assistant = Chat(model=DemoModel(), titles=False)
+    ann = Identity(subject="ann")
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"picture"
+
+    async with Store(assistant.slices) as store, assistant.conversations(store) as conversations:
+        key = await conversations.create(user="ann")
+        deleting = asyncio.create_task(conversations.people.delete(key, by=ann))
+        with pytest.raises(NotFound):
+            await conversations.schedule.add(key, Question.text("Later"), at=datetime(2100, 1, 1, tzinfo=UTC))
+        await deleting
+        with pytest.raises(Refused, match="deleted"):
+            await conversations.files.upload(key, content(), media_type="image/png")
+        assert await store.read(f"chat_later/{key}") is None
+        assert await store.read(f"chat_uploads/{key}") is None

@@ -14,7 +14,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from statestream.chat.nodes.presence import NAME as PRESENCE
-from statestream.chat.slices import archive, kept_files, later, membership, provider, runs, storage, uploads, waits
+from statestream.chat.slices import (
+    archive,
+    deleted_chats,
+    kept_files,
+    later,
+    membership,
+    provider,
+    runs,
+    storage,
+    uploads,
+    waits,
+)
 from statestream.chat.slices.conversation import deleted, name_of
 from statestream.core.change import REMOVED
 from statestream.core.selection import Selection
@@ -46,6 +57,11 @@ def _deleted(state: Any, *, pages: int = 0) -> None:
 def erased(state: Any) -> Any:
     """Nothing is left of the chat."""
     return REMOVED
+
+
+def undeleted(key: str) -> dict[str, int]:
+    """The versions that a request expects that must not find a deleted chat."""
+    return {f"{deleted_chats.NAME}/{key}": 0, f"{NAME}/{key}": 0}
 
 
 def pending(view: StoreView) -> list[str]:

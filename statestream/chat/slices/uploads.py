@@ -29,6 +29,7 @@ MAX_WAITING: Final = 200
 """Files of a chat that no message has yet."""
 GONE: Final = "file_gone"
 """The code of the refusal if a file is not there any more."""
+DELETED: Final = "This chat was deleted."
 
 uploads_slice = Slice(NAME, initial={"files": {}}, keyed=True, internal=True, hidden=True)
 
@@ -68,7 +69,7 @@ def stored(state: Any, *, file: str, size: int) -> None:
     """The bytes are there. Refused if the chat was deleted meanwhile."""
     entry = state["files"].get(file)
     if entry is None or "leaving" in entry:
-        raise Refused(GONE, "This chat was deleted.")
+        raise Refused(GONE, DELETED)
     entry["size"], entry["stored"] = size, True
 
 
