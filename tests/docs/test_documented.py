@@ -78,11 +78,11 @@ CALLS: dict[Callable[..., Any], str] = {
     PostgresqlJournal: "operations.md#Journals",
     RedisJournal: "operations.md#Journals",
     Retention: "operations.md#Journals",
-    Chat: "chat.md",
-    Timeouts: "chat.md",
-    Concurrency: "chat.md",
-    Price: "chat.md",
-    Budget: "chat.md",
+    Chat: "chat.md + replies.md",
+    Timeouts: "replies.md + tools.md",
+    Concurrency: "replies.md#How many at once",
+    Price: "replies.md#Costs and budgets",
+    Budget: "replies.md#Costs and budgets",
     ModelSettings: "models.md#Settings",
     AnthropicModel: "models.md",
     OpenAIModel: "models.md",
@@ -110,8 +110,8 @@ def code_of(place: str) -> list[str]:
 
 
 def missing(words: Iterable[str], place: str) -> set[str]:
-    """Those which the code there does not have as a word of its own."""
-    code = code_of(place)
+    """Those which the code there does not have as a word of its own. ` + ` joins several places."""
+    code = [each for part in place.split(" + ") for each in code_of(part)]
     return {word for word in words if not any(re.search(rf"(?<![\w-]){word}(?![\w-])", each) for each in code)}
 
 
