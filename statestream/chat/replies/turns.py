@@ -89,7 +89,7 @@ def _turns(message: Message, model: str, sent: Sent) -> list[Turn]:
     turns: list[Turn] = []
     own = ((index, part) for index, part in enumerate(message["parts"]) if "of" not in part)
     for step, parts in groupby(own, key=lambda numbered: numbered[1].get("step", 0)):
-        turns += _step(message, step, list(parts), sent)
+        turns += _step(step, list(parts), sent)
     if message.get("model") != model:
         turns = list(_with_ids(turns, (short_id(message["id"], number) for number in count())))
     if turns and turns[-1].role == "tool" and message["status"] != "streaming":
@@ -126,7 +126,7 @@ def _named(file: Part) -> str:
     return f"[file: {file.get('filename') or file['mediaType']}]"
 
 
-def _step(message: Message, step: int, parts: Sequence[tuple[int, Part]], sent: Sent) -> Iterator[Turn]:
+def _step(step: int, parts: Sequence[tuple[int, Part]], sent: Sent) -> Iterator[Turn]:
     """The turns of one answer of the model: its text and its calls, and their outcomes."""
     text, reasoning = (
         "".join(full_text(part) for _, part in parts if part["type"] == kind) for kind in ("text", "reasoning")
