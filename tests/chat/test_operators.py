@@ -66,7 +66,7 @@ async def test_operators_list_and_stop_replies_of_chats_to_which_they_do_not_bel
         "chat": "listed",
         "reply": reply["id"],
         "state": "running",
-        "made_by": "patient",
+        "model": "patient",
         "node": reply["run"]["node"],
         "since": reply["created_at"],
         "status": "Waiting",
@@ -99,7 +99,7 @@ async def test_the_command_lists_from_the_server_and_from_its_journal_and_stops(
     reply = (await read_chat(ann, server, "ordered"))["messages"][-1]["id"]
     table = await run("list", server.url, *HEADER)
     heading, row = table.out.splitlines()
-    assert heading.split() == ["chat", "reply", "state", "made", "by", "node", "age", "tokens", "status"]
+    assert heading.split() == ["chat", "reply", "state", "model", "node", "age", "tokens", "status"]
     assert row.split()[:4] == ["ordered", reply, "running", "patient"]
     assert row.endswith("Waiting")
     [of_server] = json.loads((await run("list", server.url, "--json", *HEADER)).out)

@@ -31,7 +31,7 @@ class ListedRun(TypedDict):
         Literal["running", "queued", "waiting"],
         Field(description="`queued`: for its turn. `waiting`: for an approval, or for a window's result."),
     ]
-    made_by: Annotated[str, Field(description="The name of the model or of the agent.")]
+    model: Annotated[str, Field(description="The name of the model or of the agent.")]
     node: NotRequired[Annotated[str, Field(description="The node that makes it.")]]
     since: Milliseconds
     status: NotRequired[Annotated[str, Field(description="What its agent says that it is doing.")]]
@@ -53,18 +53,18 @@ def listed_runs(
     is known.
     """
     found = ((key, unfinished(state_of(key))) for key in keys)
-    runs = [_listed(key, reply, spending_of(reply["id"])) for key, reply in found if reply is not None]
-    return sorted(runs, key=lambda run: (run["since"], run["chat"]))
+    listed = [_listed(key, reply, spending_of(reply["id"])) for key, reply in found if reply is not None]
+    return sorted(listed, key=lambda run: (run["since"], run["chat"]))
 
 
 def _listed(key: str, reply: Message, spent: Spending | None) -> ListedRun:
-    run, waits = reply["run"], reply["status"] == "waiting"
+    run, is_waiting = reply["run"], reply["status"] == "waiting"
     listed: ListedRun = {
         "chat": key,
         "reply": reply["id"],
-        "state": "waiting" if waits else "queued" if run.get("queued") else "running",
-        "made_by": reply["model"],
-        "since": reply["updated_at"] if waits else reply["created_at"],
+        "state": "waiting" if is_waiting else "queued" if run.get("queued") else "running",
+        "model": reply["model"],
+        "since": reply["updated_at"] if is_waiting else reply["created_at"],
     }
     if "node" in run:
         listed["node"] = run["node"]

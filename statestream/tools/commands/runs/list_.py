@@ -26,7 +26,7 @@ from statestream.tools.console.text import safe
 from statestream.tools.target import Target
 
 WATCH_SECONDS: Final = 1.0
-COLUMNS: Final = ("chat", "reply", "state", "made by", "node", "age", "tokens", "status")
+COLUMNS: Final = ("chat", "reply", "state", "model", "node", "age", "tokens", "status")
 CLEAR: Final = b"\x1b[H\x1b[2J"
 
 
@@ -84,7 +84,7 @@ async def _on_server(target: Target) -> Sequence[Any]:
     try:
         found = orjson.loads(body)["runs"]
         for each in found:
-            each["chat"], each["reply"], each["state"], each["made_by"], int(each["since"])
+            each["chat"], each["reply"], each["state"], each["model"], int(each["since"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         raise not_statestream(target) from None
     runs: Sequence[Any] = found
@@ -113,7 +113,7 @@ def _row(run: Any, now: int) -> tuple[str, ...]:
     usage = run.get("usage", {})
     tokens = f"{usage.get('input', 0) + usage.get('output', 0):,}" if usage else "-"
     tokens += f" ({run['cost']:,.4g})" if "cost" in run else ""
-    named = (run["chat"], run["reply"], run["state"], run["made_by"], run.get("node", "-"))
+    named = (run["chat"], run["reply"], run["state"], run["model"], run.get("node", "-"))
     return (*(safe(str(each)) for each in named), _age(now - run["since"]), tokens, safe(str(run.get("status", ""))))
 
 
