@@ -16,7 +16,7 @@ from statestream.chat.models.chunks import Chunks
 from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import SENTENCES, rejects, rejects_documents
 from statestream.chat.models.opaque import THOUGHTS, members_of, thought_of
-from statestream.chat.models.output import output_of, strict_schema
+from statestream.chat.models.output import output_of
 from statestream.chat.models.settings import ModelSettings
 
 THOUGHT: Final = THOUGHTS[0]
@@ -122,10 +122,7 @@ class _Request:
     def _format(self) -> dict[str, Any] | None:
         if self._output is None or not self._habits.schemas:
             return None
-        strict = strict_schema(self._output.schema)
-        schema = dict(self._output.schema) if strict is None else strict
-        described = {"name": self._output.name, "schema": schema, "strict": strict is not None}
-        return {"type": "json_schema", "json_schema": described}
+        return {"type": "json_schema", "json_schema": self._output.described()}
 
     def _messages(self) -> list[dict[str, Any]]:
         thought = thought_of(self._turns)

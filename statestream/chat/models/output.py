@@ -57,6 +57,12 @@ class Output(Struct, frozen=True, kw_only=True):
             return False
         return True
 
+    def described(self) -> dict[str, Any]:
+        """The type as the APIs of OpenAI take it: its name, and a strict schema if there is one."""
+        strict = strict_schema(self.schema)
+        schema = dict(self.schema) if strict is None else strict
+        return {"name": self.name, "schema": schema, "strict": strict is not None}
+
     def in_prompt(self, instructions: str | None) -> str:
         """The instructions for a provider that cannot be given a schema."""
         asked = f"{IN_PROMPT} {json.dumps(self.schema, ensure_ascii=False)}"

@@ -19,7 +19,7 @@ from statestream.chat.models.endpoint import Endpoint, digest, require
 from statestream.chat.models.failures import rejects, rejects_documents
 from statestream.chat.models.layout import parts_of
 from statestream.chat.models.openai import open_client
-from statestream.chat.models.output import output_of, strict_schema
+from statestream.chat.models.output import output_of
 from statestream.chat.models.responses_stream import ResponsesStream
 from statestream.chat.models.settings import ModelSettings
 
@@ -112,10 +112,7 @@ class _Request:
     def _format(self) -> dict[str, Any] | None:
         if self._output is None or not self._habits.schemas:
             return None
-        strict = strict_schema(self._output.schema)
-        schema = dict(self._output.schema) if strict is None else strict
-        described = {"name": self._output.name, "schema": schema, "strict": strict is not None}
-        return {"format": {"type": "json_schema", **described}}
+        return {"format": {"type": "json_schema", **self._output.described()}}
 
     def adapts(self, error: Exception, members: dict[str, Any]) -> bool:
         habits = self._habits
