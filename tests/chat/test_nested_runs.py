@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -192,3 +193,46 @@ async def test_a_tool_of_the_model_has_an_agent_work_for_it() -> None:
 def test_an_internal_agent_is_declared_with_parentheses() -> None:
     with pytest.raises(TypeError, match="without parentheses"):
         Chat().agent()  # type: ignore[call-overload]
+
+
+async def test_a_reply_does_not_wait_for_nested_runs_that_its_agent_has_left_behind() -> None:
+    chat, begun, left = Chat(titles=False), asyncio.Event(), list[asyncio.Task[str]]()
+
+    @chat.agent
+    async def careless(task: Task, context: Context) -> AsyncIterator[AgentPiece]:
+        left.append(asyncio.create_task(context.run("endless", "count")))
+        yield "Done."
+        await begun.wait()
+
+    @chat.agent(internal=True)
+    async def endless(task: Task, context: Context) -> AsyncIterator[AgentPiece]:
+        while True:
+            yield "1"
+            begun.set()
+            await asyncio.sleep(0)
+
+    async with Store(chat.slices) as store, chat.conversations(store) as conversations:
+        key = await conversations.create()
+        await conversations.ask(key, Question.text("?"))
+        await eventually(lambda: store.get(f"chat/{key}")["messages"][-1]["status"] == "complete")
+        with pytest.raises(asyncio.CancelledError):
+            await left[0]
+
+
+async def test_what_a_nested_run_says_may_contain_halves_of_characters() -> None:
+    chat = Chat(titles=False)
+
+    @chat.agent
+    async def asks(task: Task, context: Context) -> AsyncIterator[AgentPiece]:
+        yield await context.run("halves", "say")
+
+    @chat.agent(internal=True)
+    async def halves(task: Task, context: Context) -> AsyncIterator[AgentPiece]:
+        for half in ("\ud83d", "\ude00", "\ud83d"):
+            yield half
+
+    async with Store(chat.slices) as store, chat.conversations(store) as conversations:
+        key = await conversations.create()
+        await conversations.ask(key, Question.text("?"))
+        await eventually(lambda: store.get(f"chat/{key}")["messages"][-1]["status"] == "complete")
+        assert text_of(store.get(f"chat/{key}")["messages"][-1]) == "\U0001f600\ufffd"

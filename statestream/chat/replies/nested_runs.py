@@ -19,6 +19,7 @@ from statestream.chat.agents import AgentPiece, Status, Task, ToolResult
 from statestream.chat.agents.context import Context
 from statestream.chat.agents.declared import Agent, Agents
 from statestream.chat.models import ModelFailed, Piece, Refusal, Turn, Usage
+from statestream.chat.replies.growth import cleaned
 from statestream.chat.replies.intake import Intake
 from statestream.chat.replies.model_calls import agent_span
 from statestream.chat.replies.reply_builder import ReplyBuilder
@@ -85,7 +86,7 @@ class NestedRuns:
                     piece = replace(each, model=each.model or agent.name) if isinstance(each, Usage) else each
                     await self._intake.take_nested(builder, piece)
                     said.add(piece)
-        return said.text(agent.name)
+        return cleaned(said.text(agent.name))
 
 
 class _Said:

@@ -163,7 +163,7 @@ class ReplyRun:
         release = self._view.hold(Selection(names=frozenset((conversation.name_of(self._job.key),))))
         reading, name = tracing.inside(self.span), f"chat reader of {self.reply}"
         reader = self._reader = asyncio.create_task(self._read(), name=name, context=reading)
-        reader.add_done_callback(lambda _: self._intake.news.set())
+        reader.add_done_callback(self._has_read)
         if self._intake.stopping:
             reader.cancel()
         try:
@@ -187,9 +187,14 @@ class ReplyRun:
             if self._late is not None:
                 self._late.cancel()
             reader.cancel()
-            self._intake.stopping = True  # for nested runs that nobody awaits
+            self._intake.stopping = True
             await asyncio.wait((reader,), timeout=0 if self._left else GRACE_SECONDS)
             reader.add_done_callback(mark_as_retrieved)
+
+    def _has_read(self, _: asyncio.Task[End]) -> None:
+        """Nothing more is read: nested runs that nobody awaits end here, too."""
+        self._intake.stopping = True
+        self._intake.news.set()
 
     async def _read(self) -> End:
         await self.place.turn()
