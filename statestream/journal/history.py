@@ -139,6 +139,10 @@ class History:
             _move(versions, page)
         return set(versions)
 
+    async def is_at(self, position: Position) -> bool:
+        """Whether nothing was written after a position. Raises Unavailable."""
+        return await self.journal.head() == position
+
     async def checkpoint(self, until: Position) -> Position:
         """The newest checkpoint that is not after a position. Raises Forked, Expired, Unavailable."""
         return (await self._points_until(until))[-1].position

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Final
 
 from statestream.core.change import Change, Position, SliceState
-from statestream.core.errors import Expired, Forked, Unavailable
+from statestream.core.errors import Expired, Forked, JournalUnusable, Unavailable
 from statestream.core.selection import Selection
 from statestream.journal.history import Held, History, advance, created
 from statestream.store.bus import Bus
@@ -90,7 +90,12 @@ class Fetching:
         changes = self._since(base)
         if changes is None:
             return None
-        advance(held, [each for each in changes if each.slice in names])
+        try:
+            advance(held, [each for each in changes if each.slice in names])
+        except JournalUnusable:
+            if await self._history.is_at(self._position()):
+                raise
+            return None  # another node has erased one of them, which this node has not read yet
         return held
 
     async def _base(self, names: frozenset[str]) -> tuple[Position, Held]:
@@ -130,4 +135,4 @@ class Fetching:
 
 
 def _unsettled() -> Unavailable:
-    return Unavailable("the journal was trimmed or replaced again and again while it was read; try again")
+    return Unavailable("the journal was trimmed, replaced or erased from again and again while it was read; try again")
