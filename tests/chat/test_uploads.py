@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -475,6 +476,25 @@ async def test_a_server_that_is_killed_in_an_upload_has_no_half_file(tmp_path: P
         assert [path.parent.name for path in folder.rglob("*") if path.is_file()] == [".incoming"]
         with filed(**env) as server:
             assert (await upload(ann, server, chat))[0] == 201
+
+
+async def test_uploads_that_send_nothing_take_no_room_from_others(server: Server, people: People) -> None:
+    chat = await new_chat(people["ann"], server)
+    head = f"POST /api/chats/{chat}/files HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ann\r\n"
+    stalled = f"{head}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 300000\r\n\r\n--x".encode()
+    with contextlib.ExitStack() as open_:
+        for _ in range(520):
+            open_.enter_context(socket.create_connection(("127.0.0.1", server.port))).sendall(stalled)
+        await asyncio.to_thread(_answer, server)
+        bob = people["bob"]
+        assert (await upload(bob, server, await new_chat(bob, server)))[0] == 201
+
+
+def _answer(server: Server) -> None:
+    """Returns once the server has read what came before."""
+    with socket.create_connection(("127.0.0.1", server.port)) as last:
+        last.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert last.recv(1)
 
 
 # other journals

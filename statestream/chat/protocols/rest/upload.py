@@ -40,10 +40,8 @@ async def upload_of(request: web.Request, share: Share) -> Upload:
     """Reads a request up to the bytes of its file. Raises Malformed, UnsupportedMediaType, Unavailable."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("expected the file as it is, without a Content-Encoding")
-    if not share.take(2 * CHUNK):
-        raise Unavailable("clients are sending too much data at the same time; try again in a moment").over("memory")
     kind, named = request.headers.get("Content-Type", "").strip(), request.query.get("filename")
-    arriving = _gathered(_timely(request))
+    arriving = _gathered(_timely(request), share)
     if kind.partition(";")[0].strip().lower() != FORM:
         return Upload(media_type=kind, filename=named, size=request.content_length, content=arriving)
     part = FilePart(boundary_of(kind))
@@ -69,11 +67,19 @@ async def _of_form(part: FilePart, first: bytes, arriving: AsyncIterator[bytes])
         yield part.feed(await _next(arriving))
 
 
-async def _gathered(arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces of about CHUNK, because each costs a thread."""
-    gathered = bytearray()
+async def _gathered(arriving: AsyncIterator[bytes], share: Share) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of about CHUNK, because each costs a thread. Raises Unavailable.
+
+    What is held, twice for a moment, is reserved as it comes: who sends nothing takes no room from others.
+    """
+    gathered, reserved = bytearray(), 0
     async for piece in arriving:
         gathered += piece
+        if (more := 2 * len(gathered) - reserved) > 0:
+            if not share.take(more):
+                sentence = "clients are sending too much data at the same time; try again in a moment"
+                raise Unavailable(sentence).over("memory")
+            reserved += more
         if len(gathered) >= CHUNK:
             yield bytes(gathered)
             gathered.clear()
