@@ -192,6 +192,23 @@ async def test_each_protocol_finds_its_fault(good: Server, faults: dict[str, tup
         assert words in found.get(name, "no problem"), (name, found)
 
 
+async def test_what_fails_for_those_who_load_the_reply_after_its_end_is_a_problem_too(good: Server) -> None:
+    def answer(asked: Asked, answered: Answered) -> None:
+        if asked.method == "GET" and re.search("/api/chat/[^/]+$", asked.path):
+            answered.body = b"{}"
+
+    def frame(asked: Asked, number: int, block: bytes) -> bytes:
+        if b"event: state.initial" in block and b'"assistant"' in block and b'"streaming"' not in block:
+            raise ConnectionResetError("the response breaks off")
+        return block
+
+    async with Wrong(good=good.url, fault=Fault(answer=answer, frame=frame)) as wrong:
+        outcomes = await check_chat(f"{wrong.url}/agent", ask="fail", cuts=1, approve=True, only=["ai-sdk", "state"])
+    found = problems(outcomes)
+    assert "loaded after the end: expected something in the protocol's form" in found["ai-sdk"]
+    assert "loaded after the end: expected the stream to continue, but the response broke off" in found["state"]
+
+
 async def test_a_proxy_that_spoils_nothing_is_a_good_chat(good: Server) -> None:
     async with Wrong(good=good.url) as proxy:
         assert problems(await check_chat(f"{proxy.url}/agent", ask="everything", cuts=10, approve=True)) == {}

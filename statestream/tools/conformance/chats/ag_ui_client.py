@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from statestream.tools.conformance.chats.ag_ui_thread import ThreadReader
+from statestream.tools.conformance.chats.client import load_stream
 from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.reply_under_test import RESULT, ReplyUnderTest
@@ -67,11 +68,7 @@ class AGUIClient:
 
     async def load(self) -> None:
         """Runs with the question alone."""
-        connection = await self.connect()
-        assert connection is not None
-        while not self.ended and (frame := await connection.next()) is not None:
-            self.take(frame)
-        await connection.close()
+        await load_stream(self)
 
     def held(self) -> Any:
         return self.reader.held()

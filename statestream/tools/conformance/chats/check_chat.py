@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from statestream.core.errors import Malformed, StreamRefused
 from statestream.tools.conformance.chats.chat_server import ChatServer
-from statestream.tools.conformance.chats.client import Client
+from statestream.tools.conformance.chats.client import Client, understanding
 from statestream.tools.conformance.chats.cuts import CutChooser
 from statestream.tools.conformance.chats.following import Following
 from statestream.tools.conformance.chats.protocols import PROTOCOLS, ChatProtocol
@@ -203,10 +203,11 @@ class _ChatCheck:
     ) -> None:
         loaded = self._another(run.protocol, reply)()
         try:
-            async with asyncio.timeout(SETTLE_SECONDS):
-                await loaded.load()
-            verdicts = (one.verdict(loaded) for one in (*uncut, *cut))
-            found = next((verdict for verdict in verdicts if verdict is not None), None)
+            with understanding():
+                async with asyncio.timeout(SETTLE_SECONDS):
+                    await loaded.load()
+                verdicts = (one.verdict(loaded) for one in (*uncut, *cut))
+                found = next((verdict for verdict in verdicts if verdict is not None), None)
         except Violation as violation:
             found = f"loaded after the end: {violation}"
         except TimeoutError:

@@ -6,10 +6,13 @@ nothing in some protocols tells a client that a reply continues.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from statestream.tools.conformance.chats.comparison import Texts
-from statestream.tools.conformance.chats.connections import Connection
+from statestream.tools.conformance.chats.connections import Connection, Lost
+from statestream.tools.conformance.violation import Violation
 
 
 class Client(Protocol):
@@ -46,3 +49,35 @@ class Client(Protocol):
 
     def texts(self) -> Texts:
         """The texts that it holds."""
+
+
+async def load_stream(client: Client) -> None:
+    """Loads what a new client is shown whose only source is a stream: from its beginning to the end of the reply.
+
+    Raises Violation.
+    """
+    connection = await client.connect()
+    assert connection is not None  # such clients always have something to follow
+    try:
+        while not client.ended:
+            frame = await connection.next()
+            if frame is None:
+                client.end()
+                return
+            client.take(frame)
+    except Lost as lost:
+        await client.lost(str(lost))
+    finally:
+        await connection.close()
+
+
+@contextlib.contextmanager
+def understanding() -> Iterator[None]:
+    """Around everything that reads what a server has sent. Raises Violation if that has another form.
+
+    A server may send anything, and readers use it without looking at each member first.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise Violation(f"expected something in the protocol's form, got another ({error!r})") from None

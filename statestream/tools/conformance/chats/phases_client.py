@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from statestream.tools.conformance.chats.client import load_stream
 from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.phases_chat import PhasesReader
@@ -51,11 +52,7 @@ class PhasesClient:
 
     async def load(self) -> None:
         """Connects without a position."""
-        connection = await self.connect()
-        assert connection is not None
-        while not self.ended and (frame := await connection.next()) is not None:
-            self.take(frame)
-        await connection.close()
+        await load_stream(self)
 
     def held(self) -> Any:
         return self.reader.held()
