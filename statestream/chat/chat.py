@@ -85,10 +85,10 @@ class Chat:
     number of newest messages that the model is given. `keep`: the number of messages that a chat holds live; older ones
     move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
-    after the first exchange. `files`: which files people can post. `blobs`: where their
-    bytes are; None: beside the journal, if that is a file of SQLite. `concurrency`: how many replies a process makes at
-    once. `while_busy`: whether a question that is asked while a reply is unfinished is refused or queued.
-    `retries`: how often a model is asked again if it fails before the first piece of its answer.
+    after the first exchange. `files`: which files people can post, and agents can send. `blobs`: where their bytes are;
+    None: beside the journal if that is a file of SQLite, in a temporary folder if it is in memory. `concurrency`: how
+    many replies a process makes at once. `while_busy`: whether a question that is asked while a reply is unfinished is
+    refused or queued. `retries`: how often a model is asked again if it fails before the first piece of its answer.
     `prices`: what a million tokens cost, by the names of models and agents. `budget`: how much one reply may use.
     """
 

@@ -299,7 +299,7 @@ class Conversations:
         """Lets a reply that was cut off continue, as a sibling that begins with its parts. Returns the sibling's id.
 
         While the sibling is unfinished, repeating this returns it. `leaf` is the leaf that the sender has seen. Raises
-        NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off.
+        NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off, or has no content.
         """
         return await self.questions.continue_reply(key, message, leaf=leaf, by=by)
 

@@ -245,11 +245,6 @@ class Questions:
                     raise
 
     async def regenerate(self, key: str, question: str, *, leaf: str | None = None, by: Identity | None = None) -> str:
-        """Makes another reply to an existing question, by the agent that made the last one, and returns its id.
-
-        `leaf` is the leaf that the sender has seen: if the chat shows another one, this is refused. Raises NotFound,
-        Refused.
-        """
         await self._chats.existing(key)
         await self._chats.restore(key, question)
         owner = owner_in(await self._chats.find(key))
@@ -264,11 +259,6 @@ class Questions:
     async def continue_reply(
         self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None
     ) -> str:
-        """Lets a reply that was cut off continue, as a sibling that begins with its parts. Returns the sibling's id.
-
-        While the sibling is unfinished, repeating this returns it. `leaf` is the leaf that the sender has seen. Raises
-        NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off, or has no content.
-        """
         state = await self._chats.existing(key)
         current = unfinished(state)
         if current is not None and current.get("continues") == message:

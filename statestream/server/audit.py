@@ -1,5 +1,5 @@
-"""Lines of the log about rights: who could not sign in, who was refused what, who erased
-something, whose rights were revoked, who stopped the reply of a chat as an operator.
+"""Lines of the log about rights: who could not sign in, who was refused what, who erased something, whose rights were
+revoked, who stopped the reply of a chat as an operator.
 
 The logger is `statestream.audit`, at the level WARNING, so that its lines are written unless somebody turns them off.
 

@@ -48,13 +48,12 @@ class Task(Struct, frozen=True, kw_only=True):
 
     `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
     oldest first; the last one is the question. `turns` are the same as models take them. `decided` has the decisions
-    about calls that needed approval, by the ids of the calls. `answered` has the
-    results of calls that windows have run. If one of them is not empty, this run continues the reply.
-    `continues` is the reply that was cut off and that this one continues: everybody sees its parts already. Its turns
-    are among `turns`, followed by the request to continue. `handed_over` says who has handed this reply over to this
-    agent: what the reply had until then is among `turns`, too. `tools` are those that the front end of the person who
-    asks can run, and `context` is what their page reports, which `turns` contain as well. None of these values may be
-    changed.
+    about calls that needed approval, by the ids of the calls, and `answered` the results of calls that windows have
+    run. If one of them is not empty, this run continues the reply. `continues` is the reply that was cut off and that
+    this one continues: everybody sees its parts already. Its turns are among `turns`, followed by the request to
+    continue. `handed_over` says who has handed this reply over to this agent: what the reply had until then is among
+    `turns`, too. `tools` are those that the front end of the person who asks can run, and `context` is what their page
+    reports, which `turns` contain as well. None of these values may be changed.
     """
 
     chat: str

@@ -50,8 +50,8 @@ _TOKENS: Final = {
 class RunEvents:
     """The events of one reply for one viewer, or of a chat as it is if `reply` is None.
 
-    `early`: the viewer speaks a version before 1.0. `late`: they join a run that has begun
-    without them. Call `begin`, then `new` until it is `over`.
+    `early`: the viewer speaks a version before 1.0. `late`: they join a run that has begun without them. Call `begin`,
+    then `new` until it is `over`.
     """
 
     def __init__(self, thread: str, run: str, reply: str | None, *, early: bool = False, late: bool = False) -> None:

@@ -1,6 +1,8 @@
 """Reads the first file of a `multipart/form-data` body, as `curl -F file=@x` and forms of pages send it.
 
-Fields before the file are skipped, and what comes after it is not read.
+Fields before the file are skipped, and what comes after it is not read. The reader of aiohttp would not do: it reads
+what comes before the file without a limit, line by line without a pause, and takes a file for a field if its name has
+two semicolons.
 
 Invariants: pure; the caller brings the bytes. What is held is bounded: the headers of a part, or the few bytes that may
 begin a boundary. A file counts as complete only if the boundary behind it has arrived.
