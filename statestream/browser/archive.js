@@ -13,6 +13,7 @@ import { areShallowEqual } from "./sharing.js";
  */
 export function archiveOf(id, request, onChange) {
   let chat, live = [], past = []; // of all branches, oldest first
+  let end; // the message before which the archive has none
   let view = { ...viewOf(chat), hasOlder: false };
 
   function look(value) {
@@ -20,7 +21,7 @@ export function archiveOf(id, request, onChange) {
     if (newest.length !== live.length || newest[0]?.id !== live[0]?.id) keep(newest);
     [chat, live] = [value, newest];
     view = { ...viewOf(value && { ...value, messages: [...past, ...live] }) };
-    view.hasOlder = view.messages[0]?.parent !== undefined;
+    view.hasOlder = view.messages[0]?.parent !== undefined && view.ids[0] !== end;
     for (const key in view) if (areShallowEqual(before[key], view[key])) view[key] = before[key];
   }
 
@@ -37,14 +38,15 @@ export function archiveOf(id, request, onChange) {
     },
 
     async load() {
-      const { ids } = view;
-      // a page may be of other branches
-      for (let [before] = ids; view.hasOlder && before && view.ids.length <= ids.length; ) {
+      let { ids } = view, [before] = ids;
+      while (view.hasOlder && view.ids.length <= ids.length) {
         const route = `api/chats/${encodeURIComponent(id)}/messages?before=${encodeURIComponent(before)}`;
         const { messages } = await request(route, undefined, { method: "GET", attempts: 1 });
-        before = messages[0]?.id;
+        if (messages.length === 0) end = ids[0];
         keep(live, messages);
         look(chat);
+        if (view.ids[0] === ids[0]) before = messages[0]?.id; // the page is of other branches
+        else if (view.ids.length <= ids.length) [before] = ids = view.ids; // other messages are live now
       }
       onChange();
     },

@@ -304,7 +304,7 @@ test("what leaves the live messages stays in the view, and what is between is no
   const { ids, hasOlder } = keep(200, 230); // nothing is known of those between
   assert.deepEqual([ids.length, hasOlder], [30, true]);
   await archive.load();
-  assert.deepEqual(archive.viewOf().ids.slice(0, 2), ["m100", "m101"]);
+  assert.deepEqual(archive.viewOf().ids.slice(0, 2), ["m0", "m1"]); // which it still knows
 });
 
 test("pages that do not join what is known by now are asked for again", async () => {
@@ -315,7 +315,7 @@ test("pages that do not join what is known by now are asked for again", async ()
     keep(200, 230);
   };
   await archive.load();
-  assert.deepEqual([asked.length, archive.viewOf().ids[0], archive.viewOf().ids.length], [2, "m100", 130]);
+  assert.deepEqual([asked.length, archive.viewOf().ids[0], archive.viewOf().ids.length], [2, "m0", 230]);
   const both = archived();
   both.keep(220);
   await Promise.all([both.archive.load(), both.archive.load()]);
