@@ -85,11 +85,12 @@ class Chat:
     number of newest messages that the model is given. `keep`: the number of messages that a chat holds live; older ones
     move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
-    after the first exchange. `files`: which files people can post, and agents can send. `blobs`: where their bytes are;
+    after the first exchange. `files`: which files people can post, and agents can send. `blobs`: where files are stored;
     None: beside the journal if that is a file of SQLite, in a temporary folder if it is in memory. `concurrency`: how
-    many replies a process makes at once. `while_busy`: whether a question that is asked while a reply is unfinished is
-    refused or queued. `retries`: how often a model is asked again if it fails before the first piece of its answer.
-    `prices`: what a million tokens cost, by the names of models and agents. `budget`: how much one reply may use.
+    many replies a process makes at once. `while_busy`: whether the server refuses or queues a question that somebody
+    asks while a reply is unfinished. `retries`: how often the server repeats a request to a model that fails before the
+    first piece of its answer. `prices`: what a million tokens cost, by the names of models and agents. `budget`: how
+    much one reply may use.
     """
 
     def __init__(
@@ -221,8 +222,8 @@ class Chat:
     def agent(self, function: Any = _MISSING, *, internal: bool = False) -> Any:
         """Declares an agent: an async generator `(task, context)` that yields the pieces of a reply.
 
-        `statestream.chat.agents` describes both. The first agent answers the questions that name none. With
-        `@chat.agent(internal=True)`, no question can name the agent: only other agents and tools run it. Raises
+        `statestream.chat.agents` describes both. The first agent answers questions that name no agent. Questions cannot
+        name an agent that is declared with `@chat.agent(internal=True)`: only other agents and tools run it. Raises
         TypeError for anything else.
         """
         if function is not _MISSING:
@@ -236,7 +237,7 @@ class Chat:
         return function
 
     def shared_state(self, setter: A = _MISSING) -> A:
-        """Lets AG-UI clients set a slice: by an action of the slice, with the parameter `value`, and no other.
+        """Lets AG-UI clients set a slice through one of its actions, whose only parameter is `value`.
 
         Write it above `@board.action`. The rights of the slice apply. Raises TypeError for anything else, and
         ValueError if the slice has such an action already.

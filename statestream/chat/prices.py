@@ -96,9 +96,9 @@ class Spending:
         """A sentence if the reply has used more than its budget."""
         tokens = sum(used.get(name, 0) for used in (self._before, self.usage) for name in ("input", "output"))
         if self._budget.tokens is not None and tokens > self._budget.tokens:
-            return f"The reply has used more than the {self._budget.tokens:,} tokens that it may use."
+            return f"The reply has used more than its budget of {self._budget.tokens:,} tokens."
         if self._budget.cost is not None and added(self._cost_before, self.cost or 0.0) > self._budget.cost:
-            return f"The reply has cost more than the {self._budget.cost:,g} that it may cost."
+            return f"The reply has cost more than its budget of {self._budget.cost:,g}."
         return None
 
 

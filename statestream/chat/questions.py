@@ -85,7 +85,7 @@ class Questions:
         if find(await self._chats.find(key), id) is None:
             await self._chats.caught_up()  # another node may have asked this, and archived it since
         if await self._chats.is_archived(key, id):
-            raise Refused("archived", "This question was answered long ago; load the chat's older messages.")
+            raise Refused("archived", "This question was answered long ago. Load the older messages of the chat.")
         state = await self._chats.find(key)
         known = reply_to(state, id)
         if known is None and is_queued(state, id):

@@ -25,7 +25,7 @@ from statestream.store.view import StoreView
 
 
 class Scheduled(Struct, frozen=True, kw_only=True):
-    """A question that is scheduled: its id, when it is to be asked, and its text."""
+    """A scheduled question: its id, the time at which the server asks it, and its text."""
 
     id: str
     at: datetime
@@ -33,7 +33,7 @@ class Scheduled(Struct, frozen=True, kw_only=True):
 
 
 class Schedule:
-    """The scheduled questions of the chats of one store. The methods check no right: they are for the server's code."""
+    """The scheduled questions of the chats of a store. The methods check no rights: they are for server code."""
 
     def __init__(
         self, view: StoreView, settings: Settings, questions: Questions, files: FileKeeper, chats: Chats
@@ -42,11 +42,11 @@ class Schedule:
         self._agents = settings.agents
 
     async def add(self, key: str, question: Question, *, at: datetime, by: Identity | None = None) -> str:
-        """Lets a question be asked at a time, or soon if it has passed. Returns the id of the question.
+        """Schedules a question for a time. If that has passed, the server asks it soon. Returns the id of the question.
 
-        The question is asked on behalf of `by`. If a reply is unfinished at that time, it is asked afterwards. Pass a
-        question with an `id` to make this idempotent. Raises NotFound, Refused, Unavailable, and ValueError for a time
-        without a time zone, and for a question that edits a message or has `settings`.
+        The server asks the question on behalf of `by`. If a reply is unfinished at that time, it asks afterwards. To
+        make this idempotent, pass a question with an `id`. Raises NotFound, Refused, Unavailable, and ValueError for a
+        time without a time zone, and for a question that edits a message or has `settings`.
         """
         if at.tzinfo is None:
             raise ValueError("expected `at` with a time zone, as in datetime.now(UTC) + timedelta(hours=1)")

@@ -38,8 +38,8 @@ WhileBusy = Literal["refuse", "queue"]
 class Concurrency(Struct, frozen=True, kw_only=True):
     """How many replies a process makes at once. None means no limit.
 
-    `total`: in all. `per_model`: by each model or agent. `per_person`: for each person who asks. Further replies wait
-    for their turn, up to `queue` of them; what exceeds that is refused. Raises TypeError and ValueError for anything
+    `total`: of all replies. `per_model`: of each model or agent. `per_person`: of each person who asks. Up to `queue`
+    further replies wait for their turn; the server refuses any others. Raises TypeError and ValueError for anything
     that is not a number above 0.
     """
 

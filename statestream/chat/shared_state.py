@@ -77,7 +77,7 @@ class SharedState:
             if _digest(value) == _digest(states[name].value) or (mark is not None and _is_sent(mark, value)):
                 continue
             if mark is None or not _is_current(mark, states[name]):
-                raise VersionConflict(f"{name} has changed since you have loaded it, so your changes were not saved")
+                raise VersionConflict(f"{name} has changed since you loaded it, so your changes were not saved")
             actions.append(self._setting(name, value))
             expect[name] = states[name].version
         return actions, expect

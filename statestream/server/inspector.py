@@ -73,7 +73,7 @@ def check_operator(request: web.Request) -> None:
     rule = request.config_dict[INSPECTOR].rule
     allowed = AUTH not in request.config_dict if rule is None else rule.allows(identity_of(request), None, _NoState())
     if not allowed:
-        raise Forbidden("you are no operator of this server; create_app(inspect=…) says who is")
+        raise Forbidden("you are not an operator of this server; create_app(inspect=…) declares who is")
 
 
 def _is_local(request: web.Request) -> bool:

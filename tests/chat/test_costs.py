@@ -59,7 +59,7 @@ async def test_a_reply_that_has_used_its_budget_ends_before_its_tools_run(server
         reply = await ui_reply(http, server, ui_question(chat, question))
         assert reply["error"] == {
             "kind": "budget",
-            "message": "The reply has used more than the 250 tokens that it may use.",
+            "message": "The reply has used more than its budget of 250 tokens.",
         }
         assert [part["status"] for part in reply["parts"]] == ["complete", "complete", "error"]
         assert reply["usage"]["input"] == 300

@@ -86,7 +86,7 @@ async def test_another_answer_begins_with_the_agent_that_was_asked(ann: Http, se
     ("text", "kind", "sentence"),
     [
         ("nowhere", "unknown_agent", "There is no agent biling here; did you mean billing?"),
-        ("in circles", "too_many_steps", "The agents handed over again and again without answering."),
+        ("in circles", "too_many_steps", "The agents kept handing over without answering."),
         ("too early", "failed", "The agent handed over although one of its calls waits for approval."),
     ],
 )

@@ -82,14 +82,14 @@ class Context:
         return context
 
     async def run(self, agent: str, text: str) -> str:
-        """Lets another agent of the chat work on a task, and returns its final text.
+        """Has another agent of the chat work on a task, and returns its final text.
 
-        Everybody sees its work as it comes, under a tool call of its own. It has the rights of the person who asks.
-        Raises Refused with the kind of error and a sentence if the agent fails, if there is none of that name, or if
-        too many agents work for each other.
+        Everybody sees the work as it happens, under a tool call of its own. The agent has the rights of the person who
+        asks. Raises Refused, with the kind of the error and a sentence, if the agent fails, if there is no agent of
+        that name, or if agents are nested too deeply.
         """
         if self.runner is None:
-            raise Refused("failed", "No reply is being made.")
+            raise Refused("failed", "No reply is in progress.")
         return await self.runner.run(self, agent, text)
 
     @property
@@ -154,7 +154,7 @@ class Context:
         turns: Sequence[Turn],
         settings: ModelSettings | None = None,
     ) -> T:
-        """The value of a type that a model answers with. Nobody sees the answer.
+        """Asks a model for a value of a type. Nobody sees the answer.
 
         Raises ModelFailed, with the kind `unfit_output` if the answer does not fit the type.
         """
@@ -173,7 +173,7 @@ class Context:
         return value
 
     async def file(self, part: Part, *, most: int = MAX_READ) -> bytes:
-        """The bytes of a file of this chat, which a part of a message names. `most` limits them.
+        """Reads a file of this chat that a part of a message names. `most` limits the number of bytes.
 
         Raises NotFound if the file is not there, TooLarge, ValueError for a part with an address elsewhere,
         Unauthenticated, Unavailable.

@@ -22,20 +22,20 @@ _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class BlobMissing(NotFound):
-    """There is no such blob: it was deleted, or the blobs of another journal are in use."""
+    """There is no such blob: it was deleted, or the store belongs to another journal."""
 
 
 class Blobs(Protocol):
-    """The interface of a store of blobs. Methods raise Unavailable if it does not work, or is full."""
+    """The interface of a store of blobs. Methods raise Unavailable if the store fails or is full."""
 
     async def open(self) -> None:
-        """Is called once, before everything else. Raises Unavailable."""
+        """The server calls this once, before all other methods. Raises Unavailable."""
 
     async def close(self) -> None:
-        """Releases what it holds."""
+        """Releases all resources."""
 
     async def put(self, chat: str, file: str, content: AsyncIterator[bytes]) -> None:
-        """Stores a blob, durably and as a whole. If `content` raises, nothing is stored. Replaces an equal blob."""
+        """Stores a blob completely and durably. If `content` raises, stores nothing. Replaces an equal blob."""
 
     def read(
         self, chat: str, file: str, *, start: int = 0, length: int | None = None
@@ -43,7 +43,7 @@ class Blobs(Protocol):
         """The bytes from `start` on, in pieces. Raises BlobMissing when it is entered."""
 
     async def delete(self, chat: str, file: str) -> None:
-        """Deletes a blob, if it is there."""
+        """Deletes a blob if it exists."""
 
     async def delete_chat(self, chat: str) -> None:
         """Deletes all blobs of a chat."""

@@ -36,9 +36,9 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FolderBlobs:
-    """Blobs in a folder, which is created with the first of them. Each journal needs a folder of its own.
+    """Stores files in a folder, and creates it with the first file. Each journal needs a folder of its own.
 
-    Several processes can share it. For several machines, it must be on a file system that they share.
+    Several processes can share the folder. Several machines need it on a file system that they share.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -175,5 +175,5 @@ async def _in_thread(work: Callable[[], T]) -> T:
     except OSError as error:
         if error.errno in FULL:
             raise Unavailable("there is no room for more files; try again later") from None
-        log.warning("the folder of files does not work: %s", os.strerror(error.errno or 0))
+        log.warning("the folder for files failed: %s", os.strerror(error.errno or 0))
         raise Unavailable("files are not available at the moment; try again later") from None

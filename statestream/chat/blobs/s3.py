@@ -35,10 +35,10 @@ AT_ONCE: Final = 100
 
 
 class S3Blobs:
-    """Blobs in a bucket. `prefix` is where they are in it: each journal needs one of its own.
+    """Stores files in an S3 bucket, below `prefix`. Each journal needs a prefix of its own.
 
     `endpoint` is the URL of a compatible store; without it, the bucket is at AWS. `key` and `secret` are the
-    credentials, unless they are in the environment. Raises ImportError without the extra `s3`.
+    credentials, unless the environment has them. Raises ImportError without the extra `s3`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class S3Blobs:
             with _translated():
                 await self._store.put_async(path, content, chunk_size=PART, max_concurrency=2)
         except BlobMissing:
-            log.warning("the bucket of files does not exist")
+            log.warning("the S3 bucket for files does not exist")
             raise _unavailable() from None
 
     @contextlib.asynccontextmanager
@@ -144,7 +144,7 @@ def _translated() -> Iterator[None]:
     except FileNotFoundError:
         raise BlobMissing("there is no such file") from None
     except BaseError as error:
-        log.warning("the bucket of files does not work: %s", type(error).__name__)
+        log.warning("the S3 bucket for files failed: %s", type(error).__name__)
         raise _unavailable() from None
 
 

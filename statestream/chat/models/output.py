@@ -20,7 +20,7 @@ from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-UNFIT: Final = ("unfit_output", "The answer does not have the form that it must have.")
+UNFIT: Final = ("unfit_output", "The answer does not have the required form.")
 """The kind and the sentence of the error about an answer that does not fit."""
 IN_PROMPT: Final = "Answer with nothing but JSON, without a code fence, that fits this JSON Schema:"
 KEPT: Final = ("type", "description", "title", "enum", "const", "$ref", "pattern", "format")
@@ -70,7 +70,7 @@ class Output(Struct, frozen=True, kw_only=True):
 
 
 def output_of(kind: Any) -> Output:
-    """Raises TypeError for what is no type that JSON can have."""
+    """Describes a type for a provider. Raises TypeError if JSON cannot represent the type."""
     try:
         return _cached(kind)
     except TypeError as error:

@@ -85,7 +85,7 @@ class AskingLater:
             if isinstance(error, Refused) and error.reason in NOT_NOW:
                 return
             if not isinstance(error, Refused) or error.reason != conversation.KNOWN:
-                log.warning("a question that has waited was removed, because it cannot be asked: %s", error)
+                log.warning("removed a queued or scheduled question that cannot be asked: %s", error)
             await self._remove(key, found)
 
     async def _remove(self, key: str, found: Later) -> None:

@@ -32,7 +32,7 @@ MAX_AGENTS: Final = 8
 BROKEN: Final = failed("failed", "The agent stopped with an error.")
 SILENT: Final = failed("empty", "The agent said nothing.")
 LATE: Final = failed("timeout", "The agent did not answer in time.")
-ENDLESS: Final = failed("too_many_steps", "The agents handed over again and again without answering.")
+ENDLESS: Final = failed("too_many_steps", "The agents kept handing over without answering.")
 NO_RIGHTS: Final = failed("unauthenticated", "The login of the person who asked is no longer valid.")
 
 

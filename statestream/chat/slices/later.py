@@ -47,7 +47,7 @@ IDLE: Final = "idle"
 GONE: Final = "gone"
 """The code of the refusal if a question is not here any more: it was asked or removed."""
 NOT_AUTHOR: Final = "not_author"
-TAKEN: Final = "This id belongs to another question that waits in this chat; use a new one."
+TAKEN: Final = "This id belongs to another question that is waiting in this chat; use a new one."
 
 later_slice = Slice(NAME, initial={"questions": {}}, keyed=True, internal=True, hidden=True)
 
@@ -66,7 +66,9 @@ def enqueued(state: Any, action: Action, *, question: QuestionPayload, leaf: str
     if unfinished(state) is None and not waiting:
         raise Refused(IDLE, "No reply is in progress.")
     if len(waiting) >= MAX_QUEUED:
-        raise Refused("busy", f"{MAX_QUEUED} questions wait in this chat already; wait until one of them is asked.")
+        raise Refused(
+            "busy", f"{MAX_QUEUED} questions are already waiting in this chat; wait until one of them is asked."
+        )
     state["queued"] = [*waiting, {**question, "created_at": action.at}]
 
 
@@ -116,7 +118,7 @@ def kept(
 def taken(state: Any, *, id: str) -> Any:
     """The question is asked now, or was cancelled."""
     if id not in state["questions"]:
-        raise Refused(GONE, "This question was asked or removed before.")
+        raise Refused(GONE, "This question was already asked or removed.")
     return _without(state, id)
 
 

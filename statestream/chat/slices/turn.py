@@ -12,7 +12,7 @@ from statestream.core.errors import Refused
 
 UNFINISHED: Final = frozenset(("busy", "waiting"))
 """The codes of the refusal if a reply is unfinished, or questions wait in the queue."""
-QUEUE_FIRST: Final = "Other questions wait in this chat; wait until they have been asked."
+QUEUE_FIRST: Final = "Other questions are waiting in this chat; wait until they have been asked."
 
 
 def check_idle(state: Any) -> None:

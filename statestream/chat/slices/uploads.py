@@ -58,9 +58,12 @@ def begun(state: Any, action: Action, *, file: str, entry: FileEntry, room: int)
             raise Refused(GONE, "This file is being deleted. Try again in a moment.")
         return
     if len(files) >= MAX_WAITING:
-        raise Refused("too_many_files", "Too many files were uploaded to this chat that no message has.")
+        raise Refused(
+            "too_many_files",
+            "Too many uploaded files of this chat are not in a message yet. Ask a question with them first.",
+        )
     if sum(each["size"] for each in files.values()) + entry["size"] > room:
-        raise Refused("no_room", "The files of this chat have reached their limit.")
+        raise Refused("no_room", "The files of this chat have reached their size limit.")
     files[file] = {**entry, "at": action.at}
 
 
@@ -79,7 +82,7 @@ def taken(state: Any, *, files: list[str]) -> Any:
     for file in files:
         entry = state["files"].get(file)
         if entry is None or "stored" not in entry or "leaving" in entry:
-            raise Refused(GONE, "This file is not here any more. Upload it again.")
+            raise Refused(GONE, "This file no longer exists. Upload it again.")
         del state["files"][file]
     return None if state["files"] else REMOVED
 

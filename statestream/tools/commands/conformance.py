@@ -36,10 +36,10 @@ def conformance(
     slices: Annotated[
         str | None, typer.Option(help="The slices to follow: names, name/*, *. Default: what the action changes.")
     ] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Check the server's chat instead: clients are cut.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Check the server's chat: cut its clients off.")] = False,
     ask: Annotated[str | None, typer.Option(help="With --chat: the question to ask.")] = None,
-    cuts: Annotated[int | None, typer.Option(min=1, help="With --chat: cuts for each protocol. Default: 200.")] = None,
-    seed: Annotated[int | None, typer.Option(help="With --chat: chooses the cuts. Default: a new one.")] = None,
+    cuts: Annotated[int | None, typer.Option(min=1, help="With --chat: cuts per protocol. Default: 200.")] = None,
+    seed: Annotated[int | None, typer.Option(help="With --chat: the seed of the cuts. Default: random.")] = None,
     approve: Annotated[
         bool, typer.Option("--approve", help="With --chat: approve tool calls that wait. Default: deny them.")
     ] = False,
@@ -50,7 +50,8 @@ def conformance(
     """Verifies that a running server keeps the protocol's promises. It writes to the server with the action.
 
     With --chat, it verifies that clients of the server's chat lose and repeat
-    nothing, wherever they lose their connection. It asks in new chats.
+    nothing, wherever they lose their connection. It asks questions in new
+    chats, so it starts replies, for which your provider may charge.
 
     Exit code 0: every promise was kept. 1: at least one was not, or nothing
     could be checked: no server answered, or the action changes nothing.

@@ -115,7 +115,7 @@ async def _set_state(request: web.Request, shared: SharedState, posted: RunInput
             await view.dispatch(actions, expect=expect)
         except VersionConflict:
             names = ", ".join(expect)
-            raise VersionConflict(f"{names} has changed meanwhile, so your changes were not saved") from None
+            raise VersionConflict(f"{names} has changed in the meantime, so your changes were not saved") from None
 
 
 async def _beside(request: web.Request) -> SlicesBeside | None:

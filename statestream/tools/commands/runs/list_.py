@@ -37,13 +37,14 @@ def list_(
     journal: Annotated[
         str | None, typer.Option(metavar="JOURNAL", help="Read this journal instead of asking a server.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and list them again every second.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat the list every second, until Ctrl-C.")] = False,
     header: Headers = None,
     as_json: Json = False,
 ) -> None:
     """Lists the replies of chats that are in progress or waiting, the oldest first.
 
-    A server answers operators only: those who may see the readers in its inspector.
+    A server answers only operators: people who may see the readers in its
+    inspector.
 
     Exit code 0: they were listed. 1: the server refused or did not answer, or
     the journal cannot be read. 2: invalid usage.
@@ -54,7 +55,9 @@ def list_(
     statestream runs list URL --json | jq '.[] | select(.state == "waiting") | .chat'
     """  # noqa: D301  # \b keeps the lines apart
     if (url is None) == (journal is None):
-        raise typer.BadParameter("expected the URL of a server, or --journal with that of a journal", param_hint="URL")
+        raise typer.BadParameter(
+            "expected the URL of a server, or --journal with the URL of a journal", param_hint="URL"
+        )
     if journal is not None:
         find = partial(_in_journal, journal_of(journal))
     else:

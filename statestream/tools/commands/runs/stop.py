@@ -23,11 +23,11 @@ def stop(
     url: Url,
     chat: Annotated[str, typer.Argument(metavar="CHAT", help="The id of the chat.")],
     reply: Annotated[
-        str | None, typer.Argument(metavar="REPLY", help="Only this reply. Default: the one that has not ended.")
+        str | None, typer.Argument(metavar="REPLY", help="Stop only this reply. Default: the unfinished one.")
     ] = None,
     header: Headers = None,
 ) -> None:
-    """Stops the reply of a chat. Everybody in the chat sees that it was stopped, and keeps its text.
+    """Stops the reply of a chat. Its text stays, and everybody in the chat sees that it was stopped.
 
     Exit code 0: it was stopped. 1: there was none to stop, or the server
     refused or did not answer. 2: invalid usage.

@@ -70,14 +70,14 @@ async def check_chat(
 ) -> list[Outcome]:
     """Verifies that nothing is lost or repeated wherever clients of the server's chat lose their connection.
 
-    `url` is the root of the server. It is asked `ask` in new chats until the clients of each protocol were cut `cuts`
-    times. Each must end up with what a client holds that was never cut, and with what a new page loads. `seed` chooses
-    the cuts; None takes a new one. `approve`: tool calls that wait are approved, otherwise they are denied. `headers`
-    are sent with every request; a user and a password in `url` become one of them. `only` has the names of the
-    protocols to check; by default all. `tell` is called after each reply with the numbers of replies and cuts so far.
+    `url` is the root of the server. The question `ask` is asked in new chats until the clients of each protocol were
+    cut off `cuts` times. Each client must end up with what a client has that was never cut off, and what a new page
+    loads. `seed` chooses the cuts; None takes a new seed. `approve`: whether waiting tool calls are approved or denied.
+    `headers` are sent with every request; a user and a password in `url` become one of them. `only` has the names of
+    the protocols to check; by default, all. `tell` is called after each reply with the numbers of replies and cuts.
 
-    Returns an outcome for each protocol. One that the server does not offer is `absent`. Raises Malformed for an
-    argument that cannot be parsed, Unavailable if no server answers, and StreamRefused if it has no chat, or refuses
+    Returns an outcome for each protocol. It is `absent` if the server does not offer the protocol. Raises Malformed for
+    an argument that cannot be parsed, Unavailable if no server answers, and StreamRefused if it has no chat, or refuses
     the credentials.
     """
     chosen = select(PROTOCOLS, only)
