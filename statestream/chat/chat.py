@@ -85,7 +85,7 @@ class Chat:
     number of newest messages that the model is given. `keep`: the number of messages that a chat holds live; older ones
     move to the archive, beginning with messages that are not shown. `lease`: the seconds after which other processes
     consider a process that has died lost, and end its replies. `titles`: whether the server asks the model for a title
-    after the first exchange. `files`: which files people can post, and agents can send. `blobs`: where files are stored;
+    after the first exchange. `files`: which files people can post, and agents can send. `blobs`: where files are kept;
     None: beside the journal if that is a file of SQLite, in a temporary folder if it is in memory. `concurrency`: how
     many replies a process makes at once. `while_busy`: whether the server refuses or queues a question that somebody
     asks while a reply is unfinished. `retries`: how often the server repeats a request to a model that fails before the

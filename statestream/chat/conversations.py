@@ -260,7 +260,7 @@ class Conversations:
         show: bool = True,
         by: Identity | None = None,
     ) -> Asked:
-        """The same as `ask`, which does not wait for a question that is queued."""
+        """Like `ask`, but does not wait for a question that is queued."""
         return await self.questions.submit(key, question, create=create, leaf=leaf, show=show, by=by)
 
     async def ask(
@@ -296,7 +296,7 @@ class Conversations:
     async def continue_reply(
         self, key: str, message: str, *, leaf: str | None = None, by: Identity | None = None
     ) -> str:
-        """Lets a reply that was cut off continue, as a sibling that begins with its parts. Returns the sibling's id.
+        """Continues a reply that was cut off, as a sibling that begins with its parts. Returns the sibling's id.
 
         While the sibling is unfinished, repeating this returns it. `leaf` is the leaf that the sender has seen. Raises
         NotFound, and Refused: with the code `not_continuable` for a reply that was not cut off, or has no content.

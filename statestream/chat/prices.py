@@ -24,7 +24,7 @@ DECIMALS: Final = 9
 class Price(Struct, frozen=True, kw_only=True):
     """The prices of a model for a million tokens: of its input, of input that the provider had cached, of its output.
 
-    `cached` is by default the same as `input`. Raises TypeError and ValueError for a price that is not 0 or more.
+    `cached` defaults to `input`. Raises TypeError and ValueError for a price that is not a number of 0 or more.
     """
 
     input: float

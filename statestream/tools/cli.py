@@ -122,7 +122,7 @@ app.add_typer(journal)
 
 runs = typer.Typer(
     name="runs",
-    help="""Lists the replies of chats that are in progress or waiting, or stops one.
+    help="""Lists the replies of chats that are in progress, queued or waiting, or stops one.
 
     `statestream runs COMMAND --help` explains a command, with examples.
 

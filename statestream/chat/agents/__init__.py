@@ -29,14 +29,14 @@ from statestream.core.change import Action
 
 
 class HandedOver(Struct, frozen=True, kw_only=True):
-    """The agent `by` has handed a reply over, with a note."""
+    """The agent `by` has handed a reply over to this agent, with a note."""
 
     by: str
     note: str = ""
 
 
 class ToolResult(Struct, frozen=True, kw_only=True):
-    """How the call with that id ended: with a result, which is JSON, or with `error`, a sentence for people."""
+    """The outcome of the call with that id: a result, which is JSON, or `error`, a sentence for people."""
 
     id: str
     result: Any = None
@@ -47,13 +47,13 @@ class Task(Struct, frozen=True, kw_only=True):
     """What an agent is to do: answer `question`.
 
     `chat` and `reply` are the ids of the chat and of the reply. `messages` are the newest messages that the chat shows,
-    oldest first; the last one is the question. `turns` are the same as models take them. `decided` has the decisions
-    about calls that needed approval, by the ids of the calls, and `answered` the results of calls that windows have
-    run. If one of them is not empty, this run continues the reply. `continues` is the reply that was cut off and that
-    this one continues: everybody sees its parts already. Its turns are among `turns`, followed by the request to
-    continue. `handed_over` says who has handed this reply over to this agent: what the reply had until then is among
-    `turns`, too. `tools` are those that the front end of the person who asks can run, and `context` is what their page
-    reports, which `turns` contain as well. None of these values may be changed.
+    oldest first; the last one is the question. `turns` are the same messages in the form that models accept.
+    `decided` contains the decisions about calls that needed approval, and `answered` the results of calls that windows
+    have run, both by the ids of the calls. If one of them is not empty, this run continues the reply. `continues` is
+    the reply that was cut off, and that this one continues: everybody already sees its parts, and `turns` contains
+    them, followed by the request to continue. `handed_over` is the agent that has handed this reply over, with its
+    note; `turns` then contains what the reply had before. `tools` are those that the front end of the person who asks
+    can run. `context` is what their page reports, which `turns` contains as well. Do not change any of these values.
     """
 
     chat: str
@@ -83,12 +83,11 @@ class ToolUse(Struct, frozen=True, kw_only=True):
     """The agent calls a tool of its own. `id` names the call for its ToolResult.
 
     With `approval`, somebody has to approve the call first, even if the agent has already yielded it without
-    `approval`. When the agent returns, the reply waits until somebody decides, however long that takes. Then the agent
+    `approval`. When the agent returns, the reply waits until somebody decides, however long that takes. The agent then
     runs again, and finds the decision in `task.decided`.
 
     With `frontend`, a window runs the tool. The reply waits in the same way, and the agent finds the result in
-    `task.answered`. A window knows the tools of its page, so the name should be one of `task.tools`, or one that the
-    page is known to have.
+    `task.answered`. Use a name from `task.tools`, or the name of a tool that your pages have.
     """
 
     id: str
@@ -99,10 +98,10 @@ class ToolUse(Struct, frozen=True, kw_only=True):
 
 
 class Data(Struct, frozen=True, kw_only=True):
-    """JSON for the front end, such as the numbers of a chart. `name` says what it is, in letters, digits, - and _.
+    """JSON for the front end, such as the numbers of a chart. `name` consists of letters, digits, - and _.
 
-    Data with an `id` replaces earlier data of this name and id in the same reply. With `transient`, only those who look
-    at the reply now see it: it is in no message.
+    Data with an `id` replaces earlier data of this name and id in the same reply. With `transient`, only people who are
+    watching the reply at that moment see the data: it is not part of the message.
     """
 
     name: str
@@ -119,7 +118,7 @@ class Source(Struct, frozen=True, kw_only=True):
 
 
 class File(Struct, frozen=True, kw_only=True):
-    """A file for people: its bytes as `data`, or a `path` to read. `media_type` is one that the chat accepts.
+    """A file for people: its bytes as `data`, or the `path` to read. The chat must accept the `media_type`.
 
     The server stores the file, and the reply has a part with its URL. Raises TypeError and ValueError.
     """
@@ -150,15 +149,15 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class Speaker(Struct, frozen=True, kw_only=True):
-    """Another agent of the same framework speaks from here on. `agent` is its name, for people."""
+    """From here on, another agent of the same framework speaks. `agent` is its name, as people see it."""
 
     agent: str
 
 
 class HandOver(Struct, frozen=True, kw_only=True):
-    """The last piece of an agent: another agent of the chat continues this reply. What follows is not run.
+    """Lets another agent of the chat continue this reply. Yield it last: the code after it does not run.
 
-    `agent` is the name of the other agent, `note` what it has to know. Everybody sees the note.
+    `agent` is the name of the other agent, `note` tells it what to do. Everybody sees the note.
     """
 
     agent: str

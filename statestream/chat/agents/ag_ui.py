@@ -32,7 +32,7 @@ Event = Mapping[str, Any]
 
 
 async def pieces(events: AsyncIterable[Any]) -> AsyncIterator[AgentPiece]:
-    """The pieces for the events of one run. Calls without a result run in a window, or wait for approval.
+    """Turns the events of one run into pieces. Calls without a result run in a window, or wait for approval.
 
     Raises ModelFailed for RUN_ERROR, and for an interrupt that nobody can answer here.
     """

@@ -20,7 +20,7 @@ from statestream.chat.agents.interrupts import IN_WINDOW
 
 
 def front_end_tools() -> Any:
-    """Middleware for an agent that `langgraph.run` runs. Raises ImportError without LangChain."""
+    """Makes the middleware for an agent that `langgraph.run` runs. Raises ImportError without LangChain."""
     require("langchain", "langgraph")
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.messages import ToolMessage

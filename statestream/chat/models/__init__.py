@@ -131,8 +131,8 @@ TEMPORARY: Final = frozenset(("rate_limited", "connection"))
 class ModelFailed(StatestreamError):
     """The model cannot continue. `kind` is stable; the message is a sentence for people.
 
-    `temporary`: whether the same request may succeed soon; by default, if the kind is `rate_limited` or `connection`.
-    `wait`: the seconds after which the provider wants to be asked again, if it says so.
+    `temporary`: whether the same request may succeed soon. By default, this is the case for `rate_limited` and
+    `connection`. `wait`: the seconds that the provider asks to wait before the next request, if any.
     """
 
     code, status = "model_failed", 502

@@ -41,7 +41,7 @@ def list_(
     header: Headers = None,
     as_json: Json = False,
 ) -> None:
-    """Lists the replies of chats that are in progress or waiting, the oldest first.
+    """Lists the replies of chats that are in progress, queued or waiting, the oldest first.
 
     A server answers only operators: people who may see the readers in its
     inspector.
