@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
 import pytest
 
 from tests.support import ROOT, Server
@@ -26,6 +27,21 @@ def patient(upstream: str) -> Iterator[Server]:
     """A chat on our upstream, with all the time in the world."""
     with chatty(upstream) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def team() -> Iterator[Server]:
+    """Agents that work with each other. Several modules use it, each with chats of its own."""
+    with Server.serving(f"{ROOT / 'tests/apps/team.py'}:app") as server:
+        yield server
+
+
+@pytest.fixture
+async def ann() -> AsyncIterator[aiohttp.ClientSession]:
+    """A person, on a server that takes names for tokens."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer ann"}, connector=connector) as http:
+        yield http
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -14,14 +14,13 @@ from statestream.core.change import Action
 from statestream.core.draft import produce
 from statestream.core.errors import Refused
 from statestream.core.values import encode
-from tests.support import ROOT, Server, eventually
+from tests.support import Server, eventually
 from tests.support.ai_sdk import Page
 from tests.support.chats import ended, read_chat, read_until, received, text_of, ui_question, ui_reply
 from tests.support.node import Node
 from tests.support.provider import asked, script
 
 Http = aiohttp.ClientSession
-TEAM = f"{ROOT / 'tests/apps/team.py'}:app"
 
 
 async def stop_at(http: Http, server: Server, chat: str, question: str, said: str, **more: Any) -> Any:
@@ -169,18 +168,6 @@ async def test_a_page_of_the_ai_sdk_lets_a_reply_continue(
     async with http.get(f"{patient.url}/api/chat/ui") as response:
         assert (await response.json())["messages"][1:] == shown
     page.stop()
-
-
-@pytest.fixture(scope="module")
-def team() -> Iterator[Server]:
-    with Server.serving(TEAM) as running:
-        yield running
-
-
-@pytest.fixture
-async def ann() -> AsyncIterator[Http]:
-    async with Http(headers={"Authorization": "Bearer ann"}) as http:
-        yield http
 
 
 async def test_an_agent_is_told_what_it_continues(ann: Http, team: Server) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
-import pytest
 
 from statestream import Store
 from statestream.chat import Chat, Question
@@ -20,24 +19,10 @@ from statestream.core.selection import EVERYTHING
 from statestream.journal import MemoryJournal, Retention
 from statestream.journal.folding import Folding
 from statestream.journal.history import History
-from tests.support import ROOT, Server, eventually
+from tests.support import Server, eventually
 from tests.support.chats import ended, read_chat, read_until, received, ui_question
 
-APP = f"{ROOT / 'tests/apps/team.py'}:app"
 Http = aiohttp.ClientSession
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server.serving(APP) as running:
-        yield running
-
-
-@pytest.fixture
-async def ann() -> AsyncIterator[Http]:
-    connector = aiohttp.TCPConnector(force_close=True)
-    async with Http(headers={"Authorization": "Bearer ann"}, connector=connector) as http:
-        yield http
 
 
 def chunks(text: str, kind: str) -> list[Any]:
@@ -45,37 +30,37 @@ def chunks(text: str, kind: str) -> list[Any]:
     return [chunk for chunk in found if chunk["type"] == kind]
 
 
-async def test_data_is_replaced_and_what_passes_is_in_no_message(ann: Http, server: Server) -> None:
-    async with ann.post(f"{server.url}/api/chat", json=ui_question("all", "go", agent="teller")) as response:
+async def test_data_is_replaced_and_what_passes_is_in_no_message(ann: Http, team: Server) -> None:
+    async with ann.post(f"{team.url}/api/chat", json=ui_question("all", "go", agent="teller")) as response:
         text = (await received(response)).text
     assert chunks(text, "data-hint")[0] == {"type": "data-hint", "data": "early", "transient": True}
     assert chunks(text, "data-hint")[-1]["data"] == 19
     assert chunks(text, "data-progress")[-1] == {"type": "data-progress", "id": "p", "data": 19}
-    reply = await ended(ann, server, "all")
+    reply = await ended(ann, team, "all")
     assert reply["parts"] == [{"type": "data-progress", "id": "p", "data": 19}, {"type": "text", "text": "I wait. "}]
     assert "transient" not in reply["run"]
     assert reply["status"] == "complete"
 
 
-async def test_a_client_that_returns_never_sees_what_has_passed(ann: Http, server: Server) -> None:
-    async with ann.post(f"{server.url}/api/chat", json=ui_question("back", "wait", agent="teller")) as response:
+async def test_a_client_that_returns_never_sees_what_has_passed(ann: Http, team: Server) -> None:
+    async with ann.post(f"{team.url}/api/chat", json=ui_question("back", "wait", agent="teller")) as response:
         await read_until(response, "I wait. ")
-    assert (await read_chat(ann, server, "back"))["messages"][-1]["run"]["transient"][0]["data"] == "early"
-    async with ann.get(f"{server.url}/api/chat/back/stream") as response:
+    assert (await read_chat(ann, team, "back"))["messages"][-1]["run"]["transient"][0]["data"] == "early"
+    async with ann.get(f"{team.url}/api/chat/back/stream") as response:
         await read_until(response, "I wait. ")
-        async with ann.post(f"{server.url}/api/chats/back/stop") as stopped:
+        async with ann.post(f"{team.url}/api/chats/back/stop") as stopped:
             assert stopped.status == 200
         assert "early" not in (await received(response)).text
     run = {"threadId": "back", "runId": "r", "messages": []}
-    async with ann.post(f"{server.url}/ag-ui", json=run) as response:
+    async with ann.post(f"{team.url}/ag-ui", json=run) as response:
         assert "early" not in (await received(response)).text
-    assert "transient" not in (await ended(ann, server, "back"))["run"]
+    assert "transient" not in (await ended(ann, team, "back"))["run"]
 
 
-async def test_an_id_that_is_none_is_an_error(ann: Http, server: Server) -> None:
-    async with ann.post(f"{server.url}/api/chat", json=ui_question("bad", "bad id", agent="teller")) as response:
+async def test_an_id_that_is_none_is_an_error(ann: Http, team: Server) -> None:
+    async with ann.post(f"{team.url}/api/chat", json=ui_question("bad", "bad id", agent="teller")) as response:
         await received(response)
-    assert (await ended(ann, server, "bad"))["error"]["kind"] == "failed"
+    assert (await ended(ann, team, "bad"))["error"]["kind"] == "failed"
 
 
 async def test_what_has_passed_leaves_no_trace_in_a_folded_journal() -> None:

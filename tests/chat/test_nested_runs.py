@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -15,32 +15,18 @@ from statestream.chat.agents import AgentPiece, Task
 from statestream.chat.agents.context import Context
 from statestream.chat.messages import find, text_of
 from statestream.chat.models import CallPiece, Finish, Piece, ToolSpec, Turn
-from tests.support import ROOT, Server, eventually
+from tests.support import Server, eventually
 from tests.support.chats import ended, read_chat, received, ui_question, ui_reply
 
-APP = f"{ROOT / 'tests/apps/team.py'}:app"
 Http = aiohttp.ClientSession
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server.serving(APP) as running:
-        yield running
+async def ask(http: Http, team: Server, text: str) -> Any:
+    return await ui_reply(http, team, ui_question(text.replace(" ", "-"), text, agent="editor"))
 
 
-@pytest.fixture
-async def ann() -> AsyncIterator[Http]:
-    connector = aiohttp.TCPConnector(force_close=True)
-    async with Http(headers={"Authorization": "Bearer ann"}, connector=connector) as http:
-        yield http
-
-
-async def ask(http: Http, server: Server, text: str) -> Any:
-    return await ui_reply(http, server, ui_question(text.replace(" ", "-"), text, agent="editor"))
-
-
-async def test_the_work_of_another_agent_is_shown_and_its_final_text_is_the_result(ann: Http, server: Server) -> None:
-    reply = await ask(ann, server, "a poem")
+async def test_the_work_of_another_agent_is_shown_and_its_final_text_is_the_result(ann: Http, team: Server) -> None:
+    reply = await ask(ann, team, "a poem")
     run = reply["parts"][1]
     assert run == {
         "type": "tool",
@@ -63,17 +49,17 @@ async def test_the_work_of_another_agent_is_shown_and_its_final_text_is_the_resu
     assert reply["usage"] == {"input": 1, "output": 2, "reasoning": 0, "cached": 0}
 
 
-async def test_two_agents_work_at_the_same_time(ann: Http, server: Server) -> None:
-    reply = await ask(ann, server, "both")
+async def test_two_agents_work_at_the_same_time(ann: Http, team: Server) -> None:
+    reply = await ask(ann, team, "both")
     assert text_of(reply) == "I ask. They say: ['Final slow ann', 'Final quick ann']."
     runs = [part for part in reply["parts"] if part.get("name") == "writer"]
     assert [run["result"] for run in runs] == ["Final slow ann", "Final quick ann"]
 
 
-async def test_nested_text_is_no_text_of_the_reply_in_any_protocol(ann: Http, server: Server) -> None:
-    reply = await ask(ann, server, "shown")
+async def test_nested_text_is_no_text_of_the_reply_in_any_protocol(ann: Http, team: Server) -> None:
+    reply = await ask(ann, team, "shown")
     said = "I ask. It says: Final shown ann"
-    async with ann.get(f"{server.url}/api/chat/shown") as response:
+    async with ann.get(f"{team.url}/api/chat/shown") as response:
         message = (await response.json())["messages"][-1]
     assert "".join(part["text"] for part in message["parts"] if part["type"] == "text") == said
     nested = [part for part in message["parts"] if "providerMetadata" in part]
@@ -81,16 +67,16 @@ async def test_nested_text_is_no_text_of_the_reply_in_any_protocol(ann: Http, se
     assert [part["text"] for part in nested] == ["shown? ", "A draft. ", "Final shown ann"]
     assert all(part["type"] == "reasoning" for part in nested)
     assert all(part["providerMetadata"] == {"statestream": run} for part in nested)
-    async with ann.post(f"{server.url}/ag-ui", json={"threadId": "shown", "runId": "r", "messages": []}) as response:
+    async with ann.post(f"{team.url}/ag-ui", json={"threadId": "shown", "runId": "r", "messages": []}) as response:
         text = (await received(response)).text
     assert '"role":"reasoning","content":"A draft. "' in text
-    async with ann.ws_connect(f"{server.url}/ws?session_id=shown") as socket:
+    async with ann.ws_connect(f"{team.url}/ws?session_id=shown") as socket:
         await socket.receive_json()
         assert (await socket.receive_json())["content"] == said
     body = ui_question("plain", "plain", agent="editor")
-    async with ann.post(f"{server.url}/api/chats", json={}) as response:
+    async with ann.post(f"{team.url}/api/chats", json={}) as response:
         chat = (await response.json())["id"]
-    async with ann.post(f"{server.url}/api/chats/{chat}/stream", json=body) as response:
+    async with ann.post(f"{team.url}/api/chats/{chat}/stream", json=body) as response:
         assert (await received(response)).text == "I ask. It says: Final plain ann"
 
 
@@ -106,37 +92,37 @@ async def test_nested_text_is_no_text_of_the_reply_in_any_protocol(ann: Http, se
     ],
 )
 async def test_a_nested_run_that_fails_ends_the_reply_unless_that_is_caught(
-    ann: Http, server: Server, text: str, kind: str, sentence: str
+    ann: Http, team: Server, text: str, kind: str, sentence: str
 ) -> None:
-    reply = await ask(ann, server, text)
+    reply = await ask(ann, team, text)
     assert reply["error"] == {"kind": kind, "message": sentence}
     assert next(part["error"] for part in reply["parts"] if part.get("name") == "writer") == sentence
 
 
-async def test_who_asked_for_a_nested_run_may_go_on_without_it(ann: Http, server: Server) -> None:
-    assert text_of(await ask(ann, server, "caught")) == "I ask. overloaded: The model is too busy."
-    late = await ask(ann, server, "late")
+async def test_who_asked_for_a_nested_run_may_go_on_without_it(ann: Http, team: Server) -> None:
+    assert text_of(await ask(ann, team, "caught")) == "I ask. overloaded: The model is too busy."
+    late = await ask(ann, team, "late")
     assert (late["status"], text_of(late)) == ("complete", "I ask. Too late.")
     assert late["parts"][1]["error"] == "The run was stopped."
 
 
-async def test_a_nested_run_ends_with_its_reply(ann: Http, server: Server) -> None:
-    alone = await ask(ann, server, "left alone")
+async def test_a_nested_run_ends_with_its_reply(ann: Http, team: Server) -> None:
+    alone = await ask(ann, team, "left alone")
     assert (alone["status"], alone["parts"][1]["status"]) == ("complete", "error")
-    async with ann.post(f"{server.url}/api/chat", json=ui_question("stopped", "forever", agent="editor")):
+    async with ann.post(f"{team.url}/api/chat", json=ui_question("stopped", "forever", agent="editor")):
 
         async def works() -> Any:
-            return len((await read_chat(ann, server, "stopped"))["messages"][-1]["parts"]) == 4
+            return len((await read_chat(ann, team, "stopped"))["messages"][-1]["parts"]) == 4
 
         assert await eventually(works)
-        async with ann.post(f"{server.url}/api/chats/stopped/stop") as response:
+        async with ann.post(f"{team.url}/api/chats/stopped/stop") as response:
             assert response.status == 200
-    reply = await ended(ann, server, "stopped")
+    reply = await ended(ann, team, "stopped")
     assert (reply["status"], reply["parts"][1]["status"], reply["parts"][3]["text"]) == ("stopped", "error", "A ")
 
 
-async def test_no_question_can_name_an_internal_agent(ann: Http, server: Server) -> None:
-    async with ann.post(f"{server.url}/api/chat", json=ui_question("none", "x", agent="writer")) as response:
+async def test_no_question_can_name_an_internal_agent(ann: Http, team: Server) -> None:
+    async with ann.post(f"{team.url}/api/chat", json=ui_question("none", "x", agent="writer")) as response:
         assert response.status == 409
         assert (await response.text()).startswith("There is no agent writer here")
 
