@@ -132,12 +132,12 @@ def twice(pattern: bytes, between: bytes = b"") -> Callable[[Asked, bytes], byte
 
 
 def swapped(pattern: bytes) -> Callable[[Asked, bytes], bytes | None]:
-    """Two frames that match change places."""
+    """Two frames that match change places, wherever the second one comes; a single one is lost."""
     kept: dict[int, bytes] = {}
 
     def spoil(asked: Asked, block: bytes) -> bytes | None:
         if not re.search(pattern, block):
-            return kept.pop(id(asked), b"") + block
+            return block
         if id(asked) in kept:
             return block + kept.pop(id(asked))
         kept[id(asked)] = block
