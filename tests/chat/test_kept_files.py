@@ -147,7 +147,7 @@ async def test_a_file_that_is_being_deleted_cannot_be_asked_about(chats: Convers
     [file] = names([part])
     taken = await chats.files.take_in(key, question.parts, None)
     await chats.view.dispatch(uploads.leaving(key, files=[file]))
-    with pytest.raises(Refused, match="not here any more"):
+    with pytest.raises(Refused, match="no longer exists"):
         await chats.view.dispatch(chats.files.keeping(key, taken))
     with pytest.raises(Refused, match="no such file"):
         await chats.ask(key, question)

@@ -99,7 +99,7 @@ class Wrong:
             headers = {name: value for name, value in response.headers.items() if name.lower() not in HOP}
             answered = Answered(status=response.status, headers=headers)
             texts = response.content_type == "text/plain" and response.status == 200
-            streams = texts or response.content_type == "text/event-stream"
+            streams = request.method != "HEAD" and (texts or response.content_type == "text/event-stream")
             if not streams:
                 answered.body = await response.read()
             self.fault.answer(asked, answered)
