@@ -20,8 +20,10 @@ from statestream.tools.conformance import Outcome, check_chat
 from statestream.tools.conformance.chats.comparison import first_difference, not_a_beginning
 from statestream.tools.conformance.chats.cuts import CutChooser
 from statestream.tools.conformance.chats.event_blocks import EventBlocks
+from statestream.tools.conformance.chats.following import Following
 from statestream.tools.conformance.chats.plain_text import PlainTextReader
 from statestream.tools.conformance.chats.protocols import PROTOCOLS
+from statestream.tools.conformance.chats.reply_under_test import ReplyUnderTest
 from statestream.tools.conformance.violation import Violation
 from tests.support import ROOT, Server, serving
 from tests.support.nursery import finished
@@ -83,6 +85,56 @@ async def test_ten_thousand_cuts_in_each_protocol(good: Server, path: str) -> No
         print(f"{path}, seed {seed}: {outcome.check.name}: {outcome.note}, {outcome.problem or 'no difference'}")
     print(f"{clock() - began:.0f} s")
     assert problems(outcomes) == {}
+
+
+class StoppedServer:
+    """A server whose reply waits until somebody has connected, and was stopped then."""
+
+    status = "waiting"
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        return {"messages": [{"id": "r", "parent": "q", "status": self.status, "parts": []}]}
+
+
+class Closing:
+    async def next(self) -> None:
+        """The stream is over, because the reply waits."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Latecomer:
+    """A client that sees the reply as it is when it connects."""
+
+    follows = False
+    held_status = ""
+
+    def __init__(self, server: StoppedServer) -> None:
+        self.server = server
+
+    async def connect(self) -> Closing:
+        await asyncio.sleep(0)
+        self.held_status, self.server.status = self.server.status, "stopped"
+        return Closing()
+
+    def end(self) -> None:
+        """It may end here."""
+
+
+async def test_what_a_client_has_loaded_while_the_reply_was_being_stopped_is_not_its_end() -> None:
+    server: Any = StoppedServer()
+    reply = ReplyUnderTest(server, "chat", "text", approve=True, stop_after=1.0)
+    reply.question = "q"
+    client: Any = Latecomer(server)
+    following = Following(lambda: client, reply)
+    async with reply.turn():
+        task = asyncio.create_task(following.follow())
+        while not client.held_status:
+            await asyncio.sleep(0)
+        await reply.look()
+    await task
+    assert (following.problem, client.held_status) == (None, "stopped")
 
 
 # faults

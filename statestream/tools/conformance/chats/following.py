@@ -44,7 +44,7 @@ class Following:
     async def _follow(self) -> None:
         cut: Cut | None = None
         while True:
-            turn, was_over = self._reply.turns, self._reply.over
+            turn, acting, was_over = self._reply.turns, self._reply.acting, self._reply.over
             connection = await self.client.connect()
             if cut is not None:
                 await self._reply.is_back(cut.back)
@@ -53,7 +53,8 @@ class Following:
                 await self._reply.back(cut.back, cut.pause)
                 continue
             is_over = await self._reply.look()
-            current = was_over if connection is None else turn == self._reply.turns  # what was loaded may be older
+            # what was loaded may be older
+            current = was_over if connection is None else turn == self._reply.turns and not acting
             if is_over and (self.client.follows or current):
                 return
             if connection is not None and not self.client.follows:

@@ -54,6 +54,11 @@ class ReplyUnderTest:
         return str(self.message.get("id", ""))
 
     @property
+    def acting(self) -> bool:
+        """Whether somebody is doing something that may make the reply continue or end."""
+        return self._acting > 0
+
+    @property
     def status(self) -> str:
         return str(self.message.get("status", ""))
 
@@ -112,7 +117,7 @@ class ReplyUnderTest:
 
     async def goes_on(self, turn: int) -> None:
         """Returns when the reply may have something for a client whose last stream began in that turn."""
-        await self._until(lambda: self.over or (self.turns > turn and not self._acting))
+        await self._until(lambda: self.over or (self.turns > turn and not self.acting))
 
     async def _until(self, so: Callable[[], bool]) -> None:
         async with self._changed:
