@@ -290,7 +290,9 @@ async def test_a_chat_passes_at_once_in_every_protocol(kind: str, tmp_path: Path
                 answer = await answers.enter_async_context(session.post(url, json=body))
                 data = b""
                 while b"far" not in data:
-                    data += await asyncio.wait_for(answer.content.readany(), 10)
+                    piece = await asyncio.wait_for(answer.content.readany(), 10)
+                    assert piece, (url, answer.status, data)
+                    data += piece
             following = session.ws_connect(f"{before.url}/ws?session_id=ui", origin=before.url)
             socket = await answers.enter_async_context(following)
             while not (frame := await socket.receive_json(timeout=60)).get("stream_chunk"):
