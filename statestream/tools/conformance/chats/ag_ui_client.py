@@ -14,7 +14,6 @@ from typing import Any
 
 from statestream.tools.conformance.chats.ag_ui_thread import ThreadReader
 from statestream.tools.conformance.chats.client import load_stream
-from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.reply_under_test import RESULT, ReplyUnderTest
 from statestream.tools.conformance.violation import Violation, expect
@@ -69,9 +68,3 @@ class AGUIClient:
     async def load(self) -> None:
         """Runs with the question alone."""
         await load_stream(self)
-
-    def held(self) -> Any:
-        return self.reader.held()
-
-    def texts(self) -> Texts:
-        return self.reader.texts()

@@ -15,8 +15,22 @@ from statestream.tools.conformance.chats.connections import Connection, Lost
 from statestream.tools.conformance.violation import Violation
 
 
+class Reader(Protocol):
+    """What a client makes of the frames that it receives."""
+
+    def held(self) -> Any:
+        """What the client holds, as JSON."""
+
+    def texts(self) -> Texts:
+        """The texts that the client holds."""
+
+
 class Client(Protocol):
     """One client."""
+
+    @property
+    def reader(self) -> Reader:
+        """What it holds."""
 
     @property
     def follows(self) -> bool:
@@ -43,12 +57,6 @@ class Client(Protocol):
 
     async def load(self) -> None:
         """Loads what a new page shows. Raises Violation."""
-
-    def held(self) -> Any:
-        """What it holds, as JSON."""
-
-    def texts(self) -> Texts:
-        """The texts that it holds."""
 
 
 async def load_stream(client: Client) -> None:

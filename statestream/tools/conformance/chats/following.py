@@ -67,7 +67,7 @@ class Following:
             return
         loaded = self._another()
         await loaded.load()
-        found = first_difference(loaded.held(), self.client.held())
+        found = first_difference(loaded.reader.held(), self.client.reader.held())
         if found is not None and self._reply.turns == turn:
             raise Violation(f"while the reply waits, {found}")
 
@@ -92,14 +92,14 @@ class Following:
             await connection.close()
         self.client.cut(rest)
         self.cuts.append(self._plan.popleft())
-        self._held.append(dict(self.client.texts()))
+        self._held.append(dict(self.client.reader.texts()))
         return cut
 
     def verdict(self, loaded: Client) -> str | None:
         """What is wrong, compared with a client that was loaded after the end. None if nothing is."""
-        found = self.problem or first_difference(loaded.held(), self.client.held())
+        found = self.problem or first_difference(loaded.reader.held(), self.client.reader.held())
         if found is None:
-            problems = (not_a_beginning(held, loaded.texts()) for held in self._held)
+            problems = (not_a_beginning(held, loaded.reader.texts()) for held in self._held)
             found = next((problem for problem in problems if problem is not None), None)
         if found is None:
             return None

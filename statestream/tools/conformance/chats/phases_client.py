@@ -5,10 +5,7 @@ Invariants: it comes back with the last position that it has received, and keeps
 
 from __future__ import annotations
 
-from typing import Any
-
 from statestream.tools.conformance.chats.client import load_stream
-from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.phases_chat import PhasesReader
 from statestream.tools.conformance.chats.reply_under_test import ReplyUnderTest
@@ -53,9 +50,3 @@ class PhasesClient:
     async def load(self) -> None:
         """Connects without a position."""
         await load_stream(self)
-
-    def held(self) -> Any:
-        return self.reader.held()
-
-    def texts(self) -> Texts:
-        return self.reader.texts()

@@ -5,10 +5,7 @@ Invariants: it comes back with its cursor as `Last-Event-ID`, and keeps what it 
 
 from __future__ import annotations
 
-from typing import Any
-
 from statestream.tools.conformance.chats.client import load_stream
-from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.reply_under_test import ReplyUnderTest
 from statestream.tools.conformance.chats.slice_replica import SliceReader
@@ -51,9 +48,3 @@ class StateClient:
     async def load(self) -> None:
         """Subscribes without a cursor."""
         await load_stream(self)
-
-    def held(self) -> Any:
-        return self.reader.held()
-
-    def texts(self) -> Texts:
-        return self.reader.texts()

@@ -8,10 +8,7 @@ Invariants: a response ends where the reply waits. A response that breaks off sa
 
 from __future__ import annotations
 
-from typing import Any
-
 from statestream.tools.conformance.chats.chat_server import in_path
-from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.plain_text import PlainTextReader
 from statestream.tools.conformance.chats.reply_under_test import ReplyUnderTest
@@ -64,9 +61,3 @@ class TextClient:
         parts = self._reply.message["parts"]
         texts = (part["text"] + "".join(part.get("chunks", ())) for part in parts if part["type"] == "text")
         self.reader.load("".join(texts))
-
-    def held(self) -> Any:
-        return self.reader.held()
-
-    def texts(self) -> Texts:
-        return self.reader.texts()

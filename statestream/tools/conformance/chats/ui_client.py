@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from statestream.tools.conformance.chats.chat_server import in_path
-from statestream.tools.conformance.chats.comparison import Texts
 from statestream.tools.conformance.chats.connections import Connection
 from statestream.tools.conformance.chats.reply_under_test import NOT_RUN, RESULT, ReplyUnderTest
 from statestream.tools.conformance.chats.ui_message import UIMessageReader
@@ -47,12 +46,6 @@ class UIPage:
         expect(replies, f"expected the reply in GET /api/chat/{chat}, got {len(messages)} messages without it")
         self.reader.load(replies[-1])
         self._whole = True
-
-    def held(self) -> Any:
-        return self.reader.held()
-
-    def texts(self) -> Texts:
-        return self.reader.texts()
 
     def _turn(self, posted: dict[str, Any]) -> AbstractAsyncContextManager[None]:
         """The context of posting that: a decision makes the reply continue, a question that was asked does not."""
