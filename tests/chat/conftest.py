@@ -29,6 +29,21 @@ def patient(upstream: str) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module", params=("pydantic_ai", "openai_agents", "langgraph"))
+def adapter(request: pytest.FixtureRequest) -> str:
+    """The test runs once with each framework."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def adapted(upstream: str, adapter: str) -> Iterator[Server]:
+    """A chat whose agent uses that framework."""
+    env = {"CHATTY_UPSTREAM": f"{upstream}/v1", "ADAPTER": adapter}
+    with Server.serving(f"{ROOT / 'tests/apps/adapted.py'}:app", env=env) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def team() -> Iterator[Server]:
     """Agents that work with each other. Several modules use it, each with chats of its own."""

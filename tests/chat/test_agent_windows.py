@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
@@ -14,11 +14,10 @@ from statestream.chat import Chat, Question, ToolAnswer
 from statestream.chat.agents import AgentPiece, Task, ToolUse
 from statestream.chat.agents.context import Context
 from statestream.chat.models import ToolSpec
-from tests.support import ROOT, Server, eventually
+from tests.support import Server, eventually
 from tests.support.chats import ended, received
 from tests.support.provider import asked, script
 
-APP = f"{ROOT / 'tests/apps/adapted.py'}:app"
 LOCATE = ToolSpec(name="locate", description="Where the person is.", parameters={"type": "object"})
 PICK = {
     "name": "pick_color",
@@ -78,17 +77,6 @@ async def test_a_call_needs_approval_or_a_window() -> None:
 # frameworks
 
 
-@pytest.fixture(scope="module", params=["pydantic_ai", "openai_agents", "langgraph"])
-def adapter(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def server(upstream: str, adapter: str) -> Iterator[Server]:
-    with Server.serving(APP, env={"CHATTY_UPSTREAM": f"{upstream}/v1", "ADAPTER": adapter}) as running:
-        yield running
-
-
 def called(*calls: tuple[str, dict[str, Any]], step: int = 0) -> list[Any]:
     made = [
         {"call": {"index": index, "id": f"call_{step}_{index}", "name": name, "arguments": json.dumps(arguments)}}
@@ -97,29 +85,29 @@ def called(*calls: tuple[str, dict[str, Any]], step: int = 0) -> list[Any]:
     return [*made, {"finish": "tool_calls"}]
 
 
-async def run(http: Any, server: Server, chat: str, question: str) -> Any:
+async def run(http: Any, adapted: Server, chat: str, question: str) -> Any:
     """Asks as an AG-UI client that declares a tool. Returns the reply, which waits."""
     message = {"id": "q1", "role": "user", "content": question}
     body = {"threadId": chat, "runId": "run1", "protocolVersion": "1.0", "messages": [message], "tools": [PICK]}
-    async with http.post(f"{server.url}/ag-ui", json=body) as response:
+    async with http.post(f"{adapted.url}/ag-ui", json=body) as response:
         assert response.status == 200, await response.text()
         assert '"pendingToolCallIds"' in (await received(response)).text
-    reply = await ended(http, server, chat)
+    reply = await ended(http, adapted, chat)
     assert reply["status"] == "waiting", reply
     return reply
 
 
-async def answer(http: Any, server: Server, chat: str, reply: Any, **outcome: Any) -> Any:
+async def answer(http: Any, adapted: Server, chat: str, reply: Any, **outcome: Any) -> Any:
     [part] = [part for part in reply["parts"] if part.get("status") == "waiting"]
     body = {"results": [{"id": part["offer"]["id"], **outcome}]}
-    async with http.post(f"{server.url}/api/chats/{chat}/results", json=body) as response:
+    async with http.post(f"{adapted.url}/api/chats/{chat}/results", json=body) as response:
         assert response.status == 200, await response.text()
-    return await ended(http, server, chat)
+    return await ended(http, adapted, chat)
 
 
 @pytest.mark.parametrize("outcome", [{"result": {"hex": "#00f"}}, {"error": "The person has closed the dialog."}])
 async def test_a_framework_calls_a_tool_of_the_client(
-    server: Server, upstream: str, adapter: str, outcome: dict[str, Any]
+    adapted: Server, upstream: str, adapter: str, outcome: dict[str, Any]
 ) -> None:
     async with ann() as http:
         [kind] = outcome
@@ -127,12 +115,12 @@ async def test_a_framework_calls_a_tool_of_the_client(
         await script(http, upstream, question, *called(("pick_color", {"of": ["red", "blue"]})))
         await script(http, upstream, f"{question}+", *called(("pick_color", {}), step=1))
         await script(http, upstream, f"{question}++", {"say": "Blue."}, {"finish": "stop"})
-        reply = await run(http, server, f"color-{kind}", question)
+        reply = await run(http, adapted, f"color-{kind}", question)
         [part] = reply["parts"]
         assert (part["name"], json.loads(part["arguments"])) == ("pick_color", {"of": ["red", "blue"]})
-        reply = await answer(http, server, f"color-{kind}", reply, **outcome)
+        reply = await answer(http, adapted, f"color-{kind}", reply, **outcome)
         assert reply["status"] == "waiting", "it calls the tool again"
-        reply = await answer(http, server, f"color-{kind}", reply, result="blue")
+        reply = await answer(http, adapted, f"color-{kind}", reply, result="blue")
         assert reply["status"] == "complete", reply
         assert [part["type"] for part in reply["parts"]] == ["tool", "tool", "text"]
         assert reply["parts"][0][kind] == outcome[kind]
@@ -143,14 +131,14 @@ async def test_a_framework_calls_a_tool_of_the_client(
         assert ("#00f" if kind == "result" else "closed the dialog") in told[0]
 
 
-async def test_a_tool_of_the_client_beside_one_of_the_agent(server: Server, upstream: str, adapter: str) -> None:
+async def test_a_tool_of_the_client_beside_one_of_the_agent(adapted: Server, upstream: str, adapter: str) -> None:
     async with ann() as http:
         question = f"Order in which color, {adapter}?"
         calls = called(("order", {"what": "lamp"}), ("pick_color", {}))
         await script(http, upstream, question, *calls)
         await script(http, upstream, f"{question}+", {"say": "Done."}, {"finish": "stop"})
-        reply = await run(http, server, "beside", question)
-        reply = await answer(http, server, "beside", reply, result="blue")
+        reply = await run(http, adapted, "beside", question)
+        reply = await answer(http, adapted, "beside", reply, result="blue")
         assert reply["status"] == "complete", reply
         parts = {part["name"]: part for part in reply["parts"] if part["type"] == "tool"}
         assert (parts["pick_color"]["result"], "lamp" in parts["order"]["result"]) == ("blue", True)
