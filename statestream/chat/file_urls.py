@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from statestream.chat.blobs import FILE_ID
 from statestream.core.values import canonical
 
 ROUTE: Final = "/api/chats/{id}/files/{file}"
@@ -26,7 +27,7 @@ ID: Final = 32
 """The hexadecimal digits of an id."""
 MARK: Final = 20
 """Those of a mark, with which it may begin."""
-_URL: Final = re.compile(r"/api/chats/((?:[A-Za-z0-9._~:@-]|%[0-9A-F]{2})+)/files/([0-9a-f]{32})", re.ASCII)
+_URL: Final = re.compile(rf"/api/chats/((?:[A-Za-z0-9._~:@-]|%[0-9A-F]{{2}})+)/files/({FILE_ID})", re.ASCII)
 
 
 def url_of(key: str, file: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from statestream.chat.blobs import FILE_ID
 from statestream.chat.chats import MAX_KEY
 from statestream.chat.files import MAX_FILENAME
 from statestream.chat.question import MAX_ID
@@ -33,7 +34,7 @@ SUBJECT: Final = Parameter(
 FILE: Final = Parameter(
     name="file",
     description="The id of a file, as its URL has it.",
-    schema={"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    schema={"type": "string", "pattern": f"^{FILE_ID}$"},
     place="path",
 )
 FILENAME: Final = Parameter(

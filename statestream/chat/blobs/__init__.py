@@ -18,7 +18,9 @@ from typing import Final, Protocol
 
 from statestream.core.errors import NotFound
 
-_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+FILE_ID: Final = "[0-9a-f]{32}"
+"""The pattern of the ids of files."""
+_ID: Final = re.compile(FILE_ID, re.ASCII)
 
 
 class BlobMissing(NotFound):
